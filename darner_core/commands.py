@@ -1,0 +1,356 @@
+"""What each verb does. The only place that knows the verbs; the server knows none by name.
+
+A command is a method  (request, body, session) -> reply.  The reply is bytes, b"" for none, or, when the command has to
+wait for something, a function of the Client that the server runs in the client's own greenlet, blocking-style, and
+that returns the bytes. Commands raise RequestError for what the client did wrong and StorageError for the disk.
+
+The commands themselves never switch greenlets; the functions they return do, through the Client's wait_... calls.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NoReturn, Protocol
+
+from darner_core import VERSION, protocol, replies
+from darner_core.config import Config
+from darner_core.errors import ClientError, ServerError, StorageError
+from darner_core.journal import Journal
+from darner_core.message_queue import LARGE, MessageQueue, OpenRead
+from darner_core.protocol import Command, Request
+from darner_core.records import Blob, Item
+from darner_core.registry import Registry
+from darner_core.replies import AFTER_BODY, DELETED, END, NONE, STORED
+from darner_core.session import Session
+from darner_core.stats import Stats
+from darner_core.waiters import Waiter
+
+# How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
+QUEUES_A_TURN = 100
+
+# An expiry below it is in seconds from now, else in seconds since 1970. Source: Kestrel's guide, "set".
+MAX_RELATIVE_EXPIRY_S = 1_000_000
+
+
+def slices(names: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """`names` as they are now, so many at a time as one turn can deal with."""
+    fixed = list(names)
+    for start in range(0, len(fixed), QUEUES_A_TURN):
+        yield fixed[start : start + QUEUES_A_TURN]
+
+
+class HangUp(Exception):
+    """The client asked to be disconnected."""
+
+
+class Client(Protocol):
+    """The connection, as the functions that wait see it. Every call may switch greenlets."""
+
+    session: Session
+
+    def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
+        """Wait in line, watching for a hang-up. What was handed over, or None."""
+
+    def wait_sent(self, data: bytes = b"") -> None:
+        """Send `data` behind all replies so far, and wait until the client has taken it."""
+
+    def wait_body(self, most_bytes: int) -> bytes:
+        """The next bytes of the large item that is being received; at least one, at most so many."""
+
+    def wait_turn(self) -> None:
+        """Let the others have their turn."""
+
+
+Reply = bytes | Callable[[Client], bytes]
+
+
+class Commands:
+    """The commands, bound to what they work on. `table` maps verbs to how they are read and done."""
+
+    def __init__(self, registry: Registry, journal: Journal, stats: Stats, config: Config) -> None:
+        self._registry = registry
+        self._queues = registry.queues
+        self._journal = journal
+        self._stats = stats
+        self._max_item_bytes = config.max_item_bytes
+        self._chunk_bytes = config.chunk_bytes
+        self._key_as_asked = config.reply_key == "request"
+        self.refuse_sets = ""  # why sets are refused at present
+        self.stopping = False  # no one waits any longer
+        self.table = {
+            b"set": Command(protocol.parse_storing, self.set),
+            b"get": Command(protocol.parse_reading, self.get),
+            b"gets": Command(protocol.parse_reading, self.get),
+            b"delete": Command(protocol.parse_naming, self.delete),
+            b"flush": Command(protocol.parse_naming, self.flush),
+            b"flush_all": Command(protocol.parse_bare, self.flush_all),
+            b"stats": Command(protocol.parse_bare, self.stats),
+            b"version": Command(protocol.parse_bare, self.version),
+            b"quit": Command(protocol.parse_bare, self.quit),
+        }
+
+    # -- set
+
+    def set(self, request: Request, body: bytes, session: Session) -> bytes:
+        self._stats.cmd_set += 1
+        if self.refuse_sets or request.body_bytes > self._max_item_bytes:
+            self._refuse(request)
+        queue = self._queues.get(request.queue)
+        if queue is None:
+            queue = self._registry.create(request.queue)
+        queue.put(body, request.flags, self._expires_at_ms(request) if request.expiry else 0)
+        if request.sync:
+            session.needs_sync = True
+        return NONE if request.noreply else STORED
+
+    def _refuse(self, request: Request) -> NoReturn:
+        if request.body_bytes > self._max_item_bytes:
+            raise ServerError("object too large for cache")
+        raise ServerError(self.refuse_sets)
+
+    def _expires_at_ms(self, request: Request) -> int:
+        self._journal.begin()
+        seconds = request.expiry
+        if seconds < MAX_RELATIVE_EXPIRY_S:
+            return max(1, self._journal.now_ms + seconds * 1000)
+        return min(seconds * 1000, 2**63)
+
+    def receive_large(self, request: Request, client: Client) -> bytes:
+        """A set whose body is larger than a chunk, and still on its way: store it piece by piece."""
+        self._stats.cmd_set += 1
+        missing = request.body_bytes
+        try:
+            if self.refuse_sets or request.body_bytes > self._max_item_bytes:
+                self._refuse(request)
+            queue = self._queues.get(request.queue) or self._registry.create(request.queue)
+            blob = queue.start_upload()
+        except (ServerError, StorageError) as error:
+            self._skip_body(client, missing)
+            raise error
+        storage, number = self._journal.storage, queue.log.record.number
+        try:
+            index = 0
+            while missing:
+                chunk = self._gather(client, min(missing, self._chunk_bytes))
+                missing -= len(chunk)
+                storage.put_chunk(number, blob, index, chunk)
+                index += 1
+            self._expect_terminator(request, client)
+            if queue.deleted:
+                raise ServerError("the queue was deleted while its item was being received")
+        except BaseException as error:  # the client may also have hung up
+            queue.drop_upload(blob)
+            if isinstance(error, StorageError):
+                self._skip_body(client, missing)
+            raise
+        queue.put_upload(blob, request.body_bytes, request.flags, self._expires_at_ms(request) if request.expiry else 0)
+        if request.sync:
+            client.session.needs_sync = True
+        return NONE if request.noreply else STORED
+
+    def _gather(self, client: Client, size: int) -> bytes:
+        parts = [client.wait_body(size)]
+        have = len(parts[0])
+        while have < size:
+            parts.append(client.wait_body(size - have))
+            have += len(parts[-1])
+        return b"".join(parts)
+
+    def _expect_terminator(self, request: Request, client: Client) -> None:
+        if self._gather(client, 2) != replies.CRLF:
+            raise protocol.bad_terminator(request)
+
+    def _skip_body(self, client: Client, size: int) -> None:
+        """Read and drop the rest of an item that is refused, and its CR LF, as memcached does."""
+        size += 2
+        while size:
+            size -= len(client.wait_body(min(size, self._chunk_bytes)))
+
+    # -- get
+
+    def get(self, request: Request, body: None, session: Session) -> Reply:
+        if request.options or session.open_read is not None or request.verb != b"get":
+            return self._get_with_options(request, session)
+        # A plain get. Everything below stands in `_get_with_options` too; here it is the hot path.
+        queue = self._queues.get(request.queue)
+        item = queue.take() if queue is not None else None
+        if item is None:
+            self._stats.get_misses += 1
+            return END
+        if item is LARGE:
+            return partial(self._send_large, request, queue, None)
+        self._stats.get_hits += 1
+        content, flags, _, _ = item  # type: ignore[misc]
+        if flags:
+            return replies.value_head(request.queue, flags, len(content)) + content + AFTER_BODY
+        if len(content) != request.head_bytes:
+            request.head_bytes = len(content)
+            request.head = replies.value_head(request.queue, 0, len(content))
+        return request.head + content + AFTER_BODY
+
+    def _get_with_options(self, request: Request, session: Session) -> Reply:
+        options = request.options
+        if b"close" in options:
+            session.close_read()
+        elif b"abort" in options:
+            session.abort_read()
+        else:
+            session.require_none_open()
+        opens, peeks = b"open" in options, b"peek" in options
+        if (b"close" in options or b"abort" in options) and not opens:
+            return END
+        if peeks:
+            self._stats.cmd_peek += 1
+        queue = self._queues.get(request.queue)
+        if queue is not None:
+            if peeks:
+                item = queue.peek()
+                if item is not None:
+                    if isinstance(item[0], Blob):
+                        return partial(self._send_large_peek, request, queue, item)
+                    return self._value(request, item, queue.head_id)
+            else:
+                read = queue.open()
+                if read is not None:
+                    return self._answer_with(request, session, read)
+        if request.wait_ms and not self.stopping:
+            return partial(self._wait_and_get, request)
+        return self._miss(peeks)
+
+    def _miss(self, peeks: bool) -> bytes:
+        if not peeks:
+            self._stats.get_misses += 1
+        return END
+
+    def _answer_with(self, request: Request, session: Session, read: OpenRead) -> Reply:
+        """The reply with an item that has just been opened, which a get without /open closes at once."""
+        queue = read.queue
+        try:
+            if read.blob:
+                return partial(self._send_large, request, queue, read)
+            item = queue.item_of(read)
+        except BaseException:
+            queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        if b"open" in request.options:
+            session.hold(read)
+        else:
+            queue.close(read)
+        return self._value(request, item, read.id)
+
+    def _wait_and_get(self, request: Request, client: Client) -> bytes:
+        """Wait in line for an item. It is handed over open, so that it goes to the next if the client has gone."""
+        peeks = b"peek" in request.options
+        queue = self._registry.wait_at(request.queue)
+        waiter = queue.join_line(peeks)
+        try:
+            handed = client.wait_for(waiter, request.wait_ms)
+        except BaseException:
+            if isinstance(waiter.got, OpenRead):
+                waiter.got.queue.give_back(waiter.got)
+            raise
+        finally:
+            waiter.cancel()
+            self._registry.done_waiting(queue)
+        if handed is None:
+            return self._miss(peeks)
+        if peeks:
+            # It may be gone again: then this is the same as having come too early.
+            found = self._queues.get(request.queue)
+            item = found.peek() if found is not None else None
+            if item is None:
+                return END
+            assert found is not None
+            if isinstance(item[0], Blob):
+                return self._send_large_peek(request, found, item, client)
+            return self._value(request, item, found.head_id)
+        assert isinstance(handed, OpenRead)
+        if not handed.queue.holds(handed):
+            raise ServerError("the item could not be handed over")
+        reply = self._answer_with(request, client.session, handed)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def _value(self, request: Request, item: Item, item_id: int) -> bytes:
+        body, flags, _, _ = item
+        assert isinstance(body, bytes)
+        return self._head(request, flags, len(body), item_id) + body + AFTER_BODY
+
+    def _head(self, request: Request, flags: int, body_bytes: int, item_id: int) -> bytes:
+        key = request.key if self._key_as_asked else request.queue
+        if request.verb == b"gets":
+            return replies.value_head_with_cas(key, flags, body_bytes, item_id)
+        return replies.value_head(key, flags, body_bytes)
+
+    def _send_large(self, request: Request, queue: MessageQueue, read: OpenRead | None, client: Client) -> bytes:
+        """Send a large item chunk by chunk. It is open while it is sent, so it goes to the next if the client goes."""
+        if read is None:
+            read = queue.open()
+            assert read is not None
+        try:
+            item = queue.item_of(read)
+            self._send_chunks(request, queue, item, read.id, client)
+            if not queue.holds(read) and b"open" in request.options:
+                raise ClientError("the queue was deleted or flushed while its item was being sent")
+        except BaseException:
+            queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        if b"open" in request.options:
+            client.session.hold(read)
+        else:
+            queue.close(read)
+        return AFTER_BODY
+
+    def _send_large_peek(self, request: Request, queue: MessageQueue, item: Item, client: Client) -> bytes:
+        """The same for a peek, which holds nobody up: if another client takes the item meanwhile, this one is cut off."""
+        self._send_chunks(request, queue, item, queue.head_id, client)
+        return AFTER_BODY
+
+    def _send_chunks(self, request: Request, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
+        blob, flags, _, _ = item
+        assert isinstance(blob, Blob)
+        storage, number = self._journal.storage, queue.log.record.number
+        client.wait_sent(self._head(request, flags, len(blob), item_id))
+        missing, index = len(blob), 0
+        while missing:
+            chunk = storage.chunk(number, blob.blob, index)
+            missing -= len(chunk)
+            index += 1
+            client.wait_sent(chunk)
+
+    # -- the rest
+
+    def delete(self, request: Request, body: None, session: Session) -> bytes:
+        self._registry.delete(request.queue)
+        return NONE if request.noreply else DELETED
+
+    def flush(self, request: Request, body: None, session: Session) -> bytes:
+        self._registry.flush(request.queue)
+        return NONE if request.noreply else END
+
+    def flush_all(self, request: Request, body: None, session: Session) -> Reply:
+        return partial(self._flush_all, request)
+
+    def _flush_all(self, request: Request, client: Client) -> bytes:
+        for names in slices(self._queues):
+            for name in names:
+                self._registry.flush(name)
+            client.wait_turn()
+        return NONE if request.noreply else replies.FLUSHED_ALL
+
+    def stats(self, request: Request, body: None, session: Session) -> Reply:
+        return self._stats_lines
+
+    def _stats_lines(self, client: Client) -> bytes:
+        client.wait_sent(b"".join(self._stats.server_lines(self._registry)))
+        for names in slices(self._queues):
+            lines = [self._stats.queue_lines(self._queues[name]) for name in names if name in self._queues]
+            client.wait_sent(b"".join(lines))
+            client.wait_turn()
+        return END
+
+    def version(self, request: Request, body: None, session: Session) -> bytes:
+        return replies.version(VERSION)
+
+    def quit(self, request: Request, body: None, session: Session) -> NoReturn:
+        raise HangUp

@@ -1,0 +1,58 @@
+"""Everything that can go wrong on purpose, as one tree.
+
+    DarnerError
+    +-- StartError           the server cannot start: one line on stderr, exit status 1
+    |   +-- ConfigError      an option that is unknown or has a bad value
+    |   +-- DataDirError     a data directory that is in use, unwritable or of another format
+    +-- StorageError         the disk refused a read or a write while the server runs
+    +-- RequestError         answered to the client that caused it; knows its reply
+        +-- MalformedRequest ERROR ...         not a request of this protocol; hangs up
+        +-- ClientError      CLIENT_ERROR ...  a request that may not be made now; hangs up
+        +-- ServerError      SERVER_ERROR ...  the server cannot do it; the connection goes on
+
+A server that cannot trust what bytes follow hangs up: after ERROR and CLIENT_ERROR it always does.
+"""
+
+
+class DarnerError(Exception):
+    """Base of all errors raised on purpose; str() is one line for a person."""
+
+
+class StartError(DarnerError):
+    pass
+
+
+class ConfigError(StartError):
+    pass
+
+
+class DataDirError(StartError):
+    pass
+
+
+class StorageError(DarnerError):
+    pass
+
+
+class RequestError(DarnerError):
+    """An error that is the client's reply. The message must be one line."""
+
+    prefix = "ERROR"
+    hangs_up = True
+
+    @property
+    def reply(self) -> bytes:
+        return f"{self.prefix} {self}\r\n".encode("utf-8", "backslashreplace")
+
+
+class MalformedRequest(RequestError):
+    pass
+
+
+class ClientError(RequestError):
+    prefix = "CLIENT_ERROR"
+
+
+class ServerError(RequestError):
+    prefix = "SERVER_ERROR"
+    hangs_up = False

@@ -1,0 +1,77 @@
+"""The process: options in, a server that runs until it is told to stop, an exit status out."""
+
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from darner_core import NAME, config, server
+from darner_core.config import Config
+from darner_core.errors import StartError, StorageError
+from darner_core.server import Server
+from darner_core.storage import Storage
+
+log = logging.getLogger(NAME)
+
+# Two tuples are made for each message; at Python's 700 the collector would run a hundred times a second for nothing,
+# since no cycles are made per message.
+GC_THRESHOLD = 50_000
+
+# A thread that comes back from an fsync waits up to so long for the interpreter while the loop is busy
+# (Python's 5 ms is ten fsyncs).
+SWITCH_INTERVAL_S = 0.0005
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server; the process's exit status."""
+    try:
+        options = config.parse(sys.argv[1:] if arguments is None else arguments)
+        run(options)
+    except StartError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 1
+    except StorageError as error:
+        print(f"{NAME}: the data directory cannot be read: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options: Config) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartError or StorageError if that cannot begin."""
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stdout,
+    )
+    storage = Storage(
+        options.data,
+        max_column_families=options.max_column_families,
+        block_cache_bytes=options.block_cache_bytes,
+        write_buffer_bytes=options.write_buffer_bytes,
+        max_wal_bytes=options.max_wal_bytes,
+        max_open_files=options.max_open_files,
+    )
+    try:
+        queue_server = Server(options, storage)
+    except BaseException:
+        storage.close()
+        raise
+    for line in server.describe(options, queue_server.port):
+        log.info(line)
+    server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    queue_server.start()
+    queue_server.wait_stopped()
+    log.info("shut down")
+
+
+def _end_at_once() -> None:
+    """The second signal. What was answered is in the write-ahead log."""
+    log.info("shut down at once")
+    logging.shutdown()
+    os._exit(1)

@@ -1,0 +1,507 @@
+"""One queue: the rules of FIFO, open reads, and the window of items that are in memory.
+
+Ids are given in order of arrival and never reused. At any time
+
+    ids [next_id, tail) wait and were never handed out;
+    `outstanding` holds, in order, the ids below next_id that are still stored: open, or given back and waiting again.
+
+So the head of the queue is the lowest id given back, else next_id. `window` holds the items next_id, next_id + 1, ...
+that are in memory; if it is `whole` it reaches to the tail, else the rest is on disk only.
+
+No call here switches greenlets (handing an item to a waiter lets its greenlet run later), so no call needs a lock.
+"""
+
+from collections import deque
+from functools import partial
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from darner_core import records
+from darner_core.errors import StorageError
+from darner_core.journal import Journal, QueueLog
+from darner_core.records import ITEM_KEY_BYTES, Blob, Item, QueueRecord, State
+from darner_core.waiters import Waiter, WaitingLine
+
+# One read-ahead: enough that the cost of positioning an iterator (4 us) vanishes, little enough to take < 1 ms.
+FILL_ITEMS = 512
+FILL_BYTES = 256 << 10
+
+# What an item in memory takes beside its body: the tuple, the bytes object's head, its time, its place (measured).
+ITEM_OVERHEAD_BYTES = 160
+
+_NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an empty deque is 760 bytes. Never filled.
+
+
+class OpenRead:
+    """An item that somebody has been handed and has not confirmed. One object for each time it is handed out."""
+
+    __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item")
+
+    def __init__(self, queue: "MessageQueue", item_id: int, item: Item | None, body_bytes: int, blob: int) -> None:
+        self.queue = queue
+        self.id = item_id
+        self.item = item  # until it has been sent; see `MessageQueue.item_of`
+        self.body_bytes = body_bytes
+        self.blob = blob  # number of the large item; 0: it is not large
+        self.returned = False  # given back: it waits again, ahead of all that was never handed out
+
+
+class Large:
+    """What `take` answers when the head is a large item: it has to be opened, and closed when it has been sent."""
+
+
+LARGE: Final = Large()
+
+
+class WindowBudget:
+    """The memory that the windows of all queues share. Those filled longest ago are given up first."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.used_bytes = 0
+        self._held: dict[MessageQueue, int] = {}  # bytes by queue, longest unfilled first
+
+    def account(self, queue: "MessageQueue", held_bytes: int) -> None:
+        """`queue` now holds so many bytes; others give theirs up if that is too much in all."""
+        before = self._held.pop(queue, 0)
+        if held_bytes:
+            self._held[queue] = held_bytes
+        self.used_bytes += held_bytes - before
+        while self.used_bytes > self.budget_bytes and len(self._held) > 1:
+            oldest = next(iter(self._held))
+            self.used_bytes -= self._held.pop(oldest)
+            oldest.drop_window()
+
+
+class MessageQueue:
+    """A named FIFO of items.
+
+    `durable` queues have a log. One without exists because somebody waits for it: it holds nothing, and becomes
+    durable by the first put.
+    """
+
+    __slots__ = (
+        "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
+        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "uploads", "next_blob", "deleted",
+        "first_tail", "total_flushes", "_before",
+    )  # fmt: skip
+
+    def __init__(self, name: bytes, budget: WindowBudget) -> None:
+        self.name = name
+        self.budget = budget
+        self.log: QueueLog = None  # type: ignore[assignment]  # checked by `durable`, not by every put
+        self.line: WaitingLine | None = None  # None while nobody waits
+        self.next_id = self.tail = records.FIRST_ID
+        self.outstanding: dict[int, OpenRead] = {}
+        self.returned: list[int] = []  # a heap of the outstanding ids that were given back
+        self.window = _NO_WINDOW
+        self.window_bytes = 0  # as the budget knows it
+        self.whole = True
+        self.bytes_in = 0  # body bytes put, and what was stored at the start
+        self.bytes_out = 0  # body bytes handed out; their difference waits
+        self.open_bytes = 0
+        self.uploads: set[int] | None = None  # large items that are being received
+        self.next_blob = 0  # 0: not known yet
+        self.deleted = False
+        self.first_tail = self.tail  # tail when the server started
+        self.total_flushes = 0
+        self._before = (0, 0, 0, 0)
+
+    # -- the log
+
+    @property
+    def durable(self) -> bool:
+        return self.log is not None
+
+    def attach(self, journal: Journal, record: QueueRecord, state: State) -> None:
+        """Give the queue its log, and read back what the disk says of it. Raises StorageError."""
+        self.log = log = QueueLog(journal, self, record, state)
+        self.next_id, self.tail = state.next, state.tail
+        stored_bytes = state.bytes
+        if state.first < state.next:
+            for item_id, item in journal.storage.items(record, state.first, state.next):
+                read = self._new_read(item_id, item, item)
+                read.item = None
+                read.returned = True
+                self.returned.append(item_id)
+        for item_id, item in journal.storage.items(record, state.tail, records.MAX_ID):
+            stored_bytes += len(item[0])
+            self.tail = item_id + 1
+        log.written = self.first_tail = self.tail
+        self.bytes_in = stored_bytes
+        self.whole = self.next_id == self.tail
+
+    def detach(self) -> None:
+        """The queue has no log any more: undoes `attach` of a new queue."""
+        self.log = None  # type: ignore[assignment]
+
+    def touch(self) -> None:
+        """Enter the turn: before every change."""
+        self.log.touch()
+        self._before = (self.next_id, self.tail, self.bytes_in, self.stored_bytes())
+        if self.window is _NO_WINDOW:
+            self.window = deque()
+
+    def first_id(self) -> int:
+        for item_id in self.outstanding:
+            return item_id
+        return self.next_id
+
+    def stored_bytes(self) -> int:
+        return self.bytes_in - self.bytes_out + self.open_bytes
+
+    def removed_bytes(self) -> int:
+        return self.bytes_out - self.open_bytes
+
+    def turn_written(self) -> None:
+        held_bytes = len(self.window)
+        if held_bytes:
+            held_bytes *= ITEM_OVERHEAD_BYTES
+            # All that waits, while the window is whole; else at most one fill.
+            held_bytes += self.bytes_in - self.bytes_out if self.whole else min(
+                FILL_BYTES, self.bytes_in - self.bytes_out
+            )
+        if abs(held_bytes - self.window_bytes) >= 4096 or not held_bytes:
+            self._account(held_bytes)
+
+    def _account(self, held_bytes: int) -> None:
+        if held_bytes == self.window_bytes:
+            return
+        self.window_bytes = held_bytes
+        self.budget.account(self, held_bytes)
+        if held_bytes > self.budget.budget_bytes // 4:
+            self.whole = False  # enough: what is put from here on is read from disk when its turn comes
+
+    def undo_turn(self) -> None:
+        next_id, self.tail, self.bytes_in, stored_bytes = self._before
+        self.next_id = next_id
+        self.outstanding = {i: read for i, read in sorted(self.outstanding.items()) if i < next_id}
+        self.returned = [i for i, read in self.outstanding.items() if read.returned]
+        self.open_bytes = sum(read.body_bytes for read in self.outstanding.values() if not read.returned)
+        self.bytes_out = self.bytes_in + self.open_bytes - stored_bytes
+        self.release_window()
+
+    def recheck(self) -> None:
+        """After a failed write: nothing may be on disk behind the tail, and the state is what memory says."""
+        log = self.log
+        if not log.touched:
+            self.touch()
+        log.state_changed = True
+        storage, (number, family, _) = log.journal.storage, log.record
+        begin, end = records.item_key(number, self.tail), records.item_key(number + 1, records.STATE_ID)
+        log.journal.also.append(lambda batch: batch.delete_range(begin, end, storage.handles[family]))
+
+    # -- putting
+
+    def put(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
+        """Append an item, and hand it on if somebody waits."""
+        log = self.log
+        if not log.touched:
+            self.touch()
+        journal = log.journal
+        item = (body, flags, expires_at_ms, journal.now_ms)
+        if flags or expires_at_ms or body.__class__ is Blob:
+            log.appended.append(records.pack_item(item))
+        else:
+            log.appended.append(journal.plain_header + body)  # type: ignore[operator]
+        if self.whole:
+            self.window.append(item)
+        self.tail += 1
+        self.bytes_in += len(body)
+        if self.line is not None:
+            self._serve_line()
+
+    # -- taking
+
+    def take(self) -> Item | Large | None:
+        """Remove the head and return it; LARGE, and nothing is removed, if it is a large item; None: empty.
+
+        Raises StorageError if the head cannot be read.
+        """
+        window = self.window
+        if self.returned or not window:
+            return self._take_slowly()
+        body = window[0][0]
+        if body.__class__ is Blob:
+            return LARGE
+        log = self.log
+        if not log.touched:
+            self.touch()
+        item_id = self.next_id
+        self.next_id = item_id + 1
+        if self.outstanding:
+            log.removed.append(item_id)
+        log.state_changed = True
+        self.bytes_out += len(body)
+        return window.popleft()
+
+    def _take_slowly(self) -> Item | Large | None:
+        if not self.returned:
+            if self.next_id == self.tail:
+                self.whole = True
+                return None
+            self._fill()
+            return self.take()
+        item = self.log.read_one(self.returned[0])
+        if isinstance(item[0], Blob):
+            return LARGE
+        read = self.open()
+        assert read is not None
+        self.close(read)
+        return item
+
+    def peek(self) -> Item | None:
+        """The head, which stays. Raises StorageError."""
+        if self.returned:
+            return self.log.read_one(self.returned[0])
+        if self.next_id == self.tail:
+            return None
+        if not self.window:
+            self._fill()
+        return self.window[0]
+
+    @property
+    def head_id(self) -> int:
+        return self.returned[0] if self.returned else self.next_id
+
+    def _fill(self) -> None:
+        """Read ahead, so that the window holds at least one item. Only if one waits behind it."""
+        items = self.log.read(self.next_id, FILL_ITEMS, FILL_BYTES)
+        self.window = deque(items)
+        self.whole = self.next_id + len(items) == self.tail
+        self._account(sum(len(item[0]) for item in items) + len(items) * ITEM_OVERHEAD_BYTES)
+
+    def release_window(self) -> None:
+        """Drop the window, and tell the budget."""
+        self.drop_window()
+        self.budget.account(self, 0)
+
+    def release_if_empty(self) -> None:
+        """Give up the memory of an empty window."""
+        if not self.window and not self.log.touched:
+            self.window = _NO_WINDOW
+
+    def drop_window(self) -> None:
+        """Keep nothing in memory. What the window held is on disk or in this turn's log."""
+        self.window = _NO_WINDOW if not (self.log and self.log.touched) else deque()
+        self.window_bytes = 0
+        self.whole = self.next_id == self.tail
+
+    # -- open reads
+
+    def _new_read(self, item_id: int, item: Item, like: Item) -> OpenRead:
+        body = like[0]
+        read = OpenRead(self, item_id, item, len(body), body.blob if isinstance(body, Blob) else 0)
+        self.outstanding[item_id] = read
+        return read
+
+    def open(self) -> OpenRead | None:
+        """Hand out the head until it is closed or given back; None: empty. Raises StorageError.
+
+        Writes nothing: after a crash the item is simply still there.
+        """
+        if self.next_id == self.tail and not self.returned:
+            return None
+        if not self.log.touched:
+            self.touch()
+        if self.returned:
+            item_id = heappop(self.returned)
+            before = self.outstanding[item_id]
+            read = OpenRead(self, item_id, None, before.body_bytes, before.blob)
+            self.outstanding[item_id] = read  # keeps the place of `before`
+        else:
+            if not self.window:
+                self._fill()
+            item = self.window.popleft()
+            item_id = self.next_id
+            self.next_id = item_id + 1
+            read = self._new_read(item_id, item, item)
+        self.bytes_out += read.body_bytes
+        self.open_bytes += read.body_bytes
+        self.log.journal.undo.append(partial(self.give_back, read, wake=False))
+        return read
+
+    def holds(self, read: OpenRead) -> bool:
+        """Whether `read` is open still: its queue may have been deleted, or the turn undone."""
+        return not read.returned and self.outstanding.get(read.id) is read and not self.deleted
+
+    def item_of(self, read: OpenRead) -> Item:
+        """The item of an open read; once, so that what was sent is not kept in memory. Raises StorageError."""
+        item, read.item = read.item, None
+        return item if item is not None else self.log.read_one(read.id)
+
+    def close(self, read: OpenRead) -> None:
+        """The item has been dealt with: it is gone. Nothing happens if it is not open."""
+        if not self.holds(read):
+            return
+        log = self.log
+        if not log.touched:
+            self.touch()
+        del self.outstanding[read.id]
+        log.state_changed = True
+        if self.first_id() < read.id:
+            log.removed.append(read.id)
+        self.open_bytes -= read.body_bytes
+        journal = log.journal
+        if read.blob:
+            self._remove_blobs(read.blob, read.blob + 1, read.body_bytes)
+        journal.undo.append(partial(self._unclose, read))
+
+    def _unclose(self, read: OpenRead) -> None:
+        self.outstanding[read.id] = read
+
+    def give_back(self, read: OpenRead, wake: bool = True) -> None:
+        """The item waits again, at the head. Nothing happens if it is not open."""
+        if not self.holds(read):
+            return
+        if not self.log.touched:
+            self.touch()
+        read.returned = True
+        read.item = None
+        heappush(self.returned, read.id)
+        self.bytes_out -= read.body_bytes
+        self.open_bytes -= read.body_bytes
+        if wake and self.line is not None:
+            self._serve_line()
+
+    def take_back(self, read: OpenRead) -> None:
+        """Undo `give_back`: `read` is open again."""
+        if read.id in self.outstanding and self.outstanding[read.id].returned:
+            read.returned = False
+            self.outstanding[read.id] = read
+            self.returned.remove(read.id)
+            heapify(self.returned)
+            self.bytes_out += read.body_bytes
+            self.open_bytes += read.body_bytes
+
+    # -- waiting
+
+    def join_line(self, peeks: bool) -> Waiter:
+        if self.line is None:
+            self.line = WaitingLine()
+        return self.line.join(peeks)
+
+    def tidy_line(self) -> None:
+        """After a wait: keep no empty line, so that a put has nothing to look at."""
+        if self.line is not None and not self.line:
+            self.line = None
+
+    def _serve_line(self) -> None:
+        while self.line and (self.returned or self.next_id < self.tail):
+            waiter = self.line.next()
+            try:
+                waiter.hand(self if waiter.peeks else self.open())
+            except StorageError:
+                self.line.rejoin(waiter)  # the head cannot be read: who asks now is told so, who waits waits on
+                break
+        self.tidy_line()
+
+    # -- large items
+
+    def start_upload(self) -> int:
+        """A number for the large item that is about to be received. Raises StorageError."""
+        storage, number = self.log.journal.storage, self.log.record.number
+        if not self.next_blob:
+            self.next_blob = storage.last_blob(number) + 1
+        blob = self.next_blob
+        self.next_blob += 1
+        storage.start_upload(number, blob)
+        self.uploads = (self.uploads or set()) | {blob}
+        return blob
+
+    def put_upload(self, blob: int, body_bytes: int, flags: int, expires_at_ms: int) -> None:
+        """The large item has been received: put it."""
+        self._end_upload(blob)
+        self.put(Blob(blob, body_bytes), flags, expires_at_ms)
+
+    def drop_upload(self, blob: int) -> None:
+        """It will not be received: remove what came."""
+        self._end_upload(blob)
+        self._remove_blobs(blob, blob + 1, 0)
+
+    def _end_upload(self, blob: int) -> None:
+        assert self.uploads is not None
+        self.uploads.discard(blob)
+        journal, number = self.log.journal, self.log.record.number
+        journal.also.append(lambda batch: journal.storage.end_upload(batch, number, blob))
+
+    # -- flushing
+
+    def flush(self) -> None:
+        """Remove all that waits. Open items stay open."""
+        log = self.log
+        if not log.touched:
+            self.touch()
+        journal = log.journal
+        journal.undo.append(
+            partial(self._unflush, dict(self.outstanding), {i: r.returned for i, r in self.outstanding.items()})
+        )
+        number, family, _ = log.record
+        if any(not read.returned for read in self.outstanding.values()) and self.next_id < self.tail:
+            # They would be found between the open ones after a restart.
+            begin, end = records.item_key(number, self.next_id), records.item_key(number, self.tail)
+            journal.also.append(lambda batch: batch.delete_range(begin, end, journal.storage.handles[family]))
+        for item_id in self.returned:
+            del self.outstanding[item_id]
+            log.removed.append(item_id)
+        self.returned = []
+        if self.next_blob or journal.storage.last_blob(number):
+            self._remove_waiting_blobs()
+        self.next_id = self.tail
+        self.bytes_out = self.bytes_in
+        self.release_window()
+        log.state_changed = True
+        self.total_flushes += 1
+
+    def _remove_waiting_blobs(self) -> None:
+        journal, number = self.log.journal, self.log.record.number
+        keep = sorted({read.blob for read in self.outstanding.values() if read.blob} | (self.uploads or set()))
+        last = max(self.next_blob, journal.storage.last_blob(number) + 1)
+        for begin, end in zip([0, *(blob + 1 for blob in keep)], [*keep, last], strict=True):
+            if begin < end:
+                self._remove_blobs(begin, end, self.waiting_bytes)
+
+    def _remove_blobs(self, begin: int, end: int, dead_bytes: int) -> None:
+        """Remove the chunks of the large items [begin, end) in this turn."""
+        journal, number = self.log.journal, self.log.record.number
+        journal.also.append(lambda batch: journal.storage.remove_blobs(batch, number, begin, end))
+        journal.dead.add_chunks(number, begin, end, dead_bytes)
+
+    def _unflush(self, outstanding: dict[int, OpenRead], returned: dict[int, bool]) -> None:
+        self.outstanding = outstanding
+        for item_id, was_returned in returned.items():
+            outstanding[item_id].returned = was_returned
+        self.returned = [item_id for item_id, was_returned in returned.items() if was_returned]
+        self.total_flushes -= 1
+
+    # -- figures
+
+    @property
+    def waiting_items(self) -> int:
+        return self.tail - self.next_id + len(self.returned)
+
+    def head_added_at_ms(self) -> int:
+        """When the head was put, in ms since 1970; 0 if nothing waits. Reads one item, not ahead. Raises StorageError."""
+        if self.window and not self.returned:
+            return self.window[0][3]
+        return self.log.read_one(self.head_id)[3] if self.waiting_items else 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self.bytes_in - self.bytes_out
+
+    @property
+    def open_reads(self) -> int:
+        return len(self.outstanding) - len(self.returned)
+
+    @property
+    def total_items(self) -> int:
+        """Items put since the server started."""
+        return self.tail - self.first_tail
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of this queue's records, those of removed items included until they have been range-deleted."""
+        record_bytes = records.ITEM_HEADER_BYTES + ITEM_KEY_BYTES
+        count = self.tail - self.log.reclaimed
+        return count * record_bytes + self.bytes_in - self.log.reclaimed_bytes

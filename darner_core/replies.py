@@ -1,0 +1,28 @@
+"""The bytes of every reply. Source: memcached's doc/protocol.txt; Darner for what it says differently."""
+
+STORED = b"STORED\r\n"
+END = b"END\r\n"
+DELETED = b"DELETED\r\n"
+FLUSHED_ALL = b"Flushed all queues.\r\n"
+CRLF = b"\r\n"
+
+AFTER_BODY = b"\r\nEND\r\n"
+NONE = b""  # noreply, or a request whose reply is a hang-up
+
+
+def value_head(key: bytes, flags: int, body_bytes: int) -> bytes:
+    """The line before an item's body."""
+    return b"VALUE %b %d %d\r\n" % (key, flags, body_bytes)
+
+
+def value_head_with_cas(key: bytes, flags: int, body_bytes: int, item_id: int) -> bytes:
+    """The same for `gets`, whose clients read a fourth number, the "cas unique": the item's id."""
+    return b"VALUE %b %d %d %d\r\n" % (key, flags, body_bytes, item_id)
+
+
+def version(text: str) -> bytes:
+    return b"VERSION %b\r\n" % text.encode()
+
+
+def stat(name: bytes, value: int | bytes) -> bytes:
+    return b"STAT %b %b\r\n" % (name, value if isinstance(value, bytes) else b"%d" % value)

@@ -1,0 +1,81 @@
+"""The statistics: what is counted, and the lines of the `stats` reply. Names are Darner's and Kestrel's.
+
+Counters of items live where the items are (the queues); here is what the connections count.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from darner_core import VERSION, replies
+from darner_core.errors import StorageError
+from darner_core.message_queue import MessageQueue
+from darner_core.registry import Registry
+
+
+class Stats:
+    """Counts since the server started."""
+
+    __slots__ = (
+        "started", "curr_connections", "total_connections", "cmd_set", "cmd_peek", "get_hits", "get_misses",
+        "bytes_read", "bytes_written", "_clock",
+    )  # fmt: skip
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self.started = clock()
+        self.curr_connections = 0
+        self.total_connections = 0
+        self.cmd_set = 0
+        self.cmd_peek = 0
+        self.get_hits = 0  # answered with an item; peeks count as neither
+        self.get_misses = 0
+        self.bytes_read = 0
+        self.bytes_written = 0
+
+    def server_lines(self, registry: Registry) -> Iterator[bytes]:
+        now = self._clock()
+        queues = list(registry)
+        for name, value in (
+            ("uptime", int(now - self.started)),
+            ("time", int(now)),
+            ("version", VERSION.encode()),
+            ("pid", os.getpid()),
+            ("curr_items", sum(queue.waiting_items for queue in queues)),
+            ("total_items", registry.total_items),
+            ("bytes", sum(queue.waiting_bytes for queue in queues)),
+            ("curr_connections", self.curr_connections),
+            ("total_connections", self.total_connections),
+            ("cmd_get", self.get_hits + self.get_misses),
+            ("cmd_set", self.cmd_set),
+            ("cmd_peek", self.cmd_peek),
+            ("get_hits", self.get_hits),
+            ("get_misses", self.get_misses),
+            ("bytes_read", self.bytes_read),
+            ("bytes_written", self.bytes_written),
+            ("queue_creates", registry.creates),
+            ("queue_deletes", registry.deletes),
+        ):
+            yield replies.stat(name.encode(), value)
+
+    def queue_lines(self, queue: MessageQueue) -> bytes:
+        prefix = b"queue_%b_" % queue.name
+        try:
+            added_at_ms = queue.head_added_at_ms()
+            age_ms = max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
+        except StorageError:
+            age_ms = 0  # who gets the item is told; the statistics of the others are of use still
+        return b"".join(
+            replies.stat(prefix + name, value)
+            for name, value in (
+                (b"items", queue.waiting_items),
+                (b"bytes", queue.waiting_bytes),
+                (b"total_items", queue.total_items),
+                (b"logsize", queue.log_bytes),
+                (b"waiters", len(queue.line) if queue.line is not None else 0),
+                (b"open_transactions", queue.open_reads),
+                (b"age", age_ms),
+                (b"total_flushes", queue.total_flushes),
+                (b"create_time", queue.log.record.created_at_ms // 1000),
+            )
+        )

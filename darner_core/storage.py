@@ -1,0 +1,355 @@
+"""The disk: one RocksDB database in the data directory. The only module that imports rocksdict.
+
+It owns the column families, the reading and writing of records, the giving back of space, and the mapping of
+RocksDB's errors to ours. It knows no rules of queues; `journal` decides what is written when.
+
+None of its calls switches greenlets. `sync` and `compact` take long and release the GIL: run them in a thread.
+All others hold it and take microseconds, `open` and `reopen` excepted.
+
+Source for the settings: RocksDB wiki, "Implement Queue Service Using RocksDB" and "Memory usage in RocksDB".
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+)
+
+from darner_core import records
+from darner_core.errors import DataDirError, StorageError
+from darner_core.records import FORMAT_VERSION, Item, QueueRecord, State
+
+Batch = WriteBatch
+
+DEFAULT = "default"
+CHUNKS = "chunks"
+CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
+
+# Blocks of 16 KiB: items are read in order, a few hundred at a time, hardly ever singly.
+BLOCK_BYTES = 16 << 10
+# RocksDB keeps one file a level-0 run and one table reader a file; queues are read at their head only.
+LEVEL0_FILES = 4
+MAX_FILE_BYTES = 32 << 20
+INFO_LOG_BYTES = 1 << 20
+INFO_LOG_FILES = 2
+
+
+def family_name(index: int) -> str:
+    return f"q{index:03}"
+
+
+class Storage:
+    """An open data directory.
+
+    `families[i]` is the column family that queues with family i live in; `handles[i]` the same for write batches.
+    Both are replaced by `reopen`, so no one keeps an element of them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        max_column_families: int,
+        block_cache_bytes: int,
+        write_buffer_bytes: int,
+        max_wal_bytes: int,
+        max_open_files: int,
+    ) -> None:
+        """Open `path`, creating it if missing. Raises DataDirError with what a person can do about it."""
+        self.path = path
+        self._max_column_families = max_column_families
+        self._block_cache_bytes = block_cache_bytes
+        self._write_buffer_bytes = write_buffer_bytes
+        self._max_wal_bytes = max_wal_bytes
+        self._max_open_files = max_open_files
+        self.families: list[Any] = []
+        self.handles: list[Any] = []
+        self._prepare_directory()
+        try:
+            self._open()
+        except Exception as error:
+            self.close()
+            raise DataDirError(_why_not_open(path, str(error))) from error
+        self._check_format()
+
+    # -- opening and closing
+
+    def _prepare_directory(self) -> None:
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            names = set(os.listdir(self.path))
+        except OSError as error:
+            raise DataDirError(f"data directory {self.path}: {error.strerror}") from error
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise DataDirError(f"data directory {self.path}: not writable")
+        if names - {"lost+found"} and "CURRENT" not in names:
+            raise DataDirError(
+                f"data directory {self.path}: holds other files and no queues; give an empty or a new directory"
+            )
+
+    def _options(self) -> Options:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.create_missing_column_families(True)
+        table = BlockBasedOptions()
+        table.set_block_cache(self._cache)
+        table.set_block_size(BLOCK_BYTES)
+        # Index blocks of a large backlog would else be held for every file, outside of any limit.
+        table.set_cache_index_and_filter_blocks(True)
+        options.set_block_based_table_factory(table)
+        options.set_compression_type(DBCompressionType.none())
+        options.set_db_write_buffer_size(self._write_buffer_bytes)
+        options.set_write_buffer_size(self._write_buffer_bytes // 2)
+        options.set_max_write_buffer_number(2)
+        options.set_max_total_wal_size(self._max_wal_bytes)
+        options.set_max_open_files(self._max_open_files)
+        options.set_level_zero_file_num_compaction_trigger(LEVEL0_FILES)
+        options.set_target_file_size_base(MAX_FILE_BYTES)
+        options.set_max_background_jobs(2)
+        options.set_bytes_per_sync(1 << 20)
+        # One thread writes, so the machinery for many only costs (5 % of a batch).
+        options.set_allow_concurrent_memtable_write(False)
+        options.set_max_log_file_size(INFO_LOG_BYTES)
+        options.set_keep_log_file_num(INFO_LOG_FILES)
+        options.set_stats_dump_period_sec(0)
+        options.set_stats_persist_period_sec(0)
+        # Opening must not take longer for more files.
+        options.set_skip_stats_update_on_db_open(True)
+        return options
+
+    def _open(self) -> None:
+        self._cache = Cache(self._block_cache_bytes)
+        names = {DEFAULT, CHUNKS}
+        if os.path.exists(os.path.join(self.path, "CURRENT")):
+            names.update(Rdict.list_cf(self.path, self._options()))
+        # All families are made when the directory is: together 60 ms for 64, one by one up to 20 ms for each,
+        # with every client waiting.
+        names.update(family_name(index) for index in range(self._max_column_families))
+        queues = sorted(names - {DEFAULT, CHUNKS})
+        self._db = Rdict(self.path, self._options(), {name: self._options() for name in sorted(names)})
+        self._chunks = self._db.get_column_family(CHUNKS)
+        self._chunks_handle = self._db.get_column_family_handle(CHUNKS)
+        self._default_handle = self._db.get_column_family_handle(DEFAULT)
+        self.families = [self._db.get_column_family(name) for name in queues]
+        self.handles = [self._db.get_column_family_handle(name) for name in queues]
+
+    def _check_format(self) -> None:
+        found = self._db.get(records.FORMAT_KEY)
+        if found is None:
+            if next(iter(self._db.keys()), None) is not None:
+                self.close()
+                raise DataDirError(f"data directory {self.path}: a RocksDB database, but not a darner data directory")
+            self._db.put(records.FORMAT_KEY, b"%d" % FORMAT_VERSION)
+        elif found != b"%d" % FORMAT_VERSION:
+            self.close()
+            raise DataDirError(
+                f"data directory {self.path}: format version {found.decode('ascii', 'replace')}, this server reads "
+                f"version {FORMAT_VERSION}; run the server that wrote it, drain its queues, and start with a new one"
+            )
+
+    def close(self) -> None:
+        """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power."""
+        self.families = []
+        self.handles = []
+        # RocksDB gives up its lock when the last reference is gone.
+        for name in ("_chunks", "_chunks_handle", "_default_handle"):
+            self.__dict__.pop(name, None)
+        db = self.__dict__.pop("_db", None)
+        if db is not None:
+            db.close()
+
+    def reopen(self) -> None:
+        """Close and open again: what makes RocksDB write again after an I/O error. Raises StorageError."""
+        self.close()
+        try:
+            self._open()
+        except Exception as error:
+            raise StorageError(f"cannot reopen {self.path}: {_one_line(error)}") from error
+
+    @property
+    def is_open(self) -> bool:
+        return "_db" in self.__dict__
+
+    # -- writing
+
+    def batch(self) -> Batch:
+        return WriteBatch(raw_mode=True)
+
+    def write(self, batch: Batch) -> None:
+        """Write all of `batch` or nothing of it. Raises StorageError."""
+        try:
+            self._db.write(batch)
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+
+    def put(self, family: int, key: bytes, value: bytes) -> None:
+        """Write one record: 3 us, where a batch of one takes 5. Raises StorageError."""
+        try:
+            self.families[family].put(key, value)
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+
+    def sync(self) -> None:
+        """Make all that was written survive the loss of power (fsync). Takes milliseconds. Raises StorageError."""
+        try:
+            self._db.flush_wal(True)
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+
+    # -- queues
+
+    def queues(self) -> list[tuple[bytes, QueueRecord]]:
+        """(name, record) of every queue."""
+        prefix = records.QUEUE_PREFIX
+        found = []
+        for key, value in self._db.items(from_key=prefix):
+            if not key.startswith(prefix):
+                break
+            found.append((key[len(prefix) :], records.unpack_queue(value)))
+        return found
+
+    def add_queue(self, batch: Batch, name: bytes, record: QueueRecord) -> None:
+        batch.put(records.queue_key(name), records.pack_queue(record), self._default_handle)
+
+    def remove_queue(self, batch: Batch, name: bytes, record: QueueRecord) -> None:
+        batch.delete(records.queue_key(name), self._default_handle)
+        number = record.number
+        batch.delete_range(
+            records.item_key(number, records.STATE_ID),
+            records.item_key(number + 1, records.STATE_ID),
+            self.handles[record.family],
+        )
+        self.remove_blobs(batch, number, 0, records.MAX_ID)
+
+    def state(self, queue: QueueRecord) -> State:
+        value = self._get(queue.family, records.item_key(queue.number, records.STATE_ID))
+        return State() if value is None else records.unpack_state(value)
+
+    def items(self, queue: QueueRecord, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
+        """(id, item) of what is stored in [from_id, to_id), in order.
+
+        Exhaust or drop it before the turn ends: an open iterator pins every file it has seen. Raises StorageError.
+        """
+        unpack_key, unpack_item = records.unpack_item_key, records.unpack_item
+        number = queue.number
+        options = ReadOptions()
+        options.set_iterate_upper_bound(records.item_key(number, to_id))
+        try:
+            for key, value in self.families[queue.family].items(
+                from_key=records.item_key(number, from_id), read_opt=options
+            ):
+                yield unpack_key(key)[1], unpack_item(value)
+        except Exception as error:
+            raise StorageError(f"queue number {number}: {_one_line(error)}") from error
+
+    def item(self, queue: QueueRecord, item_id: int) -> Item | None:
+        value = self._get(queue.family, records.item_key(queue.number, item_id))
+        return None if value is None else records.unpack_item(value)
+
+    def _get(self, family: int, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self.families[family].get(key)
+            return value
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+
+    # -- large items
+
+    def start_upload(self, number: int, blob: int) -> None:
+        """Note that chunks of `blob` are coming, so that a crash half-way leaves nothing behind."""
+        self._put_default(records.upload_key(number, blob), b"")
+
+    def _put_default(self, key: bytes, value: bytes) -> None:
+        try:
+            self._db.put(key, value)
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+
+    def put_chunk(self, number: int, blob: int, index: int, chunk: bytes) -> None:
+        try:
+            self._chunks.put(records.chunk_key(number, blob, index), chunk)
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+
+    def chunk(self, number: int, blob: int, index: int) -> bytes:
+        try:
+            value: bytes | None = self._chunks.get(records.chunk_key(number, blob, index))
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+        if value is None:
+            raise StorageError(f"queue number {number}: chunk {index} of large item {blob} is missing")
+        return value
+
+    def end_upload(self, batch: Batch, number: int, blob: int) -> None:
+        batch.delete(records.upload_key(number, blob), self._default_handle)
+
+    def remove_blobs(self, batch: Batch, number: int, from_blob: int, to_blob: int) -> None:
+        """Remove the chunks of the blobs in [from_blob, to_blob)."""
+        batch.delete_range(
+            records.chunk_key(number, from_blob, 0), records.chunk_key(number, to_blob, 0), self._chunks_handle
+        )
+
+    def unfinished_uploads(self) -> list[tuple[int, int]]:
+        """(queue number, blob) of the uploads that a crash cut off."""
+        prefix = records.UPLOAD_PREFIX
+        found = []
+        for key in self._db.keys(from_key=prefix):
+            if not key.startswith(prefix):
+                break
+            found.append(records.unpack_upload_key(key))
+        return found
+
+    def last_blob(self, number: int) -> int:
+        """The highest blob number that queue `number` has chunks of; 0 if none."""
+        entries = self._chunks.iter()
+        entries.seek_for_prev(records.chunk_key(number, records.MAX_ID, 0))
+        if entries.valid():
+            found, blob, _ = records.unpack_chunk_key(entries.key())
+            if found == number:
+                return blob
+        return 0
+
+    # -- space
+
+    def compact(self, family: int, begin: bytes, end: bytes) -> None:
+        """Give the space of removed records in [begin, end) back to the file system. Seconds: run it in a thread."""
+        try:
+            (self._chunks if family == CHUNK_FAMILY else self.families[family]).compact_range(begin, end)
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+
+    def flush(self) -> None:
+        """Write all write buffers to tables, which lets go of the write-ahead logs. Run it in a thread."""
+        try:
+            for family in (self._db, self._chunks, *self.families):
+                family.flush(True)
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
+
+    def wal_bytes(self) -> int:
+        """Bytes of write-ahead log on disk."""
+        with os.scandir(self.path) as entries:
+            return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".log"))
+
+    def free_bytes(self) -> int:
+        """Bytes that may still be written to the file system of the data directory."""
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _why_not_open(path: str, message: str) -> str:
+    if "lock" in message.lower():
+        return f"data directory {path}: in use by another server"
+    return f"data directory {path}: {' '.join(message.split())}"

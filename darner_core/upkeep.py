@@ -1,0 +1,73 @@
+"""What has to be done now and then: giving back disk space, and watching how much is left.
+
+`tick` is called about once a second, in the loop, and takes little of it; what takes long it returns as jobs to be run
+in a thread one after the other. Disk use follows the live data within seconds.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from darner_core.journal import Journal
+from darner_core.message_queue import MessageQueue
+from darner_core.registry import Registry
+
+# A dead range is compacted at once if it is as large as this, and from the smaller size on when it grows no more.
+COMPACT_BYTES = 64 << 20
+COMPACT_QUIET_BYTES = 1 << 20
+
+# After a compaction the write-ahead logs are let go if they are larger than this.
+TRIM_WAL_BYTES = 8 << 20
+
+# Queues looked at in one tick for dead items too few to have been noticed: 10,000 queues are visited in 20 s.
+QUEUES_A_TICK = 500
+
+
+class Upkeep:
+    def __init__(self, registry: Registry, journal: Journal, min_free_bytes: int) -> None:
+        self._registry = registry
+        self._journal = journal
+        self._min_free_bytes = min_free_bytes
+        self._visit: Iterator[tuple[MessageQueue, int]] = iter(())
+        self._seen: dict[tuple[int, int], int] = {}  # dead bytes by range at the last tick
+        self._compacted = False
+
+    def tick(self) -> list[Callable[[], None]]:
+        self._reclaim_idle()
+        return self._compactions()
+
+    def no_room(self) -> str:
+        """Why sets have to be refused at present; "" if they need not be."""
+        free = self._journal.storage.free_bytes()
+        if free >= self._min_free_bytes:
+            return ""
+        return f"out of disk space: {free} bytes free, sets need {self._min_free_bytes}"
+
+    def _reclaim_idle(self) -> None:
+        """Range-delete the dead items of queues that nobody has used since the last visit."""
+        for _ in range(min(QUEUES_A_TICK, len(self._registry.queues))):
+            visit = next(self._visit, None)
+            if visit is None:
+                self._visit = iter([(queue, queue.tail + queue.first_id()) for queue in self._registry])
+                return
+            queue, then = visit
+            if queue.deleted or queue.tail + queue.first_id() != then:
+                continue
+            if queue.first_id() > queue.log.reclaimed:
+                queue.log.reclaim()
+            queue.release_if_empty()
+
+    def _compactions(self) -> list[Callable[[], None]]:
+        storage, dead = self._journal.storage, self._journal.dead
+        jobs: list[Callable[[], None]] = []
+        for key, found in list(dead.ranges.items()):
+            quiet = self._seen.get(key) == found.dead_bytes
+            if found.dead_bytes >= (COMPACT_QUIET_BYTES if quiet else COMPACT_BYTES):
+                del dead.ranges[key]
+                jobs.append(partial(storage.compact, found.family, found.begin, found.end))
+        self._seen = {key: found.dead_bytes for key, found in dead.ranges.items()}
+        if jobs:
+            self._compacted = True
+        elif self._compacted and storage.wal_bytes() > TRIM_WAL_BYTES:
+            self._compacted = False
+            jobs.append(storage.flush)
+        return jobs

@@ -1,0 +1,116 @@
+"""Who waits for an item, in order of arrival; and who waits for the disk.
+
+The promise of `WaitingLine`: an item that becomes available goes to the client that has waited longest, and of
+"got an item", "waited long enough" and "was cancelled" exactly one happens to each waiter, the first to come.
+What has been decided stays decided even if the waiter's greenlet runs later.
+
+`Waiter.wait` and `SyncGroup.wait` switch greenlets; nothing else here does. The line knows nothing of queues or sockets.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from darner_core.errors import StorageError
+
+
+class Waiter:
+    """One client in line. `got` is what it was handed, or None."""
+
+    __slots__ = ("peeks", "got", "_line", "_decided")
+
+    def __init__(self, line: "WaitingLine", peeks: bool) -> None:
+        self.peeks = peeks  # it wants to see an item, not to have it
+        self.got: Any = None
+        self._line = line
+        self._decided: Event = Event()
+
+    def wait(self, wait_ms: int) -> Any:
+        """Wait until handed something, cancelled, or `wait_ms` are over; what was handed over, or None. Switches."""
+        if not self._decided.wait(wait_ms / 1000):
+            self.cancel()
+        return self.got
+
+    def cancel(self) -> None:
+        """Leave the line. Nothing happens if the waiter has been handed something already."""
+        if not self._decided.is_set():
+            self._line.leave(self)
+            self._decided.set()
+
+    def hand(self, thing: Any) -> None:
+        self.got = thing
+        self._decided.set()
+
+
+class WaitingLine:
+    """The waiters of one queue, those that peek among them."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def join(self, peeks: bool = False) -> Waiter:
+        waiter = Waiter(self, peeks)
+        self._waiters[waiter] = None
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        self._waiters.pop(waiter, None)
+
+    def next(self) -> Waiter:
+        """Take the longest waiting out of the line; the caller hands it something. Raises KeyError if none waits."""
+        return self._waiters.popitem(last=False)[0]
+
+    def rejoin(self, waiter: Waiter) -> None:
+        """Put the waiter that `next` took out back at the front: there was nothing to hand it."""
+        self._waiters[waiter] = None
+        self._waiters.move_to_end(waiter, last=False)
+
+    def cancel_all(self) -> None:
+        for waiter in list(self._waiters):
+            waiter.cancel()
+
+
+class SyncGroup:
+    """Shares fsyncs: all that ask while one runs are served by the next.
+
+    `sync` is called in a thread, so it does not hold up the loop.
+    """
+
+    def __init__(self, sync: Callable[[], None], done: Callable[[list[Any], StorageError | None], None]) -> None:
+        """`done(members, error)` is called in the loop when the fsync that covers `members` has ended."""
+        self._sync = sync
+        self._done = done
+        self._members: list[Any] = []
+        self._running: gevent.Greenlet | None = None
+
+    def join(self, member: Any) -> None:
+        """`member`'s writes have been committed; tell it when they are on the disk."""
+        self._members.append(member)
+        if self._running is None:
+            self._running = gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        pool = gevent.get_hub().threadpool
+        while self._members:
+            # Whoever joins from here on was written after this fsync may have begun: it goes with the next.
+            members, self._members = self._members, []
+            error = None
+            try:
+                pool.apply(self._sync)
+            except StorageError as failure:
+                error = failure
+            self._done(members, error)
+        self._running = None
+
+    def wait_idle(self, seconds: float) -> None:
+        """Wait until no fsync is running. Switches."""
+        if self._running is not None:
+            self._running.join(seconds)
