@@ -15,7 +15,7 @@ from darner_core import VERSION, protocol, replies
 from darner_core.config import Config
 from darner_core.errors import ClientError, ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import LARGE, MessageQueue, OpenRead
+from darner_core.message_queue import Large, MessageQueue, OpenRead
 from darner_core.protocol import Command, Request
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
@@ -122,7 +122,7 @@ class Commands:
             if self.refuse_sets or request.body_bytes > self._max_item_bytes:
                 self._refuse(request)
             queue = self._queues.get(request.queue) or self._registry.create(request.queue)
-            blob = queue.start_upload()
+            blob = queue.large_items.start()
         except (ServerError, StorageError) as error:
             self._skip_body(client, missing)
             raise error
@@ -138,11 +138,12 @@ class Commands:
             if queue.deleted:
                 raise ServerError("the queue was deleted while its item was being received")
         except BaseException as error:  # the client may also have hung up
-            queue.drop_upload(blob)
+            queue.large_items.drop(blob)
             if isinstance(error, StorageError):
                 self._skip_body(client, missing)
             raise
-        queue.put_upload(blob, request.body_bytes, request.flags, self._expires_at_ms(request) if request.expiry else 0)
+        queue.large_items.finish(blob)
+        queue.put(Blob(blob, request.body_bytes), request.flags, self._expires_at_ms(request) if request.expiry else 0)
         if request.sync:
             client.session.needs_sync = True
         return NONE if request.noreply else STORED
@@ -168,18 +169,18 @@ class Commands:
     # -- get
 
     def get(self, request: Request, body: None, session: Session) -> Reply:
-        if request.options or session.open_read is not None or request.verb != b"get":
+        if not request.plain or session.open_read is not None:
             return self._get_with_options(request, session)
         # A plain get. Everything below stands in `_get_with_options` too; here it is the hot path.
         queue = self._queues.get(request.queue)
-        item = queue.take() if queue is not None else None
-        if item is None:
+        if queue is None or (item := queue.take()) is None:
             self._stats.get_misses += 1
             return END
-        if item is LARGE:
+        if item.__class__ is Large:
             return partial(self._send_large, request, queue, None)
         self._stats.get_hits += 1
-        content, flags, _, _ = item  # type: ignore[misc]
+        content: bytes
+        content, flags, _, _ = item  # type: ignore[misc, assignment]
         if flags:
             return replies.value_head(request.queue, flags, len(content)) + content + AFTER_BODY
         if len(content) != request.head_bytes:
@@ -302,7 +303,7 @@ class Commands:
         return AFTER_BODY
 
     def _send_large_peek(self, request: Request, queue: MessageQueue, item: Item, client: Client) -> bytes:
-        """The same for a peek, which holds nobody up: if another client takes the item meanwhile, this one is cut off."""
+        """The same for a peek, which holds nobody up: if another client takes the item, this one is cut off."""
         self._send_chunks(request, queue, item, queue.head_id, client)
         return AFTER_BODY
 

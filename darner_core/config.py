@@ -96,25 +96,27 @@ class Config:
     sync: str | int = _option(SYNC_NEVER, _sync, "when what was written is made to survive the loss of power (fsync):"
         ' "never" leaves it to the operating system, a number is milliseconds between fsyncs, "always" answers only'
         " afterwards; kill -9 loses nothing in any case", shown="WHEN")
-    reply_key: str = _option("queue", _one_of("queue", "request"), 'key in the reply to a get: "queue" names the queue,'
-        ' "request" repeats the key that was asked for, options and all, for clients that compare the two', shown="WHICH")
+    reply_key: str = _option("queue", _one_of("queue", "request"), 'the key in the reply to a get: "queue" names the'
+        ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
+        shown="WHICH")
     max_item_bytes: int = _option(GIB, _size(1, 1 << 40), "largest item that is accepted", shown="SIZE")
     max_line_bytes: int = _option(8 * KIB, _size(512, MIB), "longest request line that is accepted", shown="SIZE")
-    chunk_bytes: int = _option(64 * KIB, _size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks"
-        " of this size, and never stand in memory whole", shown="SIZE")
-    max_reply_bytes: int = _option(256 * KIB, _size(4 * KIB, GIB), "a client that pipelines is answered in portions of"
-        " about this size, each when the one before has been sent", shown="SIZE")
+    chunk_bytes: int = _option(64 * KIB, _size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"
+        " this size, and never stand in memory whole", shown="SIZE")
+    max_reply_bytes: int = _option(256 * KIB, _size(4 * KIB, GIB), "a client that pipelines is answered in portions"
+        " of about this size, each when the one before has been sent", shown="SIZE")
     max_column_families: int = _option(64, _whole_number(1, 1024), "so many queues get a column family of RocksDB of"
         " their own, later ones share; a data directory keeps what it was created with")
-    window_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for items at the heads of all queues", shown="SIZE")
+    window_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for items at the heads of all queues",
+        shown="SIZE")
     block_cache_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
     write_buffer_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for what has been written to the"
         " write-ahead log only", shown="SIZE")
     max_wal_bytes: int = _option(64 * MIB, _size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a longer"
         " start after a crash", shown="SIZE")
     max_open_files: int = _option(128, _whole_number(16, 1_000_000), "table files that RocksDB keeps open")
-    min_free_bytes: int = _option(64 * MIB, _size(0, 1 << 40), "sets are refused while the disk has less room than this;"
-        " gets and closes need some of it", shown="SIZE")
+    min_free_bytes: int = _option(64 * MIB, _size(0, 1 << 40), "sets are refused while the disk has less room than"
+        " this; gets and closes need some of it", shown="SIZE")
     # fmt: on
 
     @classmethod
@@ -152,7 +154,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=NAME, description=f"{NAME}: a durable message queue server", allow_abbrev=False)
     parser.add_argument("-v", "--version", action="version", version=f"{NAME} {VERSION}")
-    parser.add_argument("-c", "--config", metavar="FILE", help="read options from this TOML file; the command line wins")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", help="read options from this TOML file; the command line wins"
+    )
     for option in fields(Config):
         flags = [option.metadata["short"]] if option.metadata["short"] else []
         flags.append(f"--{option.name.replace('_', '-')}")
@@ -160,7 +164,9 @@ def _parser() -> argparse.ArgumentParser:
         if isinstance(option.default, bool):
             parser.add_argument(*flags, dest=option.name, action="store_true", default=None, help=about)
         else:
-            default = show_size(option.default) if option.metadata["shown"] == "SIZE" else option.default
+            default: Any = option.default
+            if option.metadata["shown"] == "SIZE":
+                default = show_size(default)
             parser.add_argument(
                 *flags, dest=option.name, metavar=option.metadata["shown"], help=f"{about} (default {default})"
             )

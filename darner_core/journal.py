@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from darner_core import records
 from darner_core.errors import StorageError
@@ -198,7 +198,7 @@ class Journal:
             self.plain_header = item_header(records.WHOLE, 0, 0, now_ms)
 
     def commit(self) -> bool:
-        """Write the turn and start the next; False if nothing was changed. Raises StorageError, with everything undone."""
+        """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone."""
         if not self.touched and not self.also:
             if self.undo:
                 self.undo.clear()
@@ -273,7 +273,7 @@ class Journal:
             return True
         return log.owner.removed_bytes() - log.reclaimed_bytes >= RECLAIM_BYTES
 
-    def _reclaim(self, batch: Batch, log: QueueLog, handle: object) -> None:
+    def _reclaim(self, batch: Batch, log: QueueLog, handle: Any) -> None:
         number, first = log.record.number, log.owner.first_id()
         batch.delete_range(item_key(number, log.reclaimed), item_key(number, first), handle)
         self.undo.append(partial(log.set_reclaimed, log.reclaimed, log.reclaimed_bytes))

@@ -38,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def command() -> None:
+    """The `darner` command."""
+    sys.exit(main())
+
+
 def run(options: Config) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartError or StorageError if that cannot begin."""
     logging.basicConfig(

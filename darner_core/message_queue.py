@@ -19,15 +19,14 @@ from typing import Final
 from darner_core import records
 from darner_core.errors import StorageError
 from darner_core.journal import Journal, QueueLog
+from darner_core.large_items import LargeItems
 from darner_core.records import ITEM_KEY_BYTES, Blob, Item, QueueRecord, State
 from darner_core.waiters import Waiter, WaitingLine
+from darner_core.window import ITEM_OVERHEAD_BYTES, WindowBudget
 
 # One read-ahead: enough that the cost of positioning an iterator (4 us) vanishes, little enough to take < 1 ms.
 FILL_ITEMS = 512
 FILL_BYTES = 256 << 10
-
-# What an item in memory takes beside its body: the tuple, the bytes object's head, its time, its place (measured).
-ITEM_OVERHEAD_BYTES = 160
 
 _NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an empty deque is 760 bytes. Never filled.
 
@@ -53,26 +52,6 @@ class Large:
 LARGE: Final = Large()
 
 
-class WindowBudget:
-    """The memory that the windows of all queues share. Those filled longest ago are given up first."""
-
-    def __init__(self, budget_bytes: int) -> None:
-        self.budget_bytes = budget_bytes
-        self.used_bytes = 0
-        self._held: dict[MessageQueue, int] = {}  # bytes by queue, longest unfilled first
-
-    def account(self, queue: "MessageQueue", held_bytes: int) -> None:
-        """`queue` now holds so many bytes; others give theirs up if that is too much in all."""
-        before = self._held.pop(queue, 0)
-        if held_bytes:
-            self._held[queue] = held_bytes
-        self.used_bytes += held_bytes - before
-        while self.used_bytes > self.budget_bytes and len(self._held) > 1:
-            oldest = next(iter(self._held))
-            self.used_bytes -= self._held.pop(oldest)
-            oldest.drop_window()
-
-
 class MessageQueue:
     """A named FIFO of items.
 
@@ -82,7 +61,7 @@ class MessageQueue:
 
     __slots__ = (
         "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
-        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "uploads", "next_blob", "deleted",
+        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted",
         "first_tail", "total_flushes", "_before",
     )  # fmt: skip
 
@@ -100,8 +79,7 @@ class MessageQueue:
         self.bytes_in = 0  # body bytes put, and what was stored at the start
         self.bytes_out = 0  # body bytes handed out; their difference waits
         self.open_bytes = 0
-        self.uploads: set[int] | None = None  # large items that are being received
-        self.next_blob = 0  # 0: not known yet
+        self._large_items: LargeItems | None = None  # made when the queue first meets one
         self.deleted = False
         self.first_tail = self.tail  # tail when the server started
         self.total_flushes = 0
@@ -158,8 +136,8 @@ class MessageQueue:
         if held_bytes:
             held_bytes *= ITEM_OVERHEAD_BYTES
             # All that waits, while the window is whole; else at most one fill.
-            held_bytes += self.bytes_in - self.bytes_out if self.whole else min(
-                FILL_BYTES, self.bytes_in - self.bytes_out
+            held_bytes += (
+                self.bytes_in - self.bytes_out if self.whole else min(FILL_BYTES, self.bytes_in - self.bytes_out)
             )
         if abs(held_bytes - self.window_bytes) >= 4096 or not held_bytes:
             self._account(held_bytes)
@@ -344,7 +322,7 @@ class MessageQueue:
         self.open_bytes -= read.body_bytes
         journal = log.journal
         if read.blob:
-            self._remove_blobs(read.blob, read.blob + 1, read.body_bytes)
+            self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
         journal.undo.append(partial(self._unclose, read))
 
     def _unclose(self, read: OpenRead) -> None:
@@ -396,34 +374,11 @@ class MessageQueue:
                 break
         self.tidy_line()
 
-    # -- large items
-
-    def start_upload(self) -> int:
-        """A number for the large item that is about to be received. Raises StorageError."""
-        storage, number = self.log.journal.storage, self.log.record.number
-        if not self.next_blob:
-            self.next_blob = storage.last_blob(number) + 1
-        blob = self.next_blob
-        self.next_blob += 1
-        storage.start_upload(number, blob)
-        self.uploads = (self.uploads or set()) | {blob}
-        return blob
-
-    def put_upload(self, blob: int, body_bytes: int, flags: int, expires_at_ms: int) -> None:
-        """The large item has been received: put it."""
-        self._end_upload(blob)
-        self.put(Blob(blob, body_bytes), flags, expires_at_ms)
-
-    def drop_upload(self, blob: int) -> None:
-        """It will not be received: remove what came."""
-        self._end_upload(blob)
-        self._remove_blobs(blob, blob + 1, 0)
-
-    def _end_upload(self, blob: int) -> None:
-        assert self.uploads is not None
-        self.uploads.discard(blob)
-        journal, number = self.log.journal, self.log.record.number
-        journal.also.append(lambda batch: journal.storage.end_upload(batch, number, blob))
+    @property
+    def large_items(self) -> LargeItems:
+        if self._large_items is None:
+            self._large_items = LargeItems(self.log.journal, self.log.record.number)
+        return self._large_items
 
     # -- flushing
 
@@ -445,27 +400,12 @@ class MessageQueue:
             del self.outstanding[item_id]
             log.removed.append(item_id)
         self.returned = []
-        if self.next_blob or journal.storage.last_blob(number):
-            self._remove_waiting_blobs()
+        self.large_items.remove_all_but({read.blob for read in self.outstanding.values()}, self.waiting_bytes)
         self.next_id = self.tail
         self.bytes_out = self.bytes_in
         self.release_window()
         log.state_changed = True
         self.total_flushes += 1
-
-    def _remove_waiting_blobs(self) -> None:
-        journal, number = self.log.journal, self.log.record.number
-        keep = sorted({read.blob for read in self.outstanding.values() if read.blob} | (self.uploads or set()))
-        last = max(self.next_blob, journal.storage.last_blob(number) + 1)
-        for begin, end in zip([0, *(blob + 1 for blob in keep)], [*keep, last], strict=True):
-            if begin < end:
-                self._remove_blobs(begin, end, self.waiting_bytes)
-
-    def _remove_blobs(self, begin: int, end: int, dead_bytes: int) -> None:
-        """Remove the chunks of the large items [begin, end) in this turn."""
-        journal, number = self.log.journal, self.log.record.number
-        journal.also.append(lambda batch: journal.storage.remove_blobs(batch, number, begin, end))
-        journal.dead.add_chunks(number, begin, end, dead_bytes)
 
     def _unflush(self, outstanding: dict[int, OpenRead], returned: dict[int, bool]) -> None:
         self.outstanding = outstanding
@@ -481,7 +421,7 @@ class MessageQueue:
         return self.tail - self.next_id + len(self.returned)
 
     def head_added_at_ms(self) -> int:
-        """When the head was put, in ms since 1970; 0 if nothing waits. Reads one item, not ahead. Raises StorageError."""
+        """When the head was put, in ms since 1970; 0 if nothing waits. Raises StorageError."""
         if self.window and not self.returned:
             return self.window[0][3]
         return self.log.read_one(self.head_id)[3] if self.waiting_items else 0

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from darner_core.journal import Journal
-from darner_core.message_queue import MessageQueue, WindowBudget
+from darner_core.message_queue import MessageQueue
 from darner_core.records import QueueRecord, State
 from darner_core.storage import Batch
+from darner_core.window import WindowBudget
 
 
 class Registry:
@@ -142,5 +143,3 @@ class Registry:
 def _forget_upload(journal: Journal, number: int, blob: int, batch: Batch) -> None:
     journal.storage.remove_blobs(batch, number, blob, blob + 1)
     journal.storage.end_upload(batch, number, blob)
-
-

@@ -210,7 +210,8 @@ class Storage:
         """(name, record) of every queue."""
         prefix = records.QUEUE_PREFIX
         found = []
-        for key, value in self._db.items(from_key=prefix):
+        entries: Any = self._db.items(from_key=prefix)
+        for key, value in entries:
             if not key.startswith(prefix):
                 break
             found.append((key[len(prefix) :], records.unpack_queue(value)))
@@ -301,7 +302,8 @@ class Storage:
         """(queue number, blob) of the uploads that a crash cut off."""
         prefix = records.UPLOAD_PREFIX
         found = []
-        for key in self._db.keys(from_key=prefix):
+        keys: Any = self._db.keys(from_key=prefix)
+        for key in keys:
             if not key.startswith(prefix):
                 break
             found.append(records.unpack_upload_key(key))

@@ -4,7 +4,7 @@ The promise of `WaitingLine`: an item that becomes available goes to the client 
 "got an item", "waited long enough" and "was cancelled" exactly one happens to each waiter, the first to come.
 What has been decided stays decided even if the waiter's greenlet runs later.
 
-`Waiter.wait` and `SyncGroup.wait` switch greenlets; nothing else here does. The line knows nothing of queues or sockets.
+Names that begin with wait_ switch greenlets; nothing else here does. The line knows nothing of queues or sockets.
 """
 
 from collections import OrderedDict
@@ -28,7 +28,7 @@ class Waiter:
         self._line = line
         self._decided: Event = Event()
 
-    def wait(self, wait_ms: int) -> Any:
+    def wait_for(self, wait_ms: int) -> Any:
         """Wait until handed something, cancelled, or `wait_ms` are over; what was handed over, or None. Switches."""
         if not self._decided.wait(wait_ms / 1000):
             self.cancel()

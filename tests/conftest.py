@@ -1,0 +1,67 @@
+"""Fixtures that most test files share."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from darner_core.storage import Storage
+from tests.harness import Client, RunningServer
+
+SMALL = {
+    "max_column_families": 4,
+    "block_cache_bytes": 8 << 20,
+    "write_buffer_bytes": 16 << 20,
+    "max_wal_bytes": 64 << 20,
+    "max_open_files": 64,
+}
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+    """Start servers with these command-line options; they are stopped, and their logs looked at, when the test ends."""
+    servers: list[RunningServer] = []
+
+    def start(*options: str) -> RunningServer:
+        server = RunningServer(tmp_path / f"data{len(servers)}", *options)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.end()
+
+
+@pytest.fixture
+def server(start_server: Callable[..., RunningServer]) -> RunningServer:
+    """A server with the default options."""
+    return start_server()
+
+
+@pytest.fixture
+def connect(server: RunningServer) -> Iterator[Callable[[], Client]]:
+    """Connect clients to `server`."""
+    clients: list[Client] = []
+
+    def connect() -> Client:
+        clients.append(server.client())
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def open_storage(tmp_path: Path) -> Iterator[Callable[[], Storage]]:
+    """Open the storage in the test's directory; again after it was closed, it is what a restart sees."""
+    opened: list[Storage] = []
+
+    def open_it() -> Storage:
+        storage = Storage(str(tmp_path / "storage"), **SMALL)
+        opened.append(storage)
+        return storage
+
+    yield open_it
+    for storage in opened:
+        storage.close()

@@ -1,0 +1,180 @@
+"""A real server in a process of its own, and a client to talk to it in plain bytes."""
+
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+START_S = 20.0  # a loaded machine; a start takes 0.3 s
+REPLY_S = 10.0
+QUIET_S = 0.15  # what has not come by then is taken not to come
+
+
+class RunningServer:
+    """`python darner.py` on a free port. Everything it prints is in `log`."""
+
+    def __init__(self, data: Path, *options: str) -> None:
+        self.data = data
+        self.options = options
+        self.log = ""
+        self.process: subprocess.Popen[str]
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again on the same data directory."""
+        self._log_path = self.data.parent / f"{self.data.name}.log"
+        with open(self._log_path, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "darner.py"), "--port", "0", "--data", str(self.data), *self.options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            text = self._log_path.read_text()
+            if "starting up" in text:
+                found = re.search(r"listening on: \S+ port (\d+)", text)
+                assert found, text
+                self.port = int(found[1])
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        raise AssertionError(f"the server did not start: {self._log_path.read_text()}")
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self._ended()
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Stop it as an operator would; its exit status."""
+        self.process.send_signal(signal_number)
+        return self._ended()
+
+    def _ended(self) -> int:
+        status = self.process.wait(REPLY_S)
+        self.log += self._log_path.read_text()
+        return status
+
+    def end(self) -> None:
+        """End of the test: stop it if it runs, and see that it has had no accident."""
+        if self.process.poll() is None:
+            self.stop()
+        assert "Traceback" not in self.log, self.log
+
+    def client(self) -> "Client":
+        return Client(self.port)
+
+    def resident_bytes(self) -> int:
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Client:
+    """One connection. Its methods read like the conversation they make."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), REPLY_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = b""
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def expect(self, reply: bytes) -> None:
+        """The next bytes from the server are these."""
+        got = self.read(len(reply))
+        assert got == reply, f"expected {reply[:200]!r}, got {got[:200]!r}"
+
+    def ask(self, request: bytes, reply: bytes) -> None:
+        self.send(request)
+        self.expect(reply)
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, or fewer if the server hangs up or says no more."""
+        self.socket.settimeout(REPLY_S)
+        while len(self._received) < size:
+            try:
+                data = self.socket.recv(1 << 20)
+            except TimeoutError:
+                break
+            if not data:
+                break
+            self._received += data
+        got, self._received = self._received[:size], self._received[size:]
+        return got
+
+    def line(self) -> bytes:
+        """The next line, with its end."""
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = self.read(1)
+            if not byte:
+                break
+            line += byte
+        return line
+
+    def expect_nothing(self) -> None:
+        """The server says nothing for now."""
+        self.socket.settimeout(QUIET_S)
+        try:
+            data = self.socket.recv(1)
+        except TimeoutError:
+            return
+        raise AssertionError(f"expected nothing, got {data!r}")
+
+    def expect_hang_up(self) -> None:
+        self.socket.settimeout(REPLY_S)
+        try:
+            data = self._received + self.socket.recv(100)
+        except ConnectionResetError:
+            return
+        assert data == b"", f"expected a hang-up, got {data!r}"
+
+    # -- the usual requests
+
+    def set(self, queue: str, body: bytes, flags: int = 0) -> None:
+        self.ask(b"set %b %d 0 %d\r\n%b\r\n" % (queue.encode(), flags, len(body), body), b"STORED\r\n")
+
+    def get(self, key: str) -> bytes | None:
+        """What a get of this key answers: the item's body, or None."""
+        self.send(b"get %b\r\n" % key.encode())
+        return self.item()
+
+    def item(self) -> bytes | None:
+        """The body in the next reply to a get, or None."""
+        line = self.line()
+        if line == b"END\r\n":
+            return None
+        word, _, _, size = line.split()
+        assert word == b"VALUE", line
+        body = self.read(int(size))
+        self.expect(b"\r\nEND\r\n")
+        return body
+
+    def stats(self) -> dict[str, str]:
+        self.send(b"stats\r\n")
+        stats = {}
+        while (line := self.line()) != b"END\r\n":
+            word, name, value = line.decode().split()
+            assert word == "STAT"
+            stats[name] = value
+        return stats
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Hang up with an RST, as a client that is killed with unread data does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
