@@ -112,8 +112,8 @@ class Config:
     block_cache_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
     write_buffer_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for what has been written to the"
         " write-ahead log only", shown="SIZE")
-    max_wal_bytes: int = _option(64 * MIB, _size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a longer"
-        " start after a crash", shown="SIZE")
+    max_wal_bytes: int = _option(64 * MIB, _size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
+        " longer start after a crash", shown="SIZE")
     max_open_files: int = _option(128, _whole_number(16, 1_000_000), "table files that RocksDB keeps open")
     min_free_bytes: int = _option(64 * MIB, _size(0, 1 << 40), "sets are refused while the disk has less room than"
         " this; gets and closes need some of it", shown="SIZE")

@@ -56,6 +56,9 @@ class Host(Protocol):
 
     def new_reader(self) -> RequestReader: ...
 
+    def stir(self) -> None:
+        """Something was woken up at the end of the turn: go round once more before the loop sleeps."""
+
 
 class ClientGone(Exception):
     """The client hung up while its greenlet was waiting for something."""
@@ -353,6 +356,7 @@ class Connection:
                 self._held = True
                 self._pause()
                 self._server.sync_group.join(self)
+                self._server.stir()
         elif not self._held:
             self._send_replies()
 
@@ -369,6 +373,7 @@ class Connection:
         if self._mid_reply:
             self._replies.clear()
             self._close(lingers=False)
+            self._server.stir()
             return
         self._replies[:] = [ServerError(str(error)).reply] * len(self._replies)
 
@@ -419,6 +424,7 @@ class Connection:
 
     def _went_out(self) -> None:
         """All replies have been taken by the kernel."""
+        self._server.stir()
         if self._sent is not None:
             self._sent.set()
         elif self._idle:
@@ -434,6 +440,7 @@ class Connection:
         if self._gone:
             return
         self._gone = True
+        self._server.stir()
         self._end()
         if self._waiter is not None:
             self._waiter.cancel()

@@ -87,6 +87,7 @@ class Server:
             raise StartError(f"cannot listen on {config.host} port {config.port}: {reason}") from error
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
+        self._again = self._hub.loop.timer(0, ref=False)
 
     @property
     def port(self) -> int:
@@ -133,9 +134,11 @@ class Server:
             sync = wrote and self.config.sync == SYNC_ALWAYS
             for connection in turn:
                 connection.end_turn(sync)
-            if self.turn or self.journal.touched:
-                # A client was found to have gone while it was answered: another turn before the loop sleeps.
-                self._hub.loop.run_callback(_nothing)
+
+    def stir(self) -> None:
+        # gevent runs what was made ready before the loop sleeps, but it looks for that before the turn ends.
+        if not self._again.active:
+            self._again.start(_nothing)
 
     def _turn_failed(self, error: StorageError) -> None:
         log.error("cannot write: %s", error)

@@ -39,17 +39,9 @@ def server(start_server: Callable[..., RunningServer]) -> RunningServer:
 
 
 @pytest.fixture
-def connect(server: RunningServer) -> Iterator[Callable[[], Client]]:
+def connect(server: RunningServer) -> Callable[[], Client]:
     """Connect clients to `server`."""
-    clients: list[Client] = []
-
-    def connect() -> Client:
-        clients.append(server.client())
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
+    return server.client
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ class RunningServer:
         self.data = data
         self.options = options
         self.log = ""
+        self._clients: list[Client] = []
         self.process: subprocess.Popen[str]
         self.port = 0
         self.start()
@@ -68,12 +69,16 @@ class RunningServer:
 
     def end(self) -> None:
         """End of the test: stop it if it runs, and see that it has had no accident."""
+        for client in self._clients:
+            client.close()
         if self.process.poll() is None:
             self.stop()
         assert "Traceback" not in self.log, self.log
 
     def client(self) -> "Client":
-        return Client(self.port)
+        """A new connection; closed when the server's test ends."""
+        self._clients.append(Client(self.port))
+        return self._clients[-1]
 
     def resident_bytes(self) -> int:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
@@ -86,7 +91,7 @@ class Client:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), REPLY_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._received = b""
+        self._received = bytearray()
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -111,7 +116,8 @@ class Client:
             if not data:
                 break
             self._received += data
-        got, self._received = self._received[:size], self._received[size:]
+        got = bytes(self._received[:size])
+        del self._received[:size]
         return got
 
     def line(self) -> bytes:
@@ -136,7 +142,7 @@ class Client:
     def expect_hang_up(self) -> None:
         self.socket.settimeout(REPLY_S)
         try:
-            data = self._received + self.socket.recv(100)
+            data = bytes(self._received) + self.socket.recv(100)
         except ConnectionResetError:
             return
         assert data == b"", f"expected a hang-up, got {data!r}"
