@@ -94,6 +94,7 @@ class Server:
         return int(self._listener.address[1])
 
     def start(self) -> None:
+        self.commands.refuse_sets = self._upkeep.no_room()
         self._turn_end.start(self._end_turn)
         self._listener.start()
         self._background = [gevent.spawn(self._wait_upkeep)]

@@ -85,7 +85,7 @@ class SyncGroup:
     """
 
     def __init__(self, sync: Callable[[], None], done: Callable[[list[Any], StorageError | None], None]) -> None:
-        """`done(members, error)` is called in the loop when the fsync that covers `members` has ended."""
+        """`done(members, error)` is called in the hub when the fsync that covers `members` has ended."""
         self._sync = sync
         self._done = done
         self._members: list[Any] = []
@@ -98,19 +98,14 @@ class SyncGroup:
             self._running = gevent.spawn(self._run)
 
     def _run(self) -> None:
-        pool = gevent.get_hub().threadpool
+        hub = gevent.get_hub()
         while self._members:
             # Whoever joins from here on was written after this fsync may have begun: it goes with the next.
             members, self._members = self._members, []
             error = None
             try:
-                pool.apply(self._sync)
+                hub.threadpool.apply(self._sync)
             except StorageError as failure:
                 error = failure
-            self._done(members, error)
+            hub.loop.run_callback(self._done, members, error)
         self._running = None
-
-    def wait_idle(self, seconds: float) -> None:
-        """Wait until no fsync is running. Switches."""
-        if self._running is not None:
-            self._running.join(seconds)

@@ -20,6 +20,8 @@ QUIET_S = 0.15  # what has not come by then is taken not to come
 class RunningServer:
     """`python darner.py` on a free port. Everything it prints is in `log`."""
 
+    program = "darner.py"
+
     def __init__(self, data: Path, *options: str) -> None:
         self.data = data
         self.options = options
@@ -34,7 +36,7 @@ class RunningServer:
         self._log_path = self.data.parent / f"{self.data.name}.log"
         with open(self._log_path, "w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "darner.py"), "--port", "0", "--data", str(self.data), *self.options],
+                [sys.executable, str(ROOT / self.program), "--port", "0", "--data", str(self.data), *self.options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -51,6 +53,10 @@ class RunningServer:
                 break
             time.sleep(0.01)
         raise AssertionError(f"the server did not start: {self._log_path.read_text()}")
+
+    def printed(self) -> str:
+        """What the running server has printed so far."""
+        return self._log_path.read_text()
 
     def kill(self) -> None:
         """kill -9."""

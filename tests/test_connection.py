@@ -156,6 +156,7 @@ def test_large_items_come_back_whole_in_every_way_of_reading(connect: Connect) -
     assert client.get("q/abort") is None
     assert client.get("q/close/open") == LARGE + b"0"
     other.close()
+    wait_until(lambda: client.stats()["curr_connections"] == "1")
     assert client.get("q/close/open") == LARGE + b"1"
     assert client.get("q/close") is None
     client.send(b"get q\r\n")
