@@ -1,0 +1,43 @@
+# make run    a server on port 22133, its queues in ./data
+# make test   the whole test suite
+# Both make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
+
+PYTHON ?= python3
+PORT ?= 22133
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test style types check clean
+
+run: $(VENV)/server-installed
+	$(BIN)/darner --port $(PORT)
+
+test: $(VENV)/all-installed
+	$(BIN)/python -m pytest
+
+style: $(VENV)/all-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/all-installed
+	$(BIN)/mypy
+
+check: test style types
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The server alone: gevent and rocksdict, in the versions that requirements.txt pins.
+$(VENV)/server-installed: $(BIN)/python requirements.txt pyproject.toml $(wildcard darner_core/*.py)
+	$(PIP) --constraint requirements.txt .
+	@touch $@
+
+# Everything: the server, the tests, the load tests.
+$(VENV)/all-installed: $(BIN)/python requirements.txt
+	$(PIP) --requirement requirements.txt
+	@touch $@

@@ -1,0 +1,178 @@
+"""Every statistic is true, after each thing that changes it and after a restart."""
+
+import os
+import time
+
+from darner_core import VERSION
+from tests.harness import RunningServer
+from tests.test_connection import LARGE, wait_until
+
+SERVER_STATS = [
+    "uptime",
+    "time",
+    "version",
+    "pid",
+    "curr_items",
+    "total_items",
+    "bytes",
+    "curr_connections",
+    "total_connections",
+    "cmd_get",
+    "cmd_set",
+    "cmd_peek",
+    "get_hits",
+    "get_misses",
+    "bytes_read",
+    "bytes_written",
+    "queue_creates",
+    "queue_deletes",
+]
+QUEUE_STATS = [
+    "items",
+    "bytes",
+    "total_items",
+    "logsize",
+    "waiters",
+    "open_transactions",
+    "age",
+    "total_flushes",
+    "create_time",
+]
+
+
+def test_the_names_are_darners_and_kestrels(server: RunningServer) -> None:
+    client = server.client()
+    client.set("q", b"x")
+    assert list(client.stats()) == SERVER_STATS + [f"queue_q_{name}" for name in QUEUE_STATS]
+
+
+def test_the_server_says_who_it_is(server: RunningServer) -> None:
+    stats = server.client().stats()
+    assert stats["version"] == VERSION
+    assert stats["pid"] == str(server.process.pid) != str(os.getpid())
+    assert abs(int(stats["time"]) - time.time()) < 5
+    assert 0 <= int(stats["uptime"]) < 60
+
+
+def test_items_and_bytes_follow_puts_and_gets(server: RunningServer) -> None:
+    client, holder = server.client(), server.client()
+
+    def figures(*names: str) -> list[int]:
+        stats = client.stats()
+        return [int(stats[name]) for name in names]
+
+    names = ("curr_items", "bytes", "total_items", "queue_q_items", "queue_q_bytes", "queue_q_total_items")
+    for body in (b"12345", b"", b"123", LARGE):
+        client.set("q", body)
+    client.set("r", b"1")
+    large = len(LARGE)
+    assert figures(*names) == [5, 9 + large, 5, 4, 8 + large, 4]
+    assert client.get("q") == b"12345"
+    assert figures(*names) == [4, 4 + large, 5, 3, 3 + large, 4]
+    assert holder.get("q/open") == b""
+    assert holder.get("q/close/open") == b"123"
+    assert figures(*names, "queue_q_open_transactions") == [2, 1 + large, 5, 1, large, 4, 1]
+    assert holder.get("q/abort") is None
+    assert figures(*names, "queue_q_open_transactions") == [3, 4 + large, 5, 2, 3 + large, 4, 0]
+    assert holder.get("q/close/open") == b"123"
+    assert holder.get("q/close/open") == LARGE
+    assert figures(*names, "queue_q_open_transactions") == [1, 1, 5, 0, 0, 4, 1]
+    client.ask(b"delete q\r\n", b"DELETED\r\n")
+    assert figures("curr_items", "bytes", "total_items", "queue_creates", "queue_deletes") == [1, 1, 5, 2, 1]
+
+
+def test_commands_hits_and_misses_are_counted_when_they_are_answered(server: RunningServer) -> None:
+    client = server.client()
+    client.set("q", b"a")
+    client.set("q", LARGE)
+    client.get("q/peek")
+    client.get("none/peek")
+    client.get("q")
+    client.get("q/open")
+    client.get("q/close/open")
+    client.get("none/t=10")
+    stats = client.stats()
+    assert [stats[name] for name in ("cmd_set", "cmd_peek", "cmd_get", "get_hits", "get_misses")] == [
+        "2", "2", "4", "2", "2",
+    ]  # fmt: skip
+
+
+def test_connections_and_bytes_are_counted(server: RunningServer) -> None:
+    client = server.client()
+    others = [server.client() for _ in range(3)]
+    for other in others:
+        other.ask(b"get q\r\n", b"END\r\n")
+    stats = client.stats()
+    assert (stats["curr_connections"], stats["total_connections"]) == ("4", "4")
+    read, written = int(stats["bytes_read"]), int(stats["bytes_written"])
+    for other in others:
+        other.close()
+    wait_until(lambda: client.stats()["curr_connections"] == "1")
+    assert client.stats()["total_connections"] == "4"
+    before = client.stats()
+    client.set("q", bytes(1000))
+    after = client.stats()
+    assert int(after["bytes_read"]) - int(before["bytes_read"]) == len(b"set q 0 0 1000\r\n\r\nstats\r\n") + 1000
+    assert int(after["bytes_written"]) > int(before["bytes_written"]) > written
+    assert read == len(b"get q\r\n") * 3 + len(b"stats\r\n")
+
+
+def test_waiters_and_open_transactions_are_counted(server: RunningServer) -> None:
+    client = server.client()
+    client.set("q", b"x")
+    client.get("q")
+    waiting = [server.client() for _ in range(3)]
+    for waiter in waiting:
+        waiter.send(b"get q/t=9000/open\r\n")
+    wait_until(lambda: client.stats()["queue_q_waiters"] == "3")
+    client.set("q", b"x")
+    stats = client.stats()
+    assert (stats["queue_q_waiters"], stats["queue_q_open_transactions"], stats["queue_q_items"]) == ("2", "1", "0")
+    waiting[1].close()
+    wait_until(lambda: client.stats()["queue_q_waiters"] == "1")
+
+
+def test_flushes_creation_and_age_are_told(server: RunningServer) -> None:
+    client = server.client()
+    client.set("q", b"x")
+    created = int(client.stats()["queue_q_create_time"])
+    assert abs(created - time.time()) < 5
+    wait_until(lambda: int(client.stats()["queue_q_age"]) >= 50)
+    client.ask(b"flush q\r\nflush q\r\n", b"END\r\nEND\r\n")
+    stats = client.stats()
+    assert (stats["queue_q_total_flushes"], stats["queue_q_age"]) == ("2", "0")
+    client.set("q", b"y")
+    assert int(client.stats()["queue_q_age"]) < 5000
+
+
+def test_logsize_is_what_the_records_take_until_their_space_is_given_back(server: RunningServer) -> None:
+    client = server.client()
+    size = 0
+    for count in (10, 1000):
+        client.send(b"set q 0 0 1000 noreply\r\n%b\r\n" % bytes(1000) * count)
+        client.set("q", b"")
+        now = int(client.stats()["queue_q_logsize"])
+        assert now - size >= count * 1000
+        size = now
+    while client.get("q") is not None:
+        pass
+    wait_until(lambda: int(client.stats()["queue_q_logsize"]) < 1000)
+
+
+def test_items_and_bytes_are_right_after_a_stop_and_after_a_kill(server: RunningServer) -> None:
+    client, holder = server.client(), server.client()
+    for number in range(1000):
+        client.set("q", b"x" * number)
+    for _ in range(10):
+        client.get("q")
+    assert holder.get("q/open") == b"x" * 10
+    assert holder.get("q/close/open") == b"x" * 11
+    created = client.stats()["queue_q_create_time"]
+    for end in (server.kill, server.stop):
+        end()
+        server.start()
+        stats = server.client().stats()
+        assert stats["queue_q_items"] == stats["curr_items"] == "989"
+        assert stats["queue_q_bytes"] == stats["bytes"] == str(sum(range(11, 1000)))
+        assert stats["queue_q_create_time"] == created
+        assert stats["queue_q_total_items"] == "0"
