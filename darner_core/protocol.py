@@ -15,8 +15,8 @@ the bytes that follow are meant to be.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
@@ -56,6 +56,9 @@ class Request:
     plain: bool = False  # a get without options
     head: bytes = b""
     head_bytes: int = -1
+    alone: "tuple[tuple[Request, None], ...]" = field(
+        default=(), repr=False, compare=False
+    )  # what `feed` returns for this request without a body alone
 
 
 class Command(NamedTuple):
@@ -153,7 +156,8 @@ def parse_reading(request: Request, words: list[bytes]) -> None:
 
 def parse_naming(request: Request, words: list[bytes]) -> None:
     """`delete name [0] [noreply]`, `flush name [noreply]`: memcached's delete may carry a time, which is ignored."""
-    _take_noreply(request, words)
+    if len(words) > 1:  # a queue may be called noreply
+        _take_noreply(request, words)
     if len(words) == 2:
         _number(words.pop(), "time", MAX_WAIT_MS)
     if len(words) != 1:
@@ -179,7 +183,19 @@ class RequestReader:
     says so in `large`, and the caller takes the body in pieces with `take_body`.
     """
 
-    __slots__ = ("_table", "_kept", "_max_line", "_chunk", "_rest", "_parts", "_missing", "_request", "large", "error")
+    __slots__ = (
+        "_table",
+        "_kept",
+        "_max_line",
+        "_chunk",
+        "_rest",
+        "_parts",
+        "_missing",
+        "_in_pieces",
+        "_request",
+        "large",
+        "error",
+    )
 
     def __init__(
         self,
@@ -194,14 +210,33 @@ class RequestReader:
         self._chunk = chunk_bytes
         self._rest = b""  # an incomplete line, or, while `large` is set, the first bytes of its body
         self._parts: list[bytes] = []  # an incomplete body
+        self._in_pieces = False  # something incomplete is held
         self._missing = 0  # bytes that the incomplete body still lacks, its CR LF included; 0: in no body
         self._request: Request | None = None  # whose body that is
         self.large: Request | None = None  # its body is larger than a chunk and comes next
         self.error: RequestError | None = None  # what is wrong behind the last request returned
 
-    def feed(self, data: bytes) -> list[tuple[Request, bytes | None]]:
-        """The requests that `data` completes, each with its body or None. Then look at `error` and `large`."""
+    def feed(self, data: bytes) -> Sequence[tuple[Request, bytes | None]]:
+        """The requests that `data` completes, each with its body or None. Then look at `error` and `large`.
+
+        Clients that do not pipeline send one whole request at a time: that case first, because with it in the loop
+        below a request took 0.3 us more.
+        """
+        if not self._in_pieces:
+            end_of_line = data.find(_LF)
+            request = self._kept.get(data[:end_of_line])
+            if request is not None:
+                size = request.body_bytes
+                if size < 0:
+                    if end_of_line + 1 == len(data):
+                        return request.alone
+                elif len(data) == end_of_line + size + 3 and size <= self._chunk and data.endswith(_CRLF):
+                    return ((request, data[end_of_line + 1 : -2]),)
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> list[tuple[Request, bytes | None]]:
         requests: list[tuple[Request, bytes | None]] = []
+        position = 0
         if self._missing:
             self._parts.append(data)
             if len(data) < self._missing:
@@ -218,15 +253,14 @@ class RequestReader:
                 return requests
             requests.append((request, data[:end]))
             position = end + 2
-        else:
+        elif self._rest:
             searched = len(self._rest)
-            if searched:
-                data = self._rest + data
-                if data.find(_LF, searched) < 0 and len(data) <= self._max_line:
-                    self._rest = data
-                    return requests
-                self._rest = b""
-            position = 0
+            data = self._rest + data
+            if data.find(_LF, searched) < 0 and len(data) <= self._max_line:
+                self._rest = data
+                return requests
+            self._rest = b""
+        self._in_pieces = False
 
         # The hot loop: one find, one slice and one look-up a line. With a regular expression it was 3 us a line.
         find = data.find
@@ -263,6 +297,7 @@ class RequestReader:
             if size > self._chunk:
                 self.large = request
                 self._rest = data[position:]
+                self._in_pieces = True
                 return requests
             have = length - position
             if have >= size + 2:
@@ -271,12 +306,14 @@ class RequestReader:
             self._request = request
             self._parts = [data[position:]]
             self._missing = size + 2 - have
+            self._in_pieces = True
             return requests
 
         if length - position > self._max_line:
             self.error = self._line_too_long()
         elif position < length:
             self._rest = data[position:] if position else data
+            self._in_pieces = True
         return requests
 
     def take_body(self, most_bytes: int) -> bytes:
@@ -306,6 +343,7 @@ class RequestReader:
             raise MalformedRequest(f'unknown command "{show(verb)}": {known}')
         request = Request(command.run, line, verb)
         command.parse(request, words)
+        request.alone = ((request, None),)
         if len(line) <= MAX_KEPT_LINE_BYTES:
             if len(self._kept) >= MAX_KEPT_LINES:
                 self._kept.clear()
