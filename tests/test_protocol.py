@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from darner_core import protocol
@@ -16,11 +16,11 @@ from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.protocol import Command, Request, RequestReader
 
 MAX_LINE = 600  # over a longest name with its options and numbers
-CHUNK = 1024
+CHUNK = 100  # so that a failure can be read
 RECV_BYTES = 4096  # what comes at once, as the connection reads it
 
 # A machine that is busy is no failure.
-unhurried = settings(deadline=None)
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def no_command() -> None:
@@ -53,7 +53,7 @@ class Understood(NamedTuple):
     @property
     def meaning(self) -> tuple[list[tuple[Request, bytes | None]], bytes | None]:
         """To be compared: errors have no equality."""
-        return self.requests, self.error and self.error.reply
+        return self.requests, None if self.error is None else self.error.reply
 
 
 class Wire:
@@ -101,6 +101,14 @@ def single_bytes(data: bytes) -> list[bytes]:
 
 def understood(data: bytes) -> Understood:
     return listen([data])
+
+
+def lines_of(said: Iterable[bytes]) -> dict[bytes, Request]:
+    """What readers keep of all this, for others to hear it a second time."""
+    kept_lines: dict[bytes, Request] = {}
+    for words_of_one in said:
+        listen([words_of_one], new_reader(kept_lines))
+    return kept_lines
 
 
 def request_of(line: bytes) -> Request:
@@ -184,21 +192,23 @@ def test_a_request_means_the_same_however_it_comes(said: bytes, fields: dict[str
 def test_what_stands_behind_a_request_changes_neither(said: bytes, behind: bytes) -> None:
     first, second = understood(said), understood(behind)
     expected = Understood(first.requests + second.requests, second.error).meaning
-    assert understood(said + behind).meaning == expected
-    assert listen(single_bytes(said + behind)).meaning == expected
+    for kept_lines in ({}, lines_of([said, behind])):
+        for pieces in ([said + behind], [said, behind], single_bytes(said + behind)):
+            assert listen(pieces, new_reader(kept_lines)).meaning == expected
 
 
 def test_half_a_request_is_none() -> None:
-    for said, _, _ in FORMS:
-        for end in range(len(said)):
-            assert understood(said[:end]).meaning == ([], None)
+    for kept_lines in ({}, lines_of(said for said, _, _ in FORMS)):
+        for said, _, _ in FORMS:
+            for end in range(len(said)):
+                assert listen([said[:end]], new_reader(kept_lines)).meaning == ([], None)
 
 
 def test_nothing_said_is_nothing_heard() -> None:
     reader = new_reader()
-    assert reader.feed(b"") == []
-    assert reader.feed(b"get q\r") == []
-    assert reader.feed(b"") == []
+    assert list(reader.feed(b"")) == []
+    assert list(reader.feed(b"get q\r")) == []
+    assert list(reader.feed(b"")) == []
     assert len(reader.feed(b"\n")) == 1
     assert reader.error is None
 
@@ -224,6 +234,16 @@ def test_a_name_of_251_bytes_is_refused_as_too_long(line: bytes) -> None:
     error = error_of(line % (b"n" * 251) + b"\r\n")
     assert isinstance(error, ClientError)
     assert "251 bytes: at most 250" in str(error)
+
+
+def test_a_queue_may_be_called_as_words_of_the_protocol_are() -> None:
+    for name in (b"noreply", b"0", b"get", b"END"):
+        assert request_of(b"get %b" % name).queue == name
+        for line in (b"delete %b", b"flush %b", b"delete %b 0"):
+            request = request_of(line % name)
+            assert (request.queue, request.noreply) == (name, False)
+        request = request_of(b"delete %b noreply" % name)
+        assert (request.queue, request.noreply) == (name, True)
 
 
 def test_no_name_holds_a_control_character_a_space_or_a_slash() -> None:
@@ -285,7 +305,7 @@ ERRORS = [
     (b"delete a 0 0\r\n", "too many words"),
     (b"delete a/open\r\n", 'bad queue name "a/open"'),
     (b"flush\r\n", "a queue name is missing"),
-    (b"flush_all 10\r\n", 'bad delay "10"'),
+    (b"flush_all 1\r\n", 'bad delay "1"'),
     (b"flush_all now please\r\n", '"now" is not expected here'),
     (b"stats q\r\n", 'bad delay "q"'),
     (b"quit now please\r\n", '"now" is not expected here'),
@@ -310,6 +330,7 @@ CLIENT_ERRORS = [
     ("said", "kind", "prefix", "what"),
     [(said, MalformedRequest, b"ERROR ", what) for said, what in ERRORS]
     + [(said, ClientError, b"CLIENT_ERROR ", what) for said, what in CLIENT_ERRORS],
+    ids=lambda value: ascii(value)[:30],
 )
 def test_what_is_wrong_is_answered_in_one_line_and_ends_the_connection(
     said: bytes, kind: type[RequestError], prefix: bytes, what: str
@@ -377,6 +398,15 @@ def test_an_endless_line_is_refused_before_it_ends() -> None:
     assert fed == MAX_LINE + 1
 
 
+def test_a_number_of_thousands_of_digits_is_no_more_than_a_bad_number() -> None:
+    """Python refuses to read such a number, with an error of its own."""
+    for line in (b"get q/t=%b\r\n", b"set q 0 0 %b\r\n", b"set q 0 -%b 0\r\n", b"delete q %b\r\n"):
+        reader = RequestReader(TABLE, {}, 8192, CHUNK)
+        assert list(reader.feed(line % (b"7" * 5000))) == []
+        assert isinstance(reader.error, MalformedRequest)
+        assert len(reader.error.reply) < 200
+
+
 def test_a_carriage_return_belongs_to_the_end_of_a_line_only() -> None:
     assert request_of(b"get q").queue == b"q"
     ((request, _),), _ = understood(b"get q\n")
@@ -419,7 +449,7 @@ def test_a_large_item_is_handed_over_at_its_first_byte() -> None:
     assert reader.take_body(2000) == b""  # the caller takes the rest from the socket
     reader.end_body()
     assert reader.large is None
-    assert reader.feed(b"") == []
+    assert list(reader.feed(b"")) == []
     assert [request.queue for request, _ in reader.feed(b"get behind\r\n")] == [b"behind"]
     assert reader.error is None
 
@@ -467,7 +497,7 @@ options = st.lists(
 def stored(draw: st.DrawFn) -> bytes:
     """A good set, with a small or a large body."""
     body = draw(
-        st.one_of(st.binary(max_size=40), st.integers(0, 2500).map(lambda size: (b"get q\r\n" * size)[:size]))
+        st.one_of(st.binary(max_size=40), st.integers(0, 3 * CHUNK).map(lambda size: (b"get q\r\n" * size)[:size]))
     )
     end = draw(line_ends)
     noreply = draw(st.sampled_from([b"", b" noreply"]))
@@ -518,8 +548,11 @@ def test_any_cut_of_the_same_bytes_gives_the_same_requests(said: bytes, places: 
     pieces = [piece for piece in cut(said, places) if piece]
     assert b"".join(pieces) == said
     whole = understood(said)
-    assert listen(pieces).meaning == whole.meaning
-    assert listen(single_bytes(said)).meaning == whole.meaning
+    kept_lines: dict[bytes, Request] = {}
+    for _ in range(2):
+        assert listen(pieces, new_reader(kept_lines)).meaning == whole.meaning
+        assert listen(single_bytes(said), new_reader(kept_lines)).meaning == whole.meaning
+    assert listen([said], new_reader(kept_lines)).meaning == whole.meaning
 
 
 @unhurried
@@ -590,11 +623,25 @@ def test_a_body_that_trickles_in_is_held_once() -> None:
 
 
 def test_a_line_that_was_seen_before_means_the_same() -> None:
-    kept_lines: dict[bytes, Request] = {}
-    for _ in range(3):
-        for said, _, _ in FORMS:
-            assert listen([said], new_reader(kept_lines)).meaning == understood(said).meaning
+    kept_lines = lines_of(said for said, _, _ in FORMS)
     assert kept_lines
+    for said, _, _ in FORMS:
+        for pieces in ([said], single_bytes(said), [said[:-1], said[-1:]], [said[:1], said[1:]]):
+            assert listen(pieces, new_reader(kept_lines)).meaning == understood(said).meaning
+
+
+@pytest.mark.parametrize("known", [b"get q\r\n", b"set q 0 0 3\r\nabc\r\n", b"version\n"])
+def test_what_looks_like_a_known_request_and_is_part_of_another_is_no_request(known: bytes) -> None:
+    kept_lines = lines_of([known])
+    body = known * 3
+    for size in (len(body), len(body) - 1):
+        # The body comes piece by piece, each of them a whole request by itself.
+        said = [b"set q 0 0 %d\r\n" % size, known, known, body[2 * len(known) : size], b"\r\n"]
+        ((_, got),), error = listen(said, new_reader(kept_lines))
+        assert (got, error) == (body[:size], None)
+    for beginning in (b"delete ", b"get ", b"x"):
+        expected = understood(beginning + known).meaning
+        assert listen([beginning, known], new_reader(kept_lines)).meaning == expected
 
 
 @unhurried

@@ -1,0 +1,354 @@
+"""The options: where they come from, which of them wins, what is allowed, and what is said about what is not."""
+
+import re
+import tomllib
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from darner_core import VERSION, config
+from darner_core.config import Config
+from darner_core.errors import ConfigError
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "conf" / "darner.toml"
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+
+class Good(NamedTuple):
+    """Another value than the default: as typed at the command line, as it stands in the file, and what it means."""
+
+    typed: str
+    written: str
+    value: Any
+
+
+GOOD = {
+    "host": Good("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
+    "port": Good("0", "0", 0),
+    "data": Good("/var/lib/darner", '"/var/lib/darner"', "/var/lib/darner"),
+    "debug": Good("", "true", True),
+    "sync": Good("250", "250", 250),
+    "reply_key": Good("request", '"request"', "request"),
+    "max_item_bytes": Good("10 MiB", '"10 MiB"', 10 * MIB),
+    "max_line_bytes": Good("2048", "2048", 2048),
+    "chunk_bytes": Good("128KiB", '"128KiB"', 128 * KIB),
+    "max_reply_bytes": Good("1 MiB", '"1 MiB"', MIB),
+    "max_column_families": Good("8", "8", 8),
+    "window_bytes": Good("1 GiB", '"1 GiB"', GIB),
+    "block_cache_bytes": Good("32 mib", '"32 mib"', 32 * MIB),
+    "write_buffer_bytes": Good("64 MiB", '"64 MiB"', 64 * MIB),
+    "max_wal_bytes": Good("1gib", '"1gib"', GIB),
+    "max_open_files": Good("1000", "1000", 1000),
+    "min_free_bytes": Good("0", "0", 0),
+}
+
+every_option = pytest.mark.parametrize("option", [option.name for option in fields(Config)])
+
+
+def as_typed(option: str, text: str) -> list[str]:
+    flag = f"--{option.replace('_', '-')}"
+    return [flag, text] if text else [flag]
+
+
+class File:
+    """A file of options."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, *lines: str) -> list[str]:
+        """The command line that gives these lines in the file."""
+        self.path.write_text("\n".join(lines))
+        return ["-c", str(self.path)]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    return File(tmp_path / "darner.toml")
+
+
+def complaint_about(arguments: list[str]) -> str:
+    """What the user is told, which is one line."""
+    with pytest.raises(ConfigError) as refused:
+        config.parse(arguments)
+    message = str(refused.value)
+    assert len(message.splitlines()) == 1, message
+    assert message.isprintable()
+    return message
+
+
+# -- where a value comes from
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    assert config.parse([]) == Config()
+
+
+@every_option
+def test_an_option_can_be_given_at_the_command_line(option: str) -> None:
+    good = GOOD[option]
+    options = config.parse(as_typed(option, good.typed))
+    assert getattr(options, option) == good.value
+    assert options == Config(**{option: good.value})
+    assert options != Config()
+
+
+@every_option
+def test_an_option_can_be_given_in_the_file(option: str, file: File) -> None:
+    good = GOOD[option]
+    options = config.parse(file(f"{option} = {good.written}"))
+    assert options == Config(**{option: good.value})
+    assert options != Config()
+
+
+def test_all_options_can_be_given_at_once(file: File) -> None:
+    expected = Config(**{option: good.value for option, good in GOOD.items()})
+    assert config.parse(file(*(f"{option} = {good.written}" for option, good in GOOD.items()))) == expected
+    assert config.parse([word for option, good in GOOD.items() for word in as_typed(option, good.typed)]) == expected
+
+
+@every_option
+def test_the_command_line_wins_over_the_file(option: str, file: File) -> None:
+    good = GOOD[option]
+    default = getattr(Config(), option)
+    in_file = f'{option} = "{default}"' if isinstance(default, str) else f"{option} = {default}".lower()
+    for arguments in (file(in_file) + as_typed(option, good.typed), as_typed(option, good.typed) + file(in_file)):
+        assert config.parse(arguments) == Config(**{option: good.value})
+
+
+def test_what_the_command_line_leaves_open_the_file_says(file: File) -> None:
+    options = config.parse([*file("port = 1", 'host = "::1"'), "--port", "2"])
+    assert (options.port, options.host, options.data) == (2, "::1", Config().data)
+
+
+def test_the_usual_options_have_short_names(file: File) -> None:
+    options = config.parse(["-p", "5", "-d", "/x"])
+    assert (options.port, options.data) == (5, "/x")
+    file("port = 7")
+    assert config.parse(["--config", str(file.path)]).port == 7
+
+
+def test_an_empty_file_changes_nothing(file: File) -> None:
+    assert config.parse(file("", "# port = 5")) == Config()
+
+
+def test_what_was_configured_stays(file: File) -> None:
+    options = config.parse([])
+    with pytest.raises(FrozenInstanceError):
+        options.port = 1  # type: ignore[misc]
+
+
+# -- what is allowed
+
+NUMBERS = {"port": (0, 65535), "max_column_families": (1, 1024), "max_open_files": (16, 1_000_000)}
+SIZES = {
+    "max_item_bytes": (1, TIB),
+    "max_line_bytes": (512, MIB),
+    "chunk_bytes": (KIB, 4 * MIB),
+    "max_reply_bytes": (4 * KIB, GIB),
+    "window_bytes": (MIB, TIB),
+    "block_cache_bytes": (MIB, TIB),
+    "write_buffer_bytes": (MIB, TIB),
+    "max_wal_bytes": (MIB, TIB),
+    "min_free_bytes": (0, TIB),
+}
+
+
+@pytest.mark.parametrize("option", [*NUMBERS, *SIZES])
+def test_the_limits_themselves_are_allowed_and_nothing_beyond(option: str, file: File) -> None:
+    lowest, highest = (NUMBERS | SIZES)[option]
+    for value in (lowest, highest):
+        assert getattr(config.parse(as_typed(option, str(value))), option) == value
+        assert getattr(config.parse(file(f"{option} = {value}")), option) == value
+    for value in (lowest - 1, highest + 1):
+        typed = complaint_about([f"--{option.replace('_', '-')}={value}"])
+        written = complaint_about(file(f"{option} = {value}"))
+        kind = "number" if option in NUMBERS else "size"
+        allowed = (
+            f"a {kind} from {lowest} to {highest}"
+            if option in NUMBERS
+            else f"a {kind} from {config.show_size(lowest)} to {config.show_size(highest)}"
+        )
+        assert typed == f"command line: {option} = '{value}': must be {allowed}"
+        assert written == f"{file.path}: {option} = {value}: must be {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1024", KIB), ("1KiB", KIB), ("1 KiB", KIB), ("2  MiB", 2 * MIB), (" 3 gib ", 3 * GIB), ("007 KIB", 7 * KIB)],
+)
+def test_sizes_are_bytes_or_have_a_unit(text: str, size: int, file: File) -> None:
+    assert config.parse(["--max-item-bytes", text]).max_item_bytes == size
+    assert config.parse(file(f'max_item_bytes = "{text}"')).max_item_bytes == size
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0"), (1, "1"), (1023, "1023"), (KIB, "1 KiB"), (1536, "1536")])
+def test_sizes_are_shown_as_they_can_be_typed(size: int, text: str) -> None:
+    assert config.show_size(size) == text
+    for shown in (size * KIB, size * MIB, size * GIB):
+        if 0 < shown <= TIB:
+            assert config.parse(["--max-item-bytes", config.show_size(shown)]).max_item_bytes == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [("never", "never"), ("always", "always"), ("1", 1), ("3600000", 3_600_000)]
+)
+def test_sync_is_a_word_or_milliseconds(given: str, value: str | int, file: File) -> None:
+    assert config.parse(["--sync", given]).sync == value
+    written = f'"{value}"' if isinstance(value, str) else value
+    assert config.parse(file(f"sync = {written}")).sync == value
+
+
+# -- what is said about the rest
+
+BAD_SYNC = 'must be "never", "always", or milliseconds between fsyncs from 1 to 3600000'
+BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
+    # option, typed, written in the file, what is allowed; None where it cannot be given that way
+    ("host", "", '""', "must be a text that is not empty"),
+    ("host", None, "5", "must be a text that is not empty"),
+    ("host", None, '"a\\u0000b"', "must be a text that is not empty"),
+    ("data", "", '""', "must be a text that is not empty"),
+    ("data", None, "true", "must be a text that is not empty"),
+    ("debug", None, '"yes"', "must be true or false"),
+    ("debug", None, "1", "must be true or false"),
+    ("port", "x", '"x"', "must be a number from 0 to 65535"),
+    ("port", "", '""', "must be a number from 0 to 65535"),
+    ("port", "1.5", "1.5", "must be a number from 0 to 65535"),
+    ("port", "9" * 30, "9" * 30, "must be a number from 0 to 65535"),
+    ("port", None, "true", "must be a number from 0 to 65535"),
+    ("port", None, "[22133]", "must be a number from 0 to 65535"),
+    ("port", None, "{ number = 1 }", "must be a number from 0 to 65535"),
+    ("port", None, "2026-01-01", "must be a number from 0 to 65535"),
+    ("max_open_files", "1 KiB", '"1 KiB"', "must be a number from 16 to 1000000"),
+    ("max_item_bytes", "5x", '"5x"', "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", "5 KB", '"5 KB"', "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", "KiB", '"KiB"', "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", "1.5 GiB", '"1.5 GiB"', "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", "", '""', "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", None, "1.5", "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", None, "false", "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", "9" * 30, "9" * 30, "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", "1\nKiB\n2", '"1\\nKiB\\n2"', "must be a size from 1 to 1024 GiB"),
+    ("sync", "sometimes", '"sometimes"', BAD_SYNC),
+    ("sync", "Always", '"Always"', BAD_SYNC),
+    ("sync", "0", "0", BAD_SYNC),
+    ("sync", "3600001", "3600001", BAD_SYNC),
+    ("sync", None, "true", BAD_SYNC),
+    ("sync", None, "0.5", BAD_SYNC),
+    ("reply_key", "both", '"both"', 'must be "queue" or "request"'),
+    ("reply_key", None, "0", 'must be "queue" or "request"'),
+    ("reply_key", None, "[]", 'must be "queue" or "request"'),
+]
+
+
+@pytest.mark.parametrize(("option", "typed", "written", "allowed"), BAD_VALUES)
+def test_a_bad_value_is_one_line_that_names_place_option_value_and_what_is_allowed(
+    option: str, typed: str | None, written: str | None, allowed: str, file: File
+) -> None:
+    if typed is not None:
+        message = complaint_about([f"--{option.replace('_', '-')}={typed}"])
+        assert message == f"command line: {option} = {typed!r}: {allowed}"
+    if written is not None:
+        message = complaint_about(file(f"{option} = {written}"))
+        value = tomllib.loads(f"value = {written}")["value"]
+        assert message == f"{file.path}: {option} = {value!r}: {allowed}"
+
+
+def test_every_option_has_a_value_that_is_not_allowed() -> None:
+    assert {option for option, *_ in BAD_VALUES} | set(NUMBERS) | set(SIZES) == {
+        option.name for option in fields(Config)
+    }
+
+
+def test_an_unknown_option_in_the_file_is_named_with_those_that_exist(file: File) -> None:
+    message = complaint_about(file("port = 1", "prot = 2"))
+    assert re.match(rf"{file.path}: unknown option '?prot'?: ", message)
+    for option in fields(Config):
+        assert option.name in message
+    # The file's names are those of the file, not of the command line; and there are no tables.
+    assert re.search("unknown option '?max-item-bytes'?: ", complaint_about(file("max-item-bytes = 1")))
+    assert re.search("unknown option '?limits'?: ", complaint_about(file("[limits]", "max_item_bytes = 1")))
+    assert re.search("unknown option '?config'?: ", complaint_about(file('config = "other.toml"')))
+
+
+def test_an_unknown_option_is_told_of_in_one_line_whatever_it_is_called(file: File) -> None:
+    complaint_about(file('"a\\nb" = 1'))
+    complaint_about(["--a\nb"])
+
+
+@pytest.mark.parametrize("word", ["--prot", "--por=2", "--max_item_bytes", "-x", "extra", "--no-debug"])
+def test_an_unknown_option_at_the_command_line_is_named_with_where_to_look(word: str) -> None:
+    assert complaint_about(["--port", "1", word]) == f"unrecognized arguments: {word}; see darner --help"
+
+
+def test_an_option_without_its_value_is_named() -> None:
+    assert complaint_about(["--port"]).startswith("argument -p/--port: expected one argument")
+    assert "--debug" in complaint_about(["--debug=yes"])
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, file: File) -> None:
+    missing = tmp_path / "missing.toml"
+    assert complaint_about(["-c", str(missing)]) == f"{missing}: No such file or directory"
+    assert complaint_about(["-c", str(tmp_path)]) == f"{tmp_path}: Is a directory"
+
+
+def test_a_file_that_is_not_toml_is_named_with_the_line(file: File) -> None:
+    message = complaint_about(file("port = 1", "port is 2"))
+    assert message.startswith(f"{file.path}: ")
+    assert "line 2" in message
+    assert str(file.path) in complaint_about(file("port = 1", "port = 2"))
+    file.path.write_bytes(b"host = '\xff'\n")
+    assert complaint_about(["-c", str(file.path)]).startswith(f"{file.path}: ")
+
+
+# -- help and version
+
+
+def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        config.parse(["--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for option in fields(Config):
+        assert f"--{option.name.replace('_', '-')}" in text
+        if not isinstance(option.default, bool):
+            default: Any = option.default
+            shown = config.show_size(default) if option.name in SIZES else default
+            assert f"(default {shown})" in text
+    assert "--config" in text
+
+
+def test_version_is_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        config.parse(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"darner {VERSION}\n"
+
+
+# -- conf/darner.toml
+
+
+def test_the_example_file_holds_every_option_with_its_default() -> None:
+    with open(EXAMPLE, "rb") as opened:
+        written = tomllib.load(opened)
+    assert set(written) == {option.name for option in fields(Config)}
+    assert config.parse(["-c", str(EXAMPLE)]) == Config()
+
+
+def test_the_example_file_writes_sizes_as_people_do() -> None:
+    with open(EXAMPLE, "rb") as opened:
+        written: dict[str, Any] = tomllib.load(opened)
+    for option in SIZES:
+        assert written[option] == config.show_size(getattr(Config(), option))
+
+
+def test_the_example_file_says_of_every_option_what_it_does() -> None:
+    above = ""
+    for line in EXAMPLE.read_text().splitlines():
+        assert len(line) <= 120
+        if re.match(r"\w+ = ", line):
+            assert re.match(r"# \w", above) or above.startswith("#   "), f"no comment above {line}"
+        above = line
