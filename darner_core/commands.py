@@ -82,7 +82,7 @@ class Commands:
             b"gets": Command(protocol.parse_reading, self.get),
             b"delete": Command(protocol.parse_naming, self.delete),
             b"flush": Command(protocol.parse_naming, self.flush),
-            b"flush_all": Command(protocol.parse_bare, self.flush_all),
+            b"flush_all": Command(protocol.parse_flush_all, self.flush_all),
             b"stats": Command(protocol.parse_bare, self.stats),
             b"version": Command(protocol.parse_bare, self.version),
             b"quit": Command(protocol.parse_bare, self.quit),
@@ -138,7 +138,7 @@ class Commands:
             if queue.deleted:
                 raise ServerError("the queue was deleted while its item was being received")
         except BaseException as error:  # the client may also have hung up
-            queue.large_items.drop(blob)
+            queue.large_items.drop(blob, request.body_bytes - missing)
             if isinstance(error, StorageError):
                 self._skip_body(client, missing)
             raise

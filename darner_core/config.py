@@ -18,6 +18,7 @@ from darner_core.errors import ConfigError
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 _UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
 
+COMMAND_LINE = "command line"
 SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
 
@@ -73,6 +74,11 @@ def _sync(value: Any) -> str | int:
         raise ValueError('"never", "always", or milliseconds between fsyncs from 1 to 3600000') from None
 
 
+def show_name(name: str) -> str:
+    """`name` on one line, whatever is in it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
+
+
 def show_size(size: int) -> str:
     for unit in ("GiB", "MiB", "KiB"):
         if size and size % _UNITS[unit.upper()] == 0:
@@ -106,7 +112,7 @@ class Config:
     max_reply_bytes: int = _option(256 * KIB, _size(4 * KIB, GIB), "a client that pipelines is answered in portions"
         " of about this size, each when the one before has been sent", shown="SIZE")
     max_column_families: int = _option(64, _whole_number(1, 1024), "so many queues get a column family of RocksDB of"
-        " their own, later ones share; a data directory keeps what it was created with")
+        " their own, later ones share; a data directory never has fewer than it once had")
     window_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for items at the heads of all queues",
         shown="SIZE")
     block_cache_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
@@ -126,11 +132,12 @@ class Config:
         checked = {}
         for name, value in values.items():
             if name not in known:
-                raise ConfigError(f"{where}: unknown option {name}: one of {', '.join(known)}")
+                raise ConfigError(f"{where}: unknown option {show_name(name)}: one of {', '.join(known)}")
             try:
                 checked[name] = known[name].metadata["check"](value)
             except ValueError as error:
-                raise ConfigError(f"{where}: {name} = {value!r}: must be {error}") from None
+                shown = name if where != COMMAND_LINE else f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{where}: {shown} = {value!r}: must be {error}") from None
         return checked
 
 
@@ -148,7 +155,7 @@ def read_file(path: str) -> dict[str, Any]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise ConfigError(f"{message}; see {self.prog} --help")
+        raise ConfigError(f"{COMMAND_LINE}: {show_name(message)}; see {self.prog} --help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         flags.append(f"--{option.name.replace('_', '-')}")
         about = option.metadata["about"].replace("%", "%%")
         if isinstance(option.default, bool):
-            parser.add_argument(*flags, dest=option.name, action="store_true", default=None, help=about)
+            parser.add_argument(*flags, dest=option.name, action=argparse.BooleanOptionalAction, help=about)
         else:
             default: Any = option.default
             if option.metadata["shown"] == "SIZE":
@@ -178,5 +185,5 @@ def parse(arguments: Sequence[str]) -> Config:
     given = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
     path = given.pop("config", None)
     values = read_file(path) if path is not None else {}
-    values.update(Config.checked(given, "command line"))
+    values.update(Config.checked(given, COMMAND_LINE))
     return Config(**values)

@@ -166,6 +166,11 @@ class DeadRanges:
         begin, end = chunk_key(number, from_blob, 0), chunk_key(number, to_blob, 0)
         self._add((CHUNK_FAMILY, number), DeadRange(CHUNK_FAMILY, begin, end, dead_bytes))
 
+    def add_queue(self, record: QueueRecord, dead_bytes: int) -> None:
+        """All of a queue: how much of it was in chunks is not known."""
+        self.add_items(record, records.STATE_ID, records.MAX_ID, dead_bytes)
+        self.add_chunks(record.number, 0, records.MAX_ID, dead_bytes)
+
     def _add(self, key: tuple[int, int], more: DeadRange) -> None:
         known = self.ranges.setdefault(key, more)
         if known is not more:

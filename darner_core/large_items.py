@@ -32,10 +32,10 @@ class LargeItems:
         storage, number = self._journal.storage, self._number
         self._journal.also.append(lambda batch: storage.end_upload(batch, number, blob))
 
-    def drop(self, blob: int) -> None:
+    def drop(self, blob: int, received_bytes: int) -> None:
         """It will not be received: in this turn, what came is removed."""
         self.finish(blob)
-        self.remove(blob, blob + 1, 0)
+        self.remove(blob, blob + 1, received_bytes)
 
     def remove(self, from_blob: int, to_blob: int, dead_bytes: int) -> None:
         """In this turn, remove the chunks of the blobs in [from_blob, to_blob), about `dead_bytes` of them."""
@@ -46,7 +46,7 @@ class LargeItems:
     def remove_all_but(self, keep: set[int], dead_bytes: int) -> None:
         """In this turn, remove all blobs but these and those that are being received."""
         begin = 1
-        for kept in [*sorted((keep | self._receiving) - {0}), self._next]:
+        for kept in [*sorted(keep | self._receiving), self._next]:
             if begin < kept:
                 self.remove(begin, kept, dead_bytes)
             begin = kept + 1

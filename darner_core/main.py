@@ -15,8 +15,8 @@ from darner_core.storage import Storage
 
 log = logging.getLogger(NAME)
 
-# Two tuples are made for each message; at Python's 700 the collector would run a hundred times a second for nothing,
-# since no cycles are made per message.
+# Tuples are made for each message; at Python's 700 the collector would run a hundred times a second for nothing, since
+# no cycles are made per message.
 GC_THRESHOLD = 50_000
 
 # A thread that comes back from an fsync waits up to so long for the interpreter while the loop is busy

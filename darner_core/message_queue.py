@@ -158,6 +158,8 @@ class MessageQueue:
         self.open_bytes = sum(read.body_bytes for read in self.outstanding.values() if not read.returned)
         self.bytes_out = self.bytes_in + self.open_bytes - stored_bytes
         self.release_window()
+        if self.line is not None:
+            self._serve_line()
 
     def recheck(self) -> None:
         """After a failed write: nothing may be on disk behind the tail, and the state is what memory says."""
@@ -400,7 +402,7 @@ class MessageQueue:
             del self.outstanding[item_id]
             log.removed.append(item_id)
         self.returned = []
-        self.large_items.remove_all_but({read.blob for read in self.outstanding.values()}, self.waiting_bytes)
+        self.large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
         self.next_id = self.tail
         self.bytes_out = self.bytes_in
         self.release_window()

@@ -16,7 +16,7 @@ the bytes that follow are meant to be.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
@@ -30,6 +30,9 @@ SHOWN_BYTES = 60  # how much of a bad word an error message repeats
 # 4096 lines of at most 300 bytes (a longest name with its options) are about 3 MB.
 MAX_KEPT_LINES = 4096
 MAX_KEPT_LINE_BYTES = 300
+
+# A body that trickles in is held in so many pieces at most.
+MAX_PIECES = 64
 
 _NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
 _CRLF = b"\r\n"
@@ -56,9 +59,10 @@ class Request:
     plain: bool = False  # a get without options
     head: bytes = b""
     head_bytes: int = -1
-    alone: "tuple[tuple[Request, None], ...]" = field(
-        default=(), repr=False, compare=False
-    )  # what `feed` returns for this request without a body alone
+
+
+# What a line is kept as: what `feed` returns if it is all that has come, and has no body.
+Alone = tuple[tuple[Request, None]]
 
 
 class Command(NamedTuple):
@@ -74,7 +78,7 @@ class Command(NamedTuple):
 
 def show(word: bytes) -> str:
     """`word` as an error message repeats it: short, on one line, printable."""
-    text = word[:SHOWN_BYTES].decode("ascii", "backslashreplace").encode("unicode_escape").decode()
+    text = word[:SHOWN_BYTES].decode("latin-1").encode("unicode_escape").decode()
     return f"{text}..." if len(word) > SHOWN_BYTES else text
 
 
@@ -158,8 +162,8 @@ def parse_naming(request: Request, words: list[bytes]) -> None:
     """`delete name [0] [noreply]`, `flush name [noreply]`: memcached's delete may carry a time, which is ignored."""
     if len(words) > 1:  # a queue may be called noreply
         _take_noreply(request, words)
-    if len(words) == 2:
-        _number(words.pop(), "time", MAX_WAIT_MS)
+    if len(words) == 2 and words[1].isdigit():
+        words.pop()
     if len(words) != 1:
         raise MalformedRequest("a queue name is missing, or there are too many words")
     _set_name(request, words[0])
@@ -167,12 +171,17 @@ def parse_naming(request: Request, words: list[bytes]) -> None:
 
 
 def parse_bare(request: Request, words: list[bytes]) -> None:
-    """`stats`, `version`, `quit`, and `flush_all [0] [noreply]`: nothing, or what memcached's clients add."""
+    """`stats`, `version`, `quit`."""
+    if words:
+        raise MalformedRequest(f'"{show(words[0])}" is not expected here')
+
+
+def parse_flush_all(request: Request, words: list[bytes]) -> None:
+    """`flush_all [0] [noreply]`: memcached's may carry a delay, of which 0 alone is possible."""
     _take_noreply(request, words)
     if len(words) == 1:
         _number(words.pop(), "delay", 0)
-    if words:
-        raise MalformedRequest(f'"{show(words[0])}" is not expected here')
+    parse_bare(request, words)
 
 
 class RequestReader:
@@ -189,6 +198,7 @@ class RequestReader:
         "_max_line",
         "_chunk",
         "_rest",
+        "_searched",
         "_parts",
         "_missing",
         "_in_pieces",
@@ -200,7 +210,7 @@ class RequestReader:
     def __init__(
         self,
         table: Mapping[bytes, Command],
-        kept_lines: dict[bytes, Request],
+        kept_lines: dict[bytes, Alone],
         max_line_bytes: int,
         chunk_bytes: int,
     ) -> None:
@@ -209,6 +219,7 @@ class RequestReader:
         self._max_line = max_line_bytes
         self._chunk = chunk_bytes
         self._rest = b""  # an incomplete line, or, while `large` is set, the first bytes of its body
+        self._searched = 0  # so far there is no end of a line in `_rest`
         self._parts: list[bytes] = []  # an incomplete body
         self._in_pieces = False  # something incomplete is held
         self._missing = 0  # bytes that the incomplete body still lacks, its CR LF included; 0: in no body
@@ -224,12 +235,13 @@ class RequestReader:
         """
         if not self._in_pieces:
             end_of_line = data.find(_LF)
-            request = self._kept.get(data[:end_of_line])
-            if request is not None:
+            alone = self._kept.get(data[:end_of_line])
+            if alone is not None:
+                request = alone[0][0]
                 size = request.body_bytes
                 if size < 0:
                     if end_of_line + 1 == len(data):
-                        return request.alone
+                        return alone
                 elif len(data) == end_of_line + size + 3 and size <= self._chunk and data.endswith(_CRLF):
                     return ((request, data[end_of_line + 1 : -2]),)
         return self._feed(data)
@@ -241,6 +253,8 @@ class RequestReader:
             self._parts.append(data)
             if len(data) < self._missing:
                 self._missing -= len(data)
+                if len(self._parts) >= MAX_PIECES:
+                    self._parts = [b"".join(self._parts)]
                 return requests
             data = b"".join(self._parts)
             self._parts = []
@@ -254,10 +268,10 @@ class RequestReader:
             requests.append((request, data[:end]))
             position = end + 2
         elif self._rest:
-            searched = len(self._rest)
             data = self._rest + data
-            if data.find(_LF, searched) < 0 and len(data) <= self._max_line:
+            if data.find(_LF, self._searched) < 0 and len(data) <= self._max_line:
                 self._rest = data
+                self._searched = len(data)
                 return requests
             self._rest = b""
         self._in_pieces = False
@@ -271,32 +285,32 @@ class RequestReader:
             if end_of_line < 0:
                 break
             line = data[position:end_of_line]
-            request = kept.get(line)
-            if request is None:
+            alone = kept.get(line)
+            if alone is None:
                 try:
-                    request = self._parse(line)
+                    alone = self._parse(line)
                 except RequestError as error:
                     self.error = error
                     return requests
+            request = alone[0][0]
             position = end_of_line + 1
             size = request.body_bytes
             if size < 0:
-                requests.append((request, None))
+                requests.append(alone[0])
                 if position == length:
                     return requests
                 continue
             end = position + size
-            if data[end : end + 2] == _CRLF:
-                # Whole, if it is large too: only what comes in pieces has to be stored in pieces.
-                if size <= self._chunk:
-                    requests.append((request, data[position:end]))
-                    position = end + 2
-                    if position == length:
-                        return requests
-                    continue
+            if size <= self._chunk and data[end : end + 2] == _CRLF:
+                requests.append((request, data[position:end]))
+                position = end + 2
+                if position == length:
+                    return requests
+                continue
             if size > self._chunk:
                 self.large = request
                 self._rest = data[position:]
+                self._searched = 0
                 self._in_pieces = True
                 return requests
             have = length - position
@@ -313,6 +327,7 @@ class RequestReader:
             self.error = self._line_too_long()
         elif position < length:
             self._rest = data[position:] if position else data
+            self._searched = length - position
             self._in_pieces = True
         return requests
 
@@ -328,7 +343,7 @@ class RequestReader:
     def _line_too_long(self) -> RequestError:
         return ClientError(f"line too long: at most {self._max_line} bytes")
 
-    def _parse(self, line: bytes) -> Request:
+    def _parse(self, line: bytes) -> Alone:
         if len(line) > self._max_line:
             raise self._line_too_long()
         words = (line[:-1] if line[-1:] == b"\r" else line).split(b" ")
@@ -343,12 +358,12 @@ class RequestReader:
             raise MalformedRequest(f'unknown command "{show(verb)}": {known}')
         request = Request(command.run, line, verb)
         command.parse(request, words)
-        request.alone = ((request, None),)
+        alone: Alone = ((request, None),)
         if len(line) <= MAX_KEPT_LINE_BYTES:
             if len(self._kept) >= MAX_KEPT_LINES:
                 self._kept.clear()
-            self._kept[line] = request
-        return request
+            self._kept[line] = alone
+        return alone
 
 
 def bad_terminator(request: Request) -> RequestError:

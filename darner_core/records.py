@@ -1,9 +1,10 @@
 """What stands on disk: every key and value, as bytes. Pure struct, no I/O.
 
+The file FORMAT holds "darner" and FORMAT_VERSION, on one line. All else is in the database.
+
 All numbers are big-endian and unsigned, so that the byte order of keys is the order of ids.
 
     column family   key                                   value
-    default         "format"                              FORMAT_VERSION in ASCII digits
     default         "q" name                              queue: number u32, family u16, created_at_ms u64
     default         "u" number u32, blob u64              empty: an upload that was never finished
     q000 .. qNNN    number u32, id u64 (from 1)           item
@@ -33,7 +34,9 @@ from typing import NamedTuple
 
 FORMAT_VERSION = 1
 
-FORMAT_KEY = b"format"
+# A file beside RocksDB's own: read before the database is opened, which would change a directory that is not ours.
+FORMAT_FILE = "FORMAT"
+FORMAT = b"darner %d\n" % FORMAT_VERSION
 QUEUE_PREFIX = b"q"
 UPLOAD_PREFIX = b"u"
 

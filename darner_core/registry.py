@@ -102,6 +102,7 @@ class Registry:
         storage = self._journal.storage
         self._journal.also.append(lambda batch: storage.remove_queue(batch, name, record))
         self._journal.undo.append(partial(self._undelete, queue))
+        self._journal.dead.add_queue(record, queue.log_bytes)
 
     def _undelete(self, queue: MessageQueue) -> None:
         awaited = self.awaited.pop(queue.name, None)

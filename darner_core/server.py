@@ -23,7 +23,7 @@ from darner_core.config import SYNC_ALWAYS, SYNC_NEVER, Config
 from darner_core.connection import Connection
 from darner_core.errors import StartError, StorageError
 from darner_core.journal import Journal
-from darner_core.protocol import Request, RequestReader
+from darner_core.protocol import Alone, RequestReader
 from darner_core.registry import Registry
 from darner_core.stats import Stats
 from darner_core.storage import Storage
@@ -74,7 +74,7 @@ class Server:
         self.stopping = False
         self._storage = storage
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
-        self._kept_lines: dict[bytes, Request] = {}
+        self._kept_lines: dict[bytes, Alone] = {}
         self._connections: set[Connection] = set()
         self._disk_failed = False
         self._stopped = Event()
@@ -83,8 +83,7 @@ class Server:
         try:
             self._listener.init_socket()
         except (OSError, UnicodeError) as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            raise StartError(f"cannot listen on {config.host} port {config.port}: {reason}") from error
+            raise StartError(f"cannot listen on {config.host} port {config.port}: {_reason(error)}") from error
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
         self._again = self._hub.loop.timer(0, ref=False)
@@ -224,6 +223,13 @@ class Server:
 
 def _nothing() -> None:
     pass
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    # gevent adds the address to an OSError's own text, and a gaierror's number is none that strerror knows.
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error)
 
 
 def on_signals(signals: Iterable[int], first: Callable[[], None], again: Callable[[], None]) -> None:

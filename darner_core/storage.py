@@ -25,12 +25,13 @@ from rocksdict import (
 
 from darner_core import records
 from darner_core.errors import DataDirError, StorageError
-from darner_core.records import FORMAT_VERSION, Item, QueueRecord, State
+from darner_core.records import Item, QueueRecord, State
 
 Batch = WriteBatch
 
 DEFAULT = "default"
 CHUNKS = "chunks"
+NEW = ".new"  # behind the name of a file that is being written
 CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
 
 # Blocks of 16 KiB: items are read in order, a few hundred at a time, hardly ever singly.
@@ -78,22 +79,43 @@ class Storage:
         except Exception as error:
             self.close()
             raise DataDirError(_why_not_open(path, str(error))) from error
-        self._check_format()
 
     # -- opening and closing
 
     def _prepare_directory(self) -> None:
+        """See that the directory is ours, or empty, before RocksDB writes anything into it."""
         try:
             os.makedirs(self.path, exist_ok=True)
-            names = set(os.listdir(self.path))
+            names = set(os.listdir(self.path)) - {"lost+found", records.FORMAT_FILE + NEW}
+            if records.FORMAT_FILE in names:
+                with open(os.path.join(self.path, records.FORMAT_FILE), "rb") as file:
+                    self._check_format(file.read(100))
+            elif names:
+                raise DataDirError(
+                    f"data directory {self.path}: holds other files and no queues; give an empty or a new directory"
+                )
+            else:
+                self._write_format()
+        except FileExistsError as error:
+            raise DataDirError(f"data directory {self.path}: is a file") from error
         except OSError as error:
             raise DataDirError(f"data directory {self.path}: {error.strerror}") from error
-        if not os.access(self.path, os.W_OK | os.X_OK):
-            raise DataDirError(f"data directory {self.path}: not writable")
-        if names - {"lost+found"} and "CURRENT" not in names:
+
+    def _check_format(self, found: bytes) -> None:
+        if found != records.FORMAT:
             raise DataDirError(
-                f"data directory {self.path}: holds other files and no queues; give an empty or a new directory"
+                f"data directory {self.path}: of format {' '.join(found.decode('ascii', 'replace').split())!r}, this "
+                f"server reads {records.FORMAT.decode().strip()!r}; drain it with the server that wrote it, and start "
+                "with a new directory"
             )
+
+    def _write_format(self) -> None:
+        path = os.path.join(self.path, records.FORMAT_FILE)
+        with open(path + NEW, "wb") as file:
+            file.write(records.FORMAT)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + NEW, path)
 
     def _options(self) -> Options:
         options = Options(raw_mode=True)
@@ -133,27 +155,13 @@ class Storage:
         # All families are made when the directory is: together 60 ms for 64, one by one up to 20 ms for each,
         # with every client waiting.
         names.update(family_name(index) for index in range(self._max_column_families))
-        queues = sorted(names - {DEFAULT, CHUNKS})
+        queues = sorted(names - {DEFAULT, CHUNKS}, key=lambda name: int(name[1:]))
         self._db = Rdict(self.path, self._options(), {name: self._options() for name in sorted(names)})
         self._chunks = self._db.get_column_family(CHUNKS)
         self._chunks_handle = self._db.get_column_family_handle(CHUNKS)
         self._default_handle = self._db.get_column_family_handle(DEFAULT)
         self.families = [self._db.get_column_family(name) for name in queues]
         self.handles = [self._db.get_column_family_handle(name) for name in queues]
-
-    def _check_format(self) -> None:
-        found = self._db.get(records.FORMAT_KEY)
-        if found is None:
-            if next(iter(self._db.keys()), None) is not None:
-                self.close()
-                raise DataDirError(f"data directory {self.path}: a RocksDB database, but not a darner data directory")
-            self._db.put(records.FORMAT_KEY, b"%d" % FORMAT_VERSION)
-        elif found != b"%d" % FORMAT_VERSION:
-            self.close()
-            raise DataDirError(
-                f"data directory {self.path}: format version {found.decode('ascii', 'replace')}, this server reads "
-                f"version {FORMAT_VERSION}; run the server that wrote it, drain its queues, and start with a new one"
-            )
 
     def close(self) -> None:
         """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power."""
@@ -207,15 +215,19 @@ class Storage:
     # -- queues
 
     def queues(self) -> list[tuple[bytes, QueueRecord]]:
-        """(name, record) of every queue."""
+        """(name, record) of every queue. Raises StorageError."""
         prefix = records.QUEUE_PREFIX
-        found = []
-        entries: Any = self._db.items(from_key=prefix)
-        for key, value in entries:
-            if not key.startswith(prefix):
-                break
-            found.append((key[len(prefix) :], records.unpack_queue(value)))
-        return found
+        return [(key[len(prefix) :], records.unpack_queue(value)) for key, value in self._with_prefix(prefix)]
+
+    def _with_prefix(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            entries: Any = self._db.items(from_key=prefix)
+            for key, value in entries:
+                if not key.startswith(prefix):
+                    break
+                yield key, value
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
 
     def add_queue(self, batch: Batch, name: bytes, record: QueueRecord) -> None:
         batch.put(records.queue_key(name), records.pack_queue(record), self._default_handle)
@@ -299,24 +311,21 @@ class Storage:
         )
 
     def unfinished_uploads(self) -> list[tuple[int, int]]:
-        """(queue number, blob) of the uploads that a crash cut off."""
-        prefix = records.UPLOAD_PREFIX
-        found = []
-        keys: Any = self._db.keys(from_key=prefix)
-        for key in keys:
-            if not key.startswith(prefix):
-                break
-            found.append(records.unpack_upload_key(key))
-        return found
+        """(queue number, blob) of the uploads that a crash cut off. Raises StorageError."""
+        return [records.unpack_upload_key(key) for key, _ in self._with_prefix(records.UPLOAD_PREFIX)]
 
     def last_blob(self, number: int) -> int:
-        """The highest blob number that queue `number` has chunks of; 0 if none."""
-        entries = self._chunks.iter()
-        entries.seek_for_prev(records.chunk_key(number, records.MAX_ID, 0))
-        if entries.valid():
-            found, blob, _ = records.unpack_chunk_key(entries.key())
-            if found == number:
-                return blob
+        """The highest blob number that queue `number` has chunks of; 0 if none. Raises StorageError."""
+        try:
+            entries = self._chunks.iter()
+            entries.seek_for_prev(records.chunk_key(number, records.MAX_ID, 0))
+            if entries.valid():
+                found, blob, _ = records.unpack_chunk_key(entries.key())
+                if found == number:
+                    return blob
+            entries.status()
+        except Exception as error:
+            raise StorageError(_one_line(error)) from error
         return 0
 
     # -- space

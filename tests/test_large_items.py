@@ -131,7 +131,7 @@ def test_a_crash_before_the_turn_of_the_last_chunk_is_written_is_a_crash_before_
 def test_what_a_client_does_not_finish_is_dropped_at_once(disk: Disk) -> None:
     items = disk.large_items()
     kept, dropped, coming = disk.stored(items, b"kept"), disk.receive(items, b"half"), disk.receive(items, b"some")
-    items.drop(dropped)
+    items.drop(dropped, 4)
     disk.journal.commit()
     assert disk.chunks(dropped) == []
     assert disk.chunks(kept) == [b"kept"]
@@ -205,7 +205,7 @@ def test_removed_chunks_are_reported_as_space_to_be_given_back(disk: Disk) -> No
 def test_a_dropped_item_is_reported_as_space_to_be_given_back_too(disk: Disk) -> None:
     items = disk.large_items()
     blob = disk.receive(items, bytes(50_000), bytes(50_000))
-    items.drop(blob)
+    items.drop(blob, 100_000)
     disk.journal.commit()
     assert sum(dead.dead_bytes for dead in disk.journal.dead.ranges.values()) >= 100_000
 

@@ -3,7 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -675,13 +675,18 @@ class Queues(RuleBasedStateMachine):
         self.storage.close()
         self.directory.cleanup()
 
-    def start(self) -> None:
+    def start(self, disk_is_full: bool = False) -> None:
         self.journal = Journal(self.storage, lambda: self.now_s)
         self.budget = WindowBudget(6000)
         self.registry = Registry(self.journal, self.budget)
         self.upkeep = Upkeep(self.registry, self.journal, 0)
         self.sessions = [Session(self.journal) for _ in range(SESSIONS)]
         self.uploads: list[Upload] = []
+        # The server's first turn ends before there are clients.
+        if disk_is_full:
+            with refusing_writes(self.storage), suppress(StorageError):
+                self.journal.commit()
+        self.journal.commit()
         self.begin_turn()
 
     def begin_turn(self) -> None:
@@ -799,7 +804,7 @@ class Queues(RuleBasedStateMachine):
     def end_upload(self, arrives: bool) -> None:
         queue, name, blob, body = self.uploads.pop(0)
         if queue.deleted or not arrives:
-            queue.large_items.drop(blob)
+            queue.large_items.drop(blob, 0)
             return
         self.storage.put_chunk(queue.log.record.number, blob, 1, body[CHUNK_BYTES:])
         queue.large_items.finish(blob)
@@ -839,18 +844,17 @@ class Queues(RuleBasedStateMachine):
         self.plain.restart()
         self.start()
 
-    @rule()
-    def crash(self) -> None:
+    @rule(disk_is_full=st.booleans())
+    def crash(self, disk_is_full: bool) -> None:
         self.plain = self.before
         self.plain.restart()
-        self.start()
+        self.start(disk_is_full)
 
     @rule()
     def take_all(self) -> None:
         """After a restart all that is stored comes out in order, and of large items nothing else is stored."""
         self.end_turn()
-        self.crash()
-        self.end_turn()
+        self.crash(disk_is_full=False)
         for queue in self.registry:
             expected = self.plain.queues[queue.name]
             number, large = queue.log.record.number, 0

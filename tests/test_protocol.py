@@ -33,7 +33,7 @@ TABLE = {
     b"gets": Command(protocol.parse_reading, no_command),
     b"delete": Command(protocol.parse_naming, no_command),
     b"flush": Command(protocol.parse_naming, no_command),
-    b"flush_all": Command(protocol.parse_bare, no_command),
+    b"flush_all": Command(protocol.parse_flush_all, no_command),
     b"stats": Command(protocol.parse_bare, no_command),
     b"version": Command(protocol.parse_bare, no_command),
     b"quit": Command(protocol.parse_bare, no_command),
@@ -301,13 +301,13 @@ ERRORS = [
     (b"set q 0 0 " + b"9" * 500 + b"\r\n", "bad size"),
     ("set q 0 0 ٣\r\n".encode(), "bad size"),
     (b"delete\r\n", "a queue name is missing"),
-    (b"delete a b\r\n", 'bad time "b"'),
+    (b"delete a b\r\n", "too many words"),
     (b"delete a 0 0\r\n", "too many words"),
     (b"delete a/open\r\n", 'bad queue name "a/open"'),
     (b"flush\r\n", "a queue name is missing"),
     (b"flush_all 1\r\n", 'bad delay "1"'),
     (b"flush_all now please\r\n", '"now" is not expected here'),
-    (b"stats q\r\n", 'bad delay "q"'),
+    (b"stats q\r\n", '"q" is not expected here'),
     (b"quit now please\r\n", '"now" is not expected here'),
 ]
 
@@ -400,7 +400,7 @@ def test_an_endless_line_is_refused_before_it_ends() -> None:
 
 def test_a_number_of_thousands_of_digits_is_no_more_than_a_bad_number() -> None:
     """Python refuses to read such a number, with an error of its own."""
-    for line in (b"get q/t=%b\r\n", b"set q 0 0 %b\r\n", b"set q 0 -%b 0\r\n", b"delete q %b\r\n"):
+    for line in (b"get q/t=%b\r\n", b"set q 0 0 %b\r\n", b"set q 0 -%b 0\r\n", b"flush_all %b\r\n"):
         reader = RequestReader(TABLE, {}, 8192, CHUNK)
         assert list(reader.feed(line % (b"7" * 5000))) == []
         assert isinstance(reader.error, MalformedRequest)

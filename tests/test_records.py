@@ -22,7 +22,7 @@ items: st.SearchStrategy[Item] = st.tuples(bodies, u32s, u64s, u64s)
 
 def test_these_are_the_bytes_of_version_1() -> None:
     assert records.FORMAT_VERSION == 1
-    assert records.FORMAT_KEY == b"format"
+    assert (records.FORMAT_FILE, records.FORMAT) == ("FORMAT", b"darner 1\n")
 
 
 ITEM = "00 00000007 0000000000000000 0000018bcfe56800 68656c6c6f"
@@ -138,13 +138,12 @@ def test_a_queues_state_lies_before_its_items_and_behind_those_of_the_queue_befo
 
 @unhurried
 @given(st.binary(min_size=1, max_size=250), u32s, u64s)
-def test_queues_uploads_and_the_format_never_take_each_others_keys(name: bytes, number: int, blob: int) -> None:
+def test_queues_and_uploads_never_take_each_others_keys(name: bytes, number: int, blob: int) -> None:
     queue, upload = records.queue_key(name), records.upload_key(number, blob)
     assert queue.startswith(records.QUEUE_PREFIX)
     assert queue.removeprefix(records.QUEUE_PREFIX) == name
     assert not queue.startswith(records.UPLOAD_PREFIX)
     assert not upload.startswith(records.QUEUE_PREFIX)
-    assert not records.FORMAT_KEY.startswith((records.QUEUE_PREFIX, records.UPLOAD_PREFIX))
 
 
 # -- what was not written by this server
