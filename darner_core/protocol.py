@@ -346,9 +346,8 @@ class RequestReader:
     def _parse(self, line: bytes) -> Alone:
         if len(line) > self._max_line:
             raise self._line_too_long()
-        words = (line[:-1] if line[-1:] == b"\r" else line).split(b" ")
-        while words and not words[-1]:
-            words.pop()  # python-memcached and libmemcached end some lines with a space
+        # python-memcached and libmemcached end some lines with a space; libmemcached puts two before noreply.
+        words = [word for word in (line[:-1] if line[-1:] == b"\r" else line).split(b" ") if word]
         if not words:
             raise MalformedRequest("an empty line: a command is expected")
         verb = words.pop(0).lower()

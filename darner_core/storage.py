@@ -10,7 +10,9 @@ Source for the settings: RocksDB wiki, "Implement Queue Service Using RocksDB" a
 """
 
 import os
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from rocksdict import (
@@ -77,7 +79,8 @@ class Storage:
         try:
             self._open()
         except Exception as error:
-            self.close()
+            with suppress(StorageError):
+                self.close()
             raise DataDirError(_why_not_open(path, str(error))) from error
 
     # -- opening and closing
@@ -172,15 +175,27 @@ class Storage:
             self.__dict__.pop(name, None)
         db = self.__dict__.pop("_db", None)
         if db is not None:
-            db.close()
+            try:
+                db.close()
+            except Exception as error:
+                raise self._failure(error) from error
 
     def reopen(self) -> None:
         """Close and open again: what makes RocksDB write again after an I/O error. Raises StorageError."""
-        self.close()
+        with suppress(StorageError):  # it is being closed because it does not work
+            self.close()
         try:
+            os.stat(os.path.join(self.path, records.FORMAT_FILE))  # else RocksDB would begin anew
             self._open()
         except Exception as error:
+            with suppress(StorageError):
+                self.close()
             raise StorageError(f"cannot reopen {self.path}: {_one_line(error)}") from error
+
+    def _failure(self, error: Exception) -> StorageError:
+        if not self.is_open:
+            return StorageError(f"data directory {self.path} is not open")
+        return StorageError(_one_line(error))
 
     @property
     def is_open(self) -> bool:
@@ -196,21 +211,21 @@ class Storage:
         try:
             self._db.write(batch)
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     def put(self, family: int, key: bytes, value: bytes) -> None:
         """Write one record: 3 us, where a batch of one takes 5. Raises StorageError."""
         try:
             self.families[family].put(key, value)
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     def sync(self) -> None:
         """Make all that was written survive the loss of power (fsync). Takes milliseconds. Raises StorageError."""
         try:
             self._db.flush_wal(True)
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     # -- queues
 
@@ -220,14 +235,32 @@ class Storage:
         return [(key[len(prefix) :], records.unpack_queue(value)) for key, value in self._with_prefix(prefix)]
 
     def _with_prefix(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        if not self.is_open:
+            raise self._failure(StorageError())
+        return self._scan(self._db, prefix, prefix[:-1] + bytes((prefix[-1] + 1,)))
+
+    def _scan(self, family: Any, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of all in [begin, end), in order. Raises StorageError.
+
+        Exhaust or drop it before the turn ends: an open iterator pins every file it has seen.
+        """
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        last = None
         try:
-            entries: Any = self._db.items(from_key=prefix)
-            for key, value in entries:
-                if not key.startswith(prefix):
-                    break
-                yield key, value
+            for entry in family.items(from_key=begin, read_opt=options):
+                yield entry
+                last = entry[0]
+            # What cannot be read ends rocksdict's iteration as if there were no more (0.3.29), so look again.
+            rest = family.iter(options)
+            rest.seek(begin if last is None else last + b"\0")
+            rest.status()
+            if rest.valid():
+                raise StorageError("an iteration ended before its end")
+        except StorageError:
+            raise
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     def add_queue(self, batch: Batch, name: bytes, record: QueueRecord) -> None:
         batch.put(records.queue_key(name), records.pack_queue(record), self._default_handle)
@@ -253,26 +286,26 @@ class Storage:
         """
         unpack_key, unpack_item = records.unpack_item_key, records.unpack_item
         number = queue.number
-        options = ReadOptions()
-        options.set_iterate_upper_bound(records.item_key(number, to_id))
+        begin, end = records.item_key(number, from_id), records.item_key(number, to_id)
         try:
-            for key, value in self.families[queue.family].items(
-                from_key=records.item_key(number, from_id), read_opt=options
-            ):
+            for key, value in self._scan(self.families[queue.family], begin, end):
                 yield unpack_key(key)[1], unpack_item(value)
-        except Exception as error:
-            raise StorageError(f"queue number {number}: {_one_line(error)}") from error
+        except (StorageError, IndexError, ValueError, struct.error) as error:
+            raise StorageError(f"queue number {number}: {self._failure(error)}") from error
 
     def item(self, queue: QueueRecord, item_id: int) -> Item | None:
-        value = self._get(queue.family, records.item_key(queue.number, item_id))
-        return None if value is None else records.unpack_item(value)
+        try:
+            value = self._get(queue.family, records.item_key(queue.number, item_id))
+            return None if value is None else records.unpack_item(value)
+        except (StorageError, ValueError, struct.error) as error:
+            raise StorageError(f"queue number {queue.number}: item {item_id}: {self._failure(error)}") from error
 
     def _get(self, family: int, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self.families[family].get(key)
             return value
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     # -- large items
 
@@ -284,19 +317,19 @@ class Storage:
         try:
             self._db.put(key, value)
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     def put_chunk(self, number: int, blob: int, index: int, chunk: bytes) -> None:
         try:
             self._chunks.put(records.chunk_key(number, blob, index), chunk)
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     def chunk(self, number: int, blob: int, index: int) -> bytes:
         try:
             value: bytes | None = self._chunks.get(records.chunk_key(number, blob, index))
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
         if value is None:
             raise StorageError(f"queue number {number}: chunk {index} of large item {blob} is missing")
         return value
@@ -325,7 +358,7 @@ class Storage:
                     return blob
             entries.status()
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
         return 0
 
     # -- space
@@ -335,7 +368,7 @@ class Storage:
         try:
             (self._chunks if family == CHUNK_FAMILY else self.families[family]).compact_range(begin, end)
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     def flush(self) -> None:
         """Write all write buffers to tables, which lets go of the write-ahead logs. Run it in a thread."""
@@ -343,7 +376,7 @@ class Storage:
             for family in (self._db, self._chunks, *self.families):
                 family.flush(True)
         except Exception as error:
-            raise StorageError(_one_line(error)) from error
+            raise self._failure(error) from error
 
     def wal_bytes(self) -> int:
         """Bytes of write-ahead log on disk."""
@@ -361,6 +394,6 @@ def _one_line(error: Exception) -> str:
 
 
 def _why_not_open(path: str, message: str) -> str:
-    if "lock" in message.lower():
+    if "lock hold by" in message or "While lock file" in message:
         return f"data directory {path}: in use by another server"
     return f"data directory {path}: {' '.join(message.split())}"
