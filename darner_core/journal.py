@@ -151,28 +151,32 @@ class DeadRange:
     dead_bytes: int
 
 
+# Column family, and queue number for large items, else 0.
+RangeKey = tuple[int, int]
+
+
 class DeadRanges:
-    """What has been range-deleted and still takes space on disk: one range for each column family of items, and
-    one for each queue's large items."""
+    """What has been removed and still takes space on disk: one range for each column family of items, and one for
+    each queue's large items."""
 
     def __init__(self) -> None:
-        self.ranges: dict[tuple[int, int], DeadRange] = {}
+        self.ranges: dict[RangeKey, DeadRange] = {}
 
     def add_items(self, record: QueueRecord, from_id: int, to_id: int, dead_bytes: int) -> None:
         begin, end = item_key(record.number, from_id), item_key(record.number, to_id)
-        self._add((record.family, 0), DeadRange(record.family, begin, end, dead_bytes))
+        self.add(DeadRange(record.family, begin, end, dead_bytes))
 
     def add_chunks(self, number: int, from_blob: int, to_blob: int, dead_bytes: int) -> None:
         begin, end = chunk_key(number, from_blob, 0), chunk_key(number, to_blob, 0)
-        self._add((CHUNK_FAMILY, number), DeadRange(CHUNK_FAMILY, begin, end, dead_bytes))
+        self.add(DeadRange(CHUNK_FAMILY, begin, end, dead_bytes), number)
 
     def add_queue(self, record: QueueRecord, dead_bytes: int) -> None:
         """All of a queue: how much of it was in chunks is not known."""
         self.add_items(record, records.STATE_ID, records.MAX_ID, dead_bytes)
         self.add_chunks(record.number, 0, records.MAX_ID, dead_bytes)
 
-    def _add(self, key: tuple[int, int], more: DeadRange) -> None:
-        known = self.ranges.setdefault(key, more)
+    def add(self, more: DeadRange, number: int = 0) -> None:
+        known = self.ranges.setdefault((more.family, number), more)
         if known is not more:
             known.begin, known.end = min(known.begin, more.begin), max(known.end, more.end)
             known.dead_bytes += more.dead_bytes
@@ -273,18 +277,20 @@ class Journal:
         return records.pack_state(owner.first_id(), owner.next_id, tail, owner.stored_bytes(), log.reclaimed)
 
     def _should_reclaim(self, log: QueueLog) -> bool:
-        dead = log.owner.first_id() - log.reclaimed
-        if dead >= RECLAIM_ITEMS or (dead and log.reclaim_now):
+        if log.reclaim_now or log.owner.first_id() - log.reclaimed >= RECLAIM_ITEMS:
             return True
         return log.owner.removed_bytes() - log.reclaimed_bytes >= RECLAIM_BYTES
 
     def _reclaim(self, batch: Batch, log: QueueLog, handle: Any) -> None:
         number, first = log.record.number, log.owner.first_id()
-        batch.delete_range(item_key(number, log.reclaimed), item_key(number, first), handle)
+        if first > log.reclaimed:
+            batch.delete_range(item_key(number, log.reclaimed), item_key(number, first), handle)
         self.undo.append(partial(log.set_reclaimed, log.reclaimed, log.reclaimed_bytes))
         record_bytes = (first - log.reclaimed) * (records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES)
         removed_bytes = log.owner.removed_bytes()
-        self.dead.add_items(log.record, log.reclaimed, first, record_bytes + removed_bytes - log.reclaimed_bytes)
+        # What lies between open items was deleted one by one.
+        end = log.owner.next_id
+        self.dead.add_items(log.record, log.reclaimed, end, record_bytes + removed_bytes - log.reclaimed_bytes)
         log.set_reclaimed(first, removed_bytes)
 
     def _undo(self) -> None:

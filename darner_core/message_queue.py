@@ -21,12 +21,16 @@ from darner_core.errors import StorageError
 from darner_core.journal import Journal, QueueLog
 from darner_core.large_items import LargeItems
 from darner_core.records import ITEM_KEY_BYTES, Blob, Item, QueueRecord, State
+from darner_core.storage import Batch
 from darner_core.waiters import Waiter, WaitingLine
 from darner_core.window import ITEM_OVERHEAD_BYTES, WindowBudget
 
 # One read-ahead: enough that the cost of positioning an iterator (4 us) vanishes, little enough to take < 1 ms.
 FILL_ITEMS = 512
 FILL_BYTES = 256 << 10
+
+# The window's budget is told of changes of this size and more.
+ACCOUNT_STEP_BYTES = 4096
 
 _NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an empty deque is 760 bytes. Never filled.
 
@@ -132,14 +136,12 @@ class MessageQueue:
         return self.bytes_out - self.open_bytes
 
     def turn_written(self) -> None:
-        held_bytes = len(self.window)
-        if held_bytes:
-            held_bytes *= ITEM_OVERHEAD_BYTES
-            # All that waits, while the window is whole; else at most one fill.
-            held_bytes += (
-                self.bytes_in - self.bytes_out if self.whole else min(FILL_BYTES, self.bytes_in - self.bytes_out)
-            )
-        if abs(held_bytes - self.window_bytes) >= 4096 or not held_bytes:
+        held_bytes = 0
+        if self.window:
+            if not self.whole:
+                return  # no more than when it was filled, or when it stopped reaching to the tail
+            held_bytes = len(self.window) * ITEM_OVERHEAD_BYTES + self.bytes_in - self.bytes_out
+        if abs(held_bytes - self.window_bytes) >= ACCOUNT_STEP_BYTES or not held_bytes:
             self._account(held_bytes)
 
     def _account(self, held_bytes: int) -> None:
@@ -158,18 +160,17 @@ class MessageQueue:
         self.open_bytes = sum(read.body_bytes for read in self.outstanding.values() if not read.returned)
         self.bytes_out = self.bytes_in + self.open_bytes - stored_bytes
         self.release_window()
-        if self.line is not None:
-            self._serve_line()
 
-    def recheck(self) -> None:
-        """After a failed write: nothing may be on disk behind the tail, and the state is what memory says."""
+    def recheck(self, batch: Batch) -> None:
+        """After a failed write: nothing may be on disk behind what was written before, and the next turn writes the
+        state as memory has it."""
         log = self.log
+        number, family, _ = log.record
+        begin, end = records.item_key(number, log.written), records.item_key(number + 1, records.STATE_ID)
+        batch.delete_range(begin, end, log.journal.storage.handles[family])
         if not log.touched:
             self.touch()
         log.state_changed = True
-        storage, (number, family, _) = log.journal.storage, log.record
-        begin, end = records.item_key(number, self.tail), records.item_key(number + 1, records.STATE_ID)
-        log.journal.also.append(lambda batch: batch.delete_range(begin, end, storage.handles[family]))
 
     # -- putting
 
@@ -189,7 +190,7 @@ class MessageQueue:
         self.tail += 1
         self.bytes_in += len(body)
         if self.line is not None:
-            self._serve_line()
+            self.serve_line()
 
     # -- taking
 
@@ -332,8 +333,8 @@ class MessageQueue:
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item waits again, at the head. Nothing happens if it is not open."""
-        if not self.holds(read):
-            return
+        if read.returned or self.outstanding.get(read.id) is not read:
+            return  # what is open in a deleted queue is given back all the same: the delete may be undone
         if not self.log.touched:
             self.touch()
         read.returned = True
@@ -342,7 +343,7 @@ class MessageQueue:
         self.bytes_out -= read.body_bytes
         self.open_bytes -= read.body_bytes
         if wake and self.line is not None:
-            self._serve_line()
+            self.serve_line()
 
     def take_back(self, read: OpenRead) -> None:
         """Undo `give_back`: `read` is open again."""
@@ -366,7 +367,8 @@ class MessageQueue:
         if self.line is not None and not self.line:
             self.line = None
 
-    def _serve_line(self) -> None:
+    def serve_line(self) -> None:
+        """Hand what waits to who waits, in order."""
         while self.line and (self.returned or self.next_id < self.tail):
             waiter = self.line.next()
             try:
@@ -390,9 +392,7 @@ class MessageQueue:
         if not log.touched:
             self.touch()
         journal = log.journal
-        journal.undo.append(
-            partial(self._unflush, dict(self.outstanding), {i: r.returned for i, r in self.outstanding.items()})
-        )
+        journal.undo.append(partial(self._unflush, [self.outstanding[item_id] for item_id in self.returned]))
         number, family, _ = log.record
         if any(not read.returned for read in self.outstanding.values()) and self.next_id < self.tail:
             # They would be found between the open ones after a restart.
@@ -409,11 +409,11 @@ class MessageQueue:
         log.state_changed = True
         self.total_flushes += 1
 
-    def _unflush(self, outstanding: dict[int, OpenRead], returned: dict[int, bool]) -> None:
-        self.outstanding = outstanding
-        for item_id, was_returned in returned.items():
-            outstanding[item_id].returned = was_returned
-        self.returned = [item_id for item_id, was_returned in returned.items() if was_returned]
+    def _unflush(self, removed: list[OpenRead]) -> None:
+        for read in removed:
+            self.outstanding[read.id] = read
+        self.returned = [item_id for item_id, read in self.outstanding.items() if read.returned]
+        heapify(self.returned)
         self.total_flushes -= 1
 
     # -- figures

@@ -51,6 +51,8 @@ class Registry:
         """Make the durable queue `name`, which must not exist, in this turn."""
         queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)
         family = min(range(len(self._family_users)), key=self._family_users.__getitem__)
+        if not self._journal.touched:
+            self._journal.begin()
         record = QueueRecord(self._next_number, family, self._journal.now_ms)
         self._next_number += 1
         self._family_users[family] += 1
@@ -78,8 +80,12 @@ class Registry:
 
     def done_waiting(self, queue: MessageQueue) -> None:
         queue.tidy_line()
-        if queue.line is None and not queue.durable:
-            self.awaited.pop(queue.name, None)
+        # Not always the same: a queue that was deleted meanwhile has left its line to the next of its name.
+        awaited = self.awaited.get(queue.name)
+        if awaited is not None:
+            awaited.tidy_line()
+            if awaited.line is None:
+                del self.awaited[queue.name]
 
     def _move_line(self, gone: MessageQueue) -> None:
         """Let those who wait at a queue that is gone wait for the next of its name."""
@@ -123,14 +129,21 @@ class Registry:
         """Write the state of every queue in this turn, so that the next start has nothing to look for."""
         for queue in self:
             if queue.log.recorded != queue.tail:
-                queue.touch()
+                if not queue.log.touched:
+                    queue.touch()
                 queue.log.state_changed = True
 
     def recheck(self) -> None:
-        """The storage was opened again after a failed write: in this turn, remove what may have been written of it."""
+        """The storage was opened again after a failed write: remove what may have been written of it, and serve who
+        waited meanwhile. Raises StorageError."""
+        storage = self._journal.storage
+        batch = storage.batch()
         for queue in self:
             if queue.log.recorded == 0:
-                queue.recheck()
+                queue.recheck(batch)
+        storage.write(batch)
+        for queue in self:
+            queue.serve_line()
 
     def __iter__(self) -> Iterator[MessageQueue]:
         return iter(self.queues.values())

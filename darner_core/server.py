@@ -166,7 +166,7 @@ class Server:
                 for job in self._upkeep.tick():
                     pool.apply(job)
             except (StorageError, OSError) as error:
-                log.error("upkeep: %s", error)
+                log.error("upkeep: %s", error)  # what was not done is there at the next tick
 
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""

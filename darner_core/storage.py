@@ -378,6 +378,17 @@ class Storage:
         except Exception as error:
             raise self._failure(error) from error
 
+    def table_bytes(self, family: int) -> int:
+        """Bytes of a column family's tables."""
+        column_family = self._chunks if family == CHUNK_FAMILY else self.families[family]
+        return int(column_family.property_int_value("rocksdb.total-sst-files-size") or 0)
+
+    def first_chunk(self) -> bytes | None:
+        """The key of the first chunk of all."""
+        entries = self._chunks.iter()
+        entries.seek_to_first()
+        return entries.key() if entries.valid() else None
+
     def wal_bytes(self) -> int:
         """Bytes of write-ahead log on disk."""
         with os.scandir(self.path) as entries:

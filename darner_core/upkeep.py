@@ -7,9 +7,10 @@ in a thread one after the other. Disk use follows the live data within seconds.
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from darner_core.journal import Journal
+from darner_core.journal import DeadRange, Journal, RangeKey
 from darner_core.message_queue import MessageQueue
 from darner_core.registry import Registry
+from darner_core.storage import CHUNK_FAMILY
 
 # A dead range is compacted at once if it is as large as this, and from the smaller size on when it grows no more.
 COMPACT_BYTES = 64 << 20
@@ -22,14 +23,34 @@ TRIM_WAL_BYTES = 8 << 20
 QUEUES_A_TICK = 500
 
 
+FIRST_KEY, LAST_KEY = b"", b"\xff" * 16
+
+
 class Upkeep:
     def __init__(self, registry: Registry, journal: Journal, min_free_bytes: int) -> None:
         self._registry = registry
         self._journal = journal
         self._min_free_bytes = min_free_bytes
         self._visit: Iterator[tuple[MessageQueue, int]] = iter(())
-        self._seen: dict[tuple[int, int], int] = {}  # dead bytes by range at the last tick
+        self._seen: dict[RangeKey, int] = {}  # dead bytes by range at the last tick
+        self._running: dict[RangeKey, DeadRange] = {}  # ranges whose compaction has not ended well yet
         self._compacted = False
+        self._find_dead()
+
+    def _find_dead(self) -> None:
+        """What was dead when the server last ended: where the tables are larger than what lives in them."""
+        storage, dead = self._journal.storage, self._journal.dead
+        live_bytes = [0] * len(storage.families)
+        for queue in self._registry:
+            live_bytes[queue.log.record.family] += queue.log_bytes
+        for family, live in enumerate(live_bytes):
+            dead_bytes = storage.table_bytes(family) - live
+            if dead_bytes >= max(live, COMPACT_QUIET_BYTES):
+                dead.add(DeadRange(family, FIRST_KEY, LAST_KEY, dead_bytes))
+        # How much of the chunks lives is not known without reading every item; what lies before the first is dead.
+        dead_bytes = storage.table_bytes(CHUNK_FAMILY)
+        if dead_bytes >= COMPACT_QUIET_BYTES:
+            dead.add(DeadRange(CHUNK_FAMILY, FIRST_KEY, storage.first_chunk() or LAST_KEY, dead_bytes))
 
     def tick(self) -> list[Callable[[], None]]:
         self._reclaim_idle()
@@ -52,22 +73,28 @@ class Upkeep:
             queue, then = visit
             if queue.deleted or queue.tail + queue.first_id() != then:
                 continue
-            if queue.first_id() > queue.log.reclaimed:
+            if queue.first_id() > queue.log.reclaimed or queue.removed_bytes() > queue.log.reclaimed_bytes:
                 queue.log.reclaim()
             queue.release_if_empty()
 
     def _compactions(self) -> list[Callable[[], None]]:
         storage, dead = self._journal.storage, self._journal.dead
-        jobs: list[Callable[[], None]] = []
+        for (_, number), failed in self._running.items():
+            dead.add(failed, number)
+        self._running = {}
         for key, found in list(dead.ranges.items()):
             quiet = self._seen.get(key) == found.dead_bytes
             if found.dead_bytes >= (COMPACT_QUIET_BYTES if quiet else COMPACT_BYTES):
-                del dead.ranges[key]
-                jobs.append(partial(storage.compact, found.family, found.begin, found.end))
+                self._running[key] = dead.ranges.pop(key)
         self._seen = {key: found.dead_bytes for key, found in dead.ranges.items()}
-        if jobs:
+        if self._running:
             self._compacted = True
-        elif self._compacted and storage.wal_bytes() > TRIM_WAL_BYTES:
+            return [partial(self._compact, key, found) for key, found in self._running.items()]
+        if self._compacted and storage.wal_bytes() > TRIM_WAL_BYTES:
             self._compacted = False
-            jobs.append(storage.flush)
-        return jobs
+            return [storage.flush]
+        return []
+
+    def _compact(self, key: RangeKey, found: DeadRange) -> None:
+        self._journal.storage.compact(found.family, found.begin, found.end)
+        del self._running[key]

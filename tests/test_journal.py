@@ -355,7 +355,7 @@ def test_what_was_range_deleted_is_known_with_its_place_and_size(bench: Bench) -
     drain(bench, 2)
     bench.queue.log.reclaim()
     bench.end_turn()
-    family, number, _ = bench.queue.log.record
+    number, family, _ = bench.queue.log.record
     (dead,) = bench.journal.dead.ranges.values()
     assert dead.family == family
     assert dead.begin <= item_key(number, 1) < item_key(number, 3) <= dead.end

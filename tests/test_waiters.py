@@ -1,0 +1,333 @@
+"""The line's promise: the longest waiting first, and exactly one outcome for each; and fsyncs that are shared.
+
+Waiting is done in real greenlets. Who waits "for ever" waits for a minute, which no test takes; who waits for nothing
+waits for a millisecond and is awaited itself, so that no time is measured.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darner_core.errors import StorageError
+from darner_core.waiters import SyncGroup, Waiter, WaitingLine
+
+FOR_EVER_MS = 60_000
+BRIEFLY_MS = 1
+
+
+@pytest.fixture
+def line() -> WaitingLine:
+    return WaitingLine()
+
+
+def wait(waiter: Waiter, wait_ms: int = FOR_EVER_MS) -> "gevent.Greenlet[..., Any]":
+    """A greenlet that waits. It has begun to when this returns."""
+    greenlet = gevent.spawn(waiter.wait_for, wait_ms)
+    gevent.sleep(0)
+    return greenlet
+
+
+def outcome(greenlet: "gevent.Greenlet[..., Any]") -> Any:
+    """What a wait that is over, or is about to be, came to."""
+    greenlet.join(10)
+    assert greenlet.ready(), "it still waits"
+    return greenlet.get()
+
+
+# -- the line
+
+
+def test_the_longest_waiting_is_next(line: WaitingLine) -> None:
+    waiters = [line.join() for _ in range(4)]
+    assert len(line) == 4
+    assert [line.next() for _ in range(4)] == waiters
+    assert len(line) == 0
+
+
+def test_nobody_is_next_in_an_empty_line(line: WaitingLine) -> None:
+    with pytest.raises(KeyError):
+        line.next()
+    line.join().cancel()
+    with pytest.raises(KeyError):
+        line.next()
+
+
+def test_who_peeks_stands_in_the_same_line(line: WaitingLine) -> None:
+    assert [line.join(peeks).peeks for peeks in (True, False)] == [True, False]
+    assert [line.next().peeks, line.next().peeks] == [True, False]
+
+
+def test_who_could_not_be_served_is_next_again(line: WaitingLine) -> None:
+    waiters = [line.join() for _ in range(3)]
+    line.rejoin(line.next())
+    assert len(line) == 3
+    assert [line.next() for _ in range(3)] == waiters
+
+
+def test_who_leaves_is_not_waited_for(line: WaitingLine) -> None:
+    first, second, third = (line.join() for _ in range(3))
+    second.cancel()
+    line.leave(first)
+    line.leave(first)
+    assert len(line) == 1
+    assert line.next() is third
+
+
+# -- one outcome
+
+
+def test_a_waiter_sleeps_until_it_is_handed_something(line: WaitingLine) -> None:
+    greenlet = wait(line.join())
+    assert not greenlet.ready()
+    line.next().hand("item")
+    assert outcome(greenlet) == "item"
+
+
+def test_what_was_handed_over_before_the_wait_is_there_at_once(line: WaitingLine) -> None:
+    waiter = line.join()
+    line.next().hand("item")
+    assert waiter.wait_for(FOR_EVER_MS) == "item"
+    assert waiter.got == "item"
+
+
+def test_who_has_waited_long_enough_gets_nothing_and_stands_in_line_no_more(line: WaitingLine) -> None:
+    waiters = [line.join() for _ in range(2)]
+    assert waiters[0].wait_for(BRIEFLY_MS) is None
+    assert len(line) == 1
+    assert line.next() is waiters[1]
+
+
+def test_a_wait_of_no_time_is_over_at_once(line: WaitingLine) -> None:
+    waiter = line.join()
+    assert waiter.wait_for(0) is None
+    assert len(line) == 0
+    waiter = line.join()
+    line.next().hand("item")
+    assert waiter.wait_for(0) == "item"
+
+
+def test_who_is_cancelled_wakes_up_with_nothing_and_stands_in_line_no_more(line: WaitingLine) -> None:
+    first, second = line.join(), line.join()
+    greenlets = [wait(first), wait(second)]
+    first.cancel()
+    assert outcome(greenlets[0]) is None
+    assert not greenlets[1].ready()
+    line.next().hand("item")
+    assert outcome(greenlets[1]) == "item"
+
+
+def test_what_was_handed_over_stays_so_though_the_waiter_is_cancelled_before_it_wakes_up(line: WaitingLine) -> None:
+    waiter = line.join()
+    greenlet = wait(waiter)
+    line.next().hand("item")
+    waiter.cancel()
+    assert outcome(greenlet) == "item"
+
+
+def test_what_was_handed_over_stays_so_though_the_time_is_over_before_the_waiter_wakes_up(line: WaitingLine) -> None:
+    """The hub is kept busy until the time is over, and the item comes in between."""
+    waiter = line.join()
+    greenlet = wait(waiter, BRIEFLY_MS)
+    threading.Event().wait(0.01)  # blocks the whole thread, hub and all
+    line.next().hand("item")
+    assert outcome(greenlet) == "item"
+
+
+def test_who_was_cancelled_is_not_handed_anything_later(line: WaitingLine) -> None:
+    waiters = [line.join() for _ in range(3)]
+    greenlets = [wait(waiter) for waiter in waiters]
+    waiters[0].cancel()
+    waiters[1].cancel()
+    line.next().hand("item")
+    assert [outcome(greenlet) for greenlet in greenlets] == [None, None, "item"]
+
+
+def test_all_in_line_can_be_cancelled(line: WaitingLine) -> None:
+    greenlets = [wait(line.join()) for _ in range(3)]
+    line.cancel_all()
+    assert len(line) == 0
+    assert [outcome(greenlet) for greenlet in greenlets] == [None, None, None]
+
+
+def test_waiters_wake_up_in_the_order_in_which_they_were_served(line: WaitingLine) -> None:
+    woken: list[str] = []
+    greenlets = [wait(line.join()) for _ in range(3)]
+    for number, greenlet in enumerate(greenlets):
+        greenlet.link(lambda _, number=number: woken.append(f"waiter {number}"))
+    for number in range(3):
+        line.next().hand(number)
+    gevent.joinall(greenlets)
+    gevent.sleep(0)
+    assert woken == ["waiter 0", "waiter 1", "waiter 2"]
+
+
+@given(st.lists(st.sampled_from(["join", "hand", "cancel first", "cancel last", "try in vain", "wait"]), max_size=40))
+def test_each_item_goes_to_the_longest_waiting_and_each_waiter_has_one_outcome(steps: list[str]) -> None:
+    line = WaitingLine()
+    everyone: list[Waiter] = []
+    expected: dict[Waiter, int | None] = {}
+    waiting: list[Waiter] = []
+    for number, step in enumerate(steps):
+        if step == "join":
+            waiting.append(line.join())
+            everyone.append(waiting[-1])
+        elif step == "hand" and waiting:
+            line.next().hand(number)
+            expected[waiting.pop(0)] = number
+        elif step == "cancel first" and everyone:
+            everyone[0].cancel()  # it may have had its outcome
+            if waiting and waiting[0] is everyone[0]:
+                expected[waiting.pop(0)] = None
+        elif step == "cancel last" and waiting:
+            waiting[-1].cancel()
+            expected[waiting.pop()] = None
+        elif step == "try in vain" and waiting:
+            line.rejoin(line.next())
+        elif step == "wait" and waiting:
+            assert waiting[-1].wait_for(0) is None
+            expected[waiting.pop()] = None
+        assert len(line) == len(waiting)
+    line.cancel_all()
+    assert [waiter.wait_for(FOR_EVER_MS) for waiter in everyone] == [expected.get(waiter) for waiter in everyone]
+
+
+# -- shared fsyncs
+
+
+class Disk:
+    """An fsync that takes until it is told to end, and who was told how theirs ended."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.failing: set[int] = set()  # which fsyncs fail: the first is 1
+        self.told: list[tuple[list[str], str]] = []
+        self.in_hub: list[bool] = []
+        self.group = SyncGroup(self._sync, self._done)
+        self.may_end = threading.Semaphore(0)
+
+    def _sync(self) -> None:
+        self.started += 1
+        number = self.started
+        assert self.may_end.acquire(timeout=10)
+        if number in self.failing:
+            raise StorageError(f"fsync {number} failed")
+
+    def _done(self, members: list[str], error: StorageError | None) -> None:
+        self.in_hub.append(gevent.getcurrent() is gevent.get_hub())
+        self.told.append((members, str(error) if error is not None else "synced"))
+
+    def wait_started(self, number: int) -> None:
+        self._wait_until(lambda: self.started >= number)
+
+    def end(self, times: int = 1) -> None:
+        """Let the fsync that runs end, and wait until its members have been told."""
+        for _ in range(times):
+            told = len(self.told)
+            self.may_end.release()
+            self._wait_until(lambda told=told: len(self.told) > told)  # type: ignore[misc]
+
+    def _wait_until(self, true: Any) -> None:
+        with gevent.Timeout(10):
+            while not true():
+                gevent.sleep(0.001)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk()
+    yield disk
+    for _ in range(10):
+        disk.may_end.release()
+
+
+def test_who_asks_for_an_fsync_is_told_when_it_has_ended_and_not_before(disk: Disk) -> None:
+    disk.group.join("a")
+    disk.wait_started(1)
+    gevent.sleep(0)
+    assert disk.told == []
+    disk.end()
+    assert disk.told == [(["a"], "synced")]
+
+
+def test_all_that_ask_in_one_turn_share_an_fsync(disk: Disk) -> None:
+    for member in ("a", "b", "c"):
+        disk.group.join(member)
+    disk.end()
+    assert disk.told == [(["a", "b", "c"], "synced")]
+    assert disk.started == 1
+
+
+def test_who_asks_while_an_fsync_runs_goes_with_the_next(disk: Disk) -> None:
+    """It may have begun before what the latecomer wrote."""
+    disk.group.join("a")
+    disk.wait_started(1)
+    disk.group.join("b")
+    disk.group.join("c")
+    disk.end()
+    assert disk.told == [(["a"], "synced")]
+    disk.wait_started(2)
+    disk.group.join("d")
+    disk.end(2)
+    assert disk.told == [(["a"], "synced"), (["b", "c"], "synced"), (["d"], "synced")]
+    assert disk.started == 3
+
+
+def test_the_loop_goes_on_while_an_fsync_runs(disk: Disk) -> None:
+    disk.group.join("a")
+    disk.wait_started(1)
+    line = WaitingLine()
+    greenlet = wait(line.join())
+    line.next().hand("item")
+    assert outcome(greenlet) == "item"
+    assert disk.told == []
+    disk.end()
+
+
+def test_the_end_is_told_in_the_hub(disk: Disk) -> None:
+    disk.group.join("a")
+    disk.end()
+    assert disk.in_hub == [True]
+
+
+def test_an_error_reaches_all_that_shared_the_fsync_and_nobody_else(disk: Disk) -> None:
+    disk.failing = {1}
+    disk.group.join("a")
+    disk.group.join("b")
+    disk.wait_started(1)
+    disk.group.join("c")
+    disk.end(2)
+    assert disk.told == [(["a", "b"], "fsync 1 failed"), (["c"], "synced")]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_pause_there_are_fsyncs_again(disk: Disk, fails: bool) -> None:
+    if fails:
+        disk.failing = {1}
+    disk.group.join("a")
+    disk.end()
+    gevent.sleep(0.001)
+    assert disk.started == 1
+    disk.group.join("b")
+    disk.end()
+    assert disk.told == [(["a"], "fsync 1 failed" if fails else "synced"), (["b"], "synced")]
+
+
+def test_who_asks_again_when_told_is_told_again() -> None:
+    told: list[list[str]] = []
+
+    def done(members: list[str], error: StorageError | None) -> None:
+        told.append(members)
+        if len(told) < 4:
+            group.join(f"again {len(told)}")
+
+    group = SyncGroup(lambda: None, done)
+    group.join("first")
+    with gevent.Timeout(10):
+        while len(told) < 4:
+            gevent.sleep(0.001)
+    assert told == [["first"], ["again 1"], ["again 2"], ["again 3"]]
