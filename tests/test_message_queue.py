@@ -22,6 +22,7 @@ from darner_core.registry import Registry
 from darner_core.session import Session
 from darner_core.storage import Storage
 from darner_core.upkeep import Upkeep
+from darner_core.waiters import Waiter
 from darner_core.window import WindowBudget
 from tests.conftest import SMALL
 
@@ -583,7 +584,8 @@ class Put(NamedTuple):
 class PlainQueue:
     """What a queue is, without a disk, a window or a turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: bytes) -> None:
+        self.name = name
         self.waiting: list[Put] = []  # in order of their ids
         self.open: list[Put] = []
         self.next_id = 1
@@ -614,17 +616,22 @@ class PlainQueue:
         self.total_items = self.total_flushes = 0
 
 
-class Plain:
-    """All queues, and what each of the sessions holds: a queue, which may have been deleted, and an item of it."""
+Held = tuple[PlainQueue, Put]  # an open item and its queue, which may have been deleted
 
-    def __init__(self, sessions: int) -> None:
+
+class Plain:
+    """All queues, and their clients, by number: what each holds, who stands in line, and who has been served there."""
+
+    def __init__(self) -> None:
         self.queues: dict[bytes, PlainQueue] = {}
-        self.held: list[tuple[PlainQueue, Put] | None] = [None] * sessions
+        self.held: dict[int, Held] = {}
+        self.lines: dict[bytes, list[tuple[int, bool]]] = {}  # client, and whether it only wants to peek
+        self.handed: dict[int, Held | None] = {}  # None: a peek, or an item that a failed turn has taken back
         self.total_items_of_deleted = self.creates = self.deletes = 0
 
     def queue(self, name: bytes) -> PlainQueue:
         if name not in self.queues:
-            self.queues[name] = PlainQueue()
+            self.queues[name] = PlainQueue(name)
             self.creates += 1
         return self.queues[name]
 
@@ -633,10 +640,40 @@ class Plain:
             self.total_items_of_deleted += self.queues.pop(name).total_items
             self.deletes += 1
 
+    def lives(self, queue: PlainQueue) -> bool:
+        return self.queues.get(queue.name) is queue
+
+    def serve(self, name: bytes) -> None:
+        """Hand what waits to who waits."""
+        queue, line = self.queues.get(name), self.lines.get(name)
+        while queue and line and queue.waiting:
+            client, peeks = line.pop(0)
+            self.handed[client] = None if peeks else (queue, queue.hand_out())
+
+    def give_back(self, held: Held | None) -> None:
+        if held is not None:
+            held[0].give_back(held[1])
+            if self.lives(held[0]):
+                self.serve(held[0].name)
+
+    def undone(self, before: "Plain", gone: set[int], collected: set[int]) -> "Plain":
+        """All as it was `before` the turn, but for the clients: who has hung up since is gone, who stands in line
+        stands there, and what was handed over and collected since goes back: its client is told of the error."""
+        for client in gone:
+            if (held := before.held.pop(client, None)) is not None:
+                held[0].give_back(held[1])
+        for client in collected:
+            if (held := before.handed.pop(client)) is not None:
+                held[0].give_back(held[1])
+        before.lines = self.lines
+        for client in self.handed:
+            before.handed.setdefault(client, None)
+        return before
+
     def restart(self) -> None:
         for queue in self.queues.values():
             queue.restart()
-        self.held = [None] * len(self.held)
+        self.held, self.lines, self.handed = {}, {}, {}
         self.total_items_of_deleted = self.creates = self.deletes = 0
 
 
@@ -650,12 +687,11 @@ class Upload(NamedTuple):
 
 
 NAMES = st.sampled_from([b"a", b"b", b"c"])
-SESSIONS = 3
-SLOTS = st.integers(0, SESSIONS - 1)
+CLIENTS = st.integers(0, 3)
 
 
 class Queues(RuleBasedStateMachine):
-    """Three queues in two column families with memory for a few items, used by three clients that open reads.
+    """Three queues in two column families with memory for a few items, used by four clients that open and wait.
 
     Nothing is lost, nothing comes twice, the order is kept and every figure is true: at any time, after a turn that
     could not be written, after a restart and after a crash. After every turn that was written, the disk is looked
@@ -668,7 +704,7 @@ class Queues(RuleBasedStateMachine):
         self.storage = Storage(str(Path(self.directory.name) / "data"), **{**SMALL, "max_column_families": 2})
         self.now_s = 1000
         self.bodies = 0
-        self.plain = Plain(SESSIONS)
+        self.plain = Plain()
         self.start()
 
     def teardown(self) -> None:
@@ -680,7 +716,8 @@ class Queues(RuleBasedStateMachine):
         self.budget = WindowBudget(6000)
         self.registry = Registry(self.journal, self.budget)
         self.upkeep = Upkeep(self.registry, self.journal, 0)
-        self.sessions = [Session(self.journal) for _ in range(SESSIONS)]
+        self.sessions = [Session(self.journal) for _ in range(4)]
+        self.waits: dict[int, tuple[MessageQueue, Waiter]] = {}  # of each client that is waiting
         self.uploads: list[Upload] = []
         # The server's first turn ends before there are clients.
         if disk_is_full:
@@ -692,7 +729,8 @@ class Queues(RuleBasedStateMachine):
     def begin_turn(self) -> None:
         self.now_s += 1
         self.before = copy.deepcopy(self.plain)
-        self.hung_up: set[int] = set()
+        self.gone: set[int] = set()  # who has hung up in this turn
+        self.collected: set[int] = set()  # who has collected in this turn what it was handed in an earlier one
 
     def a_body(self, size: int) -> bytes:
         """Unlike every other."""
@@ -701,6 +739,13 @@ class Queues(RuleBasedStateMachine):
 
     def a_queue(self, name: bytes) -> MessageQueue:
         return self.registry.queues.get(name) or self.registry.create(name)
+
+    def both(self, name: bytes) -> tuple[MessageQueue, PlainQueue] | None:
+        queue = self.registry.queues.get(name)
+        return None if queue is None else (queue, self.plain.queues[name])
+
+    def is_busy(self, client: int) -> bool:
+        return client in self.plain.held or client in self.waits
 
     # -- what clients do
 
@@ -712,18 +757,20 @@ class Queues(RuleBasedStateMachine):
             body = self.a_body(size)
             self.a_queue(name).put(body, flags, flags * 7)
             self.plain.queue(name).put(body, flags, flags * 7, self.now_s * 1000, large=False)
+            self.plain.serve(name)
 
     @rule(name=NAMES)
     def put_large(self, name: bytes) -> None:
         body = self.a_body(900)
         put_large(self.a_queue(name), body)
         self.plain.queue(name).put(body, 0, 0, self.now_s * 1000, large=True)
+        self.plain.serve(name)
 
     @rule(name=NAMES, count=st.integers(1, 6))
     def take(self, name: bytes, count: int) -> None:
-        queue, expected = self.registry.queues.get(name), self.plain.queues.get(name)
-        if queue is None or expected is None:
+        if (both := self.both(name)) is None:
             return
+        queue, expected = both
         for _ in range(count):
             item = queue.take()
             if not expected.waiting:
@@ -736,49 +783,84 @@ class Queues(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def peek(self, name: bytes) -> None:
-        queue, expected = self.registry.queues.get(name), self.plain.queues.get(name)
-        if queue is None or expected is None:
+        if (both := self.both(name)) is None:
             return
+        queue, expected = both
         item = queue.peek()
         assert (item is None) == (not expected.waiting)
         if item is not None:
             assert (whole_body(queue, item[0]), *item[1:]) == expected.waiting[0][1:5]
             assert queue.head_id == expected.waiting[0].id
 
-    @rule(name=NAMES, slot=SLOTS)
-    def open(self, name: bytes, slot: int) -> None:
-        queue, expected = self.registry.queues.get(name), self.plain.queues.get(name)
-        if queue is None or expected is None or self.plain.held[slot] is not None:
+    @rule(name=NAMES, client=CLIENTS)
+    def open(self, name: bytes, client: int) -> None:
+        if (both := self.both(name)) is None or self.is_busy(client):
             return
+        queue, expected = both
         read = queue.open()
         if not expected.waiting:
             assert read is None
             return
         assert read is not None
-        self.sessions[slot].hold(read)
-        self.plain.held[slot] = expected, expected.hand_out()
+        self.sessions[client].hold(read)
+        self.plain.held[client] = expected, expected.hand_out()
 
-    @rule(slot=SLOTS)
-    def close(self, slot: int) -> None:
-        self.sessions[slot].close_read()
-        self.end_read(slot, PlainQueue.close)
+    @rule(client=CLIENTS)
+    def close(self, client: int) -> None:
+        self.sessions[client].close_read()
+        if (held := self.plain.held.pop(client, None)) is not None:
+            held[0].close(held[1])
 
-    @rule(slot=SLOTS)
-    def abort(self, slot: int) -> None:
-        self.sessions[slot].abort_read()
-        self.end_read(slot, PlainQueue.give_back)
+    @rule(client=CLIENTS)
+    def abort(self, client: int) -> None:
+        self.sessions[client].abort_read()
+        self.plain.give_back(self.plain.held.pop(client, None))
 
-    @rule(slot=SLOTS)
-    def hang_up(self, slot: int) -> None:
-        self.sessions[slot].end()
-        self.sessions[slot] = Session(self.journal)
-        self.hung_up.add(slot)
-        self.end_read(slot, PlainQueue.give_back)
+    @rule(name=NAMES, client=CLIENTS, peeks=st.sampled_from([False, False, True]))
+    def wait(self, name: bytes, client: int, peeks: bool) -> None:
+        both = self.both(name)
+        if (both is not None and both[1].waiting) or self.is_busy(client):
+            return
+        queue = self.registry.wait_at(name)
+        self.waits[client] = queue, queue.join_line(peeks)
+        self.plain.lines.setdefault(name, []).append((client, peeks))
 
-    def end_read(self, slot: int, end: Callable[[PlainQueue, Put], None]) -> None:
-        held, self.plain.held[slot] = self.plain.held[slot], None
-        if held is not None:
-            end(*held)
+    @precondition(lambda self: self.plain.handed)
+    @rule(data=st.data())
+    def collect(self, data: st.DataObject) -> None:
+        """A client that has been served in line wakes up. It may be in a later turn than the one that served it."""
+        client = data.draw(st.sampled_from(sorted(self.plain.handed)))
+        queue, waiter = self.waits.pop(client)
+        self.registry.done_waiting(queue)
+        held = self.take_handed(client)
+        if held is None or not self.plain.lives(held[0]):
+            assert waiter.peeks or not waiter.got.queue.holds(waiter.got)
+        else:
+            self.sessions[client].hold(waiter.got)
+            self.plain.held[client] = held
+
+    def take_handed(self, client: int) -> Held | None:
+        if client in self.before.handed and client not in self.gone:
+            self.collected.add(client)
+        return self.plain.handed.pop(client)
+
+    @rule(client=CLIENTS)
+    def hang_up(self, client: int) -> None:
+        if (wait := self.waits.pop(client, None)) is not None:
+            queue, waiter = wait
+            if client in self.plain.handed:
+                held = self.take_handed(client)
+                if not waiter.peeks:
+                    waiter.got.queue.give_back(waiter.got)
+                self.plain.give_back(held)
+            else:
+                self.plain.lines[queue.name].remove((client, waiter.peeks))
+            waiter.cancel()
+            self.registry.done_waiting(queue)
+        self.sessions[client].end()
+        self.sessions[client] = Session(self.journal)
+        self.gone.add(client)
+        self.plain.give_back(self.plain.held.pop(client, None))
 
     @rule(name=NAMES)
     def flush(self, name: bytes) -> None:
@@ -804,12 +886,13 @@ class Queues(RuleBasedStateMachine):
     def end_upload(self, arrives: bool) -> None:
         queue, name, blob, body = self.uploads.pop(0)
         if queue.deleted or not arrives:
-            queue.large_items.drop(blob, 0)
+            queue.large_items.drop(blob, CHUNK_BYTES)
             return
         self.storage.put_chunk(queue.log.record.number, blob, 1, body[CHUNK_BYTES:])
         queue.large_items.finish(blob)
         queue.put(Blob(blob, len(body)), 0, 0)
         self.plain.queues[name].put(body, 0, 0, self.now_s * 1000, large=True)
+        self.plain.serve(name)
 
     # -- what the server does
 
@@ -825,12 +908,12 @@ class Queues(RuleBasedStateMachine):
             with refusing_writes(self.storage):
                 self.journal.commit()
         except StorageError:
-            hung_up, self.plain = self.hung_up, self.before
-            for slot in hung_up:
-                self.end_read(slot, PlainQueue.give_back)
+            self.plain = self.plain.undone(self.before, self.gone, self.collected)
         self.begin_turn()
         if writes_again:
             self.registry.recheck()
+            for name in self.plain.queues:
+                self.plain.serve(name)
 
     @rule()
     def tidy_up(self) -> None:
@@ -900,15 +983,26 @@ class Queues(RuleBasedStateMachine):
         assert totals == (plain.creates, plain.deletes, everything)
 
     @invariant()
-    def what_is_held_can_be_read(self) -> None:
-        for session, held in zip(self.sessions, self.plain.held, strict=True):
-            read = session.open_read
-            assert (read is None) == (held is None)
-            if read is not None and held is not None:
-                queue, item = held
-                assert read.queue.holds(read) == (queue in self.plain.queues.values())
-                if read.queue.holds(read):
-                    assert as_put(read.queue, read) == item
+    def what_is_open_is_held_and_can_be_read(self) -> None:
+        holders = {client: session.open_read for client, session in enumerate(self.sessions) if session.open_read}
+        assert sorted(holders) == sorted(self.plain.held)
+        for client, read in holders.items():
+            queue, item = self.plain.held[client]
+            assert read.queue.holds(read) == self.plain.lives(queue)
+            if self.plain.lives(queue):
+                assert as_put(read.queue, read) == item
+
+    @invariant()
+    def who_waits_stands_in_line_until_served(self) -> None:
+        standing = {client for line in self.plain.lines.values() for client, _ in line}
+        assert {client for client, (_, waiter) in self.waits.items() if waiter.got is None} == standing
+        for name in (b"a", b"b", b"c"):
+            queue = self.registry.queues.get(name) or self.registry.awaited.get(name)
+            length = len(queue.line) if queue is not None and queue.line is not None else 0
+            assert length == len(self.plain.lines.get(name, []))
+        assert sorted(self.registry.awaited) == sorted(
+            name for name, line in self.plain.lines.items() if line and name not in self.plain.queues
+        )
 
     @invariant()
     def queues_have_numbers_of_their_own(self) -> None:
