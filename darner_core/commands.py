@@ -7,13 +7,14 @@ that returns the bytes. Commands raise RequestError for what the client did wron
 The commands themselves never switch greenlets; the functions they return do, through the Client's wait_... calls.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from darner_core import VERSION, protocol, replies
 from darner_core.config import Config
-from darner_core.errors import ClientError, ServerError, StorageError
+from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import Large, MessageQueue, OpenRead
 from darner_core.protocol import Command, Request
@@ -39,7 +40,7 @@ def slices(names: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 class HangUp(Exception):
-    """The client asked to be disconnected."""
+    """Disconnect the client: it asked for that, or what it was being sent is gone."""
 
 
 class Client(Protocol):
@@ -236,25 +237,20 @@ class Commands:
         if b"open" in request.options:
             session.hold(read)
         else:
-            queue.close(read)
+            queue.close(read, held=False)
         return self._value(request, item, read.id)
 
     def _wait_and_get(self, request: Request, client: Client) -> bytes:
         """Wait in line for an item. It is handed over open, so that it goes to the next if the client has gone."""
         peeks = b"peek" in request.options
-        queue = self._registry.wait_at(request.queue)
-        waiter = queue.join_line(peeks)
-        try:
-            handed = client.wait_for(waiter, request.wait_ms)
-        except BaseException:
-            if isinstance(waiter.got, OpenRead):
-                waiter.got.queue.give_back(waiter.got)
-            raise
-        finally:
-            waiter.cancel()
-            self._registry.done_waiting(queue)
-        if handed is None:
-            return self._miss(peeks)
+        until = time.monotonic() + request.wait_ms / 1000
+        while True:
+            handed = self._wait_in_line(request, client, peeks, max(0, int((until - time.monotonic()) * 1000)))
+            if handed is None:
+                return self._miss(peeks)
+            if peeks or not handed.queue.deleted:
+                break
+            # Handed over and deleted in one turn: as if it had never been put.
         if peeks:
             # It may be gone again: then this is the same as having come too early.
             found = self._queues.get(request.queue)
@@ -270,6 +266,19 @@ class Commands:
             raise ServerError("the item could not be handed over")
         reply = self._answer_with(request, client.session, handed)
         return reply if isinstance(reply, bytes) else reply(client)
+
+    def _wait_in_line(self, request: Request, client: Client, peeks: bool, wait_ms: int) -> Any:
+        queue = self._registry.wait_at(request.queue)
+        waiter = queue.join_line(peeks)
+        try:
+            return client.wait_for(waiter, wait_ms)
+        except BaseException:
+            if isinstance(waiter.got, OpenRead):
+                waiter.got.queue.give_back(waiter.got)
+            raise
+        finally:
+            waiter.cancel()
+            self._registry.done_waiting(queue)
 
     def _value(self, request: Request, item: Item, item_id: int) -> bytes:
         body, flags, _, _ = item
@@ -290,8 +299,6 @@ class Commands:
         try:
             item = queue.item_of(read)
             self._send_chunks(request, queue, item, read.id, client)
-            if not queue.holds(read) and b"open" in request.options:
-                raise ClientError("the queue was deleted or flushed while its item was being sent")
         except BaseException:
             queue.give_back(read)
             raise
@@ -299,12 +306,18 @@ class Commands:
         if b"open" in request.options:
             client.session.hold(read)
         else:
-            queue.close(read)
+            queue.close(read, held=False)
         return AFTER_BODY
 
     def _send_large_peek(self, request: Request, queue: MessageQueue, item: Item, client: Client) -> bytes:
         """The same for a peek, which holds nobody up: if another client takes the item, this one is cut off."""
-        self._send_chunks(request, queue, item, queue.head_id, client)
+        head_id = queue.head_id
+        try:
+            self._send_chunks(request, queue, item, head_id, client)
+        except StorageError:
+            if queue.head_id != head_id:
+                raise HangUp from None
+            raise
         return AFTER_BODY
 
     def _send_chunks(self, request: Request, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
@@ -314,6 +327,8 @@ class Commands:
         client.wait_sent(self._head(request, flags, len(blob), item_id))
         missing, index = len(blob), 0
         while missing:
+            if queue.deleted:
+                raise HangUp
             chunk = storage.chunk(number, blob.blob, index)
             missing -= len(chunk)
             index += 1

@@ -13,7 +13,6 @@ Names that begin with wait_ may switch greenlets; callbacks and what they call r
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any, Protocol
 
 import gevent
@@ -74,7 +73,8 @@ class Connection:
     __slots__ = (
         "session", "_server", "_stats", "_most_reply_bytes", "_socket", "_recv", "_send", "_read_watcher",
         "_write_watcher", "_greenlet", "_reader", "_backlog", "_ahead", "_replies", "_unsent", "_in_turn", "_held",
-        "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_sent",
+        "_held_replies", "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_in_body",
+        "_sent",
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket) -> None:
@@ -103,6 +103,8 @@ class Connection:
         self._lingers = False
         self._mid_reply = False  # part of a reply has been sent: an error can only be a hang-up
         self._waiter: Waiter | None = None
+        self._in_body = False  # the greenlet waits for more of a large item
+        self._held_replies = 0  # how many of the replies the running fsync is for
         self._sent: Event | None = None  # set when all is sent
 
     # -- the greenlet
@@ -118,6 +120,9 @@ class Connection:
                 while task is not None:
                     self._run(task)
                     task = self._on_readable(self._backlog)
+                    while task is None and self._ahead and not self._closing:
+                        ahead, self._ahead = self._ahead, b""
+                        task = self._on_readable(iter(self._reader.feed(ahead)))
         except ClientGone:
             pass
         finally:
@@ -138,13 +143,16 @@ class Connection:
             self._pause()
 
     def _pause(self) -> None:
-        self._paused = True
-        self._read_watcher.stop()
+        if not self._paused:  # else the watcher is the greenlet's, which may be waiting for it
+            self._paused = True
+            self._read_watcher.stop()
 
     def _resume(self) -> None:
         if self._paused and self._idle and not (self._unsent or self._held or self._closing):
             self._paused = False
             self._read_watcher.start(self._on_readable)
+            if self._server.stopping:
+                gevent.get_hub().loop.run_callback(self.stop)
 
     def _run(self, task: Task) -> None:
         """Run what a command has to wait for, and add its reply."""
@@ -155,6 +163,8 @@ class Connection:
             self._refuse(error)
         except ClientGone:
             raise
+        except HangUp:
+            self._close(lingers=False)
         except Exception:
             log.exception("a request failed")
             self._close(lingers=True)
@@ -165,9 +175,6 @@ class Connection:
                 self.wait_sent()
                 self._mid_reply = False
         self._join_turn()
-        if self._ahead and not self._closing:
-            ahead, self._ahead = self._ahead, b""
-            self._backlog = chain(self._backlog, self._reader.feed(ahead))
 
     # -- reading and serving
 
@@ -256,7 +263,8 @@ class Connection:
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         self._waiter = waiter
-        self._read_watcher.start(self._on_readable_while_waiting)
+        if len(self._ahead) < MAX_AHEAD_BYTES:
+            self._read_watcher.start(self._on_readable_while_waiting)
         try:
             handed = waiter.wait_for(wait_ms)
         finally:
@@ -304,9 +312,17 @@ class Connection:
 
     def wait_body(self, most_bytes: int) -> bytes:
         data = self._reader.take_body(most_bytes)
+        if not data and self._ahead:
+            data, self._ahead = self._ahead[:most_bytes], self._ahead[most_bytes:]
         while not data:
             # Through the loop even if there is more to read already: the others have their turn.
-            gevent.get_hub().wait(self._read_watcher)
+            self._in_body = True
+            self._read_watcher.start(self._greenlet.switch)
+            try:
+                gevent.get_hub().switch()
+            finally:
+                self._in_body = False
+                self._read_watcher.stop()
             if self._gone:
                 raise ClientGone
             try:
@@ -369,32 +385,45 @@ class Connection:
             self._wait_to_write(data[sent:])
 
     def _end_turn_specially(self, sync: bool) -> None:
-        if self.session.needs_sync or sync:
-            self.session.needs_sync = False
-            if not self._held:
-                self._held = True
-                self._pause()
-                self._server.sync_group.join(self)
-                self._server.stir()
-        elif not self._held:
+        if sync:
+            self.session.needs_sync = True
+        if self._held:
+            return  # the fsync that runs may have begun before this turn: `synced` sees to another
+        if self.session.needs_sync:
+            self._hold()
+        else:
             self._send_replies()
+
+    def _hold(self) -> None:
+        """Send the replies after an fsync that begins now."""
+        self.session.needs_sync = False
+        self._held = True
+        self._held_replies = len(self._replies)
+        self._pause()
+        self._server.sync_group.join(self)
+        self._server.stir()
 
     def synced(self, error: StorageError | None) -> None:
-        """The fsync that the replies waited for has ended."""
+        """The fsync that the replies waited for has ended. Called in the hub."""
         self._held = False
         if error is not None:
-            self.fail_turn(error)
-        if not self._in_turn:  # else more has been added meanwhile: the end of this turn sends it all
+            self.fail_turn(error, self._held_replies)
+        if self._in_turn:
+            return  # more is being added: the end of this turn sends it all
+        if self.session.needs_sync:
+            self._hold()
+        else:
             self._send_replies()
 
-    def fail_turn(self, error: StorageError) -> None:
-        """Nothing of the turn has happened: say so instead of each reply."""
+    def fail_turn(self, error: StorageError, count: int | None = None) -> None:
+        """Nothing of the turn has happened: say so instead of each reply, or of the first `count`."""
         if self._mid_reply:
             self._replies.clear()
             self._close(lingers=False)
             self._server.stir()
             return
-        self._replies[:] = [ServerError(str(error)).reply] * len(self._replies)
+        count = len(self._replies) if count is None else count
+        self._replies[:count] = [ServerError(str(error)).reply] * count
 
     def _send_replies(self) -> None:
         data = b"".join(self._replies)
@@ -462,7 +491,7 @@ class Connection:
             self._waiter.cancel()
         if self._sent is not None:
             self._sent.set()
-        if self._idle:
+        if self._idle or self._in_body:
             self._greenlet.switch(None)
 
     def _end(self) -> None:
@@ -488,11 +517,12 @@ class Connection:
         """The server stops: answer what has been received, end the wait, then hang up. Called in the hub."""
         if self._waiter is not None:
             self._waiter.cancel()
-        elif self._idle and not (self._held or self._unsent or self._closing):
-            before = -1
-            while self._idle and not self._closing and before != self._stats.bytes_read:
-                before = self._stats.bytes_read
-                self._on_readable()
+        if self._paused or self._closing:
+            return  # `serve` or `_resume` comes to it when what is being done is done
+        before = -1
+        while not (self._paused or self._closing or self._gone) and before != self._stats.bytes_read:
+            before = self._stats.bytes_read
+            self._on_readable()
         if self._idle and not self._closing:
             self._close(lingers=False)
             self._join_turn()

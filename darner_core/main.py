@@ -40,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command() -> None:
     """The `darner` command."""
-    sys.exit(main())
+    status = main()
+    # A thread of gevent's pool may still be in RocksDB; the interpreter must not be taken down under it.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run(options: Config) -> None:

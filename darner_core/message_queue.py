@@ -228,7 +228,7 @@ class MessageQueue:
             return LARGE
         read = self.open()
         assert read is not None
-        self.close(read)
+        self.close(read, held=False)
         return item
 
     def peek(self) -> Item | None:
@@ -311,8 +311,11 @@ class MessageQueue:
         item, read.item = read.item, None
         return item if item is not None else self.log.read_one(read.id)
 
-    def close(self, read: OpenRead) -> None:
-        """The item has been dealt with: it is gone. Nothing happens if it is not open."""
+    def close(self, read: OpenRead, held: bool = True) -> None:
+        """The item has been dealt with: it is gone. Nothing happens if it is not open.
+
+        `held`: a session holds the read, and has it again if the turn cannot be written; else the item waits again.
+        """
         if not self.holds(read):
             return
         log = self.log
@@ -326,10 +329,12 @@ class MessageQueue:
         journal = log.journal
         if read.blob:
             self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
-        journal.undo.append(partial(self._unclose, read))
+        journal.undo.append(partial(self._unclose, read, held))
 
-    def _unclose(self, read: OpenRead) -> None:
+    def _unclose(self, read: OpenRead, held: bool) -> None:
         self.outstanding[read.id] = read
+        if not held:
+            self.give_back(read, wake=False)
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item waits again, at the head. Nothing happens if it is not open."""

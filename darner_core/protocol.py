@@ -247,6 +247,8 @@ class RequestReader:
         return self._feed(data)
 
     def _feed(self, data: bytes) -> list[tuple[Request, bytes | None]]:
+        assert self.large is None, "a body has to be taken first"
+        assert self.error is None, "nothing can be read behind an error"
         requests: list[tuple[Request, bytes | None]] = []
         position = 0
         if self._missing:

@@ -41,7 +41,7 @@ class Session:
         if read is not None:
             self.open_read = None
             self._journal.undo.append(partial(self._unclose, read))
-            read.queue.close(read)
+            read.queue.close(read, held=True)
 
     def _unclose(self, read: OpenRead) -> None:
         self.open_read = read

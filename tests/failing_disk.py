@@ -34,4 +34,4 @@ class FailingStorage(storage.Storage):
 
 if __name__ == "__main__":
     main.Storage = FailingStorage  # type: ignore[misc]
-    sys.exit(main.main())
+    main.command()

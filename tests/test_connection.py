@@ -223,6 +223,93 @@ def test_an_item_over_the_limit_is_refused_and_the_connection_goes_on(
     small.ask(b"set q 0 0 11 noreply\r\nhello world\r\nget q\r\n", b"END\r\n")
 
 
+def test_what_looks_like_commands_inside_a_large_item_is_only_bytes(connect: Connect) -> None:
+    """The item comes while its client still waits for the request before it."""
+    client, other = connect(), connect()
+    other.set("precious", b"x")
+    body = b"flush precious\r\nset evil 0 0 1\r\nx\r\n" * 3000
+    client.send(b"get nothing/t=300\r\nset q 0 0 %d\r\n" % len(body))
+    client.expect_nothing()
+    client.send(body + b"\r\nversion\r\n")
+    client.expect(b"END\r\nSTORED\r\n")
+    assert client.line().startswith(b"VERSION ")
+    assert other.get("q") == body
+    assert other.get("precious") == b"x"
+    assert other.get("evil") is None
+
+
+def test_nothing_behind_an_error_is_done_even_if_it_came_during_a_wait(connect: Connect) -> None:
+    client, other = connect(), connect()
+    client.send(b"get nothing/t=300\r\nbogus\r\n")
+    client.expect_nothing()
+    client.send(b"set q 0 0 1\r\nx\r\n")
+    client.expect(b"END\r\n")
+    assert client.line().startswith(b"ERROR unknown command")
+    client.expect_hang_up()
+    assert other.get("q") is None
+
+
+def test_a_large_item_behind_a_sync_is_received(connect: Connect) -> None:
+    client = connect()
+    for _ in range(5):
+        client.send(b"set a/sync 0 0 1\r\nx\r\nset q 0 0 %d\r\n" % len(LARGE) + LARGE[:1000])
+        client.expect(b"STORED\r\n")
+        client.send(LARGE[1000:] + b"\r\nversion\r\n")
+        client.expect(b"STORED\r\n")
+        assert client.line().startswith(b"VERSION ")
+        assert client.get("q") == LARGE
+
+
+def test_a_hang_up_is_seen_in_a_wait_behind_a_sync(connect: Connect) -> None:
+    client, other = connect(), connect()
+    client.send(b"set a/sync 0 0 1\r\nx\r\nget q/t=60000\r\n")
+    client.expect(b"STORED\r\n")
+    wait_until(lambda: other.stats()["total_connections"] == "2")
+    client.close()
+    wait_until(lambda: other.stats()["curr_connections"] == "1")
+    other.set("q", b"y")
+    assert other.get("q") == b"y"
+
+
+def test_a_client_that_dies_in_a_large_set_with_replies_outstanding_is_gone(connect: Connect) -> None:
+    other = connect()
+    for _ in range(30):
+        other.set("big", bytes(60_000))
+    for _ in range(10):
+        client = connect()
+        client.send(b"get big\r\n" * 3 + b"set q 0 0 100000\r\n0123456789")
+        client.reset()
+    wait_until(lambda: other.stats()["curr_connections"] == "1")
+
+
+def test_a_client_that_pipelines_waits_costs_no_memory(server: RunningServer, connect: Connect) -> None:
+    client, other = connect(), connect()
+    other.set("q", b"x")
+    before = server.resident_bytes()
+    client.socket.settimeout(0.5)
+    requests = b"get nothing/t=1\r\n" * 20_000
+    sent = 0
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        try:
+            sent += client.socket.send(requests)
+        except TimeoutError:
+            pass
+    assert other.get("q") == b"x"
+    assert server.resident_bytes() - before < 6 << 20
+
+
+def test_an_item_handed_over_and_deleted_at_once_was_never_there(connect: Connect) -> None:
+    waiting, client = connect(), connect()
+    waiting.send(b"get q/t=9000\r\n")
+    waiting.expect_nothing()
+    client.send(b"set q 0 0 1\r\nx\r\ndelete q\r\n")
+    client.expect(b"STORED\r\nDELETED\r\n")
+    waiting.expect_nothing()
+    client.set("q", b"y")
+    assert waiting.item() == b"y"
+
+
 # -- pipelines and slow readers
 
 

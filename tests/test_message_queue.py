@@ -727,7 +727,6 @@ class Queues(RuleBasedStateMachine):
         self.begin_turn()
 
     def begin_turn(self) -> None:
-        self.now_s += 1
         self.before = copy.deepcopy(self.plain)
         self.gone: set[int] = set()  # who has hung up in this turn
         self.collected: set[int] = set()  # who has collected in this turn what it was handed in an earlier one
@@ -834,7 +833,9 @@ class Queues(RuleBasedStateMachine):
         self.registry.done_waiting(queue)
         held = self.take_handed(client)
         if held is None or not self.plain.lives(held[0]):
-            assert waiter.peeks or not waiter.got.queue.holds(waiter.got)
+            if not waiter.peeks:
+                assert not waiter.got.queue.holds(waiter.got)
+                waiter.got.queue.give_back(waiter.got)
         else:
             self.sessions[client].hold(waiter.got)
             self.plain.held[client] = held
@@ -898,12 +899,14 @@ class Queues(RuleBasedStateMachine):
 
     @rule()
     def end_turn(self) -> None:
+        self.now_s += 1
         self.journal.commit()
         self.begin_turn()
         self.look_at_disk()
 
     @rule(writes_again=st.booleans())
     def fail_turn(self, writes_again: bool) -> None:
+        self.now_s += 1
         try:
             with refusing_writes(self.storage):
                 self.journal.commit()

@@ -335,6 +335,21 @@ def test_sets_are_refused_while_the_disk_fails_and_large_ones_are_dropped(failin
     assert [client.get("q"), client.get("q"), client.get("q")] == [b"a", LARGE, None]
 
 
+def test_a_large_item_whose_end_could_not_be_written_waits_again(failing: FailingServer) -> None:
+    client, other = failing.client(), failing.client()
+    body = bytes(20 << 20)
+    client.set("q", body)
+    client.send(b"get q\r\n")
+    assert client.line().startswith(b"VALUE q 0")
+    failing.fails = True
+    client.read(len(body))
+    client.expect_hang_up()
+    failing.fails = False
+    wait_until(lambda: "writing again" in failing.printed())
+    assert other.get("q/t=5000") == body
+    assert other.stats()["queue_q_open_transactions"] == "0"
+
+
 def test_a_waiter_of_a_failed_turn_is_told_and_the_item_is_not_lost(failing: FailingServer) -> None:
     holder, waiter = failing.client(), failing.client()
     holder.set("q", b"a")
