@@ -718,6 +718,7 @@ class Queues(RuleBasedStateMachine):
         self.upkeep = Upkeep(self.registry, self.journal, 0)
         self.sessions = [Session(self.journal) for _ in range(4)]
         self.waits: dict[int, tuple[MessageQueue, Waiter]] = {}  # of each client that is waiting
+        self.sending: dict[int, OpenRead] = {}
         self.uploads: list[Upload] = []
         # The server's first turn ends before there are clients.
         if disk_is_full:
@@ -824,20 +825,39 @@ class Queues(RuleBasedStateMachine):
         self.waits[client] = queue, queue.join_line(peeks)
         self.plain.lines.setdefault(name, []).append((client, peeks))
 
+    @rule(name=NAMES)
+    def send(self, name: bytes) -> None:
+        """Begin to send an item to a client of its own. It is open until it has been sent, in whichever turn."""
+        if (both := self.both(name)) is not None and (read := both[0].open()) is not None:
+            sender = max(self.sending, default=len(self.sessions)) + 1
+            self.sending[sender] = read
+            self.plain.handed[sender] = both[1], both[1].hand_out()
+
     @precondition(lambda self: self.plain.handed)
     @rule(data=st.data())
     def collect(self, data: st.DataObject) -> None:
-        """A client that has been served in line wakes up. It may be in a later turn than the one that served it."""
+        """Who has been served in line wakes up, or what was being sent has been sent. In any later turn, too."""
         client = data.draw(st.sampled_from(sorted(self.plain.handed)))
-        queue, waiter = self.waits.pop(client)
-        self.registry.done_waiting(queue)
         held = self.take_handed(client)
-        if held is None or not self.plain.lives(held[0]):
-            if not waiter.peeks:
-                assert not waiter.got.queue.holds(waiter.got)
-                waiter.got.queue.give_back(waiter.got)
+        if client in self.waits:
+            queue, waiter = self.waits.pop(client)
+            self.registry.done_waiting(queue)
+            if waiter.peeks:
+                return
+            read = waiter.got
         else:
-            self.sessions[client].hold(waiter.got)
+            read = self.sending.pop(client)
+        lives = held is not None and self.plain.lives(held[0])
+        assert read.queue.holds(read) == lives
+        how = data.draw(st.sampled_from(["takes it", "opens it", "is gone"]))
+        if held is None or not lives or how == "is gone":
+            read.queue.give_back(read)
+            self.plain.give_back(held)
+        elif how == "takes it" or client >= len(self.sessions):
+            read.queue.close(read, held=False)
+            held[0].close(held[1])
+        else:
+            self.sessions[client].hold(read)
             self.plain.held[client] = held
 
     def take_handed(self, client: int) -> Held | None:
