@@ -1,7 +1,9 @@
-"""The server, on a disk that refuses every write while the file DATA.fails exists. Run as darner.py is."""
+"""The server, on a disk that refuses every write while the file DATA.fails exists, and that takes its time for an
+fsync and says when it is done. Run as darner.py is."""
 
 import os
 import sys
+import time
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -26,6 +28,11 @@ class FailingStorage(storage.Storage):
     def put_chunk(self, number: int, blob: int, index: int, chunk: bytes) -> None:
         self._check()
         super().put_chunk(number, blob, index, chunk)
+
+    def sync(self) -> None:
+        time.sleep(0.2)
+        super().sync()
+        print("synced", flush=True)
 
     def reopen(self) -> None:
         self._check()

@@ -606,6 +606,56 @@ def test_a_client_that_closed_its_read_and_hung_up_in_a_failed_turn_holds_nothin
     assert situation.queue.take() == (b"body 1", 0, 0, 1_000_000)
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_an_item_handed_over_in_one_turn_and_accepted_in_the_next_waits_again_if_that_fails(
+    bench: Bench, opens: bool
+) -> None:
+    """Its client is told of the error, and holds nothing: a large item takes many turns to be sent."""
+    bench.put(b"a", b"b")
+    read = bench.open()
+    bench.end_turn()
+    if opens:
+        bench.session.hold(read)
+    else:
+        bench.queue.close(read, held=False)
+    bench.queue.put(b"c", 0, 0)
+    bench.fail_turn()
+    assert bench.session.open_read is None
+    assert (bench.queue.waiting_items, bench.queue.open_reads) == (2, 0)
+    assert bench.queue.take() == (b"a", 0, 0, 1_000_000)
+
+
+def test_nobody_in_line_is_handed_an_item_that_the_failed_turn_takes_back(bench: Bench) -> None:
+    """A client that is served and hangs up in a turn gives back what has never been."""
+    bench.queue.put(b"a", 0, 0)
+    bench.session.hold(bench.open())
+    bench.session.close_read()
+    bench.session.end()
+    waiter = bench.queue.join_line(peeks=False)
+    bench.fail_turn()
+    assert waiter.got is None
+    bench.put(b"b")
+    assert bench.queue.holds(waiter.got)
+
+
+def test_a_queue_that_was_deleted_writes_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be another queue's after the next start, which would find the state of this one."""
+    monkeypatch.setattr(journal_module, "STATE_EVERY", 2)
+    bench.put(b"a")
+    bench.session.hold(bench.open())
+    bench.put(b"b", b"c")
+    bench.queue.put(b"d", 0, 0)
+    bench.fail_turn()
+    bench.registry.delete(b"q")
+    other = bench.registry.create(b"other")
+    bench.end_turn()
+    bench.writes.calls = []
+    bench.session.end()
+    other.put(b"x", 0, 0)
+    bench.end_turn()
+    assert bench.writes.last == [1]  # the other queue's item
+
+
 def test_a_turn_without_changes_cannot_fail(bench: Bench) -> None:
     bench.put(b"a")
     with bench.full_disk():

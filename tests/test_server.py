@@ -150,6 +150,15 @@ def test_every_way_of_syncing_answers_and_keeps(start_server: Start, options: tu
     assert client.get("q") == LARGE
 
 
+def test_what_is_put_while_an_fsync_runs_waits_for_the_next(failing: "FailingServer") -> None:
+    client, other = failing.client(), failing.client()
+    client.send(b"set a/sync 0 0 1\r\nx\r\nget nothing/t=50\r\nset b/sync 0 0 1\r\nx\r\nset c 0 0 1\r\nx\r\n")
+    other.set("plain", b"x")
+    assert failing.printed().count("synced") == 0
+    client.expect(b"STORED\r\nEND\r\nSTORED\r\nSTORED\r\n")
+    assert failing.printed().count("synced") == 2
+
+
 def test_a_hang_up_while_an_fsync_runs_disturbs_nobody(start_server: Start) -> None:
     server = start_server("--sync", "always")
     for _ in range(20):

@@ -199,6 +199,18 @@ def test_what_is_live_stays_while_the_disk_is_given_back(bench: Bench) -> None:
     assert bench.queue.waiting_items == 0
 
 
+@pytest.mark.parametrize("body_bytes", [1, ITEM_BYTES])
+def test_what_is_live_is_not_written_anew_at_a_start(bench: Bench, body_bytes: int) -> None:
+    for number in range(FULL_BYTES // 4 // (body_bytes + 100)):
+        bench.queue.put(bytes(body_bytes), 0, 0)
+        if number % 100 == 99:
+            bench.journal.commit()
+    bench.crash()
+    compactions = Compactions(bench.storage)
+    bench.tick(8)
+    assert compactions.families == []
+
+
 # -- when ranges are compacted
 
 PLACE = QueueRecord(number=1, family=0, created_at_ms=0)
