@@ -339,8 +339,10 @@ class MessageQueue:
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item waits again, at the head. Nothing happens if it is not open."""
         if read.returned or self.outstanding.get(read.id) is not read:
-            return  # what is open in a deleted queue is given back all the same: the delete may be undone
-        if not self.log.touched:
+            return
+        # What is open in a deleted queue is given back all the same, because the delete may be undone; but its log
+        # must not write any more.
+        if not self.log.touched and not self.deleted:
             self.touch()
         read.returned = True
         read.item = None

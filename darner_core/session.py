@@ -34,6 +34,7 @@ class Session:
     def _let_go(self, read: OpenRead) -> None:
         if self.open_read is read:
             self.open_read = None
+            read.queue.give_back(read, wake=False)  # it may have been handed over in an earlier turn
 
     def close_read(self) -> None:
         """Confirm the open read: its item is gone. Nothing happens if none is open."""
@@ -44,9 +45,10 @@ class Session:
             read.queue.close(read, held=True)
 
     def _unclose(self, read: OpenRead) -> None:
-        self.open_read = read
         if self.ended:  # hung up in the same turn
-            self.end()
+            read.queue.give_back(read, wake=False)
+        else:
+            self.open_read = read
 
     def abort_read(self) -> None:
         """Give the open read back. Nothing happens if none is open."""
