@@ -9,7 +9,7 @@ from darner_core import upkeep as upkeep_module
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
-from darner_core.records import Blob, QueueRecord
+from darner_core.records import Blob, QueueRecord, State
 from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.upkeep import COMPACT_BYTES, COMPACT_QUIET_BYTES, TRIM_WAL_BYTES, Upkeep
@@ -342,8 +342,9 @@ def test_all_queues_have_their_turn(bench: Bench) -> None:
     bench.registry.create(b"5").put(b"new", 0, 0)
     bench.tick(20)
     for queue in queues:
-        if not queue.deleted:
-            assert bench.stored(queue) == [2]
+        assert bench.stored(queue) == ([] if queue.deleted else [2])
+        if queue.deleted:
+            assert bench.storage.state(queue.log.record) == State()  # there is none
     assert bench.stored(bench.registry.queues[b"5"]) == [1]
 
 
