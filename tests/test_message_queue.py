@@ -37,11 +37,12 @@ def refusing_writes(storage: Storage) -> Iterator[None]:
     def refuse(*_: Any) -> None:
         raise StorageError("no space left on device")
 
-    storage.write = storage.put = refuse  # type: ignore[method-assign]
+    storage.write = refuse  # type: ignore[assignment, method-assign]
+    storage.put = refuse  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
-        del storage.write, storage.put  # type: ignore[method-assign]
+        del storage.write, storage.put
 
 
 def put_large(queue: MessageQueue, body: bytes) -> None:
@@ -449,7 +450,7 @@ def test_what_is_put_or_given_back_is_handed_to_who_has_waited_longest(bench: Be
     waiters = [bench.queue.join_line(peeks=False) for _ in range(3)]
     bench.put(b"a", b"b")
     assert [bench.queue.item_of(waiter.got)[0] for waiter in waiters[:2]] == [b"a", b"b"]
-    assert waiters[2].got is None
+    assert len(bench.queue.line or ()) == 1
     assert bench.queue.open_reads == 2
     bench.queue.give_back(waiters[0].got)
     assert bench.queue.item_of(waiters[2].got)[0] == b"a"
@@ -1062,6 +1063,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes thousands of items takes a few."""
     monkeypatch.setattr(queue_module, "FILL_ITEMS", 3)
     monkeypatch.setattr(queue_module, "FILL_BYTES", 2000)
+    monkeypatch.setattr(queue_module, "ACCOUNT_STEP_BYTES", 100)
     monkeypatch.setattr(journal_module, "STATE_EVERY", 4)
     monkeypatch.setattr(journal_module, "RECLAIM_ITEMS", 5)
     monkeypatch.setattr(journal_module, "RECLAIM_BYTES", 4000)
@@ -1074,4 +1076,4 @@ EXAMPLES = settings(
 
 @pytest.mark.usefixtures("small_steps")
 def test_queues_agree_with_a_plain_model_whatever_is_done_and_goes_wrong() -> None:
-    run_state_machine_as_test(Queues, settings=EXAMPLES)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Queues, settings=EXAMPLES)

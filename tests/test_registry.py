@@ -49,10 +49,11 @@ class Bench:
         def refuse(*_: Any) -> None:
             raise StorageError("no space left on device")
 
-        self.storage.write = self.storage.put = refuse  # type: ignore[method-assign]
+        self.storage.write = refuse  # type: ignore[assignment, method-assign]
+        self.storage.put = refuse  # type: ignore[assignment, method-assign]
         with pytest.raises(StorageError):
             self.end_turn()
-        del self.storage.write, self.storage.put  # type: ignore[method-assign]
+        del self.storage.write, self.storage.put
 
     def create(self, *names: bytes) -> list[MessageQueue]:
         queues = [self.registry.create(name) for name in names]

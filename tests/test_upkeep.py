@@ -1,7 +1,7 @@
 """Disk use follows the live data, and sets are refused before the disk is full."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -294,10 +294,9 @@ def test_after_a_compaction_a_long_write_ahead_log_is_let_go(bench: Bench) -> No
 
 
 @pytest.fixture
-def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two queues are looked at in a tick."""
     monkeypatch.setattr(upkeep_module, "QUEUES_A_TICK", 2)
-    return 2
 
 
 def test_what_is_dead_in_a_queue_that_nobody_uses_is_range_deleted(bench: Bench) -> None:

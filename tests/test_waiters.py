@@ -230,7 +230,7 @@ class Disk:
         for _ in range(times):
             told = len(self.told)
             self.may_end.release()
-            self._wait_until(lambda told=told: len(self.told) > told)  # type: ignore[misc]
+            self._wait_until(lambda told=told: len(self.told) > told)
 
     def _wait_until(self, true: Any) -> None:
         with gevent.Timeout(10):
