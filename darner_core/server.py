@@ -23,10 +23,11 @@ from darner_core.config import SYNC_ALWAYS, SYNC_NEVER, Config
 from darner_core.connection import Connection
 from darner_core.errors import StartError, StorageError
 from darner_core.journal import Journal
-from darner_core.protocol import Alone, RequestReader
+from darner_core.protocol import Request, RequestReader
 from darner_core.registry import Registry
 from darner_core.stats import Stats
 from darner_core.storage import Storage
+from darner_core.turn import Turn
 from darner_core.upkeep import Upkeep
 from darner_core.waiters import SyncGroup
 from darner_core.window import WindowBudget
@@ -69,16 +70,16 @@ class Server:
         self.journal = Journal(storage)
         self.registry = Registry(self.journal, WindowBudget(config.window_bytes))
         self.commands = Commands(self.registry, self.journal, self.stats, config)
-        self.turn: list[Connection] = []  # who has replies to be sent at the end of this turn
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
         self._storage = storage
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
-        self._kept_lines: dict[bytes, Alone] = {}
+        self._kept_lines: dict[bytes, Request] = {}
         self._connections: set[Connection] = set()
         self._disk_failed = False
         self._stopped = Event()
         self._hub = gevent.get_hub()
+        self.turn = Turn(self._hub.loop, self.stats, self._kept_lines)
         self._listener = _Listener((config.host, config.port), self._serve, backlog=BACKLOG, spawn=gevent.spawn_raw)
         try:
             self._listener.init_socket()
@@ -115,7 +116,7 @@ class Server:
         self.stats.total_connections += 1
         log.debug("connected: %s", address)
         try:
-            connection.serve()
+            connection.run()
         finally:
             self._connections.discard(connection)
             self.stats.curr_connections -= 1
@@ -129,11 +130,8 @@ class Server:
             wrote = self.journal.commit()
         except StorageError as error:
             self._turn_failed(error)
-        if self.turn:
-            turn, self.turn = self.turn, []
-            sync = wrote and self.config.sync == SYNC_ALWAYS
-            for connection in turn:
-                connection.end_turn(sync)
+        if self.turn.served or self.turn.special:
+            self.turn.send(sync=wrote and self.config.sync == SYNC_ALWAYS)
 
     def stir(self) -> None:
         # gevent runs what was made ready before the loop sleeps, but it looks for that before the turn ends.
@@ -144,8 +142,7 @@ class Server:
         log.error("cannot write: %s", error)
         self._disk_failed = True
         self.commands.refuse_sets = f"cannot write: {error}"
-        for connection in self.turn:
-            connection.fail_turn(error)
+        self.turn.fail(error)
 
     def _synced(self, connections: list[Connection], error: StorageError | None) -> None:
         if error is not None:
@@ -212,6 +209,7 @@ class Server:
         self._stopped.wait()
         gevent.killall(self._background)
         self._turn_end.stop()
+        self.turn.close()
         try:
             self.registry.record_all()
             self.journal.commit()

@@ -14,7 +14,7 @@ LAYERS = [
     "main",
     "server",
     "connection",
-    "commands",
+    "commands turn",
     "upkeep stats",
     "session",
     "registry",

@@ -1,0 +1,205 @@
+"""The turn of the event loop, for all clients at once: who has sent something is read and served, and when the turn's
+changes have been written, the replies are sent.
+
+This is the hot path: two loops over plain locals, because at 64 bytes a request the interpreter's share is what a
+server in Python can save (figures in docs/benchmarks.md). What does not fit them, a request in pieces, a wait, an
+fsync, an error, is done by the Connection.
+
+All clients' sockets are in one epoll, which is itself watched by the loop: one call of a callback serves all that are
+ready, where a watcher for each costs a call from C each.
+
+No call here switches greenlets, except that what a client's greenlet waits for is handed to it.
+"""
+
+import select
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from darner_core.errors import StorageError
+from darner_core.protocol import Request
+from darner_core.session import Session
+from darner_core.stats import Stats
+
+RECV_BYTES = 64 << 10
+
+# More than that are served in the next turn.
+MOST_READY = 1024
+
+READ = 1  # libev's name for it
+
+
+class Client(Protocol):
+    """The connection, as the turn sees it."""
+
+    session: Session
+    recv: Callable[[int], bytes]
+    send: Callable[[bytes], int]
+    replies: list[bytes]  # of this turn, one element a request
+    special: bool  # in `Turn.special`
+
+    def serve(self, data: bytes) -> None:
+        """What has been received is not one whole plain request."""
+
+    def failed(self, request: Request, error: Exception) -> None:
+        """A command raised `error`."""
+
+    def start_task(self, task: Any) -> None:
+        """A command has to wait for something."""
+
+    def wait_to_write(self, unsent: bytes) -> None:
+        """The client does not take its replies as fast as it asks."""
+
+    def hang_up(self) -> None:
+        """The client has gone."""
+
+    def end_turn(self, sync: bool) -> None:
+        """The turn's changes are written; of who is in `Turn.special`."""
+
+    def fail_turn(self, error: StorageError) -> None:
+        """Nothing of the turn has happened."""
+
+
+class Turn:
+    """Who can be read, and who has replies to be sent at the end of the turn."""
+
+    def __init__(self, loop: Any, stats: Stats, kept_lines: Mapping[bytes, Request]) -> None:
+        self.served: list[Client] = []  # who has replies; more than once does no harm
+        self.special: list[Client] = []  # who has more to do at the end of the turn than to send replies
+        self._stats = stats
+        self._kept_lines = kept_lines
+        self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
+        self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
+        self._watched: set[int] = set()
+        self._epoll = select.epoll()
+        self._watcher = loop.io(self._epoll.fileno(), READ)
+        self._watcher.start(self._on_ready)
+
+    def close(self) -> None:
+        self._watcher.stop()
+        self._epoll.close()
+
+    # -- who is read
+
+    def read_plain(self, fd: int, client: Client) -> None:
+        """Serve `client`: it has sent nothing that is incomplete, and has no replies that it has not taken."""
+        self._callbacks.pop(fd, None)
+        self._plain[fd] = client
+        if fd not in self._watched:
+            self._watch(fd)
+
+    def read_by(self, fd: int, callback: Callable[[], object]) -> None:
+        """Call `callback` while there is something to read."""
+        self._plain.pop(fd, None)
+        self._callbacks[fd] = callback
+        if fd not in self._watched:
+            self._watch(fd)
+
+    def ignore(self, fd: int) -> None:
+        """Nobody reads. The kernel is told only if the client does send something."""
+        self._plain.pop(fd, None)
+        self._callbacks.pop(fd, None)
+
+    def forget(self, fd: int) -> None:
+        """Before the socket is closed."""
+        self.ignore(fd)
+        if fd in self._watched:
+            self._unwatch(fd)
+
+    def _watch(self, fd: int) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
+        self._watched.add(fd)
+
+    def _unwatch(self, fd: int) -> None:
+        self._watched.discard(fd)
+        self._epoll.unregister(fd)
+
+    # -- reading and serving
+
+    def _on_ready(self) -> None:
+        plain, served = self._plain.get, self.served.append
+        kept_line = self._kept_lines.get
+        bytes_read = 0
+        try:
+            for fd, _ in self._epoll.poll(0, MOST_READY):
+                client = plain(fd)
+                if client is None:
+                    self._on_other(fd)
+                    continue
+                try:
+                    data = client.recv(RECV_BYTES)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    data = b""
+                if not data:
+                    client.hang_up()
+                    continue
+                bytes_read += len(data)
+                # One whole request, as clients send that do not pipeline, is served right here.
+                line, _, body = data.partition(b"\n")
+                request = kept_line(line)
+                if request is None or len(body) != request.plain_bytes:
+                    client.serve(data)
+                    continue
+                if body:
+                    if body[-2:] != b"\r\n":
+                        client.serve(data)
+                        continue
+                    body = body[:-2]
+                try:
+                    reply = request.run(request, body, client.session)
+                except Exception as error:
+                    client.failed(request, error)
+                    continue
+                if reply.__class__ is bytes:
+                    if reply:
+                        client.replies.append(reply)
+                        served(client)
+                else:
+                    client.start_task(reply)
+        finally:
+            self._stats.bytes_read += bytes_read
+
+    def _on_other(self, fd: int) -> None:
+        callback = self._callbacks.get(fd)
+        if callback is not None:
+            callback()
+        elif fd in self._watched:  # else it was closed in this turn
+            self._unwatch(fd)
+
+    # -- the end of the turn
+
+    def send(self, sync: bool) -> None:
+        """The turn's changes are written: send its replies; first comes an fsync for all of them if `sync`."""
+        served, special = self.served, self.special
+        self.served, self.special = [], []
+        if sync:
+            special = list(dict.fromkeys(special + served))
+            served = []
+        join = b"".join
+        bytes_written = 0
+        for client in served:
+            if client.special:
+                continue
+            replies = client.replies
+            data = join(replies)
+            try:
+                sent = client.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                client.hang_up()
+                continue
+            replies.clear()
+            bytes_written += sent
+            if sent != len(data):
+                client.wait_to_write(data[sent:])
+        self._stats.bytes_written += bytes_written
+        for client in special:
+            client.special = False
+            client.end_turn(sync)
+
+    def fail(self, error: StorageError) -> None:
+        """The turn's changes could not be written, and are undone."""
+        for client in dict.fromkeys(self.served + self.special):
+            client.fail_turn(error)

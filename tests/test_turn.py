@@ -1,0 +1,264 @@
+"""The turn over all clients: who is served right there, who is not, and what happens when the turn ends."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from darner_core.errors import RequestError, StorageError
+from darner_core.protocol import Command, Request, RequestReader, parse_naming, parse_storing
+from darner_core.stats import Stats
+from darner_core.turn import Turn
+
+MOST_SPINS = 20
+
+opened: list[socket.socket] = []  # closed after each test
+
+
+class Peer:
+    """A client: its end of the connection, and, as `turn.Client`, what the turn does with the server's end."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.end, self.socket = socket.socketpair()
+        opened.extend((self.end, self.socket))
+        self.end.setblocking(False)
+        self.socket.setblocking(False)
+        self.fd = self.socket.fileno()
+        self.recv = self.socket.recv
+        self.send: Callable[[bytes], int] = self.socket.send
+        self.replies: list[bytes] = []
+        self.special = False
+        self.session: Any = None
+        self.happened: list[Any] = []
+        self.turn = turn
+        turn.read_plain(self.fd, self)
+
+    def says(self, data: bytes) -> None:
+        """`data` arrives, and what is ready is served."""
+        self.end.send(data)
+        run_loop()
+
+    def hears(self) -> bytes:
+        try:
+            return self.end.recv(4096)
+        except BlockingIOError:
+            return b""
+
+    def be_special(self) -> None:
+        self.special = True
+        self.turn.special.append(self)
+
+    # -- as the turn sees it
+
+    def serve(self, data: bytes) -> None:
+        self.happened.append(data)
+
+    def failed(self, request: Request, error: Exception) -> None:
+        self.happened.append(error)
+
+    def start_task(self, task: Any) -> None:
+        self.happened.append(task)
+
+    def wait_to_write(self, unsent: bytes) -> None:
+        self.happened.append(("unsent", unsent))
+
+    def hang_up(self) -> None:
+        self.happened.append("gone")
+        self.turn.forget(self.fd)
+
+    def end_turn(self, sync: bool) -> None:
+        assert not self.special
+        self.happened.append(("end", sync, self.replies))
+
+    def fail_turn(self, error: StorageError) -> None:
+        self.happened.append(error)
+
+
+def run_loop() -> None:
+    gevent.sleep(0)
+    gevent.sleep(0.002)
+
+
+def answer(request: Request, body: bytes | None, session: object) -> Any:
+    """The command of these tests: says what it was given, or does what the queue is called."""
+    if request.queue == b"waits":
+        return "a task"
+    if request.queue == b"fails":
+        raise RequestError("no")
+    if request.queue == b"breaks":
+        raise ZeroDivisionError
+    return b"" if request.noreply else b"%b(%b)" % (request.queue, body or b"")
+
+
+@pytest.fixture
+def turn() -> Iterator[Turn]:
+    kept: dict[bytes, Request] = {}
+    reader = RequestReader(
+        {b"set": Command(parse_storing, answer), b"flush": Command(parse_naming, answer)}, kept, 8192, chunk_bytes=100
+    )
+    for line in (b"set q 0 0 2", b"set q 0 0 0", b"set q 0 0 2 noreply", b"set q/sync 0 0 2"):
+        reader.feed(line + b"\r\n\r\n" if line == b"set q 0 0 0" else line + b"\r\nxx\r\n")
+    for name in (b"q", b"waits", b"fails", b"breaks"):
+        reader.feed(b"flush %b\r\n" % name)
+    RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100).feed(b"set q 0 0 101\r\n")
+    made = Turn(gevent.get_hub().loop, Stats(), kept)
+    yield made
+    made.close()
+    while opened:
+        opened.pop().close()
+
+
+@pytest.fixture
+def peer(turn: Turn) -> Peer:
+    return Peer(turn)
+
+
+@pytest.mark.parametrize(
+    ("said", "reply"),
+    [(b"flush q\r\n", b"q()"), (b"set q 0 0 2\r\n\r\n\r\n", b"q(\r\n)"), (b"set q 0 0 0\r\n\r\n", b"q()")],
+)
+def test_one_whole_request_is_served_and_answered_at_the_end_of_the_turn(
+    turn: Turn, peer: Peer, said: bytes, reply: bytes
+) -> None:
+    peer.says(said)
+    assert peer.hears() == b""
+    turn.send(sync=False)
+    assert peer.hears() == reply
+    assert (peer.replies, turn.served, peer.happened) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"flush",
+        b"flush other\r\n",
+        b"flush q\r\nflush q\r\n",
+        b"set q 0 0 2\r\n",
+        b"set q 0 0 2\r\nab",
+        b"set q 0 0 2\r\nab\r",
+        b"set q 0 0 2\r\nabcd",
+        b"set q 0 0 2\r\nabc\r\n",
+        b"set q 0 0 0\r\nab",
+        b"set q/sync 0 0 2\r\nab\r\n",
+        b"set q 0 0 101\r\n",
+        b"set q 0 0 101\r\n" + b"x" * 101 + b"\r\n",
+        b"\n",
+    ],
+)
+def test_all_else_is_left_to_the_connection(turn: Turn, peer: Peer, said: bytes) -> None:
+    peer.says(said)
+    assert peer.happened == [said]
+    assert turn.served == []
+
+
+def test_what_asks_for_no_reply_gets_none(turn: Turn, peer: Peer) -> None:
+    peer.says(b"set q 0 0 2 noreply\r\nab\r\n")
+    assert (turn.served, peer.happened) == ([], [])
+
+
+def test_a_command_that_waits_or_fails_does_not_hold_up_the_next_client(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(4)]
+    for peer, name in zip(peers, (b"waits", b"fails", b"breaks", b"q"), strict=True):
+        peer.end.send(b"flush %b\r\n" % name)
+    run_loop()
+    assert peers[0].happened == ["a task"]
+    assert [type(peer.happened[0]) for peer in peers[1:3]] == [RequestError, ZeroDivisionError]
+    assert peers[3].replies == [b"q()"]
+
+
+def test_a_hang_up_is_noticed(turn: Turn, peer: Peer) -> None:
+    peer.end.close()
+    run_loop()
+    assert peer.happened == ["gone"]
+
+
+def test_nobody_reads_what_an_ignored_client_says_and_the_loop_does_not_spin(turn: Turn, peer: Peer) -> None:
+    turn.ignore(peer.fd)
+    peer.says(b"flush q\r\n")
+    turns = []
+    watcher = gevent.get_hub().loop.prepare()
+    watcher.start(lambda: turns.append(1))
+    gevent.sleep(0.05)
+    watcher.stop()
+    assert len(turns) < MOST_SPINS
+    assert (turn.served, peer.happened) == ([], [])
+    turn.read_plain(peer.fd, peer)
+    run_loop()
+    assert turn.served == [peer]
+
+
+def test_a_callback_reads_instead_until_the_client_is_plain_again(turn: Turn, peer: Peer) -> None:
+    turn.read_by(peer.fd, lambda: peer.happened.append(peer.recv(100)))
+    peer.says(b"flush q\r\n")
+    assert peer.happened == [b"flush q\r\n"]
+    turn.read_plain(peer.fd, peer)
+    peer.says(b"flush q\r\n")
+    assert turn.served == [peer]
+
+
+def test_the_descriptor_of_a_forgotten_client_can_be_the_next_ones(turn: Turn, peer: Peer) -> None:
+    turn.forget(peer.fd)
+    peer.socket.close()
+    after = Peer(turn)
+    after.says(b"flush q\r\n")
+    assert turn.served == [after]
+
+
+def test_who_is_special_ends_the_turn_in_its_own_way(turn: Turn, peer: Peer) -> None:
+    peer.says(b"flush q\r\n")
+    peer.be_special()
+    turn.send(sync=False)
+    assert peer.happened == [("end", False, [b"q()"])]
+    assert peer.hears() == b""
+
+
+def test_an_fsync_for_all_is_asked_for_once_by_each(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(3)]
+    for peer in peers:
+        peer.says(b"flush q\r\n")
+    peers[0].be_special()
+    turn.served.append(peers[1])
+    turn.send(sync=True)
+    assert [peer.happened for peer in peers] == [[("end", True, [b"q()"])]] * 3
+    assert [peer.hears() for peer in peers] == [b""] * 3
+
+
+def test_what_a_client_does_not_take_is_left_to_the_connection(turn: Turn) -> None:
+    slow, blocked, gone, quick = (Peer(turn) for _ in range(4))
+    for peer in (slow, blocked, gone, quick):
+        peer.says(b"flush q\r\n")
+
+    def raises(error: OSError) -> Callable[[bytes], int]:
+        def send(_: bytes) -> int:
+            raise error
+
+        return send
+
+    slow.send = lambda data: 1
+    blocked.send = raises(BlockingIOError())
+    gone.send = raises(ConnectionResetError())
+    turn.send(sync=False)
+    assert slow.happened == [("unsent", b"()")]
+    assert blocked.happened == [("unsent", b"q()")]
+    assert gone.happened == ["gone"]
+    assert quick.hears() == b"q()"
+    assert slow.replies == blocked.replies == quick.replies == []
+
+
+def test_a_failed_turn_is_told_to_each_once(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(2)]
+    for peer in peers:
+        peer.says(b"flush q\r\n")
+    peers[0].be_special()
+    error = StorageError("full")
+    turn.fail(error)
+    assert [peer.happened for peer in peers] == [[error], [error]]
+
+
+def test_bytes_are_counted(turn: Turn, peer: Peer) -> None:
+    stats = turn._stats
+    peer.says(b"flush q\r\n")
+    turn.send(sync=False)
+    assert (stats.bytes_read, stats.bytes_written) == (9, 3)
