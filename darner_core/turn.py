@@ -156,6 +156,8 @@ class Turn:
                         client.replies.append(reply)
                         served(client)
                 else:
+                    self._stats.bytes_read += bytes_read  # `stats` may be what is asked for
+                    bytes_read = 0
                     client.start_task(reply)
         finally:
             self._stats.bytes_read += bytes_read
