@@ -138,13 +138,12 @@ class Turn:
                 # One whole request, as clients send that do not pipeline, is served right here.
                 line, _, body = data.partition(b"\n")
                 request = kept_line(line)
-                if request is None or len(body) != request.plain_bytes:
+                if request is None or len(body) != request.plain_bytes or (body and body[-2:] != b"\r\n"):
+                    self._stats.bytes_read += bytes_read  # before any command that tells it
+                    bytes_read = 0
                     client.serve(data)
                     continue
                 if body:
-                    if body[-2:] != b"\r\n":
-                        client.serve(data)
-                        continue
                     body = body[:-2]
                 try:
                     reply = request.run(request, body, client.session)
@@ -156,7 +155,7 @@ class Turn:
                         client.replies.append(reply)
                         served(client)
                 else:
-                    self._stats.bytes_read += bytes_read  # `stats` may be what is asked for
+                    self._stats.bytes_read += bytes_read
                     bytes_read = 0
                     client.start_task(reply)
         finally:
