@@ -32,6 +32,10 @@ LARGE_SEND_BUFFER_BYTES = 131072  # else one send of an 8 MB item copies megabyt
 WAIT_MS = 60_000
 SETTLE_S = 1.0
 
+# Called when all that a scenario puts is waiting: it may do to the server what it likes (compare.py kills it and starts
+# it again), leaves the session with a client and a process that live, and returns how many items it got.
+WhenFull = Callable[[Session], int]
+
 
 def flood(options: Options) -> Result:
     """Many connections, one request in flight each, half sets and half gets: the plain request rate."""
@@ -152,23 +156,23 @@ def fairness(options: Options) -> Result:
         return session.result()
 
 
-def memory(options: Options) -> Result:
+def memory(options: Options, when_full: WhenFull | None = None) -> Result:
     """--items items waiting: resident memory, open files and disk use, and the disk use 30 s after they are got."""
     with Session("memory", options, 1) as session:
-        server = session.server
-        before = {"resident_bytes": server.resident_bytes(), "disk_bytes": server.disk_bytes()}
+        before = session.server.footprint()
         fill_rate = session.fill(options.items, Numbered(options.item_bytes))
-        full = {"resident_bytes": server.resident_bytes(), "disk_bytes": server.disk_bytes()}
-        files = server.open_files()
-        got = session.drain(items=options.items) if session.peer.has_queues else 0
-        drained = {"resident_bytes": server.resident_bytes(), "disk_bytes": server.disk_bytes()}
+        full = session.server.footprint()
+        files = session.server.open_files()
+        got = when_full(session) if when_full else 0
+        got += session.drain(items=options.items) if session.peer.has_queues else 0
+        drained = session.server.footprint()
         bar = session.bar("waiting to see what disk use comes to", options.settle_seconds, "s")
         begun = perf_counter()
         while (passed_s := perf_counter() - begun) < options.settle_seconds:
             bar.show(passed_s)
             time.sleep(min(0.1, options.settle_seconds - passed_s))
         bar.clear()
-        settled = {"resident_bytes": server.resident_bytes(), "disk_bytes": server.disk_bytes()}
+        settled = session.server.footprint()
         moments = {"before": before, "full": full, "drained": drained, "settled": settled}
         session.figures = {
             f"{moment}_{key}": value for moment, figures in moments.items() for key, value in figures.items()
@@ -186,7 +190,7 @@ def memory(options: Options) -> Result:
         return session.result()
 
 
-def queues(options: Options) -> Result:
+def queues(options: Options, when_full: WhenFull | None = None) -> Result:
     """One connection creates --queues queues while another sets at a modest pace: does creating hold others up?"""
     with Session("queues", options, 2) as session:
         if session.peer.name == "beanstalkd":
@@ -221,6 +225,7 @@ def queues(options: Options) -> Result:
             "others_beside_p99_us": beside["p99_us"],
             "resident_before_bytes": before_bytes,
             "resident_after_bytes": after_bytes,
+            "resident_over_empty_bytes": each and round(each * options.queues),
             "resident_bytes_per_queue": each and round(each),
             "open_files": server.open_files(),
         }
@@ -230,6 +235,7 @@ def queues(options: Options) -> Result:
         )
         load.land()
         puts, gets = load.totals()
+        gets += when_full(session) if when_full else 0
         left_over = session.drain() if session.peer.has_queues else 0
         bar = session.bar("emptying", options.queues, "queues")
         for first in range(0, len(names), 32):
@@ -351,6 +357,7 @@ def sync(options: Options) -> Result:
             "sync_ratio": round(many["requests_per_s"] / single["requests_per_s"], 2),
             "plain_alone_p99_us": alone["p99_us"],
             "plain_beside_p99_us": beside["p99_us"],
+            "plain_p99_ratio": round(beside["p99_us"] / alone["p99_us"], 2),
         }
         session.lines.append(
             f"{connections} clients get {session.figures['sync_ratio']:.1f} times the synced sets of one; plain sets: "

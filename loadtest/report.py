@@ -147,6 +147,10 @@ class ServerProcess:
                     continue
         return total
 
+    def footprint(self) -> dict[str, int | None]:
+        """Resident memory and disk use at this moment."""
+        return {"resident_bytes": self.resident_bytes(), "disk_bytes": self.disk_bytes()}
+
     def _read(self, name: str) -> str | None:
         if self.pid is None:
             return None

@@ -1,0 +1,212 @@
+"""Starts and ends the servers that are compared: this one, memcached, redis and beanstalkd.
+
+Owns the command lines, the ports and the temporary directories. The promise: a server lives inside its `with` block and
+not a moment longer, however the block ends. It knows nothing of load or figures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from peers import FloodError
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+START_S = 60.0  # a peer that reads gigabytes of its log first takes a while
+LOOK_AGAIN_S = 0.005
+# Below Linux's range for outgoing connections, so that none of the generator's own takes the port meanwhile.
+FIRST_PORT, LAST_PORT = 20_000, 32_000
+
+PORT, DIRECTORY = "PORT", "DIR"  # words of a command that stand for what is only known when it starts
+OURS = "darner"
+
+# What is changed from the defaults makes the comparison possible, not faster: connections enough for every scenario,
+# items of 8 MB accepted, and for redis the durability asked for and no snapshots beside it.
+PEERS = {
+    "memcached": f"memcached -t 1 -l {HOST} -p {PORT} -c 12000 -m 1024 -I 16m",
+    "redis": f"redis-server --bind {HOST} --port {PORT} --dir {DIRECTORY} --maxclients 12000 --appendonly yes "
+    "--appendfsync everysec --save ''",
+    "beanstalkd": f"beanstalkd -l {HOST} -p {PORT} -b {DIRECTORY} -z 16000000",
+}
+ALL = (OURS, *PEERS)
+PROTOCOL = {OURS: "memcache", "memcached": "memcache", "redis": "redis", "beanstalkd": "beanstalkd"}
+VERSION_OPTION = {"memcached": "-V", "redis": "--version", "beanstalkd": "-v"}
+
+# Run by the interpreter that will run the server, which may be another than ours.
+ASK_PYTHON = """
+import importlib.metadata, json, platform, shlex, sysconfig
+arguments = shlex.split(sysconfig.get_config_var("CONFIG_ARGS") or "")
+build = [a for a in arguments if a.startswith(("--enable-optimizations", "--with-lto", "--with-pydebug"))]
+versions = {name: importlib.metadata.version(name) for name in ("gevent", "rocksdict")}
+print(json.dumps({"python": platform.python_version(), "build": build} | versions))
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A server that can be started: its name, its version and its command, in which PORT and DIR are placeholders."""
+
+    name: str
+    version: str
+    command: tuple[str, ...]
+
+    @property
+    def protocol(self) -> str:
+        """Which of peers.py's protocols it speaks."""
+        return PROTOCOL[self.name]
+
+    @property
+    def shown(self) -> str:
+        """The command for the reader, who has another path to Python."""
+        command = ("python", *self.command[1:]) if self.name == OURS else self.command
+        return shlex.join(command)
+
+
+def our_server(python: str, options: list[str]) -> Kind:
+    """This server under some interpreter; options are added to its command line."""
+    python = os.path.abspath(python) if os.sep in python else python  # it is started in another directory
+    command = (python, "darner.py", "--host", HOST, "--port", PORT, "--data", DIRECTORY, *options)
+    return Kind(OURS, output([python, "darner.py", "--version"]).split()[-1], command)
+
+
+def installed_peer(name: str) -> Kind | None:
+    """One of PEERS, or None if it is not on this machine."""
+    words = shlex.split(PEERS[name])
+    if shutil.which(words[0]) is None:
+        return None
+    if name == "memcached" and os.geteuid() == 0:
+        words += ["-u", "nobody"]  # as root it refuses to start without
+    # "memcached 1.6.18", "Redis server v=7.0.15 sha=...", "beanstalkd 1.12"
+    said = output([words[0], VERSION_OPTION[name]]).split()
+    version = next((word.removeprefix("v=") for word in said if word.removeprefix("v=")[0].isdigit()), "unknown")
+    return Kind(name, version, tuple(words))
+
+
+def python_of(kind: Kind) -> dict[str, object]:
+    """Version and build of our server's interpreter, and versions of the libraries it uses."""
+    found: dict[str, object] = json.loads(output([kind.command[0], "-c", ASK_PYTHON]))
+    return found
+
+
+def output(command: list[str]) -> str:
+    """What a command prints; FloodError if it cannot be run or fails."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    except OSError as error:
+        raise FloodError(f"cannot run {command[0]}: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        raise FloodError(f"{command[0]} failed: {(error.stderr or '').strip()[-500:]}") from error
+    except subprocess.TimeoutExpired as error:
+        raise FloodError(f"{command[0]} does not end") from error
+    return done.stdout
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    for _ in range(100):
+        port = random.randrange(FIRST_PORT, LAST_PORT)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((HOST, port))
+            except OSError:
+                continue
+        return port
+    raise FloodError("found no free port")
+
+
+class Server:
+    """A running server with a port and a data directory of its own.
+
+    It is ended by SIGKILL: its data goes with it, so there is nothing to wait for, and nothing that could hang.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        """Not started yet: that is for `with`."""
+        self.kind = kind
+        self.port = 0
+        self.folder = Path()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"compare-{self.kind.name}-"))
+        try:
+            self.port = free_port()
+            self.data.mkdir()
+            self.launch()
+            self._wait_until_it_listens()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self.folder / "data"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self.process is not None
+        return self.process.pid
+
+    def launch(self) -> None:
+        """Start the process, without waiting for it; again after `kill` on the same port and data."""
+        words = {PORT: str(self.port), DIRECTORY: str(self.data)}
+        with open(self.folder / "log", "ab") as log:
+            # In a process group of its own, or Ctrl-C would reach it too, and look like a server that died.
+            self.process = subprocess.Popen(
+                [words.get(word, word) for word in self.kind.command],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def check(self) -> None:
+        """FloodError if it has ended by itself or has had an accident."""
+        if self.process is not None and self.process.poll() is not None:
+            raise FloodError(f"{self.kind.name} ended with status {self.process.returncode}: {self._log()[-500:]}")
+        if "Traceback" in self._log():
+            raise FloodError(f"{self.kind.name} has had an accident: {self._log()[-2000:]}")
+
+    def _wait_until_it_listens(self) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                socket.create_connection((HOST, self.port), timeout=START_S).close()
+            except OSError:
+                time.sleep(LOOK_AGAIN_S)
+            else:
+                return
+        raise FloodError(f"{self.kind.name} does not listen after {START_S:.0f} s: {self._log()[-500:]}")
+
+    def _log(self) -> str:
+        try:
+            return (self.folder / "log").read_text(errors="replace").strip()
+        except FileNotFoundError:
+            return ""
