@@ -35,9 +35,9 @@ class Item(NamedTuple):
 class Balance:
     """What became of the items of one queue, or of several added up: stored = confirmed + left + in_doubt + lost.
 
-    Items are named as their bodies begin. If any are lost, `missing` names all the stored ones of which nothing is known:
-    so many of them as there were plain gets without an answer are in doubt, and the others lost. Which ones, nobody can
-    tell. `unanswered` sets are not among the stored.
+    Items are named as their bodies begin. If any are lost, `missing` names all the stored ones of which nothing is
+    known: so many of them as there were plain gets without an answer are in doubt, and the others lost. Which ones,
+    nobody can tell. `unanswered` sets are not among the stored.
     """
 
     stored: int = 0
