@@ -247,7 +247,7 @@ def target_line(judged: Judgement) -> str:
     """One target and what came of it."""
     target = judged.target
     line = f"{target.title:<76}{target.unit:<13}{target.must:>6g}{target.aim:>7g}  {shown(judged.spread)}"
-    return f"{line}  {judged.verdict}" if judged.spread else f"{line}{judged.verdict}"
+    return f"{line}  {judged.verdict}"
 
 
 def read_saved(files: list[Path]) -> Result:

@@ -106,7 +106,8 @@ def output(command: list[str]) -> str:
     except OSError as error:
         raise FloodError(f"cannot run {command[0]}: {error.strerror}") from error
     except subprocess.CalledProcessError as error:
-        raise FloodError(f"{command[0]} failed: {(error.stderr or '').strip()[-500:]}") from error
+        said = (error.stderr or "").strip().splitlines()[-1:]  # of a traceback, what it is about
+        raise FloodError(f"{command[0]} failed: {' '.join(said)}") from error
     except subprocess.TimeoutExpired as error:
         raise FloodError(f"{command[0]} does not end") from error
     return done.stdout
