@@ -180,46 +180,37 @@ class Commands:
         if item.__class__ is Large:
             return partial(self._send_large, request, queue, None)
         self._stats.get_hits += 1
-        content: bytes
-        content, flags, _, _ = item  # type: ignore[misc, assignment]
-        if flags:
-            return replies.value_head(request.queue, flags, len(content)) + content + AFTER_BODY
-        if len(content) != request.head_bytes:
-            request.head_bytes = len(content)
-            request.head = replies.value_head(request.queue, 0, len(content))
-        return request.head + content + AFTER_BODY
+        return self._value(request, item, 0)  # type: ignore[arg-type]
 
     def _get_with_options(self, request: Request, session: Session) -> Reply:
-        options = request.options
-        if b"close" in options:
+        if request.closes:
             session.close_read()
-        elif b"abort" in options:
+            if not request.opens:
+                return END
+        elif request.aborts:
             session.abort_read()
-        else:
-            session.require_none_open()
-        opens, peeks = b"open" in options, b"peek" in options
-        if (b"close" in options or b"abort" in options) and not opens:
             return END
-        if peeks:
-            self._stats.cmd_peek += 1
+        elif session.open_read is not None:
+            session.require_none_open()
         queue = self._queues.get(request.queue)
-        if queue is not None:
-            if peeks:
-                item = queue.peek()
-                if item is not None:
-                    if isinstance(item[0], Blob):
-                        return partial(self._send_large_peek, request, queue, item)
-                    return self._value(request, item, queue.head_id)
-            else:
-                read = queue.open()
-                if read is not None:
-                    return self._answer_with(request, session, read)
+        if request.peeks:
+            self._stats.cmd_peek += 1
+            item = queue.peek() if queue is not None else None
+            if item is not None:
+                assert queue is not None
+                if isinstance(item[0], Blob):
+                    return partial(self._send_large_peek, request, queue, item)
+                return self._value(request, item, queue.head_id)
+        elif queue is not None:
+            read = queue.open()
+            if read is not None:
+                return self._answer_with(request, session, read)
         if request.wait_ms and not self.stopping:
             return partial(self._wait_and_get, request)
-        return self._miss(peeks)
+        return self._miss(request)
 
-    def _miss(self, peeks: bool) -> bytes:
-        if not peeks:
+    def _miss(self, request: Request) -> bytes:
+        if not request.peeks:
             self._stats.get_misses += 1
         return END
 
@@ -234,20 +225,20 @@ class Commands:
             queue.give_back(read)
             raise
         self._stats.get_hits += 1
-        if b"open" in request.options:
+        if request.opens:
             session.hold(read)
         else:
-            queue.close(read, held=False)
+            queue.close(read)
         return self._value(request, item, read.id)
 
     def _wait_and_get(self, request: Request, client: Client) -> bytes:
         """Wait in line for an item. It is handed over open, so that it goes to the next if the client has gone."""
-        peeks = b"peek" in request.options
+        peeks = request.peeks
         until = time.monotonic() + request.wait_ms / 1000
         while True:
             handed = self._wait_in_line(request, client, peeks, max(0, int((until - time.monotonic()) * 1000)))
             if handed is None:
-                return self._miss(peeks)
+                return self._miss(request)
             if peeks or not handed.queue.deleted:
                 break
             # Handed over and deleted in one turn: as if it had never been put.
@@ -281,13 +272,18 @@ class Commands:
             self._registry.done_waiting(queue)
 
     def _value(self, request: Request, item: Item, item_id: int) -> bytes:
+        """The reply with `item`, which is not large. `gets` tells its id."""
         body, flags, _, _ = item
-        assert isinstance(body, bytes)
-        return self._head(request, flags, len(body), item_id) + body + AFTER_BODY
+        if flags or request.with_cas:
+            return self._head(request, flags, len(body), item_id) + body + AFTER_BODY  # type: ignore[operator]
+        if len(body) != request.head_bytes:  # else the last reply to this line began with the same head
+            request.head_bytes = len(body)
+            request.head = self._head(request, 0, len(body), item_id)
+        return request.head + body + AFTER_BODY  # type: ignore[operator]
 
     def _head(self, request: Request, flags: int, body_bytes: int, item_id: int) -> bytes:
         key = request.key if self._key_as_asked else request.queue
-        if request.verb == b"gets":
+        if request.with_cas:
             return replies.value_head_with_cas(key, flags, body_bytes, item_id)
         return replies.value_head(key, flags, body_bytes)
 
@@ -303,10 +299,10 @@ class Commands:
             queue.give_back(read)
             raise
         self._stats.get_hits += 1
-        if b"open" in request.options:
+        if request.opens:
             client.session.hold(read)
         else:
-            queue.close(read, held=False)
+            queue.close(read)
         return AFTER_BODY
 
     def _send_large_peek(self, request: Request, queue: MessageQueue, item: Item, client: Client) -> bytes:

@@ -18,12 +18,11 @@ No call here switches greenlets.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 from darner_core import records
 from darner_core.errors import StorageError
-from darner_core.records import Item, QueueRecord, chunk_key, item_header, item_key
+from darner_core.records import Blob, Item, QueueRecord, chunk_key, item_header, item_key
 from darner_core.storage import CHUNK_FAMILY, Batch, Storage
 
 # A state record is written at least every so many puts. Recovery reads the items behind the last one, 0.5 us each:
@@ -60,13 +59,13 @@ class LogOwner(Protocol):
         """The turn is on disk."""
 
 
-_NOTHING: list[bytes] = []  # stands in for the lists of the queues that this turn does not touch
+_NOTHING: list[Item] = []  # stands in for the lists of the queues that this turn does not touch
 
 
 class QueueLog:
     """One queue's records, and what the current turn changes of them.
 
-    The queue appends packed items to `appended` (their ids follow `written`), adds ids popped out of order to
+    The queue appends items to `appended` (their ids follow `written`), adds ids popped out of order to
     `removed`, and sets `state_changed` when an id is gone.
     """
 
@@ -108,8 +107,8 @@ class QueueLog:
         self.reclaimed = first
         self.reclaimed_bytes = removed_bytes
 
-    def pending(self) -> tuple[int, list[bytes]]:
-        """(id of the first, packed items) of what was put in this turn and is still there."""
+    def pending(self) -> tuple[int, list[Item]]:
+        """(id of the first, items) of what was put in this turn and is still there."""
         first = self.owner.first_id() if self.state_changed else 0
         if first > self.written:
             return first, self.appended[first - self.written :]
@@ -130,13 +129,11 @@ class QueueLog:
             if from_id + len(items) != self.written:
                 raise StorageError(f"queue number {self.record.number}: item {from_id + len(items)} is missing")
         start = from_id + len(items) - self.written
-        for packed in self.appended[start : start + most_items - len(items)]:
-            items.append(records.unpack_item(packed))
-        return items
+        return items + self.appended[start : start + most_items - len(items)]
 
     def read_one(self, item_id: int) -> Item:
         if item_id >= self.written:
-            return records.unpack_item(self.appended[item_id - self.written])
+            return self.appended[item_id - self.written]
         item = self.journal.storage.item(self.record, item_id)
         if item is None:
             raise StorageError(f"queue number {self.record.number}: item {item_id} is missing")
@@ -191,11 +188,12 @@ class Journal:
         self.touched: list[QueueLog] = []
         # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
         self.also: list[Callable[[Batch], None]] = []
-        # Called in reverse order if the turn cannot be written, before the queues' own `undo_turn`.
-        self.undo: list[Callable[[], None]] = []
+        # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
+        # `undo_turn`. A tuple costs a quarter of a partial, and a confirmed get makes four.
+        self.undo: list[tuple[Any, ...]] = []
         self.dead = DeadRanges()
         self.now_ms = 0
-        self.plain_header = b""
+        self._plain_header = b""  # of an item put in this turn, without flags or expiry
         self.unsynced = False  # something was written since the last `sync`
         self.begin()
 
@@ -204,7 +202,7 @@ class Journal:
         now_ms = int(self._clock() * 1000)
         if now_ms != self.now_ms:
             self.now_ms = now_ms
-            self.plain_header = item_header(records.WHOLE, 0, 0, now_ms)
+            self._plain_header = item_header(records.WHOLE, 0, 0, now_ms)
 
     def commit(self) -> bool:
         """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone."""
@@ -244,7 +242,7 @@ class Journal:
             handle = handles[family]
             item_id, appended = log.pending()
             for item in appended:
-                put(item_key(number, item_id), item, handle)
+                put(item_key(number, item_id), self._pack(item), handle)
                 item_id += 1
             for removed in log.removed:
                 batch.delete(item_key(number, removed), handle)
@@ -267,9 +265,15 @@ class Journal:
             self.storage.put(family, item_key(number, records.STATE_ID), self._state(log))
             return True
         if len(appended) == 1 and item_id + 1 - log.recorded < STATE_EVERY:
-            self.storage.put(family, item_key(number, item_id), appended[0])
+            self.storage.put(family, item_key(number, item_id), self._pack(appended[0]))
             return True
         return not appended
+
+    def _pack(self, item: Item) -> bytes:
+        body, flags, expires_at_ms, added_at_ms = item
+        if flags or expires_at_ms or added_at_ms != self.now_ms or body.__class__ is Blob:
+            return records.pack_item(item)
+        return self._plain_header + body  # type: ignore[operator]
 
     def _state(self, log: QueueLog) -> bytes:
         owner = log.owner
@@ -285,7 +289,7 @@ class Journal:
         number, first = log.record.number, log.owner.first_id()
         if first > log.reclaimed:
             batch.delete_range(item_key(number, log.reclaimed), item_key(number, first), handle)
-        self.undo.append(partial(log.set_reclaimed, log.reclaimed, log.reclaimed_bytes))
+        self.undo.append((log.set_reclaimed, log.reclaimed, log.reclaimed_bytes))
         record_bytes = (first - log.reclaimed) * (records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES)
         removed_bytes = log.owner.removed_bytes()
         # What lies between open items was deleted one by one.
@@ -296,8 +300,8 @@ class Journal:
     def _undo(self) -> None:
         touched, undo = self.touched, self.undo
         self.touched, self.also, self.undo = [], [], []
-        for step in reversed(undo):
-            step()
+        for step, *arguments in reversed(undo):
+            step(*arguments)
         for log in touched:
             log.appended = _NOTHING
             log.removed = []

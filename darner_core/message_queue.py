@@ -12,9 +12,8 @@ No call here switches greenlets (handing an item to a waiter lets its greenlet r
 """
 
 from collections import deque
-from functools import partial
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Final, Protocol
 
 from darner_core import records
 from darner_core.errors import StorageError
@@ -47,6 +46,13 @@ class OpenRead:
         self.body_bytes = body_bytes
         self.blob = blob  # number of the large item; 0: it is not large
         self.returned = False  # given back: it waits again, ahead of all that was never handed out
+
+
+class Holder(Protocol):
+    """The session that holds an open read."""
+
+    def unclose(self, read: OpenRead) -> None:
+        """The turn in which it closed the read could not be written: it is open again."""
 
 
 class Large:
@@ -101,10 +107,10 @@ class MessageQueue:
         self.next_id, self.tail = state.next, state.tail
         stored_bytes = state.bytes
         if state.first < state.next:
-            for item_id, item in journal.storage.items(record, state.first, state.next):
-                read = self._new_read(item_id, item, item)
-                read.item = None
+            for item_id, (body, *_) in journal.storage.items(record, state.first, state.next):
+                read = OpenRead(self, item_id, None, len(body), body.blob if isinstance(body, Blob) else 0)
                 read.returned = True
+                self.outstanding[item_id] = read
                 self.returned.append(item_id)
         for item_id, item in journal.storage.items(record, state.tail, records.MAX_ID):
             stored_bytes += len(item[0])
@@ -179,12 +185,8 @@ class MessageQueue:
         log = self.log
         if not log.touched:
             self.touch()
-        journal = log.journal
-        item = (body, flags, expires_at_ms, journal.now_ms)
-        if flags or expires_at_ms or body.__class__ is Blob:
-            log.appended.append(records.pack_item(item))
-        else:
-            log.appended.append(journal.plain_header + body)  # type: ignore[operator]
+        item = (body, flags, expires_at_ms, log.journal.now_ms)
+        log.appended.append(item)
         if self.whole:
             self.window.append(item)
         self.tail += 1
@@ -228,7 +230,7 @@ class MessageQueue:
             return LARGE
         read = self.open()
         assert read is not None
-        self.close(read, held=False)
+        self.close(read)
         return item
 
     def peek(self) -> Item | None:
@@ -270,12 +272,6 @@ class MessageQueue:
 
     # -- open reads
 
-    def _new_read(self, item_id: int, item: Item, like: Item) -> OpenRead:
-        body = like[0]
-        read = OpenRead(self, item_id, item, len(body), body.blob if isinstance(body, Blob) else 0)
-        self.outstanding[item_id] = read
-        return read
-
     def open(self) -> OpenRead | None:
         """Hand out the head until it is closed or given back; None: empty. Raises StorageError.
 
@@ -296,10 +292,12 @@ class MessageQueue:
             item = self.window.popleft()
             item_id = self.next_id
             self.next_id = item_id + 1
-            read = self._new_read(item_id, item, item)
+            body = item[0]
+            read = OpenRead(self, item_id, item, len(body), body.blob if body.__class__ is Blob else 0)
+            self.outstanding[item_id] = read
         self.bytes_out += read.body_bytes
         self.open_bytes += read.body_bytes
-        self.log.journal.undo.append(partial(self.give_back, read, wake=False))
+        self.log.journal.undo.append((self.give_back, read, False))
         return read
 
     def holds(self, read: OpenRead) -> bool:
@@ -311,12 +309,14 @@ class MessageQueue:
         item, read.item = read.item, None
         return item if item is not None else self.log.read_one(read.id)
 
-    def close(self, read: OpenRead, held: bool = True) -> None:
+    def close(self, read: OpenRead, holder: Holder | None = None) -> None:
         """The item has been dealt with: it is gone. Nothing happens if it is not open.
 
-        `held`: a session holds the read, and has it again if the turn cannot be written; else the item waits again.
+        If the turn cannot be written, `holder` has the read again; without one, the item waits again.
         """
         if not self.holds(read):
+            if holder is not None:
+                self.log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
             return
         log = self.log
         if not log.touched:
@@ -329,12 +329,14 @@ class MessageQueue:
         journal = log.journal
         if read.blob:
             self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
-        journal.undo.append(partial(self._unclose, read, held))
+        journal.undo.append((self._unclose, read, holder))
 
-    def _unclose(self, read: OpenRead, held: bool) -> None:
+    def _unclose(self, read: OpenRead, holder: Holder | None) -> None:
         self.outstanding[read.id] = read
-        if not held:
+        if holder is None:
             self.give_back(read, wake=False)
+        else:
+            holder.unclose(read)
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item waits again, at the head. Nothing happens if it is not open."""
@@ -399,7 +401,7 @@ class MessageQueue:
         if not log.touched:
             self.touch()
         journal = log.journal
-        journal.undo.append(partial(self._unflush, [self.outstanding[item_id] for item_id in self.returned]))
+        journal.undo.append((self._unflush, [self.outstanding[item_id] for item_id in self.returned]))
         number, family, _ = log.record
         if any(not read.returned for read in self.outstanding.values()) and self.next_id < self.tail:
             # They would be found between the open ones after a restart.

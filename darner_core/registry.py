@@ -61,7 +61,7 @@ class Registry:
         self.creates += 1
         storage = self._journal.storage
         self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
-        self._journal.undo.append(partial(self._uncreate, queue, record))
+        self._journal.undo.append((self._uncreate, queue, record))
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -107,7 +107,7 @@ class Registry:
         queue.release_window()
         storage = self._journal.storage
         self._journal.also.append(lambda batch: storage.remove_queue(batch, name, record))
-        self._journal.undo.append(partial(self._undelete, queue))
+        self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes)
 
     def _undelete(self, queue: MessageQueue) -> None:

@@ -3,8 +3,6 @@
 No call here switches greenlets.
 """
 
-from functools import partial
-
 from darner_core.errors import ClientError
 from darner_core.journal import Journal
 from darner_core.message_queue import OpenRead
@@ -29,7 +27,7 @@ class Session:
 
     def hold(self, read: OpenRead) -> None:
         self.open_read = read
-        self._journal.undo.append(partial(self._let_go, read))
+        self._journal.undo.append((self._let_go, read))
 
     def _let_go(self, read: OpenRead) -> None:
         if self.open_read is read:
@@ -41,10 +39,10 @@ class Session:
         read = self.open_read
         if read is not None:
             self.open_read = None
-            self._journal.undo.append(partial(self._unclose, read))
-            read.queue.close(read, held=True)
+            read.queue.close(read, self)
 
-    def _unclose(self, read: OpenRead) -> None:
+    def unclose(self, read: OpenRead) -> None:
+        """Undo `close_read`, as far as it is the session's."""
         if self.ended:  # hung up in the same turn
             read.queue.give_back(read, wake=False)
         else:
@@ -55,7 +53,7 @@ class Session:
         read = self.open_read
         if read is not None:
             self.open_read = None
-            self._journal.undo.append(partial(self._unabort, read))
+            self._journal.undo.append((self._unabort, read))
             read.queue.give_back(read)
 
     def _unabort(self, read: OpenRead) -> None:

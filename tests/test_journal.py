@@ -626,7 +626,7 @@ def test_an_item_handed_over_in_one_turn_and_accepted_in_the_next_waits_again_if
     if opens:
         bench.session.hold(read)
     else:
-        bench.queue.close(read, held=False)
+        bench.queue.close(read)
     bench.queue.put(b"c", 0, 0)
     bench.fail_turn()
     assert bench.session.open_read is None

@@ -470,7 +470,7 @@ def test_nobody_is_handed_what_a_failed_turn_takes_back(bench: Bench) -> None:
     bench.end_turn()
     first, second = bench.queue.join_line(peeks=False), bench.queue.join_line(peeks=False)
     bench.queue.put(b"b", 0, 0)
-    bench.queue.close(held)
+    bench.queue.close(held, Session(bench.journal))
     with refusing_writes(bench.storage), pytest.raises(StorageError):
         bench.end_turn()
     assert not bench.queue.holds(first.got)
@@ -869,7 +869,7 @@ class Queues(RuleBasedStateMachine):
             read.queue.give_back(read)
             self.plain.give_back(held)
         elif how == "takes it" or client >= len(self.sessions):
-            read.queue.close(read, held=False)
+            read.queue.close(read)
             held[0].close(held[1])
         else:
             self.sessions[client].hold(read)

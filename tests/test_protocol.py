@@ -133,6 +133,7 @@ def error_of(data: bytes) -> RequestError:
 BARE = {"key": b"", "queue": b"", "noreply": False, "body_bytes": -1}
 SET = {"verb": b"set", "queue": b"q", "flags": 0, "expiry": 0, "sync": False, "noreply": False}
 GET = {"verb": b"get", "queue": b"q", "wait_ms": 0, "body_bytes": -1, "noreply": False}
+GET |= {"opens": False, "closes": False, "aborts": False, "peeks": False}
 
 FORMS: list[tuple[bytes, dict[str, Any], bytes | None]] = [
     (b"set q 0 0 5\r\nhello\r\n", SET | {"key": b"q", "body_bytes": 5}, b"hello"),
@@ -148,20 +149,20 @@ FORMS: list[tuple[bytes, dict[str, Any], bytes | None]] = [
     (b"set q/sync 0 0 1\r\nx\r\n", SET | {"sync": True, "key": b"q/sync"}, b"x"),
     (b"set q/SYNC 1 2 1 NoReply\r\nx\r\n", SET | {"flags": 1, "expiry": 2, "sync": True, "noreply": True}, b"x"),
     (b"SET q 0 0 1 \r\nx\r\n", SET, b"x"),
-    (b"get q\r\n", GET | {"key": b"q", "options": frozenset(), "plain": True}, None),
+    (b"get q\r\n", GET | {"key": b"q", "plain": True}, None),
     (b"get q\n", GET | {"plain": True}, None),
     (b"GeT q  \r\n", GET | {"plain": True}, None),
     (b"gets q\r\n", GET | {"verb": b"gets", "plain": False}, None),
-    (b"get q/open\r\n", GET | {"key": b"q/open", "options": frozenset({b"open"}), "plain": False}, None),
-    (b"get q/close\r\n", GET | {"options": frozenset({b"close"})}, None),
-    (b"get q/abort\r\n", GET | {"options": frozenset({b"abort"})}, None),
-    (b"get q/peek\r\n", GET | {"options": frozenset({b"peek"})}, None),
-    (b"get q/CLOSE/Open\r\n", GET | {"options": frozenset({b"open", b"close"})}, None),
-    (b"get q/open/close\r\n", GET | {"options": frozenset({b"open", b"close"})}, None),
-    (b"get q/t=0\r\n", GET | {"options": frozenset({b"t"}), "plain": False}, None),
-    (b"get q/T=250/open\r\n", GET | {"options": frozenset({b"t", b"open"}), "wait_ms": 250}, None),
-    (b"get q/peek/t=2147483647\r\n", GET | {"options": frozenset({b"t", b"peek"}), "wait_ms": 2**31 - 1}, None),
-    (b"get q/close/open/t=1\r\n", GET | {"options": frozenset({b"t", b"open", b"close"}), "wait_ms": 1}, None),
+    (b"get q/open\r\n", GET | {"key": b"q/open", "opens": True, "plain": False}, None),
+    (b"get q/close\r\n", GET | {"closes": True}, None),
+    (b"get q/abort\r\n", GET | {"aborts": True}, None),
+    (b"get q/peek\r\n", GET | {"peeks": True}, None),
+    (b"get q/CLOSE/Open\r\n", GET | {"opens": True, "closes": True}, None),
+    (b"get q/open/close\r\n", GET | {"opens": True, "closes": True}, None),
+    (b"get q/t=0\r\n", GET | {"plain": False}, None),
+    (b"get q/T=250/open\r\n", GET | {"opens": True, "wait_ms": 250}, None),
+    (b"get q/peek/t=2147483647\r\n", GET | {"peeks": True, "wait_ms": 2**31 - 1}, None),
+    (b"get q/close/open/t=1\r\n", GET | {"opens": True, "closes": True, "wait_ms": 1}, None),
     (b"delete q\r\n", {"verb": b"delete", "queue": b"q", "key": b"q", "noreply": False}, None),
     (b"delete q 0\r\n", {"verb": b"delete", "queue": b"q", "noreply": False}, None),
     (b"delete q noreply\r\n", {"verb": b"delete", "queue": b"q", "noreply": True}, None),
