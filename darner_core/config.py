@@ -107,7 +107,7 @@ class Config:
         shown="WHICH")
     max_item_bytes: int = _option(GIB, _size(1, 1 << 40), "largest item that is accepted", shown="SIZE")
     max_line_bytes: int = _option(8 * KIB, _size(512, MIB), "longest request line that is accepted", shown="SIZE")
-    chunk_bytes: int = _option(64 * KIB, _size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"
+    chunk_bytes: int = _option(128 * KIB, _size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"
         " this size, and never stand in memory whole", shown="SIZE")
     max_reply_bytes: int = _option(256 * KIB, _size(4 * KIB, GIB), "a client that pipelines is answered in portions"
         " of about this size, each when the one before has been sent", shown="SIZE")
@@ -116,7 +116,7 @@ class Config:
     window_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for items at the heads of all queues",
         shown="SIZE")
     block_cache_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
-    write_buffer_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for what has been written to the"
+    write_buffer_bytes: int = _option(32 * MIB, _size(MIB, 1 << 40), "memory for what has been written to the"
         " write-ahead log only", shown="SIZE")
     max_wal_bytes: int = _option(64 * MIB, _size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
         " longer start after a crash", shown="SIZE")

@@ -19,6 +19,7 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DBCompressionType,
+    Env,
     Options,
     Rdict,
     ReadOptions,
@@ -139,6 +140,10 @@ class Storage:
         options.set_level_zero_file_num_compaction_trigger(LEVEL0_FILES)
         options.set_target_file_size_base(MAX_FILE_BYTES)
         options.set_max_background_jobs(2)
+        # Compaction can wait, clients cannot: it took the loop's core for milliseconds. Flushes keep theirs.
+        env = Env()
+        env.lower_thread_pool_cpu_priority()
+        options.set_env(env)
         options.set_bytes_per_sync(1 << 20)
         # One thread writes, so the machinery for many only costs (5 % of a batch).
         options.set_allow_concurrent_memtable_write(False)

@@ -16,6 +16,10 @@ from gevent.event import Event
 
 from darner_core.errors import StorageError
 
+# Who has waited for an fsync is answered, and asks again, so many at a time: a hundred at once hold up the others for
+# milliseconds.
+TOLD_AT_ONCE = 16
+
 
 class Waiter:
     """One client in line. `got` is what it was handed, or None."""
@@ -85,7 +89,8 @@ class SyncGroup:
     """
 
     def __init__(self, sync: Callable[[], None], done: Callable[[list[Any], StorageError | None], None]) -> None:
-        """`done(members, error)` is called in the hub when the fsync that covers `members` has ended."""
+        """`done(members, error)` is called in the hub when the fsync that covers `members` has ended; perhaps several
+        times for one fsync."""
         self._sync = sync
         self._done = done
         self._members: list[Any] = []
@@ -107,5 +112,11 @@ class SyncGroup:
                 hub.threadpool.apply(self._sync)
             except StorageError as failure:
                 error = failure
-            hub.loop.run_callback(self._done, members, error)
+            gevent.spawn(self._tell, members, error)
         self._running = None
+
+    def _tell(self, members: list[Any], error: StorageError | None) -> None:
+        loop = gevent.get_hub().loop
+        for start in range(0, len(members), TOLD_AT_ONCE):
+            loop.run_callback(self._done, members[start : start + TOLD_AT_ONCE], error)
+            gevent.sleep(0)

@@ -34,7 +34,7 @@ GOOD = {
     "reply_key": Good("request", '"request"', "request"),
     "max_item_bytes": Good("10 MiB", '"10 MiB"', 10 * MIB),
     "max_line_bytes": Good("2048", "2048", 2048),
-    "chunk_bytes": Good("128KiB", '"128KiB"', 128 * KIB),
+    "chunk_bytes": Good("96KiB", '"96KiB"', 96 * KIB),
     "max_reply_bytes": Good("1 MiB", '"1 MiB"', MIB),
     "max_column_families": Good("8", "8", 8),
     "window_bytes": Good("1 GiB", '"1 GiB"', GIB),

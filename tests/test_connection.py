@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.harness import Client, RunningServer
 
 Connect = Callable[[], Client]
-LARGE = bytes(range(256)) * 4 * 300  # 300 KiB: five chunks
+LARGE = bytes(range(256)) * 4 * 600  # 600 KiB: five chunks
 
 
 def wait_until(true: Callable[[], bool]) -> None:
