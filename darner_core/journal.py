@@ -193,16 +193,14 @@ class Journal:
         self.undo: list[tuple[Any, ...]] = []
         self.dead = DeadRanges()
         self.now_ms = 0
-        self._plain_header = b""  # of an item put in this turn, without flags or expiry
+        self._plain_header = b""  # of an item without flags or expiry that was put at `_plain_ms`
+        self._plain_ms = -1
         self.unsynced = False  # something was written since the last `sync`
         self.begin()
 
     def begin(self) -> None:
         """Start a turn: read the clock once for all that happens in it."""
-        now_ms = int(self._clock() * 1000)
-        if now_ms != self.now_ms:
-            self.now_ms = now_ms
-            self._plain_header = item_header(records.WHOLE, 0, 0, now_ms)
+        self.now_ms = int(self._clock() * 1000)
 
     def commit(self) -> bool:
         """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone."""
@@ -258,21 +256,24 @@ class Journal:
     def _write_single(self, log: QueueLog) -> bool:
         """Write a turn that is one record, without a batch: 2 us cheaper. False: it is more than one record."""
         number, family, _ = log.record
-        item_id, appended = log.pending()
+        appended = log.appended
         if log.state_changed:
-            if appended or log.removed or self._should_reclaim(log):
+            if log.removed or (appended and log.pending()[1]) or self._should_reclaim(log):
                 return False
             self.storage.put(family, item_key(number, records.STATE_ID), self._state(log))
             return True
-        if len(appended) == 1 and item_id + 1 - log.recorded < STATE_EVERY:
-            self.storage.put(family, item_key(number, item_id), self._pack(appended[0]))
+        if len(appended) == 1 and log.written + 1 - log.recorded < STATE_EVERY:
+            self.storage.put(family, item_key(number, log.written), self._pack(appended[0]))
             return True
         return not appended
 
     def _pack(self, item: Item) -> bytes:
         body, flags, expires_at_ms, added_at_ms = item
-        if flags or expires_at_ms or added_at_ms != self.now_ms or body.__class__ is Blob:
+        if flags or expires_at_ms or body.__class__ is Blob:
             return records.pack_item(item)
+        if added_at_ms != self._plain_ms:
+            self._plain_ms = added_at_ms
+            self._plain_header = item_header(records.WHOLE, 0, 0, added_at_ms)
         return self._plain_header + body  # type: ignore[operator]
 
     def _state(self, log: QueueLog) -> bytes:

@@ -126,7 +126,8 @@ class MessageQueue:
     def touch(self) -> None:
         """Enter the turn: before every change."""
         self.log.touch()
-        self._before = (self.next_id, self.tail, self.bytes_in, self.stored_bytes())
+        bytes_in = self.bytes_in
+        self._before = (self.next_id, self.tail, bytes_in, bytes_in - self.bytes_out + self.open_bytes)
         if self.window is _NO_WINDOW:
             self.window = deque()
 

@@ -25,10 +25,9 @@ RECV_BYTES = 64 << 10
 # More than that are served in the next turn.
 MOST_READY = 1024
 
-# When only few were ready, it is asked who has become so meanwhile, so many times in one turn: the more requests share
-# a write, the cheaper they are (a tenth more requests from 10 clients; with more clients it only delays the replies).
+# When only few were ready, it is asked once more who is: the more requests share a write, the cheaper they are (a
+# tenth more requests from 10 clients; with many clients it would only delay the replies).
 FEW_READY = 8
-MOST_ROUNDS = 4
 
 READ = 1  # libev's name for it
 
@@ -121,11 +120,10 @@ class Turn:
     # -- reading and serving
 
     def _on_ready(self) -> None:
-        for _ in range(MOST_ROUNDS):
-            ready = self._epoll.poll(0, MOST_READY)
-            self._serve(ready)
-            if not 0 < len(ready) < FEW_READY:
-                break
+        ready = self._epoll.poll(0, MOST_READY)
+        self._serve(ready)
+        if 1 < len(ready) < FEW_READY:
+            self._serve(self._epoll.poll(0, MOST_READY))
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         plain, served = self._plain.get, self.served.append

@@ -28,7 +28,7 @@ from document import machine, measured_part, python_build, replace_marked
 from flood import positive
 from peers import FloodError
 from report import ServerProcess
-from servers import ALL, HOST, LOOK_AGAIN_S, OURS, PEERS, START_S, Kind, Server, installed_peer, our_server
+from servers import ALL, FLOOR, HOST, LOOK_AGAIN_S, OURS, PEERS, START_S, Kind, Server, installed_peer, our_server
 from session import Options, Result, Session
 from targets import RATIO, TARGETS, Judgement, Run, judge, number, ratios, shown, spread, values
 
@@ -36,6 +36,7 @@ KIB = 1024
 ROUNDS = 5
 SPARE_FILES = 500  # of a server, beside its connections
 WITH_QUEUES = (OURS, "redis", "beanstalkd")
+REAL = tuple(name for name in ALL if name != FLOOR)
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ GROUPS = {
     "flood-100": Group("flood", {"connections": 100}),
     "flood-1000": Group("flood", {"connections": 1000}),
     "pipeline": Group("pipeline", {"connections": 10, "in_flight": 32}),
-    "reliable": Group("reliable", {"connections": 100}),
+    "reliable": Group("reliable", {"connections": 100}, REAL),
     "packing": Group("packing", {"connections": 10, "item_bytes": KIB, "items": 1_000_000}, WITH_QUEUES, True),
     "memory": Group("memory", {"item_bytes": KIB, "items": 4_000_000}, WITH_QUEUES, True, restarts=True),
     "queues": Group("queues", {"queues": 10_000}, (OURS,), restarts=True),
     "waiters": Group("waiters", {"connections": 10_000}, (OURS,)),
-    "fairness": Group("fairness", {"connections": 50}, ALL, True),
+    "fairness": Group("fairness", {"connections": 50}, REAL, True),
     "sync": Group("sync", {"connections": 100}, (OURS,)),
 }
 

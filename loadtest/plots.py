@@ -21,8 +21,8 @@ from servers import OURS
 from targets import Run, Spread, number, spread, values
 
 # Distinguishable with any colour vision (Okabe and Ito); ours is the strong one.
-COLOURS = {OURS: "#0072b2", "memcached": "#d55e00", "redis": "#009e73", "beanstalkd": "#8a8a8a"}
-MARKERS = {OURS: "o", "memcached": "s", "redis": "^", "beanstalkd": "D"}
+COLOURS = {OURS: "#0072b2", "memcached": "#d55e00", "redis": "#009e73", "beanstalkd": "#8a8a8a", "floor": "#cc79a7"}
+MARKERS = {OURS: "o", "memcached": "s", "redis": "^", "beanstalkd": "D", "floor": "v"}
 INK, FAINT = "#222222", "#dddddd"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

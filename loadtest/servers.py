@@ -13,6 +13,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ FIRST_PORT, LAST_PORT = 20_000, 32_000
 
 PORT, DIRECTORY = "PORT", "DIR"  # words of a command that stand for what is only known when it starts
 OURS = "darner"
+FLOOR = "floor"  # no rival: what a server in Python can reach at all; see floor.py
 
 # What is changed from the defaults makes the comparison possible, not faster: connections enough for every scenario,
 # items of 8 MB accepted, and for redis the durability asked for and no snapshots beside it.
@@ -38,10 +40,11 @@ PEERS = {
     "redis": f"redis-server --bind {HOST} --port {PORT} --dir {DIRECTORY} --maxclients 12000 --appendonly yes "
     "--appendfsync everysec --save ''",
     "beanstalkd": f"beanstalkd -l {HOST} -p {PORT} -b {DIRECTORY} -z 16000000",
+    FLOOR: f"{shlex.quote(sys.executable)} loadtest/floor.py --port {PORT}",
 }
 ALL = (OURS, *PEERS)
-PROTOCOL = {OURS: "memcache", "memcached": "memcache", "redis": "redis", "beanstalkd": "beanstalkd"}
-VERSION_OPTION = {"memcached": "-V", "redis": "--version", "beanstalkd": "-v"}
+PROTOCOL = {OURS: "memcache", "memcached": "memcache", "redis": "redis", "beanstalkd": "beanstalkd", FLOOR: "memcache"}
+VERSION_OPTION = {"memcached": "-V", "redis": "--version", "beanstalkd": "-v", FLOOR: "--version"}
 
 # Run by the interpreter that will run the server, which may be another than ours.
 ASK_PYTHON = """
@@ -69,7 +72,7 @@ class Kind:
     @property
     def shown(self) -> str:
         """The command for the reader, who has another path to Python."""
-        command = ("python", *self.command[1:]) if self.name == OURS else self.command
+        command = ("python", *self.command[1:]) if self.name in (OURS, FLOOR) else self.command
         return shlex.join(command)
 
 
@@ -88,7 +91,7 @@ def installed_peer(name: str) -> Kind | None:
     if name == "memcached" and os.geteuid() == 0:
         words += ["-u", "nobody"]  # as root it refuses to start without
     # "memcached 1.6.18", "Redis server v=7.0.15 sha=...", "beanstalkd 1.12"
-    said = output([words[0], VERSION_OPTION[name]]).split()
+    said = output([*(words[:2] if name == FLOOR else words[:1]), VERSION_OPTION[name]]).split()
     version = next((word.removeprefix("v=") for word in said if word.removeprefix("v=")[0].isdigit()), "unknown")
     return Kind(name, version, tuple(words))
 
