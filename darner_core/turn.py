@@ -142,7 +142,8 @@ class Turn:
                 except OSError:
                     data = b""
                 if not data:
-                    client.hang_up()
+                    if not client.replies:  # else it is told again when they have been sent: it may read them yet
+                        client.hang_up()
                     continue
                 bytes_read += len(data)
                 # One whole request, as clients send that do not pipeline, is served right here.

@@ -66,6 +66,7 @@ class Peer:
 
     def hang_up(self) -> None:
         self.happened.append("gone")
+        self.replies.clear()
         self.turn.forget(self.fd)
 
     def end_turn(self, sync: bool) -> None:
@@ -172,6 +173,18 @@ def test_a_hang_up_is_noticed(turn: Turn, peer: Peer) -> None:
     peer.end.close()
     run_loop()
     assert peer.happened == ["gone"]
+
+
+def test_who_has_said_all_it_will_is_answered_before_its_hang_up_is_noticed(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(3)]
+    for peer in peers:
+        peer.end.send(b"flush q\r\n")
+        peer.end.shutdown(socket.SHUT_WR)
+    run_loop()
+    turn.send(sync=False)
+    assert [peer.hears() for peer in peers] == [b"q()"] * 3
+    run_loop()
+    assert [peer.happened for peer in peers] == [["gone"]] * 3
 
 
 def test_nobody_reads_what_an_ignored_client_says_and_the_loop_does_not_spin(turn: Turn, peer: Peer) -> None:
