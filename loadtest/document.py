@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peers import PROTOCOLS, FloodError
-from servers import ALL, OURS, PROTOCOL, Kind, python_of
+from servers import ALL, FLOOR, OURS, PROTOCOL, Kind, python_of
 from targets import MISSED, RATIO, TARGETS, Judgement, Run, judge, measured, ratios, shown, spread, values
 
 BEGIN, END = "<!-- compare: begin -->", "<!-- compare: end -->"
@@ -110,6 +110,8 @@ def counting(servers: list[str]) -> str:
         said = dict.fromkeys(text for text in (peer.counting, peer.counting_reliable) if text)
         if name == "memcached":
             said = dict.fromkeys(["a key stands for a queue of one item, which its gets leave there"])
+        if name == FLOOR:
+            said = dict.fromkeys(["no rival, but what a server in Python on gevent's loop can reach before any work"])
         if name != OURS:
             notes.append(f"{name}: {'; '.join(said)}.")
     return " ".join(notes)
