@@ -10,8 +10,11 @@ Replies are gathered, and sent with one call when the turn's changes have been w
 Names that begin with wait_ may switch greenlets; callbacks and what they call run in the hub and never do.
 """
 
+import fcntl
 import logging
 import socket
+import struct
+import termios
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -27,7 +30,7 @@ from darner_core.protocol import Request, RequestReader
 from darner_core.session import Session
 from darner_core.stats import Stats
 from darner_core.turn import RECV_BYTES, Turn
-from darner_core.waiters import SyncGroup, Waiter
+from darner_core.waiters import SyncGroup, Waiter, wait_round
 
 log = logging.getLogger(NAME)
 
@@ -70,12 +73,13 @@ Task = Callable[["Connection"], bytes]
 
 
 class Connection:
-    """One client. It is `commands.Client` for the functions that wait."""
+    """One client: `turn.Client` for the turn, `commands.Client` for the functions that wait."""
 
     __slots__ = (
         "session", "recv", "send", "replies", "special", "_server", "_stats", "_turn", "_most_reply_bytes", "_socket",
         "_fd", "_write_watcher", "_greenlet", "_reader", "_backlog", "_ahead", "_unsent", "_held", "_held_replies",
-        "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_in_body", "_sent",
+        "_written_replies", "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_in_body",
+        "_sent",
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket) -> None:
@@ -98,6 +102,7 @@ class Connection:
         self._unsent = b""  # replies that the client has not taken
         self._held = False  # replies wait for an fsync
         self._held_replies = 0  # how many of them the running fsync is for
+        self._written_replies = 0  # how many of them are of turns that have been written
         self._paused = True  # no callback reads
         self._idle = False  # the greenlet waits for something to do, and a callback reads
         self._gone = False  # the client has hung up
@@ -130,6 +135,7 @@ class Connection:
             self._end()
             if self._lingers and not self._gone:
                 self._wait_linger()
+            self._gone = True  # whatever still comes for this connection must not touch the next one's descriptor
             self._turn.forget(self._fd)
             self._socket.close()
 
@@ -196,7 +202,8 @@ class Connection:
         except OSError:
             data = b""
         if not data:
-            self.hang_up()
+            if self._held or not self.replies:  # else they are sent first: the client may read them yet
+                self.hang_up()
             return None
         self._stats.bytes_read += len(data)
         return data
@@ -339,7 +346,7 @@ class Connection:
         if not data and self._ahead:
             data, self._ahead = self._ahead[:most_bytes], self._ahead[most_bytes:]
         while not data:
-            # Through the loop even if there is more to read already: the others have their turn.
+            # Through the loop even if there is more to read already: the others are served in between.
             self._in_body = True
             self._turn.read_by(self._fd, self._greenlet.switch)
             try:
@@ -354,7 +361,7 @@ class Connection:
         return data
 
     def wait_turn(self) -> None:
-        gevent.sleep(0)
+        wait_round()
         if self._gone:
             raise ClientGone
 
@@ -385,6 +392,7 @@ class Connection:
         """The turn's changes are written: send its replies, after an fsync if they need one. Called in the hub."""
         if sync:
             self.session.needs_sync = True
+        self._written_replies = len(self.replies)
         if self._held:
             return  # the fsync that runs may have begun before this turn: `synced` sees to another
         if self.session.needs_sync:
@@ -405,7 +413,7 @@ class Connection:
         """The fsync that the replies waited for has ended. Called in the hub."""
         self._held = False
         if error is not None:
-            self.fail_turn(error, self._held_replies)
+            self._fail(error, 0, self._held_replies)
         if self.special:
             return  # more is being added: the end of this turn sends it all
         if self.session.needs_sync:
@@ -413,19 +421,23 @@ class Connection:
         else:
             self._send_replies()
 
-    def fail_turn(self, error: StorageError, count: int | None = None) -> None:
-        """Nothing of the turn has happened: say so instead of each reply, or of the first `count`."""
+    def fail_turn(self, error: StorageError) -> None:
+        """Nothing of the turn has happened."""
+        self._fail(error, self._written_replies, len(self.replies))
+
+    def _fail(self, error: StorageError, begin: int, end: int) -> None:
+        """Say `error` instead of these replies."""
         if self._mid_reply:
             self.replies.clear()
             self._close(lingers=False)
             self._server.stir()
             return
-        count = len(self.replies) if count is None else count
-        self.replies[:count] = [ServerError(str(error)).reply] * count
+        self.replies[begin:end] = [ServerError(str(error)).reply] * len(self.replies[begin:end])
 
     def _send_replies(self) -> None:
         data = b"".join(self.replies)
         self.replies.clear()
+        self._written_replies = 0
         if self._unsent:
             self._unsent += data
         elif self._send_some(data):
@@ -515,8 +527,10 @@ class Connection:
             self._waiter.cancel()
         if self._paused or self._closing:
             return  # `run` or `_resume` comes to it when what is being done is done
-        before = -1
-        while not (self._paused or self._closing or self._gone) and before != self._stats.bytes_read:
+        # What has come by now, and no more: else a client that never stops sending would never let the server stop.
+        unread = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))[0]
+        before, until = -1, self._stats.bytes_read + unread
+        while not (self._paused or self._closing or self._gone) and before < self._stats.bytes_read < until:
             before = self._stats.bytes_read
             self._on_readable()
         if self._idle and not self._closing:

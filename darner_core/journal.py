@@ -189,7 +189,7 @@ class Journal:
         # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
         self.also: list[Callable[[Batch], None]] = []
         # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
-        # `undo_turn`. A tuple costs a quarter of a partial, and a confirmed get makes four.
+        # `undo_turn`. A tuple costs a quarter of a partial, and a confirmed get makes three.
         self.undo: list[tuple[Any, ...]] = []
         self.dead = DeadRanges()
         self.now_ms = 0

@@ -119,10 +119,6 @@ class MessageQueue:
         self.bytes_in = stored_bytes
         self.whole = self.next_id == self.tail
 
-    def detach(self) -> None:
-        """The queue has no log any more: undoes `attach` of a new queue."""
-        self.log = None  # type: ignore[assignment]
-
     def touch(self) -> None:
         """Enter the turn: before every change."""
         self.log.touch()

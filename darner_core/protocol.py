@@ -42,10 +42,9 @@ _LF = b"\n"
 @dataclass(slots=True)
 class Request:
     """One request line, parsed. Shared by all connections that send the same line, so it is never changed,
-    except for `head`, in which the command for reading keeps the first line of its last reply."""
+    except for `head` and `head_bytes`: there the command for reading keeps the first line of its last reply."""
 
     run: Callable[..., Any]
-    line: bytes = b""
     verb: bytes = b""
     key: bytes = b""  # as it was asked for, options and all
     queue: bytes = b""
@@ -69,7 +68,7 @@ class Request:
 class Command(NamedTuple):
     """A verb's entry in the table: how its line is read, and what it does.
 
-    parse   (request, words after the verb, max_item_bytes) fills in the request, or raises RequestError
+    parse   (request, words after the verb) fills in the request, or raises RequestError
     run     (request, body, session) -> reply; see `commands`
     """
 
@@ -336,7 +335,7 @@ class RequestReader:
         if command is None:
             known = ", ".join(name.decode() for name in self._table)
             raise MalformedRequest(f'unknown command "{show(verb)}": {known}')
-        request = Request(command.run, line, verb)
+        request = Request(command.run, verb)
         command.parse(request, words)
         if request.body_bytes < 0:
             request.plain_bytes = 0

@@ -1,6 +1,6 @@
 """The server: a gevent StreamServer, one greenlet per client, and the turn of the event loop.
 
-A turn: every client whose socket is readable is read once, its whole requests are applied in memory, and its replies
+A turn: every client whose socket is readable is read, its whole requests are applied in memory, and its replies
 are gathered. Before the loop sleeps, the journal writes what the turn changed, once, and only then is each client
 sent its replies, with one call. So no reply leaves before its change is in the write-ahead log.
 

@@ -8,17 +8,21 @@ fsync, an error, is done by the Connection.
 All clients' sockets are in one epoll, which is itself watched by the loop: one call of a callback serves all that are
 ready, where a watcher for each costs a call from C each.
 
-No call here switches greenlets, except that what a client's greenlet waits for is handed to it.
+No call here switches greenlets, except that what a client's greenlet waits for is handed to it, its end included.
 """
 
+import logging
 import select
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from darner_core import NAME
 from darner_core.errors import StorageError
 from darner_core.protocol import Request
 from darner_core.session import Session
 from darner_core.stats import Stats
+
+log = logging.getLogger(NAME)
 
 RECV_BYTES = 64 << 10
 
@@ -67,7 +71,7 @@ class Turn:
     """Who can be read, and who has replies to be sent at the end of the turn."""
 
     def __init__(self, loop: Any, stats: Stats, kept_lines: Mapping[bytes, Request]) -> None:
-        self.served: list[Client] = []  # who has replies; more than once does no harm
+        self.served: list[Client] = []  # who has replies; some perhaps more than once
         self.special: list[Client] = []  # who has more to do at the end of the turn than to send replies
         self._stats = stats
         self._kept_lines = kept_lines
@@ -129,8 +133,8 @@ class Turn:
         plain, served = self._plain.get, self.served.append
         kept_line = self._kept_lines.get
         bytes_read = 0
-        try:
-            for fd, _ in ready:
+        for fd, _ in ready:
+            try:
                 client = plain(fd)
                 if client is None:
                     self._on_other(fd)
@@ -145,11 +149,16 @@ class Turn:
                     if not client.replies:  # else it is told again when they have been sent: it may read them yet
                         client.hang_up()
                     continue
-                bytes_read += len(data)
                 # One whole request, as clients send that do not pipeline, is served right here.
-                line, _, body = data.partition(b"\n")
+                bytes_read += len(data)
+                line, newline, body = data.partition(b"\n")
                 request = kept_line(line)
-                if request is None or len(body) != request.plain_bytes or (body and body[-2:] != b"\r\n"):
+                if (
+                    request is None
+                    or not newline
+                    or len(body) != request.plain_bytes
+                    or (body and body[-2:] != b"\r\n")
+                ):
                     self._stats.bytes_read += bytes_read  # before any command that tells it
                     bytes_read = 0
                     client.serve(data)
@@ -169,8 +178,13 @@ class Turn:
                     self._stats.bytes_read += bytes_read
                     bytes_read = 0
                     client.start_task(reply)
-        finally:
-            self._stats.bytes_read += bytes_read
+            except Exception:
+                # gevent would stop the watcher, which is everybody's.
+                log.exception("a client could not be served")
+                self.ignore(fd)
+                if client is not None:
+                    client.hang_up()
+        self._stats.bytes_read += bytes_read
 
     def _on_other(self, fd: int) -> None:
         callback = self._callbacks.get(fd)
@@ -194,6 +208,8 @@ class Turn:
             if client.special:
                 continue
             replies = client.replies
+            if not replies:
+                continue
             data = join(replies)
             try:
                 sent = client.send(data)
@@ -209,7 +225,11 @@ class Turn:
         self._stats.bytes_written += bytes_written
         for client in special:
             client.special = False
-            client.end_turn(sync)
+            try:
+                client.end_turn(sync)
+            except Exception:
+                log.exception("a client could not be answered")
+                client.hang_up()
 
     def fail(self, error: StorageError) -> None:
         """The turn's changes could not be written, and are undone."""

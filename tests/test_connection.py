@@ -1,5 +1,7 @@
 """What a client and its connection go through: waits, hang-ups, slow readers, pipelines, large items, errors."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +21,23 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 def waiters(client: Client, queue: str) -> int:
     return int(client.stats().get(f"queue_{queue}_waiters", 0))
+
+
+# -- a line that comes in pieces
+
+
+def test_a_line_means_nothing_before_its_end(connect: Connect) -> None:
+    """Also if what has come of it is itself a line that the server has seen before."""
+    client = connect()
+    client.ask(b"get wo\n", b"END\r\n")
+    client.ask(b"get none\r\n", b"END\r\n")
+    client.set("wo", b"x")
+    client.set("work", b"y")
+    for begin, end, item in ((b"get wo", b"rk\r\n", b"y"), (b"get none\r", b"\n", None), (b"get wo\r", b"\n", b"x")):
+        client.send(begin)
+        client.expect_nothing()
+        client.send(end)
+        assert client.item() == item
 
 
 # -- waiting
@@ -393,3 +412,20 @@ def test_quit_hangs_up_after_the_replies_before_it(connect: Connect) -> None:
     client.expect(b"STORED\r\n")
     client.expect_hang_up()
     assert connect().get("q") == b"x"
+
+
+def test_who_has_said_all_it_will_is_answered_whatever_its_last_words_were(server: RunningServer) -> None:
+    """Its hang-up comes with its requests, and is noticed when it has been answered."""
+    others = [server.client() for _ in range(3)]
+    for last in (b"", b"get", b"get none/t=300\r\n", b"set p 0 0 300000\r\nabc"):
+        others[0].set("q", b"x")
+        client = server.client()
+        os.kill(server.process.pid, signal.SIGSTOP)  # so that all is there when it looks
+        for other in others:
+            other.send(b"version\r\n")
+        client.send(b"get q\r\n" + last)
+        client.socket.shutdown(socket.SHUT_WR)
+        os.kill(server.process.pid, signal.SIGCONT)
+        assert client.item() == b"x"
+        for other in others:
+            assert other.line().startswith(b"VERSION")

@@ -1,6 +1,9 @@
 """The promises of the whole server: what survives a kill, fsyncs, stopping, a disk that fails, ten thousand queues."""
 
+import contextlib
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -207,6 +210,36 @@ def test_stopping_waits_for_no_one_longer_than_it_may(server: RunningServer) -> 
     assert client.get("q") is None
 
 
+def test_a_client_that_never_stops_sending_cannot_keep_it_from_stopping(server: RunningServer) -> None:
+    client = server.client()
+    flood = b"set q 0 0 1 noreply\r\nx\r\n" * 3000
+
+    def send_on() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client.send(flood)
+
+    sending = threading.Thread(target=send_on)
+    sending.start()
+    wait_until(lambda: int(server.client().stats().get("queue_q_items", 0)) > 10_000)
+    assert server.stop() == 0
+    sending.join(10)
+    assert not sending.is_alive()
+
+
+def test_who_has_said_all_it_will_is_answered_by_a_server_that_stops(server: RunningServer) -> None:
+    client, other = server.client(), server.client()
+    for body in (b"a", b"b"):
+        client.set("q", body)
+    os.kill(server.process.pid, signal.SIGSTOP)
+    os.kill(server.process.pid, signal.SIGTERM)
+    other.send(b"get q\r\nget q\r\n")
+    other.socket.shutdown(socket.SHUT_WR)
+    os.kill(server.process.pid, signal.SIGCONT)
+    assert [other.item(), other.item()] == [b"a", b"b"]
+    assert server.process.wait(10) == 0
+
+
 def test_a_second_signal_ends_it_at_once_and_loses_nothing(server: RunningServer) -> None:
     deaf = server.client()
     deaf.set("q", bytes(30 << 20))
@@ -283,6 +316,19 @@ class FailingServer(RunningServer):
 
 
 NO_ROOM = b"SERVER_ERROR no space left on device\r\n"
+
+
+def test_what_was_written_and_waits_for_its_fsync_is_not_undone_by_a_later_turn(failing: FailingServer) -> None:
+    client, other = failing.client(), failing.client()
+    other.set("p", b"x")
+    assert other.get("p") == b"x"
+    client.send(b"set q/sync 0 0 1\r\nx\r\nget p/t=5000\r\n")  # waits in line while the fsync runs
+    wait_until(lambda: other.stats().get("queue_p_waiters") == "1")
+    failing.fails = True
+    other.ask(b"set p 0 0 1\r\ny\r\n", NO_ROOM)  # handed to who waits, in a turn that fails
+    failing.fails = False
+    client.expect(b"STORED\r\n" + NO_ROOM)
+    assert other.get("q") == b"x"
 
 
 def test_a_turn_that_cannot_be_written_has_not_happened(failing: FailingServer) -> None:

@@ -103,6 +103,7 @@ def turn() -> Iterator[Turn]:
         reader.feed(line + b"\r\n\r\n" if line == b"set q 0 0 0" else line + b"\r\nxx\r\n")
     for name in (b"q", b"waits", b"fails", b"breaks"):
         reader.feed(b"flush %b\r\n" % name)
+    reader.feed(b"flush bare\nset bare 0 0 0\n\r\n")
     RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100).feed(b"set q 0 0 101\r\n")
     made = Turn(gevent.get_hub().loop, Stats(), kept)
     yield made
@@ -134,6 +135,11 @@ def test_one_whole_request_is_served_and_answered_at_the_end_of_the_turn(
     "said",
     [
         b"flush",
+        b"flush q",
+        b"flush q\r",
+        b"flush bare",
+        b"set bare 0 0 0",
+        b"set q 0 0 2\r",
         b"flush other\r\n",
         b"flush q\r\nflush q\r\n",
         b"set q 0 0 2\r\n",
@@ -167,6 +173,45 @@ def test_a_command_that_waits_or_fails_does_not_hold_up_the_next_client(turn: Tu
     assert peers[0].happened == ["a task"]
     assert [type(peer.happened[0]) for peer in peers[1:3]] == [RequestError, ZeroDivisionError]
     assert peers[3].replies == [b"q()"]
+
+
+def test_what_goes_wrong_with_one_client_is_not_felt_by_the_others(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(4)]
+
+    def breaks(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    peers[0].serve = breaks  # type: ignore[method-assign]
+    peers[1].failed = breaks  # type: ignore[method-assign]
+    turn.read_by(peers[2].fd, breaks)
+    for _ in range(2):
+        for peer, said in zip(peers, (b"half", b"flush breaks\r\n", b"x", b"flush q\r\n"), strict=True):
+            peer.end.send(said)
+        run_loop()
+    assert [peer.happened for peer in peers] == [["gone"], ["gone"], [], []]
+    assert peers[3].replies == [b"q()"] * 2
+
+
+def test_what_goes_wrong_at_the_end_of_one_clients_turn_is_not_felt_by_the_others(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(2)]
+
+    def breaks(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    peers[0].end_turn = breaks  # type: ignore[method-assign]
+    for peer in peers:
+        peer.be_special()
+    turn.send(sync=False)
+    assert [peer.happened for peer in peers] == [["gone"], [("end", False, [])]]
+
+
+def test_who_is_served_twice_in_a_turn_is_answered_once_and_in_order(turn: Turn, peer: Peer) -> None:
+    peer.says(b"flush q\r\n")
+    peer.says(b"set q 0 0 2\r\nab\r\n")
+    sent = []
+    peer.send = lambda data: sent.append(data) or len(data)  # type: ignore[func-returns-value]
+    turn.send(sync=False)
+    assert sent == [b"q()q(ab)"]
 
 
 def test_a_hang_up_is_noticed(turn: Turn, peer: Peer) -> None:

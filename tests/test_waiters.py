@@ -4,6 +4,7 @@ Waiting is done in real greenlets. Who waits "for ever" waits for a minute, whic
 waits for a millisecond and is awaited itself, so that no time is measured.
 """
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darner_core.errors import StorageError
-from darner_core.waiters import SyncGroup, Waiter, WaitingLine
+from darner_core.waiters import TOLD_AT_ONCE, SyncGroup, Waiter, WaitingLine
 
 FOR_EVER_MS = 60_000
 BRIEFLY_MS = 1
@@ -332,3 +333,22 @@ def test_who_asks_again_when_told_is_told_again() -> None:
         while len(told) < 4:
             gevent.sleep(0.001)
     assert told == [["first"], ["again 1"], ["again 2"], ["again 3"]]
+
+
+def test_others_are_served_while_many_are_told_of_their_fsync(disk: Disk) -> None:
+    happened: list[str] = []
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        theirs.send(b"x")
+        watcher = gevent.get_hub().loop.io(mine.fileno(), 1)
+        disk.group = SyncGroup(disk._sync, lambda members, error: happened.append("told"))
+        for member in range(3 * TOLD_AT_ONCE):
+            disk.group.join(str(member))
+        disk.wait_started(1)
+        watcher.start(happened.append, "read")
+        disk.may_end.release()
+        disk._wait_until(lambda: happened.count("told") == 3)
+        watcher.stop()
+    first = happened.index("told")
+    between = [happened[first + 1 :][: happened[first + 1 :].index("told")], happened[:first]]
+    assert all("read" in part for part in between)
