@@ -213,7 +213,7 @@ class Connection:
         data = self._receive()
         if data is not None:
             self.serve(data)
-            if not self._paused:
+            if not self._paused and not self._reader.in_pieces:
                 self._resume()
 
     def serve(self, data: bytes) -> None:
@@ -258,7 +258,7 @@ class Connection:
             except Exception as error:
                 self._failed(request, error)
         self._backlog = backlog
-        if task is not None or self._closing or self.session.needs_sync:
+        if task is not None or self._closing or self._held or self._unsent or self.session.needs_sync:
             self._be_special()
         elif replies:
             self._turn.served.append(self)
