@@ -79,7 +79,7 @@ class Connection:
         "session", "recv", "send", "replies", "special", "_server", "_stats", "_turn", "_most_reply_bytes", "_socket",
         "_fd", "_write_watcher", "_greenlet", "_reader", "_backlog", "_ahead", "_unsent", "_held", "_held_replies",
         "_written_replies", "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_in_body",
-        "_sent",
+        "_asks_for_sync", "_sent",
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket) -> None:
@@ -101,6 +101,7 @@ class Connection:
         self._ahead = b""  # bytes that came while the greenlet was waiting for an item
         self._unsent = b""  # replies that the client has not taken
         self._held = False  # replies wait for an fsync
+        self._asks_for_sync = False  # the last request did
         self._held_replies = 0  # how many of them the running fsync is for
         self._written_replies = 0  # how many of them are of turns that have been written
         self._paused = True  # no callback reads
@@ -159,7 +160,9 @@ class Connection:
         """Let a callback read, if it may."""
         if not self._idle or self._unsent or self._held or self._closing:
             return
-        if self._reader.in_pieces:
+        if self._asks_for_sync:
+            self._turn.read_behind(self._fd, self._on_readable)
+        elif self._reader.in_pieces:
             self._turn.read_by(self._fd, self._on_readable)
         else:
             self._turn.read_plain(self._fd, self)
@@ -209,9 +212,10 @@ class Connection:
         return data
 
     def _on_readable(self) -> None:
-        """There is more of a request that came in pieces."""
+        """There is more of a request that came in pieces, or the next one of a client that asks for fsyncs."""
         data = self._receive()
         if data is not None:
+            self._asks_for_sync = False
             self.serve(data)
             if not self._paused and not self._reader.in_pieces:
                 self._resume()
@@ -403,7 +407,7 @@ class Connection:
     def _hold(self) -> None:
         """Send the replies after an fsync that begins now."""
         self.session.needs_sync = False
-        self._held = True
+        self._held = self._asks_for_sync = True
         self._held_replies = len(self.replies)
         self._pause()
         self._server.sync_group.join(self)

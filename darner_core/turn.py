@@ -33,6 +33,10 @@ MOST_READY = 1024
 # tenth more requests from 10 clients; with many clients it would only delay the replies).
 FEW_READY = 8
 
+# Of the clients that ask for an fsync each time, so many are served in a turn, behind all others: a hundred of them are
+# answered by one fsync, ask again at once, and would hold up a plain set for milliseconds.
+MOST_PATIENT = 16
+
 READ = 1  # libev's name for it
 
 
@@ -77,6 +81,8 @@ class Turn:
         self._kept_lines = kept_lines
         self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
         self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
+        self._patient: dict[int, Callable[[], object]] = {}  # the same, for those who are served behind all others
+        self._behind: list[int] = []  # those of them who have sent something
         self._watched: set[int] = set()
         self._epoll = select.epoll()
         self._watcher = loop.io(self._epoll.fileno(), READ)
@@ -90,15 +96,22 @@ class Turn:
 
     def read_plain(self, fd: int, client: Client) -> None:
         """Serve `client`: it has sent nothing that is incomplete, and has no replies that it has not taken."""
-        self._callbacks.pop(fd, None)
+        self.ignore(fd)
         self._plain[fd] = client
         if fd not in self._watched:
             self._watch(fd)
 
     def read_by(self, fd: int, callback: Callable[[], object]) -> None:
         """Call `callback` while there is something to read."""
-        self._plain.pop(fd, None)
+        self.ignore(fd)
         self._callbacks[fd] = callback
+        if fd not in self._watched:
+            self._watch(fd)
+
+    def read_behind(self, fd: int, callback: Callable[[], object]) -> None:
+        """Call `callback` while there is something to read, behind all others and a few clients at a time."""
+        self.ignore(fd)
+        self._patient[fd] = callback
         if fd not in self._watched:
             self._watch(fd)
 
@@ -106,6 +119,7 @@ class Turn:
         """Nobody reads. The kernel is told only if the client does send something."""
         self._plain.pop(fd, None)
         self._callbacks.pop(fd, None)
+        self._patient.pop(fd, None)
 
     def forget(self, fd: int) -> None:
         """Before the socket is closed."""
@@ -128,6 +142,8 @@ class Turn:
         self._serve(ready)
         if 1 < len(ready) < FEW_READY:
             self._serve(self._epoll.poll(0, MOST_READY))
+        if self._behind:
+            self._serve_behind()
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         plain, served = self._plain.get, self.served.append
@@ -187,11 +203,24 @@ class Turn:
         self._stats.bytes_read += bytes_read
 
     def _on_other(self, fd: int) -> None:
-        callback = self._callbacks.get(fd)
-        if callback is not None:
-            callback()
+        if fd in self._patient:
+            self._behind.append(fd)
+        elif fd in self._callbacks:
+            self._callbacks[fd]()
         elif fd in self._watched:  # else it was closed in this turn
             self._unwatch(fd)
+
+    def _serve_behind(self) -> None:
+        # Who is left out is told of again in the next turn.
+        behind, self._behind = self._behind[:MOST_PATIENT], []
+        for fd in behind:
+            callback = self._patient.get(fd)
+            if callback is not None:  # else it was closed in this turn
+                try:
+                    callback()
+                except Exception:
+                    log.exception("a client could not be served")
+                    self.ignore(fd)
 
     # -- the end of the turn
 
