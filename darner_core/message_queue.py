@@ -274,24 +274,35 @@ class MessageQueue:
 
         Writes nothing: after a crash the item is simply still there.
         """
-        if self.next_id == self.tail and not self.returned:
-            return None
+        window = self.window
+        if self.returned or not window:
+            return self._open_slowly()
+        log = self.log
+        if not log.touched:
+            self.touch()
+        item_id = self.next_id
+        self.next_id = item_id + 1
+        item = window.popleft()
+        body = item[0]
+        body_bytes = len(body)
+        read = OpenRead(self, item_id, item, body_bytes, body.blob if body.__class__ is Blob else 0)
+        self.outstanding[item_id] = read
+        self.bytes_out += body_bytes
+        self.open_bytes += body_bytes
+        log.journal.undo.append((self.give_back, read, False))
+        return read
+
+    def _open_slowly(self) -> OpenRead | None:
+        if not self.returned:
+            if self.next_id == self.tail:
+                return None
+            self._fill()
+            return self.open()
         if not self.log.touched:
             self.touch()
-        if self.returned:
-            item_id = heappop(self.returned)
-            before = self.outstanding[item_id]
-            read = OpenRead(self, item_id, None, before.body_bytes, before.blob)
-            self.outstanding[item_id] = read  # keeps the place of `before`
-        else:
-            if not self.window:
-                self._fill()
-            item = self.window.popleft()
-            item_id = self.next_id
-            self.next_id = item_id + 1
-            body = item[0]
-            read = OpenRead(self, item_id, item, len(body), body.blob if body.__class__ is Blob else 0)
-            self.outstanding[item_id] = read
+        item_id = heappop(self.returned)
+        before = self.outstanding[item_id]  # whose place the new read takes
+        self.outstanding[item_id] = read = OpenRead(self, item_id, None, before.body_bytes, before.blob)
         self.bytes_out += read.body_bytes
         self.open_bytes += read.body_bytes
         self.log.journal.undo.append((self.give_back, read, False))
@@ -311,22 +322,24 @@ class MessageQueue:
 
         If the turn cannot be written, `holder` has the read again; without one, the item waits again.
         """
-        if not self.holds(read):
+        log, outstanding = self.log, self.outstanding
+        item_id = read.id
+        if read.returned or outstanding.get(item_id) is not read or self.deleted:  # as in `holds`
             if holder is not None:
-                self.log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
+                log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
             return
-        log = self.log
         if not log.touched:
             self.touch()
-        del self.outstanding[read.id]
+        for first_id in outstanding:
+            if first_id != item_id:
+                log.removed.append(item_id)
+            break
+        del outstanding[item_id]
         log.state_changed = True
-        if self.first_id() < read.id:
-            log.removed.append(read.id)
         self.open_bytes -= read.body_bytes
-        journal = log.journal
         if read.blob:
             self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
-        journal.undo.append((self._unclose, read, holder))
+        log.journal.undo.append((self._unclose, read, holder))
 
     def _unclose(self, read: OpenRead, holder: Holder | None) -> None:
         self.outstanding[read.id] = read
