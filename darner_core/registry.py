@@ -44,9 +44,6 @@ class Registry:
         for number, blob in storage.unfinished_uploads():
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
-    def find(self, name: bytes) -> MessageQueue | None:
-        return self.queues.get(name)
-
     def create(self, name: bytes) -> MessageQueue:
         """Make the durable queue `name`, which must not exist, in this turn."""
         queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)

@@ -130,6 +130,11 @@ class Server:
             wrote = self.journal.commit()
         except StorageError as error:
             self._turn_failed(error)
+        except Exception:
+            # Nobody knows what memory holds now, but the disk holds what was answered: as after kill -9.
+            log.critical("the end of a turn went wrong; ending at once", exc_info=True)
+            logging.shutdown()
+            os._exit(1)
         if self.turn.served or self.turn.special:
             self.turn.send(sync=wrote and self.config.sync == SYNC_ALWAYS)
 

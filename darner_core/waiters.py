@@ -87,10 +87,6 @@ class WaitingLine:
         self._waiters[waiter] = None
         self._waiters.move_to_end(waiter, last=False)
 
-    def cancel_all(self) -> None:
-        for waiter in list(self._waiters):
-            waiter.cancel()
-
 
 class SyncGroup:
     """Shares fsyncs: all that ask while one runs are served by the next.

@@ -36,14 +36,14 @@ class House:
 
     def put(self, *bodies: bytes, queue: bytes = b"q") -> None:
         """In this turn."""
-        found = self.registry.find(queue) or self.registry.create(queue)
+        found = self.registry.queues.get(queue) or self.registry.create(queue)
         for body in bodies:
             found.put(body, 0, 0)
 
     def open(self, session: Session, queue: bytes = b"q") -> bytes | None:
         """`get queue/open`, in this turn."""
         session.require_none_open()
-        found = self.registry.find(queue)
+        found = self.registry.queues.get(queue)
         read = found.open() if found is not None else None
         if read is None:
             return None
@@ -199,7 +199,7 @@ def test_a_read_of_a_deleted_queue_is_let_go_of_quietly(house: House) -> None:
         let_go(session)
         house.turn()
         session.require_none_open()
-        assert house.registry.find(b"doomed") is None
+        assert house.registry.queues.get(b"doomed") is None
 
 
 # -- a turn that cannot be written has not happened

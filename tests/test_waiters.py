@@ -149,13 +149,6 @@ def test_who_was_cancelled_is_not_handed_anything_later(line: WaitingLine) -> No
     assert [outcome(greenlet) for greenlet in greenlets] == [None, None, "item"]
 
 
-def test_all_in_line_can_be_cancelled(line: WaitingLine) -> None:
-    greenlets = [wait(line.join()) for _ in range(3)]
-    line.cancel_all()
-    assert len(line) == 0
-    assert [outcome(greenlet) for greenlet in greenlets] == [None, None, None]
-
-
 def test_waiters_wake_up_in_the_order_in_which_they_were_served(line: WaitingLine) -> None:
     woken: list[str] = []
     greenlets = [wait(line.join()) for _ in range(3)]
@@ -194,7 +187,8 @@ def test_each_item_goes_to_the_longest_waiting_and_each_waiter_has_one_outcome(s
             assert waiting[-1].wait_for(0) is None
             expected[waiting.pop()] = None
         assert len(line) == len(waiting)
-    line.cancel_all()
+    for waiter in everyone:
+        waiter.cancel()
     assert [waiter.wait_for(FOR_EVER_MS) for waiter in everyone] == [expected.get(waiter) for waiter in everyone]
 
 
