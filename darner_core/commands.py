@@ -239,9 +239,9 @@ class Commands:
             handed = self._wait_in_line(request, client, peeks, max(0, int((until - time.monotonic()) * 1000)))
             if handed is None:
                 return self._miss(request)
-            if peeks or not handed.queue.deleted:
+            if peeks or handed.queue.holds(handed):
                 break
-            # Handed over and deleted in one turn: as if it had never been put.
+            # Handed over, and deleted before we came to run, or its turn could not be written: wait on.
         if peeks:
             # It may be gone again: then this is the same as having come too early.
             found = self._queues.get(request.queue)
@@ -252,9 +252,6 @@ class Commands:
             if isinstance(item[0], Blob):
                 return self._send_large_peek(request, found, item, client)
             return self._value(request, item, found.head_id)
-        assert isinstance(handed, OpenRead)
-        if not handed.queue.holds(handed):
-            raise ServerError("the item could not be handed over")
         reply = self._answer_with(request, client.session, handed)
         return reply if isinstance(reply, bytes) else reply(client)
 

@@ -79,7 +79,7 @@ class Server:
         self._disk_failed = False
         self._stopped = Event()
         self._hub = gevent.get_hub()
-        self.turn = Turn(self._hub.loop, self.stats, self._kept_lines)
+        self.turn = Turn(self._hub.loop, self.stats, self._kept_lines, self._end_turn)
         self._listener = _Listener((config.host, config.port), self._serve, backlog=BACKLOG, spawn=gevent.spawn_raw)
         try:
             self._listener.init_socket()

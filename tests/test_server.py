@@ -327,7 +327,11 @@ def test_what_was_written_and_waits_for_its_fsync_is_not_undone_by_a_later_turn(
     failing.fails = True
     other.ask(b"set p 0 0 1\r\ny\r\n", NO_ROOM)  # handed to who waits, in a turn that fails
     failing.fails = False
-    client.expect(b"STORED\r\n" + NO_ROOM)
+    client.expect(b"STORED\r\n")
+    client.expect_nothing()
+    wait_until(lambda: "writing again" in failing.printed())
+    other.set("p", b"z")
+    client.expect(b"VALUE p 0 1\r\nz\r\nEND\r\n")
     assert other.get("q") == b"x"
 
 

@@ -105,7 +105,7 @@ def turn() -> Iterator[Turn]:
         reader.feed(b"flush %b\r\n" % name)
     reader.feed(b"flush bare\nset bare 0 0 0\n\r\n")
     RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100).feed(b"set q 0 0 101\r\n")
-    made = Turn(gevent.get_hub().loop, Stats(), kept)
+    made = Turn(gevent.get_hub().loop, Stats(), kept, lambda: None)
     yield made
     made.close()
     while opened:
