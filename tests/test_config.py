@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ GOOD = {
     "min_free_bytes": Good("0", "0", 0),
 }
 
-every_option = pytest.mark.parametrize("option", [option.name for option in fields(Config)])
+every_option = pytest.mark.parametrize("option", [option.name for option in config.OPTIONS])
 
 
 def as_typed(option: str, text: str) -> list[str]:
@@ -259,14 +259,14 @@ def test_a_bad_value_is_one_line_that_names_place_option_value_and_what_is_allow
 
 def test_every_option_has_a_value_that_is_not_allowed() -> None:
     assert {option for option, *_ in BAD_VALUES} | set(NUMBERS) | set(SIZES) == {
-        option.name for option in fields(Config)
+        option.name for option in config.OPTIONS
     }
 
 
 def test_an_unknown_option_in_the_file_is_named_with_those_that_exist(file: File) -> None:
     message = complaint_about(file("port = 1", "prot = 2"))
     assert re.match(rf"{file.path}: unknown option '?prot'?: ", message)
-    for option in fields(Config):
+    for option in config.OPTIONS:
         assert option.name in message
     # The file's names are those of the file, not of the command line; and there are no tables.
     assert re.search("unknown option '?max-item-bytes'?: ", complaint_about(file("max-item-bytes = 1")))
@@ -312,7 +312,7 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
         config.parse(["--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for option in fields(Config):
+    for option in config.OPTIONS:
         assert f"--{option.name.replace('_', '-')}" in text
         if not isinstance(option.default, bool):
             default: Any = option.default
@@ -334,7 +334,7 @@ def test_version_is_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_example_file_holds_every_option_with_its_default() -> None:
     with open(EXAMPLE, "rb") as opened:
         written = tomllib.load(opened)
-    assert set(written) == {option.name for option in fields(Config)}
+    assert set(written) == {option.name for option in config.OPTIONS}
     assert config.parse(["-c", str(EXAMPLE)]) == Config()
 
 
