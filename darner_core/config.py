@@ -123,7 +123,7 @@ def _users(tables: Any, where: str) -> dict[str, Rights]:
         try:
             users[check_name(name)] = parse_rights(table)
         except ValueError as error:
-            raise ConfigError(f"{where}: [users.{show_name(name)}]: must be {show_name(str(error))}") from None
+            raise ConfigError(f"{where}: [users.{show_name(name)}]: {show_name(str(error))}") from None
     return users
 
 

@@ -68,10 +68,10 @@ NOTHING = Rights({})
 def parse_rights(table: Any) -> Rights:
     """A user's table, as TOML has it. Raises ValueError saying which key is bad and what is allowed."""
     if not isinstance(table, dict):
-        raise ValueError("a table with put, get and admin")
+        raise ValueError("must be a table with put, get and admin")
     for kind, patterns in table.items():
         if kind not in _KINDS:
-            raise ValueError(f"a table with put, get and admin, and {kind!r} is none of them")
+            raise ValueError(f"must be a table with put, get and admin, and {kind!r} is none of them")
         if not isinstance(patterns, list) or not all(isinstance(pattern, str) and pattern for pattern in patterns):
-            raise ValueError(f'a table whose {kind} is a list of patterns of queue names, as in ["mail.*"]')
+            raise ValueError(f'must be a table whose {kind} is a list of patterns of queue names, as in ["mail.*"]')
     return Rights({kind: tuple(patterns) for kind, patterns in table.items()})
