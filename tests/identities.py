@@ -73,11 +73,11 @@ class Authority:
         return cert, key
 
     def context(self, name: str | None = None, shown_by: "Authority | None" = None) -> ssl.SSLContext:
-        """A client's settings: it trusts this authority, and shows a certificate with that name."""
+        """A client's settings: it trusts this authority, and shows a certificate with that name; "" is none."""
         context = ssl.create_default_context(cafile=str(self.file))
         if name is not None:
             made = (shown_by or self)._ca.issue_cert(
-                "client@example.org", common_name=name, key_type=trustme.KeyType.ECDSA
+                "client@example.org", common_name=name or None, key_type=trustme.KeyType.ECDSA
             )
             made.configure_cert(context)
         return context

@@ -1,5 +1,6 @@
 """TLS: the same server behind it, and clients that do it wrong hurt nobody but themselves."""
 
+import contextlib
 import socket
 import ssl
 import time
@@ -72,16 +73,17 @@ def test_large_items_go_both_ways(connect: Connect) -> None:
     assert client.line().startswith(b"VERSION")
 
 
-@pytest.mark.parametrize("size", [1, 2, 16_383, 16_384, 16_385, 131_071, 131_072, 131_073, 200_000, 262_144])
-def test_no_byte_stays_behind_whatever_the_size(size: int, connect: Connect) -> None:
+def test_no_byte_stays_behind_whatever_the_size(connect: Connect) -> None:
     """A record holds 16 KiB, a chunk of the server 128: what ends between the two must be noticed."""
-    client, body = connect(), bytes(size)
-    for extra in (b"", b"version\r\n"):
-        client.send(b"set q 0 0 %d\r\n%b\r\n%b" % (size, body, extra))
-        client.expect(b"STORED\r\n")
-        if extra:
-            assert client.line().startswith(b"VERSION")
-        assert client.get("q") == body
+    client = connect()
+    for size in (1, 2, 16_383, 16_384, 16_385, 131_071, 131_072, 131_073, 147_456, 147_457, 200_000, 262_144):
+        body = bytes(size)
+        for extra in (b"", b"version\r\n"):
+            client.send(b"set q 0 0 %d\r\n%b\r\n%b" % (size, body, extra))
+            client.expect(b"STORED\r\n")
+            if extra:
+                assert client.line().startswith(b"VERSION")
+            assert client.get("q") == body
 
 
 def test_a_request_in_pieces_is_put_together(connect: Connect) -> None:
@@ -165,9 +167,9 @@ def test_a_client_without_tls_is_an_error_in_the_log(connect: Connect, server: R
         plain.send(greeting)
         host, port = plain.socket.getsockname()
         wait_until(lambda address=f"{host}:{port}": f"ERROR TLS with {address}: " in server.printed())
-        assert b"VERSION" not in plain.read(1000)
+        with contextlib.suppress(ConnectionResetError):
+            assert b"VERSION" not in plain.read(1000)
         good.set("q", b"x")
-    assert "ERROR TLS with" in server.printed()
 
 
 def test_a_client_that_comes_and_goes_is_forgotten(connect: Connect, server: RunningServer) -> None:
@@ -188,9 +190,9 @@ def test_old_versions_are_refused(connect: Connect, server: RunningServer, autho
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     assert connect(context).get("q") is None
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version = ssl.TLSVersion.TLSv1
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError):
         connect(context)
@@ -262,10 +264,11 @@ def test_who_has_no_certificate_or_another_authoritys_is_refused(
     strict.adopt(TlsClient(strict.port, authority.context("mailer"))).set("mail", b"x")
 
 
-@pytest.mark.parametrize("name", ["two words", "a:b", "line\nfeed", ""])
-def test_a_name_that_is_no_users_is_refused(name: str, strict: RunningServer, authority: Authority) -> None:
-    refused(strict, authority.context(name) if name else authority.context("", None))
-    wait_until(lambda: "ERROR TLS with" in strict.printed())
+def test_a_name_that_is_no_users_is_refused(strict: RunningServer, authority: Authority) -> None:
+    for count, name in enumerate(("two words", "a:b", "line\nfeed", ""), 1):
+        refused(strict, authority.context(name))
+        complaint = "the client's certificate has no common name that can be a user's"
+        wait_until(lambda complaint=complaint, count=count: strict.printed().count(complaint) == count)
 
 
 def test_with_a_list_of_users_it_counts_who_stands_there(
