@@ -85,7 +85,7 @@ class Connection:
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, guard: Guard | None = None) -> None:
-        """`guard`: the client may not do everything, or speaks TLS."""
+        """`guard`: the client has to say who it is, and may perhaps not do everything."""
         self.session = Session(server.journal)
         self.recv: Callable[[int], bytes] = client_socket.recv
         self.send: Callable[[bytes], int] = client_socket.send

@@ -32,16 +32,12 @@ _MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not ad
 class Guard:
     """Between one connection and its reader."""
 
-    def __init__(
-        self, access: Access, reader: RequestReader, commands: Mapping[bytes, Command], address: str, tls: bool
-    ) -> None:
+    def __init__(self, access: Access, reader: RequestReader, commands: Mapping[bytes, Command], address: str) -> None:
         self.user = ""  # "" until the client has shown who it is
         self.address = address
         self._access = access
         self._reader = reader
         self._commands = commands
-        self._tls = tls
-        self._nameless = False  # nobody is asked for a name
         self._login = b""  # what has come of the request that logs in
         self._login_is_read = False
         self._refused: RequestError | None = None
@@ -50,24 +46,20 @@ class Guard:
         self.user = user
         log.debug("%s is user %s", self.address, user)
 
-    def let_in_nameless(self) -> None:
-        """This client is not asked who it is, and may do everything."""
-        self._nameless = True
-
     # -- what the connection asks
 
     @property
     def apart(self) -> bool:
-        """Whether the turn must not read this client by itself: each request has to be judged, or it speaks TLS."""
-        return self._tls or not (self._nameless or (self._is_user and self._access.rights_of(self.user).everything))
+        """Whether the turn must not read this client by itself, because each request has to be judged."""
+        return not (self._is_user and self._access.rights_of(self.user).everything)
 
     @property
     def awaits_login(self) -> bool:
         """The client has not yet said who it is."""
-        return not (self.user or self._nameless or self._login_is_read)
+        return not (self.user or self._login_is_read)
 
     def may_see(self, queue: bytes) -> bool:
-        return self._nameless or self._access.rights_of(self.user).any_to(queue)
+        return self._access.rights_of(self.user).any_to(queue)
 
     @property
     def _is_user(self) -> bool:
@@ -76,7 +68,7 @@ class Guard:
     # -- as the connection's reader
 
     def feed(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
-        if self.user or self._nameless:
+        if self.user:
             return self._judged(self._reader.feed(data))
         return self._log_in_first(data)
 
@@ -108,15 +100,13 @@ class Guard:
 
     def _judged(self, requests: list[tuple[Request, bytes | None]]) -> Iterator[tuple[Request, bytes | None]]:
         for request, body in requests:
-            refusal = None if self._nameless else self._refusal(request)
+            refusal = self._refusal(request)
             if refusal is not None:
                 yield Request(partial(_raise, refusal)), None
                 return
             yield request, body
 
     def _refusal(self, request: Request) -> ClientError | None:
-        if self._nameless:
-            return None
         what = f"{request.verb.decode()} {_show(request.key)}".rstrip()
         if not self._is_user:  # no longer, since the users were read again
             return self._unauthenticated(what)

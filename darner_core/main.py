@@ -70,12 +70,12 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     except BaseException:
         storage.close()
         raise
-    for line in server.describe(options, queue_server.listeners):
-        log.info(line)
-    server.warn(options, queue_server.listeners)
     reload = partial(_reload, queue_server, arguments)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
+    for line in server.describe(options, queue_server.listeners):
+        log.info(line)
+    server.warn(options, queue_server.listeners)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()

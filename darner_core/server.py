@@ -119,12 +119,12 @@ class Server:
         client_socket.setblocking(False)
         if client_socket.family != socket.AF_UNIX:
             client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        guard = self._guard(listener, address)
+        name, guard = listener.name_client(address), self._guard(listener, address)
         if self.access.tls is not None and not listener.is_unix:
             try:
                 client_socket = TlsSocket(client_socket, self.access.tls)
             except TlsError as error:
-                log.error("TLS with %s: %s", listener.name_client(address), error)
+                log.error("TLS with %s: %s", name, error)
                 return
         connection = Connection(self, client_socket, guard)
         self._connections.add(connection)
@@ -132,44 +132,40 @@ class Server:
         self.stats.total_connections += 1
         log.debug("connected: %s", address or listener)
         try:
-            if guard is None or self._wait_opened(guard, connection, client_socket):
-                connection.run()
+            if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, guard, name):
+                return
+            if guard is not None and guard.awaits_login:
+                self._hub.loop.timer(LOGIN_S, ref=False).start(self._end_login, guard, connection)
+            connection.run()
         finally:
             self._connections.discard(connection)
             self.stats.curr_connections -= 1
             log.debug("disconnected: %s", address or listener)
 
     def _guard(self, listener: Listener, address: object) -> Guard | None:
-        """What stands before a new client; None: it may do everything, and speaks no TLS."""
-        tls = self.access.tls is not None and not listener.is_unix
-        has_name = self.access.users is not None or (tls and self.access.names_by_certificate)
-        if not (tls or has_name):
+        """What stands before a new client that has to say who it is."""
+        if self.access.users is None and (listener.is_unix or not self.access.names_by_certificate):
             return None
-        guard = Guard(self.access, self.new_reader(), self.commands.table, listener.name_client(address), tls)
-        if not has_name:
-            guard.let_in_nameless()
-        return guard
+        return Guard(self.access, self.new_reader(), self.commands.table, listener.name_client(address))
 
-    def _wait_opened(self, guard: Guard, connection: Connection, client_socket: socket.socket | TlsSocket) -> bool:
-        """The TLS handshake, and a time limit for the login. False: it has failed, and the socket is closed."""
-        if isinstance(client_socket, TlsSocket):
-            self._handshakes.add(client_socket)
-            try:
-                client_socket.wait_handshake()
-                user = self.access.user_of_certificate(client_socket.certificate_name())
+    def _wait_handshake(self, client: TlsSocket, guard: Guard | None, address: str) -> bool:
+        """False: the handshake has failed, and the socket is closed."""
+        self._handshakes.add(client)
+        try:
+            client.wait_handshake()
+            if guard is not None and self.access.names_by_certificate:
+                user = self.access.user_of_certificate(client.certificate_name())
                 if user:
                     guard.let_in(user)
-                elif self.access.users is None and self.access.names_by_certificate:
+                elif self.access.users is None:
                     raise TlsError("the client's certificate has no common name that can be a user's")
-            except TlsError as error:
-                if not self.stopping:
-                    log.error("TLS with %s: %s", guard.address, error)
-                client_socket.close()
-                return False
-            finally:
-                self._handshakes.discard(client_socket)
-        if guard.awaits_login:
-            self._hub.loop.timer(LOGIN_S, ref=False).start(self._end_login, guard, connection)
+        except TlsError as error:
+            if not self.stopping:
+                log.error("TLS with %s: %s", address, error)
+            client.close()
+            return False
+        finally:
+            self._handshakes.discard(client)
         return True
 
     def _end_login(self, guard: Guard, connection: Connection) -> None:

@@ -78,8 +78,8 @@ class TlsSocket:
     """A socket that has been accepted and speaks TLS: what Connection needs of a socket, with BlockingIOError for "not
     now" and OSError for "no more".
 
-    A read takes a whole TLS record, 16 KiB at most, if it asks for that much; so nothing stays behind that the epoll
-    does not know of, as long as nobody asks for less.
+    A read takes a whole TLS record, 16 KiB at most, if it asks for that much, and OpenSSL reads none ahead. So nothing
+    stays behind that the epoll does not know of, as long as nobody asks for less.
     """
 
     def __init__(self, accepted: socket.socket, context: ssl.SSLContext) -> None:
@@ -139,6 +139,8 @@ class TlsSocket:
 
     def send(self, data: bytes) -> int:
         """After BlockingIOError the same bytes have to come first again: part of them may be on its way."""
+        if self._said_all:  # the SSLSocket would send it in clear
+            raise BrokenPipeError
         try:
             return self._socket.send(data)
         except ssl.SSLWantWriteError:

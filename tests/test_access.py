@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.access import Access, warnings
+from darner_core.access import CHECKED_AT_ONCE, Access, warnings
 from darner_core.config import Config
-from darner_core.errors import ConfigError
+from darner_core.errors import ClientError, ConfigError
 from darner_core.listeners import open_listeners
+from darner_core.waiters import Waiter
 from tests.harness import Client, RunningServer
 from tests.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
 from tests.test_connection import LARGE, wait_until
@@ -83,14 +84,15 @@ def test_who_waits_for_an_item_waits_on_and_is_judged_at_the_next_request(house:
 
 
 def test_a_large_item_on_its_way_arrives(house: House) -> None:
-    eve = house.as_user("eve")
+    bob, eve = house.as_user("bob"), house.as_user("eve")
     eve.send(b"set q 0 0 %d\r\n" % len(LARGE) + LARGE[:200_000])
+    wait_until(lambda: int(bob.stats()["bytes_read"]) >= 200_000)
     house.write("[users.bob]\n" + ALL)
     house.reload()
     eve.send(LARGE[200_000:] + b"\r\n")
     eve.expect(b"STORED\r\n")
     eve.ask(b"get q\r\n", b"CLIENT_ERROR user eve may not get from queue q\r\n")
-    assert house.as_user("bob").get("q") == LARGE
+    assert bob.get("q") == LARGE
 
 
 def test_a_user_who_was_removed_is_one_no_longer(house: House) -> None:
@@ -178,6 +180,62 @@ def test_new_connections_see_the_new_certificate(start_server: Start, tmp_path: 
     after = connect(new)
     after.set("q", b"b")
     assert before.get("q") == b"b"
+
+
+# -- passwords are checked a few at a time
+
+
+class InLine:
+    """A client that logs in. When it has to wait, `happens` is called, and it gets what it was handed."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        self._happens = happens
+
+    def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
+        self._happens()
+        return waiter.wait_for(0)
+
+
+class Gone(Exception):
+    pass
+
+
+def must_not_wait() -> None:
+    raise AssertionError("there was room for it")
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Access:
+    """All that may be checked at once is being checked."""
+    access = Access(Config(auth_file=str(write_users(tmp_path / "users", bob="secret"))))
+    access._checked_now = CHECKED_AT_ONCE
+    return access
+
+
+def test_who_comes_while_others_are_checked_waits_for_one_to_end(busy: Access) -> None:
+    assert busy.wait_check(InLine(busy._next), "bob", b"secret")
+    assert busy.wait_check(InLine(must_not_wait), "bob", b"guess") is False
+
+
+def test_who_has_waited_too_long_is_told(busy: Access) -> None:
+    with pytest.raises(ClientError, match="too many log in at once"):
+        busy.wait_check(InLine(lambda: None), "bob", b"secret")
+
+
+@pytest.mark.parametrize("its_turn_had_come", [True, False])
+def test_who_hangs_up_in_line_takes_nobodys_place(its_turn_had_come: bool, busy: Access) -> None:
+    def hang_up() -> None:
+        if its_turn_had_come:
+            busy._next()
+        raise Gone
+
+    with pytest.raises(Gone):
+        busy.wait_check(InLine(hang_up), "bob", b"secret")
+    if not its_turn_had_come:
+        busy._line.cancel_all()  # as the connection does it
+        busy._next()
+    assert busy.wait_check(InLine(must_not_wait), "bob", b"secret")
+    assert busy.wait_check(InLine(must_not_wait), "bob", b"secret")
 
 
 # -- what does not go together, and what is warned of

@@ -127,6 +127,11 @@ def test_a_stranger_is_told_nothing_and_does_nothing(server: RunningServer, bob:
     assert bob.get("q") == b"x"
 
 
+def test_a_single_request_of_a_stranger_is_refused_like_several(server: RunningServer) -> None:
+    for request in STRANGERS:
+        server.client().ask(request, UNAUTHENTICATED)
+
+
 def test_requests_behind_the_login_are_answered_in_order_once_it_has_succeeded(server: RunningServer) -> None:
     client = server.client()
     client.send(
@@ -224,7 +229,7 @@ class Answers:
         }
         access = Access(Config(auth_file=str(users)))
         access.wait_check = self._check  # type: ignore[method-assign, assignment]  # not in a thread
-        self._guard = Guard(access, RequestReader(table, {}, 8192, 100), table, "here", False)
+        self._guard = Guard(access, RequestReader(table, {}, 8192, 100), table, "here")
         self._users = access.users
 
     def _check(self, client: object, name: str, password: bytes) -> bool:

@@ -128,6 +128,9 @@ REFUSED = [
 
 def test_what_is_not_allowed_is_refused_and_logged(as_user: AsUser, server: RunningServer) -> None:
     for user, request, reply, logged in REFUSED:
+        alone = as_user(user)
+        alone.ask(request, b"CLIENT_ERROR " + reply + b"\r\n")
+        alone.expect_hang_up()
         client = as_user(user)
         address = "{}:{}".format(*client.socket.getsockname())
         # What is pipelined before is answered, what comes behind is not done.

@@ -1,7 +1,6 @@
 """TLS: the same server behind it, and clients that do it wrong hurt nobody but themselves."""
 
 import contextlib
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from pathlib import Path
 import pymemcache
 import pytest
 
-from darner_core import tls
 from darner_core.config import Config
 from darner_core.errors import ConfigError
 from darner_core.tls import make_context
@@ -214,16 +212,31 @@ def test_a_stalled_handshake_costs_nobody_else_anything(connect: Connect, server
         client.expect_hang_up()
 
 
-def test_a_handshake_has_a_time_limit(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
-    monkeypatch.setattr(tls, "HANDSHAKE_S", 0.05)
-    here, there = socket.socketpair()
-    here.setblocking(False)
-    context = make_context(*map(str, authority.server()), "")
-    with there:
-        client = tls.TlsSocket(here, context)
-        with pytest.raises(tls.TlsError, match="no handshake within"):
-            client.wait_handshake()
-        client.close()
+class Impatient(RunningServer):
+    program = "tests/impatient.py"
+
+
+def test_a_handshake_and_a_login_have_a_time_limit(authority: Authority, tmp_path: Path) -> None:
+    users = write_users(tmp_path / "users", bob="secret")
+    server = Impatient(tmp_path / "data", *authority.options(), "--auth-file", str(users))
+    try:
+        bob = server.adopt(TlsClient(server.port, authority.context()))
+        bob.ask(login("bob", "secret"), b"STORED\r\n")
+        stalled, silent, slow = (
+            server.client(),
+            *(server.adopt(TlsClient(server.port, authority.context())) for _ in range(2)),
+        )
+        stalled.send(b"\x16\x03")
+        slow.send(b"set k 0 0 10\r\nbob s")
+        for client in (stalled, silent, slow):
+            client.expect_hang_up()
+        log = server.printed()
+        assert f"ERROR TLS with 127.0.0.1:{stalled.socket.getsockname()[1]}: no handshake within 0.3 s\n" in log
+        for client in (silent, slow):
+            assert f"ERROR 127.0.0.1:{client.socket.getsockname()[1]} has not logged in within 0.3 s\n" in log
+        bob.set("q", b"x")
+    finally:
+        server.end()
 
 
 # -- client certificates
