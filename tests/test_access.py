@@ -14,7 +14,7 @@ from darner_core.listeners import open_listeners
 from darner_core.waiters import Waiter
 from tests.harness import Client, RunningServer
 from tests.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
-from tests.test_connection import LARGE, wait_until
+from tests.test_connection import LARGE, wait_until, waiters
 from tests.test_main import refusal
 
 Start = Callable[..., RunningServer]
@@ -73,7 +73,7 @@ def test_rights_change_for_those_who_are_connected(house: House) -> None:
 def test_who_waits_for_an_item_waits_on_and_is_judged_at_the_next_request(house: House) -> None:
     bob, eve = house.as_user("bob"), house.as_user("eve")
     eve.send(b"get q/t=60000\r\nget q\r\n")
-    eve.expect_nothing()
+    wait_until(lambda: waiters(bob, "q") == 1)
     house.write(f"[users.bob]\n{ALL}")
     house.reload()
     bob.set("q", b"a")
