@@ -72,6 +72,8 @@ def test_rights_change_for_those_who_are_connected(house: House) -> None:
 
 def test_who_waits_for_an_item_waits_on_and_is_judged_at_the_next_request(house: House) -> None:
     bob, eve = house.as_user("bob"), house.as_user("eve")
+    bob.set("q", b"x")
+    assert eve.get("q") == b"x"  # stats tell of a queue that exists
     eve.send(b"get q/t=60000\r\nget q\r\n")
     wait_until(lambda: waiters(bob, "q") == 1)
     house.write(f"[users.bob]\n{ALL}")
