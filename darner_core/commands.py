@@ -21,6 +21,7 @@ from darner_core.protocol import Command, Request
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
 from darner_core.replies import AFTER_BODY, DELETED, END, NONE, STORED
+from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.session import Session
 from darner_core.stats import Stats
 from darner_core.waiters import Waiter
@@ -60,6 +61,9 @@ class Client(Protocol):
     def wait_turn(self) -> None:
         """Let the others have their turn."""
 
+    def may_see(self, queue: bytes) -> bool:
+        """Whether `stats` tells this client of `queue`. Does not switch."""
+
 
 Reply = bytes | Callable[[Client], bytes]
 
@@ -78,15 +82,15 @@ class Commands:
         self.refuse_sets = ""  # why sets are refused at present
         self.stopping = False  # no one waits any longer
         self.table = {
-            b"set": Command(protocol.parse_storing, self.set),
-            b"get": Command(protocol.parse_reading, self.get),
-            b"gets": Command(protocol.parse_reading, self.get),
-            b"delete": Command(protocol.parse_naming, self.delete),
-            b"flush": Command(protocol.parse_naming, self.flush),
-            b"flush_all": Command(protocol.parse_flush_all, self.flush_all),
-            b"stats": Command(protocol.parse_bare, self.stats),
-            b"version": Command(protocol.parse_bare, self.version),
-            b"quit": Command(protocol.parse_bare, self.quit),
+            b"set": Command(protocol.parse_storing, self.set, PUT),
+            b"get": Command(protocol.parse_reading, self.get, GET),
+            b"gets": Command(protocol.parse_reading, self.get, GET),
+            b"delete": Command(protocol.parse_naming, self.delete, ADMIN),
+            b"flush": Command(protocol.parse_naming, self.flush, ADMIN),
+            b"flush_all": Command(protocol.parse_flush_all, self.flush_all, ADMIN_ALL),
+            b"stats": Command(protocol.parse_bare, self.stats, FREE),
+            b"version": Command(protocol.parse_bare, self.version, FREE),
+            b"quit": Command(protocol.parse_bare, self.quit, FREE),
         }
 
     # -- set
@@ -353,7 +357,8 @@ class Commands:
     def _stats_lines(self, client: Client) -> bytes:
         client.wait_sent(b"".join(self._stats.server_lines(self._registry)))
         for names in slices(self._queues):
-            lines = [self._stats.queue_lines(self._queues[name]) for name in names if name in self._queues]
+            seen = [name for name in names if name in self._queues and client.may_see(name)]
+            lines = [self._stats.queue_lines(self._queues[name]) for name in seen]
             client.wait_sent(b"".join(lines))
             client.wait_turn()
         return END

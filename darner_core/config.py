@@ -3,10 +3,14 @@
 The command line and the TOML file (`-c`) both come from the fields of `Config`; conf/darner.toml is checked against
 them by a test. The command line wins over the file, the file over the default. Sizes are bytes, or a number
 with KiB, MiB or GiB behind it; times have their unit in the option's name.
+
+Besides options the file may hold tables, such as [users.NAME]; they, too, are fields of `Config`.
 """
 
 import argparse
+import getpass
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,12 +18,16 @@ from typing import Any
 
 from darner_core import NAME, VERSION
 from darner_core.errors import ConfigError
+from darner_core.rights import Rights, parse_rights
+from darner_core.users import check_name, hash_password
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 _UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
 
 COMMAND_LINE = "command line"
 SYNC_NEVER, SYNC_ALWAYS = "never", "always"
+
+UNIX = "unix:"  # what a host begins with that is the path of a Unix socket
 
 
 def _whole_number(lowest: int, highest: int) -> Callable[[Any], int]:
@@ -47,6 +55,27 @@ def _size(lowest: int, highest: int) -> Callable[[Any], int]:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a text that is not empty")
+    return value
+
+
+def _optional_text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError('a text; "" is none')
+    return value
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    hosts = value if isinstance(value, list) else [value]
+    if not hosts or any(not isinstance(host, str) or host in ("", UNIX) or "\0" in host for host in hosts):
+        raise ValueError("an address, or a list of them, none of them empty; unix:/path is a Unix socket")
+    if len(set(hosts)) < len(hosts):
+        raise ValueError("addresses that differ")
+    return tuple(hosts)
+
+
+def _mode(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError('file permissions as an octal text, such as "0600"')
     return value
 
 
@@ -86,6 +115,18 @@ def show_size(size: int) -> str:
     return str(size)
 
 
+def _users(tables: Any, where: str) -> dict[str, Rights]:
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{where}: users = {tables!r}: must be tables [users.NAME]")
+    users = {}
+    for name, table in tables.items():
+        try:
+            users[check_name(name)] = parse_rights(table)
+        except ValueError as error:
+            raise ConfigError(f"{where}: [users.{show_name(name)}]: {show_name(str(error))}") from None
+    return users
+
+
 def _option(default: Any, check: Callable[[Any], Any], about: str, short: str = "", shown: str = "N") -> Any:
     return field(default=default, metadata={"check": check, "about": about, "short": short, "shown": shown})
 
@@ -95,7 +136,8 @@ class Config:
     """Every option with its default. Values have been checked."""
 
     # fmt: off
-    host: str = _option("127.0.0.1", _text, "address to listen on", shown="ADDRESS")
+    host: tuple[str, ...] = _option(("127.0.0.1",), _hosts, "address to listen on; unix:/path is a Unix socket; may be"
+        " given several times", shown="ADDRESS")
     port: int = _option(22133, _whole_number(0, 65535), "port to listen on; 0 takes a free one", "-p", "PORT")
     data: str = _option("./data", _text, "directory that holds the queues, created if missing", "-d", "DIR")
     debug: bool = _option(False, _flag, "log every connection, and tracebacks")
@@ -123,14 +165,30 @@ class Config:
     max_open_files: int = _option(128, _whole_number(16, 1_000_000), "table files that RocksDB keeps open")
     min_free_bytes: int = _option(64 * MIB, _size(0, 1 << 40), "sets are refused while the disk has less room than"
         " this; gets and closes need some of it", shown="SIZE")
+    unix_mode: str = _option("0600", _mode, "permissions of the Unix sockets: who may write to one can connect",
+        shown="MODE")
+    tls_cert: str = _option("", _optional_text, "file with the server's certificate chain (PEM): TCP is served with"
+        " TLS only", shown="FILE")
+    tls_key: str = _option("", _optional_text, "file with the certificate's key, if it is not in the same",
+        shown="FILE")
+    tls_ca: str = _option("", _optional_text, "file with the authorities' certificates (PEM): TLS clients must show a"
+        " certificate that one of them signed, and the name in it is the user", shown="FILE")
+    auth_file: str = _option("", _optional_text, "file with one name:hash a line (see --hash-password): clients must"
+        " give a name and password", shown="FILE")
     # fmt: on
+
+    # Tables of the file, which are no options: a function of what stands there and the file's name makes the value.
+    users: dict[str, Rights] | None = field(default=None, metadata={"table": _users})  # None: they may do everything
 
     @classmethod
     def checked(cls, values: dict[str, Any], where: str) -> dict[str, Any]:
         """`values` by option name, each checked. Raises ConfigError naming `where`, the option and what is allowed."""
-        known = {option.name: option for option in fields(cls)}
+        known = {option.name: option for option in OPTIONS}
         checked = {}
         for name, value in values.items():
+            if name in TABLES:
+                checked[name] = TABLES[name](value, where)
+                continue
             if name not in known:
                 raise ConfigError(f"{where}: unknown option {show_name(name)}: one of {', '.join(known)}")
             try:
@@ -139,6 +197,10 @@ class Config:
                 shown = name if where != COMMAND_LINE else f"--{name.replace('_', '-')}"
                 raise ConfigError(f"{where}: {shown} = {value!r}: must be {error}") from None
         return checked
+
+
+OPTIONS = tuple(option for option in fields(Config) if "check" in option.metadata)
+TABLES = {table.name: table.metadata["table"] for table in fields(Config) if "table" in table.metadata}
 
 
 def read_file(path: str) -> dict[str, Any]:
@@ -158,13 +220,38 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{COMMAND_LINE}: {show_name(message)}; see {self.prog} --help")
 
 
+class _HashPassword(argparse.Action):
+    """Like --version: says something and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _1: Any, name: Any, _2: Any = None) -> None:
+        try:
+            prefix = f"{check_name(name)}:" if name else ""
+            print(prefix + hash_password(_ask_password()))
+        except (ValueError, EOFError) as error:
+            parser.error(f"--hash-password: {error}")
+        parser.exit()
+
+
+def _ask_password() -> bytes:
+    if not sys.stdin.isatty():
+        return sys.stdin.buffer.readline().rstrip(b"\r\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("The same again: ") != password:
+        raise ValueError("these were not the same")
+    return password.encode()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=NAME, description=f"{NAME}: a durable message queue server", allow_abbrev=False)
     parser.add_argument("-v", "--version", action="version", version=f"{NAME} {VERSION}")
     parser.add_argument(
         "-c", "--config", metavar="FILE", help="read options from this TOML file; the command line wins"
     )
-    for option in fields(Config):
+    parser.add_argument(
+        "--hash-password", nargs="?", metavar="NAME", const="", action=_HashPassword, help="ask for a password, or read"
+        " it from standard input, print its hash, or the line for auth_file if NAME is given, and end"
+    )  # fmt: skip
+    for option in OPTIONS:
         flags = [option.metadata["short"]] if option.metadata["short"] else []
         flags.append(f"--{option.name.replace('_', '-')}")
         about = option.metadata["about"].replace("%", "%%")
@@ -174,8 +261,13 @@ def _parser() -> argparse.ArgumentParser:
             default: Any = option.default
             if option.metadata["shown"] == "SIZE":
                 default = show_size(default)
+            several = isinstance(default, tuple)
             parser.add_argument(
-                *flags, dest=option.name, metavar=option.metadata["shown"], help=f"{about} (default {default})"
+                *flags,
+                dest=option.name,
+                metavar=option.metadata["shown"],
+                action="append" if several else "store",
+                help=f"{about} (default {' '.join(default) if several else default or 'none'})",
             )
     return parser
 
@@ -185,5 +277,7 @@ def parse(arguments: Sequence[str]) -> Config:
     given = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
     path = given.pop("config", None)
     values = read_file(path) if path is not None else {}
+    if len(given.get("host", ())) == 1:
+        given["host"] = given["host"][0]
     values.update(Config.checked(given, COMMAND_LINE))
     return Config(**values)

@@ -25,10 +25,12 @@ from darner_core import NAME
 from darner_core.commands import Commands, HangUp
 from darner_core.config import Config
 from darner_core.errors import RequestError, ServerError, StorageError
+from darner_core.guard import Guard
 from darner_core.journal import Journal
 from darner_core.protocol import Request, RequestReader
 from darner_core.session import Session
 from darner_core.stats import Stats
+from darner_core.tls import TlsSocket
 from darner_core.turn import RECV_BYTES, Turn
 from darner_core.waiters import SyncGroup, Waiter, wait_round
 
@@ -79,10 +81,11 @@ class Connection:
         "session", "recv", "send", "replies", "special", "_server", "_stats", "_turn", "_most_reply_bytes", "_socket",
         "_fd", "_write_watcher", "_greenlet", "_reader", "_backlog", "_ahead", "_unsent", "_held", "_held_replies",
         "_written_replies", "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_in_body",
-        "_asks_for_sync", "_sent",
+        "_asks_for_sync", "_sent", "_guard",
     )  # fmt: skip
 
-    def __init__(self, server: Host, client_socket: socket.socket) -> None:
+    def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, guard: Guard | None = None) -> None:
+        """`guard`: the client has to say who it is, and may perhaps not do everything."""
         self.session = Session(server.journal)
         self.recv: Callable[[int], bytes] = client_socket.recv
         self.send: Callable[[bytes], int] = client_socket.send
@@ -96,7 +99,8 @@ class Connection:
         self._fd = client_socket.fileno()
         self._write_watcher: Any = None
         self._greenlet = gevent.getcurrent()
-        self._reader = server.new_reader()
+        self._reader: RequestReader | Guard = server.new_reader() if guard is None else guard
+        self._guard = guard
         self._backlog: Iterator[tuple[Request, bytes | None]] = iter(())  # requests read and not yet served
         self._ahead = b""  # bytes that came while the greenlet was waiting for an item
         self._unsent = b""  # replies that the client has not taken
@@ -162,7 +166,7 @@ class Connection:
             return
         if self._asks_for_sync:
             self._turn.read_behind(self._fd, self._on_readable)
-        elif self._reader.in_pieces:
+        elif self._reader.in_pieces or (self._guard is not None and self._guard.apart):
             self._turn.read_by(self._fd, self._on_readable)
         else:
             self._turn.read_plain(self._fd, self)
@@ -171,6 +175,11 @@ class Connection:
             if self._server.stopping:
                 gevent.get_hub().loop.run_callback(self.stop)
                 self._server.stir()
+
+    def rejudge(self) -> None:
+        """The rights are others now: the turn may read this client by itself no longer, or from now on."""
+        if not self._paused:
+            self._resume()
 
     def _run_task(self, task: Task) -> None:
         """Run what a command has to wait for, and add its reply."""
@@ -196,10 +205,10 @@ class Connection:
 
     # -- reading and serving
 
-    def _receive(self, most_bytes: int = RECV_BYTES) -> bytes | None:
+    def _receive(self) -> bytes | None:
         """What there is to read; None: nothing, or the client has hung up."""
         try:
-            data = self.recv(most_bytes)
+            data = self.recv(RECV_BYTES)
         except BlockingIOError:
             return None
         except OSError:
@@ -359,7 +368,10 @@ class Connection:
                 self._in_body = False
                 self._turn.ignore(self._fd)
             if not self._gone:
-                data = self._receive(min(most_bytes, RECV_BYTES)) or b""
+                # All that TLS has decrypted must be taken: the epoll does not know of it.
+                data = self._receive() or b""
+                if len(data) > most_bytes:
+                    data, self._ahead = data[:most_bytes], data[most_bytes:]
             if self._gone:
                 raise ClientGone
         return data
@@ -368,6 +380,9 @@ class Connection:
         wait_round()
         if self._gone:
             raise ClientGone
+
+    def may_see(self, queue: bytes) -> bool:
+        return self._guard is None or self._guard.may_see(queue)
 
     def _wait_large(self) -> bytes:
         """Receive the large item that the reader has come upon, and go on behind it."""

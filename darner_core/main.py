@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from darner_core import NAME, config, server
 from darner_core.config import Config
-from darner_core.errors import StartError, StorageError
+from darner_core.errors import ConfigError, StartError, StorageError
 from darner_core.server import Server
 from darner_core.storage import Storage
 
@@ -27,8 +28,8 @@ SWITCH_INTERVAL_S = 0.0005
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit status."""
     try:
-        options = config.parse(sys.argv[1:] if arguments is None else arguments)
-        run(options)
+        given = sys.argv[1:] if arguments is None else arguments
+        run(config.parse(given), given)
     except StartError as error:
         print(f"{NAME}: {error}", file=sys.stderr)
         return 1
@@ -48,10 +49,11 @@ def command() -> None:
     os._exit(status)
 
 
-def run(options: Config) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StartError or StorageError if that cannot begin."""
+def run(options: Config, arguments: Sequence[str]) -> None:
+    """Serve with `options`, read from `arguments`, until SIGTERM or SIGINT. Raises StartError or StorageError if that
+    cannot begin."""
     logging.basicConfig(
-        level=logging.DEBUG if options.debug else logging.INFO,
+        level=_level(options),
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stdout,
     )
@@ -68,9 +70,12 @@ def run(options: Config) -> None:
     except BaseException:
         storage.close()
         raise
-    for line in server.describe(options, queue_server.port):
-        log.info(line)
+    reload = partial(_reload, queue_server, arguments)
+    server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
+    for line in server.describe(options, queue_server.listeners):
+        log.info(line)
+    server.warn(options, queue_server.listeners)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()
@@ -78,6 +83,22 @@ def run(options: Config) -> None:
     queue_server.start()
     queue_server.wait_stopped()
     log.info("shut down")
+
+
+def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
+    """SIGHUP. Whatever is wrong, the server goes on as it was."""
+    try:
+        options = config.parse(arguments)
+        queue_server.reload(options)
+    except ConfigError as error:
+        log.error("not reloaded: %s", error)
+        return
+    logging.getLogger().setLevel(_level(options))
+    log.info("reloaded: users, rights, certificates, log level")
+
+
+def _level(options: Config) -> int:
+    return logging.DEBUG if options.debug else logging.INFO
 
 
 def _end_at_once() -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
+from darner_core.rights import ADMIN_ALL
 
 MAX_NAME_BYTES = 250  # memcached's limit for keys; client libraries refuse longer ones themselves
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
@@ -70,10 +71,12 @@ class Command(NamedTuple):
 
     parse   (request, words after the verb) fills in the request, or raises RequestError
     run     (request, body, session) -> reply; see `commands`
+    right   what a user must be allowed to do to the queue, one of those in `rights`; by default the most
     """
 
     parse: Callable[["Request", list[bytes]], None]
     run: Callable[..., Any]
+    right: str = ADMIN_ALL
 
 
 def show(word: bytes) -> str:

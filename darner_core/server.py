@@ -10,23 +10,28 @@ Names that begin with wait_ may switch greenlets; callbacks run in the hub and n
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from darner_core import NAME, VERSION
+from darner_core import NAME, VERSION, access
+from darner_core.access import Access
 from darner_core.commands import Commands
-from darner_core.config import SYNC_ALWAYS, SYNC_NEVER, Config
+from darner_core.config import OPTIONS, SYNC_ALWAYS, SYNC_NEVER, Config
 from darner_core.connection import Connection
-from darner_core.errors import StartError, StorageError
+from darner_core.errors import StorageError
+from darner_core.guard import Guard
 from darner_core.journal import Journal
+from darner_core.listeners import Listener, open_listeners
 from darner_core.protocol import Request, RequestReader
 from darner_core.registry import Registry
 from darner_core.stats import Stats
 from darner_core.storage import Storage
+from darner_core.tls import TlsError, TlsSocket
 from darner_core.turn import Turn
 from darner_core.upkeep import Upkeep
 from darner_core.waiters import SyncGroup
@@ -34,16 +39,20 @@ from darner_core.window import WindowBudget
 
 log = logging.getLogger(NAME)
 
-BACKLOG = 1024  # connections the kernel holds until they are accepted; capped by net.core.somaxconn
-
 # Stopping takes at most 5 s: this long for clients to be answered, the rest for the last fsync.
 STOP_S = 3.5
 TICK_S = 1.0
 # libev's lowest: the turn ends after gevent has run all that is ready.
 LAST_PRIORITY = -2
 
+# A client that is asked for its name and password and has not given them by then is not going to.
+LOGIN_S = 10.0
 
-class _Listener(StreamServer):
+# What `reload` takes over, besides the tables.
+RELOADED = {"debug", "auth_file", "tls_cert", "tls_key", "tls_ca"}
+
+
+class _Acceptor(StreamServer):
     """Accepts. What gevent would print as a traceback (no file descriptors left) is one line in the log."""
 
     def do_read(self) -> Any:
@@ -64,8 +73,10 @@ class Server:
     """The server over an open data directory. `start`, then `wait_stopped`."""
 
     def __init__(self, config: Config, storage: Storage) -> None:
-        """Raises StorageError if the queues cannot be read back, StartError if the address cannot be listened on."""
+        """Raises StorageError if the queues cannot be read back, StartError if an address cannot be listened on, or a
+        file about who may come in cannot be used."""
         self.config = config
+        self.access = Access(config)
         self.stats = Stats()
         self.journal = Journal(storage)
         self.registry = Registry(self.journal, WindowBudget(config.window_bytes))
@@ -80,23 +91,21 @@ class Server:
         self._stopped = Event()
         self._hub = gevent.get_hub()
         self.turn = Turn(self._hub.loop, self.stats, self._kept_lines, self._end_turn)
-        self._listener = _Listener((config.host, config.port), self._serve, backlog=BACKLOG, spawn=gevent.spawn_raw)
-        try:
-            self._listener.init_socket()
-        except (OSError, UnicodeError) as error:
-            raise StartError(f"cannot listen on {config.host} port {config.port}: {_reason(error)}") from error
+        self._handshakes: set[TlsSocket] = set()
+        self.listeners = open_listeners(config.host, config.port, config.unix_mode)
+        self._acceptors = [
+            _Acceptor(listener.socket, partial(self._serve, listener), spawn=gevent.spawn_raw)
+            for listener in self.listeners
+        ]
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
         self._again = self._hub.loop.timer(0, ref=False)
 
-    @property
-    def port(self) -> int:
-        return int(self._listener.address[1])
-
     def start(self) -> None:
         self.commands.refuse_sets = self._upkeep.no_room()
         self._turn_end.start(self._end_turn)
-        self._listener.start()
+        for acceptor in self._acceptors:
+            acceptor.start()
         self._background = [gevent.spawn(self._wait_upkeep)]
         if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
             self._background.append(gevent.spawn(self._wait_syncs, int(self.config.sync)))
@@ -105,22 +114,75 @@ class Server:
         config = self.config
         return RequestReader(self.commands.table, self._kept_lines, config.max_line_bytes, config.chunk_bytes)
 
-    def _serve(self, accepted: Any, address: object) -> None:
+    def _serve(self, listener: Listener, accepted: Any, address: object) -> None:
+        client_socket: socket.socket | TlsSocket
         client_socket = socket.socket(accepted.family, accepted.type, accepted.proto, accepted.detach())
         client_socket.setblocking(False)
         if client_socket.family != socket.AF_UNIX:
             client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self, client_socket)
+        name, guard = listener.name_client(address), self._guard(listener, address)
+        if self.access.tls is not None and not listener.is_unix:
+            try:
+                client_socket = TlsSocket(client_socket, self.access.tls)
+            except TlsError as error:
+                log.error("TLS with %s: %s", name, error)
+                return
+        connection = Connection(self, client_socket, guard)
         self._connections.add(connection)
         self.stats.curr_connections += 1
         self.stats.total_connections += 1
-        log.debug("connected: %s", address)
+        log.debug("connected: %s", address or listener)
         try:
+            if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, guard, name):
+                return
+            if guard is not None and guard.awaits_login:
+                self._hub.loop.timer(LOGIN_S, ref=False).start(self._end_login, guard, connection)
             connection.run()
         finally:
             self._connections.discard(connection)
             self.stats.curr_connections -= 1
-            log.debug("disconnected: %s", address)
+            log.debug("disconnected: %s", address or listener)
+
+    def _guard(self, listener: Listener, address: object) -> Guard | None:
+        """What stands before a new client that has to say who it is."""
+        if self.access.users is None and (listener.is_unix or not self.access.names_by_certificate):
+            return None
+        return Guard(self.access, self.new_reader(), self.commands.table, listener.name_client(address))
+
+    def _wait_handshake(self, client: TlsSocket, guard: Guard | None, address: str) -> bool:
+        """False: the handshake has failed, and the socket is closed."""
+        self._handshakes.add(client)
+        try:
+            client.wait_handshake()
+            if guard is not None and self.access.names_by_certificate:
+                user = self.access.user_of_certificate(client.certificate_name())
+                if user:
+                    guard.let_in(user)
+                elif self.access.users is None:
+                    raise TlsError("the client's certificate has no common name that can be a user's")
+        except TlsError as error:
+            if not self.stopping:
+                log.error("TLS with %s: %s", address, error)
+            client.close()
+            return False
+        finally:
+            self._handshakes.discard(client)
+        return True
+
+    def _end_login(self, guard: Guard, connection: Connection) -> None:
+        if guard.awaits_login and connection in self._connections:
+            log.error("%s has not logged in within %g s", guard.address, LOGIN_S)
+            connection.hang_up()
+
+    def reload(self, config: Config) -> None:
+        """Take over who may come in and what they may do. Connections stay. Raises ConfigError; then nothing has
+        changed."""
+        self.access.reload(config)
+        for connection in self._connections:
+            connection.rejudge()
+        for option in OPTIONS:
+            if option.name not in RELOADED and getattr(config, option.name) != getattr(self.config, option.name):
+                log.warning("reload: %s is another one now, and needs a restart", option.name)
 
     # -- the end of a turn
 
@@ -198,7 +260,11 @@ class Server:
 
     def _wait_stop(self) -> None:
         log.info("stopping")
-        self._listener.close()
+        for acceptor, listener in zip(self._acceptors, self.listeners, strict=True):
+            acceptor.close()
+            listener.close()
+        for handshake in list(self._handshakes):
+            handshake.cut_handshake()
         for connection in list(self._connections):
             self._hub.loop.run_callback(connection.stop)
         with gevent.Timeout(STOP_S, False):
@@ -228,13 +294,6 @@ def _nothing() -> None:
     pass
 
 
-def _reason(error: OSError | UnicodeError) -> str:
-    # gevent adds the address to an OSError's own text, and a gaierror's number is none that strerror knows.
-    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno)
-    return getattr(error, "strerror", None) or str(error)
-
-
 def on_signals(signals: Iterable[int], first: Callable[[], None], again: Callable[[], None]) -> None:
     """Call `first` at the first of these signals, and `again` at any after it."""
     seen: list[int] = []
@@ -247,10 +306,16 @@ def on_signals(signals: Iterable[int], first: Callable[[], None], again: Callabl
         gevent.signal_handler(number, handle)
 
 
-def describe(config: Config, port: int) -> Iterable[str]:
+def describe(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
     """What the log says at the start."""
     yield f"{NAME}: queue server"
     yield f"version: {VERSION}"
-    yield f"listening on: {config.host} port {port}"
+    for listener in listeners:
+        yield f"listening on: {listener}{', TLS' if config.tls_cert and not listener.is_unix else ''}"
     yield f"data dir: {config.data}"
     yield "starting up"
+
+
+def warn(config: Config, listeners: Iterable[Listener]) -> None:
+    for line in access.warnings(config, listeners):
+        log.warning(line)

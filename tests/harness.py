@@ -46,8 +46,8 @@ class RunningServer:
             text = self._log_path.read_text()
             if "starting up" in text:
                 found = re.search(r"listening on: \S+ port (\d+)", text)
-                assert found, text
-                self.port = int(found[1])
+                assert found or "listening on: unix:" in text, text
+                self.port = int(found[1]) if found else 0
                 return
             if self.process.poll() is not None:
                 break
@@ -83,8 +83,12 @@ class RunningServer:
 
     def client(self) -> "Client":
         """A new connection; closed when the server's test ends."""
-        self._clients.append(Client(self.port))
-        return self._clients[-1]
+        return self.adopt(Client(self.port))
+
+    def adopt(self, client: "Client") -> "Client":
+        """Close this client, too, when the server's test ends."""
+        self._clients.append(client)
+        return client
 
     def resident_bytes(self) -> int:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])

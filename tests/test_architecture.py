@@ -14,8 +14,8 @@ LAYERS = [
     "main",
     "server",
     "connection",
-    "commands turn",
-    "upkeep stats",
+    "commands turn guard",
+    "upkeep stats access",
     "session",
     "registry",
     "message_queue",
@@ -23,17 +23,19 @@ LAYERS = [
     "journal",
     "storage",
     "records",
-    # Leaves: of each other they know the errors at most.
-    "config replies window waiters protocol",
+    "listeners",
+    # Leaves: of each other they know the errors and the words of `rights` at most.
+    "config replies window waiters protocol tls",
+    "rights users",
     "errors",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}
 
 # Who may import what does not belong to us.
-OUTSIDE = {"gevent": {"waiters", "connection", "server"}, "rocksdict": {"storage"}}
+OUTSIDE = {"gevent": {"waiters", "connection", "server", "access", "tls"}, "rocksdict": {"storage"}}
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
-PURE = {"protocol", "records", "replies", "errors", "window"}
+PURE = {"protocol", "records", "replies", "errors", "window", "rights"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import pytest
 from darner_core import VERSION, config
 from darner_core.config import Config
 from darner_core.errors import ConfigError
+from darner_core.rights import Rights
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "conf" / "darner.toml"
 
@@ -26,7 +27,7 @@ class Good(NamedTuple):
 
 
 GOOD = {
-    "host": Good("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
+    "host": Good("0.0.0.0", '"0.0.0.0"', ("0.0.0.0",)),
     "port": Good("0", "0", 0),
     "data": Good("/var/lib/darner", '"/var/lib/darner"', "/var/lib/darner"),
     "debug": Good("", "true", True),
@@ -43,9 +44,14 @@ GOOD = {
     "max_wal_bytes": Good("1gib", '"1gib"', GIB),
     "max_open_files": Good("1000", "1000", 1000),
     "min_free_bytes": Good("0", "0", 0),
+    "unix_mode": Good("0660", '"0660"', "0660"),
+    "tls_cert": Good("/etc/cert.pem", '"/etc/cert.pem"', "/etc/cert.pem"),
+    "tls_key": Good("/etc/key.pem", '"/etc/key.pem"', "/etc/key.pem"),
+    "tls_ca": Good("/etc/ca.pem", '"/etc/ca.pem"', "/etc/ca.pem"),
+    "auth_file": Good("/etc/users", '"/etc/users"', "/etc/users"),
 }
 
-every_option = pytest.mark.parametrize("option", [option.name for option in fields(Config)])
+every_option = pytest.mark.parametrize("option", [option.name for option in config.OPTIONS])
 
 
 def as_typed(option: str, text: str) -> list[str]:
@@ -114,6 +120,8 @@ def test_all_options_can_be_given_at_once(file: File) -> None:
 def test_the_command_line_wins_over_the_file(option: str, file: File) -> None:
     good = GOOD[option]
     default = getattr(Config(), option)
+    if isinstance(default, tuple):
+        default = list(default)
     in_file = f'{option} = "{default}"' if isinstance(default, str) else f"{option} = {default}".lower()
     for arguments in (file(in_file) + as_typed(option, good.typed), as_typed(option, good.typed) + file(in_file)):
         assert config.parse(arguments) == Config(**{option: good.value})
@@ -121,7 +129,7 @@ def test_the_command_line_wins_over_the_file(option: str, file: File) -> None:
 
 def test_what_the_command_line_leaves_open_the_file_says(file: File) -> None:
     options = config.parse([*file("port = 1", 'host = "::1"'), "--port", "2"])
-    assert (options.port, options.host, options.data) == (2, "::1", Config().data)
+    assert (options.port, options.host, options.data) == (2, ("::1",), Config().data)
 
 
 def test_the_usual_options_have_short_names(file: File) -> None:
@@ -139,6 +147,50 @@ def test_what_was_configured_stays(file: File) -> None:
     options = config.parse([])
     with pytest.raises(FrozenInstanceError):
         options.port = 1  # type: ignore[misc]
+
+
+def test_there_may_be_several_hosts(file: File) -> None:
+    both = ("127.0.0.1", "unix:/run/darner")
+    assert config.parse(["--host", both[0], "--host", both[1]]).host == both
+    assert config.parse(file('host = ["127.0.0.1", "unix:/run/darner"]')).host == both
+    # Those of the command line stand in the place of the file's.
+    assert config.parse([*file('host = ["::1", "::2"]'), "--host", "::3"]).host == ("::3",)
+    message = complaint_about(["--host", "::1", "--host", "::1"])
+    assert message == "command line: --host = ['::1', '::1']: must be addresses that differ"
+
+
+# -- the users' tables
+
+
+def test_the_rights_of_users_stand_in_tables(file: File) -> None:
+    assert config.parse(file("port = 1")).users is None
+    users = config.parse(file('[users.bob]\nput = ["a*"]', "[users.eve]")).users
+    assert users == {"bob": Rights({"put": ("a*",)}), "eve": Rights({})}
+    assert config.parse(file("[users]")).users == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ("users = 5", "users = 5: must be tables [users.NAME]"),
+        ("users.bob = 5", "[users.bob]: must be a table with put, get and admin"),
+        ("[users.bob]\nputs = []", "[users.bob]: must be a table with put, get and admin, and 'puts' is none of them"),
+        (
+            '[users.bob]\nput = "a"',
+            '[users.bob]: must be a table whose put is a list of patterns of queue names, as in ["mail.*"]',
+        ),
+        (
+            "[users.bob]\nget = [1]",
+            '[users.bob]: must be a table whose get is a list of patterns of queue names, as in ["mail.*"]',
+        ),
+        (
+            '[users."a b"]',
+            "[users.a b]: a user's name is 1 to 250 printable bytes without space and colon, not with # first",
+        ),
+    ],
+)
+def test_a_bad_table_is_named_in_one_line(lines: str, complaint: str, file: File) -> None:
+    assert complaint_about(file(lines)) == f"{file.path}: {complaint}"
 
 
 # -- what is allowed
@@ -205,11 +257,25 @@ def test_sync_is_a_word_or_milliseconds(given: str, value: str | int, file: File
 # -- what is said about the rest
 
 BAD_SYNC = 'must be "never", "always", or milliseconds between fsyncs from 1 to 3600000'
+BAD_HOST = "must be an address, or a list of them, none of them empty; unix:/path is a Unix socket"
+BAD_MODE = 'must be file permissions as an octal text, such as "0600"'
 BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
     # option, typed, written in the file, what is allowed; None where it cannot be given that way
-    ("host", "", '""', "must be a text that is not empty"),
-    ("host", None, "5", "must be a text that is not empty"),
-    ("host", None, '"a\\u0000b"', "must be a text that is not empty"),
+    ("host", "", '""', BAD_HOST),
+    ("host", "unix:", '"unix:"', BAD_HOST),
+    ("host", None, "5", BAD_HOST),
+    ("host", None, "[]", BAD_HOST),
+    ("host", None, '["127.0.0.1", 5]', BAD_HOST),
+    ("host", None, '"a\\u0000b"', BAD_HOST),
+    ("host", None, '["::1", "::1"]', "must be addresses that differ"),
+    ("unix_mode", "rw", '"rw"', BAD_MODE),
+    ("unix_mode", "0888", '"0888"', BAD_MODE),
+    ("unix_mode", "4755", '"4755"', BAD_MODE),
+    ("unix_mode", None, "384", BAD_MODE),
+    ("tls_cert", None, "5", 'must be a text; "" is none'),
+    ("tls_key", None, '"a\\u0000b"', 'must be a text; "" is none'),
+    ("tls_ca", None, "true", 'must be a text; "" is none'),
+    ("auth_file", None, "[]", 'must be a text; "" is none'),
     ("data", "", '""', "must be a text that is not empty"),
     ("data", None, "true", "must be a text that is not empty"),
     ("debug", None, '"yes"', "must be true or false"),
@@ -259,16 +325,16 @@ def test_a_bad_value_is_one_line_that_names_place_option_value_and_what_is_allow
 
 def test_every_option_has_a_value_that_is_not_allowed() -> None:
     assert {option for option, *_ in BAD_VALUES} | set(NUMBERS) | set(SIZES) == {
-        option.name for option in fields(Config)
+        option.name for option in config.OPTIONS
     }
 
 
 def test_an_unknown_option_in_the_file_is_named_with_those_that_exist(file: File) -> None:
     message = complaint_about(file("port = 1", "prot = 2"))
     assert re.match(rf"{file.path}: unknown option '?prot'?: ", message)
-    for option in fields(Config):
+    for option in config.OPTIONS:
         assert option.name in message
-    # The file's names are those of the file, not of the command line; and there are no tables.
+    # The file's names are those of the file, not of the command line; and there are no tables but [users].
     assert re.search("unknown option '?max-item-bytes'?: ", complaint_about(file("max-item-bytes = 1")))
     assert re.search("unknown option '?limits'?: ", complaint_about(file("[limits]", "max_item_bytes = 1")))
     assert re.search("unknown option '?config'?: ", complaint_about(file('config = "other.toml"')))
@@ -312,12 +378,14 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
         config.parse(["--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for option in fields(Config):
+    for option in config.OPTIONS:
         assert f"--{option.name.replace('_', '-')}" in text
         if not isinstance(option.default, bool):
             default: Any = option.default
             shown = config.show_size(default) if option.name in SIZES else default
-            assert f"(default {shown})" in text
+            if isinstance(default, tuple):
+                shown = " ".join(default)
+            assert f"(default {shown or 'none'})" in text
     assert "--config" in text
 
 
@@ -334,7 +402,7 @@ def test_version_is_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_example_file_holds_every_option_with_its_default() -> None:
     with open(EXAMPLE, "rb") as opened:
         written = tomllib.load(opened)
-    assert set(written) == {option.name for option in fields(Config)}
+    assert set(written) == {option.name for option in config.OPTIONS}
     assert config.parse(["-c", str(EXAMPLE)]) == Config()
 
 

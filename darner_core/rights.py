@@ -1,0 +1,77 @@
+"""What a user may do: patterns of queues' names to put into, to get from, and to administer. No sockets, no users.
+
+    [users.alice]
+    put = ["mail", "mail.*"]     set
+    get = ["mail.*"]             get, gets, /peek included
+    admin = []                   delete, flush; flush_all needs "*"
+
+A pattern is matched against the whole name, upper and lower case being different: `*` is any number of bytes, `?` is
+one, `[abc]` one of these, `[!abc]` one other. What is not given is not allowed.
+"""
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from typing import Any
+
+PUT, GET, ADMIN = "put", "get", "admin"
+ADMIN_ALL = "admin all"  # an ADMIN whose patterns have "*" among them
+FREE = ""  # what every user may do
+
+EVERY_QUEUE = "*"
+
+_KINDS = (PUT, GET, ADMIN)
+
+
+def _matcher(patterns: Iterable[str]) -> "re.Pattern[bytes]":
+    # Names are bytes. As latin-1 each byte is one letter, so that the translation of a text serves them.
+    parts = [fnmatch.translate(pattern.encode().decode("latin-1")) for pattern in patterns]
+    return re.compile("|".join(parts or ["(?!)"]).encode("latin-1"))
+
+
+class Rights:
+    """Of one user."""
+
+    __slots__ = ("_patterns", "_matchers", "everything")
+
+    def __init__(self, patterns: dict[str, tuple[str, ...]]) -> None:
+        """`patterns` by PUT, GET and ADMIN."""
+        self._patterns = {kind: patterns.get(kind, ()) for kind in _KINDS}
+        self._matchers = {kind: _matcher(self._patterns[kind]).match for kind in _KINDS}
+        self.everything = all(EVERY_QUEUE in self._patterns[kind] for kind in _KINDS)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rights) and other._patterns == self._patterns
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Rights({self._patterns})"
+
+    def allow(self, kind: str, queue: bytes) -> bool:
+        """Whether this may be done to `queue`, which is b"" for ADMIN_ALL and FREE."""
+        if self.everything or kind == FREE:
+            return True
+        if kind == ADMIN_ALL:
+            return EVERY_QUEUE in self._patterns[ADMIN]
+        return self._matchers[kind](queue) is not None
+
+    def any_to(self, queue: bytes) -> bool:
+        """Whether anything may be done to `queue`, and so its name be seen."""
+        return any(match(queue) for match in self._matchers.values())
+
+
+EVERYTHING = Rights(dict.fromkeys(_KINDS, (EVERY_QUEUE,)))
+NOTHING = Rights({})
+
+
+def parse_rights(table: Any) -> Rights:
+    """A user's table, as TOML has it. Raises ValueError saying which key is bad and what is allowed."""
+    if not isinstance(table, dict):
+        raise ValueError("must be a table with put, get and admin")
+    for kind, patterns in table.items():
+        if kind not in _KINDS:
+            raise ValueError(f"must be a table with put, get and admin, and {kind!r} is none of them")
+        if not isinstance(patterns, list) or not all(isinstance(pattern, str) and pattern for pattern in patterns):
+            raise ValueError(f'must be a table whose {kind} is a list of patterns of queue names, as in ["mail.*"]')
+    return Rights({kind: tuple(patterns) for kind, patterns in table.items()})

@@ -1,0 +1,13 @@
+"""The server with short time limits for who does not get to the point. Run as darner.py is."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from darner_core import server, tls
+from darner_core.main import command
+
+server.LOGIN_S = tls.HANDSHAKE_S = 0.3
+
+command()
