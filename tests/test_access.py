@@ -194,7 +194,11 @@ class InLine:
         self._happens = happens
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
-        self._happens()
+        try:
+            self._happens()
+        except Gone:
+            waiter.cancel()  # as the connection does it
+            raise
         return waiter.wait_for(0)
 
 
@@ -234,7 +238,6 @@ def test_who_hangs_up_in_line_takes_nobodys_place(its_turn_had_come: bool, busy:
     with pytest.raises(Gone):
         busy.wait_check(InLine(hang_up), "bob", b"secret")
     if not its_turn_had_come:
-        busy._line.cancel_all()  # as the connection does it
         busy._next()
     assert busy.wait_check(InLine(must_not_wait), "bob", b"secret")
     assert busy.wait_check(InLine(must_not_wait), "bob", b"secret")
