@@ -2,15 +2,16 @@
 
     python loadtest/crash.py --rounds 20            # or: make soak ROUNDS=20
     python loadtest/crash.py --rounds 500 --json crash.json
-    python loadtest/crash.py --rounds 1 --seed 4711/17
+    python loadtest/crash.py --rounds 20 --seed 4711
 
-A round: some tenths of a second of load (mix.py), the end of the server (mostly by kill -9; now and then SIGTERM, with or
-without a kill -9 while it stops), now and then a start that is killed as well, a start, and then most of the queues are
-emptied and compared with the model (promises.py). The others keep what they hold over the next kill. Half of the rounds
-run a server in which all that happens rarely happens all the time (hasty.py).
+A round: some tenths of a second of load (mix.py), the end of the server (mostly by kill -9; now and then SIGTERM, with
+or without a kill -9 while it stops), now and then a start that is killed as well, a start, and then most of the queues
+are emptied and compared with the model (promises.py). The others keep what they hold over the next kill. Half of the
+rounds run a server in which all that happens rarely happens all the time (hasty.py).
 
-The seed repeats the load's choices, though not the machine's timing. If a promise is broken, one line says what, in which
-queue and with which seed, the data directory as it was found is kept, and the exit status is 1.
+The seed repeats the load's choices, though not the machine's timing. If a promise is broken, one line says what, in
+which queue and with which seed; the data directory is kept as it was found, with the last events as the clients saw
+them; and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from promises import Model, Violation
 from report import Bar
 from servers import Kind, Server, our_server
 
-# Small buffers, so that RocksDB writes and compacts tables all the time; fewer families than queues, so that some share.
+# Small buffers, so that RocksDB writes and compacts tables all the time; fewer families than queues, so that some
+# share.
 OPTIONS = [
     *("--chunk-bytes", str(CHUNK_BYTES), "--max-column-families", "3", "--window-bytes", "1MiB"),
     *("--write-buffer-bytes", "1MiB", "--max-wal-bytes", "1MiB", "--block-cache-bytes", "1MiB"),
@@ -50,12 +52,13 @@ HASTY_SHARE = 0.5
 class Trial:
     """One data directory with its server and the model of what must be in it."""
 
-    def __init__(self, server: Server, seed: str) -> None:
-        """The server runs."""
+    def __init__(self, server: Server, seed: str, hasty: bool = True) -> None:
+        """The server runs; hasty: let it be a hasty one now and then, with other settings of `sync` each time."""
         self.server = server
         self.seed = seed
         self.model = Model()
         self.rng = Random(seed)
+        self.may_be_hasty = hasty
         self.sane = server.kind
         program = ["loadtest/hasty.py" if word == "darner.py" else word for word in self.sane.command]
         self.hasty = replace(self.sane, command=tuple(program))
@@ -69,7 +72,7 @@ class Trial:
         load.filling = rng.random() < 0.7
         try:
             load.wait_s(rng.uniform(*LOAD_S))
-            self.end_server(load)
+            self.end_server(load, rng.random())
         finally:
             load.end()
         if rng.random() < START_SHARE:
@@ -80,11 +83,10 @@ class Trial:
         self.start_server()
         self.check(1.0 if last else DRAIN_SHARE)
 
-    def end_server(self, load: Load) -> None:
-        """End it in one of several ways, and let the load take what has been sent."""
+    def end_server(self, load: Load, chance: float) -> None:
+        """End it in one of several ways, chance (0 to 1) says in which, and let the load take what has been sent."""
         rng, process = self.rng, self.server.process
         assert process is not None
-        chance = rng.random()
         self.model.stopping = chance > 0.75
         self.model.alive = False
         if self.model.stopping:
@@ -105,9 +107,10 @@ class Trial:
     def start_server(self) -> None:
         """Start it again. Raises FloodError if it does not start."""
         began = time.monotonic()
-        self.server.kind = self.hasty if self.rng.random() < HASTY_SHARE else self.sane
-        words = ("--sync", self.rng.choice(("never", "never", "never", "20", "always")))
-        self.server.kind = replace(self.server.kind, command=(*self.server.kind.command, *words))
+        if self.may_be_hasty:
+            kind = self.hasty if self.rng.random() < HASTY_SHARE else self.sane
+            words = ("--sync", self.rng.choice(("never", "never", "never", "20", "always")))
+            self.server.kind = replace(kind, command=(*kind.command, *words))
         self.server.launch()
         self.server.wait_until_it_listens()
         self.starts += 1
@@ -128,6 +131,15 @@ class Trial:
         self.server.check()
 
 
+def keep(trial: Trial) -> Path:
+    """Where all is kept that may show what went wrong."""
+    trial.server.kill()
+    kept = Path(tempfile.mkdtemp(prefix="crash-kept-"))
+    shutil.copytree(trial.server.folder, kept, dirs_exist_ok=True)
+    (kept / "events").write_text("".join(" ".join(map(str, event)) + "\n" for event in trial.model.events))
+    return kept
+
+
 def rounds(kind: Kind, seed: str, count: int, quiet: bool) -> dict[str, object]:
     """So many rounds on one data directory; their figures. Raises Violation, FloodError."""
     bar = Bar("crash", count, "rounds", quiet)
@@ -135,16 +147,12 @@ def rounds(kind: Kind, seed: str, count: int, quiet: bool) -> dict[str, object]:
         trial = Trial(server, seed)
         done = 0
         try:
-            for done in range(count):  # noqa: B007
+            for done in range(count):
                 bar.show(done)
                 trial.round(last=done == count - 1)
         except (Violation, FloodError) as error:
             bar.clear()
-            server.kill()
-            kept = tempfile.mkdtemp(prefix="crash-kept-")
-            shutil.copytree(server.folder, kept, dirs_exist_ok=True)
-            Path(kept, "events").write_text("".join(" ".join(map(str, e)) + "\n" for e in trial.model.events))
-            raise Violation(f"round {done + 1} of {count}, seed {seed}: {error}; kept: {kept}") from error
+            raise Violation(f"round {done + 1} of {count}, seed {seed}: {error}; kept: {keep(trial)}") from error
         finally:
             bar.clear()
     model = trial.model
@@ -165,8 +173,8 @@ def summary(figures: dict[str, object]) -> str:
     """One line."""
     return (
         "{rounds} rounds, nothing lost: {items_stored:,} items stored, {items_confirmed:,} confirmed, "
-        "{items_flushed_or_deleted:,} flushed or deleted, {in_doubt_at_kills:,} requests in doubt at kills; {kills} kills, "
-        "{starts} starts, longest {longest_start_s} s; seed {seed}"
+        "{items_flushed_or_deleted:,} flushed or deleted, {in_doubt_at_kills:,} requests in doubt at kills; "
+        "{kills} kills, {starts} starts, longest {longest_start_s} s; seed {seed}"
     ).format(**figures)
 
 

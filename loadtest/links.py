@@ -57,6 +57,7 @@ class Link:
     def sending(self, op: Op) -> None:
         """`op` is about to go out."""
         op.sent = self.model.tick()
+        self.model.requests += 1
         if op.verb == "delete":
             op.book.deletes += 1
         if op.aborts and self.open is not None:

@@ -181,6 +181,7 @@ class Model:
         self.gone: OrderedDict[int, int] = OrderedDict()  # when items went, the last few
         self.cut_short: set[int] = set()  # items that were never sent to their end
         self.events: deque[tuple[object, ...]] = deque(maxlen=REMEMBERED_EVENTS)  # time, link, what, details
+        self.requests = 0
         self.links = 0  # so many there were
         self.alive = True  # the server; False: killed or being stopped
         self.stopping = False  # by SIGTERM: connections end one after the other, and what they held is given back
@@ -307,8 +308,8 @@ class Model:
             book.jumps += 1
             if book.jumps > book.lost_gets:
                 raise book.wrong(
-                    f"{item} came to a get sent at {op.sent} behind an item that was put after it (put by {item.put_by},"
-                    f" front {book.front.before(op.sent)}, own front {own.before(op.sent)})"
+                    f"{item} came to a get sent at {op.sent} behind an item that was put after it (put by "
+                    f"{item.put_by}, front {book.front.before(op.sent)}, own front {own.before(op.sent)})"
                 )
         book.front.add(self.now, item.sent)
         own.add(self.now, item.serial)
