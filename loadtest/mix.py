@@ -42,20 +42,22 @@ ACTIONS = (
     ("cut_short", 0.5, 0.5),
     ("rest", 3, 3),
 )
+DROPS = ("flush", "delete")
 
 
 class Load:
     """Workers against one server process."""
 
-    def __init__(self, model: Model, port: int, seed: str, *, workers: int = WORKERS, pause_s: float = 0.0) -> None:
-        """pause_s: after each batch of requests, on average."""
+    def __init__(self, model: Model, port: int, seed: str, *, drop_factor: float = 1.0, pause_s: float = 0.0) -> None:
+        """drop_factor: flushes and deletes, relative to ACTIONS; pause_s: after each action, on average."""
         self.model = model
         self.port = port
+        self.drop_factor = drop_factor
         self.pause_s = pause_s
         self.filling = True
         self.trouble: BaseException | None = None
         self.troubled = Event()
-        self._workers = [gevent.spawn(self._run, Worker(self, Random(f"{seed} {n}"))) for n in range(workers)]
+        self._workers = [gevent.spawn(self._run, Worker(self, Random(f"{seed} {n}"))) for n in range(WORKERS)]
 
     def _run(self, worker: Worker) -> None:
         try:
@@ -91,7 +93,7 @@ class Worker:
         self.connection: Connection
         names = [name for name, _, _ in ACTIONS]
         # Each worker has its leanings, so that no two kills find the same.
-        lean = [rng.choice((0.3, 1, 1, 3)) for _ in ACTIONS]
+        lean = [rng.choice((0.3, 1, 1, 3)) * (load.drop_factor if name in DROPS else 1) for name in names]
         self.actions: list[Callable[[], None]] = [getattr(self, name) for name in names]
         self.fill_weights = [weight * factor for (_, weight, _), factor in zip(ACTIONS, lean, strict=True)]
         self.drain_weights = [weight * factor for (_, _, weight), factor in zip(ACTIONS, lean, strict=True)]

@@ -33,6 +33,7 @@ from servers import OURS, Server, our_server
 
 OPTIONS = ["--chunk-bytes", str(CHUNK_BYTES)]  # else as anybody runs it
 FULL_ITEMS, EMPTY_ITEMS = 8_000, 200  # where a wave turns
+DROP_FACTOR = 0.02  # or flushes would end each wave before its time
 STEP_S = 1.0
 FIRST_PAUSE_S = 0.05
 
@@ -81,7 +82,7 @@ class Soak:
     def _between_restarts(self, bar: Bar) -> None:
         trial, options = self.trial, self.options
         model = trial.model
-        self.load = Load(model, trial.server.port, f"{trial.seed} {len(self.restarts)}")
+        self.load = Load(model, trial.server.port, f"{trial.seed} {len(self.restarts)}", drop_factor=DROP_FACTOR)
         process = ServerProcess(trial.server.pid, trial.server.data)
         until = min(self.elapsed_s + options.restart_seconds, options.seconds)
         next_sample_s = self.elapsed_s
