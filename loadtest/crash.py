@@ -184,11 +184,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="default 20")
     parser.add_argument("--seed", default=str(randrange(1 << 32)), help="default: another one each time")
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs the server")
+    parser.add_argument("--program", default="darner.py", help="the server to be killed, default darner.py")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args()
     try:
-        figures = rounds(our_server(options.python, OPTIONS), options.seed, options.rounds, options.quiet)
+        kind = our_server(options.python, OPTIONS)
+        words = tuple(options.program if word == "darner.py" else word for word in kind.command)
+        figures = rounds(replace(kind, command=words), options.seed, options.rounds, options.quiet)
     except (Violation, FloodError) as error:
         print(f"crash: {error}", file=sys.stderr)
         return 1

@@ -58,6 +58,8 @@ class Link:
         """`op` is about to go out."""
         op.sent = self.model.tick()
         self.model.requests += 1
+        if op.item is not None:
+            op.item.sent = op.sent
         if op.verb == "delete":
             op.book.deletes += 1
         if op.aborts and self.open is not None:

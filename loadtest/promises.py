@@ -50,13 +50,13 @@ class Item:
         "opened_ever", "aborting", "maybe_gone", "dropped_at", "seen_at",
     )  # fmt: skip
 
-    def __init__(self, serial: int, size: int, book: Book, producer: object, sent: int) -> None:
+    def __init__(self, serial: int, size: int, book: Book, producer: object) -> None:
         """About to be sent over the link `producer`."""
         self.serial = serial
         self.size = size
         self.book = book
         self.producer = producer
-        self.sent = sent
+        self.sent = NEVER
         self.put_by = NEVER  # if it was put at all, then by this time
         self.sure = False  # it was put
         self.state = WAITING
@@ -207,7 +207,7 @@ class Model:
     def new_item(self, book: Book, size: int, producer: object, cut_short: bool = False) -> Item:
         """An item that is about to be sent; cut_short: not to its end."""
         self.serial += 1
-        item = Item(self.serial, size, book, producer, self.now)
+        item = Item(self.serial, size, book, producer)
         if cut_short:
             self.cut_short.add(self.serial)
         else:
