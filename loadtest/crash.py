@@ -6,8 +6,9 @@
 
 A round: some tenths of a second of load (mix.py), the end of the server (mostly by kill -9; now and then SIGTERM, with
 or without a kill -9 while it stops), now and then a start that is killed as well, a start, and then most of the queues
-are emptied and compared with the model (promises.py). The others keep what they hold over the next kill. Half of the
-rounds run a server in which all that happens rarely happens all the time (hasty.py).
+are emptied and compared with the model (promises.py). The others keep what they hold over the next kill. Now and then
+the clients hang up, and the queues are looked at without a restart. Half of the rounds run a server in which all that
+happens rarely happens all the time (hasty.py).
 
 The seed repeats the load's choices, though not the machine's timing. If a promise is broken, one line says what, in
 which queue and with which seed; the data directory is kept as it was found, with the last events as the clients saw
@@ -45,6 +46,7 @@ LOAD_S = (0.05, 0.7)
 STOP_S = 10.0  # the server has 5
 START_SHARE = 0.25  # of the rounds have a start that is killed, too
 START_S = 0.5  # and are killed so soon
+CALM_SHARE = 0.2  # of the rounds begin with load that ends by itself
 DRAIN_SHARE = 0.75  # of the queues in each round
 HASTY_SHARE = 0.5
 
@@ -68,6 +70,8 @@ class Trial:
     def round(self, last: bool) -> None:
         """Load, a kill, a start and the check. Raises Violation, FloodError."""
         rng = self.rng
+        if rng.random() < CALM_SHARE:
+            self.calm_down()
         load = Load(self.model, self.server.port, f"{self.seed} {rng.random()}")
         load.filling = rng.random() < 0.7
         try:
@@ -82,6 +86,24 @@ class Trial:
             self.kills += 1
         self.start_server()
         self.check(1.0 if last else DRAIN_SHARE)
+
+    def calm_down(self) -> None:
+        """Load whose clients all hang up, and the check: what they held has been given back, without a restart."""
+        load = Load(self.model, self.server.port, f"{self.seed} {self.rng.random()}")
+        try:
+            load.wait_s(self.rng.uniform(*LOAD_S))
+            load.stop()
+        finally:
+            load.end()
+        connection = Connection(self.model, self.server.port, CHUNK_BYTES)
+        deadline = time.monotonic() + STOP_S
+        while connection.stats()["curr_connections"] != "1":
+            if time.monotonic() > deadline:
+                raise Violation("the server has not noticed that clients have hung up")
+            time.sleep(0.01)
+        connection.drop()
+        self.model.settled()
+        self.check(1.0)
 
     def end_server(self, load: Load, chance: float) -> None:
         """End it in one of several ways, chance (0 to 1) says in which, and let the load take what has been sent."""
@@ -115,7 +137,7 @@ class Trial:
         self.server.wait_until_it_listens()
         self.starts += 1
         self.longest_start_s = max(self.longest_start_s, time.monotonic() - began)
-        self.model.restarted()
+        self.model.settled()
 
     def check(self, drain_share: float) -> None:
         """Empty some of the queues, and see that all is as promised. Raises Violation."""

@@ -55,6 +55,7 @@ class Load:
         self.drop_factor = drop_factor
         self.pause_s = pause_s
         self.filling = True
+        self.going = True
         self.trouble: BaseException | None = None
         self.troubled = Event()
         self._workers = [gevent.spawn(self._run, Worker(self, Random(f"{seed} {n}"))) for n in range(WORKERS)]
@@ -76,6 +77,11 @@ class Load:
         """The server is gone: let the workers read what it has sent, and end. Raises Violation."""
         gevent.joinall(self._workers)
         self.wait_s(0)
+
+    def stop(self) -> None:
+        """Let them hang up as soon as what they do is done. Raises Violation."""
+        self.going = False
+        self.join()
 
     def end(self) -> None:
         """End them, whatever they do."""
@@ -100,8 +106,8 @@ class Worker:
         self.queues = rng.sample(QUEUES, 3)
 
     def run(self) -> None:
-        """Work until the server is gone. Raises Violation."""
-        while self.model.alive:
+        """Work until the server is gone, or the load ends. Raises Violation."""
+        while self.model.alive and self.load.going:
             try:
                 self.connection = Connection(self.model, self.load.port, CHUNK_BYTES)
             except Broken:
@@ -121,7 +127,7 @@ class Worker:
                 self.connection.drop()
 
     def _work(self) -> None:
-        while self.model.alive:
+        while self.model.alive and self.load.going:
             weights = self.fill_weights if self.load.filling else self.drain_weights
             self.rng.choices(self.actions, weights)[0]()
             if self.load.pause_s:
@@ -269,7 +275,7 @@ def drain(model: Model, connection: Connection, books: list[Book], rng: Random) 
         if promised != counted:
             raise book.wrong(f"{counted[0]} items of {counted[1]} bytes came out, but the figures say {promised}")
         if stats.get(f"queue_{name}_open_transactions", "0") != "0":
-            raise book.wrong("an item is open after a restart")
+            raise book.wrong("an item is open though no client is there that could have it")
     model.judge(books)
     stats = connection.stats()
     for book in books:

@@ -141,7 +141,7 @@ class Doubtful:
 
     op: Op
     group: list[Item] = field(default_factory=list)
-    restarted_at: int = NEVER
+    settled_at: int = NEVER
 
 
 class Book:
@@ -332,15 +332,16 @@ class Model:
                 item.state, item.dropped_at = FLUSHED, self.now
                 self.dropped += 1
 
-    # -- restarts
+    # -- looking at what is there
 
-    def restarted(self) -> None:
-        """The server runs again: nothing is open, and whatever was on its way was done or never will be."""
+    def settled(self) -> None:
+        """The server runs again, or still, and no client is connected: nothing is open, and whatever was on its way was
+        done or never will be."""
         now = self.tick()
-        self.note(None, "restarted")
+        self.note(None, "settled")
         for book in self.books.values():
             for doubt in book.doubtful:
-                if doubt.restarted_at == NEVER:
+                if doubt.settled_at == NEVER:
                     self._settle(doubt, now)
             for item in book.items.values():
                 if item.state == OPEN or item.open_end == NEVER:
@@ -354,7 +355,7 @@ class Model:
 
     def _settle(self, doubt: Doubtful, now: int) -> None:
         op = doubt.op
-        doubt.restarted_at = now
+        doubt.settled_at = now
         for item in op.book.items.values():
             if item.state == WAITING and item.put_by < op.sent and not item.opened_ever and not item.maybe_gone:
                 doubt.group.append(item)
@@ -380,7 +381,7 @@ class Model:
 
     def _judge_doubtful(self, doubt: Doubtful) -> None:
         book, op = doubt.op.book, doubt.op
-        there = [item for item in doubt.group if item.seen_at > doubt.restarted_at]
+        there = [item for item in doubt.group if item.seen_at > doubt.settled_at]
         missing = [item for item in doubt.group if item.serial in book.items and item.state == WAITING]
         may_stay = book.lost_gets if op.verb == "flush" else 0
         if len(there) > may_stay and len(missing) > book.takers:

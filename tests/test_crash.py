@@ -48,4 +48,4 @@ def test_a_server_that_answers_before_it_writes_is_found_out(tmp_path: Path) -> 
     assert found, ended.stderr
     kept = Path(found[2])
     assert (kept / "data" / "FORMAT").exists()
-    assert "restarted" in (kept / "events").read_text()
+    assert " settled" in (kept / "events").read_text()

@@ -67,7 +67,7 @@ class Story:
         for link in self.links:
             link.lost()
         self.links = []
-        self.model.restarted()
+        self.model.settled()
 
     def drained(self, *items: Item) -> None:
         """After a restart, these come out, and no more."""

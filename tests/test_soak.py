@@ -33,7 +33,7 @@ def samples(resident_bytes: list[int]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_it_runs_restarts_the_server_and_reports(tmp_path: Path) -> None:
     json_path, plot = tmp_path / "soak.json", tmp_path / "soak.svg"
-    words = ["--seconds", "4", "--restart-seconds", "1.3", "--every", "0.2"]
+    words = ["--seconds", "2", "--restart-seconds", "0.7", "--every", "0.1"]
     ended = subprocess.run(
         [sys.executable, str(ROOT / "loadtest" / "soak.py"), *words, "--json", str(json_path), "--plot", str(plot)],
         capture_output=True,
