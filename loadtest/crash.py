@@ -28,10 +28,11 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random, randrange
 
+from books import Violation
 from links import Broken, Connection
 from mix import CHUNK_BYTES, QUEUES, Load, drain
 from peers import FloodError
-from promises import Model, Violation
+from promises import Model
 from report import Bar
 from servers import Kind, Server, our_server
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import gevent
 import gevent.socket
-from promises import NEVER, OPEN, SERIAL_BYTES, WAITING, Book, Doubtful, Item, Model, Op
+from books import NEVER, OPEN, SERIAL_BYTES, WAITING, Book, Doubtful, Item, Op
+from promises import Model
 
 ANSWER_S = 30.0  # beyond what the request itself may wait
 RECV_BYTES = 65536

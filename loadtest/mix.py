@@ -10,9 +10,10 @@ from collections.abc import Callable
 from random import Random
 
 import gevent
+from books import Book, Item, Op, Violation
 from gevent.event import Event
 from links import Broken, Connection
-from promises import Book, Item, Model, Op, Violation
+from promises import Model
 
 CHUNK_BYTES = 4096  # the server's option: small, so that large items are cheap
 SIZES = (0, 1, 7, 8, 9, 64, 64, 64, 200, 200, 1000, 1000, 3000)

@@ -22,12 +22,13 @@ from statistics import median
 from typing import Any
 
 import matplotlib as mpl
+from books import DELETED, FLUSHED, Violation
 from crash import Trial, keep
 from matplotlib.figure import Figure
 from mix import CHUNK_BYTES, Load
 from peers import FloodError
 from plots import COLOURS, STYLE
-from promises import DELETED, FLUSHED, Model, Violation
+from promises import Model
 from report import Bar, ServerProcess
 from servers import OURS, Server, our_server
 
@@ -89,7 +90,7 @@ class Soak:
         while self.elapsed_s < until:
             self.load.pause_s, self.load.filling = self.pause_s, self.filling
             began, before = time.monotonic(), model.requests
-            self.load.wait_s(min(STEP_S, max(0.01, until - self.elapsed_s)))
+            self.load.wait_s(min(STEP_S, options.every, max(0.01, until - self.elapsed_s)))
             rate = (model.requests - before) / (time.monotonic() - began)
             self.pause_s = min(1.0, max(0.001, self.pause_s * min(2.0, max(0.5, rate / options.rate))))
             waiting = waiting_items(model)

@@ -13,8 +13,9 @@ from tests.harness import ROOT
 
 sys.path.insert(0, str(ROOT / "loadtest"))  # its files are programs: they find each other beside themselves
 
+from books import Book, Item, Op, Violation
 from links import Link
-from promises import Book, Item, Model, Op, Violation
+from promises import Model
 
 SIZE = 20
 END, STORED, DELETED = b"END\r\n", b"STORED\r\n", b"DELETED\r\n"

@@ -43,7 +43,7 @@ def test_it_runs_restarts_the_server_and_reports(tmp_path: Path) -> None:
     )
     assert "nothing lost" in ended.stdout, ended.stderr
     found = json.loads(json_path.read_text())
-    assert [restart["how"] for restart in found["restarts"]][:2] == ["kill -9", "SIGTERM"]
+    assert found["restarts"][0]["how"] == "kill -9"
     assert all(sample["resident_bytes"] > MB and sample["disk_bytes"] for sample in found["samples"])
     assert found["items_confirmed"] > 0
     assert ElementTree.parse(plot).getroot().tag.endswith("svg")
