@@ -1,6 +1,7 @@
 # make run    a server on port 22133, its queues in ./data
 # make test   the whole test suite
-# Both make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
+# make soak   kill -9 at random moments under load, ROUNDS=20 times; with SECONDS=3600, an hour of load with restarts
+# All make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
 
 PYTHON ?= python3
 PORT ?= 22133
@@ -8,13 +9,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test style types check clean
+.PHONY: run test soak style types check clean
 
 run: $(VENV)/server-installed
 	$(BIN)/darner --port $(PORT)
 
 test: $(VENV)/all-installed
 	$(BIN)/python -m pytest
+
+ifdef SECONDS
+soak: $(VENV)/all-installed
+	$(BIN)/python loadtest/soak.py --seconds $(SECONDS)
+else
+soak: $(VENV)/all-installed
+	$(BIN)/python loadtest/crash.py --rounds $(or $(ROUNDS),20)
+endif
 
 style: $(VENV)/all-installed
 	$(BIN)/ruff check .

@@ -149,7 +149,7 @@ class Server:
             self.port = free_port()
             self.data.mkdir()
             self.launch()
-            self._wait_until_it_listens()
+            self.wait_until_it_listens()
         except BaseException:
             self.__exit__()
             raise
@@ -197,7 +197,8 @@ class Server:
         if "Traceback" in self._log():
             raise FloodError(f"{self.kind.name} has had an accident: {self._log()[-2000:]}")
 
-    def _wait_until_it_listens(self) -> None:
+    def wait_until_it_listens(self) -> None:
+        """Until it takes connections. Raises FloodError if it ends before, or never does."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             self.check()

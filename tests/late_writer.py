@@ -1,0 +1,24 @@
+"""The server, with a fault: it answers before it writes, and writes only now and then. Run as darner.py is."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from darner_core import main, server
+from darner_core.journal import Journal
+
+EVERY = 10  # turns
+
+
+class LateJournal(Journal):
+    turns = 0
+
+    def commit(self) -> bool:
+        self.turns += 1
+        return self.turns % EVERY == 0 and super().commit()
+
+
+if __name__ == "__main__":
+    server.Journal = LateJournal  # type: ignore[misc]
+    main.command()
