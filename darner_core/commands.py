@@ -22,6 +22,7 @@ from darner_core.records import Blob, Item
 from darner_core.registry import Registry
 from darner_core.replies import AFTER_BODY, DELETED, END, NONE, STORED
 from darner_core.session import Session
+from darner_core.shared_memory import BodyMemory, PipelineMemory
 from darner_core.stats import Stats
 from darner_core.waiters import Waiter
 
@@ -74,6 +75,8 @@ class Commands:
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
+        self.body_memory = BodyMemory(config.body_memory_bytes)
+        self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self._key_as_asked = config.reply_key == "request"
         self.refuse_sets = ""  # why sets are refused at present
         self.stopping = False  # no one waits any longer
@@ -116,49 +119,45 @@ class Commands:
         return min(seconds * 1000, 2**63)
 
     def receive_large(self, request: Request, client: Client) -> bytes:
-        """A set whose body is larger than a chunk, and still on its way: store it piece by piece."""
+        """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it
+        piece by piece."""
         self._stats.cmd_set += 1
         missing = request.body_bytes
         try:
             if self.refuse_sets or request.body_bytes > self._max_item_bytes:
                 self._refuse(request)
             queue = self._queues.get(request.queue) or self._registry.create(request.queue)
-            blob = queue.large_items.start()
-        except (ServerError, StorageError) as error:
+            upload = queue.large_items.receive(self._chunk_bytes, self.body_memory)
+        except (ServerError, StorageError):
             self._skip_body(client, missing)
-            raise error
-        storage, number = self._journal.storage, queue.log.record.number
+            raise
+        terminated = False
         try:
-            index = 0
             while missing:
-                chunk = self._gather(client, min(missing, self._chunk_bytes))
-                missing -= len(chunk)
-                storage.put_chunk(number, blob, index, chunk)
-                index += 1
+                data = client.wait_body(min(missing, upload.room_bytes))
+                missing -= len(data)
+                upload.add(data)
             self._expect_terminator(request, client)
+            terminated = True
             if queue.deleted:
                 raise ServerError("the queue was deleted while its item was being received")
+            upload.finish()
         except BaseException as error:  # the client may also have hung up
-            queue.large_items.drop(blob, request.body_bytes - missing)
-            if isinstance(error, StorageError):
+            upload.drop()
+            if isinstance(error, StorageError) and not terminated:
                 self._skip_body(client, missing)
             raise
-        queue.large_items.finish(blob)
-        queue.put(Blob(blob, request.body_bytes), request.flags, self._expires_at_ms(request) if request.expiry else 0)
+        expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
+        queue.put(Blob(upload.blob, request.body_bytes), request.flags, expires_at_ms)
         if request.sync:
             client.session.needs_sync = True
         return NONE if request.noreply else STORED
 
-    def _gather(self, client: Client, size: int) -> bytes:
-        parts = [client.wait_body(size)]
-        have = len(parts[0])
-        while have < size:
-            parts.append(client.wait_body(size - have))
-            have += len(parts[-1])
-        return b"".join(parts)
-
     def _expect_terminator(self, request: Request, client: Client) -> None:
-        if self._gather(client, 2) != replies.CRLF:
+        end = client.wait_body(2)
+        if len(end) < 2:
+            end += client.wait_body(1)
+        if end != replies.CRLF:
             raise protocol.bad_terminator(request)
 
     def _skip_body(self, client: Client, size: int) -> None:

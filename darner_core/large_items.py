@@ -2,10 +2,15 @@
 
 A large item's chunks lie under a number of their own, its blob, and are written as they come. Only when the last has
 come does the queue put an item that points to them. A note on disk says which blobs are being received, so that
-what a crash cuts off is removed at the next start. No call here switches greenlets.
+what a crash cuts off is removed at the next start. A chunk may be of any size up to the limit: what has come of an item
+is written before a chunk is full if all clients' items together take too much memory.
+
+No call here switches greenlets.
 """
 
+from darner_core.errors import StorageError
 from darner_core.journal import Journal
+from darner_core.shared_memory import BodyMemory
 
 
 class LargeItems:
@@ -17,6 +22,10 @@ class LargeItems:
         self._number = number
         self._next = journal.storage.last_blob(number) + 1
         self._receiving: set[int] = set()
+
+    def receive(self, chunk_bytes: int, memory: BodyMemory) -> "Upload":
+        """Begin to receive an item. Raises StorageError."""
+        return Upload(self, self._journal, self._number, self.start(), chunk_bytes, memory)
 
     def start(self) -> int:
         """The blob for an item that is about to be received. Raises StorageError."""
@@ -50,3 +59,73 @@ class LargeItems:
             if begin < kept:
                 self.remove(begin, kept, dead_bytes)
             begin = kept + 1
+
+
+class Upload:
+    """One item that is being received: what has come of it is in chunks on disk, and up to a chunk in memory."""
+
+    __slots__ = ("blob", "_items", "_journal", "_number", "_chunk_bytes", "_memory", "_parts", "_held", "_index",
+        "_stored_bytes", "_error")  # fmt: skip
+
+    def __init__(
+        self, items: LargeItems, journal: Journal, number: int, blob: int, chunk_bytes: int, memory: BodyMemory
+    ) -> None:
+        self.blob = blob
+        self._items = items
+        self._journal = journal
+        self._number = number
+        self._chunk_bytes = chunk_bytes
+        self._memory = memory
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._index = 0  # of the next chunk
+        self._stored_bytes = 0
+        self._error: StorageError | None = None  # met while it was another client's turn
+
+    @property
+    def room_bytes(self) -> int:
+        """The most that `add` takes."""
+        return self._chunk_bytes - self._held
+
+    def add(self, data: bytes) -> None:
+        """The next bytes of the item have come. Raises StorageError."""
+        self._parts.append(data)
+        self._held += len(data)
+        if self._held >= self._chunk_bytes:
+            self._store()
+        self._memory.account(self, self._held)
+        self._raise()
+
+    def finish(self) -> None:
+        """All has come: in this turn, the note that it is being received goes. Raises StorageError."""
+        self._store()
+        self._memory.account(self, 0)
+        self._raise()
+        self._items.finish(self.blob)
+
+    def drop(self) -> None:
+        """It will not be received: in this turn, what came is removed."""
+        self._parts = []
+        self._held = 0
+        self._memory.account(self, 0)
+        self._items.drop(self.blob, self._stored_bytes)
+
+    def spill(self) -> None:
+        """Keep nothing in memory. If the disk refuses, that is told when the item goes on."""
+        try:
+            self._store()
+        except StorageError as error:
+            self._error = error
+
+    def _store(self) -> None:
+        if self._parts:
+            chunk = b"".join(self._parts)
+            self._parts = []
+            self._held = 0
+            self._journal.storage.put_chunk(self._number, self.blob, self._index, chunk)
+            self._index += 1
+            self._stored_bytes += len(chunk)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error

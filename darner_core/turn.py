@@ -78,6 +78,7 @@ class Turn:
         self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
         self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
         self._watched: set[int] = set()
+        self.heard: set[int] | None = None  # whose descriptors were ready, if somebody wants to know
         self._epoll = select.epoll()
         self._watcher = loop.io(self._epoll.fileno(), READ)
         self._watcher.start(self._on_ready)
@@ -133,6 +134,8 @@ class Turn:
         plain, served = self._plain.get, self.served.append
         kept_line = self._kept_lines.get
         bytes_read = 0
+        if self.heard is not None:
+            self.heard.update([fd for fd, _ in ready])
         for fd, _ in ready:
             try:
                 client = plain(fd)

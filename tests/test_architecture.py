@@ -24,7 +24,7 @@ LAYERS = [
     "storage",
     "records",
     # Leaves: of each other they know the errors at most.
-    "config replies window waiters protocol",
+    "config replies window shared_memory timeouts descriptors waiters protocol",
     "errors",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}
@@ -33,7 +33,7 @@ LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for mod
 OUTSIDE = {"gevent": {"waiters", "connection", "server"}, "rocksdict": {"storage"}}
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
-PURE = {"protocol", "records", "replies", "errors", "window"}
+PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 
