@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
-from darner_core import VERSION, protocol, replies
+from darner_core import VERSION, heap, protocol, replies
 from darner_core.config import Config
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
@@ -28,6 +28,9 @@ from darner_core.waiters import Waiter
 
 # How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
+
+# What is sent of a large item at a time while pipeline_memory_bytes are exceeded.
+SCARCE_SEND_BYTES = 16 << 10
 
 # An expiry below it is in seconds from now, else in seconds since 1970. Source: Kestrel's guide, "set".
 MAX_RELATIVE_EXPIRY_S = 1_000_000
@@ -75,7 +78,7 @@ class Commands:
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
-        self.body_memory = BodyMemory(config.body_memory_bytes)
+        self.body_memory = BodyMemory(config.body_memory_bytes, heap.trim)
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self._key_as_asked = config.reply_key == "request"
         self.refuse_sets = ""  # why sets are refused at present
@@ -122,21 +125,23 @@ class Commands:
         """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it
         piece by piece."""
         self._stats.cmd_set += 1
-        missing = request.body_bytes
+        size = request.body_bytes
         try:
             if self.refuse_sets or request.body_bytes > self._max_item_bytes:
                 self._refuse(request)
             queue = self._queues.get(request.queue) or self._registry.create(request.queue)
             upload = queue.large_items.receive(self._chunk_bytes, self.body_memory)
         except (ServerError, StorageError):
-            self._skip_body(client, missing)
+            self._skip_body(client, size)
             raise
         terminated = False
         try:
-            while missing:
-                data = client.wait_body(min(missing, upload.room_bytes))
-                missing -= len(data)
-                upload.add(data)
+            if size <= self._chunk_bytes:  # memory is short, so that what has come of it must not wait there
+                upload.add(client.wait_body(size))
+                upload.store()
+            while missing := size - upload.received_bytes:
+                # No name for what has come: it would be kept while the next is waited for.
+                upload.add(client.wait_body(min(missing, upload.room_bytes)))
             self._expect_terminator(request, client)
             terminated = True
             if queue.deleted:
@@ -145,7 +150,7 @@ class Commands:
         except BaseException as error:  # the client may also have hung up
             upload.drop()
             if isinstance(error, StorageError) and not terminated:
-                self._skip_body(client, missing)
+                self._skip_body(client, size - upload.received_bytes)
             raise
         expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
         queue.put(Blob(upload.blob, request.body_bytes), request.flags, expires_at_ms)
@@ -318,16 +323,13 @@ class Commands:
     def _send_chunks(self, request: Request, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
-        storage, number = self._journal.storage, queue.log.record.number
         client.wait_sent(self._head(request, flags, len(blob), item_id))
-        missing, index = len(blob), 0
-        while missing:
+        body = queue.large_items.send(blob)
+        while body.missing_bytes:
             if queue.deleted:
                 raise HangUp
-            chunk = storage.chunk(number, blob.blob, index)
-            missing -= len(chunk)
-            index += 1
-            client.wait_sent(chunk)
+            # No name for what is sent: it would be kept while the client takes it.
+            client.wait_sent(body.next(SCARCE_SEND_BYTES if self.pipeline_memory.scarce else len(blob)))
 
     # -- the rest
 

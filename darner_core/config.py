@@ -121,7 +121,7 @@ class Config:
     max_wal_bytes: int = _option(64 * MIB, _size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
         " longer start after a crash", shown="SIZE")
     max_open_files: int = _option(128, _whole_number(16, 1_000_000), "table files that RocksDB keeps open")
-    body_memory_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for what has come of all clients' items;"
+    body_memory_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for what has come of all clients' items;"
         " over it, what has come of an item is written to disk before the rest is there", shown="SIZE")
     pipeline_memory_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for what all clients send ahead while"
         " they wait, and for replies that they do not take; over it, each gets a reply only when it has taken the one"

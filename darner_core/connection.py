@@ -140,9 +140,7 @@ class Connection:
                     self._run_task(task)
                     task = self._serve(self._backlog)
                     while task is None and self._ahead and not self._closing:
-                        ahead, self._ahead = self._ahead, b""
-                        self._account_pending()
-                        task = self._serve(self._reader.requests(ahead))
+                        task = self._serve(self._reader.requests(self._take_ahead()))
         except ClientGone:
             pass
         finally:
@@ -344,6 +342,11 @@ class Connection:
         if self._piece_bytes:
             self._account_pieces(0)
 
+    def _take_ahead(self) -> bytes:
+        ahead, self._ahead = self._ahead, b""
+        self._account_pending()
+        return ahead
+
     def _account_pending(self) -> None:
         pending_bytes = len(self._ahead) + len(self._unsent)
         self._pipeline_memory.used_bytes += pending_bytes - self._pending_bytes
@@ -377,9 +380,11 @@ class Connection:
         return SCARCE_AHEAD_BYTES if self._pipeline_memory.scarce else MAX_AHEAD_BYTES
 
     def wait_sent(self, data: bytes = b"") -> None:
-        if data:
+        says_more = bool(data)
+        if says_more:
             self.replies.append(data)
             self._mid_reply = True
+        del data  # else it would be kept in memory until the client has taken it
         self._be_special()
         while self.replies or self._unsent or self._held:
             if self._gone:
@@ -389,7 +394,7 @@ class Connection:
             self._sent = Event()
             self._sent.wait()
         self._sent = None
-        if self._gone or (self._closing and data):
+        if self._gone or (self._closing and says_more):
             raise ClientGone
 
     def _wait_taken(self) -> bytes:

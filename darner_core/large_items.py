@@ -10,6 +10,7 @@ No call here switches greenlets.
 
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
+from darner_core.records import Blob
 from darner_core.shared_memory import BodyMemory
 
 
@@ -34,6 +35,10 @@ class LargeItems:
         self._next += 1
         self._receiving.add(blob)
         return blob
+
+    def send(self, blob: Blob) -> "Download":
+        """Begin to read an item."""
+        return Download(self._journal, self._number, blob)
 
     def finish(self, blob: int) -> None:
         """It has been received: in this turn, the note that it is being received goes."""
@@ -64,13 +69,14 @@ class LargeItems:
 class Upload:
     """One item that is being received: what has come of it is in chunks on disk, and up to a chunk in memory."""
 
-    __slots__ = ("blob", "_items", "_journal", "_number", "_chunk_bytes", "_memory", "_parts", "_held", "_index",
-        "_stored_bytes", "_error")  # fmt: skip
+    __slots__ = ("blob", "received_bytes", "_items", "_journal", "_number", "_chunk_bytes", "_memory", "_parts",
+        "_held", "_index", "_error")  # fmt: skip
 
     def __init__(
         self, items: LargeItems, journal: Journal, number: int, blob: int, chunk_bytes: int, memory: BodyMemory
     ) -> None:
         self.blob = blob
+        self.received_bytes = 0
         self._items = items
         self._journal = journal
         self._number = number
@@ -79,7 +85,6 @@ class Upload:
         self._parts: list[bytes] = []
         self._held = 0
         self._index = 0  # of the next chunk
-        self._stored_bytes = 0
         self._error: StorageError | None = None  # met while it was another client's turn
 
     @property
@@ -89,6 +94,7 @@ class Upload:
 
     def add(self, data: bytes) -> None:
         """The next bytes of the item have come. Raises StorageError."""
+        self.received_bytes += len(data)
         self._parts.append(data)
         self._held += len(data)
         if self._held >= self._chunk_bytes:
@@ -96,11 +102,17 @@ class Upload:
         self._memory.account(self, self._held)
         self._raise()
 
-    def finish(self) -> None:
-        """All has come: in this turn, the note that it is being received goes. Raises StorageError."""
+    def store(self) -> None:
+        """Keep nothing in memory. Raises StorageError."""
+        held, self._held = self._held, 0
         self._store()
+        self._memory.freed(held)
         self._memory.account(self, 0)
         self._raise()
+
+    def finish(self) -> None:
+        """All has come: in this turn, the note that it is being received goes. Raises StorageError."""
+        self.store()
         self._items.finish(self.blob)
 
     def drop(self) -> None:
@@ -108,12 +120,14 @@ class Upload:
         self._parts = []
         self._held = 0
         self._memory.account(self, 0)
-        self._items.drop(self.blob, self._stored_bytes)
+        self._items.drop(self.blob, self.received_bytes)
 
     def spill(self) -> None:
-        """Keep nothing in memory. If the disk refuses, that is told when the item goes on."""
+        """The same at the memory's wish. If the disk refuses, that is told when the item goes on."""
+        held, self._held = self._held, 0
         try:
             self._store()
+            self._memory.freed(held)
         except StorageError as error:
             self._error = error
 
@@ -124,8 +138,32 @@ class Upload:
             self._held = 0
             self._journal.storage.put_chunk(self._number, self.blob, self._index, chunk)
             self._index += 1
-            self._stored_bytes += len(chunk)
 
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+class Download:
+    """One item that is being read, in pieces."""
+
+    __slots__ = ("missing_bytes", "_journal", "_number", "_blob", "_index", "_offset")
+
+    def __init__(self, journal: Journal, number: int, blob: Blob) -> None:
+        self.missing_bytes = len(blob)
+        self._journal = journal
+        self._number = number
+        self._blob = blob.blob
+        self._index = 0  # of the chunk that comes next
+        self._offset = 0  # so much of it has been read
+
+    def next(self, most_bytes: int) -> bytes:
+        """What comes next of the item: at least a byte, at most the rest of a chunk. Raises StorageError."""
+        chunk = self._journal.storage.chunk(self._number, self._blob, self._index)
+        piece = chunk[self._offset : self._offset + most_bytes]
+        self._offset += len(piece)
+        if self._offset == len(chunk):
+            self._index += 1
+            self._offset = 0
+        self.missing_bytes -= len(piece)
+        return piece

@@ -24,7 +24,7 @@ LAYERS = [
     "storage",
     "records",
     # Leaves: of each other they know the errors at most.
-    "config replies window shared_memory timeouts descriptors waiters protocol",
+    "config replies window shared_memory timeouts descriptors heap waiters protocol",
     "errors",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}
