@@ -18,12 +18,14 @@ class Stats:
 
     __slots__ = (
         "started", "curr_connections", "total_connections", "rejected_connections", "cmd_set", "cmd_peek", "get_hits",
-        "get_misses", "bytes_read", "bytes_written", "_clock",
+        "get_misses", "bytes_read", "bytes_written", "_clock", "_monotonic",
     )  # fmt: skip
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells the time of day, which may be set; `monotonic` only runs forward."""
         self._clock = clock
-        self.started = clock()
+        self._monotonic = monotonic
+        self.started = monotonic()
         self.curr_connections = 0
         self.total_connections = 0
         self.rejected_connections = 0
@@ -38,7 +40,7 @@ class Stats:
         now = self._clock()
         queues = list(registry)
         for name, value in (
-            ("uptime", int(now - self.started)),
+            ("uptime", int(self._monotonic() - self.started)),
             ("time", int(now)),
             ("version", VERSION.encode()),
             ("pid", os.getpid()),
