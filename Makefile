@@ -1,20 +1,26 @@
 # make run    a server on port 22133, its queues in ./data
 # make test   the whole test suite
+# make fuzz   what the suite does for seconds, RUNS=n times: the parser, then a whole server over sockets
 # Both make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
 
 PYTHON ?= python3
 PORT ?= 22133
+RUNS ?= 100000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test style types check clean
+.PHONY: run test fuzz style types check clean
 
 run: $(VENV)/server-installed
 	$(BIN)/darner --port $(PORT)
 
 test: $(VENV)/all-installed
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/all-installed
+	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
+	$(BIN)/python -m tests.fuzz.fuzz_server --runs $(RUNS)
 
 style: $(VENV)/all-installed
 	$(BIN)/ruff check .

@@ -221,7 +221,7 @@ def test_waiting_for_queues_that_do_not_exist_leaves_nothing_behind(server: Runn
 def test_a_client_that_stops_in_the_middle_of_a_request_is_told_and_hung_up_on(start_server: Start) -> None:
     server = start_server("--body-timeout-s", "1", "--max-item-bytes", "2 MiB")
     other = server.client()
-    item, line = b"CLIENT_ERROR the rest of the item did not come for 1 s\r\n", None
+    item = b"CLIENT_ERROR the rest of the item did not come for 1 s\r\n"
     stalled = []
     for begun in (
         b"set q 0 0 5\r\nhe",  # in the item, of which the turn has seen a part
