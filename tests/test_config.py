@@ -149,7 +149,11 @@ def test_what_was_configured_stays(file: File) -> None:
 
 # -- what is allowed
 
-NUMBERS = {"port": (0, 65535), "max_column_families": (1, 1024), "max_open_files": (16, 1_000_000)    "body_timeout_s": (0, 86_400),
+NUMBERS = {
+    "port": (0, 65535),
+    "max_column_families": (1, 1024),
+    "max_open_files": (16, 1_000_000),
+    "body_timeout_s": (0, 86_400),
     "idle_timeout_s": (0, 31_536_000),
     "max_connections": (1, 1_000_000),
     "max_queues": (1, 1 << 32),
