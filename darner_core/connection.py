@@ -37,8 +37,9 @@ log = logging.getLogger(NAME)
 # What a client may send ahead while it waits for an item. Beyond it a hang-up goes unnoticed until the wait ends.
 MAX_AHEAD_BYTES = 64 << 10
 
-# The same while pipeline_memory_bytes are exceeded.
+# The same, and the portion of replies, while pipeline_memory_bytes are exceeded.
 SCARCE_AHEAD_BYTES = 4 << 10
+SCARCE_REPLY_BYTES = 4 << 10
 
 # Replies up to this size are not counted towards max_reply_bytes: the shortest requests that one read can hold cause
 # 340 KiB of them.
@@ -246,7 +247,7 @@ class Connection:
         replies, session = self.replies, self.session
         task: Task | None = None
         reply_bytes = 0
-        most_reply_bytes = 0 if self._pipeline_memory.scarce else self._most_reply_bytes
+        most_reply_bytes = SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else self._most_reply_bytes
         while not self._closing:
             request = None
             try:
