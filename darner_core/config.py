@@ -124,7 +124,8 @@ class Config:
     body_memory_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for what has come of all clients' items;"
         " over it, what has come of an item is written to disk before the rest is there", shown="SIZE")
     pipeline_memory_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for what all clients send ahead while"
-        " they wait, and for replies that they do not take; over it, each is answered in portions of 4 KiB", shown="SIZE")
+        " they wait, and for replies that they do not take; over it, each is answered in portions of 4 KiB",
+        shown="SIZE")
     body_timeout_s: int = _option(60, _whole_number(0, 86_400), "a client that stops in the middle of a request for so"
         " long is hung up on; 0: never")
     idle_timeout_s: int = _option(0, _whole_number(0, 31_536_000), "a client that asks nothing for so long, waits for"
