@@ -87,7 +87,8 @@ class Connection:
         "session", "recv", "send", "replies", "special", "_server", "_stats", "_turn", "_most_reply_bytes", "_socket",
         "_fd", "_write_watcher", "_greenlet", "_reader", "_backlog", "_ahead", "_unsent", "_held", "_held_replies",
         "_written_replies", "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_in_body",
-        "_sent", "_body_memory", "_piece_bytes", "_pipeline_memory", "_pending_bytes", "_received", "_late",
+        "_sent", "_body_memory", "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received",
+        "_late",
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket) -> None:
@@ -122,6 +123,7 @@ class Connection:
         self._sent: Event | None = None  # set when all is sent
         self._body_memory = server.commands.body_memory
         self._piece_bytes = 0  # as it knows them
+        self._accounts = False  # and is being told
         self._pipeline_memory = server.commands.pipeline_memory
         self._pending_bytes = 0  # as it knows them
         self._received = 0  # bytes of requests in pieces
@@ -326,12 +328,19 @@ class Connection:
 
     def _account_pieces(self, held_bytes: int) -> None:
         self._piece_bytes = held_bytes if held_bytes > SMALL_PIECE_BYTES else 0
+        self._accounts = True
         self._body_memory.account(self, self._piece_bytes)
+        self._accounts = False
 
     def spill(self) -> None:
         """Go on receiving the incomplete item as a large one: from here on it is in memory for a chunk at most."""
         self._piece_bytes = 0
-        gevent.get_hub().loop.run_callback(self._hand_over)  # it may be another client's greenlet that runs
+        hub = gevent.get_hub()
+        if self._accounts or gevent.getcurrent() is not hub:
+            # This client is just being served, or another one's greenlet runs, which must not be left.
+            hub.loop.run_callback(self._hand_over)
+        else:
+            self._hand_over()  # at once: a thousand others may be served in this turn
 
     def _hand_over(self) -> None:
         if self._idle and not self._closing and not self._gone and self._reader.body_missing:
