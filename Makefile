@@ -1,15 +1,17 @@
 # make run    a server on port 22133, its queues in ./data
 # make test   the whole test suite
 # make soak   kill -9 at random moments under load, ROUNDS=20 times; with SECONDS=3600, an hour of load with restarts
+# make fuzz   what the suite does for seconds, RUNS=n times: the parser, then a whole server over sockets
 # All make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
 
 PYTHON ?= python3
 PORT ?= 22133
+RUNS ?= 100000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test soak style types check clean
+.PHONY: run test soak fuzz style types check clean
 
 run: $(VENV)/server-installed
 	$(BIN)/darner --port $(PORT)
@@ -24,6 +26,10 @@ else
 soak: $(VENV)/all-installed
 	$(BIN)/python loadtest/crash.py --rounds $(or $(ROUNDS),20)
 endif
+
+fuzz: $(VENV)/all-installed
+	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
+	$(BIN)/python -m tests.fuzz.fuzz_server --runs $(RUNS)
 
 style: $(VENV)/all-installed
 	$(BIN)/ruff check .

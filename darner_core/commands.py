@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
-from darner_core import VERSION, protocol, replies
+from darner_core import VERSION, heap, protocol, replies
 from darner_core.config import Config
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
@@ -23,11 +23,15 @@ from darner_core.registry import Registry
 from darner_core.replies import AFTER_BODY, DELETED, END, NONE, STORED
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.session import Session
+from darner_core.shared_memory import BodyMemory, PipelineMemory
 from darner_core.stats import Stats
 from darner_core.waiters import Waiter
 
 # How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
+
+# What is sent of a large item at a time while pipeline_memory_bytes are exceeded.
+SCARCE_SEND_BYTES = 16 << 10
 
 # An expiry below it is in seconds from now, else in seconds since 1970. Source: Kestrel's guide, "set".
 MAX_RELATIVE_EXPIRY_S = 1_000_000
@@ -78,6 +82,8 @@ class Commands:
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
+        self.body_memory = BodyMemory(config.body_memory_bytes, heap.trim)
+        self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self._key_as_asked = config.reply_key == "request"
         self.refuse_sets = ""  # why sets are refused at present
         self.stopping = False  # no one waits any longer
@@ -120,49 +126,47 @@ class Commands:
         return min(seconds * 1000, 2**63)
 
     def receive_large(self, request: Request, client: Client) -> bytes:
-        """A set whose body is larger than a chunk, and still on its way: store it piece by piece."""
+        """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it
+        piece by piece."""
         self._stats.cmd_set += 1
-        missing = request.body_bytes
+        size = request.body_bytes
         try:
             if self.refuse_sets or request.body_bytes > self._max_item_bytes:
                 self._refuse(request)
             queue = self._queues.get(request.queue) or self._registry.create(request.queue)
-            blob = queue.large_items.start()
-        except (ServerError, StorageError) as error:
-            self._skip_body(client, missing)
-            raise error
-        storage, number = self._journal.storage, queue.log.record.number
+            upload = queue.large_items.receive(self._chunk_bytes, self.body_memory)
+        except (ServerError, StorageError):
+            self._skip_body(client, size)
+            raise
+        terminated = False
         try:
-            index = 0
-            while missing:
-                chunk = self._gather(client, min(missing, self._chunk_bytes))
-                missing -= len(chunk)
-                storage.put_chunk(number, blob, index, chunk)
-                index += 1
+            if size <= self._chunk_bytes:  # memory is short, so that what has come of it must not wait there
+                upload.add(client.wait_body(size))
+                upload.store()
+            while missing := size - upload.received_bytes:
+                # No name for what has come: it would be kept while the next is waited for.
+                upload.add(client.wait_body(min(missing, upload.room_bytes)))
             self._expect_terminator(request, client)
+            terminated = True
             if queue.deleted:
                 raise ServerError("the queue was deleted while its item was being received")
+            upload.finish()
         except BaseException as error:  # the client may also have hung up
-            queue.large_items.drop(blob, request.body_bytes - missing)
-            if isinstance(error, StorageError):
-                self._skip_body(client, missing)
+            upload.drop()
+            if isinstance(error, StorageError) and not terminated:
+                self._skip_body(client, size - upload.received_bytes)
             raise
-        queue.large_items.finish(blob)
-        queue.put(Blob(blob, request.body_bytes), request.flags, self._expires_at_ms(request) if request.expiry else 0)
+        expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
+        queue.put(Blob(upload.blob, request.body_bytes), request.flags, expires_at_ms)
         if request.sync:
             client.session.needs_sync = True
         return NONE if request.noreply else STORED
 
-    def _gather(self, client: Client, size: int) -> bytes:
-        parts = [client.wait_body(size)]
-        have = len(parts[0])
-        while have < size:
-            parts.append(client.wait_body(size - have))
-            have += len(parts[-1])
-        return b"".join(parts)
-
     def _expect_terminator(self, request: Request, client: Client) -> None:
-        if self._gather(client, 2) != replies.CRLF:
+        end = client.wait_body(2)
+        if len(end) < 2:
+            end += client.wait_body(1)
+        if end != replies.CRLF:
             raise protocol.bad_terminator(request)
 
     def _skip_body(self, client: Client, size: int) -> None:
@@ -320,16 +324,13 @@ class Commands:
     def _send_chunks(self, request: Request, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
-        storage, number = self._journal.storage, queue.log.record.number
         client.wait_sent(self._head(request, flags, len(blob), item_id))
-        missing, index = len(blob), 0
-        while missing:
+        body = queue.large_items.send(blob)
+        while body.missing_bytes:
             if queue.deleted:
                 raise HangUp
-            chunk = storage.chunk(number, blob.blob, index)
-            missing -= len(chunk)
-            index += 1
-            client.wait_sent(chunk)
+            # No name for what is sent: it would be kept while the client takes it.
+            client.wait_sent(body.next(SCARCE_SEND_BYTES if self.pipeline_memory.scarce else len(blob)))
 
     # -- the rest
 

@@ -163,6 +163,19 @@ class Config:
     max_wal_bytes: int = _option(64 * MIB, _size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
         " longer start after a crash", shown="SIZE")
     max_open_files: int = _option(128, _whole_number(16, 1_000_000), "table files that RocksDB keeps open")
+    body_memory_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for what has come of all clients' items;"
+        " over it, what has come of an item is written to disk before the rest is there", shown="SIZE")
+    pipeline_memory_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for what all clients send ahead while"
+        " they wait, and for replies that they do not take; over it, each is answered in portions of 4 KiB",
+        shown="SIZE")
+    body_timeout_s: int = _option(60, _whole_number(0, 86_400), "a client that stops in the middle of a request for so"
+        " long is hung up on; 0: never")
+    idle_timeout_s: int = _option(0, _whole_number(0, 31_536_000), "a client that asks nothing for so long, waits for"
+        " nothing and has no item open is hung up on; 0: never")
+    max_connections: int = _option(10_000, _whole_number(1, 1_000_000), "clients at a time; one more is told so and"
+        " hung up on")
+    max_queues: int = _option(100_000, _whole_number(1, 1 << 32), "queues that can exist; a set that would make one"
+        " more is refused")
     min_free_bytes: int = _option(64 * MIB, _size(0, 1 << 40), "sets are refused while the disk has less room than"
         " this; gets and closes need some of it", shown="SIZE")
     unix_mode: str = _option("0600", _mode, "permissions of the Unix sockets: who may write to one can connect",

@@ -24,7 +24,7 @@ from gevent.event import Event
 from darner_core import NAME
 from darner_core.commands import Commands, HangUp
 from darner_core.config import Config
-from darner_core.errors import RequestError, ServerError, StorageError
+from darner_core.errors import ClientError, RequestError, ServerError, StorageError
 from darner_core.guard import Guard
 from darner_core.journal import Journal
 from darner_core.protocol import Request, RequestReader
@@ -39,8 +39,16 @@ log = logging.getLogger(NAME)
 # What a client may send ahead while it waits for an item. Beyond it a hang-up goes unnoticed until the wait ends.
 MAX_AHEAD_BYTES = 64 << 10
 
-# Replies up to this size are not counted towards max_reply_bytes: what one read of requests can cause is bounded.
-SMALL_REPLY_BYTES = 256
+# The same, and the portion of replies, while pipeline_memory_bytes are exceeded.
+SCARCE_AHEAD_BYTES = 4 << 10
+SCARCE_REPLY_BYTES = 4 << 10
+
+# Replies up to this size are not counted towards max_reply_bytes: the shortest requests that one read can hold cause
+# 340 KiB of them.
+SMALL_REPLY_BYTES = 32
+
+# Less than this of an incomplete item is not worth writing to disk early.
+SMALL_PIECE_BYTES = 512
 
 # After an error the connection is closed for writing, and what the client still sends is read and dropped for so
 # long: closing at once would reset it, and the client might never see why.
@@ -81,7 +89,8 @@ class Connection:
         "session", "recv", "send", "replies", "special", "_server", "_stats", "_turn", "_most_reply_bytes", "_socket",
         "_fd", "_write_watcher", "_greenlet", "_reader", "_backlog", "_ahead", "_unsent", "_held", "_held_replies",
         "_written_replies", "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_in_body",
-        "_asks_for_sync", "_sent", "_guard",
+        "_asks_for_sync", "_sent", "_guard", "_is_tls", "_body_memory", "_piece_bytes", "_accounts", "_pipeline_memory",
+        "_pending_bytes", "_received", "_late",
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, guard: Guard | None = None) -> None:
@@ -101,6 +110,7 @@ class Connection:
         self._greenlet = gevent.getcurrent()
         self._reader: RequestReader | Guard = server.new_reader() if guard is None else guard
         self._guard = guard
+        self._is_tls = isinstance(client_socket, TlsSocket)
         self._backlog: Iterator[tuple[Request, bytes | None]] = iter(())  # requests read and not yet served
         self._ahead = b""  # bytes that came while the greenlet was waiting for an item
         self._unsent = b""  # replies that the client has not taken
@@ -117,6 +127,13 @@ class Connection:
         self._waiter: Waiter | None = None
         self._in_body = False  # the greenlet waits for more of a large item
         self._sent: Event | None = None  # set when all is sent
+        self._body_memory = server.commands.body_memory
+        self._piece_bytes = 0  # as it knows them
+        self._accounts = False  # and is being told
+        self._pipeline_memory = server.commands.pipeline_memory
+        self._pending_bytes = 0  # as it knows them
+        self._received = 0  # bytes of requests in pieces
+        self._late: ClientError | None = None  # the rest of a large item has not come in time
 
     # -- the greenlet
 
@@ -132,8 +149,7 @@ class Connection:
                     self._run_task(task)
                     task = self._serve(self._backlog)
                     while task is None and self._ahead and not self._closing:
-                        ahead, self._ahead = self._ahead, b""
-                        task = self._serve(iter(self._reader.feed(ahead)))
+                        task = self._serve(self._reader.requests(self._take_ahead()))
         except ClientGone:
             pass
         finally:
@@ -205,10 +221,11 @@ class Connection:
 
     # -- reading and serving
 
-    def _receive(self) -> bytes | None:
-        """What there is to read; None: nothing, or the client has hung up."""
+    def _receive(self, most_bytes: int = RECV_BYTES) -> bytes | None:
+        """What there is to read; None: nothing, or the client has hung up. Over TLS it may be more than asked for: the
+        epoll does not know of what has been decrypted and not taken."""
         try:
-            data = self.recv(RECV_BYTES)
+            data = self.recv(RECV_BYTES if self._is_tls else most_bytes)
         except BlockingIOError:
             return None
         except OSError:
@@ -218,6 +235,7 @@ class Connection:
                 self.hang_up()
             return None
         self._stats.bytes_read += len(data)
+        self._received += len(data)
         return data
 
     def _on_readable(self) -> None:
@@ -231,7 +249,7 @@ class Connection:
 
     def serve(self, data: bytes) -> None:
         """Serve what has been received, up to a request that has to wait: that goes to the greenlet."""
-        task = self._serve(iter(self._reader.feed(data)))
+        task = self._serve(self._reader.requests(data))
         if task is not None:
             self._greenlet.switch(task)
         elif self._reader.in_pieces and not self._paused:
@@ -246,6 +264,7 @@ class Connection:
         replies, session = self.replies, self.session
         task: Task | None = None
         reply_bytes = 0
+        most_reply_bytes = SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else self._most_reply_bytes
         while not self._closing:
             request = None
             try:
@@ -258,11 +277,13 @@ class Connection:
                         replies.append(reply)
                         if len(reply) > SMALL_REPLY_BYTES:
                             reply_bytes += len(reply)
-                            if reply_bytes > self._most_reply_bytes:
+                            if reply_bytes > most_reply_bytes:
                                 task = Connection._wait_taken
                                 break
                 else:
                     reader = self._reader
+                    if reader.in_pieces or self._piece_bytes:
+                        self._account_pieces(reader.body_bytes)
                     if reader.error is not None:
                         self._refuse(reader.error)
                     elif reader.large is not None:
@@ -309,13 +330,58 @@ class Connection:
         self._lingers = lingers
         self._backlog = iter(())
         self._pause()
+        self._drop_pieces()
         self.session.end()
+
+    def refuse(self, error: RequestError) -> None:
+        """Serve nothing: say why, and hang up. Before `run`."""
+        self._refuse(error)
+        self._close(lingers=True)
+        self._be_special()
+
+    # -- memory that all clients share
+
+    def _account_pieces(self, held_bytes: int) -> None:
+        self._piece_bytes = held_bytes if held_bytes > SMALL_PIECE_BYTES else 0
+        self._accounts = True
+        self._body_memory.account(self, self._piece_bytes)
+        self._accounts = False
+
+    def spill(self) -> None:
+        """Go on receiving the incomplete item as a large one: from here on it is in memory for a chunk at most."""
+        self._piece_bytes = 0
+        hub = gevent.get_hub()
+        if self._accounts or gevent.getcurrent() is not hub:
+            # This client is just being served, or another one's greenlet runs, which must not be left.
+            hub.loop.run_callback(self._hand_over)
+        else:
+            self._hand_over()  # at once: a thousand others may be served in this turn
+
+    def _hand_over(self) -> None:
+        if self._idle and not self._closing and not self._gone and self._reader.body_missing:
+            self._reader.hand_over()
+            self._greenlet.switch(Connection._wait_large)
+
+    def _drop_pieces(self) -> None:
+        self._reader.drop()
+        if self._piece_bytes:
+            self._account_pieces(0)
+
+    def _take_ahead(self) -> bytes:
+        ahead, self._ahead = self._ahead, b""
+        self._account_pending()
+        return ahead
+
+    def _account_pending(self) -> None:
+        pending_bytes = len(self._ahead) + len(self._unsent)
+        self._pipeline_memory.used_bytes += pending_bytes - self._pending_bytes
+        self._pending_bytes = pending_bytes
 
     # -- what functions that wait call, in the greenlet
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         self._waiter = waiter
-        if len(self._ahead) < MAX_AHEAD_BYTES:
+        if len(self._ahead) < self._most_ahead_bytes:
             self._turn.read_by(self._fd, self._on_readable_while_waiting)
         try:
             handed = waiter.wait_for(wait_ms)
@@ -327,16 +393,23 @@ class Connection:
         return handed
 
     def _on_readable_while_waiting(self) -> None:
-        data = self._receive()
+        data = self._receive(min(RECV_BYTES, self._most_ahead_bytes))
         if data is not None:
             self._ahead += data
-            if len(self._ahead) >= MAX_AHEAD_BYTES:
+            self._account_pending()
+            if len(self._ahead) >= self._most_ahead_bytes:
                 self._turn.ignore(self._fd)
 
+    @property
+    def _most_ahead_bytes(self) -> int:
+        return SCARCE_AHEAD_BYTES if self._pipeline_memory.scarce else MAX_AHEAD_BYTES
+
     def wait_sent(self, data: bytes = b"") -> None:
-        if data:
+        says_more = bool(data)
+        if says_more:
             self.replies.append(data)
             self._mid_reply = True
+        del data  # else it would be kept in memory until the client has taken it
         self._be_special()
         while self.replies or self._unsent or self._held:
             if self._gone:
@@ -346,7 +419,7 @@ class Connection:
             self._sent = Event()
             self._sent.wait()
         self._sent = None
-        if self._gone or (self._closing and data):
+        if self._gone or (self._closing and says_more):
             raise ClientGone
 
     def _wait_taken(self) -> bytes:
@@ -358,6 +431,7 @@ class Connection:
         data = self._reader.take_body(most_bytes)
         if not data and self._ahead:
             data, self._ahead = self._ahead[:most_bytes], self._ahead[most_bytes:]
+            self._account_pending()
         while not data:
             # Through the loop even if there is more to read already: the others are served in between.
             self._in_body = True
@@ -367,11 +441,13 @@ class Connection:
             finally:
                 self._in_body = False
                 self._turn.ignore(self._fd)
+            if self._late is not None:
+                raise self._late
             if not self._gone:
-                # All that TLS has decrypted must be taken: the epoll does not know of it.
-                data = self._receive() or b""
+                data = self._receive(min(most_bytes, RECV_BYTES)) or b""
                 if len(data) > most_bytes:
                     data, self._ahead = data[:most_bytes], data[most_bytes:]
+                    self._account_pending()
             if self._gone:
                 raise ClientGone
         return data
@@ -390,10 +466,16 @@ class Connection:
         assert request is not None
         try:
             return self._server.commands.receive_large(request, self)
+        except (ServerError, StorageError) as error:
+            if not request.noreply:
+                raise
+            if isinstance(error, StorageError):
+                log.error("%s", error)
+            return b""
         finally:
             self._reader.end_body()
             if not self._gone and not self._closing:
-                self._backlog = iter(self._reader.feed(b""))
+                self._backlog = self._reader.requests(b"")
 
     # -- sending
 
@@ -459,6 +541,7 @@ class Connection:
         self._written_replies = 0
         if self._unsent:
             self._unsent += data
+            self._account_pending()
         elif self._send_some(data):
             self._went_out()
 
@@ -481,6 +564,7 @@ class Connection:
     def wait_to_write(self, unsent: bytes) -> None:
         """The client does not take its replies as fast as it asks: read no more from it until it has."""
         self._unsent = unsent
+        self._account_pending()
         self._pause()
         if self._write_watcher is None:
             self._write_watcher = gevent.get_hub().loop.io(self._fd, WRITE)
@@ -489,6 +573,7 @@ class Connection:
     def _on_writable(self) -> None:
         if self._send_some(self._unsent) and not self._gone:
             self._unsent = b""
+            self._account_pending()
             self._write_watcher.stop()
             self._went_out()
 
@@ -524,7 +609,9 @@ class Connection:
         self._turn.ignore(self._fd)
         if self._write_watcher is not None:
             self._write_watcher.stop()
-        self._unsent = b""
+        self._unsent = self._ahead = b""
+        self._account_pending()
+        self._drop_pieces()
         self.replies.clear()
         self.session.end()
 
@@ -553,6 +640,49 @@ class Connection:
             before = self._stats.bytes_read
             self._on_readable()
         if self._idle and not self._closing:
+            self._close(lingers=False)
+            self._be_special()
+
+    # -- timeouts, looked at by `timeouts`
+
+    @property
+    def fd(self) -> int:
+        return self._fd
+
+    @property
+    def progress(self) -> int | None:
+        """Changes with every byte of the request that is being received, or of the last words that are being sent;
+        None: nothing of the kind is going on."""
+        if self._closing:
+            return -1 - len(self._unsent)
+        if self._in_body or (self._idle and not self._paused and self._reader.in_pieces):
+            return self._received
+        return None
+
+    @property
+    def idle(self) -> bool:
+        """Asks nothing, waits for nothing, holds nothing."""
+        return self._idle and not self._paused and not self._reader.in_pieces and self.session.open_read is None
+
+    def give_up(self, timeout_s: int) -> None:
+        """The rest of what the client has begun to send does not come. Called in the hub."""
+        if self._gone or self.progress is None:
+            return
+        if self._closing:
+            self.hang_up()
+        elif self._in_body or self._reader.body_missing:
+            error = ClientError(f"the rest of the item did not come for {timeout_s} s")
+            if self._in_body:
+                self._late = error
+                self._greenlet.switch()
+            else:
+                self.refuse(error)
+        else:
+            self.refuse(ClientError(f"the rest of the line did not come for {timeout_s} s"))
+
+    def cut_idle(self) -> None:
+        """The client has been silent for too long. Called in the hub."""
+        if self.idle and not self._closing:
             self._close(lingers=False)
             self._be_special()
 

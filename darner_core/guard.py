@@ -67,9 +67,9 @@ class Guard:
 
     # -- as the connection's reader
 
-    def feed(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
+    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         if self.user:
-            return self._judged(self._reader.feed(data))
+            return self._judged(self._reader.requests(data))
         return self._log_in_first(data)
 
     @property
@@ -90,6 +90,21 @@ class Guard:
                 self._refused = self._refusal(self._reader.large)
         return self._refused
 
+    @property
+    def body_bytes(self) -> int:
+        return self._reader.body_bytes
+
+    @property
+    def body_missing(self) -> int:
+        return self._reader.body_missing
+
+    def hand_over(self) -> None:
+        self._reader.hand_over()
+
+    def drop(self) -> None:
+        self._login = b""
+        self._reader.drop()
+
     def take_body(self, most_bytes: int) -> bytes:
         return self._reader.take_body(most_bytes)
 
@@ -98,7 +113,7 @@ class Guard:
 
     # -- judging
 
-    def _judged(self, requests: list[tuple[Request, bytes | None]]) -> Iterator[tuple[Request, bytes | None]]:
+    def _judged(self, requests: Iterator[tuple[Request, bytes | None]]) -> Iterator[tuple[Request, bytes | None]]:
         for request, body in requests:
             refusal = self._refusal(request)
             if refusal is not None:
@@ -152,7 +167,7 @@ class Guard:
             return
         yield Request(partial(self._run_login, rest[:size], noreply)), None
         if self.user:  # it goes on here only then; but this is the door
-            yield from self._judged(self._reader.feed(rest[size + 2 :]))
+            yield from self._judged(self._reader.requests(rest[size + 2 :]))
 
     def _run_login(self, body: bytes, noreply: bool, *_: Any) -> Any:
         return partial(self._wait_login, body, noreply)

@@ -2,10 +2,16 @@
 
 A large item's chunks lie under a number of their own, its blob, and are written as they come. Only when the last has
 come does the queue put an item that points to them. A note on disk says which blobs are being received, so that
-what a crash cuts off is removed at the next start. No call here switches greenlets.
+what a crash cuts off is removed at the next start. A chunk may be of any size up to the limit: what has come of an item
+is written before a chunk is full if all clients' items together take too much memory.
+
+No call here switches greenlets.
 """
 
+from darner_core.errors import StorageError
 from darner_core.journal import Journal
+from darner_core.records import Blob
+from darner_core.shared_memory import BodyMemory
 
 
 class LargeItems:
@@ -18,6 +24,10 @@ class LargeItems:
         self._next = journal.storage.last_blob(number) + 1
         self._receiving: set[int] = set()
 
+    def receive(self, chunk_bytes: int, memory: BodyMemory) -> "Upload":
+        """Begin to receive an item. Raises StorageError."""
+        return Upload(self, self._journal, self._number, self.start(), chunk_bytes, memory)
+
     def start(self) -> int:
         """The blob for an item that is about to be received. Raises StorageError."""
         blob = self._next
@@ -25,6 +35,10 @@ class LargeItems:
         self._next += 1
         self._receiving.add(blob)
         return blob
+
+    def send(self, blob: Blob) -> "Download":
+        """Begin to read an item."""
+        return Download(self._journal, self._number, blob)
 
     def finish(self, blob: int) -> None:
         """It has been received: in this turn, the note that it is being received goes."""
@@ -50,3 +64,106 @@ class LargeItems:
             if begin < kept:
                 self.remove(begin, kept, dead_bytes)
             begin = kept + 1
+
+
+class Upload:
+    """One item that is being received: what has come of it is in chunks on disk, and up to a chunk in memory."""
+
+    __slots__ = ("blob", "received_bytes", "_items", "_journal", "_number", "_chunk_bytes", "_memory", "_parts",
+        "_held", "_index", "_error")  # fmt: skip
+
+    def __init__(
+        self, items: LargeItems, journal: Journal, number: int, blob: int, chunk_bytes: int, memory: BodyMemory
+    ) -> None:
+        self.blob = blob
+        self.received_bytes = 0
+        self._items = items
+        self._journal = journal
+        self._number = number
+        self._chunk_bytes = chunk_bytes
+        self._memory = memory
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._index = 0  # of the next chunk
+        self._error: StorageError | None = None  # met while it was another client's turn
+
+    @property
+    def room_bytes(self) -> int:
+        """The most that `add` takes."""
+        return self._chunk_bytes - self._held
+
+    def add(self, data: bytes) -> None:
+        """The next bytes of the item have come. Raises StorageError."""
+        self.received_bytes += len(data)
+        self._parts.append(data)
+        self._held += len(data)
+        if self._held >= self._chunk_bytes:
+            self._store()
+        self._memory.account(self, self._held)
+        self._raise()
+
+    def store(self) -> None:
+        """Keep nothing in memory. Raises StorageError."""
+        held, self._held = self._held, 0
+        self._store()
+        self._memory.freed(held)
+        self._memory.account(self, 0)
+        self._raise()
+
+    def finish(self) -> None:
+        """All has come: in this turn, the note that it is being received goes. Raises StorageError."""
+        self.store()
+        self._items.finish(self.blob)
+
+    def drop(self) -> None:
+        """It will not be received: in this turn, what came is removed."""
+        self._parts = []
+        self._held = 0
+        self._memory.account(self, 0)
+        self._items.drop(self.blob, self.received_bytes)
+
+    def spill(self) -> None:
+        """The same at the memory's wish. If the disk refuses, that is told when the item goes on."""
+        held, self._held = self._held, 0
+        try:
+            self._store()
+            self._memory.freed(held)
+        except StorageError as error:
+            self._error = error
+
+    def _store(self) -> None:
+        if self._parts:
+            chunk = b"".join(self._parts)
+            self._parts = []
+            self._held = 0
+            self._journal.storage.put_chunk(self._number, self.blob, self._index, chunk)
+            self._index += 1
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class Download:
+    """One item that is being read, in pieces."""
+
+    __slots__ = ("missing_bytes", "_journal", "_number", "_blob", "_index", "_offset")
+
+    def __init__(self, journal: Journal, number: int, blob: Blob) -> None:
+        self.missing_bytes = len(blob)
+        self._journal = journal
+        self._number = number
+        self._blob = blob.blob
+        self._index = 0  # of the chunk that comes next
+        self._offset = 0  # so much of it has been read
+
+    def next(self, most_bytes: int) -> bytes:
+        """What comes next of the item: at least a byte, at most the rest of a chunk. Raises StorageError."""
+        chunk = self._journal.storage.chunk(self._number, self._blob, self._index)
+        piece = chunk[self._offset : self._offset + most_bytes]
+        self._offset += len(piece)
+        if self._offset == len(chunk):
+            self._index += 1
+            self._offset = 0
+        self.missing_bytes -= len(piece)
+        return piece

@@ -15,7 +15,7 @@ the bytes that follow are meant to be.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -234,9 +234,13 @@ class RequestReader:
 
     def feed(self, data: bytes) -> list[tuple[Request, bytes | None]]:
         """The requests that `data` completes, each with its body or None. Then look at `error` and `large`."""
+        return list(self.requests(data))
+
+    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
+        """The same one by one, to be gone through before anything else is fed: `error`, `large` and `in_pieces` hold at
+        the end. What is not yet asked for stays bytes: as requests, 64 KiB of the shortest would be 700 KiB."""
         assert self.large is None, "a body has to be taken first"
         assert self.error is None, "nothing can be read behind an error"
-        requests: list[tuple[Request, bytes | None]] = []
         position = 0
         if self._missing:
             self._parts.append(data)
@@ -244,7 +248,7 @@ class RequestReader:
                 self._missing -= len(data)
                 if len(self._parts) >= MAX_PIECES:
                     self._parts = [b"".join(self._parts)]
-                return requests
+                return
             data = b"".join(self._parts)
             self._parts = []
             self._missing = 0
@@ -253,20 +257,20 @@ class RequestReader:
             end = request.body_bytes
             if data[end : end + 2] != _CRLF:
                 self.error = bad_terminator(request)
-                return requests
-            requests.append((request, data[:end]))
+                return
+            yield request, data[:end]
             position = end + 2
         elif self._rest:
             data = self._rest + data
             if data.find(_LF, self._searched) < 0 and len(data) <= self._max_line:
                 self._rest = data
                 self._searched = len(data)
-                return requests
+                return
             self._rest = b""
         self.in_pieces = False
 
         # The hot loop: one find, one slice and one look-up a line. With a regular expression it was 3 us a line.
-        find, has_at, kept_line, add, chunk = data.find, data.startswith, self._kept.get, requests.append, self._chunk
+        find, has_at, kept_line, chunk = data.find, data.startswith, self._kept.get, self._chunk
         length = len(data)
         while True:
             end_of_line = find(b"\n", position)
@@ -279,15 +283,15 @@ class RequestReader:
                     request = self._parse(line)
                 except RequestError as error:
                     self.error = error
-                    return requests
+                    return
             position = end_of_line + 1
             size = request.body_bytes
             if size < 0:
-                add((request, None))
+                yield request, None
                 continue
             end = position + size
             if size <= chunk and has_at(b"\r\n", end):
-                add((request, data[position:end]))
+                yield request, data[position:end]
                 position = end + 2
                 continue
             if size > chunk:
@@ -295,16 +299,16 @@ class RequestReader:
                 self._rest = data[position:]
                 self._searched = 0
                 self.in_pieces = True
-                return requests
+                return
             have = length - position
             if have >= size + 2:
                 self.error = bad_terminator(request)
-                return requests
+                return
             self._request = request
             self._parts = [data[position:]]
             self._missing = size + 2 - have
             self.in_pieces = True
-            return requests
+            return
 
         if length - position > self._max_line:
             self.error = self._line_too_long()
@@ -312,7 +316,26 @@ class RequestReader:
             self._rest = data[position:] if position else data
             self._searched = length - position
             self.in_pieces = True
-        return requests
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of an incomplete body is held."""
+        return sum(map(len, self._parts))
+
+    @property
+    def body_missing(self) -> int:
+        """How many bytes the incomplete body that is held still lacks, its CR LF included; 0: none is held."""
+        return self._missing
+
+    def hand_over(self) -> None:
+        """Hold the incomplete body no longer: from here on it is `large`, whatever its size."""
+        self.large, self._request = self._request, None
+        self._rest = b"".join(self._parts)
+        self._parts, self._missing = [], 0
+
+    def drop(self) -> None:
+        """Nothing more will be read: hold nothing."""
+        self._parts, self._missing, self._rest = [], 0, b""
 
     def take_body(self, most_bytes: int) -> bytes:
         """Up to `most_bytes` of what has been fed and not yet parsed; b"" when that is nothing."""

@@ -6,9 +6,11 @@
 No call here switches greenlets.
 """
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 
+from darner_core.errors import ServerError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
 from darner_core.records import QueueRecord, State
@@ -23,8 +25,9 @@ class Registry:
     fewest have. A family whose queue is deleted is used again.
     """
 
-    def __init__(self, journal: Journal, budget: WindowBudget) -> None:
-        """Read every queue back. Raises StorageError."""
+    def __init__(self, journal: Journal, budget: WindowBudget, max_queues: int = sys.maxsize) -> None:
+        """Read every queue back, however many there are. Raises StorageError."""
+        self.max_queues = max_queues
         self.queues: dict[bytes, MessageQueue] = {}
         self.awaited: dict[bytes, MessageQueue] = {}
         self.creates = 0
@@ -45,7 +48,9 @@ class Registry:
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
     def create(self, name: bytes) -> MessageQueue:
-        """Make the durable queue `name`, which must not exist, in this turn."""
+        """Make the durable queue `name`, which must not exist, in this turn. Raises ServerError at `max_queues`."""
+        if len(self.queues) >= self.max_queues:
+            raise ServerError(f"too many queues: at most {self.max_queues}")
         queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)
         family = min(range(len(self._family_users)), key=self._family_users.__getitem__)
         if not self._journal.touched:

@@ -10,7 +10,9 @@ Names that begin with wait_ may switch greenlets; callbacks run in the hub and n
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -23,7 +25,8 @@ from darner_core.access import Access
 from darner_core.commands import Commands
 from darner_core.config import OPTIONS, SYNC_ALWAYS, SYNC_NEVER, Config
 from darner_core.connection import Connection
-from darner_core.errors import StorageError
+from darner_core.descriptors import MAX_TURNED_AWAY, room_for_clients
+from darner_core.errors import ServerError, StorageError
 from darner_core.guard import Guard
 from darner_core.journal import Journal
 from darner_core.listeners import Listener, open_listeners
@@ -31,10 +34,11 @@ from darner_core.protocol import Request, RequestReader
 from darner_core.registry import Registry
 from darner_core.stats import Stats
 from darner_core.storage import Storage
+from darner_core.timeouts import Timeouts
 from darner_core.tls import TlsError, TlsSocket
-from darner_core.turn import Turn
+from darner_core.turn import RECV_BYTES, Turn
 from darner_core.upkeep import Upkeep
-from darner_core.waiters import SyncGroup
+from darner_core.waiters import SyncGroup, wait_round
 from darner_core.window import WindowBudget
 
 log = logging.getLogger(NAME)
@@ -42,6 +46,8 @@ log = logging.getLogger(NAME)
 # Stopping takes at most 5 s: this long for clients to be answered, the rest for the last fsync.
 STOP_S = 3.5
 TICK_S = 1.0
+# Clients that are looked at in one go for their timeouts, which takes 0.3 ms.
+LOOKED_AT = 500
 # libev's lowest: the turn ends after gevent has run all that is ready.
 LAST_PRIORITY = -2
 
@@ -77,9 +83,10 @@ class Server:
         file about who may come in cannot be used."""
         self.config = config
         self.access = Access(config)
+        self.max_connections = room_for_clients(config.max_connections, config.max_open_files)
         self.stats = Stats()
         self.journal = Journal(storage)
-        self.registry = Registry(self.journal, WindowBudget(config.window_bytes))
+        self.registry = Registry(self.journal, WindowBudget(config.window_bytes), config.max_queues)
         self.commands = Commands(self.registry, self.journal, self.stats, config)
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
@@ -87,6 +94,8 @@ class Server:
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
         self._kept_lines: dict[bytes, Request] = {}
         self._connections: set[Connection] = set()
+        self._turned_away = 0  # clients that are being told that they are too many
+        self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, time.monotonic)
         self._disk_failed = False
         self._stopped = Event()
         self._hub = gevent.get_hub()
@@ -104,9 +113,19 @@ class Server:
     def start(self) -> None:
         self.commands.refuse_sets = self._upkeep.no_room()
         self._turn_end.start(self._end_turn)
+        if self.max_connections < self.config.max_connections:
+            log.warning(
+                "at most %d connections, not the %d of max_connections: too few file descriptors (ulimit -n)",
+                self.max_connections,
+                self.config.max_connections,
+            )
         for acceptor in self._acceptors:
             acceptor.start()
         self._background = [gevent.spawn(self._wait_upkeep)]
+        if self.config.idle_timeout_s:
+            self.turn.heard = set()
+        if self.config.body_timeout_s or self.config.idle_timeout_s:
+            self._background.append(gevent.spawn(self._wait_timeouts))
         if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
             self._background.append(gevent.spawn(self._wait_syncs, int(self.config.sync)))
 
@@ -120,8 +139,12 @@ class Server:
         client_socket.setblocking(False)
         if client_socket.family != socket.AF_UNIX:
             client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        is_tls = self.access.tls is not None and not listener.is_unix
+        if len(self._connections) >= self.max_connections:
+            self._turn_away(client_socket, is_tls)
+            return
         name, guard = listener.name_client(address), self._guard(listener, address)
-        if self.access.tls is not None and not listener.is_unix:
+        if self.access.tls is not None and is_tls:
             try:
                 client_socket = TlsSocket(client_socket, self.access.tls)
             except TlsError as error:
@@ -140,6 +163,7 @@ class Server:
             connection.run()
         finally:
             self._connections.discard(connection)
+            self._timeouts.forget(connection)
             self.stats.curr_connections -= 1
             log.debug("disconnected: %s", address or listener)
 
@@ -183,6 +207,27 @@ class Server:
         for option in OPTIONS:
             if option.name not in RELOADED and getattr(config, option.name) != getattr(self.config, option.name):
                 log.warning("reload: %s is another one now, and needs a restart", option.name)
+
+    def _turn_away(self, client_socket: socket.socket, is_tls: bool) -> None:
+        """One client too many. Only so many are given time to read that: they take descriptors, too."""
+        self.stats.rejected_connections += 1
+        if is_tls:  # it could be told only after a handshake, which costs more than being served
+            client_socket.close()
+            return
+        error = ServerError("too many connections")
+        if self._turned_away < MAX_TURNED_AWAY:
+            self._turned_away += 1
+            try:
+                connection = Connection(self, client_socket)
+                connection.refuse(error)
+                connection.run()
+            finally:
+                self._turned_away -= 1
+            return
+        with suppress(OSError):
+            client_socket.send(error.reply)
+            client_socket.recv(RECV_BYTES)  # what is unread when it is closed would reset it
+        client_socket.close()
 
     # -- the end of a turn
 
@@ -249,6 +294,22 @@ class Server:
                 except StorageError as error:
                     self.journal.unsynced = True
                     log.error("cannot sync: %s", error)
+
+    def _wait_timeouts(self) -> None:
+        timeouts, run_callback = self._timeouts, self._hub.loop.run_callback
+        while True:
+            gevent.sleep(TICK_S)
+            heard = self.turn.heard or set()
+            if self.turn.heard is not None:
+                self.turn.heard = set()
+            connections = list(self._connections)
+            for start in range(0, len(connections), LOOKED_AT):
+                stalled, idle = timeouts.look(connections[start : start + LOOKED_AT], heard)
+                for connection in stalled:
+                    run_callback(connection.give_up, timeouts.body_timeout_s)
+                for connection in idle:
+                    run_callback(connection.cut_idle)
+                wait_round()
 
     # -- stopping
 

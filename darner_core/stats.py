@@ -17,15 +17,18 @@ class Stats:
     """Counts since the server started."""
 
     __slots__ = (
-        "started", "curr_connections", "total_connections", "cmd_set", "cmd_peek", "get_hits", "get_misses",
-        "bytes_read", "bytes_written", "_clock",
+        "started", "curr_connections", "total_connections", "rejected_connections", "cmd_set", "cmd_peek", "get_hits",
+        "get_misses", "bytes_read", "bytes_written", "_clock", "_monotonic",
     )  # fmt: skip
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells the time of day, which may be set; `monotonic` only runs forward."""
         self._clock = clock
-        self.started = clock()
+        self._monotonic = monotonic
+        self.started = monotonic()
         self.curr_connections = 0
         self.total_connections = 0
+        self.rejected_connections = 0
         self.cmd_set = 0
         self.cmd_peek = 0
         self.get_hits = 0  # answered with an item; peeks count as neither
@@ -37,7 +40,7 @@ class Stats:
         now = self._clock()
         queues = list(registry)
         for name, value in (
-            ("uptime", int(now - self.started)),
+            ("uptime", int(self._monotonic() - self.started)),
             ("time", int(now)),
             ("version", VERSION.encode()),
             ("pid", os.getpid()),
@@ -46,6 +49,7 @@ class Stats:
             ("bytes", sum(queue.waiting_bytes for queue in queues)),
             ("curr_connections", self.curr_connections),
             ("total_connections", self.total_connections),
+            ("rejected_connections", self.rejected_connections),
             ("cmd_get", self.get_hits + self.get_misses),
             ("cmd_set", self.cmd_set),
             ("cmd_peek", self.cmd_peek),

@@ -93,6 +93,7 @@ class Turn:
         self._patient: dict[int, Callable[[], object]] = {}  # the same, for those who are served behind all others
         self._behind: list[int] = []  # those of them who have sent something
         self._watched: set[int] = set()
+        self.heard: set[int] | None = None  # whose descriptors were ready, if somebody wants to know
         self._epoll = select.epoll()
         self._watcher = loop.io(self._epoll.fileno(), READ)
         self._watcher.start(self._on_ready)
@@ -163,6 +164,8 @@ class Turn:
         plain, served = self._plain.get, self.served.append
         kept_line = self._kept_lines.get
         bytes_read = 0
+        if self.heard is not None:
+            self.heard.update([fd for fd, _ in ready])
         for fd, _ in ready:
             try:
                 client = plain(fd)

@@ -25,7 +25,7 @@ LAYERS = [
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most.
-    "config replies window waiters protocol tls",
+    "config replies window shared_memory timeouts descriptors heap waiters protocol tls",
     "rights users",
     "errors",
 ]
@@ -35,7 +35,7 @@ LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for mod
 OUTSIDE = {"gevent": {"waiters", "connection", "server", "access", "tls"}, "rocksdict": {"storage"}}
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
-PURE = {"protocol", "records", "replies", "errors", "window", "rights"}
+PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory", "rights"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 

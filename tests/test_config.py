@@ -43,6 +43,12 @@ GOOD = {
     "write_buffer_bytes": Good("64 MiB", '"64 MiB"', 64 * MIB),
     "max_wal_bytes": Good("1gib", '"1gib"', GIB),
     "max_open_files": Good("1000", "1000", 1000),
+    "body_memory_bytes": Good("1MiB", '"1MiB"', MIB),
+    "pipeline_memory_bytes": Good("1GiB", '"1GiB"', GIB),
+    "body_timeout_s": Good("0", "0", 0),
+    "idle_timeout_s": Good("3600", "3600", 3600),
+    "max_connections": Good("100", "100", 100),
+    "max_queues": Good("5", "5", 5),
     "min_free_bytes": Good("0", "0", 0),
     "unix_mode": Good("0660", '"0660"', "0660"),
     "tls_cert": Good("/etc/cert.pem", '"/etc/cert.pem"', "/etc/cert.pem"),
@@ -195,7 +201,15 @@ def test_a_bad_table_is_named_in_one_line(lines: str, complaint: str, file: File
 
 # -- what is allowed
 
-NUMBERS = {"port": (0, 65535), "max_column_families": (1, 1024), "max_open_files": (16, 1_000_000)}
+NUMBERS = {
+    "port": (0, 65535),
+    "max_column_families": (1, 1024),
+    "max_open_files": (16, 1_000_000),
+    "body_timeout_s": (0, 86_400),
+    "idle_timeout_s": (0, 31_536_000),
+    "max_connections": (1, 1_000_000),
+    "max_queues": (1, 1 << 32),
+}
 SIZES = {
     "max_item_bytes": (1, TIB),
     "max_line_bytes": (512, MIB),
@@ -206,6 +220,8 @@ SIZES = {
     "write_buffer_bytes": (MIB, TIB),
     "max_wal_bytes": (MIB, TIB),
     "min_free_bytes": (0, TIB),
+    "body_memory_bytes": (MIB, TIB),
+    "pipeline_memory_bytes": (MIB, TIB),
 }
 
 

@@ -243,7 +243,7 @@ class Answers:
         if self.let_through[-1:] == [b"end"]:
             return
         try:
-            for request, body in self._guard.feed(data):
+            for request, body in self._guard.requests(data):
                 done = request.run(request, body, None)
                 if callable(done):
                     done = done(None)

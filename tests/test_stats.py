@@ -17,6 +17,7 @@ SERVER_STATS = [
     "bytes",
     "curr_connections",
     "total_connections",
+    "rejected_connections",
     "cmd_get",
     "cmd_set",
     "cmd_peek",
