@@ -14,9 +14,9 @@ from typing import Any, NoReturn, Protocol
 
 from darner_core import VERSION, protocol, replies
 from darner_core.config import Config
-from darner_core.errors import ServerError, StorageError
+from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import Large, MessageQueue, OpenRead
+from darner_core.message_queue import DamagedQueue, Large, MessageQueue, OpenRead
 from darner_core.protocol import Command, Request
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
@@ -344,10 +344,14 @@ class Commands:
         return partial(self._flush_all, request)
 
     def _flush_all(self, request: Request, client: Client) -> bytes:
+        damaged = {name: queue for name, queue in self._queues.items() if isinstance(queue, DamagedQueue)}
         for names in slices(self._queues):
             for name in names:
-                self._registry.flush(name)
+                if name not in damaged:
+                    self._registry.flush(name)
             client.wait_turn()
+        if damaged:
+            raise DamagedError(f"all queues were flushed but one: {damaged[min(damaged)].damage}")
         return NONE if request.noreply else replies.FLUSHED_ALL
 
     def stats(self, request: Request, body: None, session: Session) -> Reply:

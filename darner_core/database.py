@@ -13,6 +13,7 @@ Whatever was done is told in `found`. Imported by `storage` alone.
 """
 
 import os
+import re
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -119,16 +120,23 @@ def open_read_only(path: str, log_folder: str, max_open_files: int, lenient: boo
     options.set_db_log_dir(log_folder)
     options.create_if_missing(False)
     names = Rdict.list_cf(path, options)
-    return Rdict(path, options, {name: options for name in names}, AccessType.read_only())
+    return Rdict(path, options, dict.fromkeys(names, options), AccessType.read_only())
+
+
+_BLOCK = re.compile(r"block checksum mismatch: .* in \S*?([^/\s]+\.sst) offset (\d+) size (\d+)")
 
 
 def file_named(error: Exception | str) -> str:
-    """RocksDB's message without what it says besides: it suspects the MANIFEST whenever a file cannot be opened."""
+    """RocksDB's message with the file first, and without what it says besides: it suspects the MANIFEST whenever a
+    table file cannot be opened."""
     text = one_line(error)
+    block = _BLOCK.search(text)
+    if block is not None:
+        return f"{DAMAGE}: {block[1]} is damaged at byte {block[2]} (a block of {block[3]} bytes)"
     cut = text.find(" The file ")
-    if cut >= 0 and text.find(".sst") in range(cut):
+    if cut >= 0 and ".sst" in text[:cut]:
         text = text[:cut]
-    return text.replace(f"{DAMAGE}: {DAMAGE}: ", f"{DAMAGE}: ").replace("(context removed)", "")
+    return text.replace(f"{DAMAGE}: {DAMAGE}: ", f"{DAMAGE}: ")
 
 
 def _options(settings: Settings, cache: Cache, mode: Any, strict: bool) -> Options:
@@ -173,3 +181,8 @@ def family_names(path: str) -> list[str]:
     if not os.path.exists(os.path.join(path, "CURRENT")):
         return []
     return list(Rdict.list_cf(path, Options(raw_mode=True)))
+
+
+def rebuild(path: str) -> None:
+    """Let RocksDB make a new MANIFEST from the table files that it can read. Raises RocksDB's error."""
+    Rdict.repair(path, Options(raw_mode=True))

@@ -9,8 +9,9 @@ No call here switches greenlets.
 from collections.abc import Iterator
 from functools import partial
 
+from darner_core.errors import StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import MessageQueue
+from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.records import QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.window import WindowBudget
@@ -24,7 +25,7 @@ class Registry:
     """
 
     def __init__(self, journal: Journal, budget: WindowBudget) -> None:
-        """Read every queue back. Raises StorageError."""
+        """Read every queue back. Raises StorageError if it cannot be read which there are."""
         self.queues: dict[bytes, MessageQueue] = {}
         self.awaited: dict[bytes, MessageQueue] = {}
         self.creates = 0
@@ -36,13 +37,27 @@ class Registry:
         self._family_users = [0] * len(storage.families)
         self._next_number = 1
         for name, record in storage.queues():
-            queue = MessageQueue(name, budget)
-            queue.attach(journal, record, storage.state(record))
-            self.queues[name] = queue
+            self.queues[name] = self._read_back(name, record)
             self._family_users[record.family] += 1
             self._next_number = max(self._next_number, record.number + 1)
+        self._next_number = max(self._next_number, storage.fresh_number())
         for number, blob in storage.unfinished_uploads():
             journal.also.append(partial(_forget_upload, journal, number, blob))
+
+    def _read_back(self, name: bytes, record: QueueRecord) -> MessageQueue:
+        """The queue; one that is damaged if it cannot be read, so that the others can be served."""
+        queue = MessageQueue(name, self._budget)
+        storage = self._journal.storage
+        try:
+            queue.attach(self._journal, record, storage.state(record))
+        except StorageError as error:
+            return DamagedQueue(name, self._budget, self._journal, record, error)
+        return queue
+
+    @property
+    def damaged(self) -> list[MessageQueue]:
+        """The queues that cannot be read. All others are served."""
+        return [queue for queue in self.queues.values() if queue.damage]
 
     def find(self, name: bytes) -> MessageQueue | None:
         return self.queues.get(name)
@@ -146,7 +161,8 @@ class Registry:
             queue.serve_line()
 
     def __iter__(self) -> Iterator[MessageQueue]:
-        return iter(self.queues.values())
+        """All but those that could not be read back."""
+        return (queue for queue in self.queues.values() if queue.__class__ is MessageQueue)
 
     @property
     def total_items(self) -> int:

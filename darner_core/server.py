@@ -17,7 +17,7 @@ import gevent
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from darner_core import NAME, VERSION
+from darner_core import NAME, VERSION, records
 from darner_core.commands import Commands
 from darner_core.config import SYNC_ALWAYS, SYNC_NEVER, Config
 from darner_core.connection import Connection
@@ -73,6 +73,8 @@ class Server:
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
         self._storage = storage
+        if storage.met_damage:
+            storage.reopen()  # or the first compaction that meets it would stop all writes
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
         self._kept_lines: dict[bytes, Request] = {}
         self._connections: set[Connection] = set()
@@ -94,12 +96,21 @@ class Server:
         return int(self._listener.address[1])
 
     def start(self) -> None:
+        self._tell_damage()
         self.commands.refuse_sets = self._upkeep.no_room()
         self._turn_end.start(self._end_turn)
         self._listener.start()
         self._background = [gevent.spawn(self._wait_upkeep)]
         if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
             self._background.append(gevent.spawn(self._wait_syncs, int(self.config.sync)))
+
+    def _tell_damage(self) -> None:
+        for cut_off in self._storage.torn:
+            log.warning("%s", cut_off)
+        for damage in self._storage.damage:
+            log.error("damaged: %s; %s", damage, records.REPAIR_ADVICE)
+        for queue in self.registry.damaged:
+            log.error("%s", queue.damage)
 
     def new_reader(self) -> RequestReader:
         config = self.config
@@ -157,7 +168,7 @@ class Server:
         while True:
             gevent.sleep(TICK_S)
             try:
-                if self._disk_failed:
+                if self._disk_failed or (self._storage.met_damage and not self._storage.salvages):
                     self._recover()
                 self.commands.refuse_sets = self._upkeep.no_room()
                 for job in self._upkeep.tick():
@@ -169,8 +180,9 @@ class Server:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""
         self._storage.reopen()
         self.registry.recheck()
+        if self._disk_failed:
+            log.info("writing again")
         self._disk_failed = False
-        log.info("writing again")
 
     def _wait_syncs(self, every_ms: int) -> None:
         while True:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from rocksdict import Rdict, ReadOptions, WriteBatch
+from rocksdict import ReadOptions, WriteBatch
 
 from darner_core import database, records
 from darner_core.errors import DataDirError, StorageError
@@ -93,11 +93,15 @@ class Storage:
             raise DataDirError(f"data directory {self.path}: {error.strerror}") from error
 
     def _check_format(self, found: bytes) -> None:
+        if found != records.FORMAT and not records.is_format(found):
+            damaged = f"; if the file {records.FORMAT_FILE} is damaged, --repair writes a new one"
+        else:
+            damaged = ""
         if found != records.FORMAT:
             raise DataDirError(
                 f"data directory {self.path}: of format {' '.join(found.decode('ascii', 'replace').split())!r}, this "
                 f"server reads {records.FORMAT.decode().strip()!r}; drain it with the server that wrote it, and start "
-                "with a new directory"
+                f"with a new directory{damaged}"
             )
 
     def _write_format(self) -> None:
@@ -376,6 +380,14 @@ class Storage:
         except Exception as error:
             raise self._failure(error, CHUNK_FAMILY) from error
         return 0
+
+    # -- repairing
+
+    def handle(self, family: int | None) -> Any:
+        """Of a queues' column family, of CHUNK_FAMILY, or of the default one: None."""
+        if family is None:
+            return self._default_handle
+        return self._chunks_handle if family == CHUNK_FAMILY else self.handles[family]
 
     # -- space
 

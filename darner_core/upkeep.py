@@ -44,6 +44,8 @@ class Upkeep:
         for queue in self._registry:
             live_bytes[queue.log.record.family] += queue.log_bytes
         for family, live in enumerate(live_bytes):
+            if family in storage.damaged_families:
+                continue  # how much of it lives is not known
             dead_bytes = storage.table_bytes(family) - live
             if dead_bytes >= max(live, COMPACT_QUIET_BYTES):
                 dead.add(DeadRange(family, FIRST_KEY, LAST_KEY, dead_bytes))

@@ -22,7 +22,7 @@ _OF_WRITES = (_FULL, _FIRST, _MIDDLE, _LAST)
 _header = Struct("<IHB")
 _batch_head = Struct("<QI")
 
-# The tags of a WriteBatch that the server's writes consist of, by what follows: with a column family's number or without.
+# The tags of a WriteBatch that the server writes: whether a column family's number follows.
 _DELETE, _PUT, _FAMILY_DELETE, _FAMILY_PUT, _FAMILY_DELETE_RANGE, _DELETE_RANGE = 0x0, 0x1, 0x4, 0x5, 0xE, 0xF
 PUT, DELETE, DELETE_RANGE = "put", "delete", "delete_range"
 _TAGS = {

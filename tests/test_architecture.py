@@ -15,17 +15,19 @@ LAYERS = [
     "server",
     "connection",
     "commands turn",
+    "repair",
+    "check",
     "upkeep stats",
     "session",
     "registry",
     "message_queue",
     "large_items",
-    "journal",
+    "journal salvage",
     "storage",
     "database",
     "records",
     # Leaves: of each other they know the errors at most.
-    "config replies window waiters protocol wal",
+    "config replies window waiters protocol wal progress",
     "errors",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}
