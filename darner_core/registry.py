@@ -65,7 +65,9 @@ class Registry:
     def create(self, name: bytes) -> MessageQueue:
         """Make the durable queue `name`, which must not exist, in this turn."""
         queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)
-        family = min(range(len(self._family_users)), key=self._family_users.__getitem__)
+        damaged = self._journal.storage.damaged_families
+        usable = [family for family in range(len(self._family_users)) if family not in damaged]
+        family = min(usable or [0], key=self._family_users.__getitem__)
         if not self._journal.touched:
             self._journal.begin()
         record = QueueRecord(self._next_number, family, self._journal.now_ms)

@@ -46,7 +46,7 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
             if not os.path.exists(os.path.join(path, "IDENTITY")) and not wal.files(path):
                 raise
             say(str(error))
-        stamp = time.strftime("%Y%m%d-%H%M%S")
+        stamp = _free_stamp(path)
         made, rebuilt = f"{path}.repaired-{stamp}", f"{path}.rebuilt-{stamp}"
         try:
             with tempfile.TemporaryDirectory() as log_folder:
@@ -64,6 +64,16 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
             shutil.rmtree(rebuilt, ignore_errors=True)
     _exchange(path, made, f"{path}.damaged-{stamp}", say)
     return status
+
+
+def _free_stamp(path: str) -> str:
+    """The time, for the names of the directories that come to stand beside `path`; with a number if it was used."""
+    now = stamp = time.strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while any(os.path.exists(f"{path}.{what}-{stamp}") for what in ("damaged", "repaired", "rebuilt")):
+        number += 1
+        stamp = f"{now}-{number}"
+    return stamp
 
 
 def _exchange(path: str, made: str, kept: str, say: Say) -> None:

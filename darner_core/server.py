@@ -90,13 +90,13 @@ class Server:
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
         self._again = self._hub.loop.timer(0, ref=False)
+        self._tell_damage()
 
     @property
     def port(self) -> int:
         return int(self._listener.address[1])
 
     def start(self) -> None:
-        self._tell_damage()
         self.commands.refuse_sets = self._upkeep.no_room()
         self._turn_end.start(self._end_turn)
         self._listener.start()

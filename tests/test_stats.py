@@ -26,6 +26,7 @@ SERVER_STATS = [
     "bytes_written",
     "queue_creates",
     "queue_deletes",
+    "queues_damaged",
 ]
 QUEUE_STATS = [
     "items",
