@@ -170,10 +170,13 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
         state = State()
     expected = state.next if known else 0  # the id that has to come next; 0: whichever comes
     sound, state_bytes = True, 0
-    for entry in directory.items(named.record, max(records.FIRST_ID, state.first)):
+    for entry in directory.items(named.record, max(records.FIRST_ID, state.first), state.tail):
         if isinstance(entry, IdGap):
             sound = False
-            end = min(entry.to_id, max(state.tail, entry.from_id + 1)) if entry.to_id == records.MAX_ID else entry.to_id
+            if entry.to_id == records.MAX_ID and entry.from_id >= state.tail:
+                tell(f"{named.shown}: items from {entry.from_id} on, if there are any, cannot be read: {entry.why}")
+                continue
+            end = min(entry.to_id, state.tail) if entry.to_id == records.MAX_ID else entry.to_id
             counts.lost += max(0, end - max(entry.from_id, state.next)) if known else 0
             tell(f"{named.shown}: items {entry.from_id} to {end - 1} cannot be read: {entry.why}")
             expected = max(expected, end)
@@ -220,14 +223,12 @@ def _check_queue(directory: Directory, named: Named, blobs: set[int], tell: Say,
 
 
 def _check_blob(directory: Directory, number: int, blob: Blob, progress: Progress) -> str:
-    size = 0
     try:
-        for chunk in directory.blob_chunks(number, blob.blob):
-            size += len(chunk)
+        for chunk in directory.blob_chunks(number, blob):
             progress.add(len(chunk))
     except ValueError as error:
         return str(error)
-    return "" if size == len(blob) else f"{size} of its {len(blob)} bytes are there"
+    return ""
 
 
 def _orphans(directory: Directory, pointed: dict[int, set[int]]) -> Iterator[str]:

@@ -93,7 +93,7 @@ def open_database(path: str, names: list[str], settings: Settings, how: str, qui
     except Exception as error:
         if not is_damage(error):
             raise
-        first = error
+        first = error.with_traceback(None)  # which would keep this frame, and so itself, alive
     if how == AGAIN:
         # The write that failed may stand there in part. To examine the log would hold up everybody for seconds.
         return Opened(attempt(DBRecoveryMode.point_in_time(), True), [], [], False)
@@ -123,7 +123,7 @@ def open_read_only(path: str, log_folder: str, max_open_files: int, lenient: boo
     return Rdict(path, options, dict.fromkeys(names, options), AccessType.read_only())
 
 
-_BLOCK = re.compile(r"block checksum mismatch: .* in \S*?([^/\s]+\.sst) offset (\d+) size (\d+)")
+_BLOCK = re.compile(r"block checksum mismatch: .*?([^/]+\.sst) offset (\d+) size (\d+)")
 
 
 def file_named(error: Exception | str) -> str:

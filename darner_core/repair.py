@@ -268,18 +268,14 @@ class _Copy:
 
     def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> str:
         """Copy the chunks of a large item, all or none; why not."""
-        size = 0
         try:
-            for index, chunk in enumerate(self._source.blob_chunks(from_number, body.blob)):
+            for index, chunk in enumerate(self._source.blob_chunks(from_number, body)):
                 self._put(CHUNK_FAMILY, records.chunk_key(number, blob, index), chunk)
-                size += len(chunk)
                 self._progress.add(len(chunk))
-            why = "" if size == len(body) else f"{size} of its {len(body)} bytes are there"
         except ValueError as error:
-            why = str(error)
-        if why:
             self._storage.remove_blobs(self._batch, number, blob, blob + 1)
-        return why
+            return str(error)
+        return ""
 
     def _put(self, family: int, key: bytes, value: bytes) -> None:
         self._batch.put(key, value, self._storage.handle(family))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from darner_core import database, records
 from darner_core.errors import DataDirError
-from darner_core.records import Item, QueueRecord, State
+from darner_core.records import Blob, Item, QueueRecord, State
 from darner_core.storage import CHUNKS, DEFAULT
 
 OPEN_FILES = 64
@@ -199,30 +199,59 @@ class Directory:
         except Exception as error:
             return Broken(records.STATE_ID, database.file_named(error))
 
-    def items(self, queue: QueueRecord, from_id: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
-        """(id, item) of what can be read of a queue from `from_id` on, in order."""
+    def items(self, queue: QueueRecord, from_id: int, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
+        """(id, item) of what can be read of a queue from `from_id` on, in order. Ids go up to `tail` at least."""
         begin, end = records.item_key(queue.number, from_id), records.item_key(queue.number + 1, records.STATE_ID)
         for entry in self.scan(self.families[queue.family], begin, end):
             if isinstance(entry, Gap):
                 after = records.unpack_item_key(entry.after)[1]
                 resumes = records.MAX_ID if entry.resumes is None else records.unpack_item_key(entry.resumes)[1]
-                yield IdGap(after if entry.after == begin else after + 1, resumes, entry.why)
-                continue
-            item_id = records.unpack_item_key(entry[0])[1]
-            try:
-                yield item_id, records.unpack_item(entry[1])
-            except (struct_error, ValueError) as error:
-                yield Broken(item_id, str(error))
+                gap = IdGap(after if entry.after == begin else after + 1, resumes, entry.why)
+                yield from self._one_by_one(queue, gap, tail)
+            else:
+                yield _item(records.unpack_item_key(entry[0])[1], entry[1])
 
-    def blob_chunks(self, number: int, blob: int) -> Iterator[bytes]:
-        """The chunks of a large item, in order. Raises ValueError at one that is missing or cannot be read."""
-        begin, end = records.chunk_key(number, blob, 0), records.chunk_key(number, blob + 1, 0)
-        for index, entry in enumerate(self.scan(self.chunks, begin, end)):
-            if isinstance(entry, Gap):
-                raise ValueError(entry.why)
-            if records.unpack_chunk_key(entry[0])[2] != index:
-                raise ValueError(f"chunk {index} is missing")
-            yield entry[1]
+    def _one_by_one(self, queue: QueueRecord, gap: IdGap, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
+        """What a scan cannot reach because of a damaged block beside it, a look for a single record may find."""
+        get, number = self.families[queue.family].get, queue.number
+        begin, item_id, misses = gap.from_id, gap.from_id, 0
+        while item_id < gap.to_id and (item_id < tail or misses < NEAR_KEYS):
+            try:
+                value = get(records.item_key(number, item_id))
+            except Exception:
+                value = None
+            misses += 1
+            if value is not None:
+                if begin < item_id:
+                    yield IdGap(begin, item_id, gap.why)
+                yield _item(item_id, value)
+                begin, misses = item_id + 1, 0
+            item_id += 1
+        if begin < gap.to_id:
+            yield IdGap(begin, gap.to_id, gap.why)
+
+    def blob_chunks(self, number: int, blob: Blob) -> Iterator[bytes]:
+        """The chunks of a large item, in order. Raises ValueError if not all of it is there and can be read."""
+        size = index = 0
+        while size < len(blob):
+            try:
+                chunk = self.chunks.get(records.chunk_key(number, blob.blob, index))
+            except Exception as error:
+                raise ValueError(f"chunk {index}: {database.file_named(error)}") from error
+            if chunk is None:
+                raise ValueError(f"chunk {index} is missing: {size} of its {len(blob)} bytes are there")
+            yield chunk
+            size += len(chunk)
+            index += 1
+        if size > len(blob):
+            raise ValueError(f"its chunks have {size} bytes, not {len(blob)}")
+
+
+def _item(item_id: int, value: bytes) -> tuple[int, Item] | Broken:
+    try:
+        return item_id, records.unpack_item(value)
+    except (struct_error, ValueError) as error:
+        return Broken(item_id, str(error))
 
 
 def _status(entries: Any) -> str:
