@@ -39,6 +39,8 @@ BACKLOG = 1024  # connections the kernel holds until they are accepted; capped b
 # Stopping takes at most 5 s: this long for clients to be answered, the rest for the last fsync.
 STOP_S = 3.5
 TICK_S = 1.0
+# Between two looks at the room on the disk, where less is kept free than eight times that.
+LOOK_BYTES = 1 << 20
 # libev's lowest: the turn ends after gevent has run all that is ready.
 LAST_PRIORITY = -2
 
@@ -79,6 +81,7 @@ class Server:
         self._kept_lines: dict[bytes, Request] = {}
         self._connections: set[Connection] = set()
         self._disk_failed = False
+        self._look_again_at_bytes = 0
         self._stopped = Event()
         self._hub = gevent.get_hub()
         self.turn = Turn(self._hub.loop, self.stats, self._kept_lines)
@@ -97,7 +100,7 @@ class Server:
         return int(self._listener.address[1])
 
     def start(self) -> None:
-        self.commands.refuse_sets = self._upkeep.no_room()
+        self._look_for_room()
         self._turn_end.start(self._end_turn)
         self._listener.start()
         self._background = [gevent.spawn(self._wait_upkeep)]
@@ -143,6 +146,16 @@ class Server:
             self._turn_failed(error)
         if self.turn.served or self.turn.special:
             self.turn.send(sync=wrote and self.config.sync == SYNC_ALWAYS)
+        if self.stats.bytes_read >= self._look_again_at_bytes:
+            self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """See whether sets have to be refused: in the background once a second, and after so many bytes, because a
+        second's sets may be more than all the room that is kept."""
+        step = max(LOOK_BYTES, self.config.min_free_bytes // 8)
+        self._look_again_at_bytes = self.stats.bytes_read + step
+        if not self._disk_failed:
+            self.commands.refuse_sets = self._upkeep.no_room()
 
     def stir(self) -> None:
         # gevent runs what was made ready before the loop sleeps, but it looks for that before the turn ends.
@@ -170,7 +183,7 @@ class Server:
             try:
                 if self._disk_failed or (self._storage.met_damage and not self._storage.salvages):
                     self._recover()
-                self.commands.refuse_sets = self._upkeep.no_room()
+                self._look_for_room()
                 for job in self._upkeep.tick():
                     pool.apply(job)
             except (StorageError, OSError) as error:
@@ -178,6 +191,8 @@ class Server:
 
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""
+        if self._storage.is_open and not self._upkeep.room_to_reopen():
+            return  # it would fail half-way; until there is room, what only reads goes on
         self._storage.reopen()
         self.registry.recheck()
         if self._disk_failed:

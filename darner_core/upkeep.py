@@ -19,6 +19,9 @@ COMPACT_QUIET_BYTES = 1 << 20
 # After a compaction the write-ahead logs are let go if they are larger than this.
 TRIM_WAL_BYTES = 8 << 20
 
+# Opening writes so much beside what is in the write-ahead log: a MANIFEST, the options of all column families.
+REOPEN_BYTES = 1 << 20
+
 # Queues looked at in one tick for dead items too few to have been noticed: 10,000 queues are visited in 20 s.
 QUEUES_A_TICK = 500
 
@@ -64,6 +67,11 @@ class Upkeep:
         if free >= self._min_free_bytes:
             return ""
         return f"out of disk space: {free} bytes free, sets need {self._min_free_bytes}"
+
+    def room_to_reopen(self) -> bool:
+        """Whether the database can be opened again: what is in the write-ahead log is written to tables then."""
+        storage = self._journal.storage
+        return storage.free_bytes() >= storage.wal_bytes() + REOPEN_BYTES
 
     def _reclaim_idle(self) -> None:
         """Range-delete the dead items of queues that nobody has used since the last visit."""
