@@ -295,14 +295,14 @@ class Commands:
         try:
             item = queue.item_of(read)
             self._send_chunks(request, queue, item, read.id, client)
+            if not request.opens:
+                queue.close(read)
         except BaseException:
             queue.give_back(read)
             raise
         self._stats.get_hits += 1
         if request.opens:
             client.session.hold(read)
-        else:
-            queue.close(read)
         return AFTER_BODY
 
     def _send_large_peek(self, request: Request, queue: MessageQueue, item: Item, client: Client) -> bytes:

@@ -334,11 +334,13 @@ class MessageQueue:
         """The item has been dealt with: it is gone. Nothing happens if it is not open.
 
         If the turn cannot be written, `holder` has the read again; without one, the item waits again.
+        Raises StorageError, and has changed nothing then.
         """
         if not self.holds(read):
             if holder is not None:
                 self.log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
             return
+        large_items = self.large_items if read.blob else None  # may raise: before anything is changed
         log = self.log
         if not log.touched:
             self.touch()
@@ -348,8 +350,8 @@ class MessageQueue:
             log.removed.append(read.id)
         self.open_bytes -= read.body_bytes
         journal = log.journal
-        if read.blob:
-            self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
+        if large_items is not None:
+            large_items.remove(read.blob, read.blob + 1, read.body_bytes)
         journal.undo.append((self._unclose, read, holder))
 
     def _unclose(self, read: OpenRead, holder: Holder | None) -> None:
@@ -417,7 +419,8 @@ class MessageQueue:
     # -- flushing
 
     def flush(self) -> None:
-        """Remove all that waits. Open items stay open."""
+        """Remove all that waits. Open items stay open. Raises StorageError, and has changed nothing then."""
+        large_items = self.large_items
         log = self.log
         if not log.touched:
             self.touch()
@@ -432,7 +435,7 @@ class MessageQueue:
             del self.outstanding[item_id]
             log.removed.append(item_id)
         self.returned = []
-        self.large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
+        large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
         self.next_id = self.tail
         self.bytes_out = self.bytes_in
         self.release_window()

@@ -29,7 +29,7 @@ from darner_core.stats import Stats
 from darner_core.storage import Storage
 from darner_core.turn import Turn
 from darner_core.upkeep import Upkeep
-from darner_core.waiters import SyncGroup
+from darner_core.waiters import SyncGroup, wait_in_thread
 from darner_core.window import WindowBudget
 
 log = logging.getLogger(NAME)
@@ -171,13 +171,13 @@ class Server:
     def _synced(self, connections: list[Connection], error: StorageError | None) -> None:
         if error is not None:
             log.error("cannot sync: %s", error)
+            self._disk_failed = True  # what the system could not write it may forget: write all of it again
         for connection in connections:
             connection.synced(error)
 
     # -- in the background
 
     def _wait_upkeep(self) -> None:
-        pool = self._hub.threadpool
         while True:
             gevent.sleep(TICK_S)
             try:
@@ -185,7 +185,7 @@ class Server:
                     self._recover()
                 self._look_for_room()
                 for job in self._upkeep.tick():
-                    pool.apply(job)
+                    wait_in_thread(job)
             except (StorageError, OSError) as error:
                 log.error("upkeep: %s", error)  # what was not done is there at the next tick
 
@@ -205,9 +205,9 @@ class Server:
             if self.journal.unsynced:
                 self.journal.unsynced = False
                 try:
-                    self._hub.threadpool.apply(self._storage.sync)
+                    wait_in_thread(self._storage.sync)
                 except StorageError as error:
-                    self.journal.unsynced = True
+                    self.journal.unsynced = self._disk_failed = True
                     log.error("cannot sync: %s", error)
 
     # -- stopping
