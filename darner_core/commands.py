@@ -75,6 +75,8 @@ class Commands:
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
         self._key_as_asked = config.reply_key == "request"
+        # (queue's number, large item) -> its chunk that could not be read when it was last sent.
+        self._unreadable: dict[tuple[int, int], int] = {}
         self.refuse_sets = ""  # why sets are refused at present
         self.stopping = False  # no one waits any longer
         self.table = {
@@ -320,15 +322,32 @@ class Commands:
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
         storage, number = self._journal.storage, queue.log.record.number
-        client.wait_sent(self._head(request, flags, len(blob), item_id))
         missing, index = len(blob), 0
-        while missing:
-            if queue.deleted:
-                raise HangUp
+        bad = self._unreadable.get((number, blob.blob))
+        try:
+            # Before the reply has begun, the client can be told of an error; later it can only be cut off.
+            if bad is not None:
+                storage.chunk(number, blob.blob, bad)
+                del self._unreadable[number, blob.blob]
             chunk = storage.chunk(number, blob.blob, index)
-            missing -= len(chunk)
-            index += 1
-            client.wait_sent(chunk)
+            client.wait_sent(self._head(request, flags, len(blob), item_id))
+            while True:
+                missing -= len(chunk)
+                if missing < 0:
+                    raise StorageError(f"chunk {index} of large item {blob.blob} is too long")
+                client.wait_sent(chunk)
+                if not missing:
+                    break
+                if queue.deleted:
+                    raise HangUp
+                index += 1
+                chunk = storage.chunk(number, blob.blob, index)
+        except StorageError as error:
+            if item_id not in queue.outstanding:
+                raise  # only shown, and perhaps taken by another client meanwhile
+            if bad is None:
+                self._unreadable[number, blob.blob] = index
+            raise queue.cannot_be_read(error) from error
 
     # -- the rest
 

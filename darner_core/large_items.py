@@ -15,7 +15,7 @@ class LargeItems:
         """For the queue with this number. Raises StorageError."""
         self._journal = journal
         self._number = number
-        self._next = max(journal.storage.last_blob(number) + 1, journal.storage.fresh_blob())
+        self._next = journal.storage.next_blob(number)
         self._receiving: set[int] = set()
 
     def start(self) -> int:

@@ -252,14 +252,17 @@ class MessageQueue:
         try:
             found = read(*arguments)
         except StorageError as error:
-            known = bool(self.damage)
-            self.damage = _why_damaged(self.name, error)
-            if not known:
-                log.error("%s", self.damage)
-            raise DamagedError(self.damage) from error
+            raise self.cannot_be_read(error) from error
         if self.damage:
             self.damage = ""
         return found
+
+    def cannot_be_read(self, error: StorageError) -> DamagedError:
+        """What to answer whoever wants the head, which cannot be read because of `error`. The log says it once."""
+        known, self.damage = self.damage, _why_damaged(self.name, error)
+        if self.damage != known:
+            log.error("%s", self.damage)
+        return DamagedError(self.damage)
 
     @property
     def head_id(self) -> int:

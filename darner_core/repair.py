@@ -37,9 +37,16 @@ DROPPED = 1  # exit status: repaired, but not all could be saved
 def repair(path: str, max_column_families: int, say: Say, progress: Progress) -> int:
     """Repair the directory `path`; the exit status. Raises DataDirError, and has changed nothing then."""
     path = os.path.realpath(path)
+    log_damaged = False
+
+    def say_and_note(finding: str) -> None:
+        nonlocal log_damaged
+        log_damaged = log_damaged or finding.startswith(wal.FINDING)
+        say(finding)
+
     with lock(path):
         try:
-            if examine(path, say, progress) == WHOLE:
+            if examine(path, say_and_note, progress) == WHOLE:
                 say("nothing to repair")
                 return WHOLE
         except DataDirError as error:
@@ -63,6 +70,9 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
         finally:
             shutil.rmtree(rebuilt, ignore_errors=True)
     _exchange(path, made, f"{path}.damaged-{stamp}", say)
+    if log_damaged:
+        say("writes in the unreadable part of the write-ahead log are lost, too; nothing tells whose they were")
+        return DROPPED
     return status
 
 

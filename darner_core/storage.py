@@ -119,6 +119,8 @@ class Storage:
         names.update(database.family_names(self.path))
         queues = sorted(names - {DEFAULT, CHUNKS}, key=lambda name: int(name[1:]))
         quiet = {CHUNKS if index == CHUNK_FAMILY else queues[index] for index in self.damaged_families}
+        if how == database.SALVAGE and not quiet:
+            quiet = names  # a compaction has met the damage, and RocksDB does not say where
         opened = database.open_database(self.path, sorted(names), self._settings, how, quiet)
         self._db = opened.db
         self.salvages = opened.salvaged
@@ -145,11 +147,14 @@ class Storage:
         the damage is to be told at each start until it is repaired."""
         self.damage += found
         path = os.path.join(self.path, records.DAMAGE_FILE)
-        with open(path + NEW, "w") as file:
-            file.write("".join(f"{line}\n" for line in self.damage))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + NEW, path)
+        try:
+            with open(path + NEW, "w") as file:
+                file.write("".join(f"{line}\n" for line in self.damage))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(path + NEW, path)
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from error
 
     def _read_damage(self) -> list[str]:
         try:
@@ -163,9 +168,18 @@ class Storage:
         hidden. Seconds since 1970, of which there are more than queues ever made."""
         return int(time.time()) if self.is_damaged else 0
 
-    def fresh_blob(self) -> int:
-        """The same for a large item."""
-        return int(time.time() * 1000) << 16 if self.is_damaged else 0
+    def next_blob(self, number: int) -> int:
+        """A number for a large item of queue `number` that is higher than all before it. Raises StorageError."""
+        try:
+            last = self.last_blob(number)
+        except StorageError as error:
+            if not database.is_damage(error):
+                raise
+            last = 0
+            if str(error) not in self.damage:
+                self._note_damage([str(error)])
+        # The same as a queue's number: more than one in 15 us will not be received for as long as the server runs.
+        return max(last + 1, int(time.time() * 1000) << 16 if self.is_damaged else 0)
 
     def close(self) -> None:
         """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 BLOCK_BYTES = 32 << 10
 SUFFIX = ".log"
+FINDING = "write-ahead log "  # begins what is said of damage
 
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _OF_WRITES = (_FULL, _FIRST, _MIDDLE, _LAST)
@@ -60,7 +61,7 @@ class Damage(NamedTuple):
         return not self.readable_behind or self.empty
 
     def __str__(self) -> str:
-        where = f"write-ahead log {self.name}: unreadable from byte {self.offset} of {self.file_bytes}"
+        where = f"{FINDING}{self.name}: unreadable from byte {self.offset} of {self.file_bytes}"
         if not self.readable_behind:
             return f"{where} on, its end: a write that was cut off, or damage; dropped"
         if self.empty:

@@ -5,7 +5,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from tests.harness import ROOT, RunningServer
 from tests.test_repair import quiet
 
 KINDS = ["*.sst", "*.log", "MANIFEST-*", "CURRENT", "OPTIONS-*", "IDENTITY", "LOG", "FORMAT"]
+Serve = Callable[..., RunningServer]
 WHOLE = range(1 + POPPED, ITEMS + 1)
 
 
@@ -32,6 +33,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("damage") / "base"
     make_directory(path)
     return path
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RunningServer]]:
+    """Start servers on a directory; they are stopped when the test ends."""
+    servers: list[RunningServer] = []
+
+    def start(directory: Path, *options: str) -> RunningServer:
+        servers.append(RunningServer(directory, "--max-column-families", "4", *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
 
 
 def places(base: Path, kind: str, seed: int) -> Iterator[tuple[str, int]]:
@@ -133,14 +148,14 @@ def table_of(base: Path, name: bytes) -> Path:
 
 
 @pytest.mark.parametrize("end", ["block", "footer", "gone"])
-def test_a_damaged_queue_is_named_and_the_others_are_served(base: Path, tmp_path: Path, end: str) -> None:
+def test_a_damaged_queue_is_named_and_the_others_are_served(serve: Serve, base: Path, tmp_path: Path, end: str) -> None:
     directory = copy_of(base, tmp_path / "data")
     table = directory / table_of(base, b"c").name
     if end == "gone":
         table.unlink()
     else:
         turn_over(table, table.read_bytes().index(body(b"c", 10)) if end == "block" else table.stat().st_size - 8)
-    server = RunningServer(directory, "--max-column-families", "4")
+    server = serve(directory)
     client = server.client()
     for number in WHOLE:
         assert client.get("b") == body(b"b", number)
@@ -163,14 +178,15 @@ def test_a_damaged_queue_is_named_and_the_others_are_served(base: Path, tmp_path
     server.kill()
     server.start()
     assert server.client().get("c") is None
-    server.end()
 
 
-def test_a_damaged_write_ahead_log_is_told_at_every_start_until_it_is_repaired(base: Path, tmp_path: Path) -> None:
+def test_a_damaged_write_ahead_log_is_told_at_every_start_until_it_is_repaired(
+    serve: Serve, base: Path, tmp_path: Path
+) -> None:
     directory = copy_of(base, tmp_path / "data")
     log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
     turn_over(log, log.read_bytes().index(body(b"a", 300)))
-    server = RunningServer(directory, "--max-column-families", "4")
+    server = serve(directory)
     for _ in range(2):
         assert f"damaged: write-ahead log {log.name}: unreadable from byte " in server.printed()
         server.kill()
@@ -198,19 +214,19 @@ def test_a_damaged_write_ahead_log_is_told_at_every_start_until_it_is_repaired(b
     saved = [client.get("a") for _ in range(int(client.stats()["queue_a_items"]))]
     assert saved == [body(b"a", number) for number in WHOLE if number > numbers[-1] and body(b"a", number) in saved]
     assert saved[-1] == body(b"a", ITEMS)
-    server.end()
 
 
-def test_a_log_that_ends_in_the_middle_of_a_write_starts_and_a_line_says_so(base: Path, tmp_path: Path) -> None:
+def test_a_log_that_ends_in_the_middle_of_a_write_starts_and_a_line_says_so(
+    serve: Serve, base: Path, tmp_path: Path
+) -> None:
     directory = copy_of(base, tmp_path / "data")
     log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
     with open(log, "r+b") as file:
         file.truncate(log.stat().st_size - 10)
-    server = RunningServer(directory, "--max-column-families", "4")
+    server = serve(directory)
     assert f"WARNING write-ahead log {log.name}: unreadable from byte" in server.printed()
     assert "ERROR" not in server.printed()
     assert server.client().get("a") == body(b"a", 1)
-    server.end()
 
 
 def test_a_log_with_a_gap_that_was_never_written_is_taken_up_to_it(base: Path, tmp_path: Path) -> None:
@@ -255,3 +271,36 @@ def test_a_new_large_item_never_takes_the_place_of_one_that_is_lost(base: Path, 
         for numbers, error in served(directory).values():
             assert numbers
             assert error or numbers[-1] == ITEMS
+
+
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_a_large_item_that_cannot_be_read_is_told_and_does_not_leave_the_queue(
+    serve: Serve, base: Path, tmp_path: Path, chunk: int
+) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    server = serve(directory, "--chunk-bytes", "16 KiB")
+    large = random.Random(5).randbytes(100_000)
+    client = server.client()
+    client.set("large", large)
+    client.set("large", b"behind")
+    server.stop()
+    place = large[chunk * 16384 + 100 :][:50]
+    table = next(path for path in directory.glob("*.sst") if place in path.read_bytes())
+    turn_over(table, table.read_bytes().index(place))
+    server.start()
+    client, other = server.client(), server.client()
+    client.send(b"get large\r\n")
+    if chunk:  # the reply has begun
+        assert client.line() == b"VALUE large 0 100000\r\n"
+        assert client.read(100_000) == large[:16384]
+        client = server.client()
+        client.send(b"get large\r\n")
+    for _ in range(2):
+        assert client.line().startswith(b"SERVER_ERROR queue large cannot be read: Corruption: " + table.name.encode())
+        client.send(b"get large/open\r\n")
+    assert client.line().startswith(b"SERVER_ERROR queue large cannot be read")
+    assert other.get("b") == body(b"b", 1 + POPPED)
+    assert other.stats()["queue_large_items"] == "2"
+    other.ask(b"delete large\r\n", b"DELETED\r\n")
+    other.set("large", large)
+    assert other.get("large") == large

@@ -96,6 +96,17 @@ def test_a_directory_that_rocksdb_does_not_open_is_rebuilt_whole(directory: Path
         assert numbers(directory, name) == list(range(1 + POPPED, ITEMS + 1))
 
 
+def test_writes_lost_with_the_log_are_not_said_to_be_saved(directory: Path) -> None:
+    log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
+    with open(log, "r+b") as file:
+        file.truncate(log.stat().st_size // 2)
+    done = run(directory)
+    assert done.returncode == 1
+    assert "write-ahead log are lost, too" in done.stdout.splitlines()[-1]
+    found = numbers(directory, b"a")
+    assert found == list(range(1, len(found) + 1))  # the pops, which were written last, are lost
+
+
 def test_items_of_a_queue_whose_name_is_lost_are_saved_under_another(directory: Path) -> None:
     damaged = next(path for path in directory.glob("*.sst") if b"qa" in path.read_bytes()[:100])
     turn_over(damaged, 0)
