@@ -255,22 +255,43 @@ def test_an_item_that_cannot_be_read_does_not_hide_those_before_it(base: Path, t
 
 
 def test_a_new_large_item_never_takes_the_place_of_one_that_is_lost(base: Path, tmp_path: Path) -> None:
-    """Chunks of an item are lost with the log, the item that points to them is not."""
+    """Chunks of an item are lost, the item that points to them is not."""
     directory = copy_of(base, tmp_path / "data")
-    log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
-    last = ITEMS - 33  # a large one
-    turn_over(log, log.read_bytes().index(body(b"f", last)[:100]), 40)
+    storage = Storage(str(directory), **SMALL)
+    record = dict(storage.queues())[b"f"]
+    pointed = {item[0].blob for _, item in storage.items(record, 1, ITEMS + 1) if isinstance(item[0], Blob)}
+    batch = storage.batch()
+    storage.remove_blobs(batch, record.number, max(pointed), max(pointed) + 1)
+    storage.write(batch)
+    storage.close()
+    (directory / "DAMAGED").write_text("write-ahead log: damaged\n")
     for _ in range(2):
         storage = Storage(str(directory), **SMALL)
-        journal = Journal(storage)
-        registry = Registry(journal, WindowBudget(1 << 20))
+        registry = Registry(Journal(storage), WindowBudget(1 << 20))
         blob = registry.queues[b"f"].large_items.start()
-        storage.put_chunk(registry.queues[b"f"].log.record.number, blob, 0, b"another")
+        assert blob not in pointed
+        pointed.add(blob)
+        storage.put_chunk(record.number, blob, 0, b"another")
         storage.close()
-        assert storage.damage
-        for numbers, error in served(directory).values():
-            assert numbers
-            assert error or numbers[-1] == ITEMS
+
+
+def test_a_new_queue_never_takes_the_number_of_one_that_is_lost(base: Path, tmp_path: Path) -> None:
+    """The record of a queue is lost, its items are not: they must not come out of another queue."""
+    directory = copy_of(base, tmp_path / "data")
+    storage = Storage(str(directory), **SMALL)
+    record = dict(storage.queues())[b"f"]
+    batch = storage.batch()
+    batch.delete(b"qf", storage.handle(None))
+    storage.write(batch)
+    storage.close()
+    (directory / "DAMAGED").write_text("write-ahead log: damaged\n")
+    storage = Storage(str(directory), **SMALL)
+    journal = Journal(storage)
+    registry = Registry(journal, WindowBudget(1 << 20))
+    assert registry.create(b"new").log.record.number > record.number
+    journal.commit()
+    storage.close()
+    assert served(directory)[b"new"] == ([], "")
 
 
 @pytest.mark.parametrize("chunk", [0, 1])

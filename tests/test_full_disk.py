@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,24 @@ class SmallDisk:
 
 class ServerOnSmallDisk(RunningServer):
     program = "tests/on_small_disk.py"
+
+
+Serve = Callable[..., ServerOnSmallDisk]
+
+
+@pytest.fixture
+def serve(disk: SmallDisk) -> Iterator[Serve]:
+    """Start servers on the disk; they are stopped when the test ends."""
+    servers: list[ServerOnSmallDisk] = []
+
+    def start(min_free_bytes: str) -> ServerOnSmallDisk:
+        options = ("--write-buffer-bytes", "4 MiB", "--max-column-families", "4")
+        servers.append(ServerOnSmallDisk(disk.path / "data", "--min-free-bytes", min_free_bytes, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
 
 
 @pytest.fixture
@@ -105,11 +123,8 @@ def got(client: Client, key: str) -> bytes | None:
     return data
 
 
-OPTIONS = ("--write-buffer-bytes", "4 MiB", "--max-column-families", "4")
-
-
-def test_when_less_room_is_left_than_is_kept_sets_are_refused_and_gets_go_on(disk: SmallDisk) -> None:
-    server = ServerOnSmallDisk(disk.path / "data", "--min-free-bytes", "8 MiB", *OPTIONS)
+def test_when_less_room_is_left_than_is_kept_sets_are_refused_and_gets_go_on(serve: Serve, disk: SmallDisk) -> None:
+    server = serve("8 MiB")
     client, holder = server.client(), server.client()
     holder.set("held", b"open")
     assert holder.get("held/open") == b"open"
@@ -130,13 +145,12 @@ def test_when_less_room_is_left_than_is_kept_sets_are_refused_and_gets_go_on(dis
     assert client.get("held") is None
     assert [client.get("q") for _ in range(len(stored) - 20)] == [*map(body, stored[21:]), body(5000)]
     assert client.get("q") is None
-    server.end()
 
 
 def test_a_disk_that_is_full_to_the_last_byte_loses_nothing_and_works_again_when_there_is_room(
-    disk: SmallDisk,
+    serve: Serve, disk: SmallDisk
 ) -> None:
-    server = ServerOnSmallDisk(disk.path / "data", "--min-free-bytes", "0", *OPTIONS)
+    server = serve("0")
     client, holder = server.client(), server.client()
     holder.set("held", b"open")
     assert holder.get("held/open") == b"open"
@@ -169,11 +183,10 @@ def test_a_disk_that_is_full_to_the_last_byte_loses_nothing_and_works_again_when
     left = [*map(body, stored[taken:]), body(5000)]
     assert [client.get("q") for _ in left] == left
     assert client.get("q") is None
-    server.end()
 
 
-def test_a_server_killed_on_a_full_disk_starts_when_there_is_room(disk: SmallDisk) -> None:
-    server = ServerOnSmallDisk(disk.path / "data", "--min-free-bytes", "0", *OPTIONS)
+def test_a_server_killed_on_a_full_disk_starts_when_there_is_room(serve: Serve, disk: SmallDisk) -> None:
+    server = serve("0")
     client = server.client()
     disk.fill(leave_bytes=10 << 20)
     stored: list[int] = []
@@ -184,4 +197,3 @@ def test_a_server_killed_on_a_full_disk_starts_when_there_is_room(disk: SmallDis
     client = server.client()
     assert [client.get("q") for _ in stored] == [*map(body, stored)]
     assert client.get("q") is None
-    server.end()
