@@ -114,15 +114,21 @@ def _sync_folder(path: str) -> None:
 def _open_source(path: str, rebuilt: str, log_folder: str, families: int, say: Say) -> Directory:
     """The damaged directory, or what could be rebuilt of it if RocksDB does not open it with all its table files."""
     with suppress(Exception):
-        return Directory(path, log_folder)
-    say("RocksDB does not open it: rebuilding")
+        directory = Directory(path, log_folder)
+        if not directory.unlisted_tables():
+            return directory
+        directory.close()
+    say("RocksDB does not open all of it: rebuilding")
     try:
         for manifest in sorted((name for name in os.listdir(path) if name.startswith("MANIFEST-")), reverse=True):
             _share(path, rebuilt)  # only CURRENT may be damaged
             with open(os.path.join(rebuilt, "CURRENT"), "w") as file:
                 file.write(f"{manifest}\n")
             with suppress(Exception):
-                return Directory(rebuilt, log_folder)
+                directory = Directory(rebuilt, log_folder)
+                if not directory.unlisted_tables():
+                    return directory
+                directory.close()
         _share(path, rebuilt)
         for name in wal.files(rebuilt):
             os.unlink(os.path.join(rebuilt, name))

@@ -71,6 +71,7 @@ class Directory:
 
     def __init__(self, path: str, log_folder: str, lenient: bool = False) -> None:
         """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
+        self._path = path
         self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient)
         names = set(database.family_names(path)) - {DEFAULT, CHUNKS}
         self.family_names = sorted(names, key=lambda name: int(name[1:]))
@@ -81,6 +82,11 @@ class Directory:
         self.families = []
         del self.chunks
         self._db.close()
+
+    def unlisted_tables(self) -> set[str]:
+        """Table files that the MANIFEST does not tell of: it was cut short, or a compaction was."""
+        listed = {file["name"].lstrip("/") for file in self._db.live_files()}
+        return {name for name in os.listdir(self._path) if name.endswith(".sst")} - listed
 
     # -- records
 

@@ -96,6 +96,17 @@ def test_a_directory_that_rocksdb_does_not_open_is_rebuilt_whole(directory: Path
         assert numbers(directory, name) == list(range(1 + POPPED, ITEMS + 1))
 
 
+@pytest.mark.parametrize("cut_bytes", [20, 200])
+def test_tables_that_a_manifest_cut_short_does_not_list_are_saved(directory: Path, cut_bytes: int) -> None:
+    manifest = next(directory.glob("MANIFEST-*"))
+    with open(manifest, "r+b") as file:
+        file.truncate(manifest.stat().st_size - cut_bytes)
+    done = run(directory)
+    assert "rebuilding" in done.stdout
+    for name in NAMES:
+        assert numbers(directory, name) == list(range(1 + POPPED, ITEMS + 1))
+
+
 def test_writes_lost_with_the_log_are_not_said_to_be_saved(directory: Path) -> None:
     log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
     with open(log, "r+b") as file:
