@@ -14,9 +14,9 @@ from typing import Any, NoReturn, Protocol
 
 from darner_core import VERSION, heap, protocol, replies
 from darner_core.config import Config
-from darner_core.errors import ServerError, StorageError
+from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import Large, MessageQueue, OpenRead
+from darner_core.message_queue import DamagedQueue, Large, MessageQueue, OpenRead
 from darner_core.protocol import Command, Request
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
@@ -85,6 +85,8 @@ class Commands:
         self.body_memory = BodyMemory(config.body_memory_bytes, heap.trim)
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self._key_as_asked = config.reply_key == "request"
+        # (queue's number, large item) -> its chunk that could not be read when it was last sent.
+        self._unreadable: dict[tuple[int, int], int] = {}
         self.refuse_sets = ""  # why sets are refused at present
         self.stopping = False  # no one waits any longer
         self.table = {
@@ -300,14 +302,14 @@ class Commands:
         try:
             item = queue.item_of(read)
             self._send_chunks(request, queue, item, read.id, client)
+            if not request.opens:
+                queue.close(read)
         except BaseException:
             queue.give_back(read)
             raise
         self._stats.get_hits += 1
         if request.opens:
             client.session.hold(read)
-        else:
-            queue.close(read)
         return AFTER_BODY
 
     def _send_large_peek(self, request: Request, queue: MessageQueue, item: Item, client: Client) -> bytes:
@@ -324,13 +326,32 @@ class Commands:
     def _send_chunks(self, request: Request, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
-        client.wait_sent(self._head(request, flags, len(blob), item_id))
+        key = queue.log.record.number, blob.blob
+        bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
-        while body.missing_bytes:
-            if queue.deleted:
-                raise HangUp
-            # No name for what is sent: it would be kept while the client takes it.
-            client.wait_sent(body.next(SCARCE_SEND_BYTES if self.pipeline_memory.scarce else len(blob)))
+        head = self._head(request, flags, len(blob), item_id)
+        try:
+            if bad is not None:
+                self._journal.storage.chunk(*key, bad)
+                del self._unreadable[key]
+            # The head goes with the first piece: before the reply has begun, the client can be told of an error, later
+            # it can only be cut off. No name for what is sent: it would be kept while the client takes it.
+            client.wait_sent(head + body.next(self._most_sent_bytes))
+            while body.missing_bytes:
+                if queue.deleted:
+                    raise HangUp
+                client.wait_sent(body.next(self._most_sent_bytes))
+        except StorageError as error:
+            if item_id not in queue.outstanding:
+                raise  # only shown, and perhaps taken by another client meanwhile
+            if bad is None:
+                self._unreadable[key] = body.index
+            raise queue.cannot_be_read(error) from error
+
+    @property
+    def _most_sent_bytes(self) -> int:
+        """Of a large item at a time; never more than a chunk."""
+        return SCARCE_SEND_BYTES if self.pipeline_memory.scarce else self._max_item_bytes
 
     # -- the rest
 
@@ -346,10 +367,14 @@ class Commands:
         return partial(self._flush_all, request)
 
     def _flush_all(self, request: Request, client: Client) -> bytes:
+        damaged = {name: queue for name, queue in self._queues.items() if isinstance(queue, DamagedQueue)}
         for names in slices(self._queues):
             for name in names:
-                self._registry.flush(name)
+                if name not in damaged:
+                    self._registry.flush(name)
             client.wait_turn()
+        if damaged:
+            raise DamagedError(f"all queues were flushed but one: {damaged[min(damaged)].damage}")
         return NONE if request.noreply else replies.FLUSHED_ALL
 
     def stats(self, request: Request, body: None, session: Session) -> Reply:

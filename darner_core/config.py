@@ -28,6 +28,14 @@ COMMAND_LINE = "command line"
 SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
 UNIX = "unix:"  # what a host begins with that is the path of a Unix socket
+# What can be done instead of serving. They take the same options, but only --data means something to them.
+CHECK, REPAIR = "check", "repair"
+ACTIONS = {
+    CHECK: "read the whole data directory, change nothing, and say what is damaged; exit status 0 whole, 1 damaged,"
+    " 2 cannot be read",
+    REPAIR: "save what can be read of a damaged data directory, and keep the damaged one beside it; exit status 0 all"
+    " was saved, 1 something had to be dropped, 2 not repaired",
+}
 
 
 def _whole_number(lowest: int, highest: int) -> Callable[[Any], int]:
@@ -264,6 +272,9 @@ def _parser() -> argparse.ArgumentParser:
         "--hash-password", nargs="?", metavar="NAME", const="", action=_HashPassword, help="ask for a password, or read"
         " it from standard input, print its hash, or the line for auth_file if NAME is given, and end"
     )  # fmt: skip
+    actions = parser.add_mutually_exclusive_group()
+    for name, about in ACTIONS.items():
+        actions.add_argument(f"--{name}", dest="action", action="store_const", const=name, help=about)
     for option in OPTIONS:
         flags = [option.metadata["short"]] if option.metadata["short"] else []
         flags.append(f"--{option.name.replace('_', '-')}")
@@ -287,10 +298,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def parse(arguments: Sequence[str]) -> Config:
     """The configuration for these command-line arguments. Raises ConfigError; exits for --help and --version."""
+    return parse_action(arguments)[1]
+
+
+def parse_action(arguments: Sequence[str]) -> tuple[str, Config]:
+    """What to do, one of ACTIONS or "" for serving, and the configuration. Raises and exits as `parse`."""
     given = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
+    action = given.pop("action", "")
     path = given.pop("config", None)
     values = read_file(path) if path is not None else {}
     if len(given.get("host", ())) == 1:
         given["host"] = given["host"][0]
     values.update(Config.checked(given, COMMAND_LINE))
-    return Config(**values)
+    return action, Config(**values)

@@ -24,7 +24,7 @@ from gevent.event import Event
 from darner_core import NAME
 from darner_core.commands import Commands, HangUp
 from darner_core.config import Config
-from darner_core.errors import ClientError, RequestError, ServerError, StorageError
+from darner_core.errors import ClientError, DamagedError, RequestError, ServerError, StorageError
 from darner_core.guard import Guard
 from darner_core.journal import Journal
 from darner_core.protocol import Request, RequestReader
@@ -315,7 +315,8 @@ class Connection:
     def _refuse(self, error: RequestError | StorageError) -> None:
         """Answer with an error, and hang up if that is its way."""
         if isinstance(error, StorageError):
-            log.error("%s", error)
+            if not isinstance(error, DamagedError):  # which its queue has told already
+                log.error("%s", error)
             error = ServerError(str(error))
         if self._mid_reply:
             self._close(lingers=False)

@@ -5,6 +5,7 @@
     |   +-- ConfigError      an option that is unknown or has a bad value
     |   +-- DataDirError     a data directory that is in use, unwritable or of another format
     +-- StorageError         the disk refused a read or a write while the server runs
+    |   +-- DamagedError     a queue that cannot be read, and will not be until it is repaired or deleted
     +-- RequestError         answered to the client that caused it; knows its reply
         +-- MalformedRequest ERROR ...         not a request of this protocol; hangs up
         +-- ClientError      CLIENT_ERROR ...  a request that may not be made now; hangs up
@@ -31,6 +32,10 @@ class DataDirError(StartError):
 
 
 class StorageError(DarnerError):
+    pass
+
+
+class DamagedError(StorageError):
     pass
 
 

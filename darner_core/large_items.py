@@ -21,7 +21,7 @@ class LargeItems:
         """For the queue with this number. Raises StorageError."""
         self._journal = journal
         self._number = number
-        self._next = journal.storage.last_blob(number) + 1
+        self._next = journal.storage.next_blob(number)
         self._receiving: set[int] = set()
 
     def receive(self, chunk_bytes: int, memory: BodyMemory) -> "Upload":
@@ -147,23 +147,25 @@ class Upload:
 class Download:
     """One item that is being read, in pieces."""
 
-    __slots__ = ("missing_bytes", "_journal", "_number", "_blob", "_index", "_offset")
+    __slots__ = ("missing_bytes", "index", "_journal", "_number", "_blob", "_offset")
 
     def __init__(self, journal: Journal, number: int, blob: Blob) -> None:
         self.missing_bytes = len(blob)
+        self.index = 0  # of the chunk that comes next
         self._journal = journal
         self._number = number
         self._blob = blob.blob
-        self._index = 0  # of the chunk that comes next
         self._offset = 0  # so much of it has been read
 
     def next(self, most_bytes: int) -> bytes:
         """What comes next of the item: at least a byte, at most the rest of a chunk. Raises StorageError."""
-        chunk = self._journal.storage.chunk(self._number, self._blob, self._index)
+        chunk = self._journal.storage.chunk(self._number, self._blob, self.index)
+        if len(chunk) - self._offset > self.missing_bytes:
+            raise StorageError(f"chunk {self.index} of large item {self._blob} is too long")
         piece = chunk[self._offset : self._offset + most_bytes]
         self._offset += len(piece)
         if self._offset == len(chunk):
-            self._index += 1
+            self.index += 1
             self._offset = 0
         self.missing_bytes -= len(piece)
         return piece

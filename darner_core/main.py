@@ -8,9 +8,12 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from darner_core import NAME, config, server
+from darner_core import NAME, config, records, server
+from darner_core.check import UNREADABLE, check
 from darner_core.config import Config
-from darner_core.errors import ConfigError, StartError, StorageError
+from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
+from darner_core.progress import Progress
+from darner_core.repair import repair
 from darner_core.server import Server
 from darner_core.storage import Storage
 
@@ -29,12 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit status."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        run(config.parse(given), given)
+        action, options = config.parse_action(given)
+        if action:
+            return _look_after(action, options)
+        run(options, given)
     except StartError as error:
         print(f"{NAME}: {error}", file=sys.stderr)
         return 1
     except StorageError as error:
-        print(f"{NAME}: the data directory cannot be read: {error}", file=sys.stderr)
+        print(f"{NAME}: the data directory cannot be read: {error}; {records.REPAIR_ADVICE}", file=sys.stderr)
         return 1
     return 0
 
@@ -99,6 +105,23 @@ def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
 
 def _level(options: Config) -> int:
     return logging.DEBUG if options.debug else logging.INFO
+
+
+def _look_after(action: str, options: Config) -> int:
+    """Do what --check or --repair says; its exit status."""
+    progress = Progress(sys.stderr)
+    try:
+        if action == config.CHECK:
+            return check(options.data, _say, progress)
+        return repair(options.data, options.max_column_families, _say, progress)
+    except DataDirError as error:
+        progress.end()
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return UNREADABLE
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _end_at_once() -> None:

@@ -11,12 +11,14 @@ that are in memory; if it is `whole` it reaches to the tail, else the rest is on
 No call here switches greenlets (handing an item to a waiter lets its greenlet run later), so no call needs a lock.
 """
 
+import logging
 from collections import deque
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from typing import Final, Protocol
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
-from darner_core import records
-from darner_core.errors import StorageError
+from darner_core import NAME, records
+from darner_core.errors import DamagedError, StorageError
 from darner_core.journal import Journal, QueueLog
 from darner_core.large_items import LargeItems
 from darner_core.records import ITEM_KEY_BYTES, Blob, Item, QueueRecord, State
@@ -24,12 +26,16 @@ from darner_core.storage import Batch
 from darner_core.waiters import Waiter, WaitingLine
 from darner_core.window import ITEM_OVERHEAD_BYTES, WindowBudget
 
+log = logging.getLogger(NAME)
+
 # One read-ahead: enough that the cost of positioning an iterator (4 us) vanishes, little enough to take < 1 ms.
 FILL_ITEMS = 512
 FILL_BYTES = 256 << 10
 
 # The window's budget is told of changes of this size and more.
 ACCOUNT_STEP_BYTES = 4096
+
+_Read = TypeVar("_Read", Item, list[Item])
 
 _NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an empty deque is 760 bytes. Never filled.
 
@@ -72,7 +78,7 @@ class MessageQueue:
     __slots__ = (
         "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
         "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted",
-        "first_tail", "total_flushes", "_before",
+        "first_tail", "total_flushes", "_before", "damage",
     )  # fmt: skip
 
     def __init__(self, name: bytes, budget: WindowBudget) -> None:
@@ -94,6 +100,7 @@ class MessageQueue:
         self.first_tail = self.tail  # tail when the server started
         self.total_flushes = 0
         self._before = (0, 0, 0, 0)
+        self.damage = ""  # why its head cannot be read, if it cannot
 
     # -- the log
 
@@ -222,7 +229,7 @@ class MessageQueue:
                 return None
             self._fill()
             return self.take()
-        item = self.log.read_one(self.returned[0])
+        item = self._read(self.log.read_one, self.returned[0])
         if isinstance(item[0], Blob):
             return LARGE
         read = self.open()
@@ -233,12 +240,29 @@ class MessageQueue:
     def peek(self) -> Item | None:
         """The head, which stays. Raises StorageError."""
         if self.returned:
-            return self.log.read_one(self.returned[0])
+            return self._read(self.log.read_one, self.returned[0])
         if self.next_id == self.tail:
             return None
         if not self.window:
             self._fill()
         return self.window[0]
+
+    def _read(self, read: Callable[..., _Read], *arguments: int) -> _Read:
+        """What `read` returns; the queue keeps in mind whether its head can be read, and says it in the log once."""
+        try:
+            found = read(*arguments)
+        except StorageError as error:
+            raise self.cannot_be_read(error) from error
+        if self.damage:
+            self.damage = ""
+        return found
+
+    def cannot_be_read(self, error: StorageError) -> DamagedError:
+        """What to answer whoever wants the head, which cannot be read because of `error`. The log says it once."""
+        known, self.damage = self.damage, _why_damaged(self.name, error)
+        if self.damage != known:
+            log.error("%s", self.damage)
+        return DamagedError(self.damage)
 
     @property
     def head_id(self) -> int:
@@ -246,7 +270,10 @@ class MessageQueue:
 
     def _fill(self) -> None:
         """Read ahead, so that the window holds at least one item. Only if one waits behind it."""
-        items = self.log.read(self.next_id, FILL_ITEMS, FILL_BYTES)
+        try:
+            items = self.log.read(self.next_id, FILL_ITEMS, FILL_BYTES)
+        except StorageError:
+            items = self._read(self.log.read, self.next_id, 1, FILL_BYTES)  # what lies before the damage is served
         self.window = deque(items)
         self.whole = self.next_id + len(items) == self.tail
         self._account(sum(len(item[0]) for item in items) + len(items) * ITEM_OVERHEAD_BYTES)
@@ -315,12 +342,13 @@ class MessageQueue:
     def item_of(self, read: OpenRead) -> Item:
         """The item of an open read; once, so that what was sent is not kept in memory. Raises StorageError."""
         item, read.item = read.item, None
-        return item if item is not None else self.log.read_one(read.id)
+        return item if item is not None else self._read(self.log.read_one, read.id)
 
     def close(self, read: OpenRead, holder: Holder | None = None) -> None:
         """The item has been dealt with: it is gone. Nothing happens if it is not open.
 
         If the turn cannot be written, `holder` has the read again; without one, the item waits again.
+        Raises StorageError, and has changed nothing then.
         """
         log, outstanding = self.log, self.outstanding
         item_id = read.id
@@ -328,6 +356,7 @@ class MessageQueue:
             if holder is not None:
                 log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
             return
+        large_items = self.large_items if read.blob else None  # may raise: before anything is changed
         if not log.touched:
             self.touch()
         for first_id in outstanding:
@@ -337,8 +366,8 @@ class MessageQueue:
         del outstanding[item_id]
         log.state_changed = True
         self.open_bytes -= read.body_bytes
-        if read.blob:
-            self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
+        if large_items is not None:
+            large_items.remove(read.blob, read.blob + 1, read.body_bytes)
         log.journal.undo.append((self._unclose, read, holder))
 
     def _unclose(self, read: OpenRead, holder: Holder | None) -> None:
@@ -406,7 +435,8 @@ class MessageQueue:
     # -- flushing
 
     def flush(self) -> None:
-        """Remove all that waits. Open items stay open."""
+        """Remove all that waits. Open items stay open. Raises StorageError, and has changed nothing then."""
+        large_items = self.large_items
         log = self.log
         if not log.touched:
             self.touch()
@@ -421,7 +451,7 @@ class MessageQueue:
             del self.outstanding[item_id]
             log.removed.append(item_id)
         self.returned = []
-        self.large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
+        large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
         self.next_id = self.tail
         self.bytes_out = self.bytes_in
         self.release_window()
@@ -466,3 +496,30 @@ class MessageQueue:
         record_bytes = records.ITEM_HEADER_BYTES + ITEM_KEY_BYTES
         count = self.tail - self.log.reclaimed
         return count * record_bytes + self.bytes_in - self.log.reclaimed_bytes
+
+
+def _why_damaged(name: bytes, why: object) -> str:
+    return f"queue {name.decode('utf-8', 'backslashreplace')} cannot be read: {why}; {records.REPAIR_ADVICE}"
+
+
+class DamagedQueue(MessageQueue):
+    """A queue whose records could not be read when the server started: all that can be done is to delete it.
+
+    It stands where the queue would, so that nobody else has to ask whether a queue is damaged.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: bytes, budget: WindowBudget, journal: Journal, record: QueueRecord, why: object) -> None:
+        super().__init__(name, budget)
+        self.log = QueueLog(journal, self, record, State())
+        self.damage = _why_damaged(name, why)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise DamagedError(self.damage)
+
+    put = take = peek = open = flush = join_line = _refuse
+
+    @property
+    def large_items(self) -> LargeItems:
+        self._refuse()

@@ -29,6 +29,7 @@ To change a format: add the new form under a new FORMAT_VERSION, keep a reader f
 a message that says what to do, add golden bytes to tests/test_records.py and a row to docs/on-disk-format.md.
 """
 
+import re
 from struct import Struct
 from typing import NamedTuple
 
@@ -36,6 +37,9 @@ FORMAT_VERSION = 1
 
 # A file beside RocksDB's own: read before the database is opened, which would change a directory that is not ours.
 FORMAT_FILE = "FORMAT"
+# What was found damaged when the directory was opened, one line each. It stays until the directory is repaired.
+DAMAGE_FILE = "DAMAGED"
+REPAIR_ADVICE = "stop the server, see --check for how much is damaged, and --repair saves what can be read"
 FORMAT = b"darner %d\n" % FORMAT_VERSION
 QUEUE_PREFIX = b"q"
 UPLOAD_PREFIX = b"u"
@@ -43,6 +47,7 @@ UPLOAD_PREFIX = b"u"
 STATE_ID = 0
 FIRST_ID = 1
 MAX_ID = 2**64 - 1
+MAX_NUMBER = 2**32 - 2
 
 WHOLE = 0  # the body follows the header
 CHUNKED = 1  # the body lies in chunks of its own; the header is followed by where
@@ -52,6 +57,7 @@ chunk_key = Struct(">IQI").pack  # (number, blob, index)
 item_header = Struct(">BIQQ").pack  # (kind, flags, expires_at_ms, added_at_ms)
 ITEM_HEADER_BYTES = 21
 ITEM_KEY_BYTES = 12
+CHUNK_KEY_BYTES = 16
 
 _unpack_item_key = Struct(">IQ").unpack
 _unpack_item_header = Struct(">BIQQ").unpack_from
@@ -124,6 +130,11 @@ def unpack_chunk_key(key: bytes) -> tuple[int, int, int]:
     """(number, blob, index)"""
     number, blob, index = Struct(">IQI").unpack(key)
     return number, blob, index
+
+
+def is_format(found: bytes) -> bool:
+    """Whether this is what a file FORMAT of some version holds."""
+    return re.fullmatch(rb"\w+ \d+\n", found) is not None
 
 
 def queue_key(name: bytes) -> bytes:

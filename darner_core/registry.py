@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from darner_core.errors import ServerError
+from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import MessageQueue
+from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.records import QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.window import WindowBudget
@@ -26,7 +26,7 @@ class Registry:
     """
 
     def __init__(self, journal: Journal, budget: WindowBudget, max_queues: int = sys.maxsize) -> None:
-        """Read every queue back, however many there are. Raises StorageError."""
+        """Read every queue back, however many there are. Raises StorageError if it cannot be read which there are."""
         self.max_queues = max_queues
         self.queues: dict[bytes, MessageQueue] = {}
         self.awaited: dict[bytes, MessageQueue] = {}
@@ -39,20 +39,36 @@ class Registry:
         self._family_users = [0] * len(storage.families)
         self._next_number = 1
         for name, record in storage.queues():
-            queue = MessageQueue(name, budget)
-            queue.attach(journal, record, storage.state(record))
-            self.queues[name] = queue
+            self.queues[name] = self._read_back(name, record)
             self._family_users[record.family] += 1
             self._next_number = max(self._next_number, record.number + 1)
+        self._next_number = max(self._next_number, storage.fresh_number())
         for number, blob in storage.unfinished_uploads():
             journal.also.append(partial(_forget_upload, journal, number, blob))
+
+    def _read_back(self, name: bytes, record: QueueRecord) -> MessageQueue:
+        """The queue; one that is damaged if it cannot be read, so that the others can be served."""
+        queue = MessageQueue(name, self._budget)
+        storage = self._journal.storage
+        try:
+            queue.attach(self._journal, record, storage.state(record))
+        except StorageError as error:
+            return DamagedQueue(name, self._budget, self._journal, record, error)
+        return queue
+
+    @property
+    def damaged(self) -> list[MessageQueue]:
+        """The queues that cannot be read. All others are served."""
+        return [queue for queue in self.queues.values() if queue.damage]
 
     def create(self, name: bytes) -> MessageQueue:
         """Make the durable queue `name`, which must not exist, in this turn. Raises ServerError at `max_queues`."""
         if len(self.queues) >= self.max_queues:
             raise ServerError(f"too many queues: at most {self.max_queues}")
         queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)
-        family = min(range(len(self._family_users)), key=self._family_users.__getitem__)
+        damaged = self._journal.storage.damaged_families
+        usable = [family for family in range(len(self._family_users)) if family not in damaged]
+        family = min(usable or [0], key=self._family_users.__getitem__)
         if not self._journal.touched:
             self._journal.begin()
         record = QueueRecord(self._next_number, family, self._journal.now_ms)
@@ -148,7 +164,8 @@ class Registry:
             queue.serve_line()
 
     def __iter__(self) -> Iterator[MessageQueue]:
-        return iter(self.queues.values())
+        """All but those that could not be read back."""
+        return (queue for queue in self.queues.values() if queue.__class__ is MessageQueue)
 
     @property
     def total_items(self) -> int:

@@ -20,7 +20,7 @@ import gevent
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from darner_core import NAME, VERSION, access
+from darner_core import NAME, VERSION, access, records
 from darner_core.access import Access
 from darner_core.commands import Commands
 from darner_core.config import OPTIONS, SYNC_ALWAYS, SYNC_NEVER, Config
@@ -38,7 +38,7 @@ from darner_core.timeouts import Timeouts
 from darner_core.tls import TlsError, TlsSocket
 from darner_core.turn import RECV_BYTES, Turn
 from darner_core.upkeep import Upkeep
-from darner_core.waiters import SyncGroup, wait_round
+from darner_core.waiters import SyncGroup, wait_in_thread, wait_round
 from darner_core.window import WindowBudget
 
 log = logging.getLogger(NAME)
@@ -48,6 +48,8 @@ STOP_S = 3.5
 TICK_S = 1.0
 # Clients that are looked at in one go for their timeouts, which takes 0.3 ms.
 LOOKED_AT = 500
+# Between two looks at the room on the disk, where less is kept free than eight times that.
+LOOK_BYTES = 1 << 20
 # libev's lowest: the turn ends after gevent has run all that is ready.
 LAST_PRIORITY = -2
 
@@ -91,12 +93,15 @@ class Server:
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
         self._storage = storage
+        if storage.met_damage:
+            storage.reopen()  # or the first compaction that meets it would stop all writes
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
         self._kept_lines: dict[bytes, Request] = {}
         self._connections: set[Connection] = set()
         self._turned_away = 0  # clients that are being told that they are too many
         self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, time.monotonic)
         self._disk_failed = False
+        self._look_again_at_bytes = 0
         self._stopped = Event()
         self._hub = gevent.get_hub()
         self.turn = Turn(self._hub.loop, self.stats, self._kept_lines, self._end_turn)
@@ -109,9 +114,10 @@ class Server:
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
         self._again = self._hub.loop.timer(0, ref=False)
+        self._tell_damage()
 
     def start(self) -> None:
-        self.commands.refuse_sets = self._upkeep.no_room()
+        self._look_for_room()
         self._turn_end.start(self._end_turn)
         if self.max_connections < self.config.max_connections:
             log.warning(
@@ -128,6 +134,14 @@ class Server:
             self._background.append(gevent.spawn(self._wait_timeouts))
         if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
             self._background.append(gevent.spawn(self._wait_syncs, int(self.config.sync)))
+
+    def _tell_damage(self) -> None:
+        for cut_off in self._storage.torn:
+            log.warning("%s", cut_off)
+        for damage in self._storage.damage:
+            log.error("damaged: %s; %s", damage, records.REPAIR_ADVICE)
+        for queue in self.registry.damaged:
+            log.error("%s", queue.damage)
 
     def new_reader(self) -> RequestReader:
         config = self.config
@@ -244,6 +258,16 @@ class Server:
             os._exit(1)
         if self.turn.served or self.turn.special:
             self.turn.send(sync=wrote and self.config.sync == SYNC_ALWAYS)
+        if self.stats.bytes_read >= self._look_again_at_bytes:
+            self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """See whether sets have to be refused: in the background once a second, and after so many bytes, because a
+        second's sets may be more than all the room that is kept."""
+        step = max(LOOK_BYTES, self.config.min_free_bytes // 8)
+        self._look_again_at_bytes = self.stats.bytes_read + step
+        if not self._disk_failed:
+            self.commands.refuse_sets = self._upkeep.no_room()
 
     def stir(self) -> None:
         # gevent runs what was made ready before the loop sleeps, but it looks for that before the turn ends.
@@ -259,30 +283,33 @@ class Server:
     def _synced(self, connections: list[Connection], error: StorageError | None) -> None:
         if error is not None:
             log.error("cannot sync: %s", error)
+            self._disk_failed = True  # what the system could not write it may forget: write all of it again
         for connection in connections:
             connection.synced(error)
 
     # -- in the background
 
     def _wait_upkeep(self) -> None:
-        pool = self._hub.threadpool
         while True:
             gevent.sleep(TICK_S)
             try:
-                if self._disk_failed:
+                if self._disk_failed or (self._storage.met_damage and not self._storage.salvages):
                     self._recover()
-                self.commands.refuse_sets = self._upkeep.no_room()
+                self._look_for_room()
                 for job in self._upkeep.tick():
-                    pool.apply(job)
+                    wait_in_thread(job)
             except (StorageError, OSError) as error:
                 log.error("upkeep: %s", error)  # what was not done is there at the next tick
 
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""
+        if self._storage.is_open and not self._upkeep.room_to_reopen():
+            return  # it would fail half-way; until there is room, what only reads goes on
         self._storage.reopen()
         self.registry.recheck()
+        if self._disk_failed:
+            log.info("writing again")
         self._disk_failed = False
-        log.info("writing again")
 
     def _wait_syncs(self, every_ms: int) -> None:
         while True:
@@ -290,9 +317,9 @@ class Server:
             if self.journal.unsynced:
                 self.journal.unsynced = False
                 try:
-                    self._hub.threadpool.apply(self._storage.sync)
+                    wait_in_thread(self._storage.sync)
                 except StorageError as error:
-                    self.journal.unsynced = True
+                    self.journal.unsynced = self._disk_failed = True
                     log.error("cannot sync: %s", error)
 
     def _wait_timeouts(self) -> None:

@@ -38,8 +38,8 @@ class Session:
         """Confirm the open read: its item is gone. Nothing happens if none is open."""
         read = self.open_read
         if read is not None:
-            self.open_read = None
             read.queue.close(read, self)
+            self.open_read = None
 
     def unclose(self, read: OpenRead) -> None:
         """Undo `close_read`, as far as it is the session's."""

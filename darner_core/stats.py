@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from darner_core import VERSION, replies
 from darner_core.errors import StorageError
-from darner_core.message_queue import MessageQueue
+from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.registry import Registry
 
 
@@ -59,11 +59,14 @@ class Stats:
             ("bytes_written", self.bytes_written),
             ("queue_creates", registry.creates),
             ("queue_deletes", registry.deletes),
+            ("queues_damaged", len(registry.damaged)),
         ):
             yield replies.stat(name.encode(), value)
 
     def queue_lines(self, queue: MessageQueue) -> bytes:
         prefix = b"queue_%b_" % queue.name
+        if isinstance(queue, DamagedQueue):
+            return replies.stat(prefix + b"damaged", 1)  # nothing else is known of it
         try:
             added_at_ms = queue.head_added_at_ms()
             age_ms = max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
@@ -81,5 +84,6 @@ class Stats:
                 (b"age", age_ms),
                 (b"total_flushes", queue.total_flushes),
                 (b"create_time", queue.log.record.created_at_ms // 1000),
+                *([(b"damaged", 1)] if queue.damage else ()),
             )
         )

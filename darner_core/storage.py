@@ -1,4 +1,4 @@
-"""The disk: one RocksDB database in the data directory. The only module that imports rocksdict.
+"""The disk: one RocksDB database in the data directory. With `database` the only module that imports rocksdict.
 
 It owns the column families, the reading and writing of records, the giving back of space, and the mapping of
 RocksDB's errors to ours. It knows no rules of queues; `journal` decides what is written when.
@@ -11,22 +11,14 @@ Source for the settings: RocksDB wiki, "Implement Queue Service Using RocksDB" a
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from rocksdict import (
-    BlockBasedOptions,
-    Cache,
-    DBCompressionType,
-    Env,
-    Options,
-    Rdict,
-    ReadOptions,
-    WriteBatch,
-)
+from rocksdict import ReadOptions, WriteBatch
 
-from darner_core import records
+from darner_core import database, records
 from darner_core.errors import DataDirError, StorageError
 from darner_core.records import Item, QueueRecord, State
 
@@ -36,14 +28,6 @@ DEFAULT = "default"
 CHUNKS = "chunks"
 NEW = ".new"  # behind the name of a file that is being written
 CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
-
-# Blocks of 16 KiB: items are read in order, a few hundred at a time, hardly ever singly.
-BLOCK_BYTES = 16 << 10
-# RocksDB keeps one file a level-0 run and one table reader a file; queues are read at their head only.
-LEVEL0_FILES = 4
-MAX_FILE_BYTES = 32 << 20
-INFO_LOG_BYTES = 1 << 20
-INFO_LOG_FILES = 2
 
 
 def family_name(index: int) -> str:
@@ -70,15 +54,18 @@ class Storage:
         """Open `path`, creating it if missing. Raises DataDirError with what a person can do about it."""
         self.path = path
         self._max_column_families = max_column_families
-        self._block_cache_bytes = block_cache_bytes
-        self._write_buffer_bytes = write_buffer_bytes
-        self._max_wal_bytes = max_wal_bytes
-        self._max_open_files = max_open_files
+        self._settings = database.Settings(block_cache_bytes, write_buffer_bytes, max_wal_bytes, max_open_files)
+        self.torn: list[str] = []  # what a crash has cut off, as found when opening
+        self._last_sequence = 0  # RocksDB's number of the last write, before it was closed
+        self.met_damage = False  # since the directory was opened
+        self.damaged_families: set[int] = set()
+        self.salvages = False  # opened so that damage does not stop what is whole
         self.families: list[Any] = []
         self.handles: list[Any] = []
         self._prepare_directory()
+        self.damage = self._read_damage()  # one line for each that opening has found, ever
         try:
-            self._open()
+            self._open(database.START)
         except Exception as error:
             with suppress(StorageError):
                 self.close()
@@ -106,11 +93,15 @@ class Storage:
             raise DataDirError(f"data directory {self.path}: {error.strerror}") from error
 
     def _check_format(self, found: bytes) -> None:
+        if found != records.FORMAT and not records.is_format(found):
+            damaged = f"; if the file {records.FORMAT_FILE} is damaged, --repair writes a new one"
+        else:
+            damaged = ""
         if found != records.FORMAT:
             raise DataDirError(
                 f"data directory {self.path}: of format {' '.join(found.decode('ascii', 'replace').split())!r}, this "
                 f"server reads {records.FORMAT.decode().strip()!r}; drain it with the server that wrote it, and start "
-                "with a new directory"
+                f"with a new directory{damaged}"
             )
 
     def _write_format(self) -> None:
@@ -121,55 +112,74 @@ class Storage:
             os.fsync(file.fileno())
         os.replace(path + NEW, path)
 
-    def _options(self) -> Options:
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.create_missing_column_families(True)
-        table = BlockBasedOptions()
-        table.set_block_cache(self._cache)
-        table.set_block_size(BLOCK_BYTES)
-        # Index blocks of a large backlog would else be held for every file, outside of any limit.
-        table.set_cache_index_and_filter_blocks(True)
-        options.set_block_based_table_factory(table)
-        options.set_compression_type(DBCompressionType.none())
-        options.set_db_write_buffer_size(self._write_buffer_bytes)
-        options.set_write_buffer_size(self._write_buffer_bytes // 2)
-        options.set_max_write_buffer_number(2)
-        options.set_max_total_wal_size(self._max_wal_bytes)
-        options.set_max_open_files(self._max_open_files)
-        options.set_level_zero_file_num_compaction_trigger(LEVEL0_FILES)
-        options.set_target_file_size_base(MAX_FILE_BYTES)
-        options.set_max_background_jobs(2)
-        # Compaction can wait, clients cannot: it took the loop's core for milliseconds. Flushes keep theirs.
-        env = Env()
-        env.lower_thread_pool_cpu_priority()
-        options.set_env(env)
-        options.set_bytes_per_sync(1 << 20)
-        # One thread writes, so the machinery for many only costs (5 % of a batch).
-        options.set_allow_concurrent_memtable_write(False)
-        options.set_max_log_file_size(INFO_LOG_BYTES)
-        options.set_keep_log_file_num(INFO_LOG_FILES)
-        options.set_stats_dump_period_sec(0)
-        options.set_stats_persist_period_sec(0)
-        # Opening must not take longer for more files.
-        options.set_skip_stats_update_on_db_open(True)
-        return options
-
-    def _open(self) -> None:
-        self._cache = Cache(self._block_cache_bytes)
-        names = {DEFAULT, CHUNKS}
-        if os.path.exists(os.path.join(self.path, "CURRENT")):
-            names.update(Rdict.list_cf(self.path, self._options()))
+    def _open(self, how: str) -> None:
         # All families are made when the directory is: together 60 ms for 64, one by one up to 20 ms for each,
         # with every client waiting.
-        names.update(family_name(index) for index in range(self._max_column_families))
+        names = {DEFAULT, CHUNKS, *map(family_name, range(self._max_column_families))}
+        names.update(database.family_names(self.path))
         queues = sorted(names - {DEFAULT, CHUNKS}, key=lambda name: int(name[1:]))
-        self._db = Rdict(self.path, self._options(), {name: self._options() for name in sorted(names)})
+        quiet = {CHUNKS if index == CHUNK_FAMILY else queues[index] for index in self.damaged_families}
+        if how == database.SALVAGE and not quiet:
+            quiet = names  # a compaction has met the damage, and RocksDB does not say where
+        opened = database.open_database(self.path, sorted(names), self._settings, how, quiet)
+        self._db = opened.db
+        self.salvages = opened.salvaged
+        self.torn, found = opened.torn, opened.found
+        if found:
+            self._note_damage(found)
+        self._use(queues)
+
+    def _use(self, queues: list[str]) -> None:
         self._chunks = self._db.get_column_family(CHUNKS)
         self._chunks_handle = self._db.get_column_family_handle(CHUNKS)
         self._default_handle = self._db.get_column_family_handle(DEFAULT)
         self.families = [self._db.get_column_family(name) for name in queues]
         self.handles = [self._db.get_column_family_handle(name) for name in queues]
+
+    # -- damage
+
+    @property
+    def is_damaged(self) -> bool:
+        return bool(self.damage)
+
+    def _note_damage(self, found: list[str]) -> None:
+        """Write down in the directory that records may be missing: numbers may not be given twice from now on, and
+        the damage is to be told at each start until it is repaired."""
+        self.damage += found
+        path = os.path.join(self.path, records.DAMAGE_FILE)
+        try:
+            with open(path + NEW, "w") as file:
+                file.write("".join(f"{line}\n" for line in self.damage))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(path + NEW, path)
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from error
+
+    def _read_damage(self) -> list[str]:
+        try:
+            with open(os.path.join(self.path, records.DAMAGE_FILE), errors="backslashreplace") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def fresh_number(self) -> int:
+        """A queue's number from which on none can have been used: where records are missing, what uses it may be
+        hidden. Seconds since 1970, of which there are more than queues ever made."""
+        return int(time.time()) if self.is_damaged else 0
+
+    def next_blob(self, number: int) -> int:
+        """A number for a large item of queue `number` that is higher than all before it. Raises StorageError."""
+        try:
+            last = self.last_blob(number)
+        except StorageError as error:
+            if not database.is_damage(error):
+                raise
+            last = 0
+            if str(error) not in self.damage:
+                self._note_damage([str(error)])
+        # The same as a queue's number: more than one in 15 us will not be received for as long as the server runs.
+        return max(last + 1, int(time.time() * 1000) << 16 if self.is_damaged else 0)
 
     def close(self) -> None:
         """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power."""
@@ -186,21 +196,33 @@ class Storage:
                 raise self._failure(error) from error
 
     def reopen(self) -> None:
-        """Close and open again: what makes RocksDB write again after an I/O error. Raises StorageError."""
+        """Close and open again: what makes RocksDB write again after an I/O error, and go on beside damage.
+
+        Raises StorageError, and is to be called again then.
+        """
+        if self.is_open:
+            with suppress(Exception):
+                self._last_sequence = self._db.latest_sequence_number()
         with suppress(StorageError):  # it is being closed because it does not work
             self.close()
         try:
             os.stat(os.path.join(self.path, records.FORMAT_FILE))  # else RocksDB would begin anew
-            self._open()
+            self._open(database.SALVAGE if self.met_damage or self.salvages else database.AGAIN)
+            if self._db.latest_sequence_number() < self._last_sequence:
+                self._note_damage(["write-ahead log: what was written is not there any more"])
         except Exception as error:
             with suppress(StorageError):
                 self.close()
-            raise StorageError(f"cannot reopen {self.path}: {_one_line(error)}") from error
+            raise StorageError(f"cannot reopen {self.path}: {database.one_line(error)}") from error
 
-    def _failure(self, error: Exception) -> StorageError:
+    def _failure(self, error: Exception, family: int | None = None) -> StorageError:
         if not self.is_open:
             return StorageError(f"data directory {self.path} is not open")
-        return StorageError(_one_line(error))
+        if database.is_damage(error):
+            self.met_damage = True
+            if family is not None:
+                self.damaged_families.add(family)
+        return StorageError(database.file_named(error))
 
     @property
     def is_open(self) -> bool:
@@ -237,7 +259,10 @@ class Storage:
     def queues(self) -> list[tuple[bytes, QueueRecord]]:
         """(name, record) of every queue. Raises StorageError."""
         prefix = records.QUEUE_PREFIX
-        return [(key[len(prefix) :], records.unpack_queue(value)) for key, value in self._with_prefix(prefix)]
+        try:
+            return [(key[len(prefix) :], records.unpack_queue(value)) for key, value in self._with_prefix(prefix)]
+        except struct.error as error:
+            raise StorageError(f"the list of queues: {error}") from error
 
     def _with_prefix(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         if not self.is_open:
@@ -281,8 +306,12 @@ class Storage:
         self.remove_blobs(batch, number, 0, records.MAX_ID)
 
     def state(self, queue: QueueRecord) -> State:
+        """What was last written of the queue. Raises StorageError."""
         value = self._get(queue.family, records.item_key(queue.number, records.STATE_ID))
-        return State() if value is None else records.unpack_state(value)
+        try:
+            return State() if value is None else records.unpack_state(value)
+        except struct.error as error:
+            raise StorageError(f"state: {error}") from error
 
     def items(self, queue: QueueRecord, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
         """(id, item) of what is stored in [from_id, to_id), in order.
@@ -296,7 +325,7 @@ class Storage:
             for key, value in self._scan(self.families[queue.family], begin, end):
                 yield unpack_key(key)[1], unpack_item(value)
         except (StorageError, IndexError, ValueError, struct.error) as error:
-            raise StorageError(f"queue number {number}: {self._failure(error)}") from error
+            raise StorageError(f"queue number {number}: {self._failure(error, queue.family)}") from error
 
     def item(self, queue: QueueRecord, item_id: int) -> Item | None:
         try:
@@ -310,7 +339,7 @@ class Storage:
             value: bytes | None = self.families[family].get(key)
             return value
         except Exception as error:
-            raise self._failure(error) from error
+            raise self._failure(error, family) from error
 
     # -- large items
 
@@ -334,7 +363,7 @@ class Storage:
         try:
             value: bytes | None = self._chunks.get(records.chunk_key(number, blob, index))
         except Exception as error:
-            raise self._failure(error) from error
+            raise self._failure(error, CHUNK_FAMILY) from error
         if value is None:
             raise StorageError(f"queue number {number}: chunk {index} of large item {blob} is missing")
         return value
@@ -363,13 +392,23 @@ class Storage:
                     return blob
             entries.status()
         except Exception as error:
-            raise self._failure(error) from error
+            raise self._failure(error, CHUNK_FAMILY) from error
         return 0
+
+    # -- repairing
+
+    def handle(self, family: int | None) -> Any:
+        """Of a queues' column family, of CHUNK_FAMILY, or of the default one: None."""
+        if family is None:
+            return self._default_handle
+        return self._chunks_handle if family == CHUNK_FAMILY else self.handles[family]
 
     # -- space
 
     def compact(self, family: int, begin: bytes, end: bytes) -> None:
         """Give the space of removed records in [begin, end) back to the file system. Seconds: run it in a thread."""
+        if family in self.damaged_families:
+            return  # it would fail at what cannot be read, again and again
         try:
             (self._chunks if family == CHUNK_FAMILY else self.families[family]).compact_range(begin, end)
         except Exception as error:
@@ -405,11 +444,8 @@ class Storage:
         return disk.f_bavail * disk.f_frsize
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def _why_not_open(path: str, message: str) -> str:
     if "lock hold by" in message or "While lock file" in message:
         return f"data directory {path}: in use by another server"
-    return f"data directory {path}: {' '.join(message.split())}"
+    advice = f"; {records.REPAIR_ADVICE}" if database.is_damage(message) else ""
+    return f"data directory {path}: {database.file_named(message)}{advice}"

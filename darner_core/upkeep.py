@@ -19,6 +19,9 @@ COMPACT_QUIET_BYTES = 1 << 20
 # After a compaction the write-ahead logs are let go if they are larger than this.
 TRIM_WAL_BYTES = 8 << 20
 
+# Opening writes so much beside what is in the write-ahead log: a MANIFEST, the options of all column families.
+REOPEN_BYTES = 1 << 20
+
 # Queues looked at in one tick for dead items too few to have been noticed: 10,000 queues are visited in 20 s.
 QUEUES_A_TICK = 500
 
@@ -44,6 +47,8 @@ class Upkeep:
         for queue in self._registry:
             live_bytes[queue.log.record.family] += queue.log_bytes
         for family, live in enumerate(live_bytes):
+            if family in storage.damaged_families:
+                continue  # how much of it lives is not known
             dead_bytes = storage.table_bytes(family) - live
             if dead_bytes >= max(live, COMPACT_QUIET_BYTES):
                 dead.add(DeadRange(family, FIRST_KEY, LAST_KEY, dead_bytes))
@@ -62,6 +67,11 @@ class Upkeep:
         if free >= self._min_free_bytes:
             return ""
         return f"out of disk space: {free} bytes free, sets need {self._min_free_bytes}"
+
+    def room_to_reopen(self) -> bool:
+        """Whether the database can be opened again: what is in the write-ahead log is written to tables then."""
+        storage = self._journal.storage
+        return storage.free_bytes() >= storage.wal_bytes() + REOPEN_BYTES
 
     def _reclaim_idle(self) -> None:
         """Range-delete the dead items of queues that nobody has used since the last visit."""

@@ -88,6 +88,21 @@ class WaitingLine:
         self._waiters.move_to_end(waiter, last=False)
 
 
+def wait_in_thread(job: Callable[[], None]) -> None:
+    """Run `job` in a thread, and raise here the StorageError that it raises: gevent would print it as well."""
+    error = gevent.get_hub().threadpool.apply(_error_of, (job,))
+    if error is not None:
+        raise error
+
+
+def _error_of(job: Callable[[], None]) -> StorageError | None:
+    try:
+        job()
+    except StorageError as error:
+        return error
+    return None
+
+
 class SyncGroup:
     """Shares fsyncs: all that ask while one runs are served by the next.
 
@@ -109,13 +124,12 @@ class SyncGroup:
             self._running = gevent.spawn(self._run)
 
     def _run(self) -> None:
-        hub = gevent.get_hub()
         while self._members:
             # Whoever joins from here on was written after this fsync may have begun: it goes with the next.
             members, self._members = self._members, []
             error = None
             try:
-                hub.threadpool.apply(self._sync)
+                wait_in_thread(self._sync)
             except StorageError as failure:
                 error = failure
             gevent.spawn(self._tell, members, error)

@@ -1,44 +1,62 @@
-"""The server, on a disk that refuses every write while the file DATA.fails exists, and that takes its time for an
-fsync and says when it is done. Run as darner.py is."""
+"""The server, on a disk that refuses what the file DATA.fails says while it exists, and that takes its time for an
+fsync and says when it is done. Run as darner.py is.
+
+DATA.fails holds the names of the Storage's calls that fail; "once" before them: the first that is made, then no more.
+Empty, it stands for every write.
+"""
 
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from darner_core import main, storage
+from darner_core import main, server, storage
 from darner_core.errors import StorageError
+
+WRITES = ["write", "put", "put_chunk", "reopen"]
+CALLS = [
+    *WRITES, "start_upload", "end_upload", "remove_blobs", "add_queue", "remove_queue",
+    "chunk", "item", "items", "last_blob", "sync", "flush", "compact", "state", "queues",
+]  # fmt: skip
 
 
 class FailingStorage(storage.Storage):
-    def _check(self) -> None:
-        if os.path.exists(f"{self.path}.fails"):
-            raise StorageError("no space left on device")
-
-    def write(self, batch: Any) -> None:
-        self._check()
-        super().write(batch)
-
-    def put(self, family: int, key: bytes, value: bytes) -> None:
-        self._check()
-        super().put(family, key, value)
-
-    def put_chunk(self, number: int, blob: int, index: int, chunk: bytes) -> None:
-        self._check()
-        super().put_chunk(number, blob, index, chunk)
+    def check(self, call: str) -> None:
+        """Raise StorageError if it is to fail."""
+        switch = f"{self.path}.fails"
+        with suppress(FileNotFoundError):
+            with open(switch) as file:
+                names = file.read().split() or WRITES
+            if call in names:
+                if names[0] == "once":
+                    os.unlink(switch)
+                raise StorageError("no space left on device")
 
     def sync(self) -> None:
+        self.check("sync")
         time.sleep(0.2)
         super().sync()
         print("synced", flush=True)
 
-    def reopen(self) -> None:
-        self._check()
-        super().reopen()
 
+def failing(call: str) -> Any:
+    whole = getattr(storage.Storage, call)
+
+    def fail_or_call(self: FailingStorage, *arguments: Any) -> Any:
+        self.check(call)
+        return whole(self, *arguments)
+
+    return fail_or_call
+
+
+for name in CALLS:
+    if name != "sync":
+        setattr(FailingStorage, name, failing(name))
 
 if __name__ == "__main__":
     main.Storage = FailingStorage  # type: ignore[misc]
+    server.TICK_S = float(os.environ.get("DARNER_TICK_S", server.TICK_S))  # it tries to recover at each tick
     main.command()

@@ -436,3 +436,19 @@ def test_the_example_file_says_of_every_option_what_it_does() -> None:
         if re.match(r"\w+ = ", line):
             assert re.match(r"# \w", above) or above.startswith("#   "), f"no comment above {line}"
         above = line
+
+
+# -- what can be done instead of serving
+
+
+@pytest.mark.parametrize("action", ["check", "repair"])
+def test_an_action_takes_the_options_that_the_server_takes(action: str, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text('data = "/srv/queues"')
+    assert config.parse_action([f"--{action}", "-c", str(file)]) == (action, Config(data="/srv/queues"))
+    assert config.parse_action(["--data", "x"]) == ("", Config(data="x"))
+
+
+def test_only_one_action_can_be_done() -> None:
+    with pytest.raises(ConfigError, match="not allowed with"):
+        config.parse_action(["--check", "--repair"])

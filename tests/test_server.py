@@ -299,9 +299,9 @@ class FailingServer(RunningServer):
 
     program = "tests/failing_disk.py"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self._switch = folder / "data.fails"
-        super().__init__(folder / "data")
+        super().__init__(folder / "data", *options)
 
     @property
     def fails(self) -> bool:

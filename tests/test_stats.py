@@ -27,6 +27,7 @@ SERVER_STATS = [
     "bytes_written",
     "queue_creates",
     "queue_deletes",
+    "queues_damaged",
 ]
 QUEUE_STATS = [
     "items",

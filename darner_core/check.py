@@ -1,0 +1,242 @@
+"""`--check`: read a whole data directory, change nothing, and say what is damaged.
+
+One line a finding: the file or the queue, and what it means. Every record of every queue is read with RocksDB's
+checksums, so what is not named here is whole. `repair` reads queues through the same functions, so it keeps what this
+finds readable.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from darner_core import database, records, wal
+from darner_core.errors import DataDirError
+from darner_core.progress import Progress
+from darner_core.records import Blob, Item, QueueRecord, State
+from darner_core.salvage import Broken, Directory, Gap, IdGap, lock
+
+WHOLE, DAMAGED, UNREADABLE = 0, 1, 2  # exit statuses
+
+Say = Callable[[str], None]
+
+
+class Named(NamedTuple):
+    """A queue as it was found. `name` is made up if it was lost: items are there, and nothing says whose."""
+
+    name: bytes
+    record: QueueRecord
+    lost: bool = False
+
+    @property
+    def shown(self) -> str:
+        return "queue " + self.name.decode("utf-8", "backslashreplace")
+
+
+class Counts:
+    """Of the items of a queue, or of all."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.bytes = 0
+        self.lost = 0  # items that are known to have been there, and cannot be read
+
+    def add(self, more: "Counts") -> None:
+        self.items += more.items
+        self.bytes += more.bytes
+        self.lost += more.lost
+
+
+def check(path: str, say: Say, progress: Progress) -> int:
+    """Say all that is wrong with the directory `path`; the exit status. Raises DataDirError if it cannot be read."""
+    with lock(path):
+        return examine(path, say, progress)
+
+
+def examine(path: str, say: Say, progress: Progress) -> int:
+    """The same for a directory that is locked."""
+    found = 0
+
+    def tell(finding: str) -> None:
+        nonlocal found
+        found += 1
+        progress.end()
+        say(finding)
+
+    check_files(path, tell, progress)
+    total = Counts()
+    queues = 0
+    pointed: dict[int, set[int]] = {}  # by queue, its large items: 100 bytes for each, which has chunk_bytes on disk
+    with tempfile.TemporaryDirectory() as log_folder:
+        directory = open_damaged(path, log_folder, tell)
+        try:
+            progress.begin("checking", directory_bytes(path))
+            for named in find_queues(directory, tell):
+                queues += 1
+                blobs = pointed[named.record.number] = set()
+                total.add(_check_queue(directory, named, blobs, tell, progress))
+            for note in _orphans(directory, pointed):
+                progress.end()
+                say(note)
+        finally:
+            directory.close()
+    progress.end()
+    what = f"{queues} queues, {total.items} items, {total.bytes} bytes"
+    if not found:
+        say(f"whole: {what}")
+        return WHOLE
+    say(
+        f"damaged: {found} findings; {what} can be read, {total.lost} items are known to be lost; "
+        "--repair saves what can be read"
+    )
+    return DAMAGED
+
+
+def directory_bytes(path: str) -> int:
+    total = 0
+    with os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                total += entry.stat().st_size if entry.name.endswith((".sst", ".log")) else 0
+    return total
+
+
+def check_files(path: str, tell: Say, progress: Progress) -> None:
+    """What stands beside the database, and the write-ahead log. Raises DataDirError for what is not ours."""
+    try:
+        with open(os.path.join(path, records.FORMAT_FILE), "rb") as file:
+            found = file.read(100)
+    except FileNotFoundError:
+        found = b""
+        if not os.path.exists(os.path.join(path, "CURRENT")):
+            raise DataDirError(f"data directory {path}: holds no queues") from None
+    if found != records.FORMAT:
+        if records.is_format(found):
+            raise DataDirError(
+                f"data directory {path}: of format {found.decode().strip()!r}, which this server cannot read"
+            )
+        tell(f"file {records.FORMAT_FILE}: damaged; the queues do not suffer from that")
+    with suppress(FileNotFoundError), open(os.path.join(path, records.DAMAGE_FILE), errors="backslashreplace") as notes:
+        for line in notes:
+            tell(f"found at an earlier start: {line.strip()}")
+    total = sum(os.path.getsize(os.path.join(path, name)) for name in wal.files(path))
+    progress.begin("checking the write-ahead log", total)
+    for damage in wal.examine(path, lambda offset, _: progress.at(offset)):
+        tell(str(damage))
+
+
+def open_damaged(path: str, log_folder: str, tell: Say) -> Directory:
+    """Open what can be opened. Raises DataDirError if nothing can."""
+    try:
+        return Directory(path, log_folder)
+    except Exception as error:
+        first = database.file_named(error)
+    try:
+        directory = Directory(path, log_folder, lenient=True)
+    except Exception as error:
+        raise DataDirError(
+            f"data directory {path}: cannot be read at all: {database.file_named(error)}; --repair"
+        ) from error
+    tell(f"table file: {first}")
+    return directory
+
+
+def find_queues(directory: Directory, tell: Say) -> Iterator[Named]:
+    """Every queue: those that are listed, and those of which only items are left."""
+    by_number: dict[int, Named] = {}
+    for entry in directory.queues():
+        if isinstance(entry, (Gap, Broken)):
+            tell(f"list of queues: {entry.why}")
+        elif entry[1].family >= len(directory.families):
+            tell(f"{Named(*entry).shown}: its column family {entry[1].family} is not there")
+        else:
+            by_number[entry[1].number] = Named(*entry)
+    for family, handle in enumerate(directory.families):
+        for number in directory.numbers(handle):
+            if number not in by_number:
+                named = Named(b"recovered-%d" % number, QueueRecord(number, family, 0), True)
+                by_number[number] = named
+                tell(f"queue number {number}: its name is lost; --repair calls it {named.name.decode()}")
+    yield from (by_number[number] for number in sorted(by_number))
+
+
+def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) -> Iterator[tuple[int, Item]]:
+    """(id, item) of what can be read of a queue, in order; `tell` hears what cannot. What was popped is not read."""
+    state = directory.state(named.record)
+    known = not isinstance(state, Broken)
+    if isinstance(state, Broken):
+        tell(f"{named.shown}: its state cannot be read ({state.why}): items that were confirmed may come again")
+        state = State()
+    expected = state.next if known else 0  # the id that has to come next; 0: whichever comes
+    sound, state_bytes = True, 0
+    for entry in directory.items(named.record, max(records.FIRST_ID, state.first), state.tail):
+        if isinstance(entry, IdGap):
+            sound = False
+            if entry.to_id == records.MAX_ID and entry.from_id >= state.tail:
+                tell(f"{named.shown}: items from {entry.from_id} on, if there are any, cannot be read: {entry.why}")
+                continue
+            end = min(entry.to_id, state.tail) if entry.to_id == records.MAX_ID else entry.to_id
+            counts.lost += max(0, end - max(entry.from_id, state.next)) if known else 0
+            tell(f"{named.shown}: items {entry.from_id} to {end - 1} cannot be read: {entry.why}")
+            expected = max(expected, end)
+            continue
+        item_id = entry.id if isinstance(entry, Broken) else entry[0]
+        if expected and item_id > expected:
+            sound = False
+            tell(_missing(named, expected, item_id, counts))
+        if item_id >= state.next:
+            expected = item_id + 1
+        if isinstance(entry, Broken):
+            sound = False
+            counts.lost += 1
+            tell(f"{named.shown}: item {item_id}: {entry.why}")
+            continue
+        if item_id < state.tail:
+            state_bytes += len(entry[1][0])
+        yield item_id, entry[1]
+    if known and expected < state.tail:
+        tell(_missing(named, expected, state.tail, counts))
+    elif known and sound and state_bytes != state.bytes:
+        tell(f"{named.shown}: its state tells of {state.bytes} bytes in items, {state_bytes} are there")
+
+
+def _missing(named: Named, from_id: int, to_id: int, counts: Counts) -> str:
+    counts.lost += to_id - from_id
+    return f"{named.shown}: items {from_id} to {to_id - 1} are missing"
+
+
+def _check_queue(directory: Directory, named: Named, blobs: set[int], tell: Say, progress: Progress) -> Counts:
+    counts = Counts()
+    for item_id, (body, *_) in read_queue(directory, named, tell, counts):
+        if isinstance(body, Blob):
+            blobs.add(body.blob)
+            why = _check_blob(directory, named.record.number, body, progress)
+            if why:
+                counts.lost += 1
+                tell(f"{named.shown}: large item {item_id}: {why}")
+                continue
+        counts.items += 1
+        counts.bytes += len(body)
+        progress.add(records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES + (0 if isinstance(body, Blob) else len(body)))
+    return counts
+
+
+def _check_blob(directory: Directory, number: int, blob: Blob, progress: Progress) -> str:
+    try:
+        for chunk in directory.blob_chunks(number, blob):
+            progress.add(len(chunk))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _orphans(directory: Directory, pointed: dict[int, set[int]]) -> Iterator[str]:
+    """Chunks that no item points to take space and do no harm: an upload that was cut off leaves them until the next
+    start."""
+    uploads = {entry for entry in directory.uploads() if not isinstance(entry, Gap)}
+    for number in directory.numbers(directory.chunks):
+        known = pointed.get(number, set())
+        count = sum(blob not in known and (number, blob) not in uploads for blob in directory.blobs(number))
+        if count:
+            yield f"note: queue number {number}: {count} large items' chunks belong to no item; they only take space"

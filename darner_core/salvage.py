@@ -1,0 +1,269 @@
+"""A data directory as it is, damage and all: read without changing it, and without stopping at what cannot be read.
+
+`check` and `repair` see a directory through this module. It promises to give every record that RocksDB can read with
+its checksums, in order, and a Gap wherever there is something that it cannot. Memory does not grow with the directory.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from struct import error as struct_error
+from typing import Any, NamedTuple
+
+from darner_core import database, records
+from darner_core.errors import DataDirError
+from darner_core.records import Blob, Item, QueueRecord, State
+from darner_core.storage import CHUNKS, DEFAULT
+
+OPEN_FILES = 64
+
+# How many next keys are tried one by one behind an unreadable one: a block of 16 KiB holds 500 of the smallest items.
+NEAR_KEYS = 1024
+_INDEX_BITS = 32  # of a chunk's key
+
+
+class Gap(NamedTuple):
+    """Something behind the key `after` cannot be read; what follows begins at `resumes`, None: nothing follows."""
+
+    after: bytes
+    resumes: bytes | None
+    why: str
+
+
+class IdGap(NamedTuple):
+    """The same in a queue: items that have an id in [from_id, to_id)."""
+
+    from_id: int
+    to_id: int
+    why: str
+
+
+class Broken(NamedTuple):
+    """A record that has been read and makes no sense."""
+
+    id: int
+    why: str
+
+
+@contextmanager
+def lock(path: str) -> Iterator[None]:
+    """Keep servers out of the directory. Raises DataDirError if one is in it, or if there is no directory."""
+    if not os.path.isdir(path):
+        raise DataDirError(f"data directory {path}: there is none")
+    try:
+        file = open(os.path.join(path, "LOCK"), "r+b")  # noqa: SIM115
+    except FileNotFoundError:
+        yield
+        return
+    except OSError as error:
+        raise DataDirError(f"data directory {path}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the same lock as RocksDB's
+        except OSError as error:
+            raise DataDirError(f"data directory {path}: in use by a server; stop it first") from error
+        yield
+
+
+class Directory:
+    """An open data directory, read only."""
+
+    def __init__(self, path: str, log_folder: str, lenient: bool = False) -> None:
+        """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
+        self._path = path
+        self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient)
+        names = set(database.family_names(path)) - {DEFAULT, CHUNKS}
+        self.family_names = sorted(names, key=lambda name: int(name[1:]))
+        self.families = [self._db.get_column_family(name) for name in self.family_names]
+        self.chunks: Any = self._db.get_column_family(CHUNKS)
+
+    def close(self) -> None:
+        self.families = []
+        del self.chunks
+        self._db.close()
+
+    def unlisted_tables(self) -> set[str]:
+        """Table files that the MANIFEST does not tell of: it was cut short, or a compaction was."""
+        listed = {file["name"].lstrip("/") for file in self._db.live_files()}
+        return {name for name in os.listdir(self._path) if name.endswith(".sst")} - listed
+
+    # -- records
+
+    def scan(self, family: Any, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes] | Gap]:
+        """(key, value) of all in [begin, end) that can be read, and a Gap for each stretch that cannot."""
+        while True:
+            last = None
+            entries = family.iter()
+            entries.seek(begin)
+            while entries.valid():
+                key = entries.key()
+                if key >= end:
+                    return
+                yield key, entries.value()
+                last = key
+                entries.next()
+            why = _status(entries)
+            if not why:
+                return
+            after = begin if last is None else last
+            resumes = self._beyond(family, after, end)
+            yield Gap(after, resumes, why)
+            if resumes is None:
+                return
+            begin = resumes
+
+    def _beyond(self, family: Any, after: bytes, end: bytes) -> bytes | None:
+        """The first key behind the stretch that cannot be read behind `after`, as near as can be told."""
+        # Keys of one length are numbers here; names are made long enough.
+        size = len(end) if len(after) == len(end) else max(len(after), len(end)) + 8
+        start: int = int.from_bytes(after.ljust(size, b"\0"))
+        limit: int = int.from_bytes(end.ljust(size, b"\0"))
+
+        def readable(number: int) -> bool:
+            entries = family.iter()
+            entries.seek(number.to_bytes(size))
+            return not _status(entries)
+
+        step: int
+        near: int = 1 << _INDEX_BITS if size == records.CHUNK_KEY_BYTES else 1
+        for step in [*range(1, 65), *range(near, near * NEAR_KEYS, near)]:
+            if start + step >= limit:
+                break
+            if readable(start + step):
+                return (start + step).to_bytes(size)
+        low, step = start, near * NEAR_KEYS
+        while start + step < limit and not readable(start + step):
+            low, step = start + step, step * 2
+        high = start + step
+        if high >= limit:
+            high = limit - 1
+            if high <= low or not readable(high):
+                return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            if readable(middle):
+                high = middle
+            else:
+                low = middle
+        return high.to_bytes(size)
+
+    # -- queues
+
+    def queues(self) -> Iterator[tuple[bytes, QueueRecord] | Gap | Broken]:
+        """(name, record) of the queues whose names can be read."""
+        for entry in self.scan(self._db, records.QUEUE_PREFIX, b"r"):
+            if isinstance(entry, Gap):
+                yield entry
+                continue
+            try:
+                yield entry[0][1:], records.unpack_queue(entry[1])
+            except struct_error:
+                yield Broken(0, f"the record of queue {entry[0][1:]!r} makes no sense")
+
+    def uploads(self) -> Iterator[tuple[int, int] | Gap]:
+        """(number, blob) of the large items that were being received."""
+        for entry in self.scan(self._db, records.UPLOAD_PREFIX, b"v"):
+            yield entry if isinstance(entry, Gap) else records.unpack_upload_key(entry[0])
+
+    def numbers(self, family: Any) -> Iterator[int]:
+        """The numbers of the queues that have records in a family, those that cannot be read left out."""
+        key_bytes = records.CHUNK_KEY_BYTES if family is self.chunks else records.ITEM_KEY_BYTES
+        begin: bytes | None = bytes(key_bytes)
+        while begin is not None:
+            entries = family.iter()
+            entries.seek(begin)
+            if entries.valid():
+                number = int.from_bytes(entries.key()[:4])
+                yield number
+                begin = (number + 1).to_bytes(4).ljust(key_bytes, b"\0") if number < records.MAX_NUMBER else None
+            else:
+                begin = self._beyond(family, begin, b"\xff" * key_bytes) if _status(entries) else None
+
+    def blobs(self, number: int) -> Iterator[int]:
+        """The numbers of the large items that a queue has chunks of, those that cannot be read left out."""
+        begin: bytes | None = records.chunk_key(number, 0, 0)
+        end = records.chunk_key(number + 1, 0, 0)
+        while begin is not None:
+            entries = self.chunks.iter()
+            entries.seek(begin)
+            if entries.valid():
+                found, blob, _ = records.unpack_chunk_key(entries.key())
+                if found != number:
+                    return
+                yield blob
+                begin = records.chunk_key(number, blob + 1, 0)
+            else:
+                begin = self._beyond(self.chunks, begin, end) if _status(entries) else None
+
+    def state(self, queue: QueueRecord) -> State | Broken:
+        """What was last written of the queue."""
+        key = records.item_key(queue.number, records.STATE_ID)
+        try:
+            value = self.families[queue.family].get(key)
+            return State() if value is None else records.unpack_state(value)
+        except Exception as error:
+            return Broken(records.STATE_ID, database.file_named(error))
+
+    def items(self, queue: QueueRecord, from_id: int, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
+        """(id, item) of what can be read of a queue from `from_id` on, in order. Ids go up to `tail` at least."""
+        begin, end = records.item_key(queue.number, from_id), records.item_key(queue.number + 1, records.STATE_ID)
+        for entry in self.scan(self.families[queue.family], begin, end):
+            if isinstance(entry, Gap):
+                after = records.unpack_item_key(entry.after)[1]
+                resumes = records.MAX_ID if entry.resumes is None else records.unpack_item_key(entry.resumes)[1]
+                gap = IdGap(after if entry.after == begin else after + 1, resumes, entry.why)
+                yield from self._one_by_one(queue, gap, tail)
+            else:
+                yield _item(records.unpack_item_key(entry[0])[1], entry[1])
+
+    def _one_by_one(self, queue: QueueRecord, gap: IdGap, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
+        """What a scan cannot reach because of a damaged block beside it, a look for a single record may find."""
+        get, number = self.families[queue.family].get, queue.number
+        begin, item_id, misses = gap.from_id, gap.from_id, 0
+        while item_id < gap.to_id and (item_id < tail or misses < NEAR_KEYS):
+            try:
+                value = get(records.item_key(number, item_id))
+            except Exception:
+                value = None
+            misses += 1
+            if value is not None:
+                if begin < item_id:
+                    yield IdGap(begin, item_id, gap.why)
+                yield _item(item_id, value)
+                begin, misses = item_id + 1, 0
+            item_id += 1
+        if begin < gap.to_id:
+            yield IdGap(begin, gap.to_id, gap.why)
+
+    def blob_chunks(self, number: int, blob: Blob) -> Iterator[bytes]:
+        """The chunks of a large item, in order. Raises ValueError if not all of it is there and can be read."""
+        size = index = 0
+        while size < len(blob):
+            try:
+                chunk = self.chunks.get(records.chunk_key(number, blob.blob, index))
+            except Exception as error:
+                raise ValueError(f"chunk {index}: {database.file_named(error)}") from error
+            if chunk is None:
+                raise ValueError(f"chunk {index} is missing: {size} of its {len(blob)} bytes are there")
+            yield chunk
+            size += len(chunk)
+            index += 1
+        if size > len(blob):
+            raise ValueError(f"its chunks have {size} bytes, not {len(blob)}")
+
+
+def _item(item_id: int, value: bytes) -> tuple[int, Item] | Broken:
+    try:
+        return item_id, records.unpack_item(value)
+    except (struct_error, ValueError) as error:
+        return Broken(item_id, str(error))
+
+
+def _status(entries: Any) -> str:
+    """Why an iterator cannot go on; "" if it can, or has come to its end."""
+    try:
+        entries.status()
+    except Exception as error:
+        return database.file_named(error)
+    return ""

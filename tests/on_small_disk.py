@@ -1,0 +1,11 @@
+"""darner.py in the mount namespace of the process whose id is in DARNER_NAMESPACE. Run as darner.py is."""
+
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    program = str(Path(__file__).resolve().parent.parent / "darner.py")
+    keeper = os.environ["DARNER_NAMESPACE"]
+    inside = ["nsenter", "--target", keeper, "--user", "--mount", "--preserve-credentials"]
+    os.execvp("nsenter", [*inside, sys.executable, program, *sys.argv[1:]])

@@ -1,0 +1,123 @@
+"""`--check`: what it finds, and that it changes nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from darner_core.check import DAMAGED, WHOLE, check
+from darner_core.errors import DataDirError
+from darner_core.records import QueueRecord, chunk_key, item_key, pack_item, pack_state
+from darner_core.storage import CHUNK_FAMILY, Storage
+from tests.conftest import SMALL
+from tests.damaged import ITEMS, NAMES, POPPED, body, copy_of, make_directory, turn_over
+from tests.test_repair import quiet, run
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("check") / "base"
+    make_directory(path)
+    return path
+
+
+@pytest.fixture
+def directory(base: Path, tmp_path: Path) -> Path:
+    return copy_of(base, tmp_path / "data")
+
+
+def findings(directory: Path) -> list[str]:
+    said: list[str] = []
+    assert check(str(directory), said.append, quiet.progress) == (WHOLE if said[-1].startswith("whole") else DAMAGED)
+    return said
+
+
+def altered(directory: Path, *changes: tuple[int | None, bytes, bytes | None]) -> None:
+    """Write or remove records as no server would."""
+    storage = Storage(str(directory), **SMALL)
+    batch = storage.batch()
+    for family, key, value in changes:
+        if value is None:
+            batch.delete(key, storage.handle(family))
+        else:
+            batch.put(key, value, storage.handle(family))
+    storage.write(batch)
+    storage.close()
+
+
+def record(directory: Path, name: bytes) -> QueueRecord:
+    storage = Storage(str(directory), **SMALL)
+    found = dict(storage.queues())[name]
+    storage.close()
+    return found
+
+
+def test_a_whole_directory_is_said_to_be_whole_and_is_not_changed(directory: Path) -> None:
+    files = {path.name: path.read_bytes() for path in directory.iterdir()}
+    done = run(directory, "--check")
+    count = len(NAMES) * (ITEMS - POPPED)
+    size = sum(len(body(name, number)) for name in NAMES for number in range(1 + POPPED, ITEMS + 1))
+    assert (done.returncode, done.stdout) == (0, f"whole: {len(NAMES)} queues, {count} items, {size} bytes\n")
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == files
+
+
+def test_a_damaged_table_is_named_with_the_queue_and_the_items(directory: Path) -> None:
+    table = next(path for path in directory.glob("*.sst") if body(b"a", 10) in path.read_bytes())
+    turn_over(table, table.read_bytes().index(body(b"a", 100)))
+    files = {path.name: path.read_bytes() for path in directory.iterdir()}
+    done = run(directory, "--check")
+    assert done.returncode == 1
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("queue a: items ")
+    assert f"cannot be read: Corruption: {table.name} is damaged at byte" in first
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == files
+
+
+def test_a_directory_that_cannot_be_opened_is_another_exit_status(directory: Path) -> None:
+    (directory / "CURRENT").write_bytes(b"nonsense\n")
+    done = run(directory, "--check")
+    assert done.returncode == 2
+    assert "cannot be read at all: Corruption: CURRENT file corrupted; --repair" in done.stderr
+
+
+def test_records_that_do_not_fit_together_are_found(directory: Path) -> None:
+    queue = record(directory, b"a")
+    number, family, _ = queue
+    altered(
+        directory,
+        (family, item_key(number, 50), None),
+        (family, item_key(number, 60), b"\x07" * 40),
+        (CHUNK_FAMILY, chunk_key(number, 2, 1), None),
+        (CHUNK_FAMILY, chunk_key(number, 3, 0), b"short"),
+        (CHUNK_FAMILY, chunk_key(99, 1, 0), b"nobody's"),
+    )
+    said = findings(directory)
+    assert "queue a: items 50 to 50 are missing" in said
+    assert "queue a: item 60: an item record of unknown kind 7" in said
+    assert any(line.startswith("queue a: large item ") and "chunk 1 is missing" not in line for line in said)
+    assert "note: queue number 99: 1 large items' chunks belong to no item; they only take space" in said
+    assert said[-1].startswith("damaged: ")
+    assert "4 items are known to be lost" in said[-1]
+
+
+def test_a_state_that_tells_of_other_items_is_found(directory: Path) -> None:
+    queue = record(directory, b"b")
+    state = item_key(queue.number, 0)
+    altered(directory, (queue.family, state, pack_state(1 + POPPED, 1 + POPPED, ITEMS + 6, 1, 1)))
+    assert f"queue b: items {ITEMS + 1} to {ITEMS + 5} are missing" in findings(directory)
+    altered(directory, (queue.family, state, pack_state(1 + POPPED, 1 + POPPED, ITEMS + 1, 1, 1)))
+    assert any("queue b: its state tells of 1 bytes in items" in line for line in findings(directory))
+    altered(directory, (queue.family, state, b"?"))
+    assert any("queue b: its state cannot be read" in line for line in findings(directory))
+
+
+def test_items_of_no_queue_are_found(directory: Path) -> None:
+    altered(directory, (0, item_key(77, 1), pack_item((b"whose?", 0, 0, 1))))
+    assert "queue number 77: its name is lost; --repair calls it recovered-77" in findings(directory)
+
+
+def test_what_is_no_data_directory_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(DataDirError):
+            check(str(path), quiet, quiet.progress)
+    assert os.listdir(tmp_path) == []

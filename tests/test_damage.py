@@ -1,0 +1,327 @@
+"""Damage: bytes turned over in every kind of file. Whatever is served are bytes that were put in, in order; what is
+whole is served; and a repair saves all that can be read."""
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from darner_core.errors import DataDirError, StorageError
+from darner_core.journal import Journal
+from darner_core.message_queue import Large
+from darner_core.records import Blob
+from darner_core.registry import Registry
+from darner_core.repair import repair
+from darner_core.storage import Storage
+from darner_core.window import WindowBudget
+from tests.conftest import SMALL
+from tests.damaged import CHUNK_BYTES, ITEMS, NAMES, POPPED, bodies, body, copy_of, make_directory, turn_over
+from tests.harness import ROOT, RunningServer
+from tests.test_repair import quiet
+
+KINDS = ["*.sst", "*.log", "MANIFEST-*", "CURRENT", "OPTIONS-*", "IDENTITY", "LOG", "FORMAT"]
+Serve = Callable[..., RunningServer]
+WHOLE = range(1 + POPPED, ITEMS + 1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("damage") / "base"
+    make_directory(path)
+    return path
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RunningServer]]:
+    """Start servers on a directory; they are stopped when the test ends."""
+    servers: list[RunningServer] = []
+
+    def start(directory: Path, *options: str) -> RunningServer:
+        servers.append(RunningServer(directory, "--max-column-families", "4", *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
+
+
+def places(base: Path, kind: str, seed: int) -> Iterator[tuple[str, int]]:
+    """(file, offset): of every file of a kind a byte somewhere, of the largest the first and the last, too."""
+    chance = random.Random(f"{kind} {seed}")
+    files = sorted((path.stat().st_size, path.name) for path in base.glob(kind))
+    for size, name in files:
+        yield name, chance.randrange(size)
+    if kind in ("*.sst", "*.log", "MANIFEST-*"):
+        yield name, 0
+        yield name, size - 8
+
+
+def served(directory: Path) -> dict[bytes, tuple[list[int], str]]:
+    """By queue, the numbers of the items that a server serves one after the other, and the error it ends with."""
+    storage = Storage(str(directory), **SMALL)
+    try:
+        journal = Journal(storage)
+        registry = Registry(journal, WindowBudget(1 << 20))
+        found = {}
+        for name, queue in registry.queues.items():
+            numbers, error = [], ""
+            try:
+                while (item := queue.take()) is not None:
+                    if isinstance(item, Large):
+                        read = queue.open()
+                        assert read is not None
+                        data, flags, *_ = queue.item_of(read)
+                        assert isinstance(data, Blob)
+                        count = -(-len(data) // CHUNK_BYTES)
+                        number = queue.log.record.number
+                        whole = b"".join(storage.chunk(number, data.blob, index) for index in range(count))
+                        queue.close(read)
+                    else:
+                        whole, flags = item[0], item[1]  # type: ignore[assignment]
+                    assert whole == body(name, flags), f"queue {name!r} served what was never put into it"
+                    numbers.append(flags)
+            except StorageError as raised:
+                error = str(raised)
+            assert numbers == sorted(set(numbers)), f"queue {name!r} served its items out of order"
+            found[name] = (numbers, error)
+        return found
+    finally:
+        storage.close()
+
+
+def check_served(found: dict[bytes, tuple[list[int], str]], name: str) -> None:
+    log = name.endswith(".log")
+    for numbers, error in found.values():
+        if not error:
+            begin = 1 if log else 1 + POPPED  # the last write, of what was popped, may be the one that is lost
+            assert numbers == list(range(numbers[0], ITEMS + 1)) or log
+            assert numbers[0] in (begin, 1 + POPPED)
+        else:
+            assert "--repair" in error or "missing" in error or "Corruption" in error
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_damaged_nothing_wrong_is_served_and_a_repair_saves_the_rest(
+    base: Path, tmp_path: Path, kind: str
+) -> None:
+    tried = list(places(base, kind, 1))
+    assert tried
+    for name, offset in tried:
+        directory = copy_of(base, tmp_path / "data")
+        turn_over(directory / name, offset)
+        refused = ""
+        try:
+            check_served(served(directory), name)
+        except (DataDirError, StorageError) as error:
+            refused = str(error)
+        if refused:
+            assert not kind.startswith(("OPTIONS", "IDENTITY", "LOG", "*.log")), refused
+            assert re.search(r"\d+\.sst|MANIFEST|CURRENT|FORMAT", refused), refused
+        # As found, not as a start has left it.
+        directory = copy_of(base, tmp_path / "data")
+        turn_over(directory / name, offset)
+        repair(str(directory), 4, quiet, quiet.progress)
+        storage = Storage(str(directory), **SMALL)
+        saved = {queue: [number for number, _ in bodies(storage, queue)] for queue, _ in storage.queues()}
+        total = 0
+        for queue, _ in storage.queues():
+            for number, data in bodies(storage, queue):
+                assert data in {body(name, number) for name in NAMES}
+                total += 1
+            assert saved[queue] == sorted(set(saved[queue]))
+        storage.close()
+        assert len(saved) == len(NAMES)
+        if kind not in ("*.sst", "*.log"):
+            assert total == len(NAMES) * len(WHOLE), f"{name} at {offset}"
+        else:
+            assert total >= len(NAMES) * len(WHOLE) * 0.4, f"{name} at {offset}"
+
+
+def table_of(base: Path, name: bytes) -> Path:
+    """The table file that holds items of this queue."""
+    needle = body(name, 10)
+    return next(path for path in base.glob("*.sst") if needle in path.read_bytes())
+
+
+@pytest.mark.parametrize("end", ["block", "footer", "gone"])
+def test_a_damaged_queue_is_named_and_the_others_are_served(serve: Serve, base: Path, tmp_path: Path, end: str) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    table = directory / table_of(base, b"c").name
+    if end == "gone":
+        table.unlink()
+    else:
+        turn_over(table, table.read_bytes().index(body(b"c", 10)) if end == "block" else table.stat().st_size - 8)
+    server = serve(directory)
+    client = server.client()
+    for number in WHOLE:
+        assert client.get("b") == body(b"b", number)
+    for request in (b"get c\r\n", b"get c/open\r\n", b"get c/peek\r\n", b"get c/t=10\r\n"):
+        client.send(request)
+        answer = client.line()
+        assert answer.startswith(b"SERVER_ERROR queue c cannot be read: ")
+        assert table.name.encode() in answer
+        assert b"--repair" in answer
+    client.set("b", b"new")
+    assert client.get("b") == b"new"
+    assert client.stats()["queue_c_damaged"] == "1"
+    assert client.stats()["queues_damaged"] == "1"
+    assert f"queue c cannot be read: queue number 3: Corruption: {table.name}" in server.printed() or end != "block"
+    assert server.printed().count("queue c cannot be read") == 1
+    client.ask(b"delete c\r\n", b"DELETED\r\n")
+    client.set("c", b"from new")
+    assert client.get("c") == b"from new"
+    assert "queue_c_damaged" not in client.stats()
+    server.kill()
+    server.start()
+    assert server.client().get("c") is None
+
+
+def test_a_damaged_write_ahead_log_is_told_at_every_start_until_it_is_repaired(
+    serve: Serve, base: Path, tmp_path: Path
+) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
+    turn_over(log, log.read_bytes().index(body(b"a", 300)))
+    server = serve(directory)
+    for _ in range(2):
+        assert f"damaged: write-ahead log {log.name}: unreadable from byte " in server.printed()
+        server.kill()
+        server.start()
+    client = server.client()
+    numbers = []
+    while True:
+        client.send(b"get a\r\n")
+        line = client.line()
+        if not line.startswith(b"VALUE"):
+            break
+        numbers.append(int(line.split()[2]))
+        assert client.read(int(line.split()[3]) + 7)[:-7] == body(b"a", numbers[-1])
+    assert line.startswith(b"SERVER_ERROR queue a cannot be read")
+    assert b"missing" in line
+    assert numbers == list(range(1 + POPPED, numbers[-1] + 1))
+    server.kill()
+    done = subprocess.run(
+        [sys.executable, "darner.py", "--repair", "--data", str(directory)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done
+    server.start()
+    assert "ERROR" not in server.printed()
+    client = server.client()
+    saved = [client.get("a") for _ in range(int(client.stats()["queue_a_items"]))]
+    assert saved == [body(b"a", number) for number in WHOLE if number > numbers[-1] and body(b"a", number) in saved]
+    assert saved[-1] == body(b"a", ITEMS)
+
+
+def test_a_log_that_ends_in_the_middle_of_a_write_starts_and_a_line_says_so(
+    serve: Serve, base: Path, tmp_path: Path
+) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
+    with open(log, "r+b") as file:
+        file.truncate(log.stat().st_size - 10)
+    server = serve(directory)
+    assert f"WARNING write-ahead log {log.name}: unreadable from byte" in server.printed()
+    assert "ERROR" not in server.printed()
+    assert server.client().get("a") == body(b"a", 1)
+
+
+def test_a_log_with_a_gap_that_was_never_written_is_taken_up_to_it(base: Path, tmp_path: Path) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
+    data = bytearray(log.read_bytes())
+    data[65536 : 65536 + 32768] = bytes(32768)
+    log.write_bytes(data)
+    found = served(directory)
+    lengths = {numbers[-1] for numbers, error in found.values() if not error}
+    assert len(found) == len(NAMES)
+    assert not any(error for _, error in found.values())
+    assert min(lengths) >= ITEMS // 2
+    assert max(lengths) < ITEMS
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_an_item_that_cannot_be_read_does_not_hide_those_before_it(base: Path, tmp_path: Path) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    table = directory / table_of(base, b"a").name
+    turn_over(table, table.read_bytes().index(body(b"a", 100)))
+    numbers, error = served(directory)[b"a"]
+    assert "cannot be read" in error
+    assert numbers[0] == 1 + POPPED
+    assert len(numbers) > 10
+
+
+def test_a_new_large_item_never_takes_the_place_of_one_that_is_lost(base: Path, tmp_path: Path) -> None:
+    """Chunks of an item are lost, the item that points to them is not."""
+    directory = copy_of(base, tmp_path / "data")
+    storage = Storage(str(directory), **SMALL)
+    record = dict(storage.queues())[b"f"]
+    pointed = {item[0].blob for _, item in storage.items(record, 1, ITEMS + 1) if isinstance(item[0], Blob)}
+    batch = storage.batch()
+    storage.remove_blobs(batch, record.number, max(pointed), max(pointed) + 1)
+    storage.write(batch)
+    storage.close()
+    (directory / "DAMAGED").write_text("write-ahead log: damaged\n")
+    for _ in range(2):
+        storage = Storage(str(directory), **SMALL)
+        registry = Registry(Journal(storage), WindowBudget(1 << 20))
+        blob = registry.queues[b"f"].large_items.start()
+        assert blob not in pointed
+        pointed.add(blob)
+        storage.put_chunk(record.number, blob, 0, b"another")
+        storage.close()
+
+
+def test_a_new_queue_never_takes_the_number_of_one_that_is_lost(base: Path, tmp_path: Path) -> None:
+    """The record of a queue is lost, its items are not: they must not come out of another queue."""
+    directory = copy_of(base, tmp_path / "data")
+    storage = Storage(str(directory), **SMALL)
+    record = dict(storage.queues())[b"f"]
+    batch = storage.batch()
+    batch.delete(b"qf", storage.handle(None))
+    storage.write(batch)
+    storage.close()
+    (directory / "DAMAGED").write_text("write-ahead log: damaged\n")
+    storage = Storage(str(directory), **SMALL)
+    journal = Journal(storage)
+    registry = Registry(journal, WindowBudget(1 << 20))
+    assert registry.create(b"new").log.record.number > record.number
+    journal.commit()
+    storage.close()
+    assert served(directory)[b"new"] == ([], "")
+
+
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_a_large_item_that_cannot_be_read_is_told_and_does_not_leave_the_queue(
+    serve: Serve, base: Path, tmp_path: Path, chunk: int
+) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    server = serve(directory, "--chunk-bytes", "16 KiB")
+    large = random.Random(5).randbytes(100_000)
+    client = server.client()
+    client.set("large", large)
+    client.set("large", b"behind")
+    server.stop()
+    place = large[chunk * 16384 + 100 :][:50]
+    table = next(path for path in directory.glob("*.sst") if place in path.read_bytes())
+    turn_over(table, table.read_bytes().index(place))
+    server.start()
+    client, other = server.client(), server.client()
+    client.send(b"get large\r\n")
+    if chunk:  # the reply has begun
+        assert client.line() == b"VALUE large 0 100000\r\n"
+        assert client.read(100_000) == large[:16384]
+        client = server.client()
+        client.send(b"get large\r\n")
+    for _ in range(2):
+        assert client.line().startswith(b"SERVER_ERROR queue large cannot be read: Corruption: " + table.name.encode())
+        client.send(b"get large/open\r\n")
+    assert client.line().startswith(b"SERVER_ERROR queue large cannot be read")
+    assert other.get("b") == body(b"b", 1 + POPPED)
+    assert other.stats()["queue_large_items"] == "2"
+    other.ask(b"delete large\r\n", b"DELETED\r\n")
+    other.set("large", large)
+    assert other.get("large") == large
