@@ -5,6 +5,8 @@ and opened in the way that keeps most:
 
 - A write-ahead log that ends in the middle of a write, or has a gap that was never written, is what a crash leaves: all
   before it is taken, what follows was never synced.
+- After a loss of power, all before the first write that is missing or cannot be read is taken: what follows was never
+  synced, and without what is missing it would be queues with holes.
 - A log that is damaged, with writes behind the damage that can be read: these are kept, only what cannot be read is
   left out. The queues notice what is missing of them by their items' numbers.
 - A table file that cannot be opened: the database is opened without it, so only what lies in its column family fails.
@@ -38,6 +40,8 @@ MAX_FILE_BYTES = 32 << 20
 INFO_LOG_BYTES = 1 << 20
 INFO_LOG_FILES = 2
 
+DROPPED = ".dropped"  # behind the name of a log that must not be read
+
 DAMAGE = "Corruption"  # begins RocksDB's message wherever bytes are not what they were
 
 
@@ -67,6 +71,7 @@ def one_line(error: Exception | str) -> str:
 
 # How a database is opened.
 START = "start"  # nothing is known of it
+POWER_LOST = "power lost"  # the server that had it open ended with the machine
 AGAIN = "again"  # this process had it open, and a write failed
 SALVAGE = "salvage"  # damage is known, and must not stop what is whole
 
@@ -86,10 +91,11 @@ def open_database(path: str, names: list[str], settings: Settings, how: str, qui
         return Rdict(path, _options(settings, cache, mode, strict), families)
 
     skip = DBRecoveryMode.skip_any_corrupted_record()
+    behind_loss = _put_aside_behind_gap(path) if how == POWER_LOST else []
     if how == SALVAGE:
         return Opened(attempt(skip, False), [], [], True)
     try:
-        return Opened(attempt(DBRecoveryMode.absolute_consistency(), True), [], [], False)
+        return Opened(attempt(DBRecoveryMode.absolute_consistency(), True), [], behind_loss, False)
     except Exception as error:
         if not is_damage(error):
             raise
@@ -100,6 +106,8 @@ def open_database(path: str, names: list[str], settings: Settings, how: str, qui
     logs = wal.examine(path)
     torn = [str(damage) for damage in logs if damage.torn]
     found = [str(damage) for damage in logs if not damage.torn]
+    if how == POWER_LOST:
+        found, torn = [], [*behind_loss, *map(str, logs)]
     if not found:
         with suppress(Exception):
             return Opened(attempt(DBRecoveryMode.point_in_time(), True), [], torn, False)
@@ -111,6 +119,18 @@ def open_database(path: str, names: list[str], settings: Settings, how: str, qui
         return Opened(attempt(skip, False), [*found, file_named(first)], torn, True)
     except Exception:
         raise first from None
+
+
+def _put_aside_behind_gap(path: str) -> list[str]:
+    """Rename the logs behind one whose end is lost, so that RocksDB does not read them; what is to be said of it."""
+    first = wal.gap_between(path)
+    if first is None:
+        return []
+    names = wal.files(path)
+    lost = names[names.index(first) :]
+    for name in lost:
+        os.rename(os.path.join(path, name), os.path.join(path, name + DROPPED))
+    return [f"{wal.FINDING}{first}: what came before it is lost, by a loss of power; {', '.join(lost)} dropped"]
 
 
 def open_read_only(path: str, log_folder: str, max_open_files: int, lenient: bool) -> Rdict:

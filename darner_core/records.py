@@ -39,6 +39,10 @@ FORMAT_VERSION = 1
 FORMAT_FILE = "FORMAT"
 # What was found damaged when the directory was opened, one line each. It stays until the directory is repaired.
 DAMAGE_FILE = "DAMAGED"
+
+# Holds which start of the machine the server runs in, while it runs. If it is found and the machine has been started
+# since, the server ended with the machine.
+RUNNING_FILE = "RUNNING"
 REPAIR_ADVICE = "stop the server, see --check for how much is damaged, and --repair saves what can be read"
 FORMAT = b"darner %d\n" % FORMAT_VERSION
 QUEUE_PREFIX = b"q"

@@ -31,6 +31,8 @@ SETTINGS = {
     "max_open_files": 128,
 }
 
+NOT_COPIED = (records.DAMAGE_FILE, records.RUNNING_FILE)
+
 DROPPED = 1  # exit status: repaired, but not all could be saved
 
 
@@ -151,7 +153,7 @@ def _share(path: str, copy: str) -> None:
     os.mkdir(copy)
     for name in os.listdir(path):
         source, target = os.path.join(path, name), os.path.join(copy, name)
-        if not os.path.isfile(source) or name.startswith(("LOG", "LOCK")) or name == records.DAMAGE_FILE:
+        if not os.path.isfile(source) or name.startswith(("LOG", "LOCK")) or name in NOT_COPIED:
             continue
         if name.endswith(".sst"):
             with suppress(OSError):

@@ -373,6 +373,7 @@ class Server:
             self.registry.record_all()
             self.journal.commit()
             self._storage.sync()
+            self._storage.note_synced()
         except StorageError as error:
             log.error("stopping: %s", error)
         self._storage.close()

@@ -65,7 +65,8 @@ class Storage:
         self._prepare_directory()
         self.damage = self._read_damage()  # one line for each that opening has found, ever
         try:
-            self._open(database.START)
+            self._open(database.POWER_LOST if self._power_was_lost() else database.START)
+            self._note_running()
         except Exception as error:
             with suppress(StorageError):
                 self.close()
@@ -162,6 +163,28 @@ class Storage:
                 return file.read().splitlines()
         except FileNotFoundError:
             return []
+
+    # -- the loss of power
+
+    def _power_was_lost(self) -> bool:
+        """Whether the server that had the directory ended with the machine. kill -9 does not: the system still has
+        what was written."""
+        try:
+            with open(os.path.join(self.path, records.RUNNING_FILE)) as file:
+                return file.read() != _machine_start()
+        except FileNotFoundError:
+            return False
+
+    def _note_running(self) -> None:
+        with open(os.path.join(self.path, records.RUNNING_FILE), "w") as file:
+            file.write(_machine_start())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def note_synced(self) -> None:
+        """All is synced, and nothing will be written any more: a loss of power costs nothing from here on."""
+        with suppress(OSError):
+            os.unlink(os.path.join(self.path, records.RUNNING_FILE))
 
     def fresh_number(self) -> int:
         """A queue's number from which on none can have been used: where records are missing, what uses it may be
@@ -442,6 +465,16 @@ class Storage:
         """Bytes that may still be written to the file system of the data directory."""
         disk = os.statvfs(self.path)
         return disk.f_bavail * disk.f_frsize
+
+
+def _machine_start() -> str:
+    """Different for each start of the machine; "" where that cannot be known, and a loss of power not be told from a
+    kill."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _why_not_open(path: str, message: str) -> str:

@@ -170,6 +170,38 @@ def examine(directory: str, progress: Progress | None = None) -> list[Damage]:
     return found
 
 
+def gap_between(directory: str) -> str | None:
+    """The first log file that does not go on where the one before it ends, because the end of that one is lost; None if
+    each does. Only the heads are looked at: 1 us a write."""
+    expected = 0
+    for name in files(directory):
+        first, behind = _numbers(os.path.join(directory, name))
+        if expected and first and first != expected:
+            return name
+        expected = behind or expected
+    return None
+
+
+def _numbers(path: str) -> tuple[int, int]:
+    """RocksDB's numbers of the first change in a log file, and of the one that would follow its last; 0: none."""
+    with open(path, "rb") as file:
+        data = file.read()
+    first = behind = place = 0
+    while place + _header.size + _batch_head.size <= len(data):
+        left = BLOCK_BYTES - place % BLOCK_BYTES
+        if left < _header.size:
+            place += left
+            continue
+        _, size, kind = _header.unpack_from(data, place)
+        if kind in (_FULL, _FIRST) and size >= _batch_head.size:
+            number, count = _batch_head.unpack_from(data, place + _header.size)
+            first, behind = first or number, number + count
+        elif kind not in _OF_WRITES and not size:
+            break  # zeros: nothing was ever written there
+        place += _header.size + size
+    return first, behind
+
+
 def operations(batch: bytes) -> Iterator[tuple[str, int, bytes, bytes]]:
     """(what, number of the column family, key, value or end of the range) of each change in a write, in order.
 

@@ -22,7 +22,7 @@ import pytest
 
 from darner_core.journal import Journal
 from darner_core.message_queue import Large
-from darner_core.records import Blob
+from darner_core.records import RUNNING_FILE, Blob
 from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.window import WindowBudget
@@ -210,6 +210,7 @@ class Copy(NamedTuple):
             newest.unlink()
         else:
             newest.write_bytes(cut.log)
+        machine_starts(to)
 
     def check(self, found: dict[str, list[bytes]], what: str) -> int:
         """What was found is what was there at some moment, not before the sync; how many requests before its end."""
@@ -221,6 +222,11 @@ class Copy(NamedTuple):
         place = self.states[state]
         assert place >= self.synced, f"{what}: synced after {self.synced} requests, found is what was after {place}"
         return max(self.states.values()) - place
+
+
+def machine_starts(directory: Path) -> None:
+    """What a server that starts on it will see: the machine has been started since the last one ran."""
+    (directory / RUNNING_FILE).write_text("another start of the machine")
 
 
 def record_begins(log: bytes) -> list[int]:
@@ -325,6 +331,34 @@ def test_the_queues_are_whole_wherever_the_log_ends(copies: list[Copy], tmp_path
     assert min(lost) == 0
     assert len(lost) > 10 * COPIES
     print(f"{len(lost)} cuts of {len(kinds)} kinds; requests lost: {sorted(lost)}")
+
+
+def test_a_log_behind_one_whose_end_is_lost_is_not_read(tmp_path: Path) -> None:
+    """RocksDB begins a new log before it syncs the old one: the disk may have the new one and not all of the old."""
+    server = RunningServer(tmp_path / "data", *OPTIONS)
+    try:
+        story = Story(server, seed=7)
+        story.go_on()
+        copy = story.copy(tmp_path / "copy")
+        old = logs(copy.path)[-1].name
+        os.link(server.data / old, tmp_path / old)  # RocksDB removes it when it has been written to tables
+        while (new := logs(server.data)[-1]).name == old or new.stat().st_size < 3 * PAGE_BYTES:
+            story.put()
+        behind, whole = new.read_bytes(), (tmp_path / old).read_bytes()
+    finally:
+        server.end()
+    copy = copy._replace(states={state: place for place, state in enumerate(story.states)}, synced=0)
+    lost = []
+    begins = record_begins(whole)
+    for end in (len(whole), begins[-1], begins[-2], begins[-40], begins[-40] + HEADER_BYTES + 3):
+        shutil.rmtree(tmp_path / "left", ignore_errors=True)
+        shutil.copytree(copy.path, tmp_path / "left")
+        (tmp_path / "left" / old).write_bytes(whole[:end])
+        (tmp_path / "left" / new.name).write_bytes(behind)
+        machine_starts(tmp_path / "left")
+        lost.append(copy.check(contents(tmp_path / "left"), f"cut at {end} of {len(whole)}"))
+    assert lost == sorted(lost)
+    assert lost[0] < lost[1]
 
 
 def test_a_server_starts_on_what_is_left(copies: list[Copy], tmp_path: Path) -> None:
