@@ -79,9 +79,9 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     reload = partial(_reload, queue_server, arguments)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
-    for line in server.describe(options, queue_server.listeners):
+    for line in server.describe(options, queue_server.reception.listeners):
         log.info(line)
-    server.warn(options, queue_server.listeners)
+    server.warn(options, queue_server.reception.listeners)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()

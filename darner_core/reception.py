@@ -1,0 +1,219 @@
+"""Who comes in: accepting at every address, one client too many, the TLS handshake, the login, and who has been silent
+for too long.
+
+It owns the listening sockets and knows who is connected. What a client does once it is in, the Connection knows; who
+may come in, the Access.
+
+Names that begin with wait_ may switch greenlets.
+"""
+
+import logging
+import socket
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import gevent
+from gevent.server import StreamServer
+
+from darner_core import NAME
+from darner_core.access import Access
+from darner_core.config import Config
+from darner_core.connection import Connection, Host
+from darner_core.descriptors import MAX_TURNED_AWAY, room_for_clients
+from darner_core.errors import ServerError
+from darner_core.guard import Guard
+from darner_core.listeners import Listener, open_listeners
+from darner_core.timeouts import Timeouts
+from darner_core.tls import TlsError, TlsSocket
+from darner_core.turn import RECV_BYTES
+from darner_core.waiters import wait_round
+
+log = logging.getLogger(NAME)
+
+# After an accept that failed, and between two looks at who is silent.
+TICK_S = 1.0
+
+# Clients that are looked at in one go for their timeouts, which takes 0.3 ms.
+LOOKED_AT = 500
+
+# A client that is asked for its name and password and has not given them by then is not going to.
+LOGIN_S = 10.0
+
+
+class _Acceptor(StreamServer):
+    """Accepts. What gevent would print as a traceback (no file descriptors left) is one line in the log."""
+
+    def do_read(self) -> Any:
+        try:
+            return super().do_read()
+        except OSError as error:
+            log.error("cannot accept a connection: %s", error.strerror)
+            self.stop_accepting()
+            gevent.spawn_later(TICK_S, self._accept_again)
+            return None
+
+    def _accept_again(self) -> None:
+        if not self.closed:
+            self.start_accepting()
+
+
+class Reception:
+    """Listens from the beginning, accepts from `start` until `close`. `connections` are those that are in."""
+
+    def __init__(self, host: Host, config: Config, access: Access) -> None:
+        """`host` is what each connection will work with. Raises StartError if an address cannot be listened on, or
+        there are too few file descriptors for a single client."""
+        self.connections: set[Connection] = set()
+        self.listeners = open_listeners(config.host, config.port, config.unix_mode)
+        self._host = host
+        self._access = access
+        self._max_connections = room_for_clients(config.max_connections, config.max_open_files)
+        if self._max_connections < config.max_connections:
+            log.warning(
+                "at most %d connections, not the %d of max_connections: too few file descriptors (ulimit -n)",
+                self._max_connections,
+                config.max_connections,
+            )
+        self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, time.monotonic)
+        self._handshakes: set[TlsSocket] = set()
+        self._turned_away = 0  # clients that are being told that they are too many
+        self._acceptors = [
+            _Acceptor(listener.socket, partial(self._serve, listener), spawn=gevent.spawn_raw)
+            for listener in self.listeners
+        ]
+        self._loop = gevent.get_hub().loop
+
+    def start(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.start()
+
+    def close(self) -> None:
+        """Accept nobody any more, and end handshakes."""
+        for acceptor, listener in zip(self._acceptors, self.listeners, strict=True):
+            acceptor.close()
+            listener.close()
+        for handshake in list(self._handshakes):
+            handshake.cut_handshake()
+
+    def _serve(self, listener: Listener, accepted: Any, address: object) -> None:
+        """The greenlet of one client."""
+        client_socket: socket.socket | TlsSocket
+        client_socket = socket.socket(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        client_socket.setblocking(False)
+        if client_socket.family != socket.AF_UNIX:
+            client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tls = None if listener.is_unix else self._access.tls
+        if len(self.connections) >= self._max_connections:
+            self._turn_away(client_socket, tls is not None)
+            return
+        name, guard = listener.name_client(address), self._guard(listener, address)
+        if tls is not None:
+            try:
+                client_socket = TlsSocket(client_socket, tls)
+            except TlsError as error:
+                log.error("TLS with %s: %s", name, error)
+                return
+        stats = self._host.stats
+        connection = Connection(self._host, client_socket, guard)
+        self.connections.add(connection)
+        stats.curr_connections += 1
+        stats.total_connections += 1
+        log.debug("connected: %s", address or listener)
+        try:
+            if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, guard, name):
+                return
+            if guard is not None and guard.awaits_login:
+                self._loop.timer(LOGIN_S, ref=False).start(self._end_login, guard, connection)
+            connection.run()
+        finally:
+            self.connections.discard(connection)
+            self._timeouts.forget(connection)
+            stats.curr_connections -= 1
+            log.debug("disconnected: %s", address or listener)
+
+    def _turn_away(self, client_socket: socket.socket, is_tls: bool) -> None:
+        """One client too many. Only so many are given time to read that: they take descriptors, too."""
+        self._host.stats.rejected_connections += 1
+        if is_tls:  # it could be told only after a handshake, which costs more than being served
+            client_socket.close()
+            return
+        error = ServerError("too many connections")
+        if self._turned_away < MAX_TURNED_AWAY:
+            self._turned_away += 1
+            try:
+                connection = Connection(self._host, client_socket)
+                connection.refuse(error)
+                connection.run()
+            finally:
+                self._turned_away -= 1
+            return
+        with suppress(OSError):
+            client_socket.send(error.reply)
+            client_socket.recv(RECV_BYTES)  # what is unread when it is closed would reset it
+        client_socket.close()
+
+    # -- who it is
+
+    def _guard(self, listener: Listener, address: object) -> Guard | None:
+        """What stands before a new client that has to say who it is."""
+        access = self._access
+        if access.users is None and (listener.is_unix or not access.names_by_certificate):
+            return None
+        return Guard(access, self._host.new_reader(), self._host.commands.table, listener.name_client(address))
+
+    def _wait_handshake(self, client: TlsSocket, guard: Guard | None, address: str) -> bool:
+        """False: the handshake has failed, and the socket is closed."""
+        self._handshakes.add(client)
+        try:
+            client.wait_handshake()
+            if guard is not None and self._access.names_by_certificate:
+                user = self._access.user_of_certificate(client.certificate_name())
+                if user:
+                    guard.let_in(user)
+                elif self._access.users is None:
+                    raise TlsError("the client's certificate has no common name that can be a user's")
+        except TlsError as error:
+            if not self._host.stopping:
+                log.error("TLS with %s: %s", address, error)
+            client.close()
+            return False
+        finally:
+            self._handshakes.discard(client)
+        return True
+
+    def _end_login(self, guard: Guard, connection: Connection) -> None:
+        if guard.awaits_login and connection in self.connections:
+            log.error("%s has not logged in within %g s", guard.address, LOGIN_S)
+            connection.hang_up()
+
+    def rejudge(self) -> None:
+        """The rights are others now."""
+        for connection in self.connections:
+            connection.rejudge()
+
+    # -- who is silent
+
+    @property
+    def looks_for_silent(self) -> bool:
+        return bool(self._timeouts.body_timeout_s or self._timeouts.idle_timeout_s)
+
+    def wait_silent(self) -> None:
+        """Cut off who has been silent for too long, for ever. Switches."""
+        timeouts, turn = self._timeouts, self._host.turn
+        if timeouts.idle_timeout_s:
+            turn.heard = set()
+        while True:
+            gevent.sleep(TICK_S)
+            heard = turn.heard or set()
+            if turn.heard is not None:
+                turn.heard = set()
+            connections = list(self.connections)
+            for start in range(0, len(connections), LOOKED_AT):
+                stalled, idle = timeouts.look(connections[start : start + LOOKED_AT], heard)
+                for connection in stalled:
+                    self._loop.run_callback(connection.give_up, timeouts.body_timeout_s)
+                for connection in idle:
+                    self._loop.run_callback(connection.cut_idle)
+                wait_round()
