@@ -16,23 +16,19 @@ import socket
 import struct
 import termios
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
 
 from darner_core import NAME
-from darner_core.commands import Commands, HangUp
-from darner_core.config import Config
+from darner_core.commands import HangUp
 from darner_core.errors import ClientError, DamagedError, RequestError, ServerError, StorageError
 from darner_core.guard import Guard
-from darner_core.journal import Journal
+from darner_core.outgoing import Host, Outgoing
 from darner_core.protocol import Request, RequestReader
-from darner_core.session import Session
-from darner_core.stats import Stats
 from darner_core.tls import TlsSocket
-from darner_core.turn import RECV_BYTES, Turn
-from darner_core.waiters import SyncGroup, Waiter, wait_round
+from darner_core.turn import RECV_BYTES
+from darner_core.waiters import Waiter, wait_round
 
 log = logging.getLogger(NAME)
 
@@ -54,25 +50,6 @@ SMALL_PIECE_BYTES = 512
 # long: closing at once would reset it, and the client might never see why.
 LINGER_S = 1.0
 
-WRITE = 2  # libev's name for it
-
-
-class Host(Protocol):
-    """What a connection needs of its server."""
-
-    config: Config
-    stats: Stats
-    journal: Journal
-    commands: Commands
-    turn: Turn
-    sync_group: SyncGroup
-    stopping: bool
-
-    def new_reader(self) -> RequestReader: ...
-
-    def stir(self) -> None:
-        """Something was woken up at the end of the turn: go round once more before the loop sleeps."""
-
 
 class ClientGone(Exception):
     """The client hung up while its greenlet was waiting for something."""
@@ -82,48 +59,32 @@ class ClientGone(Exception):
 Task = Callable[["Connection"], bytes]
 
 
-class Connection:
+class Connection(Outgoing):
     """One client: `turn.Client` for the turn, `commands.Client` for the functions that wait."""
 
     __slots__ = (
-        "session", "recv", "send", "replies", "special", "_server", "_stats", "_turn", "_most_reply_bytes", "_socket",
-        "_fd", "_write_watcher", "_greenlet", "_reader", "_backlog", "_ahead", "_unsent", "_held", "_held_replies",
-        "_written_replies", "_idle", "_paused", "_gone", "_closing", "_lingers", "_mid_reply", "_waiter", "_in_body",
-        "_asks_for_sync", "_sent", "_guard", "_is_tls", "_body_memory", "_piece_bytes", "_accounts", "_pipeline_memory",
-        "_pending_bytes", "_received", "_late",
+        "recv", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle", "_paused",
+        "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
+        "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late",
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, guard: Guard | None = None) -> None:
         """`guard`: the client has to say who it is, and may perhaps not do everything."""
-        self.session = Session(server.journal)
+        super().__init__(server, client_socket)
         self.recv: Callable[[int], bytes] = client_socket.recv
-        self.send: Callable[[bytes], int] = client_socket.send
-        self.replies: list[bytes] = []  # of this turn, one element a request
-        self.special = False  # in the turn's list of those that have more to do than to send replies
-        self._server = server
-        self._stats = server.stats
-        self._turn = server.turn
         self._most_reply_bytes = server.config.max_reply_bytes
         self._socket = client_socket
-        self._fd = client_socket.fileno()
-        self._write_watcher: Any = None
         self._greenlet = gevent.getcurrent()
         self._reader: RequestReader | Guard = server.new_reader() if guard is None else guard
         self._guard = guard
         self._is_tls = isinstance(client_socket, TlsSocket)
         self._backlog: Iterator[tuple[Request, bytes | None]] = iter(())  # requests read and not yet served
         self._ahead = b""  # bytes that came while the greenlet was waiting for an item
-        self._unsent = b""  # replies that the client has not taken
-        self._held = False  # replies wait for an fsync
-        self._asks_for_sync = False  # the last request did
-        self._held_replies = 0  # how many of them the running fsync is for
-        self._written_replies = 0  # how many of them are of turns that have been written
         self._paused = True  # no callback reads
         self._idle = False  # the greenlet waits for something to do, and a callback reads
         self._gone = False  # the client has hung up
         self._closing = False  # hang up when all is sent
         self._lingers = False
-        self._mid_reply = False  # part of a reply has been sent: an error can only be a hang-up
         self._waiter: Waiter | None = None
         self._in_body = False  # the greenlet waits for more of a large item
         self._sent: Event | None = None  # set when all is sent
@@ -478,105 +439,13 @@ class Connection:
             if not self._gone and not self._closing:
                 self._backlog = self._reader.requests(b"")
 
-    # -- sending
-
-    @property
-    def _all_sent(self) -> bool:
-        return not (self.replies or self._unsent or self._held)
+    # -- what is owed, see `Outgoing`
 
     def _be_special(self) -> None:
         """Have `end_turn` called."""
         if not self.special:
             self.special = True
             self._turn.special.append(self)
-
-    def end_turn(self, sync: bool) -> None:
-        """The turn's changes are written: send its replies, after an fsync if they need one. Called in the hub."""
-        if sync:
-            self.session.needs_sync = True
-        self._written_replies = len(self.replies)
-        if self._held:
-            return  # the fsync that runs may have begun before this turn: `synced` sees to another
-        if self.session.needs_sync:
-            self._hold()
-        else:
-            self._send_replies()
-
-    def _hold(self) -> None:
-        """Send the replies after an fsync that begins now."""
-        self.session.needs_sync = False
-        self._held = self._asks_for_sync = True
-        self._held_replies = len(self.replies)
-        self._pause()
-        self._server.sync_group.join(self)
-        self._server.stir()
-
-    def synced(self, error: StorageError | None) -> None:
-        """The fsync that the replies waited for has ended. Called in the hub."""
-        self._held = False
-        if error is not None:
-            self._fail(error, 0, self._held_replies)
-        if self.special:
-            return  # more is being added: the end of this turn sends it all
-        if self.session.needs_sync:
-            self._hold()
-        else:
-            self._send_replies()
-
-    def fail_turn(self, error: StorageError) -> None:
-        """Nothing of the turn has happened."""
-        self._fail(error, self._written_replies, len(self.replies))
-
-    def _fail(self, error: StorageError, begin: int, end: int) -> None:
-        """Say `error` instead of these replies."""
-        if self._mid_reply:
-            self.replies.clear()
-            self._close(lingers=False)
-            self._server.stir()
-            return
-        self.replies[begin:end] = [ServerError(str(error)).reply] * len(self.replies[begin:end])
-
-    def _send_replies(self) -> None:
-        data = b"".join(self.replies)
-        self.replies.clear()
-        self._written_replies = 0
-        if self._unsent:
-            self._unsent += data
-            self._account_pending()
-        elif self._send_some(data):
-            self._went_out()
-
-    def _send_some(self, data: bytes) -> bool:
-        """Send as much as the client takes; True: all."""
-        if data:
-            try:
-                sent = self.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.hang_up()
-                return False
-            self._stats.bytes_written += sent
-            if sent != len(data):
-                self.wait_to_write(data[sent:])
-                return False
-        return True
-
-    def wait_to_write(self, unsent: bytes) -> None:
-        """The client does not take its replies as fast as it asks: read no more from it until it has."""
-        self._unsent = unsent
-        self._account_pending()
-        self._pause()
-        if self._write_watcher is None:
-            self._write_watcher = gevent.get_hub().loop.io(self._fd, WRITE)
-        self._write_watcher.start(self._on_writable)
-
-    def _on_writable(self) -> None:
-        if self._send_some(self._unsent) and not self._gone:
-            self._unsent = b""
-            self._account_pending()
-            self._write_watcher.stop()
-            self._went_out()
 
     def _went_out(self) -> None:
         """All replies have been taken by the kernel."""

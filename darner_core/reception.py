@@ -20,11 +20,12 @@ from gevent.server import StreamServer
 from darner_core import NAME
 from darner_core.access import Access
 from darner_core.config import Config
-from darner_core.connection import Connection, Host
+from darner_core.connection import Connection
 from darner_core.descriptors import MAX_TURNED_AWAY, room_for_clients
 from darner_core.errors import ServerError
 from darner_core.guard import Guard
 from darner_core.listeners import Listener, open_listeners
+from darner_core.outgoing import Host
 from darner_core.timeouts import Timeouts
 from darner_core.tls import TlsError, TlsSocket
 from darner_core.turn import RECV_BYTES

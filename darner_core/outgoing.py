@@ -1,0 +1,182 @@
+"""What a client is owed: the replies of this turn, those that wait for an fsync, and what it has not yet taken.
+
+Replies are gathered while requests are served, and sent with one call when the turn's changes have been written: by the
+Turn, or here if there is more to it. What is done when the client does not take them, or when all has gone out, its
+Connection knows. No call here switches greenlets.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+
+from darner_core.commands import Commands
+from darner_core.config import Config
+from darner_core.errors import ServerError, StorageError
+from darner_core.journal import Journal
+from darner_core.protocol import RequestReader
+from darner_core.session import Session
+from darner_core.stats import Stats
+from darner_core.tls import TlsSocket
+from darner_core.turn import Turn
+from darner_core.waiters import SyncGroup
+
+WRITE = 2  # libev's name for it
+
+
+class Host(Protocol):
+    """What a connection needs of its server."""
+
+    config: Config
+    stats: Stats
+    journal: Journal
+    commands: Commands
+    turn: Turn
+    sync_group: SyncGroup
+    stopping: bool
+
+    def new_reader(self) -> RequestReader: ...
+
+    def stir(self) -> None:
+        """Something was woken up at the end of the turn: go round once more before the loop sleeps."""
+
+
+class Outgoing:
+    __slots__ = (
+        "session", "send", "replies", "special", "_server", "_stats", "_turn", "_fd", "_write_watcher", "_unsent",
+        "_held", "_held_replies", "_asks_for_sync", "_written_replies", "_mid_reply",
+    )  # fmt: skip
+
+    def __init__(self, server: Host, client_socket: socket.socket | TlsSocket) -> None:
+        self.session = Session(server.journal)
+        self.send: Callable[[bytes], int] = client_socket.send
+        self.replies: list[bytes] = []  # of this turn, one element a request
+        self.special = False  # in the turn's list of those that have more to do than to send replies
+        self._server = server
+        self._stats = server.stats
+        self._turn = server.turn
+        self._fd = client_socket.fileno()
+        self._write_watcher: Any = None
+        self._unsent = b""  # replies that the client has not taken
+        self._held = False  # replies wait for an fsync
+        self._asks_for_sync = False  # the last request did
+        self._held_replies = 0  # how many of them the running fsync is for
+        self._written_replies = 0  # how many of them are of turns that have been written
+        self._mid_reply = False  # part of a reply has been sent: an error can only be a hang-up
+
+    # -- what the connection does
+
+    def _pause(self) -> None:
+        """Read no more."""
+        raise NotImplementedError
+
+    def _close(self, lingers: bool) -> None:
+        """Hang up when all is sent."""
+        raise NotImplementedError
+
+    def _went_out(self) -> None:
+        """All replies have been taken by the kernel."""
+        raise NotImplementedError
+
+    def _account_pending(self) -> None:
+        """There is more or less of what the client has not taken."""
+        raise NotImplementedError
+
+    def hang_up(self) -> None:
+        """The client has gone."""
+        raise NotImplementedError
+
+    # -- sending
+
+    @property
+    def _all_sent(self) -> bool:
+        return not (self.replies or self._unsent or self._held)
+
+    def end_turn(self, sync: bool) -> None:
+        """The turn's changes are written: send its replies, after an fsync if they need one. Called in the hub."""
+        if sync:
+            self.session.needs_sync = True
+        self._written_replies = len(self.replies)
+        if self._held:
+            return  # the fsync that runs may have begun before this turn: `synced` sees to another
+        if self.session.needs_sync:
+            self._hold()
+        else:
+            self._send_replies()
+
+    def _hold(self) -> None:
+        """Send the replies after an fsync that begins now."""
+        self.session.needs_sync = False
+        self._held = self._asks_for_sync = True
+        self._held_replies = len(self.replies)
+        self._pause()
+        self._server.sync_group.join(self)
+        self._server.stir()
+
+    def synced(self, error: StorageError | None) -> None:
+        """The fsync that the replies waited for has ended. Called in the hub."""
+        self._held = False
+        if error is not None:
+            self._fail(error, 0, self._held_replies)
+        if self.special:
+            return  # more is being added: the end of this turn sends it all
+        if self.session.needs_sync:
+            self._hold()
+        else:
+            self._send_replies()
+
+    def fail_turn(self, error: StorageError) -> None:
+        """Nothing of the turn has happened."""
+        self._fail(error, self._written_replies, len(self.replies))
+
+    def _fail(self, error: StorageError, begin: int, end: int) -> None:
+        """Say `error` instead of these replies."""
+        if self._mid_reply:
+            self.replies.clear()
+            self._close(lingers=False)
+            self._server.stir()
+            return
+        self.replies[begin:end] = [ServerError(str(error)).reply] * len(self.replies[begin:end])
+
+    def _send_replies(self) -> None:
+        data = b"".join(self.replies)
+        self.replies.clear()
+        self._written_replies = 0
+        if self._unsent:
+            self._unsent += data
+            self._account_pending()
+        elif self._send_some(data):
+            self._went_out()
+
+    def _send_some(self, data: bytes) -> bool:
+        """Send as much as the client takes; True: all."""
+        if data:
+            try:
+                sent = self.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.hang_up()
+                return False
+            self._stats.bytes_written += sent
+            if sent != len(data):
+                self.wait_to_write(data[sent:])
+                return False
+        return True
+
+    def wait_to_write(self, unsent: bytes) -> None:
+        """The client does not take its replies as fast as it asks: read no more from it until it has."""
+        self._unsent = unsent
+        self._account_pending()
+        self._pause()
+        if self._write_watcher is None:
+            self._write_watcher = gevent.get_hub().loop.io(self._fd, WRITE)
+        self._write_watcher.start(self._on_writable)
+
+    def _on_writable(self) -> None:
+        if self._send_some(self._unsent):
+            self._unsent = b""
+            self._account_pending()
+            self._write_watcher.stop()
+            self._went_out()
