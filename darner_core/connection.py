@@ -492,8 +492,11 @@ class Connection(Outgoing):
             with gevent.Timeout(LINGER_S, False):
                 while True:
                     gevent.get_hub().switch()
-                    if not self.recv(RECV_BYTES):
-                        break
+                    try:
+                        if not self.recv(RECV_BYTES):
+                            break
+                    except BlockingIOError:
+                        pass  # part of a TLS record
         except OSError:
             pass
 
