@@ -1,8 +1,8 @@
 """The server, on a disk that refuses what the file DATA.fails says while it exists, and that takes its time for an
 fsync and says when it is done. Run as darner.py is.
 
-DATA.fails holds the names of the Storage's calls that fail; "once" before them: the first that is made, then no more.
-Empty, it stands for every write.
+DATA.fails holds the names of the Storage's calls that fail; "once" before them: the first that is made, then no more;
+"bug" behind them: not as a disk fails, but as nobody has foreseen. Empty, it stands for every write.
 """
 
 import os
@@ -33,6 +33,8 @@ class FailingStorage(storage.Storage):
             if call in names:
                 if names[0] == "once":
                     os.unlink(switch)
+                if "bug" in names:
+                    raise ZeroDivisionError("a bug")
                 raise StorageError("no space left on device")
 
     def sync(self) -> None:

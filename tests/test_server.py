@@ -422,6 +422,26 @@ def test_a_waiter_of_a_failed_turn_is_told_and_the_item_is_not_lost(failing: Fai
     assert waiter.get("q") == b"a"
 
 
+def test_an_error_that_nobody_foresaw_at_the_end_of_a_turn_ends_the_server_and_loses_nothing(
+    failing: FailingServer, tmp_path: Path
+) -> None:
+    client, waiter = failing.client(), failing.client()
+    client.set("q", b"a")
+    waiter.send(b"get nothing/t=9000\r\n")
+    waiter.expect_nothing()
+    (tmp_path / "data.fails").write_text("put write bug")
+    client.send(b"set q 0 0 1\r\nb\r\n")
+    client.expect_hang_up()
+    waiter.expect_hang_up()
+    failing.kill()
+    assert "ZeroDivisionError: a bug" in failing.log
+    failing.log = ""
+    failing.fails = False
+    failing.start()
+    client = failing.client()
+    assert [client.get("q"), client.get("q")] == [b"a", None]
+
+
 def test_sets_are_refused_when_the_disk_is_nearly_full_and_gets_go_on(start_server: Start) -> None:
     server = start_server()
     server.client().set("q", b"a")
