@@ -176,7 +176,7 @@ def gap_between(directory: str) -> str | None:
     expected = 0
     for name in files(directory):
         first, behind = _numbers(os.path.join(directory, name))
-        if expected and first and first != expected:
+        if expected and first > expected:
             return name
         expected = behind or expected
     return None
