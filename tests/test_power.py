@@ -133,11 +133,26 @@ class Story:
         time.sleep(self.rng.random() * 0.01)
         os.kill(self.server.process.pid, signal.SIGSTOP)
         try:
+            wait_stopped(self.server.process.pid)
             shutil.copytree(self.server.data, to)
         finally:
             os.kill(self.server.process.pid, signal.SIGCONT)
         client.expect(b"STORED\r\n" * IN_FLIGHT)
         return Copy(to, {state: place for place, state in enumerate(self.states)}, self.synced, self.logs, self.bodies)
+
+
+def wait_stopped(pid: int) -> None:
+    """SIGSTOP does not stop all threads at once."""
+    deadline = time.monotonic() + 10
+    while any(state(thread) not in "TZ" for thread in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def state(thread: Path) -> str:
+    with suppress(FileNotFoundError, ProcessLookupError):  # it may end just now
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    return "Z"
 
 
 # -- the copies, and what is left of them
@@ -339,6 +354,8 @@ def test_a_log_behind_one_whose_end_is_lost_is_not_read(tmp_path: Path) -> None:
     try:
         story = Story(server, seed=7)
         story.go_on()
+        while len(record_begins(logs(server.data)[-1].read_bytes())) < IN_FLIGHT:
+            story.put()
         copy = story.copy(tmp_path / "copy")
         old = logs(copy.path)[-1].name
         os.link(server.data / old, tmp_path / old)  # RocksDB removes it when it has been written to tables
@@ -350,7 +367,7 @@ def test_a_log_behind_one_whose_end_is_lost_is_not_read(tmp_path: Path) -> None:
     copy = copy._replace(states={state: place for place, state in enumerate(story.states)}, synced=0)
     lost = []
     begins = record_begins(whole)
-    for end in (len(whole), begins[-1], begins[-2], begins[-40], begins[-40] + HEADER_BYTES + 3):
+    for end in (len(whole), begins[-1], begins[-2], begins[-IN_FLIGHT], begins[-IN_FLIGHT] + HEADER_BYTES + 3):
         shutil.rmtree(tmp_path / "left", ignore_errors=True)
         shutil.copytree(copy.path, tmp_path / "left")
         (tmp_path / "left" / old).write_bytes(whole[:end])
