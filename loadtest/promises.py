@@ -217,7 +217,8 @@ class Model:
         op = doubt.op
         doubt.settled_at = now
         for item in op.book.items.values():
-            if item.state == WAITING and item.put_by < op.sent and not item.opened_ever and not item.maybe_gone:
+            surely_waited = item.sure and item.put_by < op.sent and not item.opened_ever and not item.maybe_gone
+            if item.state == WAITING and surely_waited:
                 doubt.group.append(item)
             kept = item.state == OPEN and item.opened_at < op.sent and not item.aborting and not self.stopping
             if op.verb == "delete" or not kept:

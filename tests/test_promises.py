@@ -275,6 +275,16 @@ def test_a_flush_leaves_what_is_open_and_what_comes_later(story: Story) -> None:
     story.drained(held, later)
 
 
+def test_a_delete_without_an_answer_is_not_to_blame_for_an_item_that_was_perhaps_never_put(story: Story) -> None:
+    story.send(story.link(), "set")
+    story.kill()
+    link = story.link()
+    item = story.put(link)
+    story.send(link, "delete")
+    story.kill()
+    story.drained(item)
+
+
 def test_a_delete_takes_what_is_open_too(story: Story) -> None:
     link, other = story.link(), story.link()
     held = story.put(link)
