@@ -82,6 +82,7 @@ class Commands:
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
+        self._min_free_bytes = config.min_free_bytes
         self.body_memory = BodyMemory(config.body_memory_bytes, heap.trim)
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self._key_as_asked = config.reply_key == "request"
@@ -135,6 +136,7 @@ class Commands:
         try:
             if self.refuse_sets or request.body_bytes > self._max_item_bytes:
                 self._refuse(request)
+            self._require_room(size)
             queue = self._queues.get(request.queue) or self._registry.create(request.queue)
             upload = queue.large_items.receive(self._chunk_bytes, self.body_memory)
         except (ServerError, StorageError):
@@ -146,6 +148,8 @@ class Commands:
                 upload.add(client.wait_body(size))
                 upload.store()
             while missing := size - upload.received_bytes:
+                if self.refuse_sets:  # others have filled the disk meanwhile
+                    raise ServerError(self.refuse_sets)
                 # No name for what has come: it would be kept while the next is waited for.
                 upload.add(client.wait_body(min(missing, upload.room_bytes)))
             self._expect_terminator(request, client)
@@ -155,7 +159,7 @@ class Commands:
             upload.finish()
         except BaseException as error:  # the client may also have hung up
             upload.drop()
-            if isinstance(error, StorageError) and not terminated:
+            if isinstance(error, (ServerError, StorageError)) and not terminated:
                 self._skip_body(client, size - upload.received_bytes)
             raise
         expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
@@ -163,6 +167,14 @@ class Commands:
         if request.sync:
             client.session.needs_sync = True
         return NONE if request.noreply else STORED
+
+    def _require_room(self, size: int) -> None:
+        """Raises ServerError if so many bytes more would leave less than min_free_bytes."""
+        free = self._journal.storage.free_bytes()
+        if free - size < self._min_free_bytes:
+            raise ServerError(
+                f"out of disk space: {free} bytes free, an item of {size} bytes has to leave {self._min_free_bytes}"
+            )
 
     def _expect_terminator(self, request: Request, client: Client) -> None:
         end = client.wait_body(2)

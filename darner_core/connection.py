@@ -188,6 +188,7 @@ class Connection(Outgoing):
         try:
             data = self.recv(RECV_BYTES if self._is_tls else most_bytes)
         except BlockingIOError:
+            self._received += self._is_tls  # part of a record has come
             return None
         except OSError:
             data = b""
@@ -253,6 +254,8 @@ class Connection(Outgoing):
             except Exception as error:
                 self._failed(request, error)
         self._backlog = backlog
+        if task is not None and self._piece_bytes:
+            self._account_pieces(self._reader.body_bytes)
         if task is not None or self._closing or self._held or self._unsent or self.session.needs_sync:
             self._be_special()
         elif replies:
@@ -426,6 +429,8 @@ class Connection(Outgoing):
         """Receive the large item that the reader has come upon, and go on behind it."""
         request = self._reader.large
         assert request is not None
+        if self._reader.error is not None:  # one that was handed over has not been judged yet
+            raise self._reader.error
         try:
             return self._server.commands.receive_large(request, self)
         except (ServerError, StorageError) as error:
@@ -483,6 +488,7 @@ class Connection(Outgoing):
         self._account_pending()
         self._drop_pieces()
         self.replies.clear()
+        self._backlog = iter(())
         self.session.end()
 
     def _wait_linger(self) -> None:
@@ -527,7 +533,9 @@ class Connection(Outgoing):
         """Changes with every byte of the request that is being received, or of the last words that are being sent;
         None: nothing of the kind is going on."""
         if self._closing:
-            return -1 - len(self._unsent)
+            # What the kernel still holds counts: it asks for more only when a third of its buffer is free.
+            queued = struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))[0]
+            return -1 - len(self._unsent) - int(queued)
         if self._in_body or (self._idle and not self._paused and self._reader.in_pieces):
             return self._received
         return None

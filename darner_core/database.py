@@ -5,8 +5,8 @@ and opened in the way that keeps most:
 
 - A write-ahead log that ends in the middle of a write, or has a gap that was never written, is what a crash leaves: all
   before it is taken, what follows was never synced.
-- After a loss of power, all before the first write that is missing or cannot be read is taken: what follows was never
-  synced, and without what is missing it would be queues with holes.
+- After a loss of power, a whole log may stand behind one whose end is missing, because RocksDB begins a new one before
+  it syncs the old. The new one is not read: it was never synced, and would make queues with holes.
 - A log that is damaged, with writes behind the damage that can be read: these are kept, only what cannot be read is
   left out. The queues notice what is missing of them by their items' numbers.
 - A table file that cannot be opened: the database is opened without it, so only what lies in its column family fails.
@@ -14,8 +14,10 @@ and opened in the way that keeps most:
 Whatever was done is told in `found`. Imported by `storage` alone.
 """
 
+import fcntl
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -76,8 +78,11 @@ AGAIN = "again"  # this process had it open, and a write failed
 SALVAGE = "salvage"  # damage is known, and must not stop what is whole
 
 
-def open_database(path: str, names: list[str], settings: Settings, how: str, quiet: set[str]) -> Opened:
-    """Open the column families `names`, made if they are missing; raises RocksDB's error.
+def open_database(
+    path: str, names: list[str], settings: Settings, how: str, quiet: set[str], note: Callable[[list[str]], None]
+) -> Opened:
+    """Open the column families `names`, made if they are missing; raises RocksDB's error. `note` is called with what is
+    damaged before RocksDB drops what it cannot read.
 
     RocksDB does not compact the families `quiet`: it would fail once a second.
     """
@@ -104,15 +109,18 @@ def open_database(path: str, names: list[str], settings: Settings, how: str, qui
         # The write that failed may stand there in part. To examine the log would hold up everybody for seconds.
         return Opened(attempt(DBRecoveryMode.point_in_time(), True), [], [], False)
     logs = wal.examine(path)
+    if how == POWER_LOST:
+        logs = [damage.after_loss_of_power() for damage in logs]
     torn = [str(damage) for damage in logs if damage.torn]
     found = [str(damage) for damage in logs if not damage.torn]
-    if how == POWER_LOST:
-        found, torn = [], [*behind_loss, *map(str, logs)]
+    torn = behind_loss + torn
     if not found:
         with suppress(Exception):
             return Opened(attempt(DBRecoveryMode.point_in_time(), True), [], torn, False)
     elif len(torn):
-        found, torn = [str(damage) for damage in logs], []
+        found, torn = behind_loss + [str(damage) for damage in logs], []
+    if found:
+        note(found)
     try:
         with suppress(Exception):
             return Opened(attempt(skip, True), found, torn, True)
@@ -122,15 +130,26 @@ def open_database(path: str, names: list[str], settings: Settings, how: str, qui
 
 
 def _put_aside_behind_gap(path: str) -> list[str]:
-    """Rename the logs behind one whose end is lost, so that RocksDB does not read them; what is to be said of it."""
-    first = wal.gap_between(path)
-    if first is None:
-        return []
-    names = wal.files(path)
-    lost = names[names.index(first) :]
-    for name in lost:
-        os.rename(os.path.join(path, name), os.path.join(path, name + DROPPED))
-    return [f"{wal.FINDING}{first}: what came before it is lost, by a loss of power; {', '.join(lost)} dropped"]
+    """Rename the logs behind one whose end is missing, so that RocksDB does not read them; what is to be said of it."""
+    with open(os.path.join(path, "LOCK"), "ab") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as RocksDB does; closing gives it back
+        except OSError:
+            return []  # in use: opening will say so
+        first = wal.gap_between(path)
+        if first is None:
+            return []
+        names = wal.files(path)
+        for name in names[names.index(first) :]:
+            os.rename(os.path.join(path, name), _free_name(os.path.join(path, name + DROPPED)))
+    return [f"{wal.FINDING}{first}: writes before it are missing, after a loss of power; it is kept as *{DROPPED}"]
+
+
+def _free_name(path: str) -> str:
+    number, name = 1, path
+    while os.path.exists(name):
+        number, name = number + 1, f"{path}.{number}"
+    return name
 
 
 def open_read_only(path: str, log_folder: str, max_open_files: int, lenient: bool) -> Rdict:

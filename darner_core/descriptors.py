@@ -16,11 +16,15 @@ RESERVED_DESCRIPTORS = 64
 # So many clients at a time are told that they are too many and given a moment to read it.
 MAX_TURNED_AWAY = 64
 
+# So many clients are accepted before anybody looks whether they are too many: in a flood, connections are accepted
+# faster than their greenlets begin.
+MAX_KNOCKING = 32
+
 
 def room_for_clients(max_connections: int, max_open_files: int) -> int:
     """Raise this process's limit as far as it is needed and allowed; how many clients there may be, at most
     `max_connections`. Raises StartError if there is no room for any."""
-    beside = max_open_files + RESERVED_DESCRIPTORS + MAX_TURNED_AWAY
+    beside = max_open_files + RESERVED_DESCRIPTORS + MAX_TURNED_AWAY + MAX_KNOCKING
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = beside + max_connections
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -117,7 +117,7 @@ class Guard:
         for request, body in requests:
             refusal = self._refusal(request)
             if refusal is not None:
-                yield Request(partial(_raise, refusal)), None
+                yield Request(partial(_raise, str(refusal))), None
                 return
             yield request, body
 
@@ -199,8 +199,8 @@ def _parse_login(line: bytes) -> tuple[int, bool]:
     return int(words[4]), noreply
 
 
-def _raise(error: ClientError, *_: Any) -> Any:
-    raise error
+def _raise(refusal: str, *_: Any) -> Any:
+    raise ClientError(refusal)  # made here: one that is kept would keep the frames it has been raised through
 
 
 def _show(word: bytes) -> str:

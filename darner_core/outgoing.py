@@ -118,7 +118,7 @@ class Outgoing:
         """The fsync that the replies waited for has ended. Called in the hub."""
         self._held = False
         if error is not None:
-            self._fail(error, 0, self._held_replies)
+            self._fail_sync(error)
         if self.special:
             return  # more is being added: the end of this turn sends it all
         if self.session.needs_sync:
@@ -138,6 +138,16 @@ class Outgoing:
             self._server.stir()
             return
         self.replies[begin:end] = [ServerError(str(error)).reply] * len(self.replies[begin:end])
+
+    def _fail_sync(self, error: StorageError) -> None:
+        """What the replies that were held tell of has been written, and perhaps does not survive a loss of power. The
+        item in the reply to a get is in no queue any more: it is handed over all the same."""
+        if self._mid_reply:
+            self._fail(error, 0, self._held_replies)
+            return
+        refusal = ServerError(str(error)).reply
+        held = self.replies[: self._held_replies]
+        self.replies[: self._held_replies] = [reply if reply.startswith(b"VALUE ") else refusal for reply in held]
 
     def _send_replies(self) -> None:
         data = b"".join(self.replies)

@@ -258,8 +258,9 @@ class RequestReader:
             if data[end : end + 2] != _CRLF:
                 self.error = bad_terminator(request)
                 return
-            yield request, data[:end]
-            position = end + 2
+            body, data = data[:end], data[end + 2 :]  # not kept while what follows waits
+            yield request, body
+            del body
         elif self._rest:
             data = self._rest + data
             if data.find(_LF, self._searched) < 0 and len(data) <= self._max_line:
@@ -282,7 +283,7 @@ class RequestReader:
                 try:
                     request = self._parse(line)
                 except RequestError as error:
-                    self.error = error
+                    self.error = error.with_traceback(None)  # which would keep `data`
                     return
             position = end_of_line + 1
             size = request.body_bytes

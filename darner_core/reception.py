@@ -21,7 +21,7 @@ from darner_core import NAME
 from darner_core.access import Access
 from darner_core.config import Config
 from darner_core.connection import Connection
-from darner_core.descriptors import MAX_TURNED_AWAY, room_for_clients
+from darner_core.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
 from darner_core.errors import ServerError
 from darner_core.guard import Guard
 from darner_core.listeners import Listener, open_listeners
@@ -46,9 +46,15 @@ LOGIN_S = 10.0
 class _Acceptor(StreamServer):
     """Accepts. What gevent would print as a traceback (no file descriptors left) is one line in the log."""
 
+    reception: "Reception"
+
     def do_read(self) -> Any:
+        if self.reception.knocking >= MAX_KNOCKING:
+            return None  # nobody has looked yet whether they are too many; the kernel keeps the next ones
         try:
-            return super().do_read()
+            accepted = super().do_read()
+            self.reception.knocking += accepted is not None
+            return accepted
         except OSError as error:
             log.error("cannot accept a connection: %s", error.strerror)
             self.stop_accepting()
@@ -80,10 +86,13 @@ class Reception:
         self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, time.monotonic)
         self._handshakes: set[TlsSocket] = set()
         self._turned_away = 0  # clients that are being told that they are too many
+        self.knocking = 0  # clients that have been accepted, and not looked at yet
         self._acceptors = [
             _Acceptor(listener.socket, partial(self._serve, listener), spawn=gevent.spawn_raw)
             for listener in self.listeners
         ]
+        for acceptor in self._acceptors:
+            acceptor.reception = self
         self._loop = gevent.get_hub().loop
 
     def start(self) -> None:
@@ -100,6 +109,7 @@ class Reception:
 
     def _serve(self, listener: Listener, accepted: Any, address: object) -> None:
         """The greenlet of one client."""
+        self.knocking -= 1
         client_socket: socket.socket | TlsSocket
         client_socket = socket.socket(accepted.family, accepted.type, accepted.proto, accepted.detach())
         client_socket.setblocking(False)
@@ -122,13 +132,17 @@ class Reception:
         stats.curr_connections += 1
         stats.total_connections += 1
         log.debug("connected: %s", address or listener)
+        login_timer = None
         try:
             if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, guard, name):
                 return
             if guard is not None and guard.awaits_login:
-                self._loop.timer(LOGIN_S, ref=False).start(self._end_login, guard, connection)
+                login_timer = self._loop.timer(LOGIN_S, ref=False)
+                login_timer.start(self._end_login, guard, connection)
             connection.run()
         finally:
+            if login_timer is not None:
+                login_timer.close()  # else it would keep the connection, and all that it has been sent
             self.connections.discard(connection)
             self._timeouts.forget(connection)
             stats.curr_connections -= 1
@@ -212,7 +226,8 @@ class Reception:
                 turn.heard = set()
             connections = list(self.connections)
             for start in range(0, len(connections), LOOKED_AT):
-                stalled, idle = timeouts.look(connections[start : start + LOOKED_AT], heard)
+                here = [one for one in connections[start : start + LOOKED_AT] if one in self.connections]
+                stalled, idle = timeouts.look(here, heard)
                 for connection in stalled:
                     self._loop.run_callback(connection.give_up, timeouts.body_timeout_s)
                 for connection in idle:

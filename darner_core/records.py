@@ -35,16 +35,19 @@ from typing import NamedTuple
 
 FORMAT_VERSION = 1
 
-# A file beside RocksDB's own: read before the database is opened, which would change a directory that is not ours.
+# Files beside RocksDB's own. The format is read before the database is opened, which would change a directory that is
+# not ours.
 FORMAT_FILE = "FORMAT"
+FORMAT = b"darner %d\n" % FORMAT_VERSION
+
 # What was found damaged when the directory was opened, one line each. It stays until the directory is repaired.
 DAMAGE_FILE = "DAMAGED"
+REPAIR_ADVICE = "stop the server, see --check for how much is damaged, and --repair saves what can be read"
 
 # Holds which start of the machine the server runs in, while it runs. If it is found and the machine has been started
 # since, the server ended with the machine.
 RUNNING_FILE = "RUNNING"
-REPAIR_ADVICE = "stop the server, see --check for how much is damaged, and --repair saves what can be read"
-FORMAT = b"darner %d\n" % FORMAT_VERSION
+
 QUEUE_PREFIX = b"q"
 UPLOAD_PREFIX = b"u"
 

@@ -87,7 +87,7 @@ class Storage:
                     f"data directory {self.path}: holds other files and no queues; give an empty or a new directory"
                 )
             else:
-                self._write_format()
+                self._write_file(records.FORMAT_FILE, records.FORMAT)
         except FileExistsError as error:
             raise DataDirError(f"data directory {self.path}: is a file") from error
         except OSError as error:
@@ -105,10 +105,11 @@ class Storage:
                 f"with a new directory{damaged}"
             )
 
-    def _write_format(self) -> None:
-        path = os.path.join(self.path, records.FORMAT_FILE)
+    def _write_file(self, name: str, content: bytes) -> None:
+        """One of the small files beside RocksDB's: all of it or nothing. Raises OSError."""
+        path = os.path.join(self.path, name)
         with open(path + NEW, "wb") as file:
-            file.write(records.FORMAT)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + NEW, path)
@@ -122,7 +123,7 @@ class Storage:
         quiet = {CHUNKS if index == CHUNK_FAMILY else queues[index] for index in self.damaged_families}
         if how == database.SALVAGE and not quiet:
             quiet = names  # a compaction has met the damage, and RocksDB does not say where
-        opened = database.open_database(self.path, sorted(names), self._settings, how, quiet)
+        opened = database.open_database(self.path, sorted(names), self._settings, how, quiet, self._note_damage)
         self._db = opened.db
         self.salvages = opened.salvaged
         self.torn, found = opened.torn, opened.found
@@ -146,16 +147,11 @@ class Storage:
     def _note_damage(self, found: list[str]) -> None:
         """Write down in the directory that records may be missing: numbers may not be given twice from now on, and
         the damage is to be told at each start until it is repaired."""
-        self.damage += found
-        path = os.path.join(self.path, records.DAMAGE_FILE)
+        self.damage += [finding for finding in found if finding not in self.damage]
         try:
-            with open(path + NEW, "w") as file:
-                file.write("".join(f"{line}\n" for line in self.damage))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(path + NEW, path)
+            self._write_file(records.DAMAGE_FILE, "".join(f"{line}\n" for line in self.damage).encode())
         except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}") from error
+            raise StorageError(f"{self.path}/{records.DAMAGE_FILE}: {error.strerror}") from error
 
     def _read_damage(self) -> list[str]:
         try:
@@ -163,28 +159,6 @@ class Storage:
                 return file.read().splitlines()
         except FileNotFoundError:
             return []
-
-    # -- the loss of power
-
-    def _power_was_lost(self) -> bool:
-        """Whether the server that had the directory ended with the machine. kill -9 does not: the system still has
-        what was written."""
-        try:
-            with open(os.path.join(self.path, records.RUNNING_FILE)) as file:
-                return file.read() != _machine_start()
-        except FileNotFoundError:
-            return False
-
-    def _note_running(self) -> None:
-        with open(os.path.join(self.path, records.RUNNING_FILE), "w") as file:
-            file.write(_machine_start())
-            file.flush()
-            os.fsync(file.fileno())
-
-    def note_synced(self) -> None:
-        """All is synced, and nothing will be written any more: a loss of power costs nothing from here on."""
-        with suppress(OSError):
-            os.unlink(os.path.join(self.path, records.RUNNING_FILE))
 
     def fresh_number(self) -> int:
         """A queue's number from which on none can have been used: where records are missing, what uses it may be
@@ -203,6 +177,27 @@ class Storage:
                 self._note_damage([str(error)])
         # The same as a queue's number: more than one in 15 us will not be received for as long as the server runs.
         return max(last + 1, int(time.time() * 1000) << 16 if self.is_damaged else 0)
+
+    # -- the loss of power
+
+    def _power_was_lost(self) -> bool:
+        """Whether the server that had the directory ended with the machine. kill -9 does not: the system still has
+        what was written."""
+        try:
+            with open(os.path.join(self.path, records.RUNNING_FILE), "rb") as file:
+                return file.read() != _machine_start()
+        except FileNotFoundError:
+            return False
+
+    def _note_running(self) -> None:
+        self._write_file(records.RUNNING_FILE, _machine_start())
+
+    def note_synced(self) -> None:
+        """All is synced, and nothing will be written any more: a loss of power costs nothing from here on."""
+        with suppress(OSError):
+            os.unlink(os.path.join(self.path, records.RUNNING_FILE))
+
+    # -- closing, and opening again
 
     def close(self) -> None:
         """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power."""
@@ -234,6 +229,8 @@ class Storage:
             if self._db.latest_sequence_number() < self._last_sequence:
                 self._note_damage(["write-ahead log: what was written is not there any more"])
         except Exception as error:
+            if database.is_damage(error):
+                self.met_damage = True  # next time it is opened beside the damage
             with suppress(StorageError):
                 self.close()
             raise StorageError(f"cannot reopen {self.path}: {database.one_line(error)}") from error
@@ -467,14 +464,14 @@ class Storage:
         return disk.f_bavail * disk.f_frsize
 
 
-def _machine_start() -> str:
-    """Different for each start of the machine; "" where that cannot be known, and a loss of power not be told from a
+def _machine_start() -> bytes:
+    """Different for each start of the machine; b"" where that cannot be known, and a loss of power not be told from a
     kill."""
     try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read()
     except OSError:
-        return ""
+        return b""
 
 
 def _why_not_open(path: str, message: str) -> str:

@@ -15,6 +15,8 @@ from struct import Struct
 from typing import NamedTuple
 
 BLOCK_BYTES = 32 << 10
+PAGE_BYTES = 4096  # what the system writes out at a time
+EMPTY_BYTES = 16  # so many zeros at the end of a page are taken for a page that was never, or not again, written
 SUFFIX = ".log"
 FINDING = "write-ahead log "  # begins what is said of damage
 
@@ -43,7 +45,8 @@ class Bad(NamedTuple):
     """Bytes that are no fragment."""
 
     offset: int
-    empty: bool  # zeros, as a file system shows them for what it had no time to write
+    empty: bool  # zeros to the end of the block, as a file system shows them for what it had no time to write
+    page_empty: bool  # there are zeros to the end of a page
 
 
 class Damage(NamedTuple):
@@ -54,11 +57,17 @@ class Damage(NamedTuple):
     file_bytes: int
     readable_behind: int  # writes that can be read behind it, in this file and later ones
     empty: bool
+    page_empty: bool
 
     @property
     def torn(self) -> bool:
         """Whether it is what a crash leaves: a write that was cut off at the end, or a gap that was never written."""
         return not self.readable_behind or self.empty
+
+    def after_loss_of_power(self) -> "Damage":
+        """What it is if the machine went down: then a single page may never have been written. Else a page that ends
+        with zeros is more likely part of an item."""
+        return self._replace(empty=self.empty or self.page_empty)
 
     def __str__(self) -> str:
         where = f"{FINDING}{self.name}: unreadable from byte {self.offset} of {self.file_bytes}"
@@ -94,7 +103,8 @@ def _masked(crc: int) -> int:
 
 def files(directory: str) -> list[str]:
     """The names of the log files, oldest first."""
-    return sorted(name for name in os.listdir(directory) if name.endswith(SUFFIX) and name[: -len(SUFFIX)].isdigit())
+    names = (name for name in os.listdir(directory) if name.endswith(SUFFIX) and name[: -len(SUFFIX)].isdigit())
+    return sorted(names, key=lambda name: int(name[: -len(SUFFIX)]))
 
 
 def _fragments(path: str, progress: Progress | None) -> Iterator[tuple[int, int, bytes] | Bad]:
@@ -110,14 +120,23 @@ def _fragments(path: str, progress: Progress | None) -> Iterator[tuple[int, int,
                 crc, size, kind = _header.unpack_from(block, at)
                 end = at + _header.size + size
                 if end > len(block) or _masked(_crc32c(block[at + 6 : end])) != crc:
-                    yield Bad(start + at, not any(block[at:]))
+                    yield Bad(start + at, not any(block[at:]), _has_empty_page(block, at, end))
                     break
                 yield start + at, kind, block[at + _header.size : end]
                 at = end
             else:
                 if any(block[at:]) or (at < len(block) < BLOCK_BYTES):
-                    yield Bad(start + at, not any(block[at:]))
+                    yield Bad(start + at, not any(block[at:]), False)
             start += len(block)
+
+
+def _has_empty_page(block: bytes, begin: int, end: int) -> bool:
+    """Whether one of the pages that [begin, end) of the block lies in ends with zeros."""
+    for page_end in range(begin - begin % PAGE_BYTES + PAGE_BYTES, end + PAGE_BYTES, PAGE_BYTES):
+        tail = block[max(begin, page_end - EMPTY_BYTES) : page_end]
+        if tail and not any(tail):
+            return True
+    return False
 
 
 def writes(path: str, progress: Progress | None = None) -> Iterator[tuple[int, bytes] | Bad]:
@@ -126,14 +145,14 @@ def writes(path: str, progress: Progress | None = None) -> Iterator[tuple[int, b
     begun = -1  # the offset of a write that has begun and not ended
     for fragment in _fragments(path, progress):
         if isinstance(fragment, Bad):
-            yield fragment if begun < 0 else Bad(begun, fragment.empty)
+            yield fragment if begun < 0 else fragment._replace(offset=begun)
             parts, begun = [], -1
             continue
         offset, kind, data = fragment
         if kind not in _OF_WRITES:
             continue  # RocksDB's notes to itself
         if (kind in (_FULL, _FIRST)) == (begun >= 0):
-            yield Bad(begun if begun >= 0 else offset, False)
+            yield Bad(begun if begun >= 0 else offset, False, False)
             parts, begun = [], -1
             if kind not in (_FULL, _FIRST):
                 continue
@@ -147,7 +166,7 @@ def writes(path: str, progress: Progress | None = None) -> Iterator[tuple[int, b
                 yield begun, b"".join(parts)
                 parts, begun = [], -1
     if begun >= 0:
-        yield Bad(begun, False)
+        yield Bad(begun, False, False)
 
 
 def examine(directory: str, progress: Progress | None = None) -> list[Damage]:
@@ -166,40 +185,51 @@ def examine(directory: str, progress: Progress | None = None) -> list[Damage]:
                     found = [damage._replace(readable_behind=damage.readable_behind + 1) for damage in found]
         if first is not None:
             found = [damage._replace(readable_behind=damage.readable_behind + behind) for damage in found]
-            found.append(Damage(name, first.offset, os.path.getsize(path), behind, first.empty))
+            found.append(Damage(name, first.offset, os.path.getsize(path), behind, first.empty, first.page_empty))
     return found
 
 
 def gap_between(directory: str) -> str | None:
-    """The first log file that does not go on where the one before it ends, because the end of that one is lost; None if
-    each does. Only the heads are looked at: 1 us a write."""
+    """The first log file that begins with a later write than should follow the file before it; None: there is none.
+
+    RocksDB numbers all changes without a gap. Only the heads are looked at: 1 us a write.
+    """
     expected = 0
     for name in files(directory):
-        first, behind = _numbers(os.path.join(directory, name))
+        first, following = _numbers(os.path.join(directory, name))
         if expected and first > expected:
             return name
-        expected = behind or expected
+        expected = following or expected
     return None
 
 
 def _numbers(path: str) -> tuple[int, int]:
-    """RocksDB's numbers of the first change in a log file, and of the one that would follow its last; 0: none."""
+    """RocksDB's numbers of the first change in a log file, and of the one that would follow its last; 0: none.
+
+    A write of which the end is missing does not count: RocksDB does not apply it.
+    """
     with open(path, "rb") as file:
         data = file.read()
-    first = behind = place = 0
-    while place + _header.size + _batch_head.size <= len(data):
+    first = following = place = 0
+    head = b""  # of the write that has begun; it may be spread over two fragments
+    while place + _header.size <= len(data):
         left = BLOCK_BYTES - place % BLOCK_BYTES
         if left < _header.size:
             place += left
             continue
         _, size, kind = _header.unpack_from(data, place)
-        if kind in (_FULL, _FIRST) and size >= _batch_head.size:
-            number, count = _batch_head.unpack_from(data, place + _header.size)
-            first, behind = first or number, number + count
-        elif kind not in _OF_WRITES and not size:
-            break  # zeros: nothing was ever written there
-        place += _header.size + size
-    return first, behind
+        begin = place + _header.size
+        place = begin + size
+        if place > len(data) or not (kind or size):
+            break  # cut off, or never written
+        if kind in (_FULL, _FIRST):
+            head = data[begin : min(place, begin + _batch_head.size)]
+        elif kind in _OF_WRITES:
+            head += data[begin : min(place, begin + _batch_head.size - len(head))]
+        if kind in (_FULL, _LAST) and len(head) == _batch_head.size:
+            number, count = _batch_head.unpack(head)
+            first, following = first or number, number + count
+    return first, following
 
 
 def operations(batch: bytes) -> Iterator[tuple[str, int, bytes, bytes]]:

@@ -4,11 +4,11 @@ import resource
 
 import pytest
 
-from darner_core.descriptors import MAX_TURNED_AWAY, RESERVED_DESCRIPTORS, room_for_clients
+from darner_core.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, RESERVED_DESCRIPTORS, room_for_clients
 from darner_core.errors import StartError
 
 FILES = 100
-BESIDE = FILES + RESERVED_DESCRIPTORS + MAX_TURNED_AWAY
+BESIDE = FILES + RESERVED_DESCRIPTORS + MAX_TURNED_AWAY + MAX_KNOCKING
 Limits = tuple[int, int]
 
 

@@ -159,3 +159,13 @@ def _stored(client: Client, load: Load) -> bool:
         return False
     load.queues["a"].append(b"x")
     return True
+
+
+def test_an_item_that_was_taken_is_handed_over_though_the_fsync_fails(server: FailingServer, tmp_path: Path) -> None:
+    client = server.client()
+    client.set("p", b"taken")
+    (tmp_path / "data.fails").write_text("once sync")
+    client.send(b"set q/sync 0 0 1\r\nx\r\nget p\r\n")
+    assert client.line().startswith(b"SERVER_ERROR ")
+    assert client.item() == b"taken"
+    assert client.get("p") is None

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,19 @@ def test_a_server_killed_on_a_full_disk_starts_when_there_is_room(serve: Serve, 
     client = server.client()
     assert [client.get("q") for _ in stored] == [*map(body, stored)]
     assert client.get("q") is None
+
+
+def test_a_large_item_does_not_use_up_the_room_that_is_kept_free(disk: SmallDisk, serve: Serve) -> None:
+    server = serve("8 MiB")
+    client, other = server.client(), server.client()
+    other.set("work", b"x")
+    size = 60 << 20
+    client.send(b"set q 0 0 %d\r\n" % size)
+    with suppress(OSError):
+        for _ in range(size >> 16):
+            client.send(bytes(1 << 16))
+        client.send(b"\r\n")
+    assert client.line().startswith(b"SERVER_ERROR out of disk space")
+    assert disk.free_bytes() > 7 << 20
+    assert other.get("work") == b"x"
+    other.set("work", b"y")

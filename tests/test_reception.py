@@ -2,8 +2,10 @@
 
 import os
 import resource
+import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,7 +95,7 @@ def start_with_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def test_the_log_says_that_descriptors_do_not_suffice_for_max_connections(start_with_descriptors: Start) -> None:
     server = start_with_descriptors(300)
-    wait_until(lambda: "at most 44 connections, not the 20000 of max_connections" in server.printed())
+    wait_until(lambda: "at most 12 connections, not the 20000 of max_connections" in server.printed())
 
 
 def test_a_server_that_could_serve_nobody_does_not_start(tmp_path: Path, start_with_descriptors: Start) -> None:
@@ -103,7 +105,7 @@ def test_a_server_that_could_serve_nobody_does_not_start(tmp_path: Path, start_w
 
 def test_the_disk_has_its_files_however_many_clients_there_are(start_with_descriptors: Start) -> None:
     server = start_with_descriptors(300, "--write-buffer-bytes", "1MiB", "--max-wal-bytes", "1MiB")
-    clients = [server.client() for _ in range(44)]
+    clients = [server.client() for _ in range(12)]
     for number, client in enumerate(clients):
         client.set(f"q{number}", LARGE)
     outside = [Client(server.port) for _ in range(60)]
@@ -115,6 +117,25 @@ def test_the_disk_has_its_files_however_many_clients_there_are(start_with_descri
         refused.expect(TOO_MANY)
         refused.close()
     assert "ERROR" not in server.printed()
+
+
+def test_a_flood_of_connections_does_not_take_the_disks_files(start_with_descriptors: Start) -> None:
+    server = start_with_descriptors(400, "--max-connections", "10", "--write-buffer-bytes", "1MiB")
+    inside = server.client()
+    for number in range(10):
+        crowd = []
+        for _ in range(100):
+            knocking = socket.socket()
+            knocking.setblocking(False)
+            with suppress(BlockingIOError):
+                knocking.connect(("127.0.0.1", server.port))
+            crowd.append(knocking)
+        inside.set("q", LARGE)
+        assert inside.get("q") == LARGE
+        inside.set(f"q{number}", b"x")
+        for knocking in crowd:
+            knocking.close()
+    assert "Too many open files" not in server.printed()
 
 
 def test_without_descriptors_the_others_are_served_and_later_all(server: RunningServer) -> None:

@@ -203,3 +203,23 @@ def test_a_request_in_pieces_is_judged_like_a_whole_one(as_user: AsUser) -> None
         client.send(bytes([byte]))
     client.expect(b"CLIENT_ERROR user mailer may not put into queue other\r\n")
     assert [boss.get("mail"), boss.get("other")] == [b"x", None]
+
+
+def test_what_is_not_allowed_is_refused_though_it_was_written_early_for_want_of_memory(
+    start_server: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "darner.toml"
+    users = write_users(tmp_path / "users", boss="pw", mailer="pw")
+    file.write_text(f'auth_file = "{users}"\nbody_memory_bytes = "1 MiB"\n{TABLES}')
+    server = start_server("-c", str(file))
+    senders = [server.client() for _ in range(15)]
+    for sender in senders:
+        sender.ask(login("mailer", "pw"), b"STORED\r\n")
+        sender.send(b"set done 0 0 130000\r\n" + bytes(120_000))
+    for sender in senders:
+        sender.send(bytes(10_000) + b"\r\n")
+        sender.expect(b"CLIENT_ERROR user mailer may not put into queue done\r\n")
+        sender.expect_hang_up()
+    boss = server.client()
+    boss.ask(login("boss", "pw"), b"STORED\r\n")
+    assert "queue_done_items" not in boss.stats()

@@ -1,5 +1,6 @@
 """RocksDB's write-ahead log, read without RocksDB: compared with what RocksDB says of the same files."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from darner_core.storage import Storage
 from tests.damaged import make_directory, turn_over
 
 OpenStorage = Callable[[], Storage]
+HEADER_BYTES = 7
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,58 @@ def test_garbage_is_bad_and_never_more_than_that(log: Path) -> None:
     assert all(isinstance(write, wal.Bad) for write in wal.writes(str(log)))
     with pytest.raises(ValueError, match="unknown kind"):
         list(wal.operations(bytes(8) + b"\x01\0\0\0\x7f"))
+
+
+# -- logs that follow each other
+
+
+def log_of(writes: list[bytes]) -> bytes:
+    """A log file that holds these writes, in fragments as RocksDB cuts them."""
+    log = bytearray()
+    for write in writes:
+        rest, first = write, True
+        while rest or first:
+            room = wal.BLOCK_BYTES - len(log) % wal.BLOCK_BYTES
+            if room < HEADER_BYTES:
+                log += bytes(room)
+                continue
+            part, rest = rest[: room - HEADER_BYTES], rest[room - HEADER_BYTES :]
+            kind = (1 if first else 4) if not rest else (2 if first else 3)
+            log += struct.pack("<IHB", wal._masked(wal._crc32c(bytes([kind]) + part)), len(part), kind) + part
+            first = False
+    return bytes(log)
+
+
+def batch(number: int, size: int) -> bytes:
+    """A write of one change, with this number."""
+    return struct.pack("<QI", number, 1) + bytes(size)
+
+
+@pytest.mark.parametrize("left", range(30))
+def test_a_log_that_goes_on_where_the_one_before_it_ends_is_no_gap(tmp_path: Path, left: int) -> None:
+    """Wherever the last write begins in its block, and though the names grow longer."""
+    before = batch(1, wal.BLOCK_BYTES - 2 * HEADER_BYTES - len(batch(1, 0)) - left)
+    (tmp_path / "999999.log").write_bytes(log_of([before, batch(2, 100)]))
+    (tmp_path / "1000000.log").write_bytes(log_of([batch(3, 10), batch(4, 10)]))
+    (tmp_path / "1000001.log").write_bytes(b"")
+    assert wal.files(str(tmp_path)) == ["999999.log", "1000000.log", "1000001.log"]
+    assert wal.gap_between(str(tmp_path)) is None
+
+
+def test_a_log_behind_writes_that_are_missing_is_found(tmp_path: Path) -> None:
+    whole = log_of([batch(number, 100) for number in range(1, 21)])
+    (tmp_path / "000004.log").write_bytes(whole)
+    (tmp_path / "000009.log").write_bytes(log_of([batch(21, 10)]))
+    assert wal.gap_between(str(tmp_path)) is None
+    for end in (len(whole) - 1, len(whole) - 119, len(whole) - 119 - 100, 119):
+        (tmp_path / "000004.log").write_bytes(whole[:end])
+        assert wal.gap_between(str(tmp_path)) == "000009.log"
+    (tmp_path / "000004.log").write_bytes(whole[:-119] + bytes(119))
+    assert wal.gap_between(str(tmp_path)) == "000009.log"
+
+
+def test_a_write_that_was_cut_off_does_not_count_where_the_next_log_has_its_number(tmp_path: Path) -> None:
+    """So RocksDB leaves it after a crash, until it has removed the old log."""
+    (tmp_path / "000004.log").write_bytes(log_of([batch(1, 100), batch(2, 100)])[:-50])
+    (tmp_path / "000009.log").write_bytes(log_of([batch(2, 0), batch(2, 10)]))
+    assert wal.gap_between(str(tmp_path)) is None
