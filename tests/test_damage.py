@@ -23,7 +23,7 @@ from tests.damaged import CHUNK_BYTES, ITEMS, NAMES, POPPED, bodies, body, copy_
 from tests.harness import ROOT, RunningServer
 from tests.test_repair import quiet
 
-KINDS = ["*.sst", "*.log", "MANIFEST-*", "CURRENT", "OPTIONS-*", "IDENTITY", "LOG", "FORMAT"]
+KINDS = ["*.sst", "*.log", "MANIFEST-*", "CURRENT", "OPTIONS-*", "IDENTITY", "LOG", "FORMAT", "RUNNING"]
 Serve = Callable[..., RunningServer]
 WHOLE = range(1 + POPPED, ITEMS + 1)
 

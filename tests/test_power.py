@@ -350,6 +350,20 @@ def test_the_queues_are_whole_wherever_the_log_ends(copies: list[Copy], tmp_path
     print(f"{len(lost)} cuts of {len(kinds)} kinds; requests lost: {sorted(lost)}")
 
 
+def test_damage_to_what_was_synced_is_not_taken_for_a_loss_of_power(copies: list[Copy], tmp_path: Path) -> None:
+    copy = copies[0]
+    log = bytearray(logs(copy.path)[-1].read_bytes())
+    begins = record_begins(bytes(log))
+    log[begins[len(begins) // 3] + HEADER_BYTES + 3] ^= 0xFF
+    copy.after(Cut("flipped", bytes(log)), tmp_path / "left")
+    storage = Storage(str(tmp_path / "left"), **SMALL | {"max_column_families": 3})
+    try:
+        assert storage.torn == []
+        assert "writes behind it can be read" in storage.damage[0]
+    finally:
+        storage.close()
+
+
 def test_a_log_behind_one_whose_end_is_lost_is_not_read(tmp_path: Path) -> None:
     """RocksDB begins a new log before it syncs the old one: the disk may have the new one and not all of the old."""
     server = RunningServer(tmp_path / "data", *OPTIONS)
