@@ -254,6 +254,8 @@ class Connection(Outgoing):
             except Exception as error:
                 self._failed(request, error)
         self._backlog = backlog
+        if reply_bytes:
+            self._pipeline_memory.turn_bytes += reply_bytes
         if task is not None and self._piece_bytes:
             self._account_pieces(self._reader.body_bytes)
         if task is not None or self._closing or self._held or self._unsent or self.session.needs_sync:
@@ -358,7 +360,7 @@ class Connection(Outgoing):
         return handed
 
     def _on_readable_while_waiting(self) -> None:
-        data = self._receive(min(RECV_BYTES, self._most_ahead_bytes))
+        data = self._receive(max(1, self._most_ahead_bytes - len(self._ahead)))
         if data is not None:
             self._ahead += data
             self._account_pending()
@@ -367,7 +369,8 @@ class Connection(Outgoing):
 
     @property
     def _most_ahead_bytes(self) -> int:
-        return SCARCE_AHEAD_BYTES if self._pipeline_memory.scarce else MAX_AHEAD_BYTES
+        is_stranger = self._guard is not None and not self._guard.user
+        return SCARCE_AHEAD_BYTES if is_stranger or self._pipeline_memory.scarce else MAX_AHEAD_BYTES
 
     def wait_sent(self, data: bytes = b"") -> None:
         says_more = bool(data)

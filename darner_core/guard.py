@@ -146,6 +146,7 @@ class Guard:
 
     def _log_in_first(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         self._login += data
+        del data  # else it would be kept while the password is checked
         line, newline, rest = self._login.partition(b"\n")
         if not newline and len(line) <= MAX_LOGIN_LINE_BYTES:
             return

@@ -122,6 +122,7 @@ class Server:
             os._exit(1)
         if self.turn.served or self.turn.special:
             self.turn.send(sync=wrote and self.config.sync == SYNC_ALWAYS)
+            self.commands.pipeline_memory.turn_bytes = 0
         if self.stats.bytes_read >= self._look_again_at_bytes:
             self._look_for_room()
 

@@ -57,7 +57,8 @@ class PipelineMemory:
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
+        self.turn_bytes = 0  # replies of this turn: it is not known yet whether they are taken
 
     @property
     def scarce(self) -> bool:
-        return self.used_bytes > self.budget_bytes
+        return self.used_bytes + self.turn_bytes > self.budget_bytes
