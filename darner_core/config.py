@@ -180,7 +180,7 @@ class Config:
         " long is hung up on; 0: never")
     idle_timeout_s: int = _option(0, _whole_number(0, 31_536_000), "a client that asks nothing for so long, waits for"
         " nothing and has no item open is hung up on; 0: never")
-    max_connections: int = _option(20_000, _whole_number(1, 1_000_000), "clients at a time; one more is told so and"
+    max_connections: int = _option(16_000, _whole_number(1, 1_000_000), "clients at a time; one more is told so and"
         " hung up on")
     max_queues: int = _option(100_000, _whole_number(1, 1 << 32), "queues that can exist; a set that would make one"
         " more is refused")

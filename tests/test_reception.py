@@ -95,7 +95,7 @@ def start_with_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def test_the_log_says_that_descriptors_do_not_suffice_for_max_connections(start_with_descriptors: Start) -> None:
     server = start_with_descriptors(300)
-    wait_until(lambda: "at most 12 connections, not the 20000 of max_connections" in server.printed())
+    wait_until(lambda: "at most 12 connections, not the 16000 of max_connections" in server.printed())
 
 
 def test_a_server_that_could_serve_nobody_does_not_start(tmp_path: Path, start_with_descriptors: Start) -> None:
