@@ -43,6 +43,7 @@ class Counts:
         self.lost = 0  # items that are known to have been there, and cannot be read
         self.missing = 0  # of these, the ones that no damage has been met in place of
         self.nameless = 0  # queues
+        self.stateless = 0  # queues of which nothing tells how many items are lost
 
     def add(self, more: "Counts") -> None:
         self.items += more.items
@@ -50,6 +51,7 @@ class Counts:
         self.lost += more.lost
         self.missing += more.missing
         self.nameless += more.nameless
+        self.stateless += more.stateless
 
 
 def check(path: str, say: Say, progress: Progress) -> int:
@@ -161,9 +163,9 @@ def open_damaged(path: str, log_folder: str, tell: Say) -> Directory:
     try:
         directory = Directory(path, log_folder, lenient=True)
     except Exception as error:
-        raise DataDirError(
-            f"data directory {path}: cannot be read at all: {database.file_named(error)}; --repair"
-        ) from error
+        why = database.file_named(error)
+        advice = "" if "Permission denied" in why or "Read-only" in why else "; --repair"
+        raise DataDirError(f"data directory {path}: cannot be read at all: {why}{advice}") from error
     tell(f"table file: {first}")
     return directory
 
@@ -192,6 +194,7 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
     state = directory.state(named.record)
     known = not isinstance(state, Broken)
     if isinstance(state, Broken):
+        counts.stateless += 1
         tell(f"{named.shown}: its state cannot be read ({state.why}): items that were confirmed may come again")
         state = State()
     expected = state.next if known else 0  # the id that has to come next; 0: whichever comes

@@ -75,7 +75,7 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
     if log_damaged:
         say("writes in the unreadable part of the write-ahead log are lost, too; nothing tells whose they were")
         return DROPPED
-    return DROPPED if counts.lost else WHOLE
+    return DROPPED if counts.lost or counts.nameless or counts.stateless else WHOLE
 
 
 def _free_stamp(path: str) -> str:

@@ -6,8 +6,11 @@ its checksums, in order, and a Gap wherever there is something that it cannot. M
 
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape, glob
 from struct import error as struct_error
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,6 +24,7 @@ OPEN_FILES = 64
 # How many next keys are tried one by one behind an unreadable one: a block of 16 KiB holds 500 of the smallest items.
 NEAR_KEYS = 1024
 _INDEX_BITS = 32  # of a chunk's key
+_SETTINGS_FILE = "rocksdict-config.json"
 
 
 class Gap(NamedTuple):
@@ -55,7 +59,8 @@ def lock(path: str, only_reads: bool = False) -> Iterator[None]:
     """Keep servers out of the directory. Raises DataDirError if one is in it, if there is no directory, or if a file
     in it may not be read. `only_reads`: others that only read may be in it, too, and it may be write-protected."""
     if not os.path.isdir(path):
-        raise DataDirError(f"data directory {path}: there is none")
+        beside = glob(f"{escape(path)}.damaged-*") + glob(f"{escape(path)}.repaired-*")
+        raise DataDirError(f"data directory {path}: there is none{', but ' * bool(beside)}{', '.join(sorted(beside))}")
     try:
         _check_readable(path)
         file, kind = _open_lock(os.path.join(path, "LOCK"), only_reads)
@@ -91,12 +96,28 @@ def _open_lock(path: str, only_reads: bool) -> tuple[BinaryIO, int]:
         return open(path, "rb"), fcntl.LOCK_SH  # a server's lock, which is exclusive, keeps out of it all the same
 
 
+def _writable(path: str, folder: str) -> str:
+    """`path`, or in `folder` a directory of links to its files if it is write-protected: rocksdict (0.3.29) writes its
+    settings into a directory even when it only reads it."""
+    settings = os.path.join(path, _SETTINGS_FILE)
+    if os.access(path, os.W_OK) and (os.access(settings, os.W_OK) or not os.path.exists(settings)):
+        return path
+    links = tempfile.mkdtemp(dir=folder)
+    for name in os.listdir(path):
+        if name != _SETTINGS_FILE:
+            os.symlink(os.path.join(os.path.abspath(path), name), os.path.join(links, name))
+    if os.path.exists(settings):
+        shutil.copyfile(settings, os.path.join(links, _SETTINGS_FILE))
+    return links
+
+
 class Directory:
     """An open data directory, read only."""
 
     def __init__(self, path: str, log_folder: str, lenient: bool = False) -> None:
         """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
         self.path = path
+        path = _writable(path, log_folder)
         self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient)
         names = set(database.family_names(path)) - {DEFAULT, CHUNKS}
         self.family_names = sorted(names, key=lambda name: int(name[1:]))
