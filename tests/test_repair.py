@@ -290,7 +290,7 @@ def test_what_a_killed_repair_left_is_told_of(directory: Path) -> None:
         os.mkdir(path)
     aside = directory / "000007.log.dropped"
     aside.write_bytes(b"")
-    notes = [f"note: {path}: left by a repair that did not end; it only takes space" for path in left]
+    notes = [f"note: {path}: left by a repair that did not end; not needed if the queues are in place" for path in left]
     for action in ("--check", "--repair"):
         done = run(directory, action)
         assert done.returncode == 0
