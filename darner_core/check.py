@@ -118,7 +118,8 @@ def leftovers(path: str) -> Iterator[str]:
     with suppress(OSError):
         for other in sorted(os.listdir(folder)):
             if other.startswith((f"{name}.repaired-", f"{name}.rebuilt-")):
-                yield f"note: {os.path.join(folder, other)}: left by a repair that did not end; not needed if the queues are in place"
+                left = "left by a repair that did not end; not needed if the queues are in place"
+                yield f"note: {os.path.join(folder, other)}: {left}"
 
 
 def directory_bytes(path: str) -> int:
