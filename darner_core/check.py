@@ -41,21 +41,37 @@ class Counts:
         self.items = 0
         self.bytes = 0
         self.lost = 0  # items that are known to have been there, and cannot be read
+        self.missing = 0  # of these, the ones that no damage has been met in place of
+        self.nameless = 0  # queues
+        self.stateless = 0  # queues of which nothing tells how many items are lost
 
     def add(self, more: "Counts") -> None:
         self.items += more.items
         self.bytes += more.bytes
         self.lost += more.lost
+        self.missing += more.missing
+        self.nameless += more.nameless
+        self.stateless += more.stateless
 
 
 def check(path: str, say: Say, progress: Progress) -> int:
     """Say all that is wrong with the directory `path`; the exit status. Raises DataDirError if it cannot be read."""
-    with lock(path):
-        return examine(path, say, progress)
+    with lock(path, only_reads=True):
+        status = examine(path, say, progress)
+    for note in leftovers(path):
+        say(note)
+    return status
 
 
 def examine(path: str, say: Say, progress: Progress) -> int:
     """The same for a directory that is locked."""
+    try:
+        return _examine(path, say, progress)
+    except OSError as error:
+        raise DataDirError(f"data directory {path}: cannot be read: {error}") from error
+
+
+def _examine(path: str, say: Say, progress: Progress) -> int:
     found = 0
 
     def tell(finding: str) -> None:
@@ -91,6 +107,19 @@ def examine(path: str, say: Say, progress: Progress) -> int:
         "--repair saves what can be read"
     )
     return DAMAGED
+
+
+def leftovers(path: str) -> Iterator[str]:
+    """What stands in the directory and beside it, and may be removed by a person."""
+    with suppress(OSError):
+        for name in sorted(name for name in os.listdir(path) if name.endswith(wal.SUFFIX + database.DROPPED)):
+            yield f"note: {os.path.join(path, name)}: put aside after a loss of power; it only takes space"
+    folder, name = os.path.split(os.path.realpath(path))
+    with suppress(OSError):
+        for other in sorted(os.listdir(folder)):
+            if other.startswith((f"{name}.repaired-", f"{name}.rebuilt-")):
+                left = "left by a repair that did not end; not needed if the queues are in place"
+                yield f"note: {os.path.join(folder, other)}: {left}"
 
 
 def directory_bytes(path: str) -> int:
@@ -135,9 +164,9 @@ def open_damaged(path: str, log_folder: str, tell: Say) -> Directory:
     try:
         directory = Directory(path, log_folder, lenient=True)
     except Exception as error:
-        raise DataDirError(
-            f"data directory {path}: cannot be read at all: {database.file_named(error)}; --repair"
-        ) from error
+        why = database.file_named(error)
+        advice = "" if "Permission denied" in why or "Read-only" in why else "; --repair"
+        raise DataDirError(f"data directory {path}: cannot be read at all: {why}{advice}") from error
     tell(f"table file: {first}")
     return directory
 
@@ -166,6 +195,7 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
     state = directory.state(named.record)
     known = not isinstance(state, Broken)
     if isinstance(state, Broken):
+        counts.stateless += 1
         tell(f"{named.shown}: its state cannot be read ({state.why}): items that were confirmed may come again")
         state = State()
     expected = state.next if known else 0  # the id that has to come next; 0: whichever comes
@@ -203,6 +233,7 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
 
 def _missing(named: Named, from_id: int, to_id: int, counts: Counts) -> str:
     counts.lost += to_id - from_id
+    counts.missing += to_id - from_id
     return f"{named.shown}: items {from_id} to {to_id - 1} are missing"
 
 

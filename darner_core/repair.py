@@ -1,26 +1,30 @@
 """`--repair`: save what can be read of a damaged data directory, and say what is dropped.
 
 The damaged directory is only read. What can be read of it is written to a new one beside it, queue by queue, in order:
-items with their flags, expiry and time, open ones as waiting. When that is on disk the two change places by renaming,
-and the old one is kept as DATA.damaged-<time>. If anything fails, the old one stands where it stood.
+items with their flags, expiry and time, open ones as waiting. When that is on disk the two change places, and the old
+one is kept as DATA.damaged-<time>. If anything fails, the old one stands where it stood.
 
-If RocksDB cannot open the directory, it is rebuilt first, in a copy that shares the table files: RocksDB makes a new
-list of those, and the write-ahead log is applied to them from its files.
+If RocksDB cannot open the directory, or items are missing that may lie in tables that it does not list, it is rebuilt,
+in a copy that shares the table files: RocksDB makes a new list of those, and the write-ahead log is applied to them
+from its files. What is then the fuller is kept.
 """
 
+import ctypes
 import os
 import shutil
+import stat
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from darner_core import database, records, wal
-from darner_core.check import WHOLE, Counts, Named, Say, directory_bytes, examine, find_queues, read_queue
+from darner_core.check import WHOLE, Counts, Named, Say, directory_bytes, examine, find_queues, leftovers, read_queue
 from darner_core.errors import DataDirError, StorageError
 from darner_core.progress import Progress
 from darner_core.records import Blob, Item, QueueRecord, item_key
-from darner_core.salvage import Directory, lock
+from darner_core.salvage import Directory, Missing, lock
 from darner_core.storage import CHUNK_FAMILY, Batch, Storage
 
 BATCH_BYTES = 1 << 20
@@ -47,6 +51,8 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
         say(finding)
 
     with lock(path):
+        for note in leftovers(path):
+            say(note)
         try:
             if examine(path, say_and_note, progress) == WHOLE:
                 say("nothing to repair")
@@ -55,27 +61,21 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
             if not os.path.exists(os.path.join(path, "IDENTITY")) and not wal.files(path):
                 raise
             say(str(error))
-        stamp = _free_stamp(path)
-        made, rebuilt = f"{path}.repaired-{stamp}", f"{path}.rebuilt-{stamp}"
+        saving = _Saving(path, max_column_families, say, progress)
         try:
-            with tempfile.TemporaryDirectory() as log_folder:
-                source = _open_source(path, rebuilt, log_folder, max_column_families, say)
-                try:
-                    status = _Copy(source, made, max_column_families, say, progress).run(directory_bytes(path))
-                finally:
-                    source.close()
+            counts = saving.run()
+            _make_alike(path, saving.made)
         except BaseException as error:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(saving.made, ignore_errors=True)
             if isinstance(error, (StorageError, OSError)):
                 raise DataDirError(f"data directory {path}: not repaired, and not changed: {error}") from error
             raise
-        finally:
-            shutil.rmtree(rebuilt, ignore_errors=True)
-    _exchange(path, made, f"{path}.damaged-{stamp}", say)
+        _change_places(path, saving.made, f"{path}.damaged-{saving.stamp}")
+    say(f"{path} is repaired; the damaged directory is kept as {path}.damaged-{saving.stamp}")
     if log_damaged:
         say("writes in the unreadable part of the write-ahead log are lost, too; nothing tells whose they were")
         return DROPPED
-    return status
+    return DROPPED if counts.lost or counts.nameless or counts.stateless else WHOLE
 
 
 def _free_stamp(path: str) -> str:
@@ -88,18 +88,57 @@ def _free_stamp(path: str) -> str:
     return stamp
 
 
-def _exchange(path: str, made: str, kept: str, say: Say) -> None:
+def _make_alike(path: str, made: str) -> None:
+    """Give the directory `made` to the user whose `path` is, with the same permissions, so that the server can use it
+    and nobody else can read it."""
+    files = Counter(_access(entry.path) for entry in os.scandir(path) if entry.is_file())
+    (mode, user, group), _ = files.most_common(1)[0]
+    for entry in os.scandir(made):
+        _set_access(entry.path, mode, user, group)
+    _set_access(made, *_access(path))
+    _sync_folder(made)
+
+
+def _access(path: str) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+
+
+def _set_access(path: str, mode: int, user: int, group: int) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, user, group)  # before the mode, whose special bits it takes away
+    os.chmod(path, mode)
+
+
+def _change_places(path: str, made: str, kept: str) -> None:
+    """Put `made` in the place of `path`, which becomes `kept`: in one step where the system can, so that a kill leaves
+    one or the other there. Raises DataDirError, and `path` is what it was."""
     try:
-        os.rename(path, kept)
-        os.rename(made, path)
+        os.rename(made, kept)
+        if not _exchange(kept, path):
+            os.rename(kept, made)
+            os.rename(path, kept)
+            os.rename(made, path)
     except OSError as error:
-        if os.path.exists(kept) and not os.path.exists(path):
-            os.rename(kept, path)
+        with suppress(OSError):
+            if not os.path.exists(path):
+                os.rename(kept, path)
+            elif not os.path.exists(made):
+                os.rename(kept, made)
         raise DataDirError(
             f"data directory {path}: repaired as {made}, which cannot take its place: {error.strerror}"
         ) from error
     _sync_folder(os.path.dirname(path))
-    say(f"{path} is repaired; the damaged directory is kept as {kept}")
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Let two names change places at once (Linux's renameat2); False if that cannot be done here."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    at_working_directory, exchange = -100, 2
+    return not rename(at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other), exchange)
 
 
 def _sync_folder(path: str) -> None:
@@ -110,38 +149,133 @@ def _sync_folder(path: str) -> None:
         os.close(folder)
 
 
+# -- what is saved, and from where
+
+
+class _Saving:
+    """The directory `made`, with what can be read of `path`."""
+
+    def __init__(self, path: str, families: int, say: Say, progress: Progress) -> None:
+        self._path = path
+        self._families = families
+        self._say = say
+        self._progress = progress
+        self.stamp = _free_stamp(path)
+        self.made = f"{path}.repaired-{self.stamp}"
+        self._other = f"{self.made}-2"
+        self._rebuilt = f"{path}.rebuilt-{self.stamp}"
+
+    def run(self) -> Counts:
+        """Save all; what was saved, and what is lost."""
+        try:
+            with tempfile.TemporaryDirectory() as log_folder:
+                counts, said = self._fuller(log_folder)
+        finally:
+            shutil.rmtree(self._rebuilt, ignore_errors=True)
+            shutil.rmtree(self._other, ignore_errors=True)
+        for line in said:
+            self._say(line)
+        return counts
+
+    def _fuller(self, log_folder: str) -> tuple[Counts, list[str]]:
+        """Copy what the directory lists. Only if that may not be all, copy what can be rebuilt of it as well, and keep
+        the fuller: RocksDB's repair leaves out the whole of a table with a damaged block, and takes obsolete tables,
+        which a kill leaves, for good ones."""
+        source, whole = _open_listed(self._path, self._rebuilt, log_folder, self._say)
+        if source is None:
+            return self._copy_rebuilt(self.made, log_folder)
+        try:
+            unlisted = bool(source.unlisted_tables())
+            cut = unlisted and _manifest_is_cut(source.path)
+            listed, said = self._copy(source, self.made)
+        finally:
+            source.close()
+        if whole and not (unlisted and (cut or listed.missing or listed.nameless)):
+            return listed, said
+        if whole:
+            self._say("items may be in tables that RocksDB does not list: rebuilding")
+        try:
+            rebuilt, said_of_rebuilt = self._copy_rebuilt(self._other, log_folder)
+        except (DataDirError, StorageError, OSError) as error:
+            return listed, [f"{error}; saved what could be read without that", *said]
+        if rebuilt.items < listed.items or not (
+            rebuilt.lost < listed.lost
+            or rebuilt.nameless < listed.nameless
+            or (rebuilt.items > listed.items and (cut or not whole))
+        ):
+            return listed, said
+        shutil.rmtree(self.made)
+        os.rename(self._other, self.made)
+        return rebuilt, said_of_rebuilt
+
+    def _copy_rebuilt(self, made: str, log_folder: str) -> tuple[Counts, list[str]]:
+        _rebuild(self._path, self._rebuilt, self._families, log_folder)
+        source = Directory(self._rebuilt, log_folder)
+        try:
+            return self._copy(source, made)
+        finally:
+            source.close()
+
+    def _copy(self, source: Directory, made: str) -> tuple[Counts, list[str]]:
+        said: list[str] = []
+        os.mkdir(made, 0o700)  # nobody else may read it meanwhile
+        with _opened(made, max(self._families, len(source.families))) as storage:
+            counts = _Copy(source, storage, said.append, self._progress).run(directory_bytes(self._path))
+        return counts, said
+
+
+@contextmanager
+def _opened(path: str, families: int) -> Iterator[Storage]:
+    storage = Storage(path, max_column_families=families, **SETTINGS)
+    try:
+        yield storage
+    except BaseException:
+        with suppress(StorageError):  # it cannot be closed because of the error that is on its way
+            storage.close()
+        raise
+    storage.close()
+
+
+def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Directory | None, bool]:
+    """The damaged directory if RocksDB can open it, be it without some files; and whether it could with all."""
+    with suppress(Exception):
+        return Directory(path, log_folder), True
+    say("RocksDB does not open all of it: rebuilding")
+    manifests = [name for name in os.listdir(path) if name.startswith("MANIFEST-")]
+    for manifest in sorted(manifests, key=lambda name: (len(name), name), reverse=True):
+        _share(path, shared)  # only CURRENT may be damaged
+        with open(os.path.join(shared, "CURRENT"), "w") as file:
+            file.write(f"{manifest}\n")
+        with suppress(Exception):
+            return Directory(shared, log_folder), True
+    with suppress(Exception):
+        return Directory(path, log_folder, lenient=True), False
+    return None, False
+
+
+def _manifest_is_cut(path: str) -> bool:
+    """Whether the list of the table files, which is written like a log, ends in the middle of something."""
+    with open(os.path.join(path, "CURRENT")) as file:
+        manifest = file.read().strip()
+    return any(isinstance(edit, wal.Bad) for edit in wal.writes(os.path.join(path, manifest)))
+
+
 # -- a directory that RocksDB cannot open
 
 
-def _open_source(path: str, rebuilt: str, log_folder: str, families: int, say: Say) -> Directory:
-    """The damaged directory, or what could be rebuilt of it if RocksDB does not open it with all its table files."""
-    with suppress(Exception):
-        directory = Directory(path, log_folder)
-        if not directory.unlisted_tables():
-            return directory
-        directory.close()
-    say("RocksDB does not open all of it: rebuilding")
+def _rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
+    """Make a database of the tables and the write-ahead log of `path`, whatever else is lost."""
     try:
-        for manifest in sorted((name for name in os.listdir(path) if name.startswith("MANIFEST-")), reverse=True):
-            _share(path, rebuilt)  # only CURRENT may be damaged
-            with open(os.path.join(rebuilt, "CURRENT"), "w") as file:
-                file.write(f"{manifest}\n")
-            with suppress(Exception):
-                directory = Directory(rebuilt, log_folder)
-                if not directory.unlisted_tables():
-                    return directory
-                directory.close()
         _share(path, rebuilt)
         for name in wal.files(rebuilt):
             os.unlink(os.path.join(rebuilt, name))
         database.rebuild(rebuilt)
-        storage = Storage(rebuilt, max_column_families=families, **SETTINGS)
-        try:
-            _replay(path, storage, _families_in_tables(rebuilt, log_folder))
-        finally:
-            storage.close()
-        return Directory(rebuilt, log_folder)
-    except (DataDirError, StorageError):
+        with _opened(rebuilt, families):
+            pass  # makes the column families; and compacts, beside which nothing else can read it
+        family_of = _families_in_tables(rebuilt, log_folder)
+        with _opened(rebuilt, families) as storage:
+            _replay(path, storage, family_of)
+    except (DataDirError, StorageError, OSError):
         raise
     except Exception as error:  # RocksDB's
         raise DataDirError(f"data directory {path}: cannot be rebuilt: {database.file_named(error)}") from error
@@ -150,7 +284,7 @@ def _open_source(path: str, rebuilt: str, log_folder: str, families: int, say: S
 def _share(path: str, copy: str) -> None:
     """Copy a database; its table files, which are never changed, only by name if the file system can."""
     shutil.rmtree(copy, ignore_errors=True)
-    os.mkdir(copy)
+    os.mkdir(copy, 0o700)
     for name in os.listdir(path):
         source, target = os.path.join(path, name), os.path.join(copy, name)
         if not os.path.isfile(source) or name.startswith(("LOG", "LOCK")) or name in NOT_COPIED:
@@ -212,40 +346,36 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
     storage.write(batch)
 
 
-# -- saving
+# -- copying
 
 
 class _Copy:
-    """What can be read of `source`, as a new data directory."""
+    """What can be read of `source`, written to a new data directory."""
 
-    def __init__(self, source: Directory, made: str, families: int, say: Say, progress: Progress) -> None:
+    def __init__(self, source: Directory, storage: Storage, say: Say, progress: Progress) -> None:
         self._source = source
         self._say = say
         self._progress = progress
-        families = max(families, len(source.families))
-        self._storage = Storage(made, max_column_families=families, **SETTINGS)
-        self._batch: Batch = self._storage.batch()
+        self._storage = storage
+        self._batch: Batch = storage.batch()
         self._batched = 0
         self._names: set[bytes] = set()
 
-    def run(self, total_bytes: int) -> int:
-        """Copy all of it; the exit status."""
+    def run(self, total_bytes: int) -> Counts:
+        """Copy all of it."""
         told: list[str] = []
         total = Counts()
         self._progress.begin("saving", total_bytes)
-        try:
-            queues = list(find_queues(self._source, told.append))
-            self._names = {named.name for named in queues if not named.lost}
-            for number, named in enumerate(queues, 1):
-                total.add(self._queue(number, named))
-            self._flush()
-            self._storage.flush()
-            self._storage.sync()
-        finally:
-            self._storage.close()
+        queues = list(find_queues(self._source, told.append))
+        self._names = {named.name for named in queues if not named.lost}
+        for number, named in enumerate(queues, 1):
+            total.add(self._queue(number, named))
+        self._flush()
+        self._storage.flush()
+        self._storage.sync()
         self._progress.end()
         self._say(f"saved {len(queues)} queues, {total.items} items, {total.bytes} bytes; {total.lost} items dropped")
-        return DROPPED if total.lost else WHOLE
+        return total
 
     def _queue(self, number: int, named: Named) -> Counts:
         name = named.name
@@ -255,6 +385,7 @@ class _Copy:
         record = QueueRecord(number, named.record.family, named.record.created_at_ms or int(time.time() * 1000))
         self._storage.add_queue(self._batch, name, record)
         counts = Counts()
+        counts.nameless += named.lost
         dropped: list[str] = []
         tail, blobs = records.FIRST_ID, 0
         for item_id, item in read_queue(self._source, named, dropped.append, counts):
@@ -262,8 +393,9 @@ class _Copy:
             if isinstance(body, Blob):
                 blobs += 1
                 why = self._blob(named.record.number, body, number, blobs)
-                if why:
+                if why is not None:
                     counts.lost += 1
+                    counts.missing += isinstance(why, Missing)
                     dropped.append(f"{named.shown}: large item {item_id}: {why}")
                     continue
                 item = (Blob(blobs, len(body)), *item[1:])
@@ -284,7 +416,7 @@ class _Copy:
         self._put(record.family, item_key(record.number, item_id), value)
         self._progress.add(records.ITEM_KEY_BYTES + len(value))
 
-    def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> str:
+    def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> ValueError | None:
         """Copy the chunks of a large item, all or none; why not."""
         try:
             for index, chunk in enumerate(self._source.blob_chunks(from_number, body)):
@@ -292,8 +424,8 @@ class _Copy:
                 self._progress.add(len(chunk))
         except ValueError as error:
             self._storage.remove_blobs(self._batch, number, blob, blob + 1)
-            return str(error)
-        return ""
+            return error
+        return None
 
     def _put(self, family: int, key: bytes, value: bytes) -> None:
         self._batch.put(key, value, self._storage.handle(family))

@@ -6,10 +6,13 @@ its checksums, in order, and a Gap wherever there is something that it cannot. M
 
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape, glob
 from struct import error as struct_error
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from darner_core import database, records
 from darner_core.errors import DataDirError
@@ -21,6 +24,7 @@ OPEN_FILES = 64
 # How many next keys are tried one by one behind an unreadable one: a block of 16 KiB holds 500 of the smallest items.
 NEAR_KEYS = 1024
 _INDEX_BITS = 32  # of a chunk's key
+_SETTINGS_FILE = "rocksdict-config.json"
 
 
 class Gap(NamedTuple):
@@ -46,13 +50,20 @@ class Broken(NamedTuple):
     why: str
 
 
+class Missing(ValueError):
+    """A record that has to be there is not; nothing says that it cannot be read."""
+
+
 @contextmanager
-def lock(path: str) -> Iterator[None]:
-    """Keep servers out of the directory. Raises DataDirError if one is in it, or if there is no directory."""
+def lock(path: str, only_reads: bool = False) -> Iterator[None]:
+    """Keep servers out of the directory. Raises DataDirError if one is in it, if there is no directory, or if a file
+    in it may not be read. `only_reads`: others that only read may be in it, too, and it may be write-protected."""
     if not os.path.isdir(path):
-        raise DataDirError(f"data directory {path}: there is none")
+        beside = glob(f"{escape(path)}.damaged-*") + glob(f"{escape(path)}.repaired-*")
+        raise DataDirError(f"data directory {path}: there is none{', but ' * bool(beside)}{', '.join(sorted(beside))}")
     try:
-        file = open(os.path.join(path, "LOCK"), "r+b")  # noqa: SIM115
+        _check_readable(path)
+        file, kind = _open_lock(os.path.join(path, "LOCK"), only_reads)
     except FileNotFoundError:
         yield
         return
@@ -60,10 +71,44 @@ def lock(path: str) -> Iterator[None]:
         raise DataDirError(f"data directory {path}: {error.strerror}") from error
     with file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the same lock as RocksDB's
+            fcntl.lockf(file, kind | fcntl.LOCK_NB)  # the same lock as RocksDB's
         except OSError as error:
             raise DataDirError(f"data directory {path}: in use by a server; stop it first") from error
         yield
+
+
+def _check_readable(path: str) -> None:
+    """RocksDB would say of a file that may not be read that it is damaged, or leave it out."""
+    for name in sorted(os.listdir(path)):
+        file = os.path.join(path, name)
+        if os.path.exists(file) and not os.access(file, os.R_OK):
+            raise DataDirError(f"data directory {path}: no permission to read {name}; run this as the server's user")
+
+
+def _open_lock(path: str, only_reads: bool) -> tuple[BinaryIO, int]:
+    try:
+        return open(path, "r+b"), fcntl.LOCK_EX
+    except FileNotFoundError:
+        raise
+    except OSError:
+        if not only_reads:
+            raise
+        return open(path, "rb"), fcntl.LOCK_SH  # a server's lock, which is exclusive, keeps out of it all the same
+
+
+def _writable(path: str, folder: str) -> str:
+    """`path`, or in `folder` a directory of links to its files if it is write-protected: rocksdict (0.3.29) writes its
+    settings into a directory even when it only reads it."""
+    settings = os.path.join(path, _SETTINGS_FILE)
+    if os.access(path, os.W_OK) and (os.access(settings, os.W_OK) or not os.path.exists(settings)):
+        return path
+    links = tempfile.mkdtemp(dir=folder)
+    for name in os.listdir(path):
+        if name != _SETTINGS_FILE:
+            os.symlink(os.path.join(os.path.abspath(path), name), os.path.join(links, name))
+    if os.path.exists(settings):
+        shutil.copyfile(settings, os.path.join(links, _SETTINGS_FILE))
+    return links
 
 
 class Directory:
@@ -71,7 +116,8 @@ class Directory:
 
     def __init__(self, path: str, log_folder: str, lenient: bool = False) -> None:
         """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
-        self._path = path
+        self.path = path
+        path = _writable(path, log_folder)
         self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient)
         names = set(database.family_names(path)) - {DEFAULT, CHUNKS}
         self.family_names = sorted(names, key=lambda name: int(name[1:]))
@@ -86,7 +132,7 @@ class Directory:
     def unlisted_tables(self) -> set[str]:
         """Table files that the MANIFEST does not tell of: it was cut short, or a compaction was."""
         listed = {file["name"].lstrip("/") for file in self._db.live_files()}
-        return {name for name in os.listdir(self._path) if name.endswith(".sst")} - listed
+        return {name for name in os.listdir(self.path) if name.endswith(".sst")} - listed
 
     # -- records
 
@@ -245,7 +291,7 @@ class Directory:
             except Exception as error:
                 raise ValueError(f"chunk {index}: {database.file_named(error)}") from error
             if chunk is None:
-                raise ValueError(f"chunk {index} is missing: {size} of its {len(blob)} bytes are there")
+                raise Missing(f"chunk {index} is missing: {size} of its {len(blob)} bytes are there")
             yield chunk
             size += len(chunk)
             index += 1

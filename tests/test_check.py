@@ -1,6 +1,10 @@
 """`--check`: what it finds, and that it changes nothing."""
 
 import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from darner_core.records import QueueRecord, chunk_key, item_key, pack_item, pac
 from darner_core.storage import CHUNK_FAMILY, Storage
 from tests.conftest import SMALL
 from tests.damaged import ITEMS, NAMES, POPPED, body, copy_of, make_directory, turn_over
+from tests.harness import ROOT
 from tests.test_repair import quiet, run
 
 
@@ -121,3 +126,52 @@ def test_what_is_no_data_directory_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataDirError):
             check(str(path), quiet, quiet.progress)
     assert os.listdir(tmp_path) == []
+
+
+# -- as a user who may read, or may not
+
+
+AS_ANOTHER = """
+import locale, os, pickle, sys  # what is imported late lies perhaps where the other user may not read
+from darner_core.main import main
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run_as_another(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """As a user to whom permissions apply."""
+    return subprocess.run([sys.executable, "-c", AS_ANOTHER, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture
+def write_protected(base: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path is for its owner's eyes only
+        os.chmod(folder, 0o755)
+        path = copy_of(base, Path(folder) / "data")
+        for file in path.iterdir():
+            file.chmod(0o444)
+        path.chmod(0o555)
+        yield path
+        path.chmod(0o755)
+
+
+def test_a_write_protected_directory_can_be_checked(write_protected: Path) -> None:
+    files = {path.name: path.read_bytes() for path in write_protected.iterdir()}
+    done = run_as_another("--check", "--data", str(write_protected))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"whole: {len(NAMES)} queues, {len(NAMES) * (ITEMS - POPPED)} items, ")
+    assert {path.name: path.read_bytes() for path in write_protected.iterdir()} == files
+
+
+@pytest.mark.parametrize("name", ["FORMAT", "CURRENT", "000008.log"])
+def test_a_file_that_may_not_be_read_is_named_and_not_said_to_be_damaged(write_protected: Path, name: str) -> None:
+    (write_protected / name).chmod(0)
+    done = run_as_another("--check", "--data", str(write_protected))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"darner: data directory {write_protected}: no permission to read {name}; run this as the server's user\n"
+    )

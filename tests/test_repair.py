@@ -2,13 +2,17 @@
 
 import io
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from darner_core.errors import DataDirError
+from darner_core import database
+from darner_core import repair as repair_module
+from darner_core.errors import DataDirError, StorageError
 from darner_core.progress import Progress
 from darner_core.repair import repair
 from darner_core.storage import Storage
@@ -158,3 +162,140 @@ def test_when_it_fails_the_damaged_directory_stands_as_it_stood(
         repair(str(directory), 4, quiet, quiet.progress)
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == files
     assert os.listdir(directory.parent) == ["data"]
+
+
+def test_the_error_that_stopped_it_is_said_and_not_that_closing_failed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = table(directory, b"a")
+    turn_over(damaged, 0)
+    close = Storage.close
+
+    def no_room(*_: object) -> None:
+        raise StorageError("No space left on device")
+
+    def fails(storage: Storage) -> None:
+        close(storage)
+        raise StorageError("is not open")
+
+    monkeypatch.setattr(Storage, "write", no_room)
+    monkeypatch.setattr(Storage, "close", fails)
+    with pytest.raises(DataDirError, match="not repaired, and not changed: No space left on device"):
+        repair(str(directory), 4, quiet, quiet.progress)
+
+
+# -- tables that RocksDB does not list, or does not open
+
+
+def test_a_table_left_over_does_not_cost_the_readable_items_of_a_damaged_one(directory: Path) -> None:
+    damaged = table(directory, b"a")
+    turn_over(damaged, damaged.read_bytes().index(body(b"a", 100)))
+    shutil.copy(table(directory, b"b"), directory / "000900.sst")  # as a kill leaves one that a compaction replaced
+    readable = next(line for line in run(directory, "--check").stdout.splitlines() if line.startswith("damaged: "))
+    done = run(directory)
+    assert done.returncode == 1
+    assert "rebuilding" not in done.stdout
+    items = int(readable.split(" queues, ")[1].split()[0])
+    assert f"saved {len(NAMES)} queues, {items} items" in done.stdout
+    saved = numbers(directory, b"a")
+    assert saved[0] == 1 + POPPED  # of the same table, before the damage and behind it
+    assert set(range(190, ITEMS + 1)) <= set(saved)
+
+
+@pytest.mark.parametrize("rebuilds", [True, False])
+def test_if_a_table_is_gone_the_fuller_of_two_ways_is_taken(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, rebuilds: bool
+) -> None:
+    table(directory, b"a").unlink()
+
+    def cannot(path: str) -> None:
+        raise RuntimeError("Unable to encode VersionEdit")
+
+    if not rebuilds:
+        monkeypatch.setattr(database, "rebuild", cannot)
+    said: list[str] = []
+    assert repair(str(directory), 4, said.append, quiet.progress) == 1
+    failures = [line for line in said if "Unable to encode VersionEdit; saved what could be read" in line]
+    assert len(failures) == (0 if rebuilds else 1)
+    for name in (b"b", b"c", b"d"):
+        assert set(range(ITEMS // 2 + 1, ITEMS + 1)) <= set(numbers(directory, name))
+    if rebuilds:
+        assert numbers(directory, b"a") == list(range(ITEMS // 2 + 1, ITEMS + 1))
+
+
+def test_nothing_has_the_rebuilt_tables_open_while_they_are_looked_through(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in [directory / "CURRENT", *directory.glob("MANIFEST-*")]:
+        path.unlink()
+    look_through = repair_module._families_in_tables
+
+    def alone(rebuilt: str, log_folder: str) -> dict[int, int]:
+        Storage(rebuilt, **SMALL).close()  # raises an error if it is open; whoever has it open may compact, too
+        return look_through(rebuilt, log_folder)
+
+    monkeypatch.setattr(repair_module, "_families_in_tables", alone)
+    assert repair(str(directory), 4, quiet, quiet.progress) == 0
+    for name in NAMES:
+        assert numbers(directory, name) == list(range(1 + POPPED, ITEMS + 1))
+
+
+# -- the new directory in the place of the old one
+
+
+def test_the_repaired_directory_belongs_to_whom_the_damaged_one_did(directory: Path) -> None:
+    turn_over(table(directory, b"a"), 0)
+    user = 65534 if os.geteuid() == 0 else os.geteuid()
+    for path in [directory, *directory.iterdir()]:
+        os.chown(path, user, -1)
+        path.chmod(0o700 if path == directory else 0o640)
+    assert run(directory).returncode == 1
+    for path in [directory, *directory.iterdir()]:
+        status = path.stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o700 if path == directory else 0o640, user), path
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_directories_change_places_and_no_server_can_come_between(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    turn_over(table(directory, b"a"), 0)
+    files = {path.name: path.read_bytes() for path in directory.iterdir()}
+    exchange, rename = repair_module._exchange, os.rename
+
+    def look(one: str, other: str) -> bool:
+        assert "in use" in run(directory, "--check").stderr
+        if not at_once:
+            return False  # as on a file system that cannot do it
+        if not exchange(one, other):
+            pytest.skip("this file system cannot exchange two names")
+        return True
+
+    def never_without(one: str, other: str) -> None:
+        rename(one, other)
+        assert directory.is_dir() or not at_once
+
+    monkeypatch.setattr(repair_module, "_exchange", look)
+    monkeypatch.setattr(os, "rename", never_without)
+    assert repair(str(directory), 4, quiet, quiet.progress) == 1
+    assert len(numbers(directory, b"b")) == ITEMS - POPPED
+    kept = next(directory.parent.glob("data.damaged-*"))
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == files
+    assert sorted(os.listdir(directory.parent)) == ["data", kept.name]
+
+
+def test_what_a_killed_repair_left_is_told_of(directory: Path) -> None:
+    left = [f"{directory}.{what}-20260101-000000" for what in ("rebuilt", "repaired")]
+    for path in left:
+        os.mkdir(path)
+    aside = directory / "000007.log.dropped"
+    aside.write_bytes(b"")
+    notes = [f"note: {path}: left by a repair that did not end; not needed if the queues are in place" for path in left]
+    for action in ("--check", "--repair"):
+        done = run(directory, action)
+        assert done.returncode == 0
+        lines = done.stdout.splitlines()
+        assert [line for line in lines if "did not end" in line] == notes
+        assert f"note: {aside}: put aside after a loss of power; it only takes space" in lines
+    directory.rename(f"{directory}.damaged-1")
+    assert f"there is none, but {directory}.damaged-1, {left[1]}\n" in run(directory, "--repair").stderr
