@@ -4,9 +4,8 @@ The damaged directory is only read. What can be read of it is written to a new o
 items with their flags, expiry and time, open ones as waiting. When that is on disk the two change places, and the old
 one is kept as DATA.damaged-<time>. If anything fails, the old one stands where it stood.
 
-If RocksDB cannot open the directory, or items are missing that may lie in tables that it does not list, it is rebuilt,
-in a copy that shares the table files: RocksDB makes a new list of those, and the write-ahead log is applied to them
-from its files. What is then the fuller is kept.
+If RocksDB cannot open the directory, or items are missing that may lie in tables that it does not list, what can be
+rebuilt of it (see `rebuild`) is copied as well, and the fuller is kept.
 """
 
 import ctypes
@@ -16,26 +15,16 @@ import stat
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from darner_core import database, records, wal
+from darner_core import records, wal
 from darner_core.check import WHOLE, Counts, Named, Say, directory_bytes, examine, find_queues, leftovers, read_queue
 from darner_core.errors import DataDirError, StorageError
 from darner_core.progress import Progress
+from darner_core.rebuild import BATCH_BYTES, manifest_is_cut, opened, rebuild, share
 from darner_core.records import Blob, Item, QueueRecord, item_key
 from darner_core.salvage import Directory, Missing, lock
 from darner_core.storage import CHUNK_FAMILY, Batch, Storage
-
-BATCH_BYTES = 1 << 20
-SETTINGS = {
-    "block_cache_bytes": 8 << 20,
-    "write_buffer_bytes": 32 << 20,
-    "max_wal_bytes": 64 << 20,
-    "max_open_files": 128,
-}
-
-NOT_COPIED = (records.DAMAGE_FILE, records.RUNNING_FILE)
 
 DROPPED = 1  # exit status: repaired, but not all could be saved
 
@@ -186,7 +175,7 @@ class _Saving:
             return self._copy_rebuilt(self.made, log_folder)
         try:
             unlisted = bool(source.unlisted_tables())
-            cut = unlisted and _manifest_is_cut(source.path)
+            cut = unlisted and manifest_is_cut(source.path)
             listed, said = self._copy(source, self.made)
         finally:
             source.close()
@@ -209,7 +198,7 @@ class _Saving:
         return rebuilt, said_of_rebuilt
 
     def _copy_rebuilt(self, made: str, log_folder: str) -> tuple[Counts, list[str]]:
-        _rebuild(self._path, self._rebuilt, self._families, log_folder)
+        rebuild(self._path, self._rebuilt, self._families, log_folder)
         source = Directory(self._rebuilt, log_folder)
         try:
             return self._copy(source, made)
@@ -219,21 +208,9 @@ class _Saving:
     def _copy(self, source: Directory, made: str) -> tuple[Counts, list[str]]:
         said: list[str] = []
         os.mkdir(made, 0o700)  # nobody else may read it meanwhile
-        with _opened(made, max(self._families, len(source.families))) as storage:
+        with opened(made, max(self._families, len(source.families))) as storage:
             counts = _Copy(source, storage, said.append, self._progress).run(directory_bytes(self._path))
         return counts, said
-
-
-@contextmanager
-def _opened(path: str, families: int) -> Iterator[Storage]:
-    storage = Storage(path, max_column_families=families, **SETTINGS)
-    try:
-        yield storage
-    except BaseException:
-        with suppress(StorageError):  # it cannot be closed because of the error that is on its way
-            storage.close()
-        raise
-    storage.close()
 
 
 def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Directory | None, bool]:
@@ -243,7 +220,7 @@ def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Dir
     say("RocksDB does not open all of it: rebuilding")
     manifests = [name for name in os.listdir(path) if name.startswith("MANIFEST-")]
     for manifest in sorted(manifests, key=lambda name: (len(name), name), reverse=True):
-        _share(path, shared)  # only CURRENT may be damaged
+        share(path, shared)  # only CURRENT may be damaged
         with open(os.path.join(shared, "CURRENT"), "w") as file:
             file.write(f"{manifest}\n")
         with suppress(Exception):
@@ -251,99 +228,6 @@ def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Dir
     with suppress(Exception):
         return Directory(path, log_folder, lenient=True), False
     return None, False
-
-
-def _manifest_is_cut(path: str) -> bool:
-    """Whether the list of the table files, which is written like a log, ends in the middle of something."""
-    with open(os.path.join(path, "CURRENT")) as file:
-        manifest = file.read().strip()
-    return any(isinstance(edit, wal.Bad) for edit in wal.writes(os.path.join(path, manifest)))
-
-
-# -- a directory that RocksDB cannot open
-
-
-def _rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
-    """Make a database of the tables and the write-ahead log of `path`, whatever else is lost."""
-    try:
-        _share(path, rebuilt)
-        for name in wal.files(rebuilt):
-            os.unlink(os.path.join(rebuilt, name))
-        database.rebuild(rebuilt)
-        with _opened(rebuilt, families):
-            pass  # makes the column families; and compacts, beside which nothing else can read it
-        family_of = _families_in_tables(rebuilt, log_folder)
-        with _opened(rebuilt, families) as storage:
-            _replay(path, storage, family_of)
-    except (DataDirError, StorageError, OSError):
-        raise
-    except Exception as error:  # RocksDB's
-        raise DataDirError(f"data directory {path}: cannot be rebuilt: {database.file_named(error)}") from error
-
-
-def _share(path: str, copy: str) -> None:
-    """Copy a database; its table files, which are never changed, only by name if the file system can."""
-    shutil.rmtree(copy, ignore_errors=True)
-    os.mkdir(copy, 0o700)
-    for name in os.listdir(path):
-        source, target = os.path.join(path, name), os.path.join(copy, name)
-        if not os.path.isfile(source) or name.startswith(("LOG", "LOCK")) or name in NOT_COPIED:
-            continue
-        if name.endswith(".sst"):
-            with suppress(OSError):
-                os.link(source, target)
-                continue
-        shutil.copyfile(source, target)
-    with open(os.path.join(copy, records.FORMAT_FILE), "wb") as file:
-        file.write(records.FORMAT)
-
-
-def _changes(path: str) -> Iterator[tuple[str, int, bytes, bytes]]:
-    for name in wal.files(path):
-        for write in wal.writes(os.path.join(path, name)):
-            if not isinstance(write, wal.Bad):
-                with suppress(ValueError, IndexError):
-                    yield from wal.operations(write[1])
-
-
-def _families_in_tables(rebuilt: str, log_folder: str) -> dict[int, int]:
-    """By queue number, the column family that its records lie in."""
-    directory = Directory(rebuilt, log_folder)
-    try:
-        return {number: family for family, cf in enumerate(directory.families) for number in directory.numbers(cf)}
-    finally:
-        directory.close()
-
-
-def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
-    """Apply the write-ahead log of the directory `path`. Which number a column family had there nobody knows any more,
-    but a key's length says what it is, and a queue's records, or the record of the queue, which family it is in."""
-    for what, family, key, value in _changes(path):
-        if family == 0 and what == wal.PUT and key.startswith(records.QUEUE_PREFIX):
-            record = records.unpack_queue(value)
-            family_of.setdefault(record.number, record.family)
-    with suppress(StorageError):
-        for _, record in storage.queues():
-            family_of.setdefault(record.number, record.family)
-    batch, size = storage.batch(), 0
-    for what, family, key, value in _changes(path):
-        if family == 0:
-            handle = storage.handle(None)
-        elif len(key) == records.CHUNK_KEY_BYTES:
-            handle = storage.handle(CHUNK_FAMILY)
-        else:
-            handle = storage.handle(family_of.get(int.from_bytes(key[:4]), family) % len(storage.families))
-        if what == wal.PUT:
-            batch.put(key, value, handle)
-        elif what == wal.DELETE:
-            batch.delete(key, handle)
-        else:
-            batch.delete_range(key, value, handle)
-        size += len(key) + len(value)
-        if size > BATCH_BYTES:
-            storage.write(batch)
-            batch, size = storage.batch(), 0
-    storage.write(batch)
 
 
 # -- copying

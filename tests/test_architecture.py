@@ -18,7 +18,7 @@ LAYERS = [
     "outgoing",
     "commands turn guard",
     "repair",
-    "check",
+    "check rebuild",
     "upkeep stats access",
     "session",
     "registry",

@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from darner_core import database
 from darner_core import repair as repair_module
 from darner_core.errors import DataDirError, StorageError
 from darner_core.progress import Progress
@@ -88,29 +86,6 @@ def test_what_is_dropped_is_said_and_all_else_is_saved_in_order(directory: Path)
     assert sorted(os.listdir(directory.parent)) == ["data", kept.name]
 
 
-@pytest.mark.parametrize("gone", ["CURRENT", "MANIFEST", "both"])
-def test_a_directory_that_rocksdb_does_not_open_is_rebuilt_whole(directory: Path, gone: str) -> None:
-    for pattern in {"both": ["CURRENT", "MANIFEST-*"]}.get(gone, [f"{gone}*"]):
-        for path in directory.glob(pattern):
-            path.unlink()
-    done = run(directory)
-    assert done.returncode == 0, done
-    assert "rebuilding" in done.stdout
-    for name in NAMES:
-        assert numbers(directory, name) == list(range(1 + POPPED, ITEMS + 1))
-
-
-@pytest.mark.parametrize("cut_bytes", [20, 200])
-def test_tables_that_a_manifest_cut_short_does_not_list_are_saved(directory: Path, cut_bytes: int) -> None:
-    manifest = next(directory.glob("MANIFEST-*"))
-    with open(manifest, "r+b") as file:
-        file.truncate(manifest.stat().st_size - cut_bytes)
-    done = run(directory)
-    assert "rebuilding" in done.stdout
-    for name in NAMES:
-        assert numbers(directory, name) == list(range(1 + POPPED, ITEMS + 1))
-
-
 def test_writes_lost_with_the_log_are_not_said_to_be_saved(directory: Path) -> None:
     log = max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
     with open(log, "r+b") as file:
@@ -182,62 +157,6 @@ def test_the_error_that_stopped_it_is_said_and_not_that_closing_failed(
     monkeypatch.setattr(Storage, "close", fails)
     with pytest.raises(DataDirError, match="not repaired, and not changed: No space left on device"):
         repair(str(directory), 4, quiet, quiet.progress)
-
-
-# -- tables that RocksDB does not list, or does not open
-
-
-def test_a_table_left_over_does_not_cost_the_readable_items_of_a_damaged_one(directory: Path) -> None:
-    damaged = table(directory, b"a")
-    turn_over(damaged, damaged.read_bytes().index(body(b"a", 100)))
-    shutil.copy(table(directory, b"b"), directory / "000900.sst")  # as a kill leaves one that a compaction replaced
-    readable = next(line for line in run(directory, "--check").stdout.splitlines() if line.startswith("damaged: "))
-    done = run(directory)
-    assert done.returncode == 1
-    assert "rebuilding" not in done.stdout
-    items = int(readable.split(" queues, ")[1].split()[0])
-    assert f"saved {len(NAMES)} queues, {items} items" in done.stdout
-    saved = numbers(directory, b"a")
-    assert saved[0] == 1 + POPPED  # of the same table, before the damage and behind it
-    assert set(range(190, ITEMS + 1)) <= set(saved)
-
-
-@pytest.mark.parametrize("rebuilds", [True, False])
-def test_if_a_table_is_gone_the_fuller_of_two_ways_is_taken(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, rebuilds: bool
-) -> None:
-    table(directory, b"a").unlink()
-
-    def cannot(path: str) -> None:
-        raise RuntimeError("Unable to encode VersionEdit")
-
-    if not rebuilds:
-        monkeypatch.setattr(database, "rebuild", cannot)
-    said: list[str] = []
-    assert repair(str(directory), 4, said.append, quiet.progress) == 1
-    failures = [line for line in said if "Unable to encode VersionEdit; saved what could be read" in line]
-    assert len(failures) == (0 if rebuilds else 1)
-    for name in (b"b", b"c", b"d"):
-        assert set(range(ITEMS // 2 + 1, ITEMS + 1)) <= set(numbers(directory, name))
-    if rebuilds:
-        assert numbers(directory, b"a") == list(range(ITEMS // 2 + 1, ITEMS + 1))
-
-
-def test_nothing_has_the_rebuilt_tables_open_while_they_are_looked_through(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for path in [directory / "CURRENT", *directory.glob("MANIFEST-*")]:
-        path.unlink()
-    look_through = repair_module._families_in_tables
-
-    def alone(rebuilt: str, log_folder: str) -> dict[int, int]:
-        Storage(rebuilt, **SMALL).close()  # raises an error if it is open; whoever has it open may compact, too
-        return look_through(rebuilt, log_folder)
-
-    monkeypatch.setattr(repair_module, "_families_in_tables", alone)
-    assert repair(str(directory), 4, quiet, quiet.progress) == 0
-    for name in NAMES:
-        assert numbers(directory, name) == list(range(1 + POPPED, ITEMS + 1))
 
 
 # -- the new directory in the place of the old one
