@@ -141,9 +141,7 @@ class Connection(Outgoing):
         """Let a callback read, if it may."""
         if not self._idle or self._unsent or self._held or self._closing:
             return
-        if self._asks_for_sync:
-            self._turn.read_behind(self._fd, self._on_readable)
-        elif self._reader.in_pieces or (self._guard is not None and self._guard.apart):
+        if self._reader.in_pieces or (self._guard is not None and self._guard.apart):
             self._turn.read_by(self._fd, self._on_readable)
         else:
             self._turn.read_plain(self._fd, self)
@@ -201,10 +199,9 @@ class Connection(Outgoing):
         return data
 
     def _on_readable(self) -> None:
-        """There is more of a request that came in pieces, or the next one of a client that asks for fsyncs."""
+        """There is more of a request that came in pieces, or a request of a client that the turn does not read."""
         data = self._receive()
         if data is not None:
-            self._asks_for_sync = False
             self.serve(data)
             if not self._paused and not self._reader.in_pieces:
                 self._resume()

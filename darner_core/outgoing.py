@@ -45,7 +45,7 @@ class Host(Protocol):
 class Outgoing:
     __slots__ = (
         "session", "send", "replies", "special", "_server", "_stats", "_turn", "_fd", "_write_watcher", "_unsent",
-        "_held", "_held_replies", "_asks_for_sync", "_written_replies", "_mid_reply",
+        "_held", "_held_replies", "_written_replies", "_mid_reply",
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket | TlsSocket) -> None:
@@ -60,7 +60,6 @@ class Outgoing:
         self._write_watcher: Any = None
         self._unsent = b""  # replies that the client has not taken
         self._held = False  # replies wait for an fsync
-        self._asks_for_sync = False  # the last request did
         self._held_replies = 0  # how many of them the running fsync is for
         self._written_replies = 0  # how many of them are of turns that have been written
         self._mid_reply = False  # part of a reply has been sent: an error can only be a hang-up
@@ -108,7 +107,7 @@ class Outgoing:
     def _hold(self) -> None:
         """Send the replies after an fsync that begins now."""
         self.session.needs_sync = False
-        self._held = self._asks_for_sync = True
+        self._held = True
         self._held_replies = len(self.replies)
         self._pause()
         self._server.sync_group.join(self)

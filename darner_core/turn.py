@@ -38,10 +38,6 @@ FEW_READY = 8
 # a request (a tenth more requests from 3 to 10 clients, nothing from one or a hundred).
 MOST_TURNS = 8
 
-# Of the clients that ask for an fsync each time, so many are served in a turn, behind all others: a hundred of them are
-# answered by one fsync, ask again at once, and would hold up a plain set for milliseconds.
-MOST_PATIENT = 16
-
 READ = 1  # libev's name for it
 
 
@@ -90,8 +86,6 @@ class Turn:
         self._kept_lines = kept_lines
         self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
         self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
-        self._patient: dict[int, Callable[[], object]] = {}  # the same, for those who are served behind all others
-        self._behind: list[int] = []  # those of them who have sent something
         self._watched: set[int] = set()
         self.heard: set[int] | None = None  # whose descriptors were ready, if somebody wants to know
         self._epoll = select.epoll()
@@ -118,18 +112,10 @@ class Turn:
         if fd not in self._watched:
             self._watch(fd)
 
-    def read_behind(self, fd: int, callback: Callable[[], object]) -> None:
-        """Call `callback` while there is something to read, behind all others and a few clients at a time."""
-        self.ignore(fd)
-        self._patient[fd] = callback
-        if fd not in self._watched:
-            self._watch(fd)
-
     def ignore(self, fd: int) -> None:
         """Nobody reads. The kernel is told only if the client does send something."""
         self._plain.pop(fd, None)
         self._callbacks.pop(fd, None)
-        self._patient.pop(fd, None)
 
     def forget(self, fd: int) -> None:
         """Before the socket is closed."""
@@ -154,8 +140,6 @@ class Turn:
             self._serve(ready)
             if 1 < len(ready) < FEW_READY:
                 self._serve(poll(0, MOST_READY))
-            if self._behind:
-                self._serve_behind()
             if not ready or len(ready) >= FEW_READY or self.special:
                 break  # who is special may have something to do in the loop
             self._end_turn()
@@ -220,24 +204,11 @@ class Turn:
         self._stats.bytes_read += bytes_read
 
     def _on_other(self, fd: int) -> None:
-        if fd in self._patient:
-            self._behind.append(fd)
-        elif fd in self._callbacks:
-            self._callbacks[fd]()
+        callback = self._callbacks.get(fd)
+        if callback is not None:
+            callback()
         elif fd in self._watched:  # else it was closed in this turn
             self._unwatch(fd)
-
-    def _serve_behind(self) -> None:
-        # Who is left out is told of again in the next turn.
-        behind, self._behind = self._behind[:MOST_PATIENT], []
-        for fd in behind:
-            callback = self._patient.get(fd)
-            if callback is not None:  # else it was closed in this turn
-                try:
-                    callback()
-                except Exception:
-                    log.exception("a client could not be served")
-                    self.ignore(fd)
 
     # -- the end of the turn
 

@@ -10,7 +10,7 @@ import pytest
 from darner_core.errors import RequestError, StorageError
 from darner_core.protocol import Command, Request, RequestReader, parse_naming, parse_storing
 from darner_core.stats import Stats
-from darner_core.turn import MOST_PATIENT, Turn
+from darner_core.turn import Turn
 
 MOST_SPINS = 20
 
@@ -255,37 +255,6 @@ def test_a_callback_reads_instead_until_the_client_is_plain_again(turn: Turn, pe
     turn.read_plain(peer.fd, peer)
     peer.says(b"flush q\r\n")
     assert turn.served == [peer]
-
-
-def test_who_is_patient_is_served_behind_all_others_and_a_few_in_a_turn(turn: Turn) -> None:
-    served: list[object] = []
-    patient = [Peer(turn) for _ in range(2 * MOST_PATIENT + 3)]
-    for number, one in enumerate(patient):
-        turn.read_behind(one.fd, lambda number=number, one=one: served.append((number, one.recv(100))))
-        one.end.send(b"flush q\r\n")
-    other = Peer(turn)
-    turn.read_by(other.fd, lambda: served.append(other.recv(100)))
-    other.end.send(b"flush q\r\n")
-    by_turn: list[int] = []
-    watcher = gevent.get_hub().loop.prepare()
-    watcher.start(lambda: by_turn.append(len(served)))
-    run_loop()
-    watcher.stop()
-    assert served == [b"flush q\r\n", *[(number, b"flush q\r\n") for number in range(len(patient))]]
-    steps = [after - before for before, after in zip([0, *by_turn], by_turn, strict=False) if after > before]
-    assert steps == [1 + MOST_PATIENT, MOST_PATIENT, 3]
-    turn.read_plain(patient[0].fd, patient[0])
-    patient[0].says(b"flush q\r\n")
-    assert turn.served == [patient[0]]
-
-
-def test_what_goes_wrong_with_a_patient_client_is_not_felt_by_the_others(turn: Turn) -> None:
-    wrong, right = Peer(turn), Peer(turn)
-    turn.read_behind(wrong.fd, lambda: 1 // 0)
-    turn.read_behind(right.fd, lambda: right.happened.append(right.recv(100)))
-    wrong.end.send(b"x")
-    right.says(b"y")
-    assert right.happened == [b"y"]
 
 
 def test_the_descriptor_of_a_forgotten_client_can_be_the_next_ones(turn: Turn, peer: Peer) -> None:
