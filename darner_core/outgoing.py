@@ -6,6 +6,7 @@ Connection knows. No call here switches greenlets.
 """
 
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -42,7 +43,7 @@ class Host(Protocol):
         """Something was woken up at the end of the turn: go round once more before the loop sleeps."""
 
 
-class Outgoing:
+class Outgoing(ABC):
     __slots__ = (
         "session", "send", "replies", "special", "_server", "_stats", "_turn", "_fd", "_write_watcher", "_unsent",
         "_held", "_held_replies", "_written_replies", "_mid_reply",
@@ -66,25 +67,25 @@ class Outgoing:
 
     # -- what the connection does
 
+    @abstractmethod
     def _pause(self) -> None:
         """Read no more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _close(self, lingers: bool) -> None:
         """Hang up when all is sent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _went_out(self) -> None:
         """All replies have been taken by the kernel."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _account_pending(self) -> None:
         """There is more or less of what the client has not taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hang_up(self) -> None:
         """The client has gone."""
-        raise NotImplementedError
 
     # -- sending
 

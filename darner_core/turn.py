@@ -137,10 +137,12 @@ class Turn:
         poll = self._epoll.poll
         for _ in range(MOST_TURNS):
             ready = poll(0, MOST_READY)
+            if not ready:
+                break
             self._serve(ready)
-            if 1 < len(ready) < FEW_READY:
-                self._serve(poll(0, MOST_READY))
-            if not ready or len(ready) >= FEW_READY or self.special:
+            if 1 < len(ready) < FEW_READY and (more := poll(0, MOST_READY)):
+                self._serve(more)
+            if len(ready) >= FEW_READY or self.special:
                 break  # who is special may have something to do in the loop
             self._end_turn()
 

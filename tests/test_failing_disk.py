@@ -3,7 +3,7 @@ error has not happened, memory and disk agree afterwards, and nothing that was a
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingS
 class Load:
     """A client that keeps account of what it was answered."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        self._connect = connect
+        self._client = connect()
         self._chance = random.Random(1)
         self._puts = 0
         self.queues: dict[str, deque[bytes]] = {name: deque() for name in QUEUES}
@@ -94,10 +95,7 @@ class Load:
 
     def _cut_off(self) -> None:
         self.refused += 1
-        self._client = self.reconnect()
-
-    def reconnect(self) -> Client:
-        raise NotImplementedError
+        self._client = self._connect()
 
     def open_and_close(self, name: str) -> None:
         body = self._read(name, b"/open")
@@ -131,8 +129,7 @@ ONCE, A_WHILE = "once ", ""
 
 @pytest.mark.parametrize("modes", [(ONCE, A_WHILE), (A_WHILE, ONCE)])
 def test_whatever_fails_nothing_that_was_answered_is_gone(server: FailingServer, modes: tuple[str, str]) -> None:
-    load = Load(server.client())
-    load.reconnect = server.client  # type: ignore[method-assign]
+    load = Load(server.client)
     switch = server.data.parent / "data.fails"
     for number, call in enumerate(CALLS):
         load.run(8)
