@@ -31,7 +31,7 @@ LAYERS = [
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most.
     "config replies window shared_memory timeouts descriptors heap waiters protocol tls wal progress",
-    "rights users",
+    "rights users queue_options",
     "errors",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}
