@@ -152,6 +152,9 @@ class Config:
     sync: str | int = _option(SYNC_NEVER, _sync, "when what was written is made to survive the loss of power (fsync):"
         ' "never" leaves it to the operating system, a number is milliseconds between fsyncs, "always" answers only'
         " afterwards; kill -9 loses nothing in any case", shown="WHEN")
+    dialect: str = _option("darner", _one_of("darner", "kestrel", "siberite", "kyototycoon"), "whose clients"
+        " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
+        shown="NAME")
     reply_key: str = _option("queue", _one_of("queue", "request"), 'the key in the reply to a get: "queue" names the'
         ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
         shown="WHICH")

@@ -20,8 +20,9 @@ BACKLOG = 1024  # connections the kernel holds until they are accepted; capped b
 class Listener:
     """One bound socket, and the Unix socket's file if it is one."""
 
-    def __init__(self, host: str, bound: socket.socket) -> None:
+    def __init__(self, host: str, bound: socket.socket, dialect: str = "darner") -> None:
         self.host = host
+        self.dialect = dialect
         self.socket = bound
         self.is_unix = bound.family == socket.AF_UNIX
         self.port = 0 if self.is_unix else int(bound.getsockname()[1])

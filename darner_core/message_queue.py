@@ -21,6 +21,7 @@ from darner_core import NAME, records
 from darner_core.errors import DamagedError, StorageError
 from darner_core.journal import Journal, QueueLog
 from darner_core.large_items import LargeItems
+from darner_core.queue_options import BUILT_IN, QueueOptions
 from darner_core.records import ITEM_KEY_BYTES, Blob, Item, QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.waiters import Waiter, WaitingLine
@@ -78,12 +79,13 @@ class MessageQueue:
     __slots__ = (
         "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
         "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted",
-        "first_tail", "total_flushes", "_before", "damage",
+        "first_tail", "total_flushes", "_before", "damage", "options",
     )  # fmt: skip
 
-    def __init__(self, name: bytes, budget: WindowBudget) -> None:
+    def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
         self.name = name
         self.budget = budget
+        self.options = options
         self.log: QueueLog = None  # type: ignore[assignment]  # checked by `durable`, not by every put
         self.line: WaitingLine | None = None  # None while nobody waits
         self.next_id = self.tail = records.FIRST_ID

@@ -1,7 +1,7 @@
 """What a queue may be told to do: its options, and where each of them is set.
 
-Inheritance is Kestrel's: built in, then [default], then [queues.NAME], then for a fanout child [queues."NAME+CHILD"]. A later
-one changes only what it names.
+Inheritance is Kestrel's: built in, then [default], then [queues.NAME], then for a fanout child [queues."NAME+CHILD"]. A
+later one changes only what it names.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,9 @@ class QueueOptions:
     fanout_only: bool = False
     max_queue_age_s: int = 0  # an empty queue that nobody has used for so long is deleted
     open_transaction_timeout_s: int = 0
-    max_open_reads: int = 100  # of one connection, where a dialect has several; what Kestrel's shipped configurations have
+    max_open_reads: int = (
+        100  # of one connection, where a dialect has several; what Kestrel's shipped configurations have
+    )
     durable: bool = True
     trace: bool = False
 

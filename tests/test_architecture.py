@@ -17,6 +17,8 @@ LAYERS = [
     "connection",
     "outgoing",
     "commands turn guard",
+    "storing reading administering",
+    "client",
     "repair",
     "check rebuild",
     "upkeep stats access",
@@ -30,8 +32,9 @@ LAYERS = [
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most.
-    "config replies window shared_memory timeouts descriptors heap waiters protocol tls wal progress",
-    "rights users queue_options",
+    "protocol",
+    "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress",
+    "rights users queue_options replies",
     "errors",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}
