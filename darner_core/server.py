@@ -83,7 +83,7 @@ class Server:
         self._look_for_room()
         self._turn_end.start(self._end_turn)
         self.reception.start()
-        self._background = [gevent.spawn(self._wait_upkeep)]
+        self._background = [gevent.spawn(self._wait_upkeep), gevent.spawn(self._wait_sweeps)]
         if self.reception.looks_for_silent:
             self._background.append(gevent.spawn(self.reception.wait_silent))
         if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
@@ -170,6 +170,16 @@ class Server:
                     wait_in_thread(job)
             except (StorageError, OSError) as error:
                 log.error("upkeep: %s", error)  # what was not done is there at the next tick
+
+    def _wait_sweeps(self) -> None:
+        sweeper = self.commands.sweeper
+        while True:
+            gevent.sleep(TICK_S)
+            try:
+                sweeper.expire_queues()
+                sweeper.wait_sweep()
+            except StorageError as error:
+                log.error("sweep: %s", error)
 
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""

@@ -18,6 +18,8 @@ LAYERS = [
     "outgoing",
     "commands turn guard",
     "storing reading administering",
+    "sweeper",
+    "delivery",
     "client",
     "repair",
     "check rebuild",
