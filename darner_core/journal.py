@@ -179,10 +179,10 @@ class QueueLog:
         return item
 
     def find(self, item_id: int) -> Item | None:
-        """The item, if it is there and stays there in this turn. Raises StorageError."""
+        """The item, if it is there; also if it is removed in this turn. Raises StorageError."""
         if item_id >= self.written:
             return self.appended[item_id - self.written]
-        return None if item_id in self.removed else self.stored_one(item_id)
+        return self.stored_one(item_id)
 
     def _is_missing(self, item_id: int) -> StorageError:
         return StorageError(f"queue number {self.record.number}: item {item_id} is missing")
@@ -282,6 +282,7 @@ class Journal:
         self.touched: list[QueueLog] = []
         self.in_memory: list[MemoryLog] = []  # the same for queues of which nothing is written
         self.expiring: list[Expiry] = []  # what was put that will expire
+        self.earliest_ms = records.MAX_ID  # the earliest of them since `sweeper` has last looked
         # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
         self.also: list[Callable[[Batch], None]] = []
         # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
@@ -374,6 +375,8 @@ class Journal:
             add(batch)
         for expiry in self.expiring:
             storage.add_expiry(batch, expiry)
+            if expiry.expires_at_ms < self.earliest_ms:
+                self.earliest_ms = expiry.expires_at_ms
         if len(batch):
             storage.write(batch)
 

@@ -269,7 +269,8 @@ class MessageQueue:
         """Remove the expired items at the head, up to so many; False: there may be more. Raises StorageError."""
         now_ms = self.log.journal.time_ms()
         self.half_swept = False
-        for _ in range(most):
+        until = self.expired_items + most
+        while self.expired_items < until:
             if self.returned:
                 read = self.outstanding[self.returned[0]]
                 if not 0 < read.expires_at_ms < now_ms:
@@ -286,11 +287,32 @@ class MessageQueue:
                 return True
             if self.move_large is not None and isinstance(item[0], Blob):
                 self._open_to_move()
-            else:
+            elif self.expire_to is not None or self.outstanding or isinstance(item[0], Blob):
                 self._bury(self.next_id, item)
                 self._remove_head(item)
+            else:
+                self._drop_run(now_ms, until - self.expired_items)
         self.half_swept = True
         return False
+
+    def _drop_run(self, now_ms: int, most: int) -> None:
+        """The same for those at the head of the window that need nothing else: a fifth of the time."""
+        if not self.log.touched:
+            self.touch()
+        window = self.window
+        dropped = dropped_bytes = 0
+        while window and dropped < most:
+            body, _, expires_at_ms, _ = window[0]
+            if not 0 < expires_at_ms < now_ms or isinstance(body, Blob):
+                break
+            window.popleft()
+            dropped += 1
+            dropped_bytes += len(body)
+        self.next_id += dropped
+        self.bytes_out += dropped_bytes
+        self.log.state_changed = True
+        self.expired_items += dropped
+        self.log.journal.undo.append((self._unbury, dropped))
 
     def expire(self, expiry: Expiry) -> bool:
         """An item's time has come: remove it, wherever it waits. False: it is open, so it is to be looked at again.
@@ -324,8 +346,8 @@ class MessageQueue:
         if self.expire_to is not None:
             self.expire_to(self, item)
 
-    def _unbury(self) -> None:
-        self.expired_items -= 1
+    def _unbury(self, count: int = 1) -> None:
+        self.expired_items -= count
 
     def _open_to_move(self) -> None:
         """The head has expired, and is large: it is open while it is copied to where it goes."""
@@ -689,7 +711,9 @@ class MessageQueue:
     @property
     def large_items(self) -> LargeItems:
         if self._large_items is None:
-            self._large_items = LargeItems(self.log.journal, self.log.record.number)
+            self._large_items = LargeItems(
+                self.log.journal, self.log.record.number, not isinstance(self.log, MemoryLog)
+            )
         return self._large_items
 
     # -- flushing

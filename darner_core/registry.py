@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import chain
 
+from darner_core import records
 from darner_core.errors import ServerError, StorageError
-from darner_core.journal import Journal
+from darner_core.journal import Journal, MemoryLog
 from darner_core.message_queue import Bury, DamagedQueue, MessageQueue, OpenRead
 from darner_core.queue_options import QueueOptions, QueueRules
 from darner_core.records import CHILD, PLAIN, Item, QueueRecord, State
@@ -248,6 +249,8 @@ class Registry:
         queue.release_window()
         storage = self._journal.storage
         self._journal.also.append(lambda batch: storage.remove_queue(batch, name, record))
+        if isinstance(queue.log, MemoryLog):
+            self._journal.also.append(lambda batch: storage.end_uploads(batch, record.number, 0, records.MAX_ID))
         self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes)
 

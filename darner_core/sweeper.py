@@ -1,7 +1,6 @@
 """What happens to items and queues because time passes: items expire, empty queues are deleted.
 
 A sweep takes many turns and a millisecond or two of each, so that a million items that expire at once hold up nobody.
-Two sweeps at a time do no harm: what the one has removed the other does not find.
 
 Names that begin with wait_ switch greenlets.
 """
@@ -29,11 +28,22 @@ log = logging.getLogger(NAME)
 SWEPT_AT_ONCE = 400
 SWEPT_BYTES = 1 << 20
 
+# Expiries are removed from the disk when so many have been dealt with, as one range: every iterator looks at every
+# range deletion. What is there at the next start is looked at again, in 0.1 s.
+MOST_DEAD = 20_000
+
+# Expiries that stand in memory because their items cannot be removed yet: 2 MB.
+MOST_KEPT = 10_000
+
+BUSY_S = 0.01  # between two looks whether another sweep has ended
+
 # Queues with a maximum age that are looked at in one turn.
 QUEUES_AT_ONCE = 500
 
 
 class Sweeper:
+    """Sweeps, one at a time."""
+
     def __init__(
         self,
         registry: Registry,
@@ -41,74 +51,94 @@ class Sweeper:
         journal: Journal,
         body_memory: BodyMemory,
         chunk_bytes: int,
-        wait_round: Callable[[], None],
+        wait: Callable[[float], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`wait_round` lets everybody else have a turn, and this one be written."""
+        """`wait(seconds)` lets everybody else have a turn, and this one be written, also for 0."""
         self._registry = registry
         self._delivery = delivery
         self._journal = journal
         self._body_memory = body_memory
         self._chunk_bytes = chunk_bytes
-        self._wait_round = wait_round
+        self._wait = wait
         self._monotonic = monotonic
+        self._busy = False
+        self._position = records.EXPIRY_PREFIX  # all expiries before it have been looked at
+        self._dead = 0  # so many of them are not needed any more, and still on disk
+        self._kept: set[Expiry] = set()  # those of them that are: their items are open, or were too many for one sweep
         self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
         self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
         self.queue_expires = 0  # queues deleted because of their age
 
     def wait_sweep(self, only: MessageQueue | None = None) -> None:
         """Remove all that has expired, or what has of one queue and whatever else is met. Raises StorageError."""
-        self._swept = {}
-        self._wait_expiries()
-        for queues in _slices([only] if only is not None else list(self._registry.timed)):
-            for queue in queues:
-                if not queue.deleted:
-                    self._wait_head(queue)
-            self._wait_round()
-        self._wait_move()
+        while self._busy:
+            self._wait(BUSY_S)
+        self._busy = True
+        try:
+            self._swept = {}
+            self._wait_kept()
+            self._wait_expiries()
+            for queues in _slices([only] if only is not None else list(self._registry.timed)):
+                for queue in queues:
+                    if not queue.deleted:
+                        self._wait_head(queue)
+                self._wait(0)
+            self._wait_move()
+        finally:
+            self._busy = False
 
     # -- items with an expiry of their own
 
+    def _wait_kept(self) -> None:
+        kept = sorted(self._kept)
+        while kept:
+            looked_at = self._expire(kept[:SWEPT_AT_ONCE])
+            del kept[:looked_at]
+            self._wait(0)
+
     def _wait_expiries(self) -> None:
         storage, journal = self._journal.storage, self._journal
-        begin, now_ms = records.EXPIRY_PREFIX, journal.time_ms()
-        while True:
-            found = storage.expiries(begin, now_ms, SWEPT_AT_ONCE)
+        self._go_back()
+        now_ms = journal.time_ms()
+        while len(self._kept) < MOST_KEPT:
+            found = storage.expiries(self._position, now_ms, SWEPT_AT_ONCE)
             if not found:
-                return
-            looked_at, kept = self._expire(found)
-            last = found[looked_at - 1]
-            end = records.expiry_key(*last) + b"\0"
-            if kept:
-                for expiry in set(found[:looked_at]) - kept:
-                    journal.also.append(partial(_remove_expiry, journal, expiry))
-            else:
-                journal.also.append(partial(_remove_expiries, journal, begin, end))
-            begin = end
-            self._wait_round()
+                break
+            looked_at = self._expire(found)
+            self._position = records.expiry_key(*found[looked_at - 1]) + b"\0"
+            self._dead += looked_at
+            self._wait(0)
+        if self._dead > MOST_DEAD and not self._go_back():
+            self._dead = 0
+            journal.also.append(partial(_forget, journal, self._position, sorted(self._kept)))
 
-    def _expire(self, found: list[Expiry]) -> tuple[int, set[Expiry]]:
-        """Expire what `found` tells of; how many of them were looked at, and those of them that have to stay."""
-        kept = set()
+    def _go_back(self) -> bool:
+        """Whether items were put whose time is over already: the next sweep begins with them then."""
+        earliest, self._journal.earliest_ms = self._journal.earliest_ms, records.MAX_ID
+        if (begin := records.expiry_key(earliest)) >= self._position:
+            return False
+        self._position = begin
+        return True
+
+    def _expire(self, found: list[Expiry]) -> int:
+        """Expire what `found` tells of; how many of them were looked at."""
         bytes_before: dict[MessageQueue, int] = {}
         looked_at = 0
-        served: dict[MessageQueue, None] = {}
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
-            if queue is None or isinstance(queue, DamagedQueue):
-                if queue is not None:
-                    kept.add(expiry)  # until it is repaired
-                continue
-            bytes_before.setdefault(queue, queue.bytes_out)
-            if self._may_not(queue) or not self._expire_one(queue, expiry):
-                kept.add(expiry)
-            served[queue] = None
-            if sum(queue.bytes_out - before for queue, before in bytes_before.items()) > SWEPT_BYTES:
-                break
-        for queue in served:
+            if queue is not None and not isinstance(queue, DamagedQueue):
+                bytes_before.setdefault(queue, queue.bytes_out)
+                if self._may_not(queue) or not self._expire_one(queue, expiry):
+                    self._kept.add(expiry)
+                    continue
+                if queue.bytes_out - bytes_before[queue] > SWEPT_BYTES:
+                    break
+            self._kept.discard(expiry)
+        for queue in bytes_before:
             queue.serve_line()
-        return looked_at, kept
+        return looked_at
 
     def _may_not(self, queue: MessageQueue) -> bool:
         """Whether the queue has lost as many in this sweep as max_expire_sweep allows."""
@@ -143,7 +173,7 @@ class Sweeper:
                 if queue.expired_items != before:
                     queue.serve_line()
                 return
-            self._wait_round()
+            self._wait(0)
 
     # -- large items that go to another queue
 
@@ -174,7 +204,7 @@ class Sweeper:
                     while piece:
                         upload.add(piece[: upload.room_bytes])
                         piece = piece[upload.room_bytes :]
-                self._wait_round()
+                self._wait(0)
             for upload in uploads:
                 upload.store()
         except BaseException:
@@ -219,9 +249,7 @@ def _slices(queues: list[MessageQueue]) -> Iterator[Iterable[MessageQueue]]:
         yield queues[start : start + QUEUES_AT_ONCE]
 
 
-def _remove_expiry(journal: Journal, expiry: Expiry, batch: Batch) -> None:
-    journal.storage.remove_expiry(batch, expiry)
-
-
-def _remove_expiries(journal: Journal, begin: bytes, end: bytes, batch: Batch) -> None:
-    journal.storage.remove_expiries(batch, begin, end)
+def _forget(journal: Journal, before: bytes, kept: list[Expiry], batch: Batch) -> None:
+    journal.storage.remove_expiries(batch, records.EXPIRY_PREFIX, before)
+    for expiry in kept:
+        journal.storage.add_expiry(batch, expiry)
