@@ -183,7 +183,7 @@ def test_what_has_expired_in_the_middle_is_not_missing_and_what_is_missing_besid
 ) -> None:
     bench = Bench(open_storage)
     bench.registry.child(b"p+child")
-    for number in range(6):
+    for number in range(7):
         bench.put(b"p", b"%d" % number, expires_in_s=1 if number in (2, 3) else 10**9)
     bench.end_turn()
     bench.now_s += 2
@@ -192,17 +192,17 @@ def test_what_has_expired_in_the_middle_is_not_missing_and_what_is_missing_besid
     assert bench.storage is not None
     bench.storage.close()
     directory = tmp_path / "storage"
-    assert findings(directory) == ["whole: 2 queues, 8 items, 8 bytes"]
-    altered(directory, (queue.family, item_key(queue.number, 5), None))
+    assert findings(directory) == ["whole: 2 queues, 10 items, 10 bytes"]
+    altered(directory, (queue.family, item_key(queue.number, 6), None))
     said = findings(directory)
     assert "queue p: items 3 to 4 are missing, 2 of all that are missing have expired" in said
-    assert "queue p: items 5 to 5 are missing, 2 of all that are missing have expired" in said
+    assert "queue p: items 6 to 6 are missing, 2 of all that are missing have expired" in said
     assert "1 items are known to be lost" in said[-1]
     assert run(directory, "--repair").returncode == 1
     bench.start()
     assert list(bench.registry.children) == [b"p"]
-    assert bench.queue(b"p").waiting_items == 3
+    assert bench.queue(b"p").waiting_items == 4
     bench.now_s += 10**9 + 1
     bench.sweep()
     assert (bench.drain(b"p"), bench.drain(b"p+child")) == ([], [])
-    assert bench.queue(b"p").expired_items == 3  # found by what repair has written for it
+    assert bench.queue(b"p").expired_items == 4  # found by what repair has written for it
