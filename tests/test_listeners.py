@@ -12,6 +12,7 @@ import pymemcache
 import pytest
 
 from darner_core.errors import StartError
+from darner_core.listener_options import Endpoint
 from darner_core.listeners import open_listeners
 from tests.harness import Client, RunningServer
 from tests.identities import UnixClient
@@ -139,7 +140,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     link.symlink_to(file)
     for path in (file, link):
         with pytest.raises(StartError) as refused:
-            open_listeners([f"unix:{path}"], 0, "0600")
+            open_listeners([Endpoint(f"unix:{path}", 0)], "0600")
         assert str(refused.value) == f"cannot listen on unix:{path}: there is a file that is no socket"
     assert file.read_text() == "precious"
 
@@ -149,23 +150,23 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 )
 def test_a_path_that_cannot_be_had_is_named(path: str, reason: str) -> None:
     with pytest.raises(StartError) as refused:
-        open_listeners([f"unix:{path}"], 0, "0600")
+        open_listeners([Endpoint(f"unix:{path}", 0)], "0600")
     assert str(refused.value) == f"cannot listen on unix:{path}: {reason}"
 
 
 def test_one_bad_address_opens_none(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1 port 0: Cannot assign"):
-        open_listeners([f"unix:{path}", "192.0.2.1"], 0, "0600")
+        open_listeners([Endpoint(f"unix:{path}", 0), Endpoint("192.0.2.1", 0)], "0600")
     assert not path.exists()
 
 
 def test_the_umask_does_not_matter_and_the_file_is_never_wider(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        narrow = open_listeners([f"unix:{tmp_path}/narrow"], 0, "0600")
+        narrow = open_listeners([Endpoint(f"unix:{tmp_path}/narrow", 0)], "0600")
         os.umask(0o777)
-        wide = open_listeners([f"unix:{tmp_path}/wide"], 0, "0666")
+        wide = open_listeners([Endpoint(f"unix:{tmp_path}/wide", 0)], "0666")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "narrow").stat().st_mode) == 0o600
