@@ -347,5 +347,5 @@ def _check_listeners(config: Config) -> None:
     for number, listener in enumerate(config.listeners):
         # A user's name would have to come from a certificate.
         if listener.dialect in (TEXT, THRIFT) and config.auth_file and not config.tls_ca:
-            said = f'dialect = "{listener.dialect}": has no login, so nobody could use it: auth_file asks for one'
+            said = f'dialect = "{listener.dialect}": must not stand beside auth_file, because it has no login'
             raise BadOption((LISTENER_TABLE, number), said, "dialect")

@@ -176,7 +176,7 @@ def _leads(rules: QueueRules, name: bytes) -> Iterator[tuple[bytes, Level]]:
     parent = parent_of(name)
     for above in {b"", parent}:
         level = rules.set_by(name, above).get("expire_to_queue")
-        if level is not None:
+        if level is not None and level.settings["expire_to_queue"]:
             yield level.settings["expire_to_queue"], level
     if not parent:
         for level in rules.for_children(name):

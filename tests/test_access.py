@@ -251,7 +251,7 @@ def test_rights_need_names(tmp_path: Path) -> None:
     file = tmp_path / "darner.toml"
     file.write_text("[users.bob]\n")
     line = refusal("-c", str(file), "--port", "0", "--data", str(tmp_path / "data"))
-    assert line == "[users] needs auth_file or tls_ca: else nobody has a name"
+    assert line == f"{file}: line 1: [users] needs auth_file or tls_ca: else nobody has a name"
     with pytest.raises(ConfigError, match="tls_key needs tls_cert"):
         Access(Config(tls_key="key.pem"))
 
