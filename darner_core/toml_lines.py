@@ -130,8 +130,11 @@ class _Scanner:
         elif first == "{":
             self._inline_table(path)
         else:  # numbers, dates, true and false
+            start = self._at
             while self._text[self._at] not in ",]}#\n":
                 self._at += 1
+            if self._at == start:
+                raise ValueError("a value was expected")
 
     def _array(self, path: Path) -> None:
         self._expect("[")

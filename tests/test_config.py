@@ -570,6 +570,25 @@ def test_the_example_tables_can_be_used_as_they_stand(file: File) -> None:
     assert options.endpoints[1] == ("127.0.0.1", 22134, "kestrel")
 
 
+def test_the_examples_in_the_docs_can_be_used_as_they_stand(file: File) -> None:
+    docs = EXAMPLE.parent.parent / "docs"
+    examples = [
+        found for doc in sorted(docs.glob("*.md")) for found in re.findall(r"```toml\n(.*?)```", doc.read_text(), re.S)
+    ]
+    assert len(examples) >= 3
+    for example in examples:
+        config.parse(file(example))
+
+
+def test_the_docs_tell_of_every_option_of_a_queue_and_its_built_in_value() -> None:
+    text = (EXAMPLE.parent.parent / "docs" / "operations.md").read_text().split("\n## Queues\n")[1]
+    for option, value in vars(QueueOptions()).items():
+        shown = "" if value == b"" else value
+        row = re.search(rf"^\| `{option}` \| ([^:|]*)(:.*?)? \|", text, re.M)
+        assert row, option
+        assert row[1] == (str(shown).lower() or '""')
+
+
 def test_the_example_file_writes_sizes_as_people_do() -> None:
     with open(EXAMPLE, "rb") as opened:
         written: dict[str, Any] = tomllib.load(opened)

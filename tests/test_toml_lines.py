@@ -97,7 +97,7 @@ def test_a_tables_own_header_is_its_line() -> None:
 
 
 def test_no_line_is_better_than_a_wrong_one() -> None:
-    for text in ("port 1", "port = 1\n[", 'a = "b', "a = [1", "a = {b = 1", "= 1", "[a"):
+    for text in ("port 1", "port = 1\n[", 'a = "b', "a = [1", "a = {b = 1", "= 1", "[a", "a = [,]", "a = {,}", "a ="):
         assert Lines(text, {"port": 1, "a": 1}).of(("port",)) == 0
     assert Lines("port = 1\nhost = 1", {"port": 1}).of(("port",)) == 0
     assert Lines("a = " + "[" * 5000 + "]" * 5000, {"a": []}).of(("a",)) == 0
