@@ -140,7 +140,7 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
         found = b""
         if not os.path.exists(os.path.join(path, "CURRENT")):
             raise DataDirError(f"data directory {path}: holds no queues") from None
-    if found != records.FORMAT:
+    if found not in records.READABLE_FORMATS:
         if records.is_format(found):
             raise DataDirError(
                 f"data directory {path}: of format {found.decode().strip()!r}, which this server cannot read"

@@ -115,6 +115,9 @@ class Config:
     sync: str | int = _option(SYNC_NEVER, sync, "when what was written is made to survive the loss of power (fsync):"
         ' "never" leaves it to the operating system, a number is milliseconds between fsyncs, "always" answers only'
         " afterwards; kill -9 loses nothing in any case", shown="WHEN")
+    dialect: str = _option(DARNER, one_of(*DIALECTS), "whose clients"
+        " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
+        shown="NAME")
     reply_key: str = _option("queue", one_of("queue", "request"), 'the key in the reply to a get: "queue" names the'
         ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
         shown="WHICH")
@@ -159,8 +162,6 @@ class Config:
         " certificate that one of them signed, and the name in it is the user", shown="FILE")
     auth_file: str = _option("", optional_text, "file with one name:hash a line (see --hash-password): clients must"
         " give a name and password", shown="FILE")
-    dialect: str = _option(DARNER, one_of(*DIALECTS), "whose ways the server follows in reading names and counting open"
-        " reads, at the addresses that have no dialect of their own", shown="WHICH")
     get_timeout_ms: int = _option(10_000, whole_number(0, 2**31 - 1), "how long a get waits for an item in the"
         " kyototycoon dialect, whose clients cannot say it themselves; 0: not at all")
     expiration_timer_s: int = _option(1, whole_number(0, 86_400), "between two sweeps for expired items, unused"

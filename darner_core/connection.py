@@ -21,11 +21,11 @@ import gevent
 from gevent.event import Event
 
 from darner_core import NAME
-from darner_core.commands import HangUp
+from darner_core.client import HangUp
 from darner_core.errors import ClientError, DamagedError, RequestError, ServerError, StorageError
 from darner_core.guard import Guard
 from darner_core.outgoing import Host, Outgoing
-from darner_core.protocol import Request, RequestReader
+from darner_core.protocol import Request, RequestReader, Vocabulary
 from darner_core.tls import TlsSocket
 from darner_core.turn import RECV_BYTES
 from darner_core.waiters import Waiter, wait_round
@@ -60,22 +60,29 @@ Task = Callable[["Connection"], bytes]
 
 
 class Connection(Outgoing):
-    """One client: `turn.Client` for the turn, `commands.Client` for the functions that wait."""
+    """One client: `turn.Client` for the turn, `client.Client` for the functions that wait."""
 
     __slots__ = (
-        "recv", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle", "_paused",
-        "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
+        "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
+        "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
         "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late",
     )  # fmt: skip
 
-    def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        server: Host,
+        client_socket: socket.socket | TlsSocket,
+        vocabulary: Vocabulary,
+        guard: Guard | None = None,
+    ) -> None:
         """`guard`: the client has to say who it is, and may perhaps not do everything."""
-        super().__init__(server, client_socket)
+        super().__init__(server, client_socket, vocabulary.dialect)
+        self.kept_line: Callable[[bytes], Request | None] = vocabulary.kept_lines.get
         self.recv: Callable[[int], bytes] = client_socket.recv
         self._most_reply_bytes = server.config.max_reply_bytes
         self._socket = client_socket
         self._greenlet = gevent.getcurrent()
-        self._reader: RequestReader | Guard = server.new_reader() if guard is None else guard
+        self._reader: RequestReader | Guard = server.new_reader(vocabulary) if guard is None else guard
         self._guard = guard
         self._is_tls = isinstance(client_socket, TlsSocket)
         self._backlog: Iterator[tuple[Request, bytes | None]] = iter(())  # requests read and not yet served
@@ -284,7 +291,7 @@ class Connection(Outgoing):
         if self._mid_reply:
             self._close(lingers=False)
             return
-        self.replies.append(error.reply)
+        self.replies.append(self._error_reply(error))
         if error.hangs_up:
             self._close(lingers=True)
 
@@ -432,7 +439,7 @@ class Connection(Outgoing):
         if self._reader.error is not None:  # one that was handed over has not been judged yet
             raise self._reader.error
         try:
-            return self._server.commands.receive_large(request, self)
+            return self._server.commands.storing.receive_large(request, self)
         except (ServerError, StorageError) as error:
             if not request.noreply:
                 raise
@@ -543,7 +550,7 @@ class Connection(Outgoing):
     @property
     def idle(self) -> bool:
         """Asks nothing, waits for nothing, holds nothing."""
-        return self._idle and not self._paused and not self._reader.in_pieces and self.session.open_read is None
+        return self._idle and not self._paused and not self._reader.in_pieces and self.session.holds_nothing
 
     def give_up(self, timeout_s: int) -> None:
         """The rest of what the client has begun to send does not come. Called in the hub."""

@@ -14,10 +14,11 @@ import gevent
 
 from darner_core.commands import Commands
 from darner_core.config import Config
+from darner_core.dialects import Dialect
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.protocol import RequestReader
-from darner_core.session import Session
+from darner_core.protocol import RequestReader, Vocabulary
+from darner_core.session import ManyReads, Session
 from darner_core.stats import Stats
 from darner_core.tls import TlsSocket
 from darner_core.turn import Turn
@@ -33,11 +34,12 @@ class Host(Protocol):
     stats: Stats
     journal: Journal
     commands: Commands
+    vocabularies: dict[str, Vocabulary]  # by dialect
     turn: Turn
     sync_group: SyncGroup
     stopping: bool
 
-    def new_reader(self) -> RequestReader: ...
+    def new_reader(self, vocabulary: Vocabulary) -> RequestReader: ...
 
     def stir(self) -> None:
         """Something was woken up at the end of the turn: go round once more before the loop sleeps."""
@@ -46,11 +48,12 @@ class Host(Protocol):
 class Outgoing(ABC):
     __slots__ = (
         "session", "send", "replies", "special", "_server", "_stats", "_turn", "_fd", "_write_watcher", "_unsent",
-        "_held", "_held_replies", "_written_replies", "_mid_reply",
+        "_held", "_held_replies", "_written_replies", "_mid_reply", "_error_reply",
     )  # fmt: skip
 
-    def __init__(self, server: Host, client_socket: socket.socket | TlsSocket) -> None:
-        self.session = Session(server.journal)
+    def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, dialect: Dialect) -> None:
+        self.session = (ManyReads if dialect.several_reads else Session)(server.journal)
+        self._error_reply = dialect.error_reply
         self.send: Callable[[bytes], int] = client_socket.send
         self.replies: list[bytes] = []  # of this turn, one element a request
         self.special = False  # in the turn's list of those that have more to do than to send replies
@@ -137,7 +140,7 @@ class Outgoing(ABC):
             self._close(lingers=False)
             self._server.stir()
             return
-        self.replies[begin:end] = [ServerError(str(error)).reply] * len(self.replies[begin:end])
+        self.replies[begin:end] = [self._error_reply(ServerError(str(error)))] * len(self.replies[begin:end])
 
     def _fail_sync(self, error: StorageError) -> None:
         """What the replies that were held tell of has been written, and perhaps does not survive a loss of power. The
@@ -145,7 +148,7 @@ class Outgoing(ABC):
         if self._mid_reply:
             self._fail(error, 0, self._held_replies)
             return
-        refusal = ServerError(str(error)).reply
+        refusal = self._error_reply(ServerError(str(error)))
         held = self.replies[: self._held_replies]
         self.replies[: self._held_replies] = [reply if reply.startswith(b"VALUE ") else refusal for reply in held]
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from darner_core.dialects import DARNER, Dialect
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.rights import ADMIN_ALL
 
@@ -49,6 +50,9 @@ class Request:
     verb: bytes = b""
     key: bytes = b""  # as it was asked for, options and all
     queue: bytes = b""
+    parent: bytes = b""  # these three as `dialects.Named` has them
+    cursor: bytes = b""
+    targets: tuple[bytes, ...] = ()
     opens: bool = False
     closes: bool = False
     aborts: bool = False
@@ -72,11 +76,27 @@ class Command(NamedTuple):
     parse   (request, words after the verb) fills in the request, or raises RequestError
     run     (request, body, session) -> reply; see `commands`
     right   what a user must be allowed to do to the queue, one of those in `rights`; by default the most
+    placed  run instead, where the dialect reads the name as more than a queue's: a child, a cursor, several queues
     """
 
     parse: Callable[["Request", list[bytes]], None]
     run: Callable[..., Any]
     right: str = ADMIN_ALL
+    placed: Callable[..., Any] | None = None
+
+
+class Vocabulary:
+    """What the clients of one dialect can ask. Shared by all their connections.
+
+    `table` and `kept_lines` may be changed together, never exchanged: every reader has them.
+    """
+
+    __slots__ = ("dialect", "table", "kept_lines")
+
+    def __init__(self, dialect: Dialect, table: dict[bytes, Command]) -> None:
+        self.dialect = dialect
+        self.table = table
+        self.kept_lines: dict[bytes, Request] = {}
 
 
 def show(word: bytes) -> str:
@@ -192,13 +212,14 @@ def parse_flush_all(request: Request, words: list[bytes]) -> None:
 class RequestReader:
     """Turns the bytes of one connection into requests.
 
-    All readers of a server share `kept_lines`. What the reader holds is bounded: one incomplete line, or one
+    All readers of a dialect share `kept_lines`. What the reader holds is bounded: one incomplete line, or one
     incomplete body of at most `chunk_bytes`. A larger body is not gathered: the reader stops at its first byte,
     says so in `large`, and the caller takes the body in pieces with `take_body`.
     """
 
     __slots__ = (
         "_table",
+        "_dialect",
         "_kept",
         "_max_line",
         "_chunk",
@@ -218,8 +239,10 @@ class RequestReader:
         kept_lines: dict[bytes, Request],
         max_line_bytes: int,
         chunk_bytes: int,
+        dialect: Dialect = DARNER,
     ) -> None:
         self._table = table
+        self._dialect = dialect
         self._kept = kept_lines
         self._max_line = max_line_bytes
         self._chunk = chunk_bytes
@@ -361,9 +384,13 @@ class RequestReader:
         command = self._table.get(verb)
         if command is None:
             known = ", ".join(name.decode() for name in self._table)
-            raise MalformedRequest(f'unknown command "{show(verb)}": {known}')
+            raise self._dialect.unknown(f'unknown command "{show(verb)}": {known}')
         request = Request(command.run, verb)
         command.parse(request, words)
+        if request.queue:
+            self._dialect.read_name(request)
+            if command.placed is not None and (request.parent or request.cursor or request.targets):
+                request.run = command.placed
         if request.body_bytes < 0:
             request.plain_bytes = 0
         elif request.body_bytes <= self._chunk and not request.sync:

@@ -26,6 +26,7 @@ from darner_core.errors import ServerError
 from darner_core.guard import Guard
 from darner_core.listeners import Listener, open_listeners
 from darner_core.outgoing import Host
+from darner_core.protocol import Vocabulary
 from darner_core.timeouts import Timeouts
 from darner_core.tls import TlsError, TlsSocket
 from darner_core.turn import RECV_BYTES
@@ -117,9 +118,10 @@ class Reception:
             client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tls = None if listener.is_unix else self._access.tls
         if len(self.connections) >= self._max_connections:
-            self._turn_away(client_socket, tls is not None)
+            self._turn_away(client_socket, listener, tls is not None)
             return
-        name, guard = listener.name_client(address), self._guard(listener, address)
+        vocabulary = self._host.vocabularies[listener.dialect]
+        name, guard = listener.name_client(address), self._guard(listener, vocabulary, address)
         if tls is not None:
             try:
                 client_socket = TlsSocket(client_socket, tls)
@@ -127,7 +129,7 @@ class Reception:
                 log.error("TLS with %s: %s", name, error)
                 return
         stats = self._host.stats
-        connection = Connection(self._host, client_socket, guard)
+        connection = Connection(self._host, client_socket, vocabulary, guard)
         self.connections.add(connection)
         stats.curr_connections += 1
         stats.total_connections += 1
@@ -148,35 +150,36 @@ class Reception:
             stats.curr_connections -= 1
             log.debug("disconnected: %s", address or listener)
 
-    def _turn_away(self, client_socket: socket.socket, is_tls: bool) -> None:
+    def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
         """One client too many. Only so many are given time to read that: they take descriptors, too."""
         self._host.stats.rejected_connections += 1
         if is_tls:  # it could be told only after a handshake, which costs more than being served
             client_socket.close()
             return
         error = ServerError("too many connections")
+        vocabulary = self._host.vocabularies[listener.dialect]
         if self._turned_away < MAX_TURNED_AWAY:
             self._turned_away += 1
             try:
-                connection = Connection(self._host, client_socket)
+                connection = Connection(self._host, client_socket, vocabulary)
                 connection.refuse(error)
                 connection.run()
             finally:
                 self._turned_away -= 1
             return
         with suppress(OSError):
-            client_socket.send(error.reply)
+            client_socket.send(vocabulary.dialect.error_reply(error))
             client_socket.recv(RECV_BYTES)  # what is unread when it is closed would reset it
         client_socket.close()
 
     # -- who it is
 
-    def _guard(self, listener: Listener, address: object) -> Guard | None:
+    def _guard(self, listener: Listener, vocabulary: Vocabulary, address: object) -> Guard | None:
         """What stands before a new client that has to say who it is."""
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None
-        return Guard(access, self._host.new_reader(), self._host.commands.table, listener.name_client(address))
+        return Guard(access, self._host.new_reader(vocabulary), vocabulary.table, listener.name_client(address))
 
     def _wait_handshake(self, client: TlsSocket, guard: Guard | None, address: str) -> bool:
         """False: the handshake has failed, and the socket is closed."""

@@ -19,12 +19,13 @@ from darner_core.access import Access
 from darner_core.commands import Commands
 from darner_core.config import Config, differences
 from darner_core.connection import Connection
+from darner_core.dialects import DIALECTS
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.listener_options import DARNER
 from darner_core.listeners import Listener
 from darner_core.option_values import SYNC_ALWAYS, SYNC_NEVER
-from darner_core.protocol import Request, RequestReader
+from darner_core.protocol import RequestReader, Vocabulary
 from darner_core.reception import Reception
 from darner_core.registry import Registry
 from darner_core.stats import Stats
@@ -67,12 +68,14 @@ class Server:
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
-        self._kept_lines: dict[bytes, Request] = {}
+        self.vocabularies = {
+            name: Vocabulary(dialect, self.commands.table(dialect)) for name, dialect in DIALECTS.items()
+        }
         self._disk_failed = False
         self._look_again_at_bytes = 0
         self._stopped = Event()
         self._hub = gevent.get_hub()
-        self.turn = Turn(self._hub.loop, self.stats, self._kept_lines, self._end_turn)
+        self.turn = Turn(self._hub.loop, self.stats, self._end_turn)
         self.reception = Reception(self, config, self.access)
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
@@ -83,7 +86,7 @@ class Server:
         self._look_for_room()
         self._turn_end.start(self._end_turn)
         self.reception.start()
-        self._background = [gevent.spawn(self._wait_upkeep)]
+        self._background = [gevent.spawn(self._wait_upkeep), gevent.spawn(self._wait_sweeps)]
         if self.reception.looks_for_silent:
             self._background.append(gevent.spawn(self.reception.wait_silent))
         if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
@@ -97,9 +100,11 @@ class Server:
         for queue in self.registry.damaged:
             log.error("%s", queue.damage)
 
-    def new_reader(self) -> RequestReader:
+    def new_reader(self, vocabulary: Vocabulary) -> RequestReader:
         config = self.config
-        return RequestReader(self.commands.table, self._kept_lines, config.max_line_bytes, config.chunk_bytes)
+        return RequestReader(
+            vocabulary.table, vocabulary.kept_lines, config.max_line_bytes, config.chunk_bytes, vocabulary.dialect
+        )
 
     def reload(self, config: Config) -> None:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
@@ -140,7 +145,7 @@ class Server:
         step = max(LOOK_BYTES, self.config.min_free_bytes // 8)
         self._look_again_at_bytes = self.stats.bytes_read + step
         if not self._disk_failed:
-            self.commands.refuse_sets = self._upkeep.no_room()
+            self.commands.storing.refuse_sets = self._upkeep.no_room()
 
     def stir(self) -> None:
         # gevent runs what was made ready before the loop sleeps, but it looks for that before the turn ends.
@@ -150,7 +155,7 @@ class Server:
     def _turn_failed(self, error: StorageError) -> None:
         log.error("cannot write: %s", error)
         self._disk_failed = True
-        self.commands.refuse_sets = f"cannot write: {error}"
+        self.commands.storing.refuse_sets = f"cannot write: {error}"
         self.turn.fail(error)
 
     def _synced(self, connections: list[Connection], error: StorageError | None) -> None:
@@ -173,6 +178,16 @@ class Server:
                     wait_in_thread(job)
             except (StorageError, OSError) as error:
                 log.error("upkeep: %s", error)  # what was not done is there at the next tick
+
+    def _wait_sweeps(self) -> None:
+        sweeper = self.commands.sweeper
+        while True:
+            gevent.sleep(TICK_S)
+            try:
+                sweeper.expire_queues()
+                sweeper.wait_sweep()
+            except StorageError as error:
+                log.error("sweep: %s", error)
 
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""
@@ -200,7 +215,7 @@ class Server:
     def request_stop(self) -> None:
         """Begin to stop. Nothing happens if that has begun already."""
         if not self.stopping:
-            self.stopping = self.commands.stopping = True
+            self.stopping = self.commands.reading.stopping = True
             gevent.spawn(self._wait_stop)
 
     def _wait_stop(self) -> None:

@@ -1,7 +1,9 @@
-"""What one connection holds: its open read. Closing the session gives it back.
+"""What one connection holds: its open reads. Closing the session gives them back.
 
 No call here switches greenlets.
 """
+
+from collections import deque
 
 from darner_core.errors import ClientError
 from darner_core.journal import Journal
@@ -19,6 +21,13 @@ class Session:
         self.needs_sync = False
         self.ended = False
 
+    @property
+    def holds_nothing(self) -> bool:
+        return self.open_read is None
+
+    def require_room(self, queue: bytes, max_open_reads: int) -> None:
+        """Raises ClientError if no more reads of `queue` may be opened."""
+
     def require_none_open(self) -> None:
         """Raises ClientError while a read is open."""
         if self.open_read is not None:
@@ -34,8 +43,8 @@ class Session:
             self.open_read = None
             read.queue.give_back(read, wake=False)  # it may have been handed over in an earlier turn
 
-    def close_read(self) -> None:
-        """Confirm the open read: its item is gone. Nothing happens if none is open."""
+    def close_read(self, queue: bytes = b"") -> None:
+        """Confirm the open read, whichever queue is named: its item is gone. Nothing happens if none is open."""
         read = self.open_read
         if read is not None:
             read.queue.close(read, self)
@@ -48,8 +57,8 @@ class Session:
         else:
             self.open_read = read
 
-    def abort_read(self) -> None:
-        """Give the open read back. Nothing happens if none is open."""
+    def abort_read(self, queue: bytes = b"") -> None:
+        """Give the open read back, whichever queue is named. Nothing happens if none is open."""
         read = self.open_read
         if read is not None:
             self.open_read = None
@@ -67,3 +76,88 @@ class Session:
         read, self.open_read = self.open_read, None
         if read is not None:
             read.queue.give_back(read)
+
+
+class ManyReads(Session):
+    """Several reads can be open at a time. Each is known by its queue's name; the oldest comes first."""
+
+    __slots__ = ("_reads",)
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
+        self._reads: dict[bytes, deque[OpenRead]] = {}
+
+    @property
+    def holds_nothing(self) -> bool:
+        return not self._reads
+
+    def open_reads(self, queue: bytes) -> int:
+        return len(self._reads.get(queue, ()))
+
+    def require_room(self, queue: bytes, max_open_reads: int) -> None:
+        if len(self._reads.get(queue, ())) >= max_open_reads:
+            name = queue.decode("utf-8", "backslashreplace")
+            raise ClientError(
+                f"close a read first: {max_open_reads} items of queue {name} are open on this connection, and"
+                " max_open_reads allows no more"
+            )
+
+    def require_none_open(self) -> None:
+        pass
+
+    def hold(self, read: OpenRead) -> None:
+        self._reads.setdefault(read.queue.name, deque()).append(read)
+        self._journal.undo.append((self._let_go, read))
+
+    def _let_go(self, read: OpenRead) -> None:
+        if self._forget(read):
+            read.queue.give_back(read, wake=False)
+
+    def _forget(self, read: OpenRead) -> bool:
+        """Hold it no longer; False: it was not held."""
+        reads = self._reads.get(read.queue.name, ())
+        if read not in reads:
+            return False
+        self._reads[read.queue.name].remove(read)
+        if not self._reads[read.queue.name]:
+            del self._reads[read.queue.name]
+        return True
+
+    def close_read(self, queue: bytes = b"") -> None:
+        self.close_oldest(queue)
+
+    def close_oldest(self, queue: bytes) -> bool:
+        """Confirm the oldest open read of `queue`; False: none is open. Raises StorageError, nothing changed then."""
+        reads = self._reads.get(queue)
+        if not reads:
+            return False
+        read = reads[0]
+        read.queue.close(read, self)
+        self._forget(read)
+        return True
+
+    def unclose(self, read: OpenRead) -> None:
+        if self.ended:
+            read.queue.give_back(read, wake=False)
+        else:
+            self._reads.setdefault(read.queue.name, deque()).appendleft(read)
+
+    def abort_read(self, queue: bytes = b"") -> None:
+        reads = self._reads.get(queue)
+        if reads:
+            read = reads[0]
+            self._forget(read)
+            self._journal.undo.append((self._unabort, read))
+            read.queue.give_back(read)
+
+    def _unabort(self, read: OpenRead) -> None:
+        if not self.ended:
+            self._reads.setdefault(read.queue.name, deque()).appendleft(read)
+            read.queue.take_back(read)
+
+    def end(self) -> None:
+        self.ended = True
+        held, self._reads = self._reads, {}
+        for reads in held.values():
+            for read in reads:
+                read.queue.give_back(read)

@@ -13,7 +13,7 @@ No call here switches greenlets, except that what a client's greenlet waits for 
 
 import logging
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from darner_core import NAME
@@ -47,6 +47,7 @@ class Client(Protocol):
     session: Session
     recv: Callable[[int], bytes]
     send: Callable[[bytes], int]
+    kept_line: Callable[[bytes], Request | None]  # a line of this client's dialect that has been parsed before
     replies: list[bytes]  # of this turn, one element a request
     special: bool  # in `Turn.special`
 
@@ -75,15 +76,12 @@ class Client(Protocol):
 class Turn:
     """Who can be read, and who has replies to be sent at the end of the turn."""
 
-    def __init__(
-        self, loop: Any, stats: Stats, kept_lines: Mapping[bytes, Request], end_turn: Callable[[], None]
-    ) -> None:
+    def __init__(self, loop: Any, stats: Stats, end_turn: Callable[[], None]) -> None:
         """`end_turn` writes what the turn has changed and calls `send`; it is also called before the loop sleeps."""
         self.served: list[Client] = []  # who has replies; some perhaps more than once
         self.special: list[Client] = []  # who has more to do at the end of the turn than to send replies
         self._stats = stats
         self._end_turn = end_turn
-        self._kept_lines = kept_lines
         self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
         self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
         self._watched: set[int] = set()
@@ -148,7 +146,6 @@ class Turn:
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         plain, served = self._plain.get, self.served.append
-        kept_line = self._kept_lines.get
         bytes_read = 0
         if self.heard is not None:
             self.heard.update([fd for fd, _ in ready])
@@ -171,7 +168,7 @@ class Turn:
                 # One whole request, as clients send that do not pipeline, is served right here.
                 bytes_read += len(data)
                 line, newline, body = data.partition(b"\n")
-                request = kept_line(line)
+                request = client.kept_line(line)
                 if (
                     request is None
                     or not newline

@@ -17,6 +17,10 @@ LAYERS = [
     "connection",
     "outgoing",
     "commands turn guard",
+    "storing reading administering",
+    "sweeper",
+    "delivery",
+    "client",
     "repair",
     "check rebuild",
     "upkeep stats access",
@@ -30,10 +34,11 @@ LAYERS = [
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
-    "config replies window shared_memory timeouts descriptors heap waiters protocol tls wal progress",
+    "protocol",
+    "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress",
     "queue_tables",
     "queue_options listener_options toml_file",
-    "rights users option_values toml_lines",
+    "rights users option_values toml_lines replies",
     "errors",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}

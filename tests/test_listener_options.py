@@ -4,12 +4,17 @@ import tomllib
 
 import pytest
 
-from darner_core.listener_options import ListenerOptions, endpoints, read_listeners
+from darner_core import dialects
+from darner_core.listener_options import DIALECTS, ListenerOptions, endpoints, read_listeners
 from darner_core.option_values import BadOption, Keys
 
 
 def of(text: str, host: tuple[str, ...] = ("127.0.0.1",), port: int = 1) -> list[tuple[str, int, str]]:
     return [tuple(one) for one in endpoints(host, port, "siberite", read_listeners(tomllib.loads(text)))]
+
+
+def test_the_dialects_are_those_that_there_are() -> None:
+    assert tuple(dialects.DIALECTS) == DIALECTS
 
 
 def test_without_tables_there_is_what_host_and_port_say() -> None:

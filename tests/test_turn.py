@@ -15,6 +15,7 @@ from darner_core.turn import Turn
 MOST_SPINS = 20
 
 opened: list[socket.socket] = []  # closed after each test
+kept: dict[bytes, Request] = {}  # the lines that all clients share
 
 
 class Peer:
@@ -28,6 +29,7 @@ class Peer:
         self.fd = self.socket.fileno()
         self.recv = self.socket.recv
         self.send: Callable[[bytes], int] = self.socket.send
+        self.kept_line = kept.get
         self.replies: list[bytes] = []
         self.special = False
         self.session: Any = None
@@ -96,7 +98,7 @@ def answer(request: Request, body: bytes | None, session: object) -> Any:
 
 @pytest.fixture
 def turn() -> Iterator[Turn]:
-    kept: dict[bytes, Request] = {}
+    kept.clear()
     reader = RequestReader(
         {b"set": Command(parse_storing, answer), b"flush": Command(parse_naming, answer)}, kept, 8192, chunk_bytes=100
     )
@@ -106,7 +108,7 @@ def turn() -> Iterator[Turn]:
         reader.feed(b"flush %b\r\n" % name)
     reader.feed(b"flush bare\nset bare 0 0 0\n\r\n")
     RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100).feed(b"set q 0 0 101\r\n")
-    made = Turn(gevent.get_hub().loop, Stats(), kept, lambda: None)
+    made = Turn(gevent.get_hub().loop, Stats(), lambda: None)
     yield made
     made.close()
     while opened:

@@ -1,0 +1,106 @@
+"""Looking after the server and its queues: the commands that neither put nor take. See `client` for what a command is.
+
+No call here switches greenlets, except through the Client's wait_... calls.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NoReturn
+
+from darner_core import VERSION, replies
+from darner_core.client import Client, HangUp, Reply
+from darner_core.errors import DamagedError
+from darner_core.message_queue import DamagedQueue
+from darner_core.protocol import Request
+from darner_core.registry import Registry
+from darner_core.replies import END, NONE
+from darner_core.session import Session
+from darner_core.stats import Stats
+from darner_core.sweeper import Sweeper
+
+# How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
+QUEUES_A_TURN = 100
+
+
+def slices(names: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """`names` as they are now, so many at a time as one turn can deal with."""
+    fixed = list(names)
+    for start in range(0, len(fixed), QUEUES_A_TURN):
+        yield fixed[start : start + QUEUES_A_TURN]
+
+
+class Administering:
+    """These commands, bound to what they work on."""
+
+    def __init__(self, registry: Registry, stats: Stats, sweeper: Sweeper) -> None:
+        self._sweeper = sweeper
+        self._registry = registry
+        self._queues = registry.queues
+        self._stats = stats
+
+    def delete_with(self, reply: bytes) -> Callable[[Request, None, Session], bytes]:
+        """The command that deletes, and says so in these words."""
+
+        def delete(request: Request, body: None, session: Session) -> bytes:
+            self._registry.delete(request.queue)
+            return NONE if request.noreply else reply
+
+        return delete
+
+    def flush(self, request: Request, body: None, session: Session) -> bytes:
+        self._registry.flush(request.queue)
+        return NONE if request.noreply else END
+
+    def flush_expired(self, request: Request, body: None, session: Session) -> Reply:
+        return partial(self._flush_expired, request)
+
+    def _flush_expired(self, request: Request, client: Client) -> bytes:
+        queue = self._queues.get(request.queue)
+        if queue is None:
+            return replies.count(0)
+        before = queue.expired_items
+        self._sweeper.wait_sweep(queue)
+        return replies.count(queue.expired_items - before)
+
+    def flush_all_expired(self, request: Request, body: None, session: Session) -> Reply:
+        return self._flush_all_expired
+
+    def _flush_all_expired(self, client: Client) -> bytes:
+        before = self._expired()
+        self._sweeper.wait_sweep()
+        return replies.count(self._expired() - before)
+
+    def _expired(self) -> int:
+        return sum(queue.expired_items for queue in self._registry)
+
+    def flush_all(self, request: Request, body: None, session: Session) -> Reply:
+        return partial(self._flush_all, request)
+
+    def _flush_all(self, request: Request, client: Client) -> bytes:
+        damaged = {name: queue for name, queue in self._queues.items() if isinstance(queue, DamagedQueue)}
+        for names in slices(self._queues):
+            for name in names:
+                if name not in damaged:
+                    self._registry.flush(name)
+            client.wait_turn()
+        if damaged:
+            raise DamagedError(f"all queues were flushed but one: {damaged[min(damaged)].damage}")
+        return NONE if request.noreply else replies.FLUSHED_ALL
+
+    def stats(self, request: Request, body: None, session: Session) -> Reply:
+        return self._stats_lines
+
+    def _stats_lines(self, client: Client) -> bytes:
+        client.wait_sent(b"".join(self._stats.server_lines(self._registry)))
+        for names in slices(self._queues):
+            seen = [name for name in names if name in self._queues and client.may_see(name)]
+            lines = [self._stats.queue_lines(self._queues[name]) for name in seen]
+            client.wait_sent(b"".join(lines))
+            client.wait_turn()
+        return END
+
+    def version(self, request: Request, body: None, session: Session) -> bytes:
+        return replies.version(VERSION)
+
+    def quit(self, request: Request, body: None, session: Session) -> NoReturn:
+        raise HangUp

@@ -1,0 +1,83 @@
+"""The dialects: how the servers of this line differ in what their clients mean by the same words.
+
+A dialect says how a name is read, how reads are counted, which verbs there are, and what a few replies are called. The
+rest of the server asks these, and never which dialect it is. No sockets, no queues: pure.
+
+Source: section "dialects" of docs/protocol.md; Kestrel 2.4's guide, Siberite 0.6.4, Kyoto Tycoon's queue plug-in.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from darner_core.errors import ClientError, MalformedRequest, RequestError
+from darner_core.replies import DELETED, END
+
+
+class Named(Protocol):
+    """A request, as far as its name goes."""
+
+    verb: bytes
+    queue: bytes  # the name as it was given, options taken off
+    parent: bytes  # whose fanout child `queue` is
+    cursor: bytes  # which of `queue`'s durable cursors is meant
+    targets: tuple[bytes, ...]  # the queues that an item is put into, or taken from, if several are named
+
+
+def _reply_of(error: RequestError) -> bytes:
+    return error.reply
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the words of one kind of clients are meant."""
+
+    name: str
+    read_name: Callable[[Named], None]  # fills in what `queue` alone does not say; raises RequestError
+    several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
+    gets_open: bool = False  # every get waits and opens, and a delete acknowledges
+    lacks: frozenset[bytes] = frozenset()  # verbs that others have
+    deleted: bytes = DELETED
+    unknown: type[RequestError] = MalformedRequest  # what an unknown verb is
+    error_reply: Callable[[RequestError], bytes] = _reply_of
+
+
+def _plainly(request: Named) -> None:
+    """The name is the queue's, whatever is in it."""
+
+
+def _with_children(request: Named) -> None:
+    """`a+b+c` is b+c, a fanout child of a."""
+    parent, plus, child = request.queue.partition(b"+")
+    if plus and parent and child:
+        request.parent = parent
+
+
+def _with_cursors(request: Named) -> None:
+    """`a.b.c` is b.c, a durable cursor on a; `set a+b` puts into a and b."""
+    if request.verb == b"set":
+        if b"." in request.queue:
+            raise ClientError("a name with a dot is a cursor's, which only reads: set names the queue")
+        names = tuple(dict.fromkeys(request.queue.split(b"+")))
+        if len(names) > 1:
+            if not all(names):
+                raise MalformedRequest("a queue name is missing beside the +")
+            request.targets = names
+        return
+    queue, dot, cursor = request.queue.partition(b".")
+    if dot and queue and cursor:
+        request.queue, request.cursor = queue, cursor
+
+
+_NEED_SEVERAL_READS = frozenset((b"monitor", b"confirm"))
+
+DIALECTS = {
+    dialect.name: dialect
+    for dialect in (
+        Dialect("darner", _plainly, lacks=_NEED_SEVERAL_READS),
+        Dialect("kestrel", _with_children, several_reads=True, unknown=ClientError),
+        Dialect("siberite", _with_cursors, lacks=_NEED_SEVERAL_READS, deleted=END),
+        Dialect("kyototycoon", _plainly, several_reads=True, gets_open=True),
+    )
+}
+DARNER = DIALECTS["darner"]
