@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darner_core import option_values, protocol
@@ -68,6 +68,7 @@ def refused(check: Callable[[Any], Any], value: object) -> str | None:
     return None
 
 
+@settings(deadline=None)
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers())))
 def test_whatever_stands_there_is_taken_or_refused_with_what_is_allowed(value: object) -> None:
     checks = [option_values.queue_name, option_values.optional_queue_name, queue_sync, option_values.sync]

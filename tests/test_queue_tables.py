@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darner_core.option_values import BadOption
@@ -271,6 +271,7 @@ def test_what_only_looks_like_a_contradiction_is_allowed(text: str) -> None:
 NAMES = st.sampled_from([b"a", b"b", b"c", b"d", b"e"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, st.lists(NAMES, max_size=3)))
 def test_a_circle_is_found_if_there_is_one(graph: dict[bytes, list[bytes]]) -> None:
     reached = {name: set(graph.get(name, ())) for name in (b"a", b"b", b"c", b"d", b"e")}

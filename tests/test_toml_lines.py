@@ -4,7 +4,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from darner_core.toml_lines import Lines, Path
@@ -134,6 +134,7 @@ def numbers(value: Any, path: Path = ()) -> list[tuple[Path, int]]:
     return [(path, value)] if type(value) is int and value > 1 else []
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_the_line_that_is_found_for_a_key_holds_it(data: st.DataObject) -> None:
     text = "# the first line\n"
