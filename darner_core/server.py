@@ -17,12 +17,14 @@ from gevent.event import Event
 from darner_core import NAME, VERSION, access, records
 from darner_core.access import Access
 from darner_core.commands import Commands
-from darner_core.config import OPTIONS, SYNC_ALWAYS, SYNC_NEVER, Config
+from darner_core.config import Config, differences
 from darner_core.connection import Connection
 from darner_core.dialects import DIALECTS
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
+from darner_core.listener_options import DARNER
 from darner_core.listeners import Listener
+from darner_core.option_values import SYNC_ALWAYS, SYNC_NEVER
 from darner_core.protocol import RequestReader, Vocabulary
 from darner_core.reception import Reception
 from darner_core.registry import Registry
@@ -43,8 +45,8 @@ LOOK_BYTES = 1 << 20
 # libev's lowest: the turn ends after gevent has run all that is ready.
 LAST_PRIORITY = -2
 
-# What `reload` takes over, besides the tables.
-RELOADED = {"debug", "auth_file", "tls_cert", "tls_key", "tls_ca"}
+# What `reload` takes over, by the names of Config's fields.
+RELOADED = {"debug", "auth_file", "tls_cert", "tls_key", "tls_ca", "users", "rules", "aliases"}
 
 
 class Server:
@@ -61,6 +63,7 @@ class Server:
         self.commands = Commands(self.registry, self.journal, self.stats, config)
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
+        self._take_over_queues(config)
         self._storage = storage
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
@@ -104,13 +107,18 @@ class Server:
         )
 
     def reload(self, config: Config) -> None:
-        """Take over who may come in and what they may do. Connections stay. Raises ConfigError; then nothing has
-        changed."""
-        self.access.reload(config)
+        """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
+        ConfigError; then nothing has changed."""
+        self.access.reload(config)  # the only part that can fail
         self.reception.rejudge()
-        for option in OPTIONS:
-            if option.name not in RELOADED and getattr(config, option.name) != getattr(self.config, option.name):
-                log.warning("reload: %s is another one now, and needs a restart", option.name)
+        self._take_over_queues(config)
+        for name in differences(self.config, config):
+            if name not in RELOADED:
+                log.warning("reload: %s is another one now, and needs a restart", name)
+
+    def _take_over_queues(self, config: Config) -> None:
+        """The options of queues and the aliases are these from now on."""
+        self.rules, self.aliases = config.rules, config.aliases
 
     # -- the end of a turn
 
@@ -261,7 +269,9 @@ def describe(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
     yield f"{NAME}: queue server"
     yield f"version: {VERSION}"
     for listener in listeners:
-        yield f"listening on: {listener}{', TLS' if config.tls_cert and not listener.is_unix else ''}"
+        tls = ", TLS" if config.tls_cert and not listener.is_unix else ""
+        dialect = f", {listener.dialect}" if listener.dialect != DARNER else ""
+        yield f"listening on: {listener}{tls}{dialect}"
     yield f"data dir: {config.data}"
     yield "starting up"
 

@@ -7,11 +7,12 @@ from typing import NoReturn
 
 from darner_core import protocol, replies
 from darner_core.client import Client
-from darner_core.config import SYNC_ALWAYS, Config
+from darner_core.config import Config
 from darner_core.delivery import Delivery, Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.large_items import Upload
+from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Request
 from darner_core.records import Blob
 from darner_core.registry import Registry
