@@ -14,6 +14,7 @@ No call here switches greenlets (handing an item to a waiter lets its greenlet r
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
@@ -255,7 +256,8 @@ class MessageQueue:
             self.max_age_ms = max_age_ms
             self.release_window()  # what is read again has the new age
             for read in self.outstanding.values():
-                read.expires_at_ms = self._aged(self.log.read_one(read.id))[2]
+                with suppress(StorageError):  # who wants the item is told
+                    read.expires_at_ms = self._aged(self.log.read_one(read.id))[2]
 
     def _aged(self, item: Item) -> Item:
         """`item`, expiring when it is too old, if not before."""

@@ -157,6 +157,11 @@ class QueueRules:
             yield option, value, show_table(set_by[option].keys) if option in set_by else BUILT_IN_LEVEL
 
     @property
+    def syncs(self) -> list[str | int]:
+        """What the levels say of `sync`."""
+        return [level.settings["sync"] for level in self._levels if "sync" in level.settings]
+
+    @property
     def every(self) -> list[Level]:
         """All levels, in no particular order."""
         return self._levels

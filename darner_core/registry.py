@@ -15,7 +15,7 @@ from darner_core import records
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal, MemoryLog
 from darner_core.message_queue import Bury, DamagedQueue, MessageQueue, OpenRead
-from darner_core.queue_options import QueueOptions, QueueRules
+from darner_core.queue_options import QueueOptions, QueueRules, parent_of
 from darner_core.records import CHILD, PLAIN, Item, QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.window import WindowBudget
@@ -130,7 +130,7 @@ class Registry:
             self.move_large(read)
 
     def set_rules(self, rules: QueueRules) -> None:
-        """From now on these: all queues that exist change. Raises StorageError."""
+        """From now on these: all queues that exist change."""
         self.rules = rules
         for queue in [*self, *self.hidden.values()]:
             queue.options = self.options(queue.name, queue.is_child)
@@ -140,8 +140,9 @@ class Registry:
     def create_named(self) -> None:
         """Make the queues that the configuration names, in this turn."""
         for name in self.rules.named:
-            if name not in self.queues and name not in self.hidden:
-                self.create(name, is_child=parent_of(name) != b"")
+            if name in self.queues or name in self.hidden:
+                continue
+            self.create(name, is_child=parent_of(name) != b"")
 
     def hide(self, names: Collection[bytes]) -> None:
         """Let nobody reach the queues with these names, and no others be hidden."""
@@ -299,12 +300,6 @@ class Registry:
     def total_items(self) -> int:
         """Items put since the server started, those of deleted queues too."""
         return self.total_items_of_deleted + sum(queue.total_items for queue in self)
-
-
-def parent_of(name: bytes) -> bytes:
-    """Whose fanout child a queue of this name is, if it is one: what stands before the first +."""
-    parent, plus, child = name.partition(b"+")
-    return parent if plus and child else b""
 
 
 def _forget_upload(journal: Journal, number: int, blob: int, batch: Batch) -> None:

@@ -20,11 +20,11 @@ from darner_core.commands import Commands
 from darner_core.config import Config, differences
 from darner_core.connection import Connection
 from darner_core.dialects import DIALECTS
-from darner_core.errors import StorageError
+from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.listener_options import DARNER
 from darner_core.listeners import Listener
-from darner_core.option_values import SYNC_ALWAYS, SYNC_NEVER
+from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import RequestReader, Vocabulary
 from darner_core.reception import Reception
 from darner_core.registry import Registry
@@ -59,7 +59,7 @@ class Server:
         self.access = Access(config)
         self.stats = Stats()
         self.journal = Journal(storage)
-        self.registry = Registry(self.journal, WindowBudget(config.window_bytes), config.max_queues)
+        self.registry = Registry(self.journal, WindowBudget(config.window_bytes), config.max_queues, config.rules)
         self.commands = Commands(self.registry, self.journal, self.stats, config)
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
@@ -86,11 +86,12 @@ class Server:
         self._look_for_room()
         self._turn_end.start(self._end_turn)
         self.reception.start()
-        self._background = [gevent.spawn(self._wait_upkeep), gevent.spawn(self._wait_sweeps)]
+        self._background = [gevent.spawn(self._wait_upkeep)]
+        if self.config.expiration_timer_s:
+            self._background.append(gevent.spawn(self._wait_sweeps))
         if self.reception.looks_for_silent:
             self._background.append(gevent.spawn(self.reception.wait_silent))
-        if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
-            self._background.append(gevent.spawn(self._wait_syncs, int(self.config.sync)))
+        self._background.append(gevent.spawn(self._wait_syncs))
 
     def _tell_damage(self) -> None:
         for cut_off in self._storage.torn:
@@ -118,7 +119,15 @@ class Server:
 
     def _take_over_queues(self, config: Config) -> None:
         """The options of queues and the aliases are these from now on."""
-        self.rules, self.aliases = config.rules, config.aliases
+        self.registry.set_rules(config.rules)
+        self.commands.delivery.set_aliases(config.aliases)
+        try:
+            self.registry.create_named()
+        except ServerError as error:
+            log.error("not all queues that the configuration names could be made: %s", error)
+        # One fsync is for all queues: the most frequent is for them all.
+        every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
+        self._sync_ms = min(every_ms, default=0)
 
     # -- the end of a turn
 
@@ -182,7 +191,7 @@ class Server:
     def _wait_sweeps(self) -> None:
         sweeper = self.commands.sweeper
         while True:
-            gevent.sleep(TICK_S)
+            gevent.sleep(self.config.expiration_timer_s)
             try:
                 sweeper.expire_queues()
                 sweeper.wait_sweep()
@@ -199,10 +208,10 @@ class Server:
             log.info("writing again")
         self._disk_failed = False
 
-    def _wait_syncs(self, every_ms: int) -> None:
+    def _wait_syncs(self) -> None:
         while True:
-            gevent.sleep(every_ms / 1000)
-            if self.journal.unsynced:
+            gevent.sleep(self._sync_ms / 1000 if self._sync_ms else TICK_S)
+            if self.journal.unsynced and self._sync_ms:
                 self.journal.unsynced = False
                 try:
                     wait_in_thread(self._storage.sync)
