@@ -21,11 +21,11 @@ from darner_core.stats import Stats
 QUEUES_A_TURN = 100
 
 
-def slices(names: Iterable[bytes]) -> Iterator[list[bytes]]:
+def slices(names: Iterable[bytes], most: int = QUEUES_A_TURN) -> Iterator[list[bytes]]:
     """`names` as they are now, so many at a time as one turn can deal with."""
     fixed = list(names)
-    for start in range(0, len(fixed), QUEUES_A_TURN):
-        yield fixed[start : start + QUEUES_A_TURN]
+    for start in range(0, len(fixed), most):
+        yield fixed[start : start + most]
 
 
 class Administering:

@@ -189,6 +189,17 @@ class Config:
         " more is refused")
     min_free_bytes: int = _option(64 * MIB, _size(0, 1 << 40), "sets are refused while the disk has less room than"
         " this; gets and closes need some of it", shown="SIZE")
+    client_timeout_s: int = _option(0, _whole_number(0, 31_536_000), "a client from which nothing comes for so long,"
+        " and that waits for nothing, is hung up on, and the items that it has open go to others; 0: never")
+    connection_limit_refuse_writes: int = _option(0, _whole_number(0, 1_000_000), "who connects while there are"
+        " more clients than this may not put; 0: no limit")
+    connection_limit_refuse_reads: int = _option(0, _whole_number(0, 1_000_000), "who connects while there are"
+        " more clients than this may not get; 0: no limit")
+    default_status: str = _option("up", _one_of("up", "writeavoid", "readonly", "quiescent"), "what the server takes at"
+        " the start, if status_file says nothing", shown="STATUS")
+    status_file: str = _option("", _optional_text, "file that keeps the status over a restart", shown="FILE")
+    status_change_grace_period_s: int = _option(0, _whole_number(0, 86_400), "a stricter status is shown at once, and"
+        " in force after so long")
     unix_mode: str = _option("0600", _mode, "permissions of the Unix sockets: who may write to one can connect",
         shown="MODE")
     tls_cert: str = _option("", _optional_text, "file with the server's certificate chain (PEM): TCP is served with"

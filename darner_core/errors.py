@@ -12,8 +12,8 @@
         +-- ServerError      SERVER_ERROR ...  the server cannot do it; the connection goes on
             +-- Unavailable  SERVER_ERROR ...  it does such things not now, or not for this client; hangs up
 
-A server that cannot trust what bytes follow hangs up: after ERROR and CLIENT_ERROR it always does. It does so, too, when
-it is another server that the client should ask.
+A server that cannot trust what bytes follow hangs up: after ERROR and CLIENT_ERROR it always does. It does so, too,
+when it is another server that the client should ask.
 """
 
 

@@ -44,7 +44,7 @@ _NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an e
 class OpenRead:
     """An item that somebody has been handed and has not confirmed. One object for each time it is handed out."""
 
-    __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item")
+    __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item", "counted")
 
     def __init__(self, queue: "MessageQueue", item_id: int, item: Item | None, body_bytes: int, blob: int) -> None:
         self.queue = queue
@@ -53,6 +53,18 @@ class OpenRead:
         self.body_bytes = body_bytes
         self.blob = blob  # number of the large item; 0: it is not large
         self.returned = False  # given back: it waits again, ahead of all that was never handed out
+        self.counted = False  # among its queue's `transactions`
+
+    def count(self) -> None:
+        """A client has it until it confirms. What is open only while it is being handed over is not counted."""
+        self.counted = True
+        self.queue.transactions += 1
+
+    def uncount(self) -> None:
+        """Undo `count`."""
+        if self.counted:
+            self.counted = False
+            self.queue.transactions -= 1
 
 
 class Holder(Protocol):
@@ -79,7 +91,7 @@ class MessageQueue:
     __slots__ = (
         "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
         "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted",
-        "first_tail", "total_flushes", "_before", "damage", "options",
+        "first_tail", "total_flushes", "transactions", "canceled_transactions", "_before", "damage", "options",
     )  # fmt: skip
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
@@ -101,6 +113,8 @@ class MessageQueue:
         self.deleted = False
         self.first_tail = self.tail  # tail when the server started
         self.total_flushes = 0
+        self.transactions = 0  # reads that clients have opened
+        self.canceled_transactions = 0  # of these, given back
         self._before = (0, 0, 0, 0)
         self.damage = ""  # why its head cannot be read, if it cannot
 
@@ -389,6 +403,7 @@ class MessageQueue:
             self.touch()
         read.returned = True
         read.item = None
+        self.canceled_transactions += read.counted
         heappush(self.returned, read.id)
         self.bytes_out -= read.body_bytes
         self.open_bytes -= read.body_bytes
@@ -400,6 +415,7 @@ class MessageQueue:
         if read.id in self.outstanding and self.outstanding[read.id].returned:
             read.returned = False
             self.outstanding[read.id] = read
+            self.canceled_transactions -= read.counted
             self.returned.remove(read.id)
             heapify(self.returned)
             self.bytes_out += read.body_bytes

@@ -4,7 +4,9 @@ Inheritance is Kestrel's: built in, then [default], then [queues.NAME], then for
 later one changes only what it names.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class QueueOptions:
 
 
 BUILT_IN = QueueOptions()
+BUILT_IN_LEVEL = "built in"
 
 
 class QueueRules:
@@ -38,6 +41,11 @@ class QueueRules:
     def of(self, name: bytes, parent: bytes = b"") -> QueueOptions:
         """The options of queue `name`; `parent`: whose fanout child it is."""
         return BUILT_IN
+
+    def describe(self, name: bytes, parent: bytes = b"") -> Iterator[tuple[str, Any, str]]:
+        """Each option of the queue: its name, the value in effect, and the level that has set it."""
+        for option, value in vars(self.of(name, parent)).items():
+            yield option, value, BUILT_IN_LEVEL
 
     @property
     def named(self) -> tuple[bytes, ...]:

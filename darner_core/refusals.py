@@ -21,9 +21,7 @@ from darner_core.protocol import Command, Request, Vocabulary
 class Vocabularies:
     """One for each dialect and for each kind of client that is refused something for as long as it is connected."""
 
-    def __init__(
-        self, table: Callable[[Dialect], dict[bytes, Command]], writes: Set[bytes], reads: Set[bytes]
-    ) -> None:
+    def __init__(self, table: Callable[[Dialect], dict[bytes, Command]], writes: Set[bytes], reads: Set[bytes]) -> None:
         """`table` makes a dialect's; `writes` and `reads` are the verbs that can be refused."""
         self._served = {name: table(dialect) for name, dialect in DIALECTS.items()}
         self._writes = writes

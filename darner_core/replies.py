@@ -4,6 +4,7 @@ STORED = b"STORED\r\n"
 END = b"END\r\n"
 DELETED = b"DELETED\r\n"
 FLUSHED_ALL = b"Flushed all queues.\r\n"
+RELOADED = b"Reloaded config.\r\n"
 CRLF = b"\r\n"
 
 AFTER_BODY = b"\r\nEND\r\n"
@@ -18,6 +19,10 @@ def value_head(key: bytes, flags: int, body_bytes: int) -> bytes:
 def value_head_with_cas(key: bytes, flags: int, body_bytes: int, item_id: int) -> bytes:
     """The same for `gets`, whose clients read a fourth number, the "cas unique": the item's id."""
     return b"VALUE %b %d %d %d\r\n" % (key, flags, body_bytes, item_id)
+
+
+def line(text: str) -> bytes:
+    return b"%b\r\n" % text.encode()
 
 
 def version(text: str) -> bytes:

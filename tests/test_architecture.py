@@ -17,7 +17,9 @@ LAYERS = [
     "connection",
     "outgoing",
     "commands turn guard",
-    "storing reading administering",
+    "operating",
+    "enforcement",
+    "storing reading administering refusals",
     "client",
     "repair",
     "check rebuild",
@@ -33,7 +35,7 @@ LAYERS = [
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most.
     "protocol",
-    "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress",
+    "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status",
     "rights users queue_options replies",
     "errors",
 ]
@@ -46,7 +48,7 @@ OUTSIDE = {
 }
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
-PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory", "rights"}
+PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory", "rights", "refusals"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 
