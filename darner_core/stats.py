@@ -86,15 +86,16 @@ class Stats:
             age_ms = max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
         except StorageError:
             age_ms = 0  # who gets the item is told; the statistics of the others are of use still
-        window, children = queue.window, self.children_of(queue.name)
+        in_memory = [len(item[0]) for item in queue.window if item[0].__class__ is bytes]
+        children = self.children_of(queue.name)
         return [
             (b"items", queue.waiting_items),
             (b"bytes", queue.waiting_bytes),
             (b"total_items", queue.total_items),
             (b"logsize", queue.log_bytes),
             (b"expired_items", getattr(queue, "expired_items", 0)),
-            (b"mem_items", len(window)),
-            (b"mem_bytes", sum([len(item[0]) for item in window if item[0].__class__ is bytes])),
+            (b"mem_items", len(in_memory)),
+            (b"mem_bytes", sum(in_memory)),
             (b"age", age_ms),
             (b"discarded", getattr(queue, "discarded", 0)),
             (b"waiters", len(queue.line) if queue.line is not None else 0),

@@ -43,7 +43,7 @@ def test_words_are_taken_in_any_case(word: str) -> None:
 
 @pytest.mark.parametrize("word", ["", "DOWN", "down", "upp", "read only", "ßp", "ﬁ"])
 def test_no_other_words_are(word: str) -> None:
-    with pytest.raises(ValueError, match="^one of up, writeavoid, readonly, quiescent$"):
+    with pytest.raises(ValueError, match=r"^one of up, writeavoid, readonly, quiescent$"):
         status_of(word)
 
 
@@ -137,7 +137,7 @@ def test_the_file_is_as_kestrel_writes_it(tmp_path: Path) -> None:
 def test_a_file_that_says_something_else_is_told_in_one_line(tmp_path: Path, text: bytes, said: str) -> None:
     path = tmp_path / "status"
     path.write_bytes(text)
-    with pytest.raises(ValueError, match="not one of up, writeavoid, readonly, quiescent$") as raised:
+    with pytest.raises(ValueError, match=r"not one of up, writeavoid, readonly, quiescent$") as raised:
         read_status(str(path))
     assert str(raised.value).startswith(said)
     assert len(str(raised.value).splitlines()) == 1
@@ -146,7 +146,7 @@ def test_a_file_that_says_something_else_is_told_in_one_line(tmp_path: Path, tex
 
 def test_what_cannot_be_read_or_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "status").mkdir()
-    with pytest.raises(ValueError, match="^cannot be read: Is a directory$"):
+    with pytest.raises(ValueError, match=r"^cannot be read: Is a directory$"):
         read_status(str(tmp_path / "status"))
     with pytest.raises(OSError, match="Is a directory"):
         write_status(str(tmp_path / "status"), UP)
