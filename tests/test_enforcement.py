@@ -10,6 +10,7 @@ import pytest
 from tests.harness import Client, RunningServer
 from tests.identities import login, write_users
 from tests.test_connection import LARGE, wait_until, waiters
+from tests.test_limits import SteppingClock
 
 Start = Callable[..., RunningServer]
 
@@ -227,7 +228,7 @@ def test_a_looser_status_ends_the_grace_period(start_server: Start) -> None:
 
 
 def test_stepping_the_clock_neither_shortens_nor_lengthens_it(tmp_path: Path) -> None:
-    server = SteppingServer(tmp_path / "data", "--status-change-grace-period-s", "1")
+    server = SteppingClock(tmp_path / "data", "--status-change-grace-period-s", "1")
     try:
         for step_s in (86_400, -86_400):
             operator = server.client()
@@ -244,15 +245,6 @@ def test_stepping_the_clock_neither_shortens_nor_lengthens_it(tmp_path: Path) ->
             change(operator, "up")
     finally:
         server.end()
-
-
-class SteppingServer(RunningServer):
-    """A server whose wall clock can be set."""
-
-    program = "tests/stepping_clock.py"
-
-    def step(self, seconds: float) -> None:
-        Path(f"{self.data}.clock").write_text(str(seconds))
 
 
 # -- over a restart
