@@ -332,6 +332,8 @@ BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
     ("sync", None, "true", BAD_SYNC),
     ("sync", None, "0.5", BAD_SYNC),
     ("dialect", "starling", '"starling"', 'must be "darner" or "kestrel" or "siberite" or "kyototycoon"'),
+    ("default_status", "down", '"down"', 'must be "up" or "writeavoid" or "readonly" or "quiescent"'),
+    ("status_file", None, "true", 'must be a text; "" is none'),
     ("reply_key", "both", '"both"', 'must be "queue" or "request"'),
     ("reply_key", None, "0", 'must be "queue" or "request"'),
     ("reply_key", None, "[]", 'must be "queue" or "request"'),
