@@ -56,10 +56,10 @@ class Server:
         file about who may come in cannot be used."""
         self.config = config
         self.access = Access(config)
-        budget = WindowBudget(config.window_bytes)
-        self.stats = Stats(budget)
+        self.stats = Stats()
+        self.stats.budget = WindowBudget(config.window_bytes)
         self.journal = Journal(storage)
-        self.registry = Registry(self.journal, budget, config.max_queues)
+        self.registry = Registry(self.journal, self.stats.budget, config.max_queues)
         self.commands = Commands(self.registry, self.journal, self.stats, config)
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False

@@ -19,17 +19,12 @@ class Stats:
 
     __slots__ = (
         "started", "curr_connections", "total_connections", "rejected_connections", "cmd_set", "cmd_peek", "get_hits",
-        "get_misses", "bytes_read", "bytes_written", "children_of", "_budget", "_clock", "_monotonic",
+        "get_misses", "bytes_read", "bytes_written", "children_of", "budget", "_clock", "_monotonic",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        budget: WindowBudget,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         """`clock` tells the time of day, which may be set; `monotonic` only runs forward."""
-        self._budget = budget
+        self.budget = WindowBudget(1)  # the queues', when there are some
         self.children_of: Callable[[bytes], Collection[bytes]] = _no_children  # a queue's fanout children
         self._clock = clock
         self._monotonic = monotonic
@@ -55,7 +50,7 @@ class Stats:
             ("curr_items", sum(queue.waiting_items for queue in queues)),
             ("total_items", registry.total_items),
             ("bytes", sum(queue.waiting_bytes for queue in queues)),
-            ("reserved_memory_ratio", b"%.3f" % (self._budget.used_bytes / self._budget.budget_bytes)),
+            ("reserved_memory_ratio", b"%.3f" % (self.budget.used_bytes / self.budget.budget_bytes)),
             ("curr_connections", self.curr_connections),
             ("total_connections", self.total_connections),
             ("rejected_connections", self.rejected_connections),
