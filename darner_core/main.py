@@ -1,5 +1,6 @@
 """The process: options in, a server that runs until it is told to stop, an exit status out."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -76,7 +77,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     except BaseException:
         storage.close()
         raise
-    reload = partial(_reload, queue_server, arguments)
+    queue_server.wait_reload = partial(_reload, queue_server, arguments)
+    reload = partial(_reload_at_signal, queue_server)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
     for line in server.describe(options, queue_server.reception.listeners):
@@ -92,15 +94,20 @@ def run(options: Config, arguments: Sequence[str]) -> None:
 
 
 def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
-    """SIGHUP. Whatever is wrong, the server goes on as it was."""
+    """Read the files again. Raises ConfigError, and says so in the log; the server goes on as it was."""
     try:
         options = config.parse(arguments)
         queue_server.reload(options)
     except ConfigError as error:
         log.error("not reloaded: %s", error)
-        return
+        raise
     logging.getLogger().setLevel(_level(options))
     log.info("reloaded: users, rights, certificates, log level, queues, aliases")
+
+
+def _reload_at_signal(queue_server: Server) -> None:
+    with contextlib.suppress(ConfigError):
+        queue_server.wait_reload()
 
 
 def _level(options: Config) -> int:

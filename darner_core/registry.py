@@ -51,6 +51,7 @@ class Registry:
         self.awaited: dict[bytes, MessageQueue] = {}
         self.creates = 0
         self.deletes = 0
+        self.expires = 0  # of these, because of their max_queue_age_s
         self.total_items_of_deleted = 0
         self._journal = journal
         self._budget = budget
@@ -152,6 +153,10 @@ class Registry:
         for name in names:
             if name in self.queues:
                 self.hidden[name] = self.queues.pop(name)
+
+    def children_of(self, parent: bytes) -> Collection[bytes]:
+        """The names of the fanout children of a queue, which need not exist."""
+        return self.children.get(parent, {})
 
     def child(self, name: bytes) -> MessageQueue:
         """The fanout child `name`, which is one from now on if it was none. Raises ServerError at `max_queues`."""

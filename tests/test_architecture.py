@@ -17,7 +17,9 @@ LAYERS = [
     "connection",
     "outgoing",
     "commands turn guard",
-    "storing reading administering",
+    "operating",
+    "enforcement",
+    "storing reading administering refusals",
     "sweeper",
     "delivery",
     "client",
@@ -35,7 +37,7 @@ LAYERS = [
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
     "protocol",
-    "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress",
+    "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status",
     "queue_tables",
     "queue_options listener_options toml_file",
     "rights users option_values toml_lines replies",
@@ -51,7 +53,7 @@ OUTSIDE = {
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
 PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory", "rights", "toml_lines", "option_values"}
-PURE |= {"queue_options", "queue_tables", "listener_options"}
+PURE |= {"queue_options", "queue_tables", "listener_options", "refusals"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 
