@@ -25,7 +25,9 @@ from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.session import Session
 from darner_core.shared_memory import BodyMemory, PipelineMemory
 from darner_core.stats import Stats
+from darner_core.traced_queue import Traces
 from darner_core.waiters import Waiter
+from darner_core.watching import Watching
 
 # How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
@@ -90,6 +92,8 @@ class Commands:
         self._unreadable: dict[tuple[int, int], int] = {}
         self.refuse_sets = ""  # why sets are refused at present
         self.stopping = False  # no one waits any longer
+        self.traces = Traces(registry, journal)
+        watching = Watching(self.traces, lambda: self.stopping)
         self.table = {
             b"set": Command(protocol.parse_storing, self.set, PUT),
             b"get": Command(protocol.parse_reading, self.get, GET),
@@ -99,6 +103,7 @@ class Commands:
             b"flush_all": Command(protocol.parse_flush_all, self.flush_all, ADMIN_ALL),
             b"stats": Command(protocol.parse_bare, self.stats, FREE),
             b"version": Command(protocol.parse_bare, self.version, FREE),
+            b"watch": Command(protocol.parse_naming, watching.watch, ADMIN),
             b"quit": Command(protocol.parse_bare, self.quit, FREE),
         }
 

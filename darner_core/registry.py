@@ -9,6 +9,7 @@ No call here switches greenlets.
 import sys
 from collections.abc import Iterator
 from functools import partial
+from typing import Protocol
 
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
@@ -16,6 +17,14 @@ from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.records import QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.window import WindowBudget
+
+
+class Observer(Protocol):
+    """Who is told that queues come and go, in the turn in which they do; see `traced_queue`."""
+
+    def created(self, queue: MessageQueue) -> None: ...
+
+    def deleted(self, queue: MessageQueue) -> None: ...
 
 
 class Registry:
@@ -33,6 +42,7 @@ class Registry:
         self.creates = 0
         self.deletes = 0
         self.total_items_of_deleted = 0
+        self.traces: Observer | None = None
         self._journal = journal
         self._budget = budget
         storage = journal.storage
@@ -80,6 +90,8 @@ class Registry:
         storage = self._journal.storage
         self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
         self._journal.undo.append((self._uncreate, queue, record))
+        if self.traces is not None:
+            self.traces.created(queue)
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -127,6 +139,8 @@ class Registry:
         self._journal.also.append(lambda batch: storage.remove_queue(batch, name, record))
         self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes)
+        if self.traces is not None:
+            self.traces.deleted(queue)
 
     def _undelete(self, queue: MessageQueue) -> None:
         awaited = self.awaited.pop(queue.name, None)
@@ -165,7 +179,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[MessageQueue]:
         """All but those that could not be read back."""
-        return (queue for queue in self.queues.values() if queue.__class__ is MessageQueue)
+        return (queue for queue in self.queues.values() if not isinstance(queue, DamagedQueue))
 
     @property
     def total_items(self) -> int:

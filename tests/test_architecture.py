@@ -17,10 +17,11 @@ LAYERS = [
     "connection",
     "outgoing",
     "commands turn guard",
+    "watching",
     "repair",
-    "check rebuild",
+    "check rebuild dump follow",
     "upkeep stats access",
-    "session",
+    "session traced_queue",
     "registry",
     "message_queue",
     "large_items",
@@ -30,7 +31,7 @@ LAYERS = [
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most.
-    "config replies window shared_memory timeouts descriptors heap waiters protocol tls wal progress",
+    "config replies window shared_memory timeouts descriptors heap waiters protocol tls wal progress snapshot shown",
     "rights users queue_options",
     "errors",
 ]
