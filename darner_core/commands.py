@@ -92,7 +92,7 @@ class Commands:
         self._unreadable: dict[tuple[int, int], int] = {}
         self.refuse_sets = ""  # why sets are refused at present
         self.stopping = False  # no one waits any longer
-        self.traces = Traces(registry, journal)
+        self.traces = Traces(registry, journal, lambda queue: False)
         watching = Watching(self.traces, lambda: self.stopping)
         self.table = {
             b"set": Command(protocol.parse_storing, self.set, PUT),

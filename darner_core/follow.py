@@ -15,34 +15,33 @@ from darner_core.errors import StartError
 from darner_core.shown import EVENT_HEAD, event_json, event_line
 
 CONNECT_S = 10.0
+RECV_BYTES = 64 << 10
+ENDED = 2  # exit status
 
 Say = Callable[[str], None]
 
 
 def follow(options: Config, queue: bytes, user: str, password: bytes, as_json: bool, out: TextIO, say: Say) -> int:
-    """Write to `out` what happens to a queue, for ever; the exit status, if the server ends first. Raises StartError if
-    there is no server, or it refuses."""
+    """Write to `out` what happens to a queue, until the server ends; the exit status. Raises StartError if there is no
+    server, or it refuses."""
     host = next((host for host in options.host if host.startswith(UNIX)), options.host[0])
     where = host if host.startswith(UNIX) else f"{host} port {options.port}"
+    name = show_name(queue.decode("utf-8", "backslashreplace"))
     with _connect(options, host, where) as connection:
-        try:
-            lines = _ask(connection, queue, user, password, where)
-            told = json.loads(next(lines))
-            name = show_name(queue.decode("utf-8", "backslashreplace"))
-            say(f"following queue {name} at {where}{'' if told['exists'] else '; it does not exist yet'}")
-            if not as_json:
-                out.write(f"{EVENT_HEAD}\n")
-                out.flush()
-            for line in lines:
-                if line.rstrip() == b"END":
-                    break
-                event = _event(line, where)
-                out.write(f"{event_json(event) if as_json else event_line(event)}\n")
-                out.flush()
-        except (ConnectionResetError, ConnectionAbortedError, StopIteration):
-            pass
+        lines = _lines(connection)
+        begun = _ask(connection, lines, queue, user, password, where)
+        say(f"following queue {name} at {where}{'' if begun['exists'] else '; it does not exist yet'}")
+        if not as_json:
+            out.write(f"{EVENT_HEAD}\n")
+            out.flush()
+        for line in lines:
+            if line.startswith(b"END"):
+                break
+            event = _event(line, where)
+            out.write(f"{event_json(event) if as_json else event_line(event)}\n")
+            out.flush()
     say(f"the server at {where} has ended, or has hung up")
-    return 0
+    return ENDED
 
 
 def _connect(options: Config, host: str, where: str) -> socket.socket:
@@ -70,43 +69,48 @@ def _tls(certificate: str) -> ssl.SSLContext:
     return context
 
 
-def _ask(connection: socket.socket, queue: bytes, user: str, password: bytes, where: str) -> Iterator[bytes]:
-    """The lines that the server answers with. Raises StartError if it refuses."""
-    lines = _lines(connection)
-    if user:
-        login = user.encode("utf-8", "surrogateescape") + b" " + password
-        connection.sendall(b"set login 0 0 %d\r\n%b\r\n" % (len(login), login))
-        _expect(next(lines, b""), b"STORED", where)
-    connection.sendall(b"watch %b\r\n" % queue)
-    first = next(lines, b"")
-    _expect(first, b"{", where)
-    return _chain(first, lines)
+def _ask(
+    connection: socket.socket, lines: Iterator[bytes], queue: bytes, user: str, password: bytes, where: str
+) -> dict[str, Any]:
+    """Log in, and ask for the queue's events: what the server says first. Raises StartError if it refuses."""
+    try:
+        if user:
+            login = user.encode("utf-8", "surrogateescape") + b" " + password
+            connection.sendall(b"set login 0 0 %d\r\n%b\r\n" % (len(login), login))
+            reply = next(lines, b"")
+            if not reply.startswith(b"STORED"):
+                raise _refused(reply, where)
+        connection.sendall(b"watch %b\r\n" % queue)
+    except OSError as error:
+        raise _refused(b"", where) from error
+    return _event(next(lines, b""), where)
 
 
-def _chain(first: bytes, lines: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from lines
-
-
-def _expect(line: bytes, begin: bytes, where: str) -> None:
-    if not line.startswith(begin):
-        said = show_name(line.decode("utf-8", "backslashreplace").strip()) or "it hung up"
-        raise StartError(f"cannot follow: {where}: {said}")
+def _refused(line: bytes, where: str) -> StartError:
+    said = show_name(line.decode("utf-8", "backslashreplace").strip()) or "the server has hung up"
+    return StartError(f"cannot follow: {where}: {said}")
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:
     """The lines that come, until the server hangs up."""
     rest = b""
-    while data := connection.recv(64 << 10):
+    while True:
+        try:
+            data = connection.recv(RECV_BYTES)
+        except OSError:
+            return
+        if not data:
+            return
         *lines, rest = (rest + data).split(b"\n")
         yield from lines
 
 
 def _event(line: bytes, where: str) -> dict[str, Any]:
+    """Raises StartError if the line is none."""
     try:
         event = json.loads(line)
-        if isinstance(event, dict):
-            return event
     except ValueError:
-        pass
-    raise StartError(f"cannot follow: {where}: {show_name(line.decode('utf-8', 'backslashreplace').strip())}")
+        event = None
+    if not isinstance(event, dict):
+        raise _refused(line, where)
+    return event

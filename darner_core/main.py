@@ -30,6 +30,8 @@ GC_THRESHOLD = 50_000
 # (Python's 5 ms is ten fsyncs).
 SWITCH_INTERVAL_S = 0.0005
 
+INTERRUPTED = 130  # exit status, as a shell has it
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit status."""
@@ -140,7 +142,7 @@ def _look_into(action: Dump, options: Config) -> int:
         _complain(str(error))
         return NOT_THERE
     except KeyboardInterrupt:
-        return 0
+        return 0 if action.follow else INTERRUPTED
     except BrokenPipeError:  # who read it has enough; what is still in the buffer must not be tried again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

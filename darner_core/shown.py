@@ -1,7 +1,7 @@
 """How items and events are shown to a person, one line each, and to programs as JSON. Text only: no disk, no sockets.
 
-A table's columns are as wide as the first line needs them; a value that is wider makes its line longer, and nothing is
-ever cut but the body.
+Columns have the width of the widest that is usual, so that lines can be shown one by one; what is wider makes its line
+longer. Nothing is ever cut but the body.
 """
 
 import base64
@@ -17,8 +17,8 @@ TAKEN = "open or returned"  # which of the two, only the server that had it open
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
-ITEM_HEAD = "AGE        EXPIRES       FLAGS       SIZE  STATE             BODY"
-EVENT_HEAD = "TIME          WHAT            ID       SIZE  FLAGS  BODY"
+ITEM_HEAD = "AGE        EXPIRES            FLAGS        SIZE  STATE             BODY"
+EVENT_HEAD = "TIME          WHAT          ID        SIZE       FLAGS  BODY"
 
 
 def show_duration(ms: int) -> str:
@@ -63,7 +63,7 @@ def item_line(
 ) -> str:  # fmt: skip
     age, expiry = show_duration(now_ms - added_at_ms), show_expiry(expires_at_ms, now_ms)
     return (
-        f"{item_id:>{id_letters}}  {age:<9}  {expiry:<12}  {flags:<5}  {body_bytes:>9}  {state:<16}  {start}".rstrip()
+        f"{item_id:>{id_letters}}  {age:<9}  {expiry:<12}  {flags:>10}  {body_bytes:>10}  {state:<16}  {start}".rstrip()
     )
 
 
@@ -94,11 +94,9 @@ def event_line(event: dict[str, Any]) -> str:
         return f"... {event['events']} events not shown"
     seconds, ms = divmod(event["time_ms"], 1000)
     clock = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{ms:03}"
-    start = _start_of(event)
-    if "items" in event:
-        what += f" of {event['items']} items"
+    shown = f"{event['items']} items" if "items" in event else _start_of(event)
     item_id, size, flags = (event.get(name, "") for name in ("id", "bytes", "flags"))
-    return f"{clock}  {what:<8}  {item_id:>8}  {size:>9}  {flags:<5}  {start}".rstrip()
+    return f"{clock}  {what:<6}  {item_id:>8}  {size:>10}  {flags:>10}  {shown}".rstrip()
 
 
 def event_json(event: dict[str, Any]) -> str:

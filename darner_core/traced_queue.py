@@ -12,6 +12,7 @@ No call here switches greenlets.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from darner_core import NAME
@@ -65,7 +66,9 @@ class Traces:
     """Which queues are watched, and by whom. Knows them by name: one may be watched before it exists, and when it has
     been deleted and made again."""
 
-    def __init__(self, registry: Registry, journal: Journal) -> None:
+    def __init__(self, registry: Registry, journal: Journal, has_option: Callable[[MessageQueue], bool]) -> None:
+        """`has_option`: whether a queue's option `trace` is on."""
+        self.has_option = has_option
         self._registry = registry
         self._journal = journal
         self._watchers: dict[bytes, list[Observer]] = {}
@@ -74,10 +77,6 @@ class Traces:
         self._traced: type[MessageQueue] = type("TracedQueue", (TracedQueue,), {"__slots__": (), "traces": self})
         registry.traces = self
         self.look_again()
-
-    def has_option(self, queue: MessageQueue) -> bool:
-        """Whether the queue's option `trace` is on."""
-        return False
 
     def look_again(self) -> None:
         """The options may be others now."""
@@ -178,8 +177,8 @@ class TracedQueue(MessageQueue):
         after = self.log.journal.after
         at = len(after)
         read = super().open()
-        if read is None or (len(after) > at and after[-1][1].id == read.id):  # as in `take`
-            return read
+        if read is None or (len(after) > at and isinstance(last := after[-1][1], Event) and last.id == read.id):
+            return read  # as in `take`
         item = read.item
         if item is None:
             try:
