@@ -1,8 +1,9 @@
 """`--dump`: what is in a queue, one line an item, read from the data directory; a server may be running in it.
 
 It shows a snapshot: all that had been written at one moment. The directory is not changed and the server not asked, so
-that what only the server knows is not told: which of the items that were handed out are open, and which were given
-back. Memory does not grow with the queue, nor with its items.
+what only the server knows is not told. Opening an item writes nothing: one that is open is said to wait until something
+that writes the queue's state happens to the queue, and then to be open or given back, which the disk cannot tell apart.
+Memory does not grow with the queue, nor with its items.
 """
 
 import os

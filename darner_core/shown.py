@@ -12,8 +12,8 @@ from typing import Any
 
 START_BYTES = 40  # so much of a body is shown
 
-WAITING = "waiting"
-TAKEN = "open or returned"  # which of the two, only the server that had it open knew
+WAITING = "waiting"  # or opened since the queue's state was written last
+TAKEN = "open or returned"  # which of the two, only the server that had it open knows
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
