@@ -47,10 +47,12 @@ def show_expiry(expires_at_ms: int, now_ms: int) -> str:
 
 def show_start(start: bytes, body_bytes: int) -> str:
     """How a body begins, on one line, in printable letters; \\ begins what is none, and ... says that there is more."""
-    # Not the rest of a letter that was cut in two.
-    text = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode(start.replace(b"\\", b"\\\\"))
-    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return f"{shown}..." if len(start) < body_bytes else shown
+    cut = len(start) < body_bytes
+    # Of what is cut, not the rest of a letter.
+    text, _ = codecs.utf_8_decode(start.replace(b"\\", b"\\\\"), "backslashreplace", not cut)
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return f"{text}..." if cut else text
 
 
 def item_head(id_letters: int) -> str:

@@ -60,6 +60,7 @@ def test_an_expiry_is_seen_from_now() -> None:
         (b"a\r\nb\0\x1b[31m", 10, r"a\r\nb\x00\x1b[31m"),
         ("grün".encode(), 5, "grün"),
         ("grü".encode()[:3], 9, "gr..."),  # a letter cut in two
+        (b"gr\xc3", 3, r"gr\xc3"),  # nothing is cut: it ends so
         (b"\xff\xfe", 2, r"\xff\xfe"),
         (rb"a\nb", 4, r"a\\nb"),  # is not a newline
     ],
