@@ -106,9 +106,7 @@ def test_an_empty_queue_has_a_head_and_no_lines(server: RunningServer) -> None:
 def test_a_queue_that_is_not_there_is_one_line_and_exit_status_2(filled: RunningServer) -> None:
     done = run(filled.data, "nosuch")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"darner: data directory {filled.data}: there is no queue nosuch; its queues: other, work\n"
-    )
+    assert done.stderr == (f"darner: data directory {filled.data}: there is no queue nosuch; its queues: other, work\n")
 
 
 def test_only_some_of_many_other_queues_are_named(server: RunningServer) -> None:

@@ -326,5 +326,3 @@ class WatchedQueues(Queues):
 @pytest.mark.usefixtures("small_steps")
 def test_queues_that_are_watched_do_the_same_and_their_events_tell_all_of_it() -> None:
     run_state_machine_as_test(WatchedQueues, settings=settings(EXAMPLES, max_examples=30))
-
-
