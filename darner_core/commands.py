@@ -17,7 +17,9 @@ from darner_core.shared_memory import BodyMemory, PipelineMemory
 from darner_core.stats import Stats
 from darner_core.storing import Storing
 from darner_core.sweeper import Sweeper
+from darner_core.traced_queue import Traces
 from darner_core.waiters import wait_round
+from darner_core.watching import Watching
 
 # The verbs that a status can forbid, as in Kestrel, whose READONLY lets flush_all_expired pass. What closes a read is
 # never forbidden, confirm and a get's /close and /abort among it.
@@ -37,6 +39,8 @@ class Commands:
         self.sweeper = Sweeper(registry, self.delivery, journal, self.body_memory, config.chunk_bytes, wait_round)
         self.administering = Administering(registry, self.delivery, stats, self.sweeper)
         self.operating = Operating(registry, self.delivery, stats, config)
+        self.traces = Traces(registry, journal, lambda queue: queue.options.trace)
+        self.watching = Watching(self.traces, lambda: self.reading.stopping)
 
     def table(self, dialect: Dialect) -> dict[bytes, Command]:
         """The verbs of `dialect`."""
@@ -57,6 +61,7 @@ class Commands:
             b"status": Command(protocol.parse_status, operating.status, ADMIN_ALL),  # to ask for it is free
             b"reload": Command(protocol.parse_bare, operating.reload, ADMIN_ALL),
             b"shutdown": Command(protocol.parse_bare, operating.shutdown, ADMIN_ALL),
+            b"watch": Command(protocol.parse_naming, self.watching.watch, ADMIN),
             b"version": Command(protocol.parse_bare, administering.version, FREE),
             b"quit": Command(protocol.parse_bare, administering.quit, FREE),
         }

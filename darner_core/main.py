@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import io
 import logging
 import os
 import signal
@@ -11,8 +12,10 @@ from functools import partial
 
 from darner_core import NAME, config, records, server
 from darner_core.check import UNREADABLE, check
-from darner_core.config import Config
+from darner_core.config import Config, Dump
+from darner_core.dump import NOT_THERE, dump
 from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
+from darner_core.follow import follow
 from darner_core.progress import Progress
 from darner_core.repair import repair
 from darner_core.server import Server
@@ -28,12 +31,16 @@ GC_THRESHOLD = 50_000
 # (Python's 5 ms is ten fsyncs).
 SWITCH_INTERVAL_S = 0.0005
 
+INTERRUPTED = 130  # exit status, as a shell has it
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit status."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
         action, options = config.parse_action(given)
+        if isinstance(action, Dump):
+            return _look_into(action, options)
         if action:
             return _look_after(action, options)
         run(options, given)
@@ -125,6 +132,32 @@ def _look_after(action: str, options: Config) -> int:
         progress.end()
         print(f"{NAME}: {error}", file=sys.stderr)
         return UNREADABLE
+
+
+def _look_into(action: Dump, options: Config) -> int:
+    """Do what --dump says; its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        if action.follow:
+            password = config.ask_password() if action.user else b""
+            status = follow(options, action.queue, action.user, password, action.json, sys.stdout, _complain)
+        else:
+            status = dump(options.data, action.queue, action.json, sys.stdout, _complain)
+        sys.stdout.flush()
+    except StartError as error:
+        _complain(str(error))
+        return NOT_THERE
+    except KeyboardInterrupt:
+        return 0 if action.follow else INTERRUPTED
+    except BrokenPipeError:  # who read it has enough; what is still in the buffer must not be tried again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _complain(line: str) -> None:
+    print(f"{NAME}: {line}", file=sys.stderr, flush=True)
 
 
 def _say(line: str) -> None:

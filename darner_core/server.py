@@ -126,6 +126,7 @@ class Server:
         """The options of queues and the aliases are these from now on."""
         self.registry.set_rules(config.rules)
         self.commands.delivery.set_aliases(config.aliases)
+        self.commands.traces.look_again()
         try:
             self.registry.create_named()
         except ServerError as error:
