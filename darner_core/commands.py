@@ -2,11 +2,14 @@
 the verbs; the server knows none by name.
 """
 
+from functools import partial
+
 from darner_core import heap, protocol
 from darner_core.administering import Administering
 from darner_core.config import Config
 from darner_core.dialects import Dialect
 from darner_core.journal import Journal
+from darner_core.monitoring import Monitoring
 from darner_core.protocol import Command
 from darner_core.reading import Reading
 from darner_core.registry import Registry
@@ -24,15 +27,23 @@ class Commands:
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self.storing = Storing(registry, journal, stats, config, self.body_memory)
         self.reading = Reading(registry, journal, stats, config, self.pipeline_memory)
+        self.monitoring = Monitoring(registry, self.reading)
         self.administering = Administering(registry, stats)
+        self._get_timeout_ms = config.get_timeout_ms
 
     def table(self, dialect: Dialect) -> dict[bytes, Command]:
         """The verbs of `dialect`."""
         storing, reading, administering = self.storing, self.reading, self.administering
+        get = Command(partial(protocol.parse_reading, exclusive=dialect.exclusive), reading.get, GET)
+        if dialect.gets_open:
+            parse_opening = partial(protocol.parse_opening, wait_ms=self._get_timeout_ms)
+            get = Command(parse_opening, reading.get, GET, placed=reading.get_first)
         table = {
             b"set": Command(protocol.parse_storing, storing.set, PUT),
-            b"get": Command(protocol.parse_reading, reading.get, GET),
-            b"gets": Command(protocol.parse_reading, reading.get, GET),
+            b"get": get,
+            b"gets": get,
+            b"monitor": Command(protocol.parse_monitor, self.monitoring.monitor, GET),
+            b"confirm": Command(protocol.parse_confirm, self.monitoring.confirm, GET),
             b"delete": Command(protocol.parse_naming, administering.delete_with(dialect.deleted), ADMIN),
             b"flush": Command(protocol.parse_naming, administering.flush, ADMIN),
             b"flush_all": Command(protocol.parse_flush_all, administering.flush_all, ADMIN_ALL),
@@ -40,4 +51,6 @@ class Commands:
             b"version": Command(protocol.parse_bare, administering.version, FREE),
             b"quit": Command(protocol.parse_bare, administering.quit, FREE),
         }
+        if dialect.gets_open:
+            table[b"delete"] = Command(protocol.parse_naming, reading.acknowledge, GET)
         return {verb: command for verb, command in table.items() if verb not in dialect.lacks}

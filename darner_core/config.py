@@ -155,6 +155,8 @@ class Config:
     dialect: str = _option("darner", _one_of("darner", "kestrel", "siberite", "kyototycoon"), "whose clients"
         " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
         shown="NAME")
+    get_timeout_ms: int = _option(10_000, _whole_number(0, 2**31 - 1), "how long a get waits for an item in the"
+        " kyototycoon dialect, whose clients cannot say it themselves; 0: not at all")
     reply_key: str = _option("queue", _one_of("queue", "request"), 'the key in the reply to a get: "queue" names the'
         ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
         shown="WHICH")

@@ -3,6 +3,8 @@
 STORED = b"STORED\r\n"
 END = b"END\r\n"
 DELETED = b"DELETED\r\n"
+NOT_FOUND = b"NOT_FOUND\r\n"
+NOT_THAT_MANY_OPEN = b"ERROR not that many items of this queue are open on this connection\r\n"
 FLUSHED_ALL = b"Flushed all queues.\r\n"
 CRLF = b"\r\n"
 

@@ -9,6 +9,7 @@ Names that begin with wait_ may switch greenlets; callbacks run in the hub and n
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import gevent
@@ -24,13 +25,14 @@ from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.listeners import Listener
 from darner_core.protocol import RequestReader, Vocabulary
+from darner_core.read_timeouts import ReadTimeouts
 from darner_core.reception import Reception
 from darner_core.registry import Registry
 from darner_core.stats import Stats
 from darner_core.storage import Storage
 from darner_core.turn import Turn
 from darner_core.upkeep import Upkeep
-from darner_core.waiters import SyncGroup, wait_in_thread
+from darner_core.waiters import SyncGroup, wait_in_thread, wait_round
 from darner_core.window import WindowBudget
 
 log = logging.getLogger(NAME)
@@ -65,6 +67,7 @@ class Server:
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
+        self._read_timeouts = ReadTimeouts(self.registry, self.commands.reading.sending, time.monotonic)
         self.vocabularies = {
             name: Vocabulary(dialect, self.commands.table(dialect)) for name, dialect in DIALECTS.items()
         }
@@ -83,7 +86,7 @@ class Server:
         self._look_for_room()
         self._turn_end.start(self._end_turn)
         self.reception.start()
-        self._background = [gevent.spawn(self._wait_upkeep)]
+        self._background = [gevent.spawn(self._wait_upkeep), gevent.spawn(self._wait_read_timeouts)]
         if self.reception.looks_for_silent:
             self._background.append(gevent.spawn(self.reception.wait_silent))
         if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
@@ -180,6 +183,12 @@ class Server:
         if self._disk_failed:
             log.info("writing again")
         self._disk_failed = False
+
+    def _wait_read_timeouts(self) -> None:
+        while True:
+            gevent.sleep(TICK_S)
+            for _ in self._read_timeouts.look():
+                wait_round()
 
     def _wait_syncs(self, every_ms: int) -> None:
         while True:

@@ -1,9 +1,14 @@
 """What one connection holds: its open reads. Closing the session gives them back.
 
+A read that was open for too long is given back without asking its session (see `read_timeouts`). The session holds it
+all the same, because its client does: to close or abort it does nothing to the item.
+
 No call here switches greenlets.
 """
 
 from collections import deque
+from itertools import islice
+from operator import attrgetter
 
 from darner_core.errors import ClientError
 from darner_core.journal import Journal
@@ -94,8 +99,11 @@ class ManyReads(Session):
     def open_reads(self, queue: bytes) -> int:
         return len(self._reads.get(queue, ()))
 
+    def has_room(self, queue: bytes, max_open_reads: int) -> bool:
+        return len(self._reads.get(queue, ())) < max_open_reads
+
     def require_room(self, queue: bytes, max_open_reads: int) -> None:
-        if len(self._reads.get(queue, ())) >= max_open_reads:
+        if not self.has_room(queue, max_open_reads):
             name = queue.decode("utf-8", "backslashreplace")
             raise ClientError(
                 f"close a read first: {max_open_reads} items of queue {name} are open on this connection, and"
@@ -126,14 +134,18 @@ class ManyReads(Session):
     def close_read(self, queue: bytes = b"") -> None:
         self.close_oldest(queue)
 
-    def close_oldest(self, queue: bytes) -> bool:
-        """Confirm the oldest open read of `queue`; False: none is open. Raises StorageError, nothing changed then."""
-        reads = self._reads.get(queue)
-        if not reads:
+    def close_oldest(self, queue: bytes, count: int = 1) -> bool:
+        """Confirm the `count` oldest open reads of `queue`; False: so many are not open, and nothing is changed. Raises
+        StorageError, with nothing changed."""
+        oldest = list(islice(self._reads.get(queue, ()), count))
+        if len(oldest) < count:
             return False
-        read = reads[0]
-        read.queue.close(read, self)
-        self._forget(read)
+        for read in oldest:
+            if read.blob:
+                _ = read.queue.large_items  # what may raise, for all of them before any is closed
+        for read in oldest:
+            read.queue.close(read, self)
+            self._forget(read)
         return True
 
     def unclose(self, read: OpenRead) -> None:
@@ -159,5 +171,8 @@ class ManyReads(Session):
         self.ended = True
         held, self._reads = self._reads, {}
         for reads in held.values():
-            for read in reads:
+            for read in sorted(reads, key=_id):  # the first of them to whoever has waited longest
                 read.queue.give_back(read)
+
+
+_id = attrgetter("id")
