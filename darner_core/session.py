@@ -67,13 +67,14 @@ class Session:
         read = self.open_read
         if read is not None:
             self.open_read = None
-            self._journal.undo.append((self._unabort, read))
+            self._journal.undo.append((self._unabort, read, read.returned))
             read.queue.give_back(read)
 
-    def _unabort(self, read: OpenRead) -> None:
+    def _unabort(self, read: OpenRead, too_late: bool) -> None:
         if not self.ended:
             self.open_read = read
-            read.queue.take_back(read)
+            if not too_late:
+                read.queue.take_back(read)
 
     def end(self) -> None:
         """The connection is gone: what it held goes to the next."""
@@ -159,13 +160,14 @@ class ManyReads(Session):
         if reads:
             read = reads[0]
             self._forget(read)
-            self._journal.undo.append((self._unabort, read))
+            self._journal.undo.append((self._unabort, read, read.returned))
             read.queue.give_back(read)
 
-    def _unabort(self, read: OpenRead) -> None:
+    def _unabort(self, read: OpenRead, too_late: bool) -> None:
         if not self.ended:
             self._reads.setdefault(read.queue.name, deque()).appendleft(read)
-            read.queue.take_back(read)
+            if not too_late:
+                read.queue.take_back(read)
 
     def end(self) -> None:
         self.ended = True
