@@ -469,6 +469,18 @@ def test_several_reads_are_as_they_were_when_a_turn_fails(house: House) -> None:
     assert house.waiting() == [b"b", b"c"]
 
 
+def test_what_was_handed_over_in_an_earlier_turn_is_not_held_when_the_turn_of_its_reply_fails(house: House) -> None:
+    session, queue = house.many(), house.registry.queues[b"q"]
+    read = queue.open()
+    assert read is not None
+    house.turn()
+    session.hold(read)
+    house.put(b"d")
+    house.failing_turn()
+    assert session.holds_nothing
+    assert house.waiting() == [b"a", b"b", b"c"]
+
+
 # -- what was open for too long has been given back
 
 
