@@ -1,13 +1,22 @@
 """Watching a queue as Kestrel's clients do, beyond the recorded conversations of tests/wire."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from darner_core.commands import Commands
+from darner_core.config import Config
+from darner_core.errors import DamagedError, StorageError
+from darner_core.protocol import Request
+from darner_core.records import Item, QueueRecord
+from darner_core.session import ManyReads
+from darner_core.stats import Stats
+from darner_core.storage import Storage
 from tests.harness import Client, RunningServer
 from tests.identities import login, write_users
 from tests.test_connection import LARGE, wait_until
+from tests.test_session import House
 
 Shared = Callable[..., RunningServer]
 
@@ -173,6 +182,41 @@ def test_a_monitor_goes_on_when_its_queue_is_deleted(client: Client, watcher: Cl
     client.ask(b"delete %b\r\n" % queue.encode(), b"DELETED\r\n")
     client.set(queue, b"b")
     assert watcher.item() == b"b"
+
+
+def test_an_item_that_cannot_be_read_ends_a_monitor_after_what_comes_before_it(
+    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is hung up on, because it has items open of which it has been told."""
+    house = House(open_storage)
+    house.put(b"a", b"b")
+    house.turn()
+    queue, whole = house.registry.queues[b"q"], house.storage.items
+    queue.release_window()
+
+    def damaged(record: QueueRecord, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
+        for item_id, item in whole(record, from_id, to_id):
+            if item_id > 1:
+                raise StorageError("a checksum is wrong")
+            yield item_id, item
+
+    monkeypatch.setattr(house.storage, "items", damaged)
+    commands = Commands(house.registry, house.journal, Stats(), Config())
+    request = Request(print, b"monitor", b"q", b"q", opens=True, wait_ms=60_000)
+    client = FakeClient(house.many())
+    with pytest.raises(DamagedError):
+        commands.monitoring.monitor(request, None, client.session)(client)  # type: ignore[operator]
+    assert client.sent == [b"VALUE q 0 1\r\na\r\nEND\r\n"]
+    assert client.session.open_reads(b"q") == 1
+
+
+class FakeClient:
+    def __init__(self, session: ManyReads) -> None:
+        self.session = session
+        self.sent: list[bytes] = []
+
+    def wait_sent(self, data: bytes = b"") -> None:
+        self.sent.append(data)
 
 
 def test_monitors_and_gets_stand_in_one_line(server: RunningServer, client: Client, queue: str) -> None:
