@@ -7,6 +7,7 @@ from functools import partial
 from darner_core import heap, protocol
 from darner_core.administering import Administering
 from darner_core.config import Config
+from darner_core.delivery import Delivery
 from darner_core.dialects import Dialect
 from darner_core.journal import Journal
 from darner_core.monitoring import Monitoring
@@ -17,6 +18,8 @@ from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.shared_memory import BodyMemory, PipelineMemory
 from darner_core.stats import Stats
 from darner_core.storing import Storing
+from darner_core.sweeper import Sweeper
+from darner_core.waiters import wait_round
 
 
 class Commands:
@@ -25,27 +28,33 @@ class Commands:
     def __init__(self, registry: Registry, journal: Journal, stats: Stats, config: Config) -> None:
         self.body_memory = BodyMemory(config.body_memory_bytes, heap.trim)
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
-        self.storing = Storing(registry, journal, stats, config, self.body_memory)
+        self.delivery = Delivery(registry, journal)
+        self.storing = Storing(registry, self.delivery, journal, stats, config, self.body_memory)
         self.reading = Reading(registry, journal, stats, config, self.pipeline_memory)
         self.monitoring = Monitoring(registry, self.reading)
-        self.administering = Administering(registry, stats)
+        self.sweeper = Sweeper(registry, self.delivery, journal, self.body_memory, config.chunk_bytes, wait_round)
+        self.administering = Administering(registry, stats, self.sweeper)
         self._get_timeout_ms = config.get_timeout_ms
 
     def table(self, dialect: Dialect) -> dict[bytes, Command]:
         """The verbs of `dialect`."""
         storing, reading, administering = self.storing, self.reading, self.administering
-        get = Command(partial(protocol.parse_reading, exclusive=dialect.exclusive), reading.get, GET)
+        monitoring = self.monitoring
+        parse_reading = partial(protocol.parse_reading, exclusive=dialect.exclusive)
+        get = Command(parse_reading, reading.get, GET, reading.get_placed)
         if dialect.gets_open:
             parse_opening = partial(protocol.parse_opening, wait_ms=self._get_timeout_ms)
-            get = Command(parse_opening, reading.get, GET, placed=reading.get_first)
+            get = Command(parse_opening, reading.get, GET, reading.get_first)
         table = {
-            b"set": Command(protocol.parse_storing, storing.set, PUT),
+            b"set": Command(protocol.parse_storing, storing.set, PUT, storing.set_placed),
             b"get": get,
             b"gets": get,
-            b"monitor": Command(protocol.parse_monitor, self.monitoring.monitor, GET),
-            b"confirm": Command(protocol.parse_confirm, self.monitoring.confirm, GET),
+            b"monitor": Command(protocol.parse_monitor, monitoring.monitor, GET, monitoring.monitor_placed),
+            b"confirm": Command(protocol.parse_confirm, monitoring.confirm, GET),
             b"delete": Command(protocol.parse_naming, administering.delete_with(dialect.deleted), ADMIN),
             b"flush": Command(protocol.parse_naming, administering.flush, ADMIN),
+            b"flush_expired": Command(protocol.parse_naming, administering.flush_expired, ADMIN),
+            b"flush_all_expired": Command(protocol.parse_bare, administering.flush_all_expired, ADMIN_ALL),
             b"flush_all": Command(protocol.parse_flush_all, administering.flush_all, ADMIN_ALL),
             b"stats": Command(protocol.parse_bare, administering.stats, FREE),
             b"version": Command(protocol.parse_bare, administering.version, FREE),

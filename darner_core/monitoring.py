@@ -25,13 +25,19 @@ class Monitoring:
     """These commands, bound to what they work on."""
 
     def __init__(self, registry: Registry, reading: Reading) -> None:
+        self._registry = registry
         self._queues = registry.queues
         self._reading = reading
 
     def monitor(self, request: Request, body: None, session: ManyReads) -> Reply:
-        if not request.wait_ms:
+        if not request.wait_ms or request.queue in self._registry.aliases:
             return END
         return partial(self._wait_monitor, request)
+
+    def monitor_placed(self, request: Request, body: None, session: ManyReads) -> Reply:
+        """The same of a fanout child."""
+        self._registry.child(request.queue)
+        return self.monitor(request, body, session)
 
     def _wait_monitor(self, request: Request, client: Client) -> bytes:
         """Until the time is over, so many have come, no more may be open, or the server stops."""
@@ -46,6 +52,10 @@ class Monitoring:
                 read = queue.open() if queue is not None else None
                 if read is None:
                     _wait_sent(unsent, client)
+                    self._reading.wait_swept(request.queue, client)
+                    queue = self._queues.get(request.queue)
+                    read = queue.open() if queue is not None else None
+                if read is None:
                     read = self._reading.wait_for_read((request.queue,), client, wait_ms)
                     if read is None:
                         break

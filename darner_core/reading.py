@@ -51,6 +51,8 @@ class Reading:
         # A plain get. Everything below stands in `_get_with_options` too; here it is the hot path.
         queue = self._queues.get(request.queue)
         if queue is None or (item := queue.take()) is None:
+            if queue is not None and queue.half_swept:
+                return partial(self._sweep_and_get, request)
             self._stats.get_misses += 1
             return END
         if item.__class__ is Large:
@@ -68,6 +70,31 @@ class Reading:
             return END
         elif session.open_read is not None:
             session.require_none_open()
+        return self._look(request, session)
+
+    def get_placed(self, request: Request, body: None, session: Session) -> Reply:
+        """The same of a fanout child."""
+        if not (request.closes or request.aborts) or request.opens:
+            self._registry.child(request.queue)
+        return self.get(request, body, session)
+
+    def _sweep_and_get(self, request: Request, client: Client) -> bytes:
+        """So many items at the head have expired that they cannot be removed in one turn."""
+        for name in request.targets or (request.queue,):
+            self.wait_swept(name, client)
+        again = self._look_at_several if request.several else self._look
+        reply = again(request, client.session)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def wait_swept(self, name: bytes, client: Client) -> None:
+        """Until what stands at the head of this queue has not expired."""
+        queue = self._queues.get(name)
+        while queue is not None and queue.half_swept and not queue.deleted:
+            queue.drop_expired()
+            client.wait_turn()
+
+    def _look(self, request: Request, session: Session) -> Reply:
+        """What is there now, or wait for it."""
         queue = self._queues.get(request.queue)
         if request.opens and queue is not None:
             session.require_room(request.queue, queue.options.max_open_reads)
@@ -83,12 +110,17 @@ class Reading:
             read = queue.open()
             if read is not None:
                 return self.answer_with(request, session, read)
-        if request.wait_ms and not self.stopping:
+        if queue is not None and queue.half_swept:
+            return partial(self._sweep_and_get, request)
+        if request.wait_ms and not self.stopping and request.queue not in self._registry.aliases:
             return partial(self._wait_and_peek if request.peeks else self._wait_and_get, request)
         return self._miss(request)
 
     def get_first(self, request: Request, body: None, session: Session) -> Reply:
         """A get of several queues: opens an item of the first that has one, or waits at all of them."""
+        return self._look_at_several(request, session)
+
+    def _look_at_several(self, request: Request, session: Session) -> Reply:
         found = [(one, queue) for one in request.several if (queue := self._queues.get(one.queue)) is not None]
         for one, queue in found:
             session.require_room(one.queue, queue.options.max_open_reads)
@@ -96,6 +128,8 @@ class Reading:
             read = queue.open()
             if read is not None:
                 return self.answer_with(one, session, read)
+            if queue.half_swept:
+                return partial(self._sweep_and_get, request)
         wait_ms = request.several[0].wait_ms
         if wait_ms and not self.stopping:
             return partial(self._wait_and_get_first, request)
@@ -136,7 +170,8 @@ class Reading:
 
     def _wait_and_get_first(self, request: Request, client: Client) -> bytes:
         by_name = {one.queue: one for one in request.several}
-        read = self.wait_for_read(request.targets, client, request.several[0].wait_ms)
+        names = [name for name in request.targets if name not in self._registry.aliases]
+        read = self.wait_for_read(names, client, request.several[0].wait_ms) if names else None
         return self._wait_answered(request if read is None else by_name[read.queue.name], read, client)
 
     def _wait_answered(self, request: Request, read: OpenRead | None, client: Client) -> bytes:

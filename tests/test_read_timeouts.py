@@ -233,23 +233,23 @@ def test_what_happens_between_two_parts_of_a_look_is_seen(watch: Watch, monkeypa
 # -- what clients see of it
 
 
-class BriefReads(RunningServer):
-    program = "tests/brief_reads.py"
-
-
 @pytest.fixture(scope="module")
-def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BriefReads]:
-    server = BriefReads(tmp_path_factory.mktemp("brief") / "data", "--dialect", "kestrel")
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Reads last a second, and three may be open at a time."""
+    directory = tmp_path_factory.mktemp("brief")
+    file = directory / "darner.toml"
+    file.write_text('dialect = "kestrel"\n[default]\nopen_transaction_timeout_s = 1\nmax_open_reads = 3\n')
+    server = RunningServer(directory / "data", "-c", str(file))
     yield server
     server.end()
 
 
 @pytest.fixture
-def client(brief: BriefReads) -> Client:
+def client(brief: RunningServer) -> Client:
     return brief.client()
 
 
-def test_a_waiting_client_gets_what_another_held_for_too_long(brief: BriefReads, client: Client, queue: str) -> None:
+def test_a_waiting_client_gets_what_another_held_for_too_long(brief: RunningServer, client: Client, queue: str) -> None:
     holder = brief.client()
     client.set(queue, b"a")
     assert holder.get(f"{queue}/open") == b"a"
@@ -260,7 +260,7 @@ def test_a_waiting_client_gets_what_another_held_for_too_long(brief: BriefReads,
 
 
 def test_an_item_that_was_held_for_too_long_survives_its_late_close(
-    brief: BriefReads, client: Client, queue: str
+    brief: RunningServer, client: Client, queue: str
 ) -> None:
     holder = brief.client()
     client.set(queue, b"a")
@@ -271,7 +271,7 @@ def test_an_item_that_was_held_for_too_long_survives_its_late_close(
 
 
 def test_a_client_that_stops_in_the_middle_of_a_large_item_is_cut_off_and_the_next_gets_it(
-    brief: BriefReads, client: Client, queue: str
+    brief: RunningServer, client: Client, queue: str
 ) -> None:
     body = bytes(30 << 20)
     client.set(queue, body)
@@ -285,7 +285,9 @@ def test_a_client_that_stops_in_the_middle_of_a_large_item_is_cut_off_and_the_ne
         assert len(slow.read(len(body))) < len(body)
 
 
-def test_a_client_that_takes_a_large_item_slowly_gets_all_of_it(brief: BriefReads, client: Client, queue: str) -> None:
+def test_a_client_that_takes_a_large_item_slowly_gets_all_of_it(
+    brief: RunningServer, client: Client, queue: str
+) -> None:
     """For four times as long as a read may be open."""
     body = bytes(40 << 20)
     client.set(queue, body)
@@ -299,7 +301,7 @@ def test_a_client_that_takes_a_large_item_slowly_gets_all_of_it(brief: BriefRead
     assert client.get(queue) is None
 
 
-def test_no_more_reads_are_open_than_the_option_says(brief: BriefReads, client: Client, queue: str) -> None:
+def test_no_more_reads_are_open_than_the_option_says(brief: RunningServer, client: Client, queue: str) -> None:
     for body in (b"a", b"b", b"c", b"d"):
         client.set(queue, body)
     watcher = brief.client()

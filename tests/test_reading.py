@@ -1,5 +1,6 @@
 """Taking items, as a client sees it, beyond the recorded conversations of tests/wire."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -376,3 +377,49 @@ def test_kestrel_a_monitor_names_the_queue_whatever_key_replies_have(shared_serv
     client.set(queue, b"a")
     name = queue.encode()
     client.ask(b"monitor %b 5 1\r\n" % name, b"VALUE %b 0 1\r\na\r\nEND\r\nEND\r\n" % name)
+
+
+# -- expired items at the head, more than one turn removes; fanout children; aliases
+
+
+def put_expired(client: Client, queue: str, count: int) -> None:
+    one = b"set %b 0 -1 1 noreply\r\nx\r\n" % queue.encode()
+    client.send(one * count)
+    client.set(queue, b"live")
+
+
+@pytest.mark.parametrize("request_line", ["get {0}", "get {0}none {0}", "get {0}/peek"])
+def test_many_expired_items_make_way_for_one_that_lives(shared_server: Shared, queue: str, request_line: str) -> None:
+    client = shared_server("--dialect", "kyototycoon", "--expiration-timer-s", "0").client()
+    one = b"set %b 0 1 1 noreply\r\nx\r\n" % queue.encode()
+    client.send(one * 3000)
+    client.set(queue, b"live")
+    time.sleep(1.1)
+    client.send(request_line.format(queue).encode() + b"\r\n")
+    assert client.item() == b"live"
+
+
+def test_kestrel_a_monitor_passes_over_expired_items_and_makes_a_child(shared_server: Shared, queue: str) -> None:
+    server = shared_server("--dialect", "kestrel", "--expiration-timer-s", "0")
+    client, watcher = server.client(), server.client()
+    put_expired(client, queue, 3000)
+    watcher.send(f"monitor {queue} 60 1\r\nmonitor {queue}+child 60\r\n".encode())
+    assert [watcher.item(), watcher.item()] == [b"live", None]
+    wait_until(lambda: f"queue_{queue}+child_waiters" in client.stats())
+    client.set(queue, b"both")
+    assert watcher.item() == b"both"
+    assert client.get(queue) == b"both"
+    assert open_reads(client, f"{queue}+child") == 1
+
+
+def test_nobody_waits_at_an_alias(start_server: Shared, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text('[aliases]\nboth = ["a", "b"]\n')
+    server = start_server("-c", str(file), "--dialect", "kestrel")
+    client = server.client()
+    client.ask(b"monitor both 60\r\nget both/t=60000\r\nget both/peek/t=60000\r\n", b"END\r\n" * 3)
+    client.set("both", b"x")
+    assert [client.get("a"), client.get("b")] == [b"x", b"x"]
+    client = start_server("-c", str(file), "--dialect", "kyototycoon").client()
+    client.ask(b"get both\r\n", b"END\r\n")
+    client.ask(b"get both both2/t=0\r\n", b"END\r\n")

@@ -22,15 +22,10 @@ CASES = {dialect: read_cases(Path(__file__).parent / "wire" / f"{dialect}.wire")
 
 # What the server does not do yet.
 NOT_YET = {
-    "fanout child gets a copy of what is put into its parent from now on",
-    "an item expires: seconds from now",
-    "an expired item makes way for the next",
-    "flush_expired answers how many it dropped",
     "status is reported and refuses what it forbids",
     "cursor reads do not delete",
     "cursor reliable read: disconnect",
     "flush of a cursor rewinds it",
-    "set to several queues",
 }
 
 
