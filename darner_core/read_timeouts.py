@@ -1,7 +1,7 @@
 """Which reads have been open for too long: of the queues that have an open_transaction_timeout_s, their items go to
 the next, as if the client had aborted.
 
-It is looked at about once a second, by what is open then. No time is kept with a read, so opening and closing cost
+It is looked at every expiration_timer_s, by what is open then. No time is kept with a read, so opening and closing cost
 nothing for it: the time of a read begins with the first look that finds it, and it is given back up to two looks late.
 Times are of the monotonic clock, which nobody can set.
 
