@@ -2,12 +2,15 @@
 the verbs; the server knows none by name.
 """
 
+from functools import partial
+
 from darner_core import heap, protocol
 from darner_core.administering import Administering
 from darner_core.config import Config
 from darner_core.delivery import Delivery
 from darner_core.dialects import Dialect
 from darner_core.journal import Journal
+from darner_core.monitoring import Monitoring
 from darner_core.operating import Operating
 from darner_core.protocol import Command
 from darner_core.reading import Reading
@@ -36,20 +39,29 @@ class Commands:
         self.delivery = Delivery(registry, journal)
         self.storing = Storing(registry, self.delivery, journal, stats, config, self.body_memory)
         self.reading = Reading(registry, journal, stats, config, self.pipeline_memory)
+        self.monitoring = Monitoring(registry, self.reading)
         self.sweeper = Sweeper(registry, self.delivery, journal, self.body_memory, config.chunk_bytes, wait_round)
         self.administering = Administering(registry, self.delivery, stats, self.sweeper)
         self.operating = Operating(registry, self.delivery, stats, config)
         self.traces = Traces(registry, journal, lambda queue: queue.options.trace)
         self.watching = Watching(self.traces, lambda: self.reading.stopping)
+        self._get_timeout_ms = config.get_timeout_ms
 
     def table(self, dialect: Dialect) -> dict[bytes, Command]:
         """The verbs of `dialect`."""
         storing, reading, administering = self.storing, self.reading, self.administering
-        operating = self.operating
+        operating, monitoring = self.operating, self.monitoring
+        parse_reading = partial(protocol.parse_reading, exclusive=dialect.exclusive)
+        get = Command(parse_reading, reading.get, GET, reading.get_placed)
+        if dialect.gets_open:
+            parse_opening = partial(protocol.parse_opening, wait_ms=self._get_timeout_ms)
+            get = Command(parse_opening, reading.get, GET, reading.get_first)
         table = {
             b"set": Command(protocol.parse_storing, storing.set, PUT, storing.set_placed),
-            b"get": Command(protocol.parse_reading, reading.get, GET, reading.get_placed),
-            b"gets": Command(protocol.parse_reading, reading.get, GET, reading.get_placed),
+            b"get": get,
+            b"gets": get,
+            b"monitor": Command(protocol.parse_monitor, monitoring.monitor, GET, monitoring.monitor_placed),
+            b"confirm": Command(protocol.parse_confirm, monitoring.confirm, GET),
             b"delete": Command(protocol.parse_naming, administering.delete_with(dialect.deleted), ADMIN),
             b"flush": Command(protocol.parse_naming, administering.flush, ADMIN),
             b"flush_expired": Command(protocol.parse_naming, administering.flush_expired, ADMIN),
@@ -65,4 +77,6 @@ class Commands:
             b"version": Command(protocol.parse_bare, administering.version, FREE),
             b"quit": Command(protocol.parse_bare, administering.quit, FREE),
         }
+        if dialect.gets_open:
+            table[b"delete"] = Command(protocol.parse_naming, reading.acknowledge, GET)
         return {verb: command for verb, command in table.items() if verb not in dialect.lacks}

@@ -479,9 +479,9 @@ class Connection(Outgoing):
             return
         self._gone = True
         self._server.stir()
-        self._end()
         if self._waiter is not None:
-            self._waiter.cancel()
+            self._waiter.cancel()  # first, or it might be handed what it gives back
+        self._end()
         if self._sent is not None:
             self._sent.set()
         if self._idle or self._in_body:

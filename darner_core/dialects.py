@@ -28,6 +28,37 @@ def _reply_of(error: RequestError) -> bytes:
     return error.reply
 
 
+# Below it a set's expiry is in seconds from now, else in seconds since 1970. Source: Kestrel's guide, "set".
+KESTREL_RELATIVE_S = 1_000_000
+
+# The same in Kyoto Tycoon, which it includes. Source: its memcached plug-in.
+KYOTO_TYCOON_RELATIVE_S = 1 << 24
+
+LATEST_MS = 2**63
+
+
+def kestrel_expiry(number: int, now_ms: int) -> int:
+    """When an item expires, in ms since 1970, by the number in its set; 0 is never. Below zero it has expired."""
+    if number == 0:
+        return 0
+    if number < KESTREL_RELATIVE_S:
+        return max(1, now_ms + number * 1000)
+    return min(number * 1000, LATEST_MS)
+
+
+def kyoto_tycoon_expiry(number: int, now_ms: int) -> int:
+    """The same as Kyoto Tycoon has it: below one is never."""
+    if number < 1:
+        return 0
+    if number <= KYOTO_TYCOON_RELATIVE_S:
+        return now_ms + number * 1000
+    return min(number * 1000, LATEST_MS)
+
+
+# Options of a get that cannot be in one.
+_EXCLUSIVE = ((b"abort", b"open"), (b"abort", b"close"), (b"peek", b"open"))
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How the words of one kind of clients are meant."""
@@ -35,10 +66,12 @@ class Dialect:
     name: str
     read_name: Callable[[Named], None]  # fills in what `queue` alone does not say; raises RequestError
     several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
-    gets_open: bool = False  # every get waits and opens, and a delete acknowledges
+    gets_open: bool = False  # every get waits and opens, names several queues perhaps, and a delete acknowledges
+    exclusive: tuple[tuple[bytes, bytes], ...] = _EXCLUSIVE
+    expires_at_ms: Callable[[int, int], int] = kestrel_expiry  # (the number in a set, now_ms); 0 is never
     lacks: frozenset[bytes] = frozenset()  # verbs that others have
     deleted: bytes = DELETED
-    unknown: type[RequestError] = MalformedRequest  # what an unknown verb is
+    unknown: Callable[[str], RequestError] = MalformedRequest  # what an unknown verb is
     error_reply: Callable[[RequestError], bytes] = _reply_of
 
 
@@ -69,15 +102,33 @@ def _with_cursors(request: Named) -> None:
         request.queue, request.cursor = queue, cursor
 
 
-_NEED_SEVERAL_READS = frozenset((b"monitor", b"confirm"))
+def _siberite_unknown(message: str) -> RequestError:
+    """In Siberite's words, and then in ours."""
+    return MalformedRequest(message[:1].upper() + message[1:])
+
+
+_KESTREL_ALONE = frozenset((b"monitor", b"confirm"))
 
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
-        Dialect("darner", _plainly, lacks=_NEED_SEVERAL_READS),
-        Dialect("kestrel", _with_children, several_reads=True, unknown=ClientError),
-        Dialect("siberite", _with_cursors, lacks=_NEED_SEVERAL_READS, deleted=END),
-        Dialect("kyototycoon", _plainly, several_reads=True, gets_open=True),
+        Dialect("darner", _plainly, lacks=_KESTREL_ALONE),
+        Dialect(
+            "kestrel",
+            _with_children,
+            several_reads=True,
+            exclusive=(*_EXCLUSIVE, (b"peek", b"close"), (b"peek", b"abort")),
+            unknown=ClientError,
+        ),
+        Dialect("siberite", _with_cursors, lacks=_KESTREL_ALONE, deleted=END, unknown=_siberite_unknown),
+        Dialect(
+            "kyototycoon",
+            _plainly,
+            several_reads=True,
+            gets_open=True,
+            expires_at_ms=kyoto_tycoon_expiry,
+            lacks=_KESTREL_ALONE,
+        ),
     )
 }
 DARNER = DIALECTS["darner"]

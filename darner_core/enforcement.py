@@ -24,12 +24,12 @@ log = logging.getLogger(NAME)
 class Enforcement:
     """The status, in force from the beginning."""
 
-    def __init__(self, config: Config, vocabularies: Vocabularies, loop: Any, end_waits: Callable[[], None]) -> None:
-        """`end_waits` makes those who wait for an item wait no longer."""
+    def __init__(self, config: Config, vocabularies: Vocabularies, loop: Any, block_reads: Callable[[bool], None]) -> None:
+        """`block_reads` is told whether nobody may wait for an item any longer."""
         self._path = config.status_file
         self._vocabularies = vocabularies
         self._loop = loop
-        self._end_waits = end_waits
+        self._block_reads = block_reads
         self._keeping = threading.Lock()
         self._grace = loop.timer(0, ref=False)
         first = self._first(status_of(config.default_status))
@@ -80,8 +80,7 @@ class Enforcement:
         log.debug("status %s is in force", status.word)
         why = f"the server is {status.word}"
         self._vocabularies.refuse(why if status.blocks_writes else "", why if status.blocks_reads else "")
-        if status.blocks_reads:
-            self._end_waits()
+        self._block_reads(status.blocks_reads)
 
     def close(self) -> None:
         self._grace.close()

@@ -125,13 +125,15 @@ class Guard:
         what = f"{request.verb.decode()} {_show(request.key)}".rstrip()
         if not self._is_user:  # no longer, since the users were read again
             return self._unauthenticated(what)
-        right = self._commands[request.verb].right
-        if request.free or self._access.rights_of(self.user).allow(right, request.queue):
+        right, rights = self._commands[request.verb].right, self._access.rights_of(self.user)
+        named = request.targets or (request.queue,)
+        queue = next((queue for queue in named if not rights.allow(right, queue)), None)
+        if request.free or queue is None:
             return None
         log.warning("refused: user %s at %s: %s", self.user, self.address, what)
         if right == ADMIN_ALL:
             return ClientError(f"user {self.user} may not administer every queue")
-        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {_show(request.queue)}")
+        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {_show(queue)}")
 
     def _unauthenticated(self, what: str) -> ClientError:
         log.warning(

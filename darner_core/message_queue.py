@@ -648,6 +648,8 @@ class MessageQueue:
         log, outstanding = self.log, self.outstanding
         item_id = read.id
         if read.returned or outstanding.get(item_id) is not read or self.deleted:  # as in `holds`
+            if read.returned and not self.deleted:
+                _tell_too_late(read)
             if holder is not None:
                 log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
             return
@@ -702,10 +704,11 @@ class MessageQueue:
 
     # -- waiting
 
-    def join_line(self, peeks: bool) -> Waiter:
+    def join_line(self, peeks: bool, waiter: Waiter | None = None) -> Waiter:
+        """A new waiter, or `waiter`, who waits at other queues, too."""
         if self.line is None:
             self.line = WaitingLine()
-        return self.line.join(peeks)
+        return self.line.join(peeks, waiter)
 
     def tidy_line(self) -> None:
         """After a wait: keep no empty line, so that a put has nothing to look at."""
@@ -800,6 +803,14 @@ class MessageQueue:
         record_bytes = records.ITEM_HEADER_BYTES + ITEM_KEY_BYTES
         count = self.tail - self.log.reclaimed
         return count * record_bytes + self.bytes_in - self.log.reclaimed_bytes
+
+
+def _tell_too_late(read: OpenRead) -> None:
+    log.info(
+        "queue %s: item %d was closed too late: it had been given back",
+        read.queue.name.decode("utf-8", "backslashreplace"),
+        read.id,
+    )
 
 
 def _why_damaged(name: bytes, why: object) -> str:

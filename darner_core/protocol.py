@@ -5,7 +5,9 @@ comes in from `commands`, and each parser below reads one form of line.
 
     line     = verb *( SP word ) *SP [CR] LF             at most max_line_bytes
     storing  = verb key flags expiry bytes ["noreply"]   followed by `bytes` bytes and CR LF
-    reading  = verb key
+    reading  = verb key                                  in one dialect: verb 1*key
+    watching = "monitor" name seconds [items]
+    closing  = "confirm" name items
     naming   = verb name [number] ["noreply"]
     key      = name *( "/" option )
     name     = 1*250 bytes other than controls, DEL, SP and "/"
@@ -15,17 +17,19 @@ the bytes that follow are meant to be.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from darner_core.dialects import DARNER, Dialect
+from darner_core.dialects import DARNER, Dialect, kestrel_expiry
 from darner_core.errors import ClientError, MalformedRequest, RequestError, Unavailable
 from darner_core.rights import ADMIN_ALL
 
 MAX_NAME_BYTES = 250  # memcached's limit for keys; client libraries refuse longer ones themselves
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
 MAX_WAIT_MS = 2**31 - 1  # 24 days; fits the signed 32 bits that clients hold it in
+MAX_NAMES = 64  # in one get; who waits stands in the line of each
+MAX_READS = 2**31 - 1  # in one monitor or confirm
 SHOWN_BYTES = 60  # how much of a bad word an error message repeats
 
 # Parsed lines are kept, because clients send the same few lines over and over: a look-up is 0.03 us, a parse 2 us.
@@ -53,13 +57,16 @@ class Request:
     parent: bytes = b""  # these three as `dialects.Named` has them
     cursor: bytes = b""
     targets: tuple[bytes, ...] = ()
+    several: tuple["Request", ...] = ()  # a get of several queues: the same for each of them alone, in order
     opens: bool = False
     closes: bool = False
     aborts: bool = False
     peeks: bool = False
     wait_ms: int = 0
+    most: int = 0  # how many items a monitor opens, or a confirm closes; 0: as many as may be open
     flags: int = 0
     expiry: int = 0
+    expires_at_ms: Callable[[int, int], int] = kestrel_expiry  # what `expiry` means in this dialect
     body_bytes: int = -1  # -1: no body follows
     sync: bool = False
     noreply: bool = False
@@ -155,8 +162,10 @@ def parse_storing(request: Request, words: list[bytes]) -> None:
 READ_OPTIONS = frozenset((b"open", b"close", b"abort", b"peek"))
 
 
-def parse_reading(request: Request, words: list[bytes]) -> None:
-    """`get name[/open][/close][/abort][/peek][/t=ms]`, the options in any order.
+def parse_reading(
+    request: Request, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]] = DARNER.exclusive
+) -> None:
+    """`get name[/open][/close][/abort][/peek][/t=ms]`, the options in any order, but not these pairs of them.
 
     Source: Kestrel's guide, "Memcache commands"; Darner's README.
     """
@@ -177,13 +186,65 @@ def parse_reading(request: Request, words: list[bytes]) -> None:
             raise MalformedRequest(
                 f'unknown option "/{show(option)}" for get: /open, /close, /abort, /peek and /t=<ms>'
             )
-    for pair in ((b"abort", b"open"), (b"abort", b"close"), (b"peek", b"open")):
+    for pair in exclusive:
         if chosen.issuperset(pair):
             raise ClientError(f"cannot {pair[0].decode()} and {pair[1].decode()} in one get")
     request.opens, request.closes = b"open" in chosen, b"close" in chosen
     request.aborts, request.peeks = b"abort" in chosen, b"peek" in chosen
     request.with_cas = request.verb == b"gets"
     request.plain = not chosen and not request.with_cas
+
+
+def parse_opening(request: Request, words: list[bytes], wait_ms: int) -> None:
+    """`get name[/t=ms]...`: opens an item of the first of these queues that has one, and waits for it for `wait_ms`, or
+    for the longest time that is given. A get of one queue may have the options of `parse_reading`: with one of them it
+    is as there, and with /open alone it does not wait.
+
+    Source: Kyoto Tycoon's memcached plug-in, option "q".
+    """
+    if not 1 <= len(words) <= MAX_NAMES:
+        raise MalformedRequest(f"a get is: get <queue>[/t=<ms>] ..., 1 to {MAX_NAMES} queues")
+    several: dict[bytes, Request] = {}
+    given_ms: list[int] = []
+    for word in words:
+        one = Request(request.run, request.verb)
+        parse_reading(one, [word])
+        several.setdefault(one.queue, one)
+        if b"/t=" in word.lower():
+            given_ms.append(one.wait_ms)
+    ones = tuple(several.values())
+    if any(one.opens or one.closes or one.aborts or one.peeks for one in ones):
+        if len(ones) > 1:
+            raise ClientError("a get of several queues can have /t=<ms> alone")
+        parse_reading(request, words[:1])
+        return
+    for one in (request, *ones):
+        one.opens, one.plain, one.with_cas = True, False, request.verb == b"gets"
+        one.wait_ms = max(given_ms, default=wait_ms)
+    request.key, request.queue = ones[0].key, ones[0].queue
+    if len(ones) > 1:
+        request.several, request.targets = ones, tuple(several)
+
+
+def parse_monitor(request: Request, words: list[bytes]) -> None:
+    """`monitor name seconds [most]`. Source: Kestrel's guide, "Memcache commands"."""
+    if not 2 <= len(words) <= 3:
+        raise MalformedRequest("a monitor is: monitor <queue> <seconds> [<most items>]")
+    _set_name(request, words[0])
+    request.key = words[0]
+    request.wait_ms = _number(words[1], "time in seconds", MAX_WAIT_MS // 1000) * 1000
+    if len(words) == 3:
+        request.most = _number(words[2], "number of items", MAX_READS, 1)
+    request.opens = True
+
+
+def parse_confirm(request: Request, words: list[bytes]) -> None:
+    """`confirm name count`. Source: Kestrel's guide, "Memcache commands"."""
+    if len(words) != 2:
+        raise MalformedRequest("a confirm is: confirm <queue> <number of items>")
+    _set_name(request, words[0])
+    request.key = words[0]
+    request.most = _number(words[1], "number of items", MAX_READS)
 
 
 def parse_naming(request: Request, words: list[bytes]) -> None:
@@ -414,13 +475,14 @@ class RequestReader:
         command.parse(request, words)
         if request.queue:
             self._dialect.read_name(request)
+            request.expires_at_ms = self._dialect.expires_at_ms
             if command.placed is not None and (request.parent or request.cursor or request.targets):
                 request.run = command.placed
         if request.body_bytes < 0:
             request.plain_bytes = 0
         elif request.body_bytes <= self._chunk and not request.sync:
             request.plain_bytes = request.body_bytes + len(_CRLF)
-        if len(line) <= MAX_KEPT_LINE_BYTES:
+        if len(line) <= MAX_KEPT_LINE_BYTES and not request.several:  # which may be 20 KB
             if len(self._kept) >= MAX_KEPT_LINES:
                 self._kept.clear()
             self._kept[line] = request

@@ -4,6 +4,7 @@ No call here switches greenlets, except through the Client's wait_... calls.
 """
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,13 @@ from darner_core.client import Client, HangUp, Reply
 from darner_core.config import Config
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
+from darner_core.large_items import Download
 from darner_core.message_queue import Large, MessageQueue, OpenRead
 from darner_core.protocol import Request
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
-from darner_core.replies import AFTER_BODY, END
-from darner_core.session import Session
+from darner_core.replies import AFTER_BODY, DELETED, END, NONE, NOT_FOUND
+from darner_core.session import ManyReads, Session
 from darner_core.shared_memory import PipelineMemory
 from darner_core.stats import Stats
 
@@ -40,7 +42,13 @@ class Reading:
         self._key_as_asked = config.reply_key == "request"
         # (queue's number, large item) -> its chunk that could not be read when it was last sent.
         self._unreadable: dict[tuple[int, int], int] = {}
+        self.sending: dict[OpenRead, Download] = {}  # the large items that are being sent
         self.stopping = False  # no one waits any longer
+        self.blocked = False  # the same for as long as the status forbids to read
+
+    @property
+    def waits_end(self) -> bool:
+        return self.stopping or self.blocked
 
     def get(self, request: Request, body: None, session: Session) -> Reply:
         if not request.plain or session.open_read is not None:
@@ -77,12 +85,18 @@ class Reading:
 
     def _sweep_and_get(self, request: Request, client: Client) -> bytes:
         """So many items at the head have expired that they cannot be removed in one turn."""
-        queue = self._queues.get(request.queue)
+        for name in request.targets or (request.queue,):
+            self.wait_swept(name, client)
+        again = self._look_at_several if request.several else self._look
+        reply = again(request, client.session)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def wait_swept(self, name: bytes, client: Client) -> None:
+        """Until what stands at the head of this queue has not expired."""
+        queue = self._queues.get(name)
         while queue is not None and queue.half_swept and not queue.deleted:
             queue.drop_expired()
             client.wait_turn()
-        reply = self._look(request, client.session)
-        return reply if isinstance(reply, bytes) else reply(client)
 
     def _look(self, request: Request, session: Session) -> Reply:
         """What is there now, or wait for it."""
@@ -100,19 +114,43 @@ class Reading:
         elif queue is not None:
             read = queue.open()
             if read is not None:
-                return self._answer_with(request, session, read)
+                return self.answer_with(request, session, read)
         if queue is not None and queue.half_swept:
             return partial(self._sweep_and_get, request)
-        if request.wait_ms and not self.stopping and request.queue not in self._registry.aliases:
-            return partial(self._wait_and_get, request)
+        if request.wait_ms and not self.waits_end and request.queue not in self._registry.aliases:
+            return partial(self._wait_and_peek if request.peeks else self._wait_and_get, request)
         return self._miss(request)
+
+    def get_first(self, request: Request, body: None, session: Session) -> Reply:
+        """A get of several queues: opens an item of the first that has one, or waits at all of them."""
+        return self._look_at_several(request, session)
+
+    def _look_at_several(self, request: Request, session: Session) -> Reply:
+        found = [(one, queue) for one in request.several if (queue := self._queues.get(one.queue)) is not None]
+        for one, queue in found:
+            session.require_room(one.queue, queue.options.max_open_reads)
+        for one, queue in found:
+            read = queue.open()
+            if read is not None:
+                return self.answer_with(one, session, read)
+            if queue.half_swept:
+                return partial(self._sweep_and_get, request)
+        wait_ms = request.several[0].wait_ms
+        if wait_ms and not self.waits_end:
+            return partial(self._wait_and_get_first, request)
+        return self._miss(request)
+
+    def acknowledge(self, request: Request, body: None, session: ManyReads) -> bytes:
+        """The client has dealt with the oldest item of this queue that it has open."""
+        reply = DELETED if session.close_oldest(request.queue) else NOT_FOUND
+        return NONE if request.noreply else reply
 
     def _miss(self, request: Request) -> bytes:
         if not request.peeks:
             self._stats.get_misses += 1
         return END
 
-    def _answer_with(self, request: Request, session: Session, read: OpenRead) -> Reply:
+    def answer_with(self, request: Request, session: Session, read: OpenRead) -> Reply:
         """The reply with an item that has just been opened, which a get without /open closes at once."""
         queue = read.queue
         try:
@@ -129,42 +167,76 @@ class Reading:
             queue.close(read)
         return self._value(request, item, read.id)
 
+    # -- waiting
+
     def _wait_and_get(self, request: Request, client: Client) -> bytes:
-        """Wait in line for an item. It is handed over open, so that it goes to the next if the client has gone."""
-        peeks = request.peeks
-        until = time.monotonic() + request.wait_ms / 1000
-        while True:
-            handed = self._wait_in_line(request, client, peeks, max(0, int((until - time.monotonic()) * 1000)))
-            if handed is None:
-                return self._miss(request)
-            if peeks or handed.queue.holds(handed):
-                break
-            # Handed over, and deleted before we came to run, or its turn could not be written: wait on.
-        if peeks:
-            # It may be gone again: then this is the same as having come too early.
-            found = self._queues.get(request.queue)
-            item = found.peek() if found is not None else None
-            if item is None:
-                return END
-            assert found is not None
-            if isinstance(item[0], Blob):
-                return self._send_large_peek(request, found, item, client)
-            return self._value(request, item, found.head_id)
-        reply = self._answer_with(request, client.session, handed)
+        read = self.wait_for_read((request.queue,), client, request.wait_ms)
+        return self._wait_answered(request, read, client)
+
+    def _wait_and_get_first(self, request: Request, client: Client) -> bytes:
+        by_name = {one.queue: one for one in request.several}
+        names = [name for name in request.targets if name not in self._registry.aliases]
+        read = self.wait_for_read(names, client, request.several[0].wait_ms) if names else None
+        return self._wait_answered(request if read is None else by_name[read.queue.name], read, client)
+
+    def _wait_answered(self, request: Request, read: OpenRead | None, client: Client) -> bytes:
+        if read is None:
+            return self._miss(request)
+        reply = self.answer_with(request, client.session, read)
         return reply if isinstance(reply, bytes) else reply(client)
 
-    def _wait_in_line(self, request: Request, client: Client, peeks: bool, wait_ms: int) -> Any:
-        queue = self._registry.wait_at(request.queue)
-        waiter = queue.join_line(peeks)
+    def wait_for_read(self, names: Sequence[bytes], client: Client, wait_ms: int) -> OpenRead | None:
+        """Wait in line at these queues for an item of any of them. It is handed over open, so that it goes to the next
+        if the client has gone; None: none has come."""
+        until = time.monotonic() + wait_ms / 1000
+        while True:
+            read = self._wait_in_lines(names, client, False, max(0, int((until - time.monotonic()) * 1000)))
+            if read is None:
+                return None
+            assert isinstance(read, OpenRead)
+            if read.queue.holds(read):
+                return read
+            # Handed over, and deleted before we came to run, or its turn could not be written: wait on.
+            if read.queue.deleted and (found := self._queues.get(read.queue.name)) is not None:
+                read = found.open()  # what was put into the next of its name found nobody in line
+                if read is not None:
+                    return read
+            if self.waits_end:
+                return None
+
+    def _wait_and_peek(self, request: Request, client: Client) -> bytes:
+        if self._wait_in_lines((request.queue,), client, True, request.wait_ms) is None:
+            return END
+        # It may be gone again: then this is the same as having come too early.
+        found = self._queues.get(request.queue)
+        item = found.peek() if found is not None else None
+        if item is None:
+            return END
+        assert found is not None
+        if isinstance(item[0], Blob):
+            return self._send_large_peek(request, found, item, client)
+        return self._value(request, item, found.head_id)
+
+    def _wait_in_lines(self, names: Sequence[bytes], client: Client, peeks: bool, wait_ms: int) -> Any:
+        queues: list[MessageQueue] = []
+        waiter = None
         try:
+            for name in names:
+                queues.append(self._registry.wait_at(name))
+                waiter = queues[-1].join_line(peeks, waiter)
+            assert waiter is not None
             return client.wait_for(waiter, wait_ms)
         except BaseException:
-            if isinstance(waiter.got, OpenRead):
+            if waiter is not None and isinstance(waiter.got, OpenRead):
                 waiter.got.queue.give_back(waiter.got)
             raise
         finally:
-            waiter.cancel()
-            self._registry.done_waiting(queue)
+            if waiter is not None:
+                waiter.cancel()
+            for queue in queues:
+                self._registry.done_waiting(queue)
+
+    # -- replies
 
     def _value(self, request: Request, item: Item, item_id: int) -> bytes:
         """The reply with `item`, which is not large. `gets` tells its id."""
@@ -189,12 +261,14 @@ class Reading:
             assert read is not None
         try:
             item = queue.item_of(read)
-            self._send_chunks(request, queue, item, read.id, client)
+            self._send_chunks(request, queue, item, read.id, client, read)
             if not request.opens:
                 queue.close(read)
         except BaseException:
             queue.give_back(read)
             raise
+        finally:
+            self.sending.pop(read, None)
         self._stats.get_hits += 1
         if request.opens:
             client.session.hold(read)
@@ -211,12 +285,22 @@ class Reading:
             raise
         return AFTER_BODY
 
-    def _send_chunks(self, request: Request, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
+    def _send_chunks(
+        self,
+        request: Request,
+        queue: MessageQueue,
+        item: Item,
+        item_id: int,
+        client: Client,
+        read: OpenRead | None = None,
+    ) -> None:
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
         key = queue.log.record.number, blob.blob
         bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
+        if read is not None:
+            self.sending[read] = body
         head = self._head(request, flags, len(blob), item_id)
         try:
             if bad is not None:
@@ -226,9 +310,11 @@ class Reading:
             # it can only be cut off. No name for what is sent: it would be kept while the client takes it.
             client.wait_sent(head + body.next(self._most_sent_bytes))
             while body.missing_bytes:
-                if queue.deleted:
+                if queue.deleted or (read is not None and read.returned):  # the client stood still for too long
                     raise HangUp
                 client.wait_sent(body.next(self._most_sent_bytes))
+            if read is not None and read.returned:
+                raise HangUp
         except StorageError as error:
             if item_id not in queue.outstanding:
                 raise  # only shown, and perhaps taken by another client meanwhile

@@ -9,6 +9,7 @@ Names that begin with wait_ may switch greenlets; callbacks run in the hub and n
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import gevent
@@ -26,6 +27,7 @@ from darner_core.listener_options import DARNER
 from darner_core.listeners import Listener
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import RequestReader, Vocabulary
+from darner_core.read_timeouts import ReadTimeouts
 from darner_core.reception import Reception
 from darner_core.refusals import Vocabularies
 from darner_core.registry import Registry
@@ -33,7 +35,7 @@ from darner_core.stats import Stats
 from darner_core.storage import Storage
 from darner_core.turn import Turn
 from darner_core.upkeep import Upkeep
-from darner_core.waiters import SyncGroup, wait_in_thread
+from darner_core.waiters import SyncGroup, wait_in_thread, wait_round
 from darner_core.window import WindowBudget
 
 log = logging.getLogger(NAME)
@@ -72,6 +74,7 @@ class Server:
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
+        self._read_timeouts = ReadTimeouts(self.registry, self.commands.reading.sending, time.monotonic)
         self.vocabularies = Vocabularies(self.commands.table, WRITES, READS)
         self._disk_failed = False
         self._look_again_at_bytes = 0
@@ -79,7 +82,7 @@ class Server:
         self._hub = gevent.get_hub()
         self.turn = Turn(self._hub.loop, self.stats, self._end_turn)
         self.reception = Reception(self, config, self.access)
-        self.status = Enforcement(config, self.vocabularies, self._hub.loop, self.reception.end_waits)
+        self.status = Enforcement(config, self.vocabularies, self._hub.loop, self._block_reads)
         self.commands.operating.host = self
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
@@ -93,6 +96,7 @@ class Server:
         self._background = [gevent.spawn(self._wait_upkeep)]
         if self.config.expiration_timer_s:
             self._background.append(gevent.spawn(self._wait_sweeps))
+            self._background.append(gevent.spawn(self._wait_read_timeouts))
         if self.reception.looks_for_silent:
             self._background.append(gevent.spawn(self.reception.wait_silent))
         self._background.append(gevent.spawn(self._wait_syncs))
@@ -134,6 +138,11 @@ class Server:
         # One fsync is for all queues: the most frequent is for them all.
         every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
         self._sync_ms = min(every_ms, default=0)
+
+    def _block_reads(self, blocked: bool) -> None:
+        self.commands.reading.blocked = blocked
+        if blocked:
+            self.reception.end_waits()
 
     # -- the end of a turn
 
@@ -213,6 +222,12 @@ class Server:
         if self._disk_failed:
             log.info("writing again")
         self._disk_failed = False
+
+    def _wait_read_timeouts(self) -> None:
+        while True:
+            gevent.sleep(self.config.expiration_timer_s)
+            for _ in self._read_timeouts.look():
+                wait_round()
 
     def _wait_syncs(self) -> None:
         while True:

@@ -1,9 +1,14 @@
 """What one connection holds: its open reads. Closing the session gives them back.
 
+A read that was open for too long is given back without asking its session (see `read_timeouts`). The session holds it
+all the same, because its client does: to close or abort it does nothing to the item.
+
 No call here switches greenlets.
 """
 
 from collections import deque
+from itertools import islice
+from operator import attrgetter
 
 from darner_core.errors import ClientError
 from darner_core.journal import Journal
@@ -64,13 +69,14 @@ class Session:
         read = self.open_read
         if read is not None:
             self.open_read = None
-            self._journal.undo.append((self._unabort, read))
+            self._journal.undo.append((self._unabort, read, read.returned))
             read.queue.give_back(read)
 
-    def _unabort(self, read: OpenRead) -> None:
+    def _unabort(self, read: OpenRead, too_late: bool) -> None:
         if not self.ended:
             self.open_read = read
-            read.queue.take_back(read)
+            if not too_late:
+                read.queue.take_back(read)
 
     def end(self) -> None:
         """The connection is gone: what it held goes to the next."""
@@ -96,8 +102,11 @@ class ManyReads(Session):
     def open_reads(self, queue: bytes) -> int:
         return len(self._reads.get(queue, ()))
 
+    def has_room(self, queue: bytes, max_open_reads: int) -> bool:
+        return len(self._reads.get(queue, ())) < max_open_reads
+
     def require_room(self, queue: bytes, max_open_reads: int) -> None:
-        if len(self._reads.get(queue, ())) >= max_open_reads:
+        if not self.has_room(queue, max_open_reads):
             name = queue.decode("utf-8", "backslashreplace")
             raise ClientError(
                 f"close a read first: {max_open_reads} items of queue {name} are open on this connection, and"
@@ -130,14 +139,18 @@ class ManyReads(Session):
     def close_read(self, queue: bytes = b"") -> None:
         self.close_oldest(queue)
 
-    def close_oldest(self, queue: bytes) -> bool:
-        """Confirm the oldest open read of `queue`; False: none is open. Raises StorageError, nothing changed then."""
-        reads = self._reads.get(queue)
-        if not reads:
+    def close_oldest(self, queue: bytes, count: int = 1) -> bool:
+        """Confirm the `count` oldest open reads of `queue`; False: so many are not open, and nothing is changed. Raises
+        StorageError, with nothing changed."""
+        oldest = list(islice(self._reads.get(queue, ()), count))
+        if len(oldest) < count:
             return False
-        read = reads[0]
-        read.queue.close(read, self)
-        self._forget(read)
+        for read in oldest:
+            if read.blob:
+                _ = read.queue.large_items  # what may raise, for all of them before any is closed
+        for read in oldest:
+            read.queue.close(read, self)
+            self._forget(read)
         return True
 
     def unclose(self, read: OpenRead) -> None:
@@ -151,17 +164,21 @@ class ManyReads(Session):
         if reads:
             read = reads[0]
             self._forget(read)
-            self._journal.undo.append((self._unabort, read))
+            self._journal.undo.append((self._unabort, read, read.returned))
             read.queue.give_back(read)
 
-    def _unabort(self, read: OpenRead) -> None:
+    def _unabort(self, read: OpenRead, too_late: bool) -> None:
         if not self.ended:
             self._reads.setdefault(read.queue.name, deque()).appendleft(read)
-            read.queue.take_back(read)
+            if not too_late:
+                read.queue.take_back(read)
 
     def end(self) -> None:
         self.ended = True
         held, self._reads = self._reads, {}
         for reads in held.values():
-            for read in reads:
+            for read in sorted(reads, key=_id):  # the first of them to whoever has waited longest
                 read.queue.give_back(read)
+
+
+_id = attrgetter("id")

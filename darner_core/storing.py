@@ -21,9 +21,6 @@ from darner_core.session import Session
 from darner_core.shared_memory import BodyMemory
 from darner_core.stats import Stats
 
-# An expiry below it is in seconds from now, else in seconds since 1970. Source: Kestrel's guide, "set".
-MAX_RELATIVE_EXPIRY_S = 1_000_000
-
 
 class Storing:
     """The commands that put items, bound to what they work on."""
@@ -98,10 +95,7 @@ class Storing:
 
     def _expires_at_ms(self, request: Request) -> int:
         self._journal.begin()
-        seconds = request.expiry
-        if seconds < MAX_RELATIVE_EXPIRY_S:
-            return max(1, self._journal.now_ms + seconds * 1000)
-        return min(seconds * 1000, 2**63)
+        return request.expires_at_ms(request.expiry, self._journal.now_ms)
 
     def receive_large(self, request: Request, client: Client) -> bytes:
         """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it

@@ -4,6 +4,9 @@ The promise of `WaitingLine`: an item that becomes available goes to the client 
 "got an item", "waited long enough" and "was cancelled" exactly one happens to each waiter, the first to come.
 What has been decided stays decided even if the waiter's greenlet runs later.
 
+A waiter may stand in several lines. It gets one item from one of them: whatever is decided, it leaves all its lines in
+that moment, so that no other line can hand it anything, nor pass over somebody else for it.
+
 Names that begin with wait_ switch greenlets; nothing else here does. The line knows nothing of queues or sockets.
 """
 
@@ -32,14 +35,14 @@ def wait_round(at_least_s: float = 0.0) -> None:
 
 
 class Waiter:
-    """One client in line. `got` is what it was handed, or None."""
+    """One client in line, or in several lines. `got` is what it was handed, or None."""
 
-    __slots__ = ("peeks", "got", "_line", "_decided")
+    __slots__ = ("peeks", "got", "_lines", "_decided")
 
     def __init__(self, line: "WaitingLine", peeks: bool) -> None:
         self.peeks = peeks  # it wants to see an item, not to have it
         self.got: Any = None
-        self._line = line
+        self._lines = [line]
         self._decided: Event = Event()
 
     def wait_for(self, wait_ms: int) -> Any:
@@ -51,12 +54,23 @@ class Waiter:
     def cancel(self) -> None:
         """Leave the line. Nothing happens if the waiter has been handed something already."""
         if not self._decided.is_set():
-            self._line.leave(self)
+            self._leave_all()
             self._decided.set()
 
     def hand(self, thing: Any) -> None:
+        """What it has waited for. It stands in no line any more."""
+        if len(self._lines) > 1:  # else `next` has taken it out of the only one
+            self._leave_all()
         self.got = thing
         self._decided.set()
+
+    def _leave_all(self) -> None:
+        for line in self._lines:
+            line.leave(self)
+
+    def joined(self, line: "WaitingLine") -> None:
+        """For the line: the waiter stands in this one, too."""
+        self._lines.append(line)
 
 
 class WaitingLine:
@@ -70,8 +84,13 @@ class WaitingLine:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def join(self, peeks: bool = False) -> Waiter:
-        waiter = Waiter(self, peeks)
+    def join(self, peeks: bool = False, waiter: Waiter | None = None) -> Waiter:
+        """A new waiter at the end of the line; or `waiter`, who stands in other lines and has not been handed
+        anything."""
+        if waiter is None:
+            waiter = Waiter(self, peeks)
+        else:
+            waiter.joined(self)
         self._waiters[waiter] = None
         return waiter
 

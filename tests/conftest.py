@@ -1,5 +1,6 @@
 """Fixtures that most test files share."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,27 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     yield start
     for server in servers:
         server.end()
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningServer]]:
+    """Servers with these command-line options, one for all tests of a module that ask for the same."""
+    servers: dict[tuple[str, ...], RunningServer] = {}
+
+    def shared(*options: str) -> RunningServer:
+        if options not in servers:
+            servers[options] = RunningServer(tmp_path_factory.mktemp("shared") / "data", *options)
+        return servers[options]
+
+    yield shared
+    for server in servers.values():
+        server.end()
+
+
+@pytest.fixture
+def queue() -> str:
+    """The name of a queue that no other test uses."""
+    return f"q{time.time_ns()}"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ it asked for, so its users who read with options run the server with `--reply-ke
 those in the last section.
 
 What the libraries cannot do, whatever a queue server does:
-  - ask for several queues in one get (`get_multi`, `get_many`): a get is for one queue
+  - ask for several queues in one get (`get_multi`, `get_many`), but in the kyototycoon dialect: a get is for one queue
   - python-memcached: wait for longer than its `socket_timeout` (3 s), or send more than its `server_max_value_length`
     (1 MiB); it answers None or 0 and, after a time-out, does not ask that server again for 30 s
   - pylibmc: wait for longer than its behavior `_poll_timeout` (5 s), after which the server counts as down; see the
@@ -535,3 +535,69 @@ def test_a_key_prefix(request_key_server: RunningServer, queue: str) -> None:
     unprefixed = pymemcache(request_key_server.port)
     assert unprefixed.get(f"app.{queue}/t=9000") == 1
     unprefixed.close()
+
+
+# -- reliable reads without options: the kyototycoon dialect
+
+
+@pytest.fixture(scope="module")
+def kyoto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    options = ("--dialect", "kyototycoon", "--get-timeout-ms", "300")
+    server = RunningServer(tmp_path_factory.mktemp("clients") / "data", *options)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def connect_kyoto(library: str, kyoto_server: RunningServer) -> Iterator[Connect]:
+    clients = []
+
+    def connect() -> Any:
+        clients.append(LIBRARIES[library](kyoto_server.port))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        hang_up(client)
+
+
+def test_a_worker_gets_and_deletes(connect_kyoto: Connect, queue: str) -> None:
+    producer, worker = connect_kyoto(), connect_kyoto()
+    for value in VALUES.values():
+        assert producer.set(queue, value)
+    done = []
+    while (value := worker.get(queue)) is not None:
+        done.append(value)
+        assert worker.delete(queue)
+    assert done == list(VALUES.values())
+    assert producer.get(queue) is None
+
+
+def test_what_a_worker_that_dies_had_not_deleted_goes_to_the_next(connect_kyoto: Connect, queue: str) -> None:
+    first, second = connect_kyoto(), connect_kyoto()
+    for number in range(4):
+        first.set(queue, f"job {number}")
+    assert [first.get(queue), first.get(queue), first.get(queue)] == ["job 0", "job 1", "job 2"]
+    first.delete(queue)
+    hang_up(first)
+    got = []
+    while (job := second.get(queue)) is not None:
+        got.append(job)
+        second.delete(queue)
+    assert sorted(got) == ["job 1", "job 2", "job 3"]  # in order, if the server has noticed before the first get
+
+
+def test_a_worker_of_several_queues_takes_from_the_first_that_has_something(
+    library: str, connect_kyoto: Connect, queue: str
+) -> None:
+    client = connect_kyoto()
+    get = client.get_many if library.startswith("pymemcache") else client.get_multi
+    urgent, later = f"{queue}.urgent", f"{queue}.later"
+    client.set(later, 1)
+    assert get([urgent, later]) == {later: 1}
+    client.set(urgent, 2)
+    client.set(later, 3)
+    assert get([urgent, later]) == {urgent: 2}
+    assert client.delete(urgent)
+    assert get([urgent, later]) == {later: 3}
+    assert get([urgent, later]) == {}

@@ -53,6 +53,29 @@ def test_siberite_refuses_names_that_no_item_can_be_put_into(line: bytes) -> Non
 
 def test_what_an_unknown_verb_is_differs() -> None:
     for name in DIALECTS:
-        with pytest.raises(RequestError, match='unknown command "bogus"') as raised:
+        with pytest.raises(RequestError, match='nknown command "bogus"') as raised:
             read(name, b"bogus")
         assert isinstance(raised.value, ClientError) == (name == "kestrel")
+        assert raised.value.reply.startswith(b"ERROR Unknown command") == (name == "siberite")
+
+
+NOW_MS = 1_700_000_000_123
+
+
+@pytest.mark.parametrize(
+    ("number", "kestrel", "kyoto_tycoon"),
+    [
+        (0, 0, 0),
+        (-1, NOW_MS - 1000, 0),
+        (-(2**63), 1, 0),
+        (1, NOW_MS + 1000, NOW_MS + 1000),
+        (999_999, NOW_MS + 999_999_000, NOW_MS + 999_999_000),
+        (1_000_000, 1_000_000_000, NOW_MS + 1_000_000_000),
+        (2**24, 2**24 * 1000, NOW_MS + 2**24 * 1000),
+        (2**24 + 1, (2**24 + 1) * 1000, (2**24 + 1) * 1000),
+        (2**63 - 1, 2**63, 2**63),
+    ],
+)
+def test_the_number_in_a_set_tells_when_an_item_expires(number: int, kestrel: int, kyoto_tycoon: int) -> None:
+    assert DIALECTS["kestrel"].expires_at_ms(number, NOW_MS) == kestrel
+    assert DIALECTS["kyototycoon"].expires_at_ms(number, NOW_MS) == kyoto_tycoon

@@ -192,6 +192,108 @@ def test_each_item_goes_to_the_longest_waiting_and_each_waiter_has_one_outcome(s
     assert [waiter.wait_for(FOR_EVER_MS) for waiter in everyone] == [expected.get(waiter) for waiter in everyone]
 
 
+# -- several lines
+
+
+def join_all(lines: list[WaitingLine]) -> Waiter:
+    waiter = lines[0].join()
+    for line in lines[1:]:
+        assert line.join(waiter=waiter) is waiter
+    return waiter
+
+
+@pytest.fixture
+def lines() -> list[WaitingLine]:
+    return [WaitingLine() for _ in range(3)]
+
+
+def test_who_waits_in_several_lines_is_handed_one_thing_by_whichever_has_it_first(lines: list[WaitingLine]) -> None:
+    waiter = join_all(lines)
+    greenlet = wait(waiter)
+    lines[1].next().hand("item")
+    assert outcome(greenlet) == "item"
+
+
+def test_who_was_handed_something_by_one_line_has_left_the_others_in_that_moment(lines: list[WaitingLine]) -> None:
+    join_all(lines)
+    second = lines[0].join()
+    lines[2].next().hand("item")
+    assert [len(line) for line in lines] == [1, 0, 0]
+    assert lines[0].next() is second
+
+
+def test_who_is_cancelled_leaves_all_lines(lines: list[WaitingLine]) -> None:
+    waiter = join_all(lines)
+    greenlet = wait(waiter)
+    waiter.cancel()
+    assert [len(line) for line in lines] == [0, 0, 0]
+    assert outcome(greenlet) is None
+
+
+def test_who_has_waited_long_enough_leaves_all_lines(lines: list[WaitingLine]) -> None:
+    assert join_all(lines).wait_for(BRIEFLY_MS) is None
+    assert [len(line) for line in lines] == [0, 0, 0]
+
+
+def test_who_could_not_be_served_by_one_line_stands_in_all_of_them(lines: list[WaitingLine]) -> None:
+    waiter = join_all(lines)
+    lines[1].join()
+    lines[1].rejoin(lines[1].next())
+    assert [len(line) for line in lines] == [1, 2, 1]
+    assert [line.next() for line in lines] == [waiter] * 3
+
+
+def test_who_waits_in_several_lines_has_its_place_in_each(lines: list[WaitingLine]) -> None:
+    first = lines[0].join()
+    both = join_all(lines[:2])
+    last = lines[1].join()
+    assert [lines[0].next(), lines[1].next()] == [first, both]
+    both.hand("item")
+    assert [len(line) for line in lines] == [0, 1, 0]
+    assert lines[1].next() is last
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("join"), st.sets(st.integers(0, 2), min_size=1)),
+    st.tuples(st.just("hand"), st.integers(0, 2)),
+    st.tuples(st.just("try in vain"), st.integers(0, 2)),
+    st.tuples(st.just("cancel"), st.integers(0, 20)),
+)
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_in_several_lines_each_waiter_has_one_outcome_and_each_line_its_order(steps: list[tuple[str, Any]]) -> None:
+    lines = [WaitingLine() for _ in range(3)]
+    model: list[list[Waiter]] = [[], [], []]
+    everyone: list[Waiter] = []
+    expected: dict[Waiter, int] = {}
+
+    def leave(waiter: Waiter) -> None:
+        for line in model:
+            if waiter in line:
+                line.remove(waiter)
+
+    for number, (step, which) in enumerate(steps):
+        if step == "join":
+            waiter = join_all([lines[index] for index in sorted(which)])
+            everyone.append(waiter)
+            for index in which:
+                model[index].append(waiter)
+        elif step == "hand" and model[which]:
+            waiter = lines[which].next()
+            assert waiter is model[which][0]
+            waiter.hand(number)
+            expected[waiter] = number
+            leave(waiter)
+        elif step == "try in vain" and model[which]:
+            lines[which].rejoin(lines[which].next())
+        elif step == "cancel" and which < len(everyone):
+            everyone[which].cancel()
+            leave(everyone[which])
+        assert [len(line) for line in lines] == [len(line) for line in model]
+    assert [waiter.got for waiter in everyone] == [expected.get(waiter) for waiter in everyone]
+
+
 # -- shared fsyncs
 
 

@@ -1,11 +1,14 @@
-"""The wire transcripts, replayed against a real server: with whole packets, and with every byte in one of its own.
+"""The wire transcripts, each replayed against a real server of its dialect: with whole packets, and with every byte in
+one of its own.
 
-Of an item of 200,000 bytes only the first and the last bytes come singly; see `transcript.pieces`.
+Of an item of 200,000 bytes only the first and the last bytes come singly; see `transcript.pieces`. Cases that sleep are
+replayed with whole packets only, and those of a dialect all at a time: each has a queue and connections of its own.
 """
 
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -14,29 +17,99 @@ from tests.harness import RunningServer
 from tests.wire import transcript
 from tests.wire.transcript import Case, Mismatch, Replay, read_cases
 
-DARNER = Path(__file__).parent / "wire" / "darner.wire"
+DIALECTS = ("darner", "kestrel", "siberite")
+CASES = {dialect: read_cases(Path(__file__).parent / "wire" / f"{dialect}.wire") for dialect in DIALECTS}
+
+# What the server does not do yet.
+NOT_YET = {
+    "cursor reads do not delete",
+    "cursor reliable read: disconnect",
+    "flush of a cursor rewinds it",
+}
+
+
+def sleeps(case: Case) -> bool:
+    return any(step.kind == "sleep" for step in case.steps)
+
+
+def each(wanted: bool) -> pytest.MarkDecorator:
+    """Every case with its dialect: those that sleep, or the others."""
+    return pytest.mark.parametrize(
+        ("dialect", "case"),
+        [
+            pytest.param(
+                dialect,
+                case,
+                id=f"{dialect}: {case.title}",
+                marks=[pytest.mark.xfail(raises=Mismatch, strict=True)] if case.title in NOT_YET else [],
+            )
+            for dialect, cases in CASES.items()
+            for case in cases
+            if sleeps(case) == wanted
+        ],
+    )
+
+
+class Servers:
+    """A server for each dialect, which all its cases share. Their logs are looked at in the end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._running: dict[str, RunningServer] = {}
+        self._threads = ThreadPoolExecutor(8)
+        self._slow: dict[str, Future[None]] = {}  # by the title of the case
+
+    def address(self, dialect: str) -> tuple[str, int]:
+        if dialect not in self._running:
+            self._running[dialect] = RunningServer(self._directory / dialect, "--dialect", dialect)
+        return "127.0.0.1", self._running[dialect].port
+
+    def quiet_address(self, dialect: str) -> tuple[str, int]:
+        """The same while no case that sleeps is going on: some cases change what the whole server does."""
+        wait(self._slow.values())
+        return self.address(dialect)
+
+    def replay_slow(self, dialect: str, case: Case) -> None:
+        """The outcome of a case that sleeps. The first of a dialect begins them all."""
+        if case.title not in self._slow:
+            for number, one in enumerate(CASES[dialect]):
+                if sleeps(one):
+                    replay = Replay(self.address(dialect))
+                    self._slow[one.title] = self._threads.submit(replay.run, one, f"slow{number}")
+        self._slow[case.title].result()
+
+    def end(self) -> None:
+        self._threads.shutdown()
+        for server in self._running.values():
+            server.end()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """One server for all cases. Its log is looked at when they are done."""
-    server = RunningServer(tmp_path_factory.mktemp("wire") / "data")
-    yield server
-    server.end()
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    servers = Servers(tmp_path_factory.mktemp("wire"))
+    yield servers
+    servers.end()
 
 
-def address(server: RunningServer) -> tuple[str, int]:
-    return "127.0.0.1", server.port
+@pytest.fixture(scope="module")
+def address(servers: Servers) -> tuple[str, int]:
+    """Of a server with the default options."""
+    return servers.address("darner")
 
 
-@pytest.mark.parametrize("case", read_cases(DARNER), ids=lambda case: case.title)
-def test_whole_packets(server: RunningServer, case: Case) -> None:
-    Replay(address(server)).run(case, f"whole{case.steps[0].line}")
+@each(wanted=True)
+def test_cases_that_sleep(servers: Servers, dialect: str, case: Case) -> None:
+    servers.replay_slow(dialect, case)
 
 
-@pytest.mark.parametrize("case", read_cases(DARNER), ids=lambda case: case.title)
-def test_byte_by_byte(server: RunningServer, case: Case) -> None:
-    Replay(address(server), bytewise=True).run(case, f"bytewise{case.steps[0].line}")
+@each(wanted=False)
+def test_whole_packets(servers: Servers, dialect: str, case: Case) -> None:
+    Replay(servers.quiet_address(dialect)).run(case, f"whole{case.steps[0].line}")
+
+
+@each(wanted=False)
+def test_byte_by_byte(servers: Servers, dialect: str, case: Case) -> None:
+    Replay(servers.quiet_address(dialect), bytewise=True).run(case, f"bytewise{case.steps[0].line}")
 
 
 # -- the replay itself: a transcript that the server does not keep to is found out
@@ -60,12 +133,12 @@ def write(path: Path, steps: str) -> Path:
     ],
 )
 def test_what_differs_is_found_and_its_line_named(
-    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: str, line: int
+    address: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: str, line: int
 ) -> None:
     monkeypatch.setattr(transcript, "REPLY_S", 0.5)
     (case,) = read_cases(write(tmp_path / "wrong.wire", steps))
     with pytest.raises(Mismatch, match=rf"^wrong\.wire:{line}: "):
-        Replay(address(server)).run(case, "wrong")
+        Replay(address).run(case, "wrong")
 
 
 @pytest.mark.parametrize("step", ["A", "A? what", "A! leave", "A# end", "sleep long", "hello"])
@@ -82,13 +155,13 @@ def test_byte_by_byte_sends_all_of_it_in_order() -> None:
         assert {len(piece) for piece in sent[:300] + sent[-10:]} <= {1}
 
 
-def test_from_a_shell(server: RunningServer, tmp_path: Path) -> None:
+def test_from_a_shell(address: tuple[str, int], tmp_path: Path) -> None:
     good = write(
         tmp_path / "good.wire",
         "A> set {q} 0 0 3\\r\\nx\\*3\\r\\nget {q}\\r\\n\nA~ STORED\\r\\nVALUE .+\\r\\nxxx\\r\\nEND\\r\\n\n",
     )
     bad = write(tmp_path / "bad.wire", "A> get {q}\\r\\n\nA< STORED\\r\\n\n")
-    command = [sys.executable, transcript.__file__, "--port", str(server.port)]
+    command = [sys.executable, transcript.__file__, "--port", str(address[1])]
     replayed = subprocess.run([*command, "--bytewise", str(good)], capture_output=True, text=True, check=False)
     assert (replayed.returncode, replayed.stdout) == (0, "1 passed, 0 failed\n")
     replayed = subprocess.run([*command, str(good), str(bad)], capture_output=True, text=True, check=False)
