@@ -24,7 +24,9 @@ log = logging.getLogger(NAME)
 class Enforcement:
     """The status, in force from the beginning."""
 
-    def __init__(self, config: Config, vocabularies: Vocabularies, loop: Any, block_reads: Callable[[bool], None]) -> None:
+    def __init__(
+        self, config: Config, vocabularies: Vocabularies, loop: Any, block_reads: Callable[[bool], None]
+    ) -> None:
         """`block_reads` is told whether nobody may wait for an item any longer."""
         self._path = config.status_file
         self._vocabularies = vocabularies
