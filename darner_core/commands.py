@@ -31,8 +31,8 @@ class Commands:
         storing, reading, administering = self.storing, self.reading, self.administering
         table = {
             b"set": Command(protocol.parse_storing, storing.set, PUT),
-            b"get": Command(protocol.parse_reading, reading.get, GET),
-            b"gets": Command(protocol.parse_reading, reading.get, GET),
+            b"get": Command(protocol.parse_reading, reading.get, GET, reading.get_at_cursor),
+            b"gets": Command(protocol.parse_reading, reading.get, GET, reading.get_at_cursor),
             b"delete": Command(protocol.parse_naming, administering.delete_with(dialect.deleted), ADMIN),
             b"flush": Command(protocol.parse_naming, administering.flush, ADMIN),
             b"flush_all": Command(protocol.parse_flush_all, administering.flush_all, ADMIN_ALL),

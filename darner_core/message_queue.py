@@ -79,7 +79,7 @@ class MessageQueue:
     __slots__ = (
         "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
         "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted",
-        "first_tail", "total_flushes", "_before", "damage", "options",
+        "first_tail", "total_flushes", "_before", "damage", "options", "cursors", "missing",
     )  # fmt: skip
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
@@ -103,6 +103,8 @@ class MessageQueue:
         self.total_flushes = 0
         self._before = (0, 0, 0, 0)
         self.damage = ""  # why its head cannot be read, if it cannot
+        self.cursors: dict[bytes, MessageQueue] | None = None  # by their names; None: it has none
+        self.missing = 0  # of the ids in [next_id, tail), those that are gone
 
     # -- the log
 
@@ -413,12 +415,17 @@ class MessageQueue:
         return self.line.join(peeks)
 
     def tidy_line(self) -> None:
-        """After a wait: keep no empty line, so that a put has nothing to look at."""
+        """After a wait: keep no empty line, so that a put has nothing to look at. A line stands while cursors' do."""
         if self.line is not None and not self.line:
-            self.line = None
+            if self.cursors is None or all(cursor.line is None for cursor in self.cursors.values()):
+                self.line = None
 
     def serve_line(self) -> None:
-        """Hand what waits to who waits, in order."""
+        """Hand what waits to who waits, in order; at the cursors first, because what is open here they do not see."""
+        if self.cursors is not None:
+            for cursor in self.cursors.values():
+                if cursor.line is not None:
+                    cursor.serve_line()
         while self.line and (self.returned or self.next_id < self.tail):
             waiter = self.line.next()
             try:
@@ -431,8 +438,13 @@ class MessageQueue:
     @property
     def large_items(self) -> LargeItems:
         if self._large_items is None:
-            self._large_items = LargeItems(self.log.journal, self.log.record.number)
+            self._large_items = LargeItems(self.log.journal, self.log.record.number, self._blobs_of_cursors)
         return self._large_items
+
+    def _blobs_of_cursors(self) -> set[int]:
+        """The large items that are open or were given back at its cursors."""
+        cursors = self.cursors.values() if self.cursors is not None else ()
+        return {read.blob for cursor in cursors for read in cursor.outstanding.values() if read.blob}
 
     # -- flushing
 

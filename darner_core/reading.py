@@ -55,6 +55,28 @@ class Reading:
         self._stats.get_hits += 1
         return self._value(request, item, 0)  # type: ignore[arg-type]
 
+    def get_at_cursor(self, request: Request, body: None, session: Session) -> Reply:
+        """The same for a request that may name a cursor."""
+        queue = self._queues.get(request.queue)
+        if not request.cursor or not request.plain or session.open_read is not None or queue is None:
+            return self.get(request, body, session)
+        cursor = (queue.cursors or {}).get(request.cursor) or self._registry.cursors.of(queue, request.cursor)
+        item = cursor.take()
+        if item is None:
+            self._stats.get_misses += 1
+            return END
+        if item.__class__ is Large:
+            return partial(self._send_large, request, cursor, None)
+        self._stats.get_hits += 1
+        return self._value(request, item, 0)  # type: ignore[arg-type]
+
+    def _find(self, request: Request) -> MessageQueue | None:
+        """The queue or cursor that is asked; a cursor is made. Raises ServerError if there may be no more of them."""
+        queue = self._queues.get(request.queue)
+        if request.cursor and queue is not None:
+            return self._registry.cursors.of(queue, request.cursor, request.peeks)
+        return queue
+
     def _get_with_options(self, request: Request, session: Session) -> Reply:
         if request.closes:
             session.close_read(request.queue)
@@ -65,7 +87,7 @@ class Reading:
             return END
         elif session.open_read is not None:
             session.require_none_open()
-        queue = self._queues.get(request.queue)
+        queue = self._find(request)
         if request.opens and queue is not None:
             session.require_room(request.queue, queue.options.max_open_reads)
         if request.peeks:
@@ -119,7 +141,7 @@ class Reading:
             # Handed over, and deleted before we came to run, or its turn could not be written: wait on.
         if peeks:
             # It may be gone again: then this is the same as having come too early.
-            found = self._queues.get(request.queue)
+            found = self._find(request)
             item = found.peek() if found is not None else None
             if item is None:
                 return END
@@ -131,7 +153,10 @@ class Reading:
         return reply if isinstance(reply, bytes) else reply(client)
 
     def _wait_in_line(self, request: Request, client: Client, peeks: bool, wait_ms: int) -> Any:
-        queue = self._registry.wait_at(request.queue)
+        if request.cursor:
+            queue = self._registry.cursors.wait_at(request.queue, request.cursor, peeks)
+        else:
+            queue = self._registry.wait_at(request.queue)
         waiter = queue.join_line(peeks)
         try:
             return client.wait_for(waiter, wait_ms)
@@ -142,6 +167,8 @@ class Reading:
         finally:
             waiter.cancel()
             self._registry.done_waiting(queue)
+            if request.cursor:
+                self._registry.cursors.done_waiting(request.queue, request.cursor, queue)
 
     def _value(self, request: Request, item: Item, item_id: int) -> bytes:
         """The reply with `item`, which is not large. `gets` tells its id."""
@@ -191,7 +218,7 @@ class Reading:
     def _send_chunks(self, request: Request, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
-        key = queue.log.record.number, blob.blob
+        key = queue.large_items.number, blob.blob
         bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
         head = self._head(request, flags, len(blob), item_id)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
+from darner_core.cursors import Cursors
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import DamagedQueue, MessageQueue
@@ -42,7 +43,8 @@ class Registry:
             self.queues[name] = self._read_back(name, record)
             self._family_users[record.family] += 1
             self._next_number = max(self._next_number, record.number + 1)
-        self._next_number = max(self._next_number, storage.fresh_number())
+        self.cursors = Cursors(journal, budget, self.queues, self._new_number, self._require_room)
+        self._next_number = max(self._next_number, self.cursors.read_back() + 1, storage.fresh_number())
         for number, blob in storage.unfinished_uploads():
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
@@ -59,20 +61,27 @@ class Registry:
     @property
     def damaged(self) -> list[MessageQueue]:
         """The queues that cannot be read. All others are served."""
-        return [queue for queue in self.queues.values() if queue.damage]
+        return [queue for queue in self.queues.values() if queue.damage] + self.cursors.damaged
+
+    def _new_number(self) -> int:
+        self._next_number += 1
+        return self._next_number - 1
+
+    def _require_room(self) -> None:
+        """Raises ServerError at `max_queues`, cursors being counted."""
+        if len(self.queues) + self.cursors.count >= self.max_queues:
+            raise ServerError(f"too many queues: at most {self.max_queues}")
 
     def create(self, name: bytes) -> MessageQueue:
         """Make the durable queue `name`, which must not exist, in this turn. Raises ServerError at `max_queues`."""
-        if len(self.queues) >= self.max_queues:
-            raise ServerError(f"too many queues: at most {self.max_queues}")
+        self._require_room()
         queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)
         damaged = self._journal.storage.damaged_families
         usable = [family for family in range(len(self._family_users)) if family not in damaged]
         family = min(usable or [0], key=self._family_users.__getitem__)
         if not self._journal.touched:
             self._journal.begin()
-        record = QueueRecord(self._next_number, family, self._journal.now_ms)
-        self._next_number += 1
+        record = QueueRecord(self._new_number(), family, self._journal.now_ms)
         self._family_users[family] += 1
         queue.attach(self._journal, record, State())
         self.queues[name] = queue
@@ -80,6 +89,8 @@ class Registry:
         storage = self._journal.storage
         self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
         self._journal.undo.append((self._uncreate, queue, record))
+        if self.cursors.awaited:
+            self.cursors.make_awaited()
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -113,9 +124,11 @@ class Registry:
 
     def delete(self, name: bytes) -> None:
         """Remove the queue, waiting and open items and all. Nothing happens if it does not exist."""
-        queue = self.queues.pop(name, None)
+        queue = self.queues.get(name)
         if queue is None:
             return
+        self.cursors.delete_all(queue)
+        del self.queues[name]
         queue.deleted = True
         record = queue.log.record
         self._family_users[record.family] -= 1
@@ -159,7 +172,9 @@ class Registry:
         for queue in self:
             if queue.log.recorded == 0:
                 queue.recheck(batch)
+        self.cursors.recheck(batch)
         storage.write(batch)
+        self.cursors.make_awaited()
         for queue in self:
             queue.serve_line()
 

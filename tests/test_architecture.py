@@ -24,6 +24,8 @@ LAYERS = [
     "upkeep stats access",
     "session",
     "registry",
+    "cursors",
+    "cursor",
     "message_queue",
     "large_items",
     "journal salvage",
