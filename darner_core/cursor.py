@@ -199,7 +199,15 @@ class Cursor(MessageQueue):
     @property
     def head_id(self) -> int:
         """Of what a read would hand out next; 0 if that is nothing."""
-        return self.returned[0] if self.returned else self._next_seen(self.next_id)
+        return self.returned[0] if self._goes_back() else self._next_seen(self.next_id)
+
+    def _goes_back(self) -> bool:
+        """Whether what comes next was given back: the lowest id does. It is a new one only after the cursor was put
+        back to the head, or after a crash."""
+        if not self.returned or self.returned[0] < self.next_id:
+            return bool(self.returned)
+        item_id = self._next_seen(self.next_id)
+        return not item_id or self.returned[0] < item_id
 
     def _next_seen(self, item_id: int) -> int:
         """The first id from this one on that waits in the parent and is not outstanding here; 0: there is none."""
@@ -293,13 +301,13 @@ class Cursor(MessageQueue):
         return item
 
     def peek(self) -> Item | None:
-        if self.returned:
+        if self._goes_back():
             return self._read(self.log.read_one, self.returned[0])
         found = self._next()
         return None if found is None else found[1]
 
     def open(self) -> OpenRead | None:
-        if self.returned:
+        if self._goes_back():
             return self._open_again()
         found = self._next()
         if found is None:
@@ -319,6 +327,7 @@ class Cursor(MessageQueue):
         if not self.log.touched:
             self.touch()
         item_id = heappop(self.returned)
+        self.next_id = max(self.next_id, item_id + 1)
         before = self.outstanding[item_id]  # whose place the new read takes
         self.outstanding[item_id] = read = OpenRead(self, item_id, None, before.body_bytes, before.blob)
         self.log.journal.undo.append((self.give_back, read, False))
@@ -397,8 +406,8 @@ class Cursor(MessageQueue):
     # -- going back, and going
 
     def flush(self) -> None:
-        """Go back to the head of the parent. What was given back is dropped. What is open stays open, and is not handed
-        out once more until it is given back. Raises StorageError, and has changed nothing then."""
+        """Go back to the head of the parent. What was given back is dropped. What is open stays open, and while it is,
+        the cursor passes it over. Raises StorageError, and has changed nothing then."""
         large_items = self.large_items
         if not self.log.touched:
             self.touch()
