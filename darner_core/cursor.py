@@ -225,7 +225,10 @@ class Cursor(MessageQueue):
 
     def _next(self) -> tuple[int, Item] | None:
         """(id, item) of what was never handed out and comes next; it is then the first of `ahead`."""
-        item_id = self._next_seen(self.next_id)
+        item_id, ahead = self.next_id, self.ahead
+        if ahead and ahead[0][0] == item_id and item_id >= self.parent.next_id and item_id not in self.outstanding:
+            return ahead[0]  # the usual case, which what follows would find, too
+        item_id = self._next_seen(item_id)
         while item_id:
             ahead = self.ahead
             while ahead and ahead[0][0] < item_id:

@@ -72,7 +72,7 @@ class Stats:
             age_ms = max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
         except StorageError:
             age_ms = 0  # who gets the item is told; the statistics of the others are of use still
-        return b"".join(
+        lines = b"".join(
             replies.stat(prefix + name, value)
             for name, value in (
                 (b"items", queue.waiting_items),
@@ -85,5 +85,23 @@ class Stats:
                 (b"total_flushes", queue.total_flushes),
                 (b"create_time", queue.log.record.created_at_ms // 1000),
                 *([(b"damaged", 1)] if queue.damage else ()),
+            )
+        )
+        if queue.cursors is None:
+            return lines
+        return lines + b"".join(map(self._cursor_lines, queue.cursors.values()))
+
+    def _cursor_lines(self, cursor: MessageQueue) -> bytes:
+        prefix = b"queue_%b_" % cursor.name
+        if isinstance(cursor, DamagedQueue):
+            return replies.stat(prefix + b"damaged", 1)
+        return b"".join(
+            replies.stat(prefix + name, value)
+            for name, value in (
+                (b"items", cursor.waiting_items),
+                (b"waiters", len(cursor.line) if cursor.line is not None else 0),
+                (b"open_transactions", cursor.open_reads),
+                (b"total_flushes", cursor.total_flushes),
+                (b"create_time", cursor.log.record.created_at_ms // 1000),
             )
         )
