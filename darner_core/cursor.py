@@ -10,9 +10,9 @@ on. What is gone or open there when it comes by is passed over. So a cursor behi
 An item that the parent removes while it is outstanding here is copied to the cursor's own records in the same turn
 (`Keeper`), and the chunks of a large one stay until the last cursor has closed it.
 
-What is on disk: the place behind all that was closed; a record for each outstanding id below it, of which there are some
-only if items were closed out of order; and the copies. So one reader at a time writes a state record a turn, as with a
-queue, and opening and giving back write nothing: what was open above the place is simply read again after a crash.
+What is on disk: the place behind all that was closed; a record for each outstanding id below it, of which there are
+some only if items were closed out of order; and the copies. So one reader at a time writes a state record a turn, as
+with a queue, and opening and giving back write nothing: what was open above the place is read again after a crash.
 
 No call here switches greenlets.
 """

@@ -86,7 +86,8 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
             record = records.unpack_queue(value)
             family_of.setdefault(record.number, record.family)
     with suppress(StorageError):
-        for *_, record in (*storage.queues(), *storage.cursors()):
+        listed = [record for _, record in storage.queues()] + [record for _, _, record in storage.cursors()]
+        for record in listed:
             family_of.setdefault(record.number, record.family)
     batch, size = storage.batch(), 0
     for what, family, key, value in _changes(path):

@@ -20,6 +20,7 @@ LAYERS = [
     "storing reading administering",
     "client",
     "repair",
+    "cursor_copy",
     "check rebuild",
     "upkeep stats access",
     "session",

@@ -1,5 +1,4 @@
-"""What a cursor hands out, and what it keeps: seen from the calls that the commands make, against a plain model, and as a
-client of a server that is killed."""
+"""What a cursor hands out, and what it keeps: seen from the calls that the commands make, and against a plain model."""
 
 import copy
 import tempfile
@@ -26,11 +25,9 @@ from darner_core.storage import Storage
 from darner_core.upkeep import Upkeep
 from darner_core.window import WindowBudget
 from tests.conftest import SMALL
-
 from tests.test_message_queue import put_large, refusing_writes, whole_body
 
 OpenStorage = Callable[[], Storage]
-SIBERITE = ("--dialect", "siberite")
 
 
 class Bench:
