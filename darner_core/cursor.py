@@ -439,11 +439,11 @@ class Cursor(MessageQueue):
     @property
     def waiting_items(self) -> int:
         """What there is still to read: at most so many, if others take from the parent as well."""
-        parent = self.parent
-        behind = sum(item_id >= self.next_id for item_id in parent.returned)
-        ahead = sum(item_id >= self.next_id for item_id in self.outstanding)
-        waiting = parent.tail - max(self.next_id, parent.next_id) - parent.missing + behind - ahead
-        return max(0, waiting) + len(self.returned)
+        parent, outstanding = self.parent, self.outstanding
+        first_new = max(self.next_id, parent.next_id)
+        new = parent.tail - first_new - parent.missing - sum(item_id >= first_new for item_id in outstanding)
+        again = sum(item_id >= self.next_id and item_id not in outstanding for item_id in parent.returned)
+        return max(0, new) + again + len(self.returned)
 
     def head_added_at_ms(self) -> int:
         item = self.peek()
