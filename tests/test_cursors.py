@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
+from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.window import WindowBudget
 from tests.harness import Client, RunningServer
+from tests.test_message_queue import refusing_writes
 
 SIBERITE = ("--dialect", "siberite")
 SMALL_CHUNKS = ("--chunk-bytes", "1024")
@@ -89,8 +91,7 @@ def test_who_waits_at_a_cursor_is_served_by_a_set_and_so_is_who_waits_at_the_que
     putting.set("q", b"first")
     assert at_queue.get("q") == b"first"
     at_queue.send(b"get q/t=10000\r\n")
-    assert putting.get("q.c") is None
-    at_other.send(b"get q.c/peek/t=10000\r\n")
+    at_other.send(b"get q.d/t=10000\r\n")
     at_queue.expect_nothing()
     at_cursor.send(b"get q.c/open/t=10000\r\n")
     at_cursor.expect_nothing()
@@ -139,6 +140,35 @@ def test_a_second_read_is_refused_with_the_cursors_name(server: RunningServer) -
     assert b"an item of queue q.c is open" in client.line()
     client.expect_hang_up()
     assert server.client().get("q.c") == b"a"
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_who_waits_is_served_when_a_turn_that_failed_is_done_again(
+    open_storage: Callable[[], Storage], deleted: bool
+) -> None:
+    storage = open_storage()
+    journal = Journal(storage)
+    registry = Registry(journal, WindowBudget(1 << 20))
+    if deleted:
+        registry.create(b"q")
+    place = registry.cursors.wait_at(b"q", b"c", peeks=False)
+    waiter = place.join_line(peeks=False)
+    journal.commit()
+    if deleted:
+        registry.delete(b"q")
+    else:
+        registry.create(b"q").put(b"never", 0, 0)
+    with refusing_writes(storage), pytest.raises(StorageError):
+        journal.commit()
+    assert waiter.got is None or not waiter.got.queue.holds(waiter.got)
+    assert list(registry.queues) == [b"q"] * deleted
+    registry.recheck()
+    if waiter.got is not None:  # it is told of the error, and waits again
+        waiter = registry.cursors.wait_at(b"q", b"c", peeks=False).join_line(peeks=False)
+    (registry.queues.get(b"q") or registry.create(b"q")).put(b"a", 0, 0)
+    journal.commit()
+    assert waiter.got.queue.item_of(waiter.got)[0] == b"a"
+    assert registry.cursors.count == 1
 
 
 # -- kill -9
