@@ -44,13 +44,19 @@ class Administering:
         """The command that deletes, and says so in these words."""
 
         def delete(request: Request, body: None, session: Session) -> bytes:
-            self._registry.delete(request.queue)
+            if request.cursor:
+                self._registry.cursors.delete(request.queue, request.cursor)
+            else:
+                self._registry.delete(request.queue)
             return NONE if request.noreply else reply
 
         return delete
 
     def flush(self, request: Request, body: None, session: Session) -> bytes:
-        self._registry.flush(request.queue)
+        if request.cursor:
+            self._registry.cursors.flush(request.queue, request.cursor)
+        else:
+            self._registry.flush(request.queue)
         return NONE if request.noreply else END
 
     def flush_expired(self, request: Request, body: None, session: Session) -> Reply:

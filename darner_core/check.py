@@ -84,6 +84,7 @@ def _examine(path: str, say: Say, progress: Progress) -> int:
     total = Counts()
     queues = 0
     pointed: dict[int, set[int]] = {}  # by queue, its large items: 100 bytes for each, which has chunk_bytes on disk
+    numbers: dict[bytes, int] = {}  # of the queues
     with tempfile.TemporaryDirectory() as log_folder:
         directory = open_damaged(path, log_folder, tell)
         try:
@@ -91,7 +92,13 @@ def _examine(path: str, say: Say, progress: Progress) -> int:
             for named in find_queues(directory, tell):
                 queues += 1
                 blobs = pointed[named.record.number] = set()
+                numbers[named.name] = named.record.number
                 total.add(_check_queue(directory, named, blobs, tell, progress))
+            for queue, name, record in find_cursors(directory, _say_nothing):
+                of_queue = numbers.get(queue)
+                blobs = _check_cursor(directory, queue, name, record, tell, of_queue is not None)
+                if of_queue is not None:
+                    pointed[of_queue] |= blobs
             for note in _orphans(directory, pointed):
                 progress.end()
                 say(note)
@@ -181,13 +188,50 @@ def find_queues(directory: Directory, tell: Say) -> Iterator[Named]:
             tell(f"{Named(*entry).shown}: its column family {entry[1].family} is not there")
         else:
             by_number[entry[1].number] = Named(*entry)
+    cursors = {record.number for *_, record in find_cursors(directory, tell)}
     for family, handle in enumerate(directory.families):
         for number in directory.numbers(handle):
-            if number not in by_number:
+            if number not in by_number and number not in cursors:
                 named = Named(b"recovered-%d" % number, QueueRecord(number, family, 0), True)
                 by_number[number] = named
                 tell(f"queue number {number}: its name is lost; --repair calls it {named.name.decode()}")
     yield from (by_number[number] for number in sorted(by_number))
+
+
+def find_cursors(directory: Directory, tell: Say) -> Iterator[tuple[bytes, bytes, QueueRecord]]:
+    """(queue's name, name, record) of every cursor that is listed."""
+    for entry in directory.cursors():
+        if isinstance(entry, (Gap, Broken)):
+            tell(f"list of cursors: {entry.why}")
+        elif entry[2].family >= len(directory.families):
+            tell(f"cursor {shown_cursor(*entry[:2])}: its column family {entry[2].family} is not there")
+        else:
+            yield entry
+
+
+def shown_cursor(queue: bytes, name: bytes) -> str:
+    return b".".join((queue, name)).decode("utf-8", "backslashreplace")
+
+
+def _check_cursor(
+    directory: Directory, queue: bytes, name: bytes, record: QueueRecord, tell: Say, has_queue: bool
+) -> set[int]:
+    """See that all it has records of can be read; the large items among its copies."""
+    shown = f"cursor {shown_cursor(queue, name)}"
+    blobs: set[int] = set()
+    if not has_queue:
+        tell(f"{shown}: there is no queue {queue.decode('utf-8', 'backslashreplace')}")
+    state = directory.state(record)
+    if isinstance(state, Broken):
+        tell(f"{shown}: its state cannot be read ({state.why})")
+    for entry in directory.cursor_items(record):
+        if isinstance(entry, IdGap):
+            tell(f"{shown}: what was open there from {entry.from_id} to {entry.to_id - 1} cannot be read: {entry.why}")
+        elif isinstance(entry, Broken):
+            tell(f"{shown}: item {entry.id}: {entry.why}")
+        elif entry[1] is not None and isinstance(entry[1][0], Blob):
+            blobs.add(entry[1][0].blob)
+    return blobs
 
 
 def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) -> Iterator[tuple[int, Item]]:
@@ -264,6 +308,10 @@ def _check_blob(directory: Directory, number: int, blob: Blob, progress: Progres
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _say_nothing(finding: str) -> None:
+    """It has been said."""
 
 
 def _orphans(directory: Directory, pointed: dict[int, set[int]]) -> Iterator[str]:

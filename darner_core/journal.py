@@ -90,7 +90,7 @@ class QueueLog:
 
     __slots__ = (
         "journal", "owner", "record", "written", "appended", "removed",
-        "touched", "state_changed", "recorded", "reclaimed", "reclaimed_bytes", "reclaim_now",
+        "touched", "state_changed", "recorded", "reclaimed", "reclaimed_bytes", "reclaim_now", "hook",
     )  # fmt: skip
 
     def __init__(self, journal: "Journal", owner: LogOwner, record: QueueRecord, state: records.State) -> None:
@@ -106,6 +106,8 @@ class QueueLog:
         self.reclaimed = state.reclaimed  # ids below are range-deleted
         self.reclaimed_bytes = 0  # the owner's removed_bytes() at that time
         self.reclaim_now = False
+        # Of a queue with cursors, or a cursor: adds to the batch of each turn that touches the log. True: that was all.
+        self.hook: Callable[[Batch], bool] | None = None
 
     def reclaim(self) -> None:
         """Range-delete what is dead in this turn, however little it is."""
@@ -361,6 +363,8 @@ class Journal:
         put = batch.put
         handles = storage.handles
         for log in self.touched:
+            if log.hook is not None and log.hook(batch):
+                continue
             number, family, _, _ = log.record
             handle = handles[family]
             item_id, appended = log.pending()
@@ -388,6 +392,8 @@ class Journal:
 
     def _write_single(self, log: QueueLog) -> bool:
         """Write a turn that is one record, without a batch: 2 us cheaper. False: it is more than one record."""
+        if log.hook is not None:
+            return False
         number, family, _, _ = log.record
         appended = log.appended
         if log.state_changed:

@@ -8,6 +8,8 @@ is written before a chunk is full if all clients' items together take too much m
 No call here switches greenlets.
 """
 
+from collections.abc import Callable
+
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.records import Blob
@@ -15,16 +17,25 @@ from darner_core.shared_memory import BodyMemory
 
 
 class LargeItems:
-    __slots__ = ("_journal", "_next", "_number", "_receiving", "_durable")
+    __slots__ = ("_journal", "_next", "_receiving", "_kept", "_durable", "_number")
 
-    def __init__(self, journal: Journal, number: int, durable: bool = True) -> None:
+    def __init__(self, journal: Journal, number: int, durable: bool = True, kept: Callable[[], set[int]] = set) -> None:
         """For the queue with this number. Raises StorageError. The items of one that is not durable are noted as being
-        received for as long as they are there: so the next start removes them."""
+        received for as long as they are there: so the next start removes them.
+
+        `kept`: the blobs that somebody else needs still, and will have removed.
+        """
         self._durable = durable
         self._journal = journal
         self._number = number
+        self._kept = kept
         self._next = journal.storage.next_blob(number)
         self._receiving: set[int] = set()
+
+    @property
+    def number(self) -> int:
+        """Of the queue: their chunks are under it."""
+        return self._number
 
     def receive(self, chunk_bytes: int, memory: BodyMemory) -> "Upload":
         """Begin to receive an item. Raises StorageError."""
@@ -56,7 +67,19 @@ class LargeItems:
         self.remove(blob, blob + 1, received_bytes)
 
     def remove(self, from_blob: int, to_blob: int, dead_bytes: int) -> None:
-        """In this turn, remove the chunks of the blobs in [from_blob, to_blob), about `dead_bytes` of them."""
+        """In this turn, remove the chunks of the blobs in [from_blob, to_blob), about `dead_bytes` of them.
+
+        Those that are kept stay: whoever keeps one calls this again for it.
+        """
+        for kept in sorted(self._kept()):
+            if from_blob <= kept < to_blob:
+                self._remove(from_blob, kept, dead_bytes)
+                from_blob = kept + 1
+        self._remove(from_blob, to_blob, dead_bytes)
+
+    def _remove(self, from_blob: int, to_blob: int, dead_bytes: int) -> None:
+        if from_blob == to_blob:
+            return
         storage, number = self._journal.storage, self._number
         self._journal.also.append(lambda batch: storage.remove_blobs(batch, number, from_blob, to_blob))
         if not self._durable:

@@ -101,7 +101,7 @@ class MessageQueue:
 
     __slots__ = (
         "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
-        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted", "missing",
+        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted", "missing", "cursors",
         "first_tail", "total_flushes", "transactions", "canceled_transactions", "_before", "damage", "options",
         "governed", "max_age_ms", "expired_items", "lost_expired", "discarded", "expire_to", "move_large",
         "half_swept",
@@ -130,6 +130,7 @@ class MessageQueue:
         self.canceled_transactions = 0  # of these, given back
         self._before = (0, 0, 0, 0, 0)
         self.damage = ""  # why its head cannot be read, if it cannot
+        self.cursors: dict[bytes, MessageQueue] | None = None  # by their names; None: it has none
         self.missing = 0
         self.max_age_ms = 0  # of every item; 0: for ever. See `set_max_age`
         self.expired_items = 0
@@ -158,7 +159,7 @@ class MessageQueue:
         stored_bytes = state.bytes
         if state.first < state.next:
             for item_id, item in journal.storage.items(record, state.first, state.next):
-                body, _, expires_at_ms, _ = self._aged(item) if self.max_age_ms else item
+                body, _, expires_at_ms, _ = self.aged(item) if self.max_age_ms else item
                 blob = body.blob if isinstance(body, Blob) else 0
                 read = OpenRead(self, item_id, None, len(body), blob, expires_at_ms)
                 read.returned = True
@@ -255,7 +256,7 @@ class MessageQueue:
         item = (body, flags, expires_at_ms, log.journal.now_ms)
         log.appended.append(item)
         if self.whole:
-            self.window.append(self._aged(item) if self.max_age_ms else item)
+            self.window.append(self.aged(item) if self.max_age_ms else item)
         if expires_at_ms:
             log.journal.expiring.append(Expiry(expires_at_ms, log.record.number, self.tail))
         self.tail += 1
@@ -272,9 +273,9 @@ class MessageQueue:
             self.release_window()  # what is read again has the new age
             for read in self.outstanding.values():
                 with suppress(StorageError):  # who wants the item is told
-                    read.expires_at_ms = self._aged(self.log.read_one(read.id))[2]
+                    read.expires_at_ms = self.aged(self.log.read_one(read.id))[2]
 
-    def _aged(self, item: Item) -> Item:
+    def aged(self, item: Item) -> Item:
         """`item`, expiring when it is too old, if not before."""
         body, flags, expires_at_ms, added_at_ms = item
         until_ms = added_at_ms + self.max_age_ms if self.max_age_ms else 0
@@ -536,7 +537,7 @@ class MessageQueue:
         if missing:
             self.missing -= first - self.next_id
             self.next_id = first
-        self.window = deque(map(self._aged, items) if self.max_age_ms else items)
+        self.window = deque(map(self.aged, items) if self.max_age_ms else items)
         self.whole = self.next_id + len(items) == self.tail
         self._account(sum(len(item[0]) for item in items) + len(items) * ITEM_OVERHEAD_BYTES)
 
@@ -711,12 +712,17 @@ class MessageQueue:
         return self.line.join(peeks, waiter)
 
     def tidy_line(self) -> None:
-        """After a wait: keep no empty line, so that a put has nothing to look at."""
+        """After a wait: keep no empty line, so that a put has nothing to look at. A line stands while cursors' do."""
         if self.line is not None and not self.line:
-            self.line = None
+            if self.cursors is None or all(cursor.line is None for cursor in self.cursors.values()):
+                self.line = None
 
     def serve_line(self) -> None:
-        """Hand what waits to who waits, in order."""
+        """Hand what waits to who waits, in order; at the cursors first, because what is open here they do not see."""
+        if self.cursors is not None:
+            for cursor in self.cursors.values():
+                if cursor.line is not None:
+                    cursor.serve_line()
         while self.line and (self.returned or self.next_id < self.tail):
             waiter = self.line.next()
             handed: MessageQueue | OpenRead | None
@@ -733,10 +739,14 @@ class MessageQueue:
     @property
     def large_items(self) -> LargeItems:
         if self._large_items is None:
-            self._large_items = LargeItems(
-                self.log.journal, self.log.record.number, not isinstance(self.log, MemoryLog)
-            )
+            is_durable = not isinstance(self.log, MemoryLog)
+            self._large_items = LargeItems(self.log.journal, self.log.record.number, is_durable, self._blobs_of_cursors)
         return self._large_items
+
+    def _blobs_of_cursors(self) -> set[int]:
+        """The large items that are open or were given back at its cursors."""
+        cursors = self.cursors.values() if self.cursors is not None else ()
+        return {read.blob for cursor in cursors for read in cursor.outstanding.values() if read.blob}
 
     # -- flushing
 

@@ -49,7 +49,7 @@ class ReadTimeouts:
         now = self._clock()
         before, self._seen = self._seen, {}
         looked_at = 0
-        for queue in list(self._registry.queues.values()):
+        for queue in _with_cursors(list(self._registry.queues.values())):
             looked_at += 1
             timeout_s = queue.options.open_transaction_timeout_s
             if timeout_s and queue.outstanding:
@@ -85,3 +85,10 @@ class ReadTimeouts:
             log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
         for read in still:
             queue.give_back(read)
+
+
+def _with_cursors(queues: list[MessageQueue]) -> Iterator[MessageQueue]:
+    for queue in queues:
+        yield queue
+        if queue.cursors is not None:
+            yield from list(queue.cursors.values())

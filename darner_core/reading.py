@@ -65,6 +65,35 @@ class Reading:
         self._stats.get_hits += 1
         return self._value(request, item, 0)  # type: ignore[arg-type]
 
+    def get_placed(self, request: Request, body: None, session: Session) -> Reply:
+        """The same for a fanout child, which is made by its first use, or for a cursor."""
+        if request.cursor:
+            return self._get_at_cursor(request, session)
+        if not (request.closes or request.aborts) or request.opens:
+            self._registry.child(request.queue)
+        return self.get(request, body, session)
+
+    def _get_at_cursor(self, request: Request, session: Session) -> Reply:
+        queue = self._queues.get(request.queue)
+        if not request.plain or session.open_read is not None or queue is None:
+            return self._get_with_options(request, session)
+        cursor = (queue.cursors or {}).get(request.cursor) or self._registry.cursors.of(queue, request.cursor)
+        item = cursor.take()
+        if item is None:
+            self._stats.get_misses += 1
+            return END
+        if item.__class__ is Large:
+            return partial(self._send_large, request, cursor, None)
+        self._stats.get_hits += 1
+        return self._value(request, item, 0)  # type: ignore[arg-type]
+
+    def _find(self, request: Request) -> MessageQueue | None:
+        """The queue or cursor that is asked; a cursor is made. Raises ServerError if there may be no more of them."""
+        queue = self._queues.get(request.queue)
+        if request.cursor and queue is not None:
+            return self._registry.cursors.of(queue, request.cursor, request.peeks)
+        return queue
+
     def _get_with_options(self, request: Request, session: Session) -> Reply:
         if request.closes:
             session.close_read(request.queue)
@@ -76,12 +105,6 @@ class Reading:
         elif session.open_read is not None:
             session.require_none_open()
         return self._look(request, session)
-
-    def get_placed(self, request: Request, body: None, session: Session) -> Reply:
-        """The same of a fanout child."""
-        if not (request.closes or request.aborts) or request.opens:
-            self._registry.child(request.queue)
-        return self.get(request, body, session)
 
     def _sweep_and_get(self, request: Request, client: Client) -> bytes:
         """So many items at the head have expired that they cannot be removed in one turn."""
@@ -100,7 +123,7 @@ class Reading:
 
     def _look(self, request: Request, session: Session) -> Reply:
         """What is there now, or wait for it."""
-        queue = self._queues.get(request.queue)
+        queue = self._find(request)
         if request.opens and queue is not None:
             session.require_room(request.queue, queue.options.max_open_reads)
         if request.peeks:
@@ -170,7 +193,7 @@ class Reading:
     # -- waiting
 
     def _wait_and_get(self, request: Request, client: Client) -> bytes:
-        read = self.wait_for_read((request.queue,), client, request.wait_ms)
+        read = self.wait_for_read((request.queue,), client, request.wait_ms, request.cursor)
         return self._wait_answered(request, read, client)
 
     def _wait_and_get_first(self, request: Request, client: Client) -> bytes:
@@ -185,19 +208,21 @@ class Reading:
         reply = self.answer_with(request, client.session, read)
         return reply if isinstance(reply, bytes) else reply(client)
 
-    def wait_for_read(self, names: Sequence[bytes], client: Client, wait_ms: int) -> OpenRead | None:
-        """Wait in line at these queues for an item of any of them. It is handed over open, so that it goes to the next
-        if the client has gone; None: none has come."""
+    def wait_for_read(
+        self, names: Sequence[bytes], client: Client, wait_ms: int, cursor: bytes = b""
+    ) -> OpenRead | None:
+        """Wait in line at these queues, or at a cursor of one, for an item of any of them. It is handed over open, so
+        that it goes to the next if the client has gone; None: none has come."""
         until = time.monotonic() + wait_ms / 1000
         while True:
-            read = self._wait_in_lines(names, client, False, max(0, int((until - time.monotonic()) * 1000)))
+            read = self._wait_in_lines(names, client, False, max(0, int((until - time.monotonic()) * 1000)), cursor)
             if read is None:
                 return None
             assert isinstance(read, OpenRead)
             if read.queue.holds(read):
                 return read
             # Handed over, and deleted before we came to run, or its turn could not be written: wait on.
-            if read.queue.deleted and (found := self._queues.get(read.queue.name)) is not None:
+            if not cursor and read.queue.deleted and (found := self._queues.get(read.queue.name)) is not None:
                 read = found.open()  # what was put into the next of its name found nobody in line
                 if read is not None:
                     return read
@@ -205,10 +230,10 @@ class Reading:
                 return None
 
     def _wait_and_peek(self, request: Request, client: Client) -> bytes:
-        if self._wait_in_lines((request.queue,), client, True, request.wait_ms) is None:
+        if self._wait_in_lines((request.queue,), client, True, request.wait_ms, request.cursor) is None:
             return END
         # It may be gone again: then this is the same as having come too early.
-        found = self._queues.get(request.queue)
+        found = self._find(request)
         item = found.peek() if found is not None else None
         if item is None:
             return END
@@ -217,12 +242,15 @@ class Reading:
             return self._send_large_peek(request, found, item, client)
         return self._value(request, item, found.head_id)
 
-    def _wait_in_lines(self, names: Sequence[bytes], client: Client, peeks: bool, wait_ms: int) -> Any:
+    def _wait_in_lines(
+        self, names: Sequence[bytes], client: Client, peeks: bool, wait_ms: int, cursor: bytes = b""
+    ) -> Any:
+        registry = self._registry
         queues: list[MessageQueue] = []
         waiter = None
         try:
             for name in names:
-                queues.append(self._registry.wait_at(name))
+                queues.append(registry.cursors.wait_at(name, cursor, peeks) if cursor else registry.wait_at(name))
                 waiter = queues[-1].join_line(peeks, waiter)
             assert waiter is not None
             return client.wait_for(waiter, wait_ms)
@@ -234,7 +262,9 @@ class Reading:
             if waiter is not None:
                 waiter.cancel()
             for queue in queues:
-                self._registry.done_waiting(queue)
+                if cursor:
+                    registry.cursors.done_waiting(names[0], cursor, queue)
+                registry.done_waiting(queue)
 
     # -- replies
 
@@ -296,7 +326,7 @@ class Reading:
     ) -> None:
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
-        key = queue.log.record.number, blob.blob
+        key = queue.large_items.number, blob.blob
         bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
         if read is not None:

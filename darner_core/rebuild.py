@@ -82,11 +82,12 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
     """Apply the write-ahead log of the directory `path`. Which number a column family had there nobody knows any more,
     but a key's length says what it is, and a queue's records, or the record of the queue, which family it is in."""
     for what, family, key, value in _changes(path):
-        if family == 0 and what == wal.PUT and key.startswith(records.QUEUE_PREFIX):
+        if family == 0 and what == wal.PUT and key.startswith((records.QUEUE_PREFIX, records.CURSOR_PREFIX)):
             record = records.unpack_queue(value)
             family_of.setdefault(record.number, record.family)
     with suppress(StorageError):
-        for _, record in storage.queues():
+        listed = [record for _, record in storage.queues()] + [record for _, _, record in storage.cursors()]
+        for record in listed:
             family_of.setdefault(record.number, record.family)
     batch, size = storage.batch(), 0
     for what, family, key, value in _changes(path):

@@ -6,10 +6,13 @@ All numbers are big-endian and unsigned, so that the byte order of keys is the o
 
     column family   key                                   value
     default         "q" name                              queue: number u32, family u16, created_at_ms u64 [, kind u8]
+    default         "c" name of the queue "/" name        cursor: as a queue's record, with the family of its queue
     default         "u" number u32, blob u64              empty: an upload that was never finished
     default         "e" expires_at_ms u64, number u32, id u64    empty: an expiry
     q000 .. qNNN    number u32, id u64 (from 1)           item
-    q000 .. qNNN    number u32, 0 u64                     state of queue `number`
+    q000 .. qNNN    number u32, 0 u64                     state of queue or cursor `number`
+    q000 .. qNNN    number u32, id u64, of a cursor       an item that is open or was given back there: a copy if it
+                                                          is gone from the queue, else kind 2 alone, one byte
     chunks          number u32, blob u64, index u32       one chunk of a large item
 
     item    +------+-------+---------------+-------------+--------------------------------+
@@ -29,6 +32,10 @@ which is only a hint: it stays when the item is taken, and goes when its time ha
 
 A queue is whole without reading it: recovery takes the state record, looks at the few ids in [first, next)
 (those that are still there were open or given back at the end) and at the few from `tail` on.
+
+Of a cursor's state `next` counts: it has handed out nothing from this id on but what it has records of. All that was
+open or given back below has a record, so nothing has to be looked for. `first` is the same, the others are 0. The
+chunks of a large item, a copy's too, are under the number of the queue.
 
 To change a format: add the new form under a new FORMAT_VERSION, keep a reader for the old one or refuse it with
 a message that says what to do, add golden bytes to tests/test_records.py and a row to docs/on-disk-format.md.
@@ -57,6 +64,7 @@ REPAIR_ADVICE = "stop the server, see --check for how much is damaged, and --rep
 RUNNING_FILE = "RUNNING"
 
 QUEUE_PREFIX = b"q"
+CURSOR_PREFIX = b"c"
 UPLOAD_PREFIX = b"u"
 EXPIRY_PREFIX = b"e"
 
@@ -69,6 +77,7 @@ PLAIN, CHILD = 0, 1  # kinds of queues
 
 WHOLE = 0  # the body follows the header
 CHUNKED = 1  # the body lies in chunks of its own; the header is followed by where
+HELD = b"\x02"  # a cursor's record of an item that its queue still has
 
 item_key = Struct(">IQ").pack  # (number, id)
 chunk_key = Struct(">IQI").pack  # (number, blob, index)
@@ -168,6 +177,21 @@ def is_format(found: bytes) -> bool:
 
 def queue_key(name: bytes) -> bytes:
     return QUEUE_PREFIX + name
+
+
+def cursor_key(queue: bytes, name: bytes) -> bytes:
+    return CURSOR_PREFIX + queue + b"/" + name  # which is in no name
+
+
+def unpack_cursor_key(key: bytes) -> tuple[bytes, bytes]:
+    """(name of the queue, name)"""
+    queue, _, name = key[len(CURSOR_PREFIX) :].partition(b"/")
+    return queue, name
+
+
+def unpack_cursor_item(record: bytes) -> Item | None:
+    """An item of a cursor's own; None: its queue has it."""
+    return None if record == HELD else unpack_item(record)
 
 
 def pack_queue(record: QueueRecord) -> bytes:

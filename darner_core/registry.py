@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Protocol
 
 from darner_core import records
+from darner_core.cursors import Cursors
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal, MemoryLog
 from darner_core.message_queue import Bury, DamagedQueue, MessageQueue, OpenRead
@@ -74,7 +75,8 @@ class Registry:
             self._register(queue)
             self._family_users[record.family] += 1
             self._next_number = max(self._next_number, record.number + 1)
-        self._next_number = max(self._next_number, storage.fresh_number())
+        self.cursors = Cursors(journal, budget, self.queues, self._new_number, self._require_room)
+        self._next_number = max(self._next_number, self.cursors.read_back() + 1, storage.fresh_number())
         for number, blob in storage.unfinished_uploads():
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
@@ -147,6 +149,8 @@ class Registry:
             queue.options = self.options(queue.name, queue.is_child)
             queue.set_max_age(queue.options.max_age_s * 1000)
             self._govern(queue)
+            for cursor in (queue.cursors or {}).values():
+                cursor.options = queue.options
 
     def create_named(self) -> None:
         """Make the queues that the configuration names, in this turn."""
@@ -191,12 +195,20 @@ class Registry:
     @property
     def damaged(self) -> list[MessageQueue]:
         """The queues that cannot be read. All others are served."""
-        return [queue for queue in self.queues.values() if queue.damage]
+        return [queue for queue in self.queues.values() if queue.damage] + self.cursors.damaged
+
+    def _new_number(self) -> int:
+        self._next_number += 1
+        return self._next_number - 1
+
+    def _require_room(self) -> None:
+        """Raises ServerError at `max_queues`, cursors being counted."""
+        if len(self.queues) + self.cursors.count >= self.max_queues:
+            raise ServerError(f"too many queues: at most {self.max_queues}")
 
     def create(self, name: bytes, is_child: bool = False) -> MessageQueue:
         """Make the queue `name`, which must not exist, in this turn. Raises ServerError at `max_queues`."""
-        if len(self.queues) >= self.max_queues:
-            raise ServerError(f"too many queues: at most {self.max_queues}")
+        self._require_room()
         queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)
         queue.options = self.options(name, is_child)
         queue.max_age_ms = queue.options.max_age_s * 1000
@@ -205,8 +217,7 @@ class Registry:
         family = min(usable or [0], key=self._family_users.__getitem__)
         if not self._journal.touched:
             self._journal.begin()
-        record = QueueRecord(self._next_number, family, self._journal.now_ms, CHILD if is_child else PLAIN)
-        self._next_number += 1
+        record = QueueRecord(self._new_number(), family, self._journal.now_ms, CHILD if is_child else PLAIN)
         self._family_users[family] += 1
         if queue.options.durable:
             queue.attach(self._journal, record, State())
@@ -220,6 +231,8 @@ class Registry:
         self._journal.undo.append((self._uncreate, queue, record))
         if self.traces is not None:
             self.traces.created(queue)
+        if self.cursors.awaited:
+            self.cursors.make_awaited()
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -254,9 +267,11 @@ class Registry:
 
     def delete(self, name: bytes) -> None:
         """Remove the queue, waiting and open items and all. Nothing happens if it does not exist."""
-        queue = self.queues.pop(name, None)
+        queue = self.queues.get(name)
         if queue is None:
             return
+        self.cursors.delete_all(queue)
+        del self.queues[name]
         queue.deleted = True
         self._unregister(queue)
         record = queue.log.record
@@ -306,7 +321,9 @@ class Registry:
         for queue in self:
             if queue.log.recorded == 0:
                 queue.recheck(batch)
+        self.cursors.recheck(batch)
         storage.write(batch)
+        self.cursors.make_awaited()
         for queue in self:
             queue.serve_line()
 

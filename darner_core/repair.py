@@ -18,7 +18,19 @@ from collections import Counter
 from contextlib import suppress
 
 from darner_core import records, wal
-from darner_core.check import WHOLE, Counts, Named, Say, directory_bytes, examine, find_queues, leftovers, read_queue
+from darner_core.check import (
+    WHOLE,
+    Counts,
+    Named,
+    Say,
+    directory_bytes,
+    examine,
+    find_cursors,
+    find_queues,
+    leftovers,
+    read_queue,
+)
+from darner_core.cursor_copy import CopiedCursors
 from darner_core.errors import DataDirError, StorageError
 from darner_core.progress import Progress
 from darner_core.rebuild import BATCH_BYTES, manifest_is_cut, opened, rebuild, share
@@ -244,6 +256,8 @@ class _Copy:
         self._batch: Batch = storage.batch()
         self._batched = 0
         self._names: set[bytes] = set()
+        self._cursors: dict[bytes, list[tuple[bytes, QueueRecord]]] = {}  # by queue
+        self._next_number = 0  # for a cursor
 
     def run(self, total_bytes: int) -> Counts:
         """Copy all of it."""
@@ -252,6 +266,9 @@ class _Copy:
         self._progress.begin("saving", total_bytes)
         queues = list(find_queues(self._source, told.append))
         self._names = {named.name for named in queues if not named.lost}
+        self._next_number = len(queues) + 1
+        for queue, name, record in find_cursors(self._source, told.append):
+            self._cursors.setdefault(queue, []).append((name, record))
         for number, named in enumerate(queues, 1):
             total.add(self._queue(number, named))
         self._flush()
@@ -272,7 +289,8 @@ class _Copy:
         counts = Counts()
         counts.nameless += named.lost
         dropped: list[str] = []
-        tail, blobs = records.FIRST_ID, 0
+        cursors = CopiedCursors(self._source, named.name, self._cursors.get(named.name, []), self._say)
+        tail, blobs = cursors.first_id, 0
         for item_id, item in read_queue(self._source, named, dropped.append, counts):
             body = item[0]
             if isinstance(body, Blob):
@@ -285,16 +303,45 @@ class _Copy:
                     continue
                 item = (Blob(blobs, len(body)), *item[1:])
             self._item(record, tail, item)
+            cursors.saved(item_id, tail)
             tail += 1
             counts.items += 1
             counts.bytes += len(body)
-        state = records.pack_state(records.FIRST_ID, records.FIRST_ID, tail, counts.bytes, records.FIRST_ID)
+        cursors.end(tail)
+        self._put_cursors(record, name, named, cursors, blobs)
+        first_id = cursors.first_id
+        state = records.pack_state(first_id, first_id, tail, counts.bytes, first_id)
         self._put(record.family, item_key(number, records.STATE_ID), state)
         self._progress.end()
         if dropped or named.lost:
             shown = Named(name, record).shown
             self._say(f"{shown}: {counts.items} items saved, {counts.lost} dropped")
         return counts
+
+    def _put_cursors(self, queue: QueueRecord, name: bytes, named: Named, cursors: CopiedCursors, blobs: int) -> None:
+        copy_id = records.FIRST_ID
+        copied: dict[int, int] = {}  # large items that several cursors may have
+        for cursor in cursors.found:
+            number, self._next_number = self._next_number, self._next_number + 1
+            record = QueueRecord(number, queue.family, cursor.record.created_at_ms)
+            self._storage.add_cursor(self._batch, name, cursor.name, record)
+            place = cursors.places[cursor.place]
+            self._put(record.family, item_key(number, records.STATE_ID), records.pack_state(place, place, 0, 0, 0))
+            for item_id in cursor.marks & cursors.marks.keys():
+                self._put(record.family, item_key(number, cursors.marks[item_id]), records.HELD)
+            for item in cursor.copies:
+                body = item[0]
+                if isinstance(body, Blob):
+                    if body.blob not in copied:
+                        blobs += 1
+                        if self._blob(named.record.number, body, queue.number, blobs) is not None:
+                            shown = Named(cursor.name, record).shown.replace("queue", "cursor", 1)
+                            self._say(f"{shown}: a large item that was open there is dropped")
+                            continue
+                        copied[body.blob] = blobs
+                    item = (Blob(copied[body.blob], len(body)), *item[1:])
+                self._item(record, copy_id, item)
+                copy_id += 1
 
     def _item(self, record: QueueRecord, item_id: int, item: Item) -> None:
         value = records.pack_item(item)

@@ -207,6 +207,31 @@ class Directory:
             except struct_error:
                 yield Broken(0, f"the record of queue {entry[0][1:]!r} makes no sense")
 
+    def cursors(self) -> Iterator[tuple[bytes, bytes, QueueRecord] | Gap | Broken]:
+        """(queue's name, name, record) of the cursors whose names can be read."""
+        for entry in self.scan(self._db, records.CURSOR_PREFIX, b"d"):
+            if isinstance(entry, Gap):
+                yield entry
+                continue
+            queue, name = records.unpack_cursor_key(entry[0])
+            try:
+                yield queue, name, records.unpack_queue(entry[1])
+            except struct_error:
+                yield Broken(0, f"the record of cursor {name!r} of queue {queue!r} makes no sense")
+
+    def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None] | IdGap | Broken]:
+        """(id, item) of what a cursor has records of, as far as they can be read; None: its queue has the item."""
+        begin, end = records.item_key(cursor.number, 1), records.item_key(cursor.number + 1, records.STATE_ID)
+        for entry in self.scan(self.families[cursor.family], begin, end):
+            if isinstance(entry, Gap):
+                after = records.unpack_item_key(entry.after)[1]
+                resumes = records.MAX_ID if entry.resumes is None else records.unpack_item_key(entry.resumes)[1]
+                yield IdGap(after, resumes, entry.why)
+            elif entry[1] == records.HELD:
+                yield records.unpack_item_key(entry[0])[1], None
+            else:
+                yield _item(records.unpack_item_key(entry[0])[1], entry[1])
+
     def uploads(self) -> Iterator[tuple[int, int] | Gap]:
         """(number, blob) of the large items that were being received."""
         for entry in self.scan(self._db, records.UPLOAD_PREFIX, b"v"):

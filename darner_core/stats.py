@@ -70,7 +70,11 @@ class Stats:
 
     def queue_lines(self, queue: MessageQueue) -> bytes:
         prefix = b"queue_%b_" % queue.name
-        return b"".join(replies.stat(prefix + name, value) for name, value in self.of_queue(queue))
+        lines = [replies.stat(prefix + name, value) for name, value in self.of_queue(queue)]
+        for cursor in (queue.cursors or {}).values():
+            prefix = b"queue_%b_" % cursor.name
+            lines += [replies.stat(prefix + name, value) for name, value in self.of_cursor(cursor)]
+        return b"".join(lines)
 
     def of_queue(self, queue: MessageQueue) -> list[tuple[bytes, int | bytes]]:
         """What is told of one queue, in Kestrel's order; what Kestrel does not have comes last."""
@@ -101,6 +105,18 @@ class Stats:
             *([(b"children", b",".join(sorted(children)))] if children else ()),
             (b"create_time", queue.log.record.created_at_ms // 1000),
             *([(b"damaged", 1)] if queue.damage else ()),
+        ]
+
+    def of_cursor(self, cursor: MessageQueue) -> list[tuple[bytes, int | bytes]]:
+        """What is told of a cursor."""
+        if isinstance(cursor, DamagedQueue):
+            return [(b"damaged", 1)]
+        return [
+            (b"items", cursor.waiting_items),
+            (b"waiters", len(cursor.line) if cursor.line is not None else 0),
+            (b"open_transactions", cursor.open_reads),
+            (b"total_flushes", cursor.total_flushes),
+            (b"create_time", cursor.log.record.created_at_ms // 1000),
         ]
 
 

@@ -328,6 +328,24 @@ class Storage:
         )
         self.remove_blobs(batch, number, 0, records.MAX_ID)
 
+    def cursors(self) -> list[tuple[bytes, bytes, QueueRecord]]:
+        """(queue's name, name, record) of every cursor. Raises StorageError."""
+        found = []
+        try:
+            for key, value in self._with_prefix(records.CURSOR_PREFIX):
+                found.append((*records.unpack_cursor_key(key), records.unpack_queue(value)))
+        except struct.error as error:
+            raise StorageError(f"the list of cursors: {error}") from error
+        return found
+
+    def add_cursor(self, batch: Batch, queue: bytes, name: bytes, record: QueueRecord) -> None:
+        batch.put(records.cursor_key(queue, name), records.pack_queue(record), self._default_handle)
+
+    def remove_cursor(self, batch: Batch, queue: bytes, name: bytes, record: QueueRecord) -> None:
+        batch.delete(records.cursor_key(queue, name), self._default_handle)
+        begin, end = records.item_key(record.number, records.STATE_ID), records.item_key(record.number + 1, 0)
+        batch.delete_range(begin, end, self.handles[record.family])
+
     def state(self, queue: QueueRecord) -> State:
         """What was last written of the queue. Raises StorageError."""
         value = self._get(queue.family, records.item_key(queue.number, records.STATE_ID))
@@ -349,6 +367,16 @@ class Storage:
                 yield unpack_key(key)[1], unpack_item(value)
         except (StorageError, IndexError, ValueError, struct.error) as error:
             raise StorageError(f"queue number {number}: {self._failure(error, queue.family)}") from error
+
+    def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None]]:
+        """(id, item) of what a cursor has records of, in order; None: its queue has the item. As `items`."""
+        number = cursor.number
+        begin, end = records.item_key(number, records.FIRST_ID), records.item_key(number + 1, records.STATE_ID)
+        try:
+            for key, value in self._scan(self.families[cursor.family], begin, end):
+                yield records.unpack_item_key(key)[1], records.unpack_cursor_item(value)
+        except (StorageError, IndexError, ValueError, struct.error) as error:
+            raise StorageError(f"cursor number {number}: {self._failure(error, cursor.family)}") from error
 
     def item(self, queue: QueueRecord, item_id: int) -> Item | None:
         try:

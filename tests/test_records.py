@@ -38,6 +38,8 @@ GOLDEN: list[tuple[str, bytes, str]] = [
     ("state's key", records.item_key(7, records.STATE_ID), "00000007 0000000000000000"),
     ("chunk's key", records.chunk_key(2, 3, 4), "00000002 0000000000000003 00000004"),
     ("queue's key", records.queue_key(b"jobs"), "71 6a6f6273"),
+    ("cursor's key", records.cursor_key(b"jobs", b"c.d"), "63 6a6f6273 2f 632e64"),
+    ("held by a cursor", records.HELD, "02"),
     ("upload's key", records.upload_key(5, 6), "75 00000005 0000000000000006"),
     ("item", records.pack_item((b"hello", 7, 0, 1_700_000_000_000)), ITEM),
     ("empty item", records.pack_item((b"", 0, 0, 1)), EMPTY_ITEM),
@@ -60,6 +62,8 @@ def test_what_is_written_is_what_it_always_was(written: bytes, golden: str) -> N
 READ_BACK: list[tuple[Callable[[bytes], object], str, object]] = [
     (records.unpack_item_key, "00000001 0000000000000002", (1, 2)),
     (records.unpack_chunk_key, "00000001 0000000000000002 00000003", (1, 2, 3)),
+    (records.unpack_cursor_key, "63 6a6f6273 2f 632e64", (b"jobs", b"c.d")),
+    (records.unpack_cursor_item, "02", None),
     (records.unpack_upload_key, "75 00000005 0000000000000006", (5, 6)),
     (records.unpack_item, ITEM, (b"hello", 7, 0, 1_700_000_000_000)),
     (records.unpack_item, EMPTY_ITEM, (b"", 0, 0, 1)),

@@ -21,11 +21,7 @@ DIALECTS = ("darner", "kestrel", "siberite")
 CASES = {dialect: read_cases(Path(__file__).parent / "wire" / f"{dialect}.wire") for dialect in DIALECTS}
 
 # What the server does not do yet.
-NOT_YET = {
-    "cursor reads do not delete",
-    "cursor reliable read: disconnect",
-    "flush of a cursor rewinds it",
-}
+NOT_YET = {}
 
 
 def sleeps(case: Case) -> bool:
@@ -37,12 +33,7 @@ def each(wanted: bool) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("dialect", "case"),
         [
-            pytest.param(
-                dialect,
-                case,
-                id=f"{dialect}: {case.title}",
-                marks=[pytest.mark.xfail(raises=Mismatch, strict=True)] if case.title in NOT_YET else [],
-            )
+            pytest.param(dialect, case, id=f"{dialect}: {case.title}")
             for dialect, cases in CASES.items()
             for case in cases
             if sleeps(case) == wanted

@@ -1,0 +1,219 @@
+"""The cursors by queue and name: which there are, making and removing them, and reading them back.
+
+A cursor is made by the first use, at the head of its queue. Who waits at one of a queue that does not exist stands at a
+place that costs memory alone, and the cursor is made when the queue is.
+
+No call here switches greenlets.
+"""
+
+from collections.abc import Callable, Iterator
+
+from darner_core.cursor import Cursor, Keeper
+from darner_core.errors import ServerError, StorageError
+from darner_core.journal import Journal, MemoryLog
+from darner_core.message_queue import DamagedQueue, MessageQueue
+from darner_core.records import QueueRecord, State
+from darner_core.storage import Batch
+from darner_core.window import WindowBudget
+
+
+class Cursors:
+    """Those of all queues. Each stands in its queue's `cursors`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        budget: WindowBudget,
+        queues: dict[bytes, MessageQueue],
+        new_number: Callable[[], int],
+        require_room: Callable[[], None],
+    ) -> None:
+        """`require_room` raises ServerError if there may be no more queues and cursors."""
+        self.count = 0
+        self.awaited: dict[tuple[bytes, bytes], MessageQueue] = {}  # who waits for cursors that there are not
+        self._journal = journal
+        self._budget = budget
+        self._queues = queues
+        self._new_number = new_number
+        self._require_room = require_room
+
+    def read_back(self) -> int:
+        """Read every cursor back; the highest number of any. Raises StorageError if that cannot be read."""
+        highest = 0
+        storage = self._journal.storage
+        for queue_name, name, record in storage.cursors():
+            highest = max(highest, record.number)
+            queue = self._queues.get(queue_name)
+            if queue is None:
+                continue  # damage has taken its queue's record
+            cursor: MessageQueue = Cursor(queue, name, self._budget)
+            try:
+                if isinstance(queue, DamagedQueue):
+                    raise StorageError(queue.damage)
+                cursor.attach(self._journal, record, storage.state(record))
+            except StorageError as error:
+                cursor = DamagedQueue(cursor.name, self._budget, self._journal, record, error)
+            self._add(queue, name, cursor)
+        return highest
+
+    def _add(self, queue: MessageQueue, name: bytes, cursor: MessageQueue) -> None:
+        if queue.cursors is None:
+            queue.cursors = {}
+            queue.log.hook = Keeper(queue).write
+        queue.cursors[name] = cursor
+        self.count += 1
+
+    def _take_out(self, queue: MessageQueue, name: bytes) -> None:
+        """Undo `_add`."""
+        assert queue.cursors is not None
+        del queue.cursors[name]
+        if not queue.cursors:
+            queue.cursors = queue.log.hook = None
+        self.count -= 1
+
+    def __iter__(self) -> Iterator[Cursor]:
+        """All but those that could not be read back."""
+        for queue in self._queues.values():
+            if queue.cursors is not None:
+                yield from (cursor for cursor in queue.cursors.values() if isinstance(cursor, Cursor))
+
+    @property
+    def damaged(self) -> list[MessageQueue]:
+        cursors = (cursor for queue in self._queues.values() for cursor in (queue.cursors or {}).values())
+        return [cursor for cursor in cursors if cursor.damage]
+
+    # -- using
+
+    def of(self, queue: MessageQueue, name: bytes, peeks: bool = False) -> MessageQueue:
+        """The cursor `name` on `queue`, made if there is none: raises ServerError if there may be no more. To see
+        what it would show none is made: the queue itself shows it."""
+        cursor = queue.cursors.get(name) if queue.cursors is not None else None
+        if cursor is not None:
+            return cursor
+        if peeks or isinstance(queue, DamagedQueue):
+            return queue
+        if isinstance(queue.log, MemoryLog):
+            raise ServerError("a queue that is in memory only has no durable cursors")
+        return self._create(queue, name)
+
+    def _create(self, queue: MessageQueue, name: bytes) -> Cursor:
+        self._require_room()
+        journal = self._journal
+        if not journal.touched:
+            journal.begin()
+        record = QueueRecord(self._new_number(), queue.log.record.family, journal.now_ms)
+        cursor = Cursor(queue, name, self._budget)
+        cursor.attach(journal, record, State(next=queue.head_id))
+        self._add(queue, name, cursor)
+        journal.undo.append((self._uncreate, queue, cursor))
+        storage = journal.storage
+        journal.also.append(lambda batch: storage.add_cursor(batch, queue.name, name, record))
+        cursor.touch()
+        cursor.log.state_changed = True
+        place = self.awaited.pop((queue.name, name), None)
+        if place is not None:
+            line, place.line = place.line, None
+            cursor.take_line(line)
+            cursor.serve_line()
+        return cursor
+
+    def _uncreate(self, queue: MessageQueue, cursor: Cursor) -> None:
+        self._take_out(queue, cursor.short)
+        cursor.deleted = True
+        self._move_line(queue.name, cursor.short, cursor)
+
+    # -- waiting
+
+    def wait_at(self, queue_name: bytes, name: bytes, peeks: bool) -> MessageQueue:
+        """Where to wait for the cursor, whether its queue exists or not. Call `done_waiting` with it afterwards.
+
+        Raises ServerError if there may be no more cursors.
+        """
+        queue = self._queues.get(queue_name)
+        if queue is not None:
+            return self.of(queue, name, peeks)
+        key = queue_name, name
+        if key not in self.awaited:
+            self.awaited[key] = MessageQueue(b"%b.%b" % key, self._budget)
+        return self.awaited[key]
+
+    def done_waiting(self, queue_name: bytes, name: bytes, place: MessageQueue) -> None:
+        place.tidy_line()
+        # Not always the same: what was deleted meanwhile, or made, has left its line to the next of its name.
+        queue = self._queues.get(queue_name)
+        if queue is not None and queue.cursors is not None and name in queue.cursors:
+            queue.cursors[name].tidy_line()
+        key = queue_name, name
+        awaited = self.awaited.get(key)
+        if awaited is not None:
+            awaited.tidy_line()
+            if awaited.line is None:
+                del self.awaited[key]
+
+    def _move_line(self, queue_name: bytes, name: bytes, gone: MessageQueue) -> None:
+        """Let those who wait at a cursor that is gone wait for the next of its name."""
+        line, gone.line = gone.line, None
+        if line:
+            place = self.awaited.setdefault((queue_name, name), MessageQueue(gone.name, self._budget))
+            place.line = line
+
+    def make_awaited(self) -> None:
+        """Make the cursors that are waited for whose queues exist, if there may be so many."""
+        for queue_name, name in list(self.awaited):
+            queue = self._queues.get(queue_name)
+            if queue is not None:
+                try:
+                    self.of(queue, name)
+                except ServerError:
+                    return  # they wait in vain, or until their queue is made anew
+
+    # -- removing
+
+    def delete(self, queue_name: bytes, name: bytes) -> None:
+        """Remove a cursor. Nothing happens if it does not exist. Who waits there waits at a new one."""
+        queue = self._queues.get(queue_name)
+        if queue is None or queue.cursors is None or name not in queue.cursors:
+            return
+        self._delete(queue, name)
+        self.make_awaited()
+
+    def delete_all(self, queue: MessageQueue) -> None:
+        """The queue is about to be deleted."""
+        for name in list(queue.cursors or ()):
+            self._delete(queue, name)
+
+    def _delete(self, queue: MessageQueue, name: bytes) -> None:
+        assert queue.cursors is not None
+        cursor, hook = queue.cursors[name], queue.log.hook
+        if any(read.blob for read in cursor.outstanding.values()):
+            _ = cursor.large_items  # may raise: before anything is changed
+        self._take_out(queue, name)
+        cursor.deleted = True
+        if isinstance(cursor, Cursor):
+            cursor.remove_chunks()
+        self._move_line(queue.name, name, cursor)
+        cursor.release_window()
+        storage, record = self._journal.storage, cursor.log.record
+        self._journal.also.append(lambda batch: storage.remove_cursor(batch, queue.name, name, record))
+        self._journal.undo.append((self._undelete, queue, name, cursor, hook))
+
+    def _undelete(self, queue: MessageQueue, name: bytes, cursor: MessageQueue, hook: Callable[[Batch], bool]) -> None:
+        self._add(queue, name, cursor)
+        queue.log.hook = hook  # which knows what the queue had before this turn
+        cursor.deleted = False
+        place = self.awaited.pop((queue.name, name), None)
+        if place is not None and isinstance(cursor, Cursor):
+            line, place.line = place.line, None
+            cursor.take_line(line)
+
+    def flush(self, queue_name: bytes, name: bytes) -> None:
+        """Put a cursor back to the head of its queue. Nothing happens if it does not exist. Raises StorageError."""
+        queue = self._queues.get(queue_name)
+        if queue is not None and queue.cursors is not None and name in queue.cursors:
+            queue.cursors[name].flush()
+
+    def recheck(self, batch: Batch) -> None:
+        """As Registry.recheck: what may have been written of a turn that failed."""
+        for cursor in self:
+            if not cursor.log.recorded:
+                cursor.recheck(batch)
