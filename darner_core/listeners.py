@@ -20,7 +20,7 @@ BACKLOG = 1024  # connections the kernel holds until they are accepted; capped b
 class Listener:
     """One bound socket, and the Unix socket's file if it is one."""
 
-    def __init__(self, host: str, bound: socket.socket, dialect: str = "darner") -> None:
+    def __init__(self, host: str, bound: socket.socket, dialect: str = "") -> None:
         self.host = host
         self.dialect = dialect
         self.socket = bound

@@ -17,7 +17,7 @@ the bytes that follow are meant to be.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from darner_core.dialects import DARNER, Dialect
 from darner_core.errors import ClientError, MalformedRequest, RequestError
@@ -85,18 +85,67 @@ class Command(NamedTuple):
     placed: Callable[..., Any] | None = None
 
 
+class Reader(Protocol):
+    """Turns the bytes of one connection into requests; each protocol has its own. Its `RequestReader` says more."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Something incomplete is held."""
+
+    @property
+    def large(self) -> Request | None:
+        """Its body is received in pieces and comes next."""
+
+    @property
+    def error(self) -> RequestError | None:
+        """What is wrong behind the last request returned; nothing can be read then."""
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of an incomplete request is held, its line aside."""
+
+    @property
+    def body_missing(self) -> int:
+        """More than 0: the request that is incomplete can be handed over, and its body be received in pieces."""
+
+    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]: ...
+    def hand_over(self) -> None: ...
+    def drop(self) -> None: ...
+    def take_body(self, most_bytes: int) -> bytes: ...
+    def end_body(self) -> None: ...
+
+
+class WholeReader:
+    """A protocol whose requests are never received in pieces: what a Reader answers to that."""
+
+    large = None
+    body_missing = 0
+
+    def hand_over(self) -> None:
+        raise AssertionError("there is nothing to hand over")
+
+    def take_body(self, most_bytes: int) -> bytes:
+        raise AssertionError("there is no body to take")
+
+    end_body = hand_over
+
+
 class Vocabulary:
     """What the clients of one dialect can ask. Shared by all their connections.
 
-    `table` and `kept_lines` may be changed together, never exchanged: every reader has them.
+    `table` and `kept_lines` may be changed together, never exchanged: every reader has them. `new_reader` makes the
+    reader of a dialect that is a protocol of its own; None: it is the memcache protocol.
     """
 
-    __slots__ = ("dialect", "table", "kept_lines")
+    __slots__ = ("dialect", "table", "kept_lines", "new_reader")
 
-    def __init__(self, dialect: Dialect, table: dict[bytes, Command]) -> None:
+    def __init__(
+        self, dialect: Dialect, table: dict[bytes, Command], new_reader: Callable[[], Reader] | None = None
+    ) -> None:
         self.dialect = dialect
         self.table = table
         self.kept_lines: dict[bytes, Request] = {}
+        self.new_reader = new_reader
 
 
 def show(word: bytes) -> str:
@@ -115,7 +164,8 @@ def _number(word: bytes, what: str, highest: int, lowest: int = 0) -> int:
     raise MalformedRequest(f'bad {what} "{show(word)}": a number from {lowest} to {highest}')
 
 
-def _set_name(request: Request, name: bytes) -> None:
+def set_name(request: Request, name: bytes) -> None:
+    """Raises RequestError if no queue can be called that. For all protocols."""
     if not _NAME.fullmatch(name):
         if len(name) > MAX_NAME_BYTES:
             raise ClientError(f"queue name of {len(name)} bytes: at most {MAX_NAME_BYTES}")
@@ -138,7 +188,7 @@ def parse_storing(request: Request, words: list[bytes]) -> None:
     elif len(words) != 4:
         raise MalformedRequest("a set is: set <queue>[/sync] <flags> <expiry> <bytes> [noreply]")
     name, *options = words[0].split(b"/")
-    _set_name(request, name)
+    set_name(request, name)
     for option in options:
         if option.lower() != b"sync":
             raise MalformedRequest(f'unknown option "/{show(option)}" for set: /sync is the only one')
@@ -161,7 +211,7 @@ def parse_reading(request: Request, words: list[bytes]) -> None:
         raise MalformedRequest("a get is: get <queue>[/open][/close][/abort][/peek][/t=<ms>], one queue at a time")
     request.key = words[0]
     name, *options = words[0].split(b"/")
-    _set_name(request, name)
+    set_name(request, name)
     chosen = set()
     for option in options:
         lowered = option.lower()
@@ -191,7 +241,7 @@ def parse_naming(request: Request, words: list[bytes]) -> None:
         words.pop()
     if len(words) != 1:
         raise MalformedRequest("a queue name is missing, or there are too many words")
-    _set_name(request, words[0])
+    set_name(request, words[0])
     request.key = words[0]
 
 

@@ -108,16 +108,10 @@ class Reading:
 
     def _wait_and_get(self, request: Request, client: Client) -> bytes:
         """Wait in line for an item. It is handed over open, so that it goes to the next if the client has gone."""
-        peeks = request.peeks
-        until = time.monotonic() + request.wait_ms / 1000
-        while True:
-            handed = self._wait_in_line(request, client, peeks, max(0, int((until - time.monotonic()) * 1000)))
-            if handed is None:
-                return self._miss(request)
-            if peeks or handed.queue.holds(handed):
-                break
-            # Handed over, and deleted before we came to run, or its turn could not be written: wait on.
-        if peeks:
+        handed = self.wait_handed(request.queue, client, request.peeks, request.wait_ms)
+        if handed is None:
+            return self._miss(request)
+        if request.peeks:
             # It may be gone again: then this is the same as having come too early.
             found = self._queues.get(request.queue)
             item = found.peek() if found is not None else None
@@ -130,8 +124,18 @@ class Reading:
         reply = self._answer_with(request, client.session, handed)
         return reply if isinstance(reply, bytes) else reply(client)
 
-    def _wait_in_line(self, request: Request, client: Client, peeks: bool, wait_ms: int) -> Any:
-        queue = self._registry.wait_at(request.queue)
+    def wait_handed(self, name: bytes, client: Client, peeks: bool, wait_ms: int) -> Any:
+        """Wait in line at queue `name`: an open read; for who peeks, the queue; None: nothing came in time. For all
+        protocols."""
+        until = time.monotonic() + wait_ms / 1000
+        while True:
+            handed = self._wait_in_line(name, client, peeks, max(0, int((until - time.monotonic()) * 1000)))
+            if handed is None or peeks or handed.queue.holds(handed):
+                return handed
+            # Handed over, and deleted before we came to run, or its turn could not be written: wait on.
+
+    def _wait_in_line(self, name: bytes, client: Client, peeks: bool, wait_ms: int) -> Any:
+        queue = self._registry.wait_at(name)
         waiter = queue.join_line(peeks)
         try:
             return client.wait_for(waiter, wait_ms)
@@ -166,7 +170,7 @@ class Reading:
             assert read is not None
         try:
             item = queue.item_of(read)
-            self._send_chunks(request, queue, item, read.id, client)
+            self.send_chunks(self._large_head(request, item, read.id), queue, item, read.id, client)
             if not request.opens:
                 queue.close(read)
         except BaseException:
@@ -181,20 +185,23 @@ class Reading:
         """The same for a peek, which holds nobody up: if another client takes the item, this one is cut off."""
         head_id = queue.head_id
         try:
-            self._send_chunks(request, queue, item, head_id, client)
+            self.send_chunks(self._large_head(request, item, head_id), queue, item, head_id, client)
         except StorageError:
             if queue.head_id != head_id:
                 raise HangUp from None
             raise
         return AFTER_BODY
 
-    def _send_chunks(self, request: Request, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
-        blob, flags, _, _ = item
+    def _large_head(self, request: Request, item: Item, item_id: int) -> bytes:
+        return self._head(request, item[1], len(item[0]), item_id)
+
+    def send_chunks(self, head: bytes, queue: MessageQueue, item: Item, item_id: int, client: Client) -> None:
+        """Send `head` and the body of `item`, which is large. For all protocols. Raises StorageError or HangUp."""
+        blob = item[0]
         assert isinstance(blob, Blob)
         key = queue.log.record.number, blob.blob
         bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
-        head = self._head(request, flags, len(blob), item_id)
         try:
             if bad is not None:
                 self._journal.storage.chunk(*key, bad)

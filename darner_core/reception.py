@@ -22,7 +22,7 @@ from darner_core.access import Access
 from darner_core.config import Config
 from darner_core.connection import Connection
 from darner_core.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
-from darner_core.errors import ServerError
+from darner_core.errors import ClientError, ServerError
 from darner_core.guard import Guard
 from darner_core.listeners import Listener, open_listeners
 from darner_core.outgoing import Host
@@ -76,7 +76,7 @@ class Reception:
         self.connections: set[Connection] = set()
         self.listeners = open_listeners(config.host, config.port, config.unix_mode)
         for listener in self.listeners:
-            listener.dialect = config.dialect
+            listener.dialect = listener.dialect or config.dialect
         self._host = host
         self._access = access
         self._max_connections = room_for_clients(config.max_connections, config.max_open_files)
@@ -143,6 +143,9 @@ class Reception:
             if guard is not None and guard.awaits_login:
                 login_timer = self._loop.timer(LOGIN_S, ref=False)
                 login_timer.start(self._end_login, guard, connection)
+                if not vocabulary.dialect.logs_in:
+                    log.warning("refused: nobody at %s: %s has no login", name, listener.dialect)
+                    connection.refuse(ClientError("unauthenticated: here only a TLS certificate says who a client is"))
             connection.run()
         finally:
             if login_timer is not None:

@@ -10,11 +10,12 @@ Names that begin with wait_ may switch greenlets; callbacks run in the hub and n
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import gevent
 from gevent.event import Event
 
-from darner_core import NAME, VERSION, access, records
+from darner_core import NAME, VERSION, access, kestrel_ports, records
 from darner_core.access import Access
 from darner_core.commands import Commands
 from darner_core.config import OPTIONS, SYNC_ALWAYS, SYNC_NEVER, Config
@@ -23,7 +24,7 @@ from darner_core.dialects import DIALECTS
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.listeners import Listener
-from darner_core.protocol import RequestReader, Vocabulary
+from darner_core.protocol import Reader, RequestReader, Vocabulary
 from darner_core.reception import Reception
 from darner_core.registry import Registry
 from darner_core.stats import Stats
@@ -74,6 +75,11 @@ class Server:
         self._hub = gevent.get_hub()
         self.turn = Turn(self._hub.loop, self.stats, self._end_turn)
         self.reception = Reception(self, config, self.access)
+        for dialect in {listener.dialect for listener in self.reception.listeners} - self.vocabularies.keys():
+            self.vocabularies[dialect] = kestrel_ports.vocabulary(
+                dialect, self.commands, self.registry, self.journal, self.stats, config, self.request_stop,
+                self._run_after,
+            )  # fmt: skip
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
         self._again = self._hub.loop.timer(0, ref=False)
@@ -97,11 +103,19 @@ class Server:
         for queue in self.registry.damaged:
             log.error("%s", queue.damage)
 
-    def new_reader(self, vocabulary: Vocabulary) -> RequestReader:
+    def new_reader(self, vocabulary: Vocabulary) -> Reader:
+        if vocabulary.new_reader is not None:
+            return vocabulary.new_reader()
         config = self.config
         return RequestReader(
             vocabulary.table, vocabulary.kept_lines, config.max_line_bytes, config.chunk_bytes, vocabulary.dialect
         )
+
+    def _run_after(self, seconds: float, call: Callable[[], None]) -> Any:
+        """Call once, in the hub; what can be closed to have it not called."""
+        timer = self._hub.loop.timer(seconds, ref=False)
+        timer.start(call)
+        return timer
 
     def reload(self, config: Config) -> None:
         """Take over who may come in and what they may do. Connections stay. Raises ConfigError; then nothing has

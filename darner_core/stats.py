@@ -67,11 +67,7 @@ class Stats:
         prefix = b"queue_%b_" % queue.name
         if isinstance(queue, DamagedQueue):
             return replies.stat(prefix + b"damaged", 1)  # nothing else is known of it
-        try:
-            added_at_ms = queue.head_added_at_ms()
-            age_ms = max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
-        except StorageError:
-            age_ms = 0  # who gets the item is told; the statistics of the others are of use still
+        age_ms = self.age_ms(queue)
         return b"".join(
             replies.stat(prefix + name, value)
             for name, value in (
@@ -87,3 +83,11 @@ class Stats:
                 *([(b"damaged", 1)] if queue.damage else ()),
             )
         )
+
+    def age_ms(self, queue: MessageQueue) -> int:
+        """How long the head has been waiting; 0 if nothing waits, or it cannot be read."""
+        try:
+            added_at_ms = queue.head_added_at_ms()
+        except StorageError:
+            return 0  # who gets the item is told; the statistics of the others are of use still
+        return max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0

@@ -51,7 +51,7 @@ class Storing:
         return NONE if request.noreply else STORED
 
     def deliver(self, name: bytes, body: bytes | Blob, flags: int, expires_at_ms: int) -> bool:
-        """Put an item where a set of `name` puts it, in this turn; False: there is no room for it. For all protocols."""
+        """Put an item where a set of `name` puts it, in this turn; False: there is no room. For all protocols."""
         queue = self._queues.get(name) or self._registry.create(name)
         queue.put(body, flags, expires_at_ms)
         return True
@@ -76,7 +76,7 @@ class Storing:
         try:
             if self.refuse_sets or request.body_bytes > self._max_item_bytes:
                 self._refuse(request)
-            self._require_room(size)
+            self.require_room(size)
             queue = self._queues.get(request.queue) or self._registry.create(request.queue)
             upload = queue.large_items.receive(self._chunk_bytes, self._body_memory)
         except (ServerError, StorageError):
@@ -108,7 +108,7 @@ class Storing:
             client.session.needs_sync = True
         return NONE if request.noreply else STORED
 
-    def _require_room(self, size: int) -> None:
+    def require_room(self, size: int) -> None:
         """Raises ServerError if so many bytes more would leave less than min_free_bytes."""
         free = self._journal.storage.free_bytes()
         if free - size < self._min_free_bytes:

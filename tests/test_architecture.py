@@ -16,13 +16,17 @@ LAYERS = [
     "reception",
     "connection",
     "outgoing",
+    "kestrel_ports",
+    "thrift_service",
+    "text_commands",
+    "batches",
     "commands turn guard",
     "storing reading administering",
     "client",
     "repair",
     "check rebuild",
     "upkeep stats access",
-    "session",
+    "session pending_reads",
     "registry",
     "message_queue",
     "large_items",
@@ -32,6 +36,7 @@ LAYERS = [
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most.
+    "text_protocol thrift_protocol",
     "protocol",
     "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress",
     "rights users queue_options replies",
@@ -43,10 +48,21 @@ LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for mod
 OUTSIDE = {
     "gevent": {"waiters", "connection", "outgoing", "server", "reception", "access", "tls"},
     "rocksdict": {"storage", "database"},
+    "thriftpy2": {"thrift_service"},
 }
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
-PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory", "rights"}
+PURE = {
+    "protocol",
+    "text_protocol",
+    "thrift_protocol",
+    "records",
+    "replies",
+    "errors",
+    "window",
+    "shared_memory",
+    "rights",
+}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 

@@ -1,0 +1,286 @@
+"""Kestrel's text protocol: the table of its verbs, and what they do. See `client` for what a command is.
+
+A get opens an item and confirms all that were open, so that a client which asks for the next has done the one before;
+the session gives back what it held. Counts are answered as +n, items as :item, none as *, errors as -message.
+
+No call here switches greenlets, except through the Client's wait_... calls.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn, Protocol, cast
+
+from darner_core import VERSION, text_protocol
+from darner_core.batches import Batches
+from darner_core.client import Client, HangUp, Reply
+from darner_core.commands import Commands
+from darner_core.config import Config
+from darner_core.dialects import DIALECTS, Dialect
+from darner_core.errors import StorageError
+from darner_core.journal import Journal
+from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.protocol import Command, Request, Vocabulary
+from darner_core.queue_options import BUILT_IN
+from darner_core.records import Blob, Item
+from darner_core.registry import Registry
+from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
+from darner_core.session import ManyReads
+from darner_core.stats import Stats
+from darner_core.text_protocol import NOT_UNDERSTOOD, STATUS_TO, TextReader, TextRequest, error_reply
+
+NONE = b"*\n"
+DONE = b"+0\n"
+
+# A monitor sends so much at a time.
+MONITOR_BYTES = 64 << 10
+
+
+class ServerStatus(Protocol):
+    """Whether clients are served at present, as the verb `status` shows and sets it."""
+
+    @property
+    def name(self) -> str:
+        """One of UP, WRITEAVOID, READONLY, QUIESCENT."""
+
+    def change(self, name: str) -> None:
+        """Raises RequestError if there is no such status, or it cannot be set."""
+
+
+def hands_over(reply: bytes) -> bool:
+    return reply.startswith(b":")
+
+
+DIALECT = Dialect(
+    "text",
+    DIALECTS["kestrel"].read_name,
+    several_reads=True,
+    error_reply=error_reply,
+    hands_over=hands_over,
+    logs_in=False,
+)
+
+
+class TextCommands:
+    """The commands, bound to what they work on."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        registry: Registry,
+        journal: Journal,
+        stats: Stats,
+        config: Config,
+        request_stop: Callable[[], None],
+        status: ServerStatus | None = None,
+    ) -> None:
+        """`status`: None, there is none."""
+        self._registry = registry
+        self._queues = registry.queues
+        self._stats = stats
+        self._config = config
+        self._reading = commands.reading
+        self._batches = Batches(registry, commands, journal, stats, config)
+        self._request_stop = request_stop
+        self._status = status
+
+    def vocabulary(self) -> Vocabulary:
+        table = self._table()
+        config = self._config
+        # An item that is longer than a chunk would have to be received in pieces, which lines do not announce.
+        most_item_bytes = min(config.max_item_bytes, config.chunk_bytes)
+        return Vocabulary(DIALECT, table, lambda: TextReader(table, config.max_line_bytes, most_item_bytes))
+
+    def _table(self) -> dict[bytes, Command]:
+        entries: dict[bytes, tuple[Any, Any, str]] = {
+            b"put": (text_protocol.parse_put, self.put, PUT),
+            b"get": (text_protocol.parse_reading, self.get, GET),
+            b"peek": (text_protocol.parse_reading, self.peek, GET),
+            b"monitor": (text_protocol.parse_monitor, self.monitor, GET),
+            b"confirm": (text_protocol.parse_confirm, self.confirm, GET),
+            b"flush": (text_protocol.parse_naming, self.flush, ADMIN),
+            b"delete": (text_protocol.parse_naming, self.delete, ADMIN),
+            b"status": (text_protocol.parse_status, self.status, FREE),
+            STATUS_TO: (text_protocol.parse_status, self.status, ADMIN_ALL),
+            b"version": (text_protocol.parse_bare, self.version, FREE),
+            b"shutdown": (text_protocol.parse_bare, self.shutdown, ADMIN_ALL),
+            b"quit": (text_protocol.parse_bare, self.quit, FREE),
+            NOT_UNDERSTOOD: (text_protocol.parse_bare, self.quit, FREE),
+        }
+        return {verb: Command(*entry) for verb, entry in entries.items()}
+
+    # -- putting
+
+    def put(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        return b"+%d\n" % self._batches.put(request.queue, request.items or (), request.expiry_ms)
+
+    # -- taking
+
+    def get(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        _close_all(request, session)
+        queue = self._queues.get(request.queue)
+        read = queue.open() if queue is not None else None
+        if read is not None:
+            return self._open(read, session)
+        if request.wait_ms and not self._reading.stopping:
+            return partial(self._wait_and_get, request)
+        return self._miss()
+
+    def _wait_and_get(self, request: Request, client: Client) -> bytes:
+        read = self._reading.wait_handed(request.queue, client, peeks=False, wait_ms=request.wait_ms)
+        if read is None:
+            return self._miss()
+        reply = self._open(read, client.session)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def _miss(self) -> bytes:
+        self._stats.get_misses += 1
+        return NONE
+
+    def _open(self, read: OpenRead, session: Any) -> Reply:
+        """The reply with an item that has just been opened, and that the session holds from now on."""
+        try:
+            if read.blob:
+                return partial(self._send_large, read)
+            item = read.queue.item_of(read)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        session.hold(read)
+        return _line(item)
+
+    def _send_large(self, read: OpenRead, client: Client) -> bytes:
+        try:
+            self._reading.send_chunks(b":", read.queue, read.queue.item_of(read), read.id, client)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        client.session.hold(read)
+        return b"\n"
+
+    def peek(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        _close_all(request, session)
+        self._stats.cmd_peek += 1
+        reply = self._show(request)
+        if reply is None and request.wait_ms and not self._reading.stopping:
+            return partial(self._wait_and_peek, request)
+        return reply or NONE
+
+    def _show(self, request: Request) -> Reply | None:
+        queue = self._queues.get(request.queue)
+        item = queue.peek() if queue is not None else None
+        if item is None:
+            return None
+        assert queue is not None
+        return partial(self._show_large, queue, item) if isinstance(item[0], Blob) else _line(item)
+
+    def _wait_and_peek(self, request: Request, client: Client) -> bytes:
+        self._reading.wait_handed(request.queue, client, peeks=True, wait_ms=request.wait_ms)
+        reply = self._show(request)  # it may be gone again: then this is the same as having come too early
+        return NONE if reply is None else reply if isinstance(reply, bytes) else reply(client)
+
+    def _show_large(self, queue: MessageQueue, item: Item, client: Client) -> bytes:
+        """It holds nobody up: if another client takes the item, this one is cut off."""
+        head_id = queue.head_id
+        try:
+            self._reading.send_chunks(b":", queue, item, head_id, client)
+        except StorageError:
+            if queue.head_id != head_id:
+                raise HangUp from None
+            raise
+        return b"\n"
+
+    def monitor(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        if self._room(request, session) <= 0:
+            return error_reply(f"Too many open transactions; limit={self._most_open(request)}")
+        return partial(self._wait_monitor, request)
+
+    def _most_open(self, request: Request) -> int:
+        queue = self._queues.get(request.queue)
+        return (queue.options if queue is not None else BUILT_IN).max_open_reads
+
+    def _room(self, request: Request, session: ManyReads) -> int:
+        return self._most_open(request) - session.open_reads(request.queue)
+
+    def _wait_monitor(self, request: Request, client: Client) -> bytes:
+        """Open items as they come, until the time is over or as many are open as may be."""
+        session = cast(ManyReads, client.session)
+        until = time.monotonic() + request.wait_ms / 1000
+        while self._room(request, session) > 0:
+            queue = self._queues.get(request.queue)
+            read = queue.open() if queue is not None else None
+            if read is None:
+                rest_ms = int((until - time.monotonic()) * 1000)
+                if rest_ms <= 0 or self._reading.stopping:
+                    break
+                read = self._reading.wait_handed(request.queue, client, peeks=False, wait_ms=rest_ms)
+                if read is None:
+                    break
+            lines = b""
+            while read is not None:
+                if read.blob:
+                    lines = self._wait_line_of_large(read, lines, client)
+                    break
+                lines += self._open(read, session)  # type: ignore[operator]  # bytes, because it is not large
+                if len(lines) >= MONITOR_BYTES or self._room(request, session) <= 0:
+                    break
+                read = read.queue.open() if not read.queue.deleted else None
+            client.wait_sent(lines)
+        return NONE
+
+    def _wait_line_of_large(self, read: OpenRead, before: bytes, client: Client) -> bytes:
+        """Send what comes before a large item, and the item; the end of its line."""
+        try:
+            client.wait_sent(before)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        return self._send_large(read, client)
+
+    def confirm(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if session.open_reads(request.queue) < request.count:
+            return error_reply("Not that many transactions open.")
+        for _ in range(request.count):
+            session.close_oldest(request.queue)
+        return b"+%d\n" % request.count
+
+    # -- looking after queues and the server
+
+    def flush(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        self._registry.flush(request.queue)
+        return DONE
+
+    def delete(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        self._registry.delete(request.queue)
+        return DONE
+
+    def status(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if self._status is None:
+            return error_reply("No status is configured.")
+        if not request.word:
+            return b":%b\n" % self._status.name.encode()
+        self._status.change(request.word.decode("latin-1"))
+        return DONE
+
+    def version(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        return b":%b\n" % VERSION.encode()
+
+    def shutdown(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        self._request_stop()
+        return DONE
+
+    def quit(self, request: TextRequest, body: None, session: ManyReads) -> NoReturn:
+        raise HangUp
+
+
+def _line(item: Item) -> bytes:
+    body = item[0]
+    assert isinstance(body, bytes)
+    return b":%b\n" % body
+
+
+def _close_all(request: Request, session: ManyReads) -> None:
+    while session.close_oldest(request.queue):
+        pass

@@ -1,0 +1,51 @@
+"""A server that speaks all of Kestrel's protocols, and clients of the text protocol and of the thrift service."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from thriftpy2.protocol.binary import TBinaryProtocol
+from thriftpy2.thrift import TClient
+from thriftpy2.transport.framed import TFramedTransport
+from thriftpy2.transport.socket import TSocket
+
+from darner_core.thrift_service import load_idl
+from tests.harness import REPLY_S, Client, RunningServer
+
+IDL = load_idl()
+
+
+class KestrelServer(RunningServer):
+    program = "tests/kestrel_ports.py"
+
+    def __init__(self, data: Path, *options: str) -> None:
+        self._thrift_clients: list[Any] = []
+        super().__init__(data, *options)
+
+    @property
+    def ports(self) -> list[int]:
+        """Of the memcache protocol, the text protocol and the thrift service."""
+        return [int(port) for port in re.findall(r"listening on: \S+ port (\d+)", self.printed())]
+
+    def text_client(self) -> Client:
+        return self.adopt(Client(self.ports[1]))
+
+    def raw_thrift_client(self) -> Client:
+        return self.adopt(Client(self.ports[2]))
+
+    def thrift_client(self) -> Any:
+        """A client as the library makes it from the IDL: a method for each call."""
+        client = connect_thrift(self.ports[2])
+        self._thrift_clients.append(client)
+        return client
+
+    def end(self) -> None:
+        for client in self._thrift_clients:
+            client.close()
+        super().end()
+
+
+def connect_thrift(port: int) -> Any:
+    transport = TFramedTransport(TSocket("127.0.0.1", port, socket_timeout=REPLY_S * 1000))
+    transport.open()
+    return TClient(IDL.Kestrel, TBinaryProtocol(transport))
