@@ -110,7 +110,8 @@ class _Walk:
         expected, name = field[0], field[1]
         right = kind == _on_wire(expected)
         if right and expected in (LIST, SET):
-            right = self._frame[at : at + 1] == bytes([_on_wire(field[2])])
+            self._require(at < self._length)
+            right = self._frame[at] == _on_wire(field[2])
         if not right:
             raise MalformedRequest(f"{name} is of another type than kestrel.thrift says")
 

@@ -1,12 +1,15 @@
-"""Darner with two listeners more: the first speaks Kestrel's text protocol, the second is its thrift service."""
+"""Darner with two listeners more: the first speaks Kestrel's text protocol, the second is its thrift service. On a disk
+that fails as `failing_disk` has it, if $FAILING is set. Run as darner.py is."""
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from darner_core import main, reception
+from darner_core import main, reception, server
 from darner_core.listeners import Listener
+from tests.failing_disk import FailingStorage
 
 open_listeners = reception.open_listeners
 
@@ -20,5 +23,9 @@ def open_more(*arguments: object) -> list[Listener]:
     return listeners
 
 
-reception.open_listeners = open_more
-main.command()
+if __name__ == "__main__":
+    reception.open_listeners = open_more
+    if "FAILING" in os.environ:
+        main.Storage = FailingStorage  # type: ignore[misc]
+        server.TICK_S = 0.1
+    main.command()
