@@ -120,7 +120,8 @@ def test_large_items_are_sent_piece_by_piece(server: KestrelServer) -> None:
     memcache.set("q", b"small")
     text.ask(b"peek q\n", b":" + large + b"\n")
     text.send(b"get q\n")
-    text.close()  # before it has been sent
+    text.close()  # before it has been sent, or before it has been confirmed
+    wait_until(lambda: memcache.stats()["queue_q_items"] == "2")
     text = server.text_client()
     text.ask(b"get q 5000\nget q\nget q\n", b":" + large + b"\n:small\n*\n")
     memcache.set("q", b"a")

@@ -146,7 +146,8 @@ def test_what_is_held_is_told_and_can_be_dropped() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*UNDERSTOOD, *NOT_UNDERSTOOD_LINES]), max_size=5), st.lists(st.integers(0, 400), max_size=6)
+    st.lists(st.sampled_from([*UNDERSTOOD, *NOT_UNDERSTOOD_LINES]), max_size=5),
+    st.lists(st.integers(0, 400), max_size=6),
 )
 def test_any_split_is_the_same(said: list[bytes], cuts: list[int]) -> None:
     whole = b"".join(said)

@@ -116,7 +116,10 @@ def test_nesting_has_an_end() -> None:
 @given(st.binary(max_size=200), st.integers(0, len(PUT)), st.integers(0, len(PUT)))
 def test_whatever_comes_is_sound_or_refused(garbage: bytes, begin: int, end: int) -> None:
     for frame in (garbage, PUT[:begin] + garbage + PUT[end:]):
-        for look in (lambda frame=frame: check_arguments(frame, 0, PUT_FIELDS), lambda frame=frame: read_message(frame)):
+        for look in (
+            lambda frame=frame: check_arguments(frame, 0, PUT_FIELDS),
+            lambda frame=frame: read_message(frame),
+        ):
             try:
                 look()
             except MalformedRequest:
@@ -157,9 +160,7 @@ def test_a_frame_of_an_impossible_size_is_refused_at_once(size: int) -> None:
 
 def test_other_protocols_are_told_where_they_are() -> None:
     _, error = frames(b"get work\r\n")
-    assert str(error) == (
-        'a frame of 1734702112 bytes ("get "): at most 16384000, and at least 1, in framed thrift'
-    )
+    assert str(error) == ('a frame of 1734702112 bytes ("get "): at most 16384000, and at least 1, in framed thrift')
     _, error = frames(b"\x80\x01\x00\x01" + text(b"get_version") + bytes(5))
     assert str(error) == "a message without a frame: this is a thrift service with framed transport"
 
