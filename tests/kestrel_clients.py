@@ -39,10 +39,25 @@ class KestrelServer(RunningServer):
         self._thrift_clients.append(client)
         return client
 
+    def as_new(self) -> None:
+        """Between two tests: it runs, nobody is connected, and there are no queues."""
+        self._hang_up()
+        if self.process.poll() is not None:
+            self.start()
+        client = Client(self.port)
+        for name in {key for key in client.stats() if re.fullmatch(r"queue_.*_items", key) and "total" not in key}:
+            client.ask(b"delete %b\r\n" % name[6:-6].encode(), b"DELETED\r\n")
+        client.close()
+
     def end(self) -> None:
-        for client in self._thrift_clients:
-            client.close()
+        self._hang_up()
         super().end()
+
+    def _hang_up(self) -> None:
+        for client in [*self._thrift_clients, *self._clients]:
+            client.close()
+        self._thrift_clients.clear()
+        self._clients.clear()
 
 
 def connect_thrift(port: int) -> Any:

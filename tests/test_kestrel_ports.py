@@ -62,8 +62,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture
-def server(tmp_path: Path, authority: Authority) -> Iterator[KestrelServer]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[KestrelServer]:
+    tmp_path = tmp_path_factory.mktemp("server")
     users = write_users(tmp_path / "users", worker="*", boss="*", other="word")
     rights = tmp_path / "rights.toml"
     rights.write_text(RIGHTS)
@@ -79,16 +80,14 @@ def text_client(server: KestrelServer, authority: Authority) -> Callable[[str], 
 
 
 @pytest.fixture
-def thrift_client(server: KestrelServer, authority: Authority) -> Iterator[Callable[[str], Any]]:
-    made = []
-
+def thrift_client(server: KestrelServer, authority: Authority) -> Callable[[str], Any]:
     def connect(name: str) -> Any:
         client = TlsClient(server.ports[2], authority.context(name))
         transport = TFramedTransport(TSocket(sock=client.socket))
-        made.append(server.adopt(client))
+        server.adopt(client)
         return TClient(IDL.Kestrel, TBinaryProtocol(transport))
 
-    yield connect
+    return connect
 
 
 def refusal(call: Callable[..., Any], *arguments: Any) -> str:
@@ -146,8 +145,7 @@ def test_a_certificate_says_who_a_client_of_the_thrift_service_is(
     assert boss.get("work", 10) == []
 
 
-def test_who_shows_no_certificate_is_told_that_there_is_no_login(server: KestrelServer, tmp_path: Path) -> None:
-    assert server.stop() == 0
+def test_who_shows_no_certificate_is_told_that_there_is_no_login(tmp_path: Path) -> None:
     users = write_users(tmp_path / "users", other="word")
     plain = KestrelServer(tmp_path / "plain", "--auth-file", str(users))
     try:

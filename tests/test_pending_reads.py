@@ -16,7 +16,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.timers: list[tuple[float, Callable[[], None], "Clock.Timer"]] = []
+        self.timers: list[tuple[float, Callable[[], None], Clock.Timer]] = []
 
     class Timer:
         closed = False

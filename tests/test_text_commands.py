@@ -14,11 +14,18 @@ from tests.test_connection import wait_until
 Connect = Callable[[], Client]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[KestrelServer]:
-    server = KestrelServer(tmp_path / "data", "--chunk-bytes", "16 KiB", "--max-item-bytes", "1 MiB")
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KestrelServer]:
+    directory = tmp_path_factory.mktemp("server")
+    server = KestrelServer(directory / "data", "--chunk-bytes", "16 KiB", "--max-item-bytes", "1 MiB")
     yield server
     server.end()
+
+
+@pytest.fixture
+def server(shared: KestrelServer) -> KestrelServer:
+    shared.as_new()
+    return shared
 
 
 @pytest.fixture

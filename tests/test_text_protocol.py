@@ -8,9 +8,19 @@ from hypothesis import strategies as st
 from darner_core.errors import ClientError
 from darner_core.protocol import Command
 from darner_core.text_protocol import (
-    MAX_ITEMS, NOT_UNDERSTOOD, STATUS_TO, TextReader, TextRequest, parse_bare, parse_confirm, parse_monitor,
-    parse_naming, parse_put, parse_reading, parse_status,
-)  # fmt: skip
+    MAX_ITEMS,
+    NOT_UNDERSTOOD,
+    STATUS_TO,
+    TextReader,
+    TextRequest,
+    parse_bare,
+    parse_confirm,
+    parse_monitor,
+    parse_naming,
+    parse_put,
+    parse_reading,
+    parse_status,
+)
 
 PARSERS = {
     "put": parse_put,

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from darner_core.errors import MalformedRequest, RequestError
 from darner_core.protocol import Request
 from darner_core.thrift_protocol import (
-    LIST, MAX_ELEMENTS, MAX_FRAME_BYTES, SET, STRING, FrameReader, check_arguments, read_message,
-)  # fmt: skip
+    LIST,
+    MAX_ELEMENTS,
+    MAX_FRAME_BYTES,
+    SET,
+    STRING,
+    FrameReader,
+    check_arguments,
+    read_message,
+)
 
 # put(1: string queue_name, 2: list<binary> items, 3: i32 expiration_msec), as the library has it
 PUT_FIELDS = {1: (STRING, "queue_name", False), 2: (LIST, "items", 18, False), 3: (8, "expiration_msec", False)}

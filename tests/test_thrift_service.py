@@ -24,11 +24,18 @@ Connect = Callable[[], Any]
 MINUTE_MS = 60_000
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[KestrelServer]:
-    server = KestrelServer(tmp_path / "data", "--chunk-bytes", "16 KiB", "--max-item-bytes", "20 MiB")
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KestrelServer]:
+    directory = tmp_path_factory.mktemp("server")
+    server = KestrelServer(directory / "data", "--chunk-bytes", "16 KiB", "--max-item-bytes", "20 MiB")
     yield server
     server.end()
+
+
+@pytest.fixture
+def server(shared: KestrelServer) -> KestrelServer:
+    shared.as_new()
+    return shared
 
 
 @pytest.fixture
