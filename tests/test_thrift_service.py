@@ -14,9 +14,17 @@ from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport.base import TTransportException
 from thriftpy2.transport.memory import TMemoryBuffer
 
+from darner_core.commands import Commands
+from darner_core.config import Config
+from darner_core.errors import MalformedRequest
+from darner_core.pending_reads import PendingReads
+from darner_core.stats import Stats
+from darner_core.storage import Storage
+from darner_core.thrift_service import ThriftService
 from tests.harness import Client
 from tests.kestrel_clients import IDL, KestrelServer
 from tests.test_connection import wait_until
+from tests.test_session import House
 from tests.test_thrift_protocol import field, text
 
 Connect = Callable[[], Any]
@@ -362,6 +370,33 @@ def test_garbage_hurts_nobody(server: KestrelServer) -> None:
             raw.read(10)
         raw.close()
     assert data(thrift.get("q", 10)) == [b"a"]
+
+
+def test_what_has_been_judged_sound_is_decoded_from_the_frame_alone(open_storage: Callable[[], Storage]) -> None:
+    """The library believes every length: of a frame that is cut or changed nothing must reach it that makes it fail, or
+    hand out memory that was never sent."""
+    house, stats, config = House(open_storage), Stats(), Config()
+    commands = Commands(house.registry, house.journal, stats, config)
+    pending = PendingReads(house.journal, lambda *_: None)  # type: ignore[arg-type,return-value]
+    service = ThriftService(commands, house.registry, house.journal, stats, config, pending)
+    good = call("put", name("queue") + field(15, 2, b"\x0b" + struct.pack(">i", 2) + text(b"one") + text(b"two")))[4:]
+    chance = random.Random(2)
+    decoded = 0
+    for _ in range(20_000):
+        bad = bytearray(good[: chance.choice([len(good), chance.randrange(len(good))])])
+        for _ in range(chance.randrange(4)):
+            if bad:
+                bad[chance.randrange(len(bad))] = chance.choice([0, 1, 2, 11, 15, 127, 255, chance.randrange(256)])
+        try:
+            request = service.decode(bytes(bad))
+        except MalformedRequest:
+            continue
+        arguments = getattr(request, "arguments", None)
+        if arguments is not None:
+            decoded += 1
+            for found in [getattr(arguments, "queue_name", None) or b"", *(getattr(arguments, "items", None) or [])]:
+                assert found in bad
+    assert decoded > 1000
 
 
 def test_half_a_call_does_nothing(server: KestrelServer) -> None:
