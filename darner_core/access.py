@@ -50,9 +50,9 @@ class Access:
     def _load(self, config: Config) -> None:
         for option in ("tls_key", "tls_ca"):
             if getattr(config, option) and not config.tls_cert:
-                raise ConfigError(f"{option} needs tls_cert")
+                raise config.complaint(option, f"{option} needs tls_cert")
         if config.users is not None and not (config.auth_file or config.tls_ca):
-            raise ConfigError("[users] needs auth_file or tls_ca: else nobody has a name")
+            raise config.complaint("users", "[users] needs auth_file or tls_ca: else nobody has a name")
         tls = make_context(config.tls_cert, config.tls_key, config.tls_ca) if config.tls_cert else None
         users = read_users(config.auth_file) if config.auth_file else None
         # All has been read: from here on nothing fails.

@@ -16,6 +16,7 @@ from darner_core.registry import Registry
 from darner_core.replies import END, NONE
 from darner_core.session import Session
 from darner_core.stats import Stats
+from darner_core.sweeper import Sweeper
 
 # How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
@@ -31,7 +32,8 @@ def slices(names: Iterable[bytes]) -> Iterator[list[bytes]]:
 class Administering:
     """These commands, bound to what they work on."""
 
-    def __init__(self, registry: Registry, stats: Stats) -> None:
+    def __init__(self, registry: Registry, stats: Stats, sweeper: Sweeper) -> None:
+        self._sweeper = sweeper
         self._registry = registry
         self._queues = registry.queues
         self._stats = stats
@@ -48,6 +50,28 @@ class Administering:
     def flush(self, request: Request, body: None, session: Session) -> bytes:
         self._registry.flush(request.queue)
         return NONE if request.noreply else END
+
+    def flush_expired(self, request: Request, body: None, session: Session) -> Reply:
+        return partial(self._flush_expired, request)
+
+    def _flush_expired(self, request: Request, client: Client) -> bytes:
+        queue = self._queues.get(request.queue)
+        if queue is None:
+            return replies.count(0)
+        before = queue.expired_items
+        self._sweeper.wait_sweep(queue)
+        return replies.count(queue.expired_items - before)
+
+    def flush_all_expired(self, request: Request, body: None, session: Session) -> Reply:
+        return self._flush_all_expired
+
+    def _flush_all_expired(self, client: Client) -> bytes:
+        before = self._expired()
+        self._sweeper.wait_sweep()
+        return replies.count(self._expired() - before)
+
+    def _expired(self) -> int:
+        return sum(queue.expired_items for queue in self._registry)
 
     def flush_all(self, request: Request, body: None, session: Session) -> Reply:
         return partial(self._flush_all, request)

@@ -140,7 +140,7 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
         found = b""
         if not os.path.exists(os.path.join(path, "CURRENT")):
             raise DataDirError(f"data directory {path}: holds no queues") from None
-    if found != records.FORMAT:
+    if found not in records.READABLE_FORMATS:
         if records.is_format(found):
             raise DataDirError(
                 f"data directory {path}: of format {found.decode().strip()!r}, which this server cannot read"
@@ -199,6 +199,7 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
         tell(f"{named.shown}: its state cannot be read ({state.why}): items that were confirmed may come again")
         state = State()
     expected = state.next if known else 0  # the id that has to come next; 0: whichever comes
+    holes: list[tuple[int, int]] = []  # [from, to) of what is not there, and nothing says that it cannot be read
     sound, state_bytes = True, 0
     for entry in directory.items(named.record, max(records.FIRST_ID, state.first), state.tail):
         if isinstance(entry, IdGap):
@@ -213,8 +214,7 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
             continue
         item_id = entry.id if isinstance(entry, Broken) else entry[0]
         if expected and item_id > expected:
-            sound = False
-            tell(_missing(named, expected, item_id, counts))
+            holes.append((expected, item_id))
         if item_id >= state.next:
             expected = item_id + 1
         if isinstance(entry, Broken):
@@ -226,15 +226,19 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
             state_bytes += len(entry[1][0])
         yield item_id, entry[1]
     if known and expected < state.tail:
-        tell(_missing(named, expected, state.tail, counts))
+        holes.append((expected, state.tail))
+    unexplained = sum(to_id - from_id for from_id, to_id in holes) - state.missing
+    if known and sound and unexplained < 0:
+        tell(f"{named.shown}: its state tells of {state.missing} expired items, {-unexplained} of them are there")
+    if unexplained > 0:
+        # Which of the holes items have expired from nothing says.
+        counts.lost += unexplained
+        counts.missing += unexplained
+        for from_id, to_id in holes:
+            expired = f", {state.missing} of all that are missing have expired" if state.missing else ""
+            tell(f"{named.shown}: items {from_id} to {to_id - 1} are missing{expired}")
     elif known and sound and state_bytes != state.bytes:
         tell(f"{named.shown}: its state tells of {state.bytes} bytes in items, {state_bytes} are there")
-
-
-def _missing(named: Named, from_id: int, to_id: int, counts: Counts) -> str:
-    counts.lost += to_id - from_id
-    counts.missing += to_id - from_id
-    return f"{named.shown}: items {from_id} to {to_id - 1} are missing"
 
 
 def _check_queue(directory: Directory, named: Named, blobs: set[int], tell: Say, progress: Progress) -> Counts:

@@ -5,6 +5,7 @@ the verbs; the server knows none by name.
 from darner_core import heap, protocol
 from darner_core.administering import Administering
 from darner_core.config import Config
+from darner_core.delivery import Delivery
 from darner_core.dialects import Dialect
 from darner_core.journal import Journal
 from darner_core.protocol import Command
@@ -14,6 +15,8 @@ from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.shared_memory import WHOLE_BYTES, BodyMemory, PipelineMemory
 from darner_core.stats import Stats
 from darner_core.storing import Storing
+from darner_core.sweeper import Sweeper
+from darner_core.waiters import wait_round
 
 
 class Commands:
@@ -23,19 +26,23 @@ class Commands:
         self.body_memory = BodyMemory(config.body_memory_bytes, heap.trim)
         self.whole_memory = BodyMemory(WHOLE_BYTES, heap.trim)
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
-        self.storing = Storing(registry, journal, stats, config, self.body_memory)
+        self.delivery = Delivery(registry, journal)
+        self.storing = Storing(registry, self.delivery, journal, stats, config, self.body_memory)
         self.reading = Reading(registry, journal, stats, config, self.pipeline_memory)
-        self.administering = Administering(registry, stats)
+        self.sweeper = Sweeper(registry, self.delivery, journal, self.body_memory, config.chunk_bytes, wait_round)
+        self.administering = Administering(registry, stats, self.sweeper)
 
     def table(self, dialect: Dialect) -> dict[bytes, Command]:
         """The verbs of `dialect`."""
         storing, reading, administering = self.storing, self.reading, self.administering
         table = {
-            b"set": Command(protocol.parse_storing, storing.set, PUT),
-            b"get": Command(protocol.parse_reading, reading.get, GET),
-            b"gets": Command(protocol.parse_reading, reading.get, GET),
+            b"set": Command(protocol.parse_storing, storing.set, PUT, storing.set_placed),
+            b"get": Command(protocol.parse_reading, reading.get, GET, reading.get_placed),
+            b"gets": Command(protocol.parse_reading, reading.get, GET, reading.get_placed),
             b"delete": Command(protocol.parse_naming, administering.delete_with(dialect.deleted), ADMIN),
             b"flush": Command(protocol.parse_naming, administering.flush, ADMIN),
+            b"flush_expired": Command(protocol.parse_naming, administering.flush_expired, ADMIN),
+            b"flush_all_expired": Command(protocol.parse_bare, administering.flush_all_expired, ADMIN_ALL),
             b"flush_all": Command(protocol.parse_flush_all, administering.flush_all, ADMIN_ALL),
             b"stats": Command(protocol.parse_bare, administering.stats, FREE),
             b"version": Command(protocol.parse_bare, administering.version, FREE),

@@ -4,30 +4,58 @@ The command line and the TOML file (`-c`) both come from the fields of `Config`;
 them by a test. The command line wins over the file, the file over the default. Sizes are bytes, or a number
 with KiB, MiB or GiB behind it; times have their unit in the option's name.
 
-Besides options the file may hold tables, such as [users.NAME]; they, too, are fields of `Config`.
+Besides options the file may hold tables, such as [users.NAME]; they, too, are fields of `Config`, and the modules
+that they are about read them.
 """
 
 import argparse
 import getpass
-import re
 import sys
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from darner_core import NAME, VERSION
 from darner_core.errors import ConfigError
+from darner_core.listener_options import (
+    DARNER,
+    DIALECTS,
+    LISTENER_TABLE,
+    TEXT,
+    THRIFT,
+    Endpoint,
+    ListenerOptions,
+    endpoints,
+    read_listeners,
+)
+from darner_core.option_values import (
+    GIB,
+    KIB,
+    MIB,
+    SYNC_NEVER,
+    BadOption,
+    Keys,
+    bad_value,
+    flag,
+    hosts,
+    mode,
+    one_of,
+    optional_text,
+    show_size,
+    show_text,
+    size,
+    sync,
+    text,
+    whole_number,
+)
+from darner_core.queue_options import BUILT_IN_LEVEL, CHECKS, DEFAULT_TABLE, QUEUE_TABLES, QueueRules
+from darner_core.queue_tables import ALIAS_TABLE, Aliases, check_together, read_aliases, read_rules
 from darner_core.rights import Rights, parse_rights
+from darner_core.toml_file import TomlFile
 from darner_core.users import check_name, hash_password
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-_UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
-
 COMMAND_LINE = "command line"
-SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
-UNIX = "unix:"  # what a host begins with that is the path of a Unix socket
 # What can be done instead of serving. They take the same options, but only --data means something to them.
 CHECK, REPAIR = "check", "repair"
 ACTIONS = {
@@ -38,105 +66,40 @@ ACTIONS = {
 }
 
 
-def _whole_number(lowest: int, highest: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"a number from {lowest} to {highest}")
-        return value
-
-    return check
+USER_TABLES = "users"
 
 
-def _size(lowest: int, highest: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,18})\s*([KMG]iB|)", value.strip(), re.IGNORECASE)):
-            value = int(match[1]) * _UNITS[match[2].upper()]
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"a size from {show_size(lowest)} to {show_size(highest)}")
-        return value
-
-    return check
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("a text that is not empty")
-    return value
-
-
-def _optional_text(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError('a text; "" is none')
-    return value
-
-
-def _hosts(value: Any) -> tuple[str, ...]:
-    hosts = value if isinstance(value, list) else [value]
-    if not hosts or any(not isinstance(host, str) or host in ("", UNIX) or "\0" in host for host in hosts):
-        raise ValueError("an address, or a list of them, none of them empty; unix:/path is a Unix socket")
-    if len(set(hosts)) < len(hosts):
-        raise ValueError("addresses that differ")
-    return tuple(hosts)
-
-
-def _mode(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
-        raise ValueError('file permissions as an octal text, such as "0600"')
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(" or ".join(f'"{choice}"' for choice in choices))
-        return str(value)
-
-    return check
-
-
-def _sync(value: Any) -> str | int:
-    if value in (SYNC_NEVER, SYNC_ALWAYS):
-        return str(value)
-    try:
-        return _whole_number(1, 3_600_000)(value)
-    except ValueError:
-        raise ValueError('"never", "always", or milliseconds between fsyncs from 1 to 3600000') from None
-
-
-def show_name(name: str) -> str:
-    """`name` on one line, whatever is in it."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
-
-
-def show_size(size: int) -> str:
-    for unit in ("GiB", "MiB", "KiB"):
-        if size and size % _UNITS[unit.upper()] == 0:
-            return f"{size // _UNITS[unit.upper()]} {unit}"
-    return str(size)
-
-
-def _users(tables: Any, where: str) -> dict[str, Rights]:
-    if not isinstance(tables, dict):
-        raise ConfigError(f"{where}: users = {tables!r}: must be tables [users.NAME]")
+def _read_users(tables: Mapping[str, Any]) -> dict[str, Rights] | None:
+    if USER_TABLES not in tables:
+        return None
+    written = tables[USER_TABLES]
+    if not isinstance(written, dict):
+        raise BadOption((), f"users = {written!r}: must be tables [users.NAME]", USER_TABLES)
     users = {}
-    for name, table in tables.items():
+    for name, table in written.items():
+        keys: Keys = (USER_TABLES, name)
         try:
-            users[check_name(name)] = parse_rights(table)
+            check_name(name)
+            for kind in table if isinstance(table, dict) else ():
+                keys = (USER_TABLES, name, kind)
+                parse_rights({kind: table[kind]})
+            users[name] = parse_rights(table)
         except ValueError as error:
-            raise ConfigError(f"{where}: [users.{show_name(name)}]: {show_name(str(error))}") from None
+            raise BadOption((USER_TABLES, name), show_text(str(error)), *keys[2:]) from None
     return users
+
+
+def _status(value: Any) -> str:
+    return one_of("up", "writeavoid", "readonly", "quiescent")(value.lower() if isinstance(value, str) else value)
 
 
 def _option(default: Any, check: Callable[[Any], Any], about: str, short: str = "", shown: str = "N") -> Any:
     return field(default=default, metadata={"check": check, "about": about, "short": short, "shown": shown})
+
+
+def _read_by(read: Callable[[Mapping[str, Any]], Any], *tables: str) -> dict[str, Any]:
+    """The metadata of a field that `read` makes of what the file has under these names."""
+    return {"read": read, "tables": tables}
 
 
 @dataclass(frozen=True)
@@ -144,104 +107,148 @@ class Config:
     """Every option with its default. Values have been checked."""
 
     # fmt: off
-    host: tuple[str, ...] = _option(("127.0.0.1",), _hosts, "address to listen on; unix:/path is a Unix socket; may be"
+    host: tuple[str, ...] = _option(("127.0.0.1",), hosts, "address to listen on; unix:/path is a Unix socket; may be"
         " given several times", shown="ADDRESS")
-    port: int = _option(22133, _whole_number(0, 65535), "port to listen on; 0 takes a free one", "-p", "PORT")
-    data: str = _option("./data", _text, "directory that holds the queues, created if missing", "-d", "DIR")
-    debug: bool = _option(False, _flag, "log every connection, and tracebacks")
-    sync: str | int = _option(SYNC_NEVER, _sync, "when what was written is made to survive the loss of power (fsync):"
+    port: int = _option(22133, whole_number(0, 65535), "port to listen on; 0 takes a free one", "-p", "PORT")
+    data: str = _option("./data", text, "directory that holds the queues, created if missing", "-d", "DIR")
+    debug: bool = _option(False, flag, "log every connection, and tracebacks")
+    sync: str | int = _option(SYNC_NEVER, sync, "when what was written is made to survive the loss of power (fsync):"
         ' "never" leaves it to the operating system, a number is milliseconds between fsyncs, "always" answers only'
         " afterwards; kill -9 loses nothing in any case", shown="WHEN")
-    dialect: str = _option("darner", _one_of("darner", "kestrel", "siberite", "kyototycoon"), "whose clients"
+    dialect: str = _option(DARNER, one_of(*DIALECTS), "whose clients"
         " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
         shown="NAME")
-    reply_key: str = _option("queue", _one_of("queue", "request"), 'the key in the reply to a get: "queue" names the'
+    reply_key: str = _option("queue", one_of("queue", "request"), 'the key in the reply to a get: "queue" names the'
         ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
         shown="WHICH")
-    max_item_bytes: int = _option(GIB, _size(1, 1 << 40), "largest item that is accepted", shown="SIZE")
-    max_line_bytes: int = _option(8 * KIB, _size(512, MIB), "longest request line that is accepted", shown="SIZE")
-    chunk_bytes: int = _option(128 * KIB, _size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"
+    max_item_bytes: int = _option(GIB, size(1, 1 << 40), "largest item that is accepted", shown="SIZE")
+    max_line_bytes: int = _option(8 * KIB, size(512, MIB), "longest request line that is accepted", shown="SIZE")
+    chunk_bytes: int = _option(128 * KIB, size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"
         " this size, and never stand in memory whole", shown="SIZE")
-    max_reply_bytes: int = _option(256 * KIB, _size(4 * KIB, GIB), "a client that pipelines is answered in portions"
+    max_reply_bytes: int = _option(256 * KIB, size(4 * KIB, GIB), "a client that pipelines is answered in portions"
         " of about this size, each when the one before has been sent", shown="SIZE")
-    max_column_families: int = _option(64, _whole_number(1, 1024), "so many queues get a column family of RocksDB of"
+    max_column_families: int = _option(64, whole_number(1, 1024), "so many queues get a column family of RocksDB of"
         " their own, later ones share; a data directory never has fewer than it once had")
-    window_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for items at the heads of all queues",
+    window_bytes: int = _option(16 * MIB, size(MIB, 1 << 40), "memory for items at the heads of all queues",
         shown="SIZE")
-    block_cache_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
-    write_buffer_bytes: int = _option(32 * MIB, _size(MIB, 1 << 40), "memory for what has been written to the"
+    block_cache_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
+    write_buffer_bytes: int = _option(32 * MIB, size(MIB, 1 << 40), "memory for what has been written to the"
         " write-ahead log only", shown="SIZE")
-    max_wal_bytes: int = _option(64 * MIB, _size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
+    max_wal_bytes: int = _option(64 * MIB, size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
         " longer start after a crash", shown="SIZE")
-    max_open_files: int = _option(128, _whole_number(16, 1_000_000), "table files that RocksDB keeps open")
-    body_memory_bytes: int = _option(8 * MIB, _size(MIB, 1 << 40), "memory for what has come of all clients' items;"
+    max_open_files: int = _option(128, whole_number(16, 1_000_000), "table files that RocksDB keeps open")
+    body_memory_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for what has come of all clients' items;"
         " over it, what has come of an item is written to disk before the rest is there", shown="SIZE")
-    pipeline_memory_bytes: int = _option(16 * MIB, _size(MIB, 1 << 40), "memory for what all clients send ahead while"
+    pipeline_memory_bytes: int = _option(16 * MIB, size(MIB, 1 << 40), "memory for what all clients send ahead while"
         " they wait, and for replies that they do not take; over it, each is answered in portions of 4 KiB",
         shown="SIZE")
-    body_timeout_s: int = _option(60, _whole_number(0, 86_400), "a client that stops in the middle of a request for so"
+    body_timeout_s: int = _option(60, whole_number(0, 86_400), "a client that stops in the middle of a request for so"
         " long is hung up on; 0: never")
-    idle_timeout_s: int = _option(0, _whole_number(0, 31_536_000), "a client that asks nothing for so long, waits for"
+    idle_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for so long, waits for"
         " nothing and has no item open is hung up on; 0: never")
-    max_connections: int = _option(16_000, _whole_number(1, 1_000_000), "clients at a time; one more is told so and"
+    max_connections: int = _option(16_000, whole_number(1, 1_000_000), "clients at a time; one more is told so and"
         " hung up on")
-    max_queues: int = _option(100_000, _whole_number(1, 1 << 32), "queues that can exist; a set that would make one"
+    max_queues: int = _option(100_000, whole_number(1, 1 << 32), "queues that can exist; a set that would make one"
         " more is refused")
-    min_free_bytes: int = _option(64 * MIB, _size(0, 1 << 40), "sets are refused while the disk has less room than"
+    min_free_bytes: int = _option(64 * MIB, size(0, 1 << 40), "sets are refused while the disk has less room than"
         " this; gets and closes need some of it", shown="SIZE")
-    unix_mode: str = _option("0600", _mode, "permissions of the Unix sockets: who may write to one can connect",
+    unix_mode: str = _option("0600", mode, "permissions of the Unix sockets: who may write to one can connect",
         shown="MODE")
-    tls_cert: str = _option("", _optional_text, "file with the server's certificate chain (PEM): TCP is served with"
+    tls_cert: str = _option("", optional_text, "file with the server's certificate chain (PEM): TCP is served with"
         " TLS only", shown="FILE")
-    tls_key: str = _option("", _optional_text, "file with the certificate's key, if it is not in the same",
+    tls_key: str = _option("", optional_text, "file with the certificate's key, if it is not in the same",
         shown="FILE")
-    tls_ca: str = _option("", _optional_text, "file with the authorities' certificates (PEM): TLS clients must show a"
+    tls_ca: str = _option("", optional_text, "file with the authorities' certificates (PEM): TLS clients must show a"
         " certificate that one of them signed, and the name in it is the user", shown="FILE")
-    auth_file: str = _option("", _optional_text, "file with one name:hash a line (see --hash-password): clients must"
+    auth_file: str = _option("", optional_text, "file with one name:hash a line (see --hash-password): clients must"
         " give a name and password", shown="FILE")
+    get_timeout_ms: int = _option(10_000, whole_number(0, 2**31 - 1), "how long a get waits for an item in the"
+        " kyototycoon dialect, whose clients cannot say it themselves; 0: not at all")
+    expiration_timer_s: int = _option(1, whole_number(0, 86_400), "between two sweeps for expired items, unused"
+        " queues and reads that have been open for too long; 0: never, and they are found when the queue is used")
+    default_status: str = _option("up", _status, "what the server takes at the start, if status_file says nothing: up,"
+        " writeavoid, readonly or quiescent", shown="STATUS")
+    status_file: str = _option("", optional_text, "file that keeps the status over a restart", shown="FILE")
+    status_change_grace_period_s: int = _option(0, whole_number(0, 86_400), "a stricter status is shown at once, and in"
+        " force after so long")
+    connection_limit_refuse_writes: int = _option(0, whole_number(0, 1_000_000), "who connects while there are"
+        " more clients than this may not put; 0: no limit")
+    connection_limit_refuse_reads: int = _option(0, whole_number(0, 1_000_000), "who connects while there are"
+        " more clients than this may not get; 0: no limit")
+    client_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for so long and"
+        " waits for nothing is hung up on, and the items that it has open go to others; 0: never")
     # fmt: on
 
-    # Tables of the file, which are no options: a function of what stands there and the file's name makes the value.
-    users: dict[str, Rights] | None = field(default=None, metadata={"table": _users})  # None: they may do everything
+    # Tables of the file, which are no options.
+    # None: they may do everything.
+    users: dict[str, Rights] | None = field(default=None, metadata=_read_by(_read_users, USER_TABLES))
+    rules: QueueRules = field(default_factory=QueueRules, metadata=_read_by(read_rules, DEFAULT_TABLE, QUEUE_TABLES))
+    # The queues that each leads to in the end.
+    aliases: Aliases = field(default_factory=dict, metadata=_read_by(read_aliases, ALIAS_TABLE))
+    listeners: tuple[ListenerOptions, ...] = field(default=(), metadata=_read_by(read_listeners, LISTENER_TABLE))
 
-    @classmethod
-    def checked(cls, values: dict[str, Any], where: str) -> dict[str, Any]:
-        """`values` by option name, each checked. Raises ConfigError naming `where`, the option and what is allowed."""
-        known = {option.name: option for option in OPTIONS}
-        checked = {}
-        for name, value in values.items():
-            if name in TABLES:
-                checked[name] = TABLES[name](value, where)
-                continue
-            if name not in known:
-                raise ConfigError(f"{where}: unknown option {show_name(name)}: one of {', '.join(known)}")
-            try:
-                checked[name] = known[name].metadata["check"](value)
-            except ValueError as error:
-                shown = name if where != COMMAND_LINE else f"--{name.replace('_', '-')}"
-                raise ConfigError(f"{where}: {shown} = {value!r}: must be {error}") from None
-        return checked
+    # Where options and tables were set: "FILE: line 12" or "command line". What is missing is built in.
+    levels: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def level(self, option: str) -> str:
+        """Where this option was set."""
+        return self.levels.get(option, BUILT_IN_LEVEL)
+
+    def complaint(self, option: str, said: str) -> ConfigError:
+        """What is wrong with this option or table, if it is not wrong by itself."""
+        return ConfigError(f"{self.levels[option]}: {said}" if option in self.levels else said)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every address to listen on; those of `host` come first."""
+        return endpoints(self.host, self.port, self.dialect, self.listeners)
 
 
 OPTIONS = tuple(option for option in fields(Config) if "check" in option.metadata)
-TABLES = {table.name: table.metadata["table"] for table in fields(Config) if "table" in table.metadata}
+TABLES = tuple(option for option in fields(Config) if "tables" in option.metadata)
+
+_KNOWN = {option.name: option for option in OPTIONS}
+_TABLE_HEADERS = ("[users.NAME]", f"[{DEFAULT_TABLE}]", f"[{QUEUE_TABLES}.NAME]", "[aliases]", "[[listener]]")
+_TABLE_NAMES = frozenset(name for table in TABLES for name in table.metadata["tables"])
 
 
-def read_file(path: str) -> dict[str, Any]:
-    """The options in a TOML file, checked. Raises ConfigError."""
-    try:
-        with open(path, "rb") as file:
-            values = tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return Config.checked(values, path)
+def differences(old: Config, new: Config) -> list[str]:
+    """The options and tables that are not the same in these two, by the names of Config's fields."""
+    return [one.name for one in (*OPTIONS, *TABLES) if getattr(old, one.name) != getattr(new, one.name)]
+
+
+def _read(written: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file sets, by the names of Config's fields, all checked. Raises BadOption."""
+    values = {}
+    for name, value in written.items():
+        if name in _TABLE_NAMES:
+            continue
+        if name not in _KNOWN:
+            said = f"unknown option {show_text(name)}: one of {', '.join(_KNOWN)}"
+            raise BadOption((), f"{said}, or a table {', '.join(_TABLE_HEADERS)}", name)
+        try:
+            values[name] = _KNOWN[name].metadata["check"](value)
+        except ValueError as error:
+            raise bad_value((), name, value, error) from None
+    for table in TABLES:
+        try:
+            values[table.name] = table.metadata["read"](written)
+        except BadOption as bad:
+            raise _misplaced(bad) from None
+    check_together(values["rules"], values["aliases"])
+    return values
+
+
+def _misplaced(bad: BadOption) -> BadOption:
+    """Most likely what belongs above the first table was written below it."""
+    if len(bad.keys) > 1 and bad.keys[-1] in _KNOWN and bad.keys[-1] not in CHECKS and "unknown option" in str(bad):
+        bad.args = (f"{bad}; {bad.keys[-1]} is an option of the server, which stands above all tables",)
+    return bad
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise ConfigError(f"{COMMAND_LINE}: {show_name(message)}; see {self.prog} --help")
+        raise ConfigError(f"{COMMAND_LINE}: {show_text(message)}; see {self.prog} --help")
 
 
 class _HashPassword(argparse.Action):
@@ -309,8 +316,37 @@ def parse_action(arguments: Sequence[str]) -> tuple[str, Config]:
     given = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
     action = given.pop("action", "")
     path = given.pop("config", None)
-    values = read_file(path) if path is not None else {}
+    values: dict[str, Any] = {}
+    levels: dict[str, str] = {}
+    file = TomlFile(path) if path is not None else None
+    if file is not None:
+        try:
+            values = _read(file.values)
+        except BadOption as bad:
+            raise file.complaint(bad) from None
+        levels = {name: file.place((name,)) for name in file.values}
     if len(given.get("host", ())) == 1:
         given["host"] = given["host"][0]
-    values.update(Config.checked(given, COMMAND_LINE))
-    return action, Config(**values)
+    for name, value in given.items():
+        try:
+            values[name] = _KNOWN[name].metadata["check"](value)
+        except ValueError as error:
+            raise ConfigError(f"{COMMAND_LINE}: --{name.replace('_', '-')} = {value!r}: must be {error}") from None
+        levels[name] = COMMAND_LINE
+    config = Config(**values, levels=levels)
+    if file is not None:
+        try:
+            _check_listeners(config)
+        except BadOption as bad:
+            raise file.complaint(bad) from None
+    return action, config
+
+
+def _check_listeners(config: Config) -> None:
+    """Raises BadOption for what only the file and the command line together tell."""
+    endpoints(config.host, config.port, config.dialect, config.listeners)
+    for number, listener in enumerate(config.listeners):
+        # A user's name would have to come from a certificate.
+        if listener.dialect in (TEXT, THRIFT) and config.auth_file and not config.tls_ca:
+            said = f'dialect = "{listener.dialect}": must not stand beside auth_file, because it has no login'
+            raise BadOption((LISTENER_TABLE, number), said, "dialect")

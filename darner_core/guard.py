@@ -15,8 +15,8 @@ from typing import Any
 
 from darner_core import NAME
 from darner_core.access import Access, WaitingClient
-from darner_core.config import show_name
 from darner_core.errors import ClientError, RequestError
+from darner_core.option_values import show_text
 from darner_core.protocol import Command, Reader, Request
 from darner_core.replies import NONE, STORED
 from darner_core.rights import ADMIN, ADMIN_ALL, GET, PUT
@@ -205,4 +205,4 @@ def _raise(refusal: str, *_: Any) -> Any:
 
 
 def _show(word: bytes) -> str:
-    return show_name(word.decode("utf-8", "backslashreplace"))
+    return show_text(word.decode("utf-8", "backslashreplace"))

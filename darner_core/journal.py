@@ -16,13 +16,14 @@ No call here switches greenlets.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Any, Protocol
 
 from darner_core import records
 from darner_core.errors import StorageError
-from darner_core.records import Blob, Item, QueueRecord, chunk_key, item_header, item_key
+from darner_core.records import Blob, Expiry, Item, QueueRecord, chunk_key, item_header, item_key
 from darner_core.storage import CHUNK_FAMILY, Batch, Storage
 
 # A state record is written at least every so many puts. Recovery reads the items behind the last one, 0.5 us each:
@@ -34,6 +35,10 @@ STATE_EVERY = 128
 RECLAIM_ITEMS = 16384
 RECLAIM_BYTES = 4 << 20
 
+# So many items that one turn removes out of order are range-deleted where they follow one another, instead of one by
+# one: items put one after the other expire one after the other.
+MANY_REMOVED = 64
+
 
 class LogOwner(Protocol):
     """What the journal asks of a queue."""
@@ -42,6 +47,7 @@ class LogOwner(Protocol):
         """Enter the turn."""
 
     next_id: int  # every id from it on was never handed out
+    missing: int  # so many of the ids from next_id on have expired and are gone
 
     def first_id(self) -> int:
         """Every id below it is gone."""
@@ -57,6 +63,19 @@ class LogOwner(Protocol):
 
     def turn_written(self) -> None:
         """The turn is on disk."""
+
+
+def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
+    """[begin, end) of those that follow one another."""
+    begin = end = 0
+    for item_id in sorted(ids):
+        if item_id != end and end:
+            yield begin, end
+        if item_id != end:
+            begin = item_id
+        end = item_id + 1
+    if end:
+        yield begin, end
 
 
 _NOTHING: list[Item] = []  # stands in for the lists of the queues that this turn does not touch
@@ -101,11 +120,15 @@ class QueueLog:
             journal.begin()
         self.touched = True
         self.appended = []
-        journal.touched.append(self)
+        self.enter()
 
     def set_reclaimed(self, first: int, removed_bytes: int) -> None:
         self.reclaimed = first
         self.reclaimed_bytes = removed_bytes
+
+    def enter(self) -> None:
+        """Be told by the journal of the end of the turn."""
+        self.journal.touched.append(self)
 
     def pending(self) -> tuple[int, list[Item]]:
         """(id of the first, items) of what was put in this turn and is still there."""
@@ -114,30 +137,101 @@ class QueueLog:
             return first, self.appended[first - self.written :]
         return self.written, self.appended
 
-    def read(self, from_id: int, most_items: int, most_bytes: int) -> list[Item]:
-        """Up to so many items from `from_id` on, in order; at least one, if any is there."""
+    def read(self, from_id: int, most_items: int, most_bytes: int, missing: int = 0) -> tuple[int, list[Item]]:
+        """(id of the first, items): up to so many that follow one another, the first of them at `from_id`, or behind it
+        if up to `missing` ids may be gone; at least one, if any is there. Raises StorageError if others are gone."""
         items: list[Item] = []
-        size = 0
+        first, size = from_id, 0
         if from_id < self.written:
-            for item_id, item in self.journal.storage.items(self.record, from_id, self.written):
-                if item_id != from_id + len(items):
-                    raise StorageError(f"queue number {self.record.number}: item {from_id + len(items)} is missing")
+            gone = set(self.removed) if missing and self.removed else ()
+            for item_id, item in self.stored(from_id, self.written):
+                if item_id != first + len(items):
+                    if items and missing:
+                        return first, items
+                    if items or item_id - first > missing:
+                        raise self._is_missing(first + len(items))
+                    first = item_id
+                if item_id in gone:  # in this turn
+                    if items:
+                        return first, items
+                    first += 1
+                    continue
                 items.append(item)
                 size += len(item[0])
                 if len(items) >= most_items or size >= most_bytes:
-                    return items
-            if from_id + len(items) != self.written:
-                raise StorageError(f"queue number {self.record.number}: item {from_id + len(items)} is missing")
-        start = from_id + len(items) - self.written
-        return items + self.appended[start : start + most_items - len(items)]
+                    return first, items
+            behind = first + len(items)
+            if behind != self.written:
+                if items and missing:
+                    return first, items
+                if items or self.written - from_id > missing:
+                    raise self._is_missing(behind)
+                first = self.written
+        start = first + len(items) - self.written
+        return first, items + self.appended[start : start + most_items - len(items)]
 
     def read_one(self, item_id: int) -> Item:
         if item_id >= self.written:
             return self.appended[item_id - self.written]
-        item = self.journal.storage.item(self.record, item_id)
+        item = self.stored_one(item_id)
         if item is None:
-            raise StorageError(f"queue number {self.record.number}: item {item_id} is missing")
+            raise self._is_missing(item_id)
         return item
+
+    def find(self, item_id: int) -> Item | None:
+        """The item, if it is there; also if it is removed in this turn. Raises StorageError."""
+        if item_id >= self.written:
+            return self.appended[item_id - self.written]
+        return self.stored_one(item_id)
+
+    def _is_missing(self, item_id: int) -> StorageError:
+        return StorageError(f"queue number {self.record.number}: item {item_id} is missing")
+
+    # -- what has been written
+
+    def stored(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
+        """(id, item) of what is stored in [from_id, to_id), in order. Raises StorageError."""
+        return self.journal.storage.items(self.record, from_id, to_id)
+
+    def stored_one(self, item_id: int) -> Item | None:
+        """Raises StorageError."""
+        return self.journal.storage.item(self.record, item_id)
+
+
+class MemoryLog(QueueLog):
+    """The log of a queue that is in memory only: nothing of it is written, and it ends with the server.
+
+    Its items are kept as a disk would keep them, so that the queue does not have to know the difference.
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, journal: "Journal", owner: LogOwner, record: QueueRecord) -> None:
+        super().__init__(journal, owner, record, records.State())
+        self._items: dict[int, Item] = {}  # by id, in order
+
+    def enter(self) -> None:
+        self.journal.in_memory.append(self)
+
+    def keep(self) -> None:
+        """The turn has happened: keep what it has put, forget what it has removed."""
+        item_id, appended = self.pending()
+        for item in appended:
+            self._items[item_id] = item
+            item_id += 1
+        for removed in self.removed:
+            self._items.pop(removed, None)
+        first = self.owner.first_id()
+        for old in takewhile(lambda item_id: item_id < first, list(islice(self._items, first - self.reclaimed))):
+            del self._items[old]
+        self.set_reclaimed(first, self.owner.removed_bytes())
+
+    def stored(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
+        items = self._items
+        return ((item_id, items[item_id]) for item_id in range(from_id, to_id) if item_id in items)
+
+    def stored_one(self, item_id: int) -> Item | None:
+        return self._items.get(item_id)
 
 
 @dataclass(slots=True)
@@ -186,6 +280,9 @@ class Journal:
         self.storage = storage
         self._clock = clock
         self.touched: list[QueueLog] = []
+        self.in_memory: list[MemoryLog] = []  # the same for queues of which nothing is written
+        self.expiring: list[Expiry] = []  # what was put that will expire
+        self.earliest_ms = records.MAX_ID  # the earliest of them since `sweeper` has last looked
         # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
         self.also: list[Callable[[Batch], None]] = []
         # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
@@ -202,11 +299,19 @@ class Journal:
         """Start a turn: read the clock once for all that happens in it."""
         self.now_ms = int(self._clock() * 1000)
 
+    def time_ms(self) -> int:
+        """Milliseconds since 1970, now."""
+        return int(self._clock() * 1000)
+
     def commit(self) -> bool:
         """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone."""
         if not self.touched and not self.also:
-            if self.undo:
-                self.undo.clear()
+            if not self.in_memory:
+                if self.undo:
+                    self.undo.clear()
+                return False
+            self._close_memory()
+            self.undo.clear()
             return False
         try:
             self._write()
@@ -221,41 +326,63 @@ class Journal:
             log.touched = log.state_changed = log.reclaim_now = False
             log.owner.turn_written()
         self.touched.clear()
+        if self.in_memory:
+            self._close_memory()
         if self.also:
             self.also.clear()
+        if self.expiring:
+            self.expiring.clear()
         if self.undo:
             self.undo.clear()
         self.unsynced = True
         return True
 
+    def _close_memory(self) -> None:
+        for log in self.in_memory:
+            log.keep()
+            log.written += len(log.appended)
+            log.appended = _NOTHING
+            log.removed = []
+            log.touched = log.state_changed = log.reclaim_now = False
+            log.owner.turn_written()
+        self.in_memory.clear()
+
     def _write(self) -> None:
-        if len(self.touched) == 1 and not self.also and self._write_single(self.touched[0]):
+        if len(self.touched) == 1 and not self.also and not self.expiring and self._write_single(self.touched[0]):
             return
         storage = self.storage
         batch = storage.batch()
         put = batch.put
         handles = storage.handles
         for log in self.touched:
-            number, family, _ = log.record
+            number, family, _, _ = log.record
             handle = handles[family]
             item_id, appended = log.pending()
             for item in appended:
                 put(item_key(number, item_id), self._pack(item), handle)
                 item_id += 1
-            for removed in log.removed:
-                batch.delete(item_key(number, removed), handle)
+            if len(log.removed) < MANY_REMOVED:
+                for removed in log.removed:
+                    batch.delete(item_key(number, removed), handle)
+            else:
+                for begin, end in _runs(log.removed):
+                    batch.delete_range(item_key(number, begin), item_key(number, end), handle)
             if log.state_changed or item_id - log.recorded >= STATE_EVERY:
                 if self._should_reclaim(log):
                     self._reclaim(batch, log, handle)
                 put(item_key(number, records.STATE_ID), self._state(log), handle)
         for add in self.also:
             add(batch)
+        for expiry in self.expiring:
+            storage.add_expiry(batch, expiry)
+            if expiry.expires_at_ms < self.earliest_ms:
+                self.earliest_ms = expiry.expires_at_ms
         if len(batch):
             storage.write(batch)
 
     def _write_single(self, log: QueueLog) -> bool:
         """Write a turn that is one record, without a batch: 2 us cheaper. False: it is more than one record."""
-        number, family, _ = log.record
+        number, family, _, _ = log.record
         appended = log.appended
         if log.state_changed:
             if log.removed or (appended and log.pending()[1]) or self._should_reclaim(log):
@@ -279,7 +406,9 @@ class Journal:
     def _state(self, log: QueueLog) -> bytes:
         owner = log.owner
         tail = log.recorded = log.written + len(log.appended)
-        return records.pack_state(owner.first_id(), owner.next_id, tail, owner.stored_bytes(), log.reclaimed)
+        return records.pack_state(
+            owner.first_id(), owner.next_id, tail, owner.stored_bytes(), log.reclaimed, owner.missing
+        )
 
     def _should_reclaim(self, log: QueueLog) -> bool:
         if log.reclaim_now or log.owner.first_id() - log.reclaimed >= RECLAIM_ITEMS:
@@ -299,8 +428,8 @@ class Journal:
         log.set_reclaimed(first, removed_bytes)
 
     def _undo(self) -> None:
-        touched, undo = self.touched, self.undo
-        self.touched, self.also, self.undo = [], [], []
+        touched, undo = self.touched + self.in_memory, self.undo
+        self.touched, self.in_memory, self.also, self.expiring, self.undo = [], [], [], [], []
         for step, *arguments in reversed(undo):
             step(*arguments)
         for log in touched:

@@ -9,13 +9,12 @@ from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.errors import StartError
 from darner_core.journal import Journal
+from darner_core.listener_options import TEXT
 from darner_core.pending_reads import PendingReads
 from darner_core.protocol import Vocabulary
 from darner_core.registry import Registry
 from darner_core.stats import Stats
 from darner_core.text_commands import ServerStatus, TextCommands
-
-TEXT, THRIFT = "text", "thrift"
 
 
 def vocabulary(
@@ -29,7 +28,7 @@ def vocabulary(
     run_after: Callable[[float, Callable[[], None]], Any],
     status: ServerStatus | None = None,
 ) -> Vocabulary:
-    """What the clients of `dialect`, TEXT or THRIFT, can ask. Raises StartError if the thrift library is missing."""
+    """What the clients of `dialect`, TEXT or THRIFT, can ask. Raises StartError if a library is missing."""
     if dialect == TEXT:
         return TextCommands(commands, registry, journal, stats, config, request_stop, status).vocabulary()
     try:

@@ -15,10 +15,12 @@ from darner_core.shared_memory import BodyMemory
 
 
 class LargeItems:
-    __slots__ = ("_journal", "_next", "_number", "_receiving")
+    __slots__ = ("_journal", "_next", "_number", "_receiving", "_durable")
 
-    def __init__(self, journal: Journal, number: int) -> None:
-        """For the queue with this number. Raises StorageError."""
+    def __init__(self, journal: Journal, number: int, durable: bool = True) -> None:
+        """For the queue with this number. Raises StorageError. The items of one that is not durable are noted as being
+        received for as long as they are there: so the next start removes them."""
+        self._durable = durable
         self._journal = journal
         self._number = number
         self._next = journal.storage.next_blob(number)
@@ -43,6 +45,8 @@ class LargeItems:
     def finish(self, blob: int) -> None:
         """It has been received: in this turn, the note that it is being received goes."""
         self._receiving.discard(blob)
+        if not self._durable:
+            return
         storage, number = self._journal.storage, self._number
         self._journal.also.append(lambda batch: storage.end_upload(batch, number, blob))
 
@@ -55,6 +59,8 @@ class LargeItems:
         """In this turn, remove the chunks of the blobs in [from_blob, to_blob), about `dead_bytes` of them."""
         storage, number = self._journal.storage, self._number
         self._journal.also.append(lambda batch: storage.remove_blobs(batch, number, from_blob, to_blob))
+        if not self._durable:
+            self._journal.also.append(lambda batch: storage.end_uploads(batch, number, from_blob, to_blob))
         self._journal.dead.add_chunks(number, from_blob, to_blob, dead_bytes)
 
     def remove_all_but(self, keep: set[int], dead_bytes: int) -> None:

@@ -11,16 +11,17 @@ import socket
 import stat
 from collections.abc import Iterable
 
-from darner_core.config import UNIX
 from darner_core.errors import StartError
+from darner_core.listener_options import DARNER, Endpoint
+from darner_core.option_values import UNIX
 
 BACKLOG = 1024  # connections the kernel holds until they are accepted; capped by net.core.somaxconn
 
 
 class Listener:
-    """One bound socket, and the Unix socket's file if it is one."""
+    """One bound socket, and the Unix socket's file if it is one. `dialect` is what clients speak there."""
 
-    def __init__(self, host: str, bound: socket.socket, dialect: str = "") -> None:
+    def __init__(self, host: str, bound: socket.socket, dialect: str = DARNER) -> None:
         self.host = host
         self.dialect = dialect
         self.socket = bound
@@ -53,15 +54,16 @@ class Listener:
                 pass
 
 
-def open_listeners(hosts: Iterable[str], port: int, unix_mode: str) -> list[Listener]:
+def open_listeners(endpoints: Iterable[Endpoint], unix_mode: str) -> list[Listener]:
     """Bind and listen. Raises StartError naming the address; then nothing is left open."""
     opened: list[Listener] = []
     try:
-        for host in hosts:
+        for host, port, dialect in endpoints:
             if host.startswith(UNIX):
-                opened.append(Listener(host, _bind_unix(host.removeprefix(UNIX), int(unix_mode, 8))))
+                bound = _bind_unix(host.removeprefix(UNIX), int(unix_mode, 8))
             else:
-                opened.append(Listener(host, _bind_tcp(host, port)))
+                bound = _bind_tcp(host, port)
+            opened.append(Listener(host, bound, dialect))
     except BaseException:
         for listener in opened:
             listener.close()

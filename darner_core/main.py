@@ -100,7 +100,7 @@ def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
         log.error("not reloaded: %s", error)
         return
     logging.getLogger().setLevel(_level(options))
-    log.info("reloaded: users, rights, certificates, log level")
+    log.info("reloaded: users, rights, certificates, log level, queues, aliases")
 
 
 def _level(options: Config) -> int:

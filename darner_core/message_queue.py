@@ -2,11 +2,11 @@
 
 Ids are given in order of arrival and never reused. At any time
 
-    ids [next_id, tail) wait and were never handed out;
+    ids [next_id, tail) wait and were never handed out, but for `missing` of them, which have expired and are gone;
     `outstanding` holds, in order, the ids below next_id that are still stored: open, or given back and waiting again.
 
 So the head of the queue is the lowest id given back, else next_id. `window` holds the items next_id, next_id + 1, ...
-that are in memory; if it is `whole` it reaches to the tail, else the rest is on disk only.
+that are in memory, none of them missing; if it is `whole` it reaches to the tail, else the rest is on disk only.
 
 No call here switches greenlets (handing an item to a waiter lets its greenlet run later), so no call needs a lock.
 """
@@ -14,15 +14,16 @@ No call here switches greenlets (handing an item to a waiter lets its greenlet r
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from darner_core import NAME, records
 from darner_core.errors import DamagedError, StorageError
-from darner_core.journal import Journal, QueueLog
+from darner_core.journal import Journal, MemoryLog, QueueLog
 from darner_core.large_items import LargeItems
 from darner_core.queue_options import BUILT_IN, QueueOptions
-from darner_core.records import ITEM_KEY_BYTES, Blob, Item, QueueRecord, State
+from darner_core.records import ITEM_KEY_BYTES, Blob, Expiry, Item, QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.waiters import Waiter, WaitingLine
 from darner_core.window import ITEM_OVERHEAD_BYTES, WindowBudget
@@ -33,10 +34,13 @@ log = logging.getLogger(NAME)
 FILL_ITEMS = 512
 FILL_BYTES = 256 << 10
 
+# So many expired items are removed in one go, in about 2 ms; whoever asks meanwhile finds nothing.
+EXPIRED_AT_ONCE = 1000
+
 # The window's budget is told of changes of this size and more.
 ACCOUNT_STEP_BYTES = 4096
 
-_Read = TypeVar("_Read", Item, list[Item])
+_Read = TypeVar("_Read", Item, tuple[int, list[Item]])
 
 _NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an empty deque is 760 bytes. Never filled.
 
@@ -44,15 +48,22 @@ _NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an e
 class OpenRead:
     """An item that somebody has been handed and has not confirmed. One object for each time it is handed out."""
 
-    __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item")
+    __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item", "expires_at_ms")
 
-    def __init__(self, queue: "MessageQueue", item_id: int, item: Item | None, body_bytes: int, blob: int) -> None:
+    def __init__(
+        self, queue: "MessageQueue", item_id: int, item: Item | None, body_bytes: int, blob: int, expires_at_ms: int
+    ) -> None:
         self.queue = queue
         self.id = item_id
         self.item = item  # until it has been sent; see `MessageQueue.item_of`
         self.body_bytes = body_bytes
         self.blob = blob  # number of the large item; 0: it is not large
+        self.expires_at_ms = expires_at_ms  # 0: never. What is open does not expire; what is given back may
         self.returned = False  # given back: it waits again, ahead of all that was never handed out
+
+
+# (queue, item): the item has expired, and is about to be removed.
+Bury = Callable[["MessageQueue", Item], None]
 
 
 class Holder(Protocol):
@@ -78,8 +89,9 @@ class MessageQueue:
 
     __slots__ = (
         "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
-        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted",
-        "first_tail", "total_flushes", "_before", "damage", "options",
+        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted", "missing",
+        "first_tail", "total_flushes", "_before", "damage", "options", "governed",
+        "max_age_ms", "expired_items", "lost_expired", "discarded", "expire_to", "move_large", "half_swept",
     )  # fmt: skip
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
@@ -101,8 +113,17 @@ class MessageQueue:
         self.deleted = False
         self.first_tail = self.tail  # tail when the server started
         self.total_flushes = 0
-        self._before = (0, 0, 0, 0)
+        self._before = (0, 0, 0, 0, 0)
         self.damage = ""  # why its head cannot be read, if it cannot
+        self.missing = 0
+        self.max_age_ms = 0  # of every item; 0: for ever. See `set_max_age`
+        self.expired_items = 0
+        self.lost_expired = 0  # of them, those that could not go where they had to
+        self.discarded = 0
+        self.governed = False  # a put has to be looked at more closely: see `delivery`
+        self.expire_to: Bury | None = None  # where expired items go
+        self.move_large: Callable[[OpenRead], None] | None = None  # and large ones, which take several turns
+        self.half_swept = False  # there may be more expired items at the head
 
     # -- the log
 
@@ -110,14 +131,21 @@ class MessageQueue:
     def durable(self) -> bool:
         return self.log is not None
 
+    @property
+    def is_child(self) -> bool:
+        """Whether it is a fanout child: it gets a copy of all that is put into its parent."""
+        return self.log is not None and self.log.record.kind == records.CHILD
+
     def attach(self, journal: Journal, record: QueueRecord, state: State) -> None:
         """Give the queue its log, and read back what the disk says of it. Raises StorageError."""
         self.log = log = QueueLog(journal, self, record, state)
-        self.next_id, self.tail = state.next, state.tail
+        self.next_id, self.tail, self.missing = state.next, state.tail, state.missing
         stored_bytes = state.bytes
         if state.first < state.next:
-            for item_id, (body, *_) in journal.storage.items(record, state.first, state.next):
-                read = OpenRead(self, item_id, None, len(body), body.blob if isinstance(body, Blob) else 0)
+            for item_id, item in journal.storage.items(record, state.first, state.next):
+                body, _, expires_at_ms, _ = self._aged(item) if self.max_age_ms else item
+                blob = body.blob if isinstance(body, Blob) else 0
+                read = OpenRead(self, item_id, None, len(body), blob, expires_at_ms)
                 read.returned = True
                 self.outstanding[item_id] = read
                 self.returned.append(item_id)
@@ -128,11 +156,15 @@ class MessageQueue:
         self.bytes_in = stored_bytes
         self.whole = self.next_id == self.tail
 
+    def attach_memory(self, journal: Journal, record: QueueRecord) -> None:
+        """Give the queue a log of which nothing is written."""
+        self.log = MemoryLog(journal, self, record)
+
     def touch(self) -> None:
         """Enter the turn: before every change."""
         self.log.touch()
         bytes_in = self.bytes_in
-        self._before = (self.next_id, self.tail, bytes_in, bytes_in - self.bytes_out + self.open_bytes)
+        self._before = (self.next_id, self.tail, bytes_in, bytes_in - self.bytes_out + self.open_bytes, self.missing)
         if self.window is _NO_WINDOW:
             self.window = deque()
 
@@ -165,7 +197,7 @@ class MessageQueue:
             self.whole = False  # enough: what is put from here on is read from disk when its turn comes
 
     def undo_turn(self) -> None:
-        next_id, self.tail, self.bytes_in, stored_bytes = self._before
+        next_id, self.tail, self.bytes_in, stored_bytes, self.missing = self._before
         self.next_id = next_id
         self.outstanding = {i: read for i, read in sorted(self.outstanding.items()) if i < next_id}
         self.returned = [i for i, read in self.outstanding.items() if read.returned]
@@ -177,7 +209,7 @@ class MessageQueue:
         """After a failed write: nothing may be on disk behind what was written before, and the next turn writes the
         state as memory has it."""
         log = self.log
-        number, family, _ = log.record
+        number, family, _, _ = log.record
         begin, end = records.item_key(number, log.written), records.item_key(number + 1, records.STATE_ID)
         batch.delete_range(begin, end, log.journal.storage.handles[family])
         if not log.touched:
@@ -200,6 +232,210 @@ class MessageQueue:
         if self.line is not None:
             self.serve_line()
 
+    def put_until(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
+        """The same for an item that expires then, 0: never, or for a queue whose items have a maximum age."""
+        log = self.log
+        if not log.touched:
+            self.touch()
+        item = (body, flags, expires_at_ms, log.journal.now_ms)
+        log.appended.append(item)
+        if self.whole:
+            self.window.append(self._aged(item) if self.max_age_ms else item)
+        if expires_at_ms:
+            log.journal.expiring.append(Expiry(expires_at_ms, log.record.number, self.tail))
+        self.tail += 1
+        self.bytes_in += len(body)
+        if self.line is not None:
+            self.serve_line()
+
+    # -- expiring
+
+    def set_max_age(self, max_age_ms: int) -> None:
+        """No item gets older than that, those that are there included; 0: each lives as long as its own expiry says."""
+        if max_age_ms != self.max_age_ms:
+            self.max_age_ms = max_age_ms
+            self.release_window()  # what is read again has the new age
+            for read in self.outstanding.values():
+                with suppress(StorageError):  # who wants the item is told
+                    read.expires_at_ms = self._aged(self.log.read_one(read.id))[2]
+
+    def _aged(self, item: Item) -> Item:
+        """`item`, expiring when it is too old, if not before."""
+        body, flags, expires_at_ms, added_at_ms = item
+        until_ms = added_at_ms + self.max_age_ms if self.max_age_ms else 0
+        if not until_ms or 0 < expires_at_ms <= until_ms:
+            return item
+        return body, flags, until_ms, added_at_ms
+
+    def drop_expired(self, most: int = EXPIRED_AT_ONCE) -> bool:
+        """Remove the expired items at the head, up to so many; False: there may be more. Raises StorageError."""
+        now_ms = self.log.journal.time_ms()
+        self.half_swept = False
+        until = self.expired_items + most
+        while self.expired_items < until:
+            if self.returned:
+                read = self.outstanding[self.returned[0]]
+                if not 0 < read.expires_at_ms < now_ms:
+                    return True
+                self._expire_returned(read)
+                continue
+            if not self.window:
+                if self.next_id < self.tail:
+                    self._fill()
+                if not self.window:
+                    return True
+            item = self.window[0]
+            if not 0 < item[2] < now_ms:
+                return True
+            if self.move_large is not None and isinstance(item[0], Blob):
+                self._open_to_move()
+            elif self.expire_to is not None or self.outstanding or isinstance(item[0], Blob):
+                self._bury(self.next_id, item)
+                self._remove_head(item)
+            else:
+                self._drop_run(now_ms, until - self.expired_items)
+        self.half_swept = True
+        return False
+
+    def _drop_run(self, now_ms: int, most: int) -> None:
+        """The same for those at the head of the window that need nothing else: a fifth of the time."""
+        if not self.log.touched:
+            self.touch()
+        window = self.window
+        dropped = dropped_bytes = 0
+        while window and dropped < most:
+            body, _, expires_at_ms, _ = window[0]
+            if not 0 < expires_at_ms < now_ms or isinstance(body, Blob):
+                break
+            window.popleft()
+            dropped += 1
+            dropped_bytes += len(body)
+        self.next_id += dropped
+        self.bytes_out += dropped_bytes
+        self.log.state_changed = True
+        self.expired_items += dropped
+        self.log.journal.undo.append((self._unbury, dropped))
+
+    def expire(self, expiry: Expiry) -> bool:
+        """An item's time has come: remove it, wherever it waits. False: it is open, so it is to be looked at again.
+        Raises StorageError."""
+        item_id = expiry.id
+        if item_id < self.next_id:
+            read = self.outstanding.get(item_id)
+            if read is None or not read.expires_at_ms:
+                return True
+            if read.returned:
+                self._expire_returned(read)
+            return read.returned
+        if item_id >= self.tail:
+            return True
+        item = self.log.find(item_id)
+        if item is None or item[2] != expiry.expires_at_ms:
+            return True  # another queue has had the number, or an earlier sweep the item
+        if self.move_large is not None and isinstance(item[0], Blob):
+            return False  # when it is the head
+        self._bury(item_id, item)
+        if item_id == self.next_id:
+            self._remove_head(item)
+        else:
+            self._remove_waiting(item_id, item)
+        return True
+
+    def _bury(self, item_id: int, item: Item) -> None:
+        """An item expires: count it, and let it go where it has to go."""
+        self.expired_items += 1
+        self.log.journal.undo.append((self._unbury,))
+        if self.expire_to is not None:
+            self.expire_to(self, item)
+
+    def _unbury(self, count: int = 1) -> None:
+        self.expired_items -= count
+
+    def _open_to_move(self) -> None:
+        """The head has expired, and is large: it is open while it is copied to where it goes."""
+        read = self._hand_out()
+        if self.move_large is not None:
+            self.move_large(read)
+
+    def finish_expired(self, read: OpenRead) -> None:
+        """What `move_large` was given is where it goes, or lost. Raises StorageError."""
+        if self.holds(read):
+            self.close(read)
+            self.expired_items += 1
+            self.log.journal.undo.append((self._unbury,))
+
+    def _expire_returned(self, read: OpenRead) -> None:
+        if self.move_large is not None and read.blob:
+            self._open_to_move()
+            return
+        self._bury(read.id, self._read(self.log.read_one, read.id))
+        self._remove_returned(read)
+
+    def _remove_head(self, item: Item) -> None:
+        """Remove the item `next_id`, which is not handed to anybody."""
+        self._enter_to_remove(item[0])
+        if self.outstanding:
+            self.log.removed.append(self.next_id)
+        self.next_id += 1
+        if self.window:
+            self.window.popleft()
+
+    def _remove_waiting(self, item_id: int, item: Item) -> None:
+        """Remove an item behind `next_id`."""
+        self._enter_to_remove(item[0])
+        self.log.removed.append(item_id)
+        self.missing += 1
+        in_memory = item_id - self.next_id
+        if in_memory < len(self.window):
+            while len(self.window) > in_memory:
+                self.window.pop()
+        self.whole = False
+
+    def _enter_to_remove(self, body: bytes | Blob) -> None:
+        log = self.log
+        if not log.touched:
+            self.touch()
+        log.state_changed = True
+        self.bytes_out += len(body)
+        if isinstance(body, Blob):
+            self.large_items.remove(body.blob, body.blob + 1, len(body))
+
+    def _remove_returned(self, read: OpenRead) -> None:
+        log = self.log
+        large_items = self.large_items if read.blob else None
+        if not log.touched:
+            self.touch()
+        if read.id != self.first_id():
+            log.removed.append(read.id)
+        log.state_changed = True
+        self.returned.remove(read.id)
+        heapify(self.returned)
+        del self.outstanding[read.id]
+        self.bytes_out += read.body_bytes
+        if large_items is not None:
+            large_items.remove(read.blob, read.blob + 1, read.body_bytes)
+        log.journal.undo.append((self._restore_returned, read))
+
+    def _restore_returned(self, read: OpenRead) -> None:
+        self.outstanding[read.id] = read
+
+    def discard_oldest(self) -> bool:
+        """Remove the item that has waited longest; False: none waits. Raises StorageError."""
+        if self.returned:
+            self._remove_returned(self.outstanding[self.returned[0]])
+        else:
+            if not self.window and self.next_id < self.tail:
+                self._fill()
+            if not self.window:
+                return False
+            self._remove_head(self.window[0])
+        self.discarded += 1
+        self.log.journal.undo.append((self._undiscard,))
+        return True
+
+    def _undiscard(self) -> None:
+        self.discarded -= 1
+
     # -- taking
 
     def take(self) -> Item | Large | None:
@@ -210,10 +446,13 @@ class MessageQueue:
         window = self.window
         if self.returned or not window:
             return self._take_slowly()
-        body = window[0][0]
-        if body.__class__ is Blob:
-            return LARGE
+        body, _, expires_at_ms, _ = window[0]
         log = self.log
+        if expires_at_ms or body.__class__ is Blob:
+            if 0 < expires_at_ms < log.journal.time_ms():
+                return self.take() if self.drop_expired() else None
+            if body.__class__ is Blob:
+                return LARGE
         if not log.touched:
             self.touch()
         item_id = self.next_id
@@ -231,6 +470,10 @@ class MessageQueue:
                 return None
             self._fill()
             return self.take()
+        if self.outstanding[self.returned[0]].expires_at_ms and not self.drop_expired():
+            return None
+        if not self.returned:
+            return self.take()
         item = self._read(self.log.read_one, self.returned[0])
         if isinstance(item[0], Blob):
             return LARGE
@@ -241,13 +484,11 @@ class MessageQueue:
 
     def peek(self) -> Item | None:
         """The head, which stays. Raises StorageError."""
+        if self.log is None or not self.drop_expired():
+            return None
         if self.returned:
             return self._read(self.log.read_one, self.returned[0])
-        if self.next_id == self.tail:
-            return None
-        if not self.window:
-            self._fill()
-        return self.window[0]
+        return self.window[0] if self.window else None
 
     def _read(self, read: Callable[..., _Read], *arguments: int) -> _Read:
         """What `read` returns; the queue keeps in mind whether its head can be read, and says it in the log once."""
@@ -271,12 +512,16 @@ class MessageQueue:
         return self.returned[0] if self.returned else self.next_id
 
     def _fill(self) -> None:
-        """Read ahead, so that the window holds at least one item. Only if one waits behind it."""
+        """Read ahead, so that the window holds at least one item, if one waits. Not if one is in it already."""
+        missing = self.missing
         try:
-            items = self.log.read(self.next_id, FILL_ITEMS, FILL_BYTES)
-        except StorageError:
-            items = self._read(self.log.read, self.next_id, 1, FILL_BYTES)  # what lies before the damage is served
-        self.window = deque(items)
+            first, items = self.log.read(self.next_id, FILL_ITEMS, FILL_BYTES, missing)
+        except StorageError:  # what lies before the damage is served
+            first, items = self._read(self.log.read, self.next_id, 1, FILL_BYTES, missing)
+        if missing:
+            self.missing -= first - self.next_id
+            self.next_id = first
+        self.window = deque(map(self._aged, items) if self.max_age_ms else items)
         self.whole = self.next_id + len(items) == self.tail
         self._account(sum(len(item[0]) for item in items) + len(items) * ITEM_OVERHEAD_BYTES)
 
@@ -307,18 +552,36 @@ class MessageQueue:
         if self.returned or not window:
             return self._open_slowly()
         log = self.log
+        item = window[0]
+        body, _, expires_at_ms, _ = item
+        if expires_at_ms and expires_at_ms < log.journal.time_ms():
+            return self.open() if self.drop_expired() else None
+        # From here on as `_hand_out_head`, which would cost the hot path a call.
         if not log.touched:
             self.touch()
         item_id = self.next_id
         self.next_id = item_id + 1
-        item = window.popleft()
-        body = item[0]
+        window.popleft()
         body_bytes = len(body)
-        read = OpenRead(self, item_id, item, body_bytes, body.blob if body.__class__ is Blob else 0)
+        read = OpenRead(self, item_id, item, body_bytes, body.blob if body.__class__ is Blob else 0, expires_at_ms)
         self.outstanding[item_id] = read
         self.bytes_out += body_bytes
         self.open_bytes += body_bytes
         log.journal.undo.append((self.give_back, read, False))
+        return read
+
+    def _hand_out_head(self) -> OpenRead:
+        if not self.log.touched:
+            self.touch()
+        item = self.window.popleft()
+        body, _, expires_at_ms, _ = item
+        blob = body.blob if isinstance(body, Blob) else 0
+        read = OpenRead(self, self.next_id, item, len(body), blob, expires_at_ms)
+        self.outstanding[self.next_id] = read
+        self.next_id += 1
+        self.bytes_out += read.body_bytes
+        self.open_bytes += read.body_bytes
+        self.log.journal.undo.append((self.give_back, read, False))
         return read
 
     def _open_slowly(self) -> OpenRead | None:
@@ -327,11 +590,26 @@ class MessageQueue:
                 return None
             self._fill()
             return self.open()
+        if self.outstanding[self.returned[0]].expires_at_ms:
+            if not self.drop_expired():
+                return None
+            if not self.returned:
+                return self.open()
+        return self._hand_out_returned()
+
+    def _hand_out(self) -> OpenRead:
+        """The head, whether it has expired or not."""
+        if self.returned:
+            return self._hand_out_returned()
+        return self._hand_out_head()
+
+    def _hand_out_returned(self) -> OpenRead:
         if not self.log.touched:
             self.touch()
         item_id = heappop(self.returned)
         before = self.outstanding[item_id]  # whose place the new read takes
-        self.outstanding[item_id] = read = OpenRead(self, item_id, None, before.body_bytes, before.blob)
+        read = OpenRead(self, item_id, None, before.body_bytes, before.blob, before.expires_at_ms)
+        self.outstanding[item_id] = read
         self.bytes_out += read.body_bytes
         self.open_bytes += read.body_bytes
         self.log.journal.undo.append((self.give_back, read, False))
@@ -421,17 +699,23 @@ class MessageQueue:
         """Hand what waits to who waits, in order."""
         while self.line and (self.returned or self.next_id < self.tail):
             waiter = self.line.next()
+            handed: MessageQueue | OpenRead | None
             try:
-                waiter.hand(self if waiter.peeks else self.open())
+                handed = (self.peek() and self) if waiter.peeks else self.open()
             except StorageError:
-                self.line.rejoin(waiter)  # the head cannot be read: who asks now is told so, who waits waits on
+                handed = None  # the head cannot be read: who asks now is told so, who waits waits on
+            if handed is None:  # or all has expired
+                self.line.rejoin(waiter)
                 break
+            waiter.hand(handed)
         self.tidy_line()
 
     @property
     def large_items(self) -> LargeItems:
         if self._large_items is None:
-            self._large_items = LargeItems(self.log.journal, self.log.record.number)
+            self._large_items = LargeItems(
+                self.log.journal, self.log.record.number, not isinstance(self.log, MemoryLog)
+            )
         return self._large_items
 
     # -- flushing
@@ -444,7 +728,7 @@ class MessageQueue:
             self.touch()
         journal = log.journal
         journal.undo.append((self._unflush, [self.outstanding[item_id] for item_id in self.returned]))
-        number, family, _ = log.record
+        number, family, _, _ = log.record
         if any(not read.returned for read in self.outstanding.values()) and self.next_id < self.tail:
             # They would be found between the open ones after a restart.
             begin, end = records.item_key(number, self.next_id), records.item_key(number, self.tail)
@@ -455,6 +739,7 @@ class MessageQueue:
         self.returned = []
         large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
         self.next_id = self.tail
+        self.missing = 0
         self.bytes_out = self.bytes_in
         self.release_window()
         log.state_changed = True
@@ -471,7 +756,7 @@ class MessageQueue:
 
     @property
     def waiting_items(self) -> int:
-        return self.tail - self.next_id + len(self.returned)
+        return self.tail - self.next_id - self.missing + len(self.returned)
 
     def head_added_at_ms(self) -> int:
         """When the head was put, in ms since 1970; 0 if nothing waits. Raises StorageError."""

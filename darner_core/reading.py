@@ -48,6 +48,8 @@ class Reading:
         # A plain get. Everything below stands in `_get_with_options` too; here it is the hot path.
         queue = self._queues.get(request.queue)
         if queue is None or (item := queue.take()) is None:
+            if queue is not None and queue.half_swept:
+                return partial(self._sweep_and_get, request)
             self._stats.get_misses += 1
             return END
         if item.__class__ is Large:
@@ -65,6 +67,25 @@ class Reading:
             return END
         elif session.open_read is not None:
             session.require_none_open()
+        return self._look(request, session)
+
+    def get_placed(self, request: Request, body: None, session: Session) -> Reply:
+        """The same of a fanout child."""
+        if not (request.closes or request.aborts) or request.opens:
+            self._registry.child(request.queue)
+        return self.get(request, body, session)
+
+    def _sweep_and_get(self, request: Request, client: Client) -> bytes:
+        """So many items at the head have expired that they cannot be removed in one turn."""
+        queue = self._queues.get(request.queue)
+        while queue is not None and queue.half_swept and not queue.deleted:
+            queue.drop_expired()
+            client.wait_turn()
+        reply = self._look(request, client.session)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def _look(self, request: Request, session: Session) -> Reply:
+        """What is there now, or wait for it."""
         queue = self._queues.get(request.queue)
         if request.opens and queue is not None:
             session.require_room(request.queue, queue.options.max_open_reads)
@@ -80,7 +101,9 @@ class Reading:
             read = queue.open()
             if read is not None:
                 return self._answer_with(request, session, read)
-        if request.wait_ms and not self.stopping:
+        if queue is not None and queue.half_swept:
+            return partial(self._sweep_and_get, request)
+        if request.wait_ms and not self.stopping and request.queue not in self._registry.aliases:
             return partial(self._wait_and_get, request)
         return self._miss(request)
 

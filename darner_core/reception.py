@@ -74,9 +74,7 @@ class Reception:
         """`host` is what each connection will work with. Raises StartError if an address cannot be listened on, or
         there are too few file descriptors for a single client."""
         self.connections: set[Connection] = set()
-        self.listeners = open_listeners(config.host, config.port, config.unix_mode)
-        for listener in self.listeners:
-            listener.dialect = listener.dialect or config.dialect
+        self.listeners = open_listeners(config.endpoints, config.unix_mode)
         self._host = host
         self._access = access
         self._max_connections = room_for_clients(config.max_connections, config.max_open_files)

@@ -5,8 +5,9 @@ The file FORMAT holds "darner" and FORMAT_VERSION, on one line. All else is in t
 All numbers are big-endian and unsigned, so that the byte order of keys is the order of ids.
 
     column family   key                                   value
-    default         "q" name                              queue: number u32, family u16, created_at_ms u64
+    default         "q" name                              queue: number u32, family u16, created_at_ms u64 [, kind u8]
     default         "u" number u32, blob u64              empty: an upload that was never finished
+    default         "e" expires_at_ms u64, number u32, id u64    empty: an expiry
     q000 .. qNNN    number u32, id u64 (from 1)           item
     q000 .. qNNN    number u32, 0 u64                     state of queue `number`
     chunks          number u32, blob u64, index u32       one chunk of a large item
@@ -21,6 +22,10 @@ All numbers are big-endian and unsigned, so that the byte order of keys is the o
             tail  u64   every id from it on was put after this record was written
             bytes u64   body bytes of the items in [first, tail) that are still stored
             reclaimed u64   every id below it has been range-deleted
+            missing u64     so many ids in [next, tail) have expired and are gone; left out if it is 0
+
+A queue's kind is 0, or 1 for a fanout child; 0 is left out. An item that its set gave an expiry has an expiry record,
+which is only a hint: it stays when the item is taken, and goes when its time has come.
 
 A queue is whole without reading it: recovery takes the state record, looks at the few ids in [first, next)
 (those that are still there were open or given back at the end) and at the few from `tail` on.
@@ -30,15 +35,18 @@ a message that says what to do, add golden bytes to tests/test_records.py and a 
 """
 
 import re
+import struct
 from struct import Struct
 from typing import NamedTuple
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # Files beside RocksDB's own. The format is read before the database is opened, which would change a directory that is
 # not ours.
 FORMAT_FILE = "FORMAT"
 FORMAT = b"darner %d\n" % FORMAT_VERSION
+# Version 1 lacks "e", kind and missing, and is else the same: it is read, and becomes the newest when it is opened.
+READABLE_FORMATS = frozenset((b"darner 1\n", FORMAT))
 
 # What was found damaged when the directory was opened, one line each. It stays until the directory is repaired.
 DAMAGE_FILE = "DAMAGED"
@@ -50,11 +58,14 @@ RUNNING_FILE = "RUNNING"
 
 QUEUE_PREFIX = b"q"
 UPLOAD_PREFIX = b"u"
+EXPIRY_PREFIX = b"e"
 
 STATE_ID = 0
 FIRST_ID = 1
 MAX_ID = 2**64 - 1
 MAX_NUMBER = 2**32 - 2
+
+PLAIN, CHILD = 0, 1  # kinds of queues
 
 WHOLE = 0  # the body follows the header
 CHUNKED = 1  # the body lies in chunks of its own; the header is followed by where
@@ -72,6 +83,7 @@ _blob_place = Struct(">QQ")
 _upload = Struct(">IQ")
 _queue = Struct(">IHQ")
 _state = Struct(">QQQQQ")
+_expiry_key = Struct(">QIQ")
 
 
 class Blob:
@@ -101,6 +113,7 @@ class QueueRecord(NamedTuple):
     number: int
     family: int
     created_at_ms: int
+    kind: int = PLAIN
 
 
 class State(NamedTuple):
@@ -109,6 +122,15 @@ class State(NamedTuple):
     tail: int = FIRST_ID
     bytes: int = 0
     reclaimed: int = FIRST_ID
+    missing: int = 0
+
+
+class Expiry(NamedTuple):
+    """When an item may expire, and which."""
+
+    expires_at_ms: int
+    number: int  # its queue's
+    id: int
 
 
 def pack_item(item: Item) -> bytes:
@@ -149,11 +171,11 @@ def queue_key(name: bytes) -> bytes:
 
 
 def pack_queue(record: QueueRecord) -> bytes:
-    return _queue.pack(*record)
+    return _queue.pack(*record[:3]) + (bytes((record.kind,)) if record.kind else b"")
 
 
 def unpack_queue(value: bytes) -> QueueRecord:
-    return QueueRecord(*_queue.unpack(value))
+    return QueueRecord(*_queue.unpack(value[: _queue.size]), *value[_queue.size :])
 
 
 def upload_key(number: int, blob: int) -> bytes:
@@ -166,9 +188,21 @@ def unpack_upload_key(key: bytes) -> tuple[int, int]:
     return number, blob
 
 
-def pack_state(first: int, next_id: int, tail: int, stored_bytes: int, reclaimed: int) -> bytes:
-    return _state.pack(first, next_id, tail, stored_bytes, reclaimed)
+def expiry_key(expires_at_ms: int, number: int = 0, item_id: int = 0) -> bytes:
+    return EXPIRY_PREFIX + _expiry_key.pack(expires_at_ms, number, item_id)
+
+
+def unpack_expiry_key(key: bytes) -> Expiry:
+    return Expiry(*_expiry_key.unpack(key[len(EXPIRY_PREFIX) :]))
+
+
+def pack_state(first: int, next_id: int, tail: int, stored_bytes: int, reclaimed: int, missing: int = 0) -> bytes:
+    state = _state.pack(first, next_id, tail, stored_bytes, reclaimed)
+    return state + missing.to_bytes(8) if missing else state
 
 
 def unpack_state(value: bytes) -> State:
-    return State(*_state.unpack(value))
+    state, missing = value[: _state.size], value[_state.size :]
+    if len(missing) not in (0, 8):
+        raise struct.error(f"a state record of {len(value)} bytes")
+    return State(*_state.unpack(state))._replace(missing=int.from_bytes(missing))

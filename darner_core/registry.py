@@ -7,13 +7,16 @@ No call here switches greenlets.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from itertools import chain
 
+from darner_core import records
 from darner_core.errors import ServerError, StorageError
-from darner_core.journal import Journal
-from darner_core.message_queue import DamagedQueue, MessageQueue
-from darner_core.records import QueueRecord, State
+from darner_core.journal import Journal, MemoryLog
+from darner_core.message_queue import Bury, DamagedQueue, MessageQueue, OpenRead
+from darner_core.queue_options import QueueOptions, QueueRules, parent_of
+from darner_core.records import CHILD, PLAIN, Item, QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.window import WindowBudget
 
@@ -23,11 +26,27 @@ class Registry:
 
     The first `max_column_families` queues have a column family each; later ones share, each with the family that
     fewest have. A family whose queue is deleted is used again.
+
+    `children` holds the fanout children by their parent's name; the parent need not exist. Each is in `queues`, too.
     """
 
-    def __init__(self, journal: Journal, budget: WindowBudget, max_queues: int = sys.maxsize) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        budget: WindowBudget,
+        max_queues: int = sys.maxsize,
+        rules: QueueRules | None = None,
+    ) -> None:
         """Read every queue back, however many there are. Raises StorageError if it cannot be read which there are."""
         self.max_queues = max_queues
+        self.rules = rules or QueueRules()
+        self.children: dict[bytes, dict[bytes, MessageQueue]] = {}
+        self.by_number: dict[int, MessageQueue] = {}
+        self.timed: dict[MessageQueue, None] = {}  # which have a max_age_s or a max_queue_age_s
+        self.hidden: dict[bytes, MessageQueue] = {}  # whose name is an alias at present
+        self.aliases: Collection[bytes] = ()
+        self.move_large: Callable[[OpenRead], None] | None = None  # the same for large ones
+        self.bury: Bury | None = None  # what to do with items that expire, where queues have an expire_to_queue
         self.queues: dict[bytes, MessageQueue] = {}
         self.awaited: dict[bytes, MessageQueue] = {}
         self.creates = 0
@@ -39,7 +58,9 @@ class Registry:
         self._family_users = [0] * len(storage.families)
         self._next_number = 1
         for name, record in storage.queues():
-            self.queues[name] = self._read_back(name, record)
+            queue = self._read_back(name, record)
+            self.queues[name] = queue
+            self._register(queue)
             self._family_users[record.family] += 1
             self._next_number = max(self._next_number, record.number + 1)
         self._next_number = max(self._next_number, storage.fresh_number())
@@ -48,7 +69,8 @@ class Registry:
 
     def _read_back(self, name: bytes, record: QueueRecord) -> MessageQueue:
         """The queue; one that is damaged if it cannot be read, so that the others can be served."""
-        queue = MessageQueue(name, self._budget)
+        queue = MessageQueue(name, self._budget, self.options(name, record.kind == CHILD))
+        queue.max_age_ms = queue.options.max_age_s * 1000
         storage = self._journal.storage
         try:
             queue.attach(self._journal, record, storage.state(record))
@@ -56,29 +78,130 @@ class Registry:
             return DamagedQueue(name, self._budget, self._journal, record, error)
         return queue
 
+    # -- options and families
+
+    def options(self, name: bytes, is_child: bool = False) -> QueueOptions:
+        """Of the queue with this name, which need not exist."""
+        return self.rules.of(name, parent_of(name) if is_child else b"")
+
+    def _register(self, queue: MessageQueue) -> None:
+        self.by_number[queue.log.record.number] = queue
+        if queue.is_child:
+            parent = parent_of(queue.name)
+            self.children.setdefault(parent, {})[queue.name] = queue
+            self._govern_by_name(parent)
+        self._govern(queue)
+
+    def _unregister(self, queue: MessageQueue) -> None:
+        del self.by_number[queue.log.record.number]
+        self.timed.pop(queue, None)
+        if queue.is_child:
+            parent = parent_of(queue.name)
+            del self.children[parent][queue.name]
+            if not self.children[parent]:
+                del self.children[parent]
+            self._govern_by_name(parent)
+
+    def _govern_by_name(self, name: bytes) -> None:
+        queue = self.queues.get(name)
+        if queue is not None:
+            self._govern(queue)
+
+    def _govern(self, queue: MessageQueue) -> None:
+        """See whether puts into `queue` have to be looked at more closely."""
+        options = queue.options
+        queue.governed = bool(
+            options.max_items or options.max_bytes or options.max_item_bytes or options.max_age_s or options.fanout_only
+            or options.sync == "always" or queue.name in self.children
+        )  # fmt: skip
+        if options.max_age_s or options.max_queue_age_s:
+            self.timed[queue] = None
+        else:
+            self.timed.pop(queue, None)
+        queue.expire_to = self._bury if options.expire_to_queue else None
+        queue.move_large = self._move_large if options.expire_to_queue else None
+
+    def _bury(self, queue: MessageQueue, item: Item) -> None:
+        if self.bury is not None:
+            self.bury(queue, item)
+
+    def _move_large(self, read: OpenRead) -> None:
+        if self.move_large is not None:
+            self.move_large(read)
+
+    def set_rules(self, rules: QueueRules) -> None:
+        """From now on these: all queues that exist change."""
+        self.rules = rules
+        for queue in [*self, *self.hidden.values()]:
+            queue.options = self.options(queue.name, queue.is_child)
+            queue.set_max_age(queue.options.max_age_s * 1000)
+            self._govern(queue)
+
+    def create_named(self) -> None:
+        """Make the queues that the configuration names, in this turn."""
+        for name in self.rules.named:
+            if name in self.queues or name in self.hidden:
+                continue
+            self.create(name, is_child=parent_of(name) != b"")
+
+    def hide(self, names: Collection[bytes]) -> None:
+        """Let nobody reach the queues with these names, and no others be hidden."""
+        self.aliases = frozenset(names)
+        for name in [name for name in self.hidden if name not in names]:
+            self.queues[name] = self.hidden.pop(name)
+        for name in names:
+            if name in self.queues:
+                self.hidden[name] = self.queues.pop(name)
+
+    def child(self, name: bytes) -> MessageQueue:
+        """The fanout child `name`, which is one from now on if it was none. Raises ServerError at `max_queues`."""
+        queue = self.queues.get(name)
+        if queue is None:
+            return self.create(name, is_child=True)
+        if not queue.is_child and not isinstance(queue, DamagedQueue):
+            self._set_kind(queue, CHILD)
+            self._journal.undo.append((self._set_kind, queue, PLAIN))
+            storage, record = self._journal.storage, queue.log.record
+            self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
+        return queue
+
+    def _set_kind(self, queue: MessageQueue, kind: int) -> None:
+        self._unregister(queue)
+        queue.log.record = queue.log.record._replace(kind=kind)
+        queue.options = self.options(queue.name, queue.is_child)
+        self._register(queue)
+
+    # -- queues
+
     @property
     def damaged(self) -> list[MessageQueue]:
         """The queues that cannot be read. All others are served."""
         return [queue for queue in self.queues.values() if queue.damage]
 
-    def create(self, name: bytes) -> MessageQueue:
-        """Make the durable queue `name`, which must not exist, in this turn. Raises ServerError at `max_queues`."""
+    def create(self, name: bytes, is_child: bool = False) -> MessageQueue:
+        """Make the queue `name`, which must not exist, in this turn. Raises ServerError at `max_queues`."""
         if len(self.queues) >= self.max_queues:
             raise ServerError(f"too many queues: at most {self.max_queues}")
         queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)
+        queue.options = self.options(name, is_child)
+        queue.max_age_ms = queue.options.max_age_s * 1000
         damaged = self._journal.storage.damaged_families
         usable = [family for family in range(len(self._family_users)) if family not in damaged]
         family = min(usable or [0], key=self._family_users.__getitem__)
         if not self._journal.touched:
             self._journal.begin()
-        record = QueueRecord(self._next_number, family, self._journal.now_ms)
+        record = QueueRecord(self._next_number, family, self._journal.now_ms, CHILD if is_child else PLAIN)
         self._next_number += 1
         self._family_users[family] += 1
-        queue.attach(self._journal, record, State())
+        if queue.options.durable:
+            queue.attach(self._journal, record, State())
+            storage = self._journal.storage
+            self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
+        else:
+            queue.attach_memory(self._journal, record)
         self.queues[name] = queue
+        self._register(queue)
         self.creates += 1
-        storage = self._journal.storage
-        self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
         self._journal.undo.append((self._uncreate, queue, record))
         return queue
 
@@ -86,6 +209,7 @@ class Registry:
         self.creates -= 1
         self._family_users[record.family] -= 1
         del self.queues[queue.name]
+        self._unregister(queue)
         queue.deleted = True
         self._move_line(queue)
 
@@ -117,6 +241,7 @@ class Registry:
         if queue is None:
             return
         queue.deleted = True
+        self._unregister(queue)
         record = queue.log.record
         self._family_users[record.family] -= 1
         self.deletes += 1
@@ -125,6 +250,8 @@ class Registry:
         queue.release_window()
         storage = self._journal.storage
         self._journal.also.append(lambda batch: storage.remove_queue(batch, name, record))
+        if isinstance(queue.log, MemoryLog):
+            self._journal.also.append(lambda batch: storage.end_uploads(batch, record.number, 0, records.MAX_ID))
         self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes)
 
@@ -137,6 +264,7 @@ class Registry:
         self.deletes -= 1
         self.total_items_of_deleted -= queue.total_items
         self.queues[queue.name] = queue
+        self._register(queue)
 
     def flush(self, name: bytes) -> None:
         queue = self.queues.get(name)
@@ -165,7 +293,8 @@ class Registry:
 
     def __iter__(self) -> Iterator[MessageQueue]:
         """All but those that could not be read back."""
-        return (queue for queue in self.queues.values() if queue.__class__ is MessageQueue)
+        everybody = chain(self.queues.values(), self.hidden.values())
+        return (queue for queue in everybody if not isinstance(queue, DamagedQueue))
 
     @property
     def total_items(self) -> int:

@@ -22,7 +22,7 @@ from darner_core.check import WHOLE, Counts, Named, Say, directory_bytes, examin
 from darner_core.errors import DataDirError, StorageError
 from darner_core.progress import Progress
 from darner_core.rebuild import BATCH_BYTES, manifest_is_cut, opened, rebuild, share
-from darner_core.records import Blob, Item, QueueRecord, item_key
+from darner_core.records import Blob, Expiry, Item, QueueRecord, item_key
 from darner_core.salvage import Directory, Missing, lock
 from darner_core.storage import CHUNK_FAMILY, Batch, Storage
 
@@ -266,7 +266,8 @@ class _Copy:
         while named.lost and name in self._names:
             name += b"-"
         self._names.add(name)
-        record = QueueRecord(number, named.record.family, named.record.created_at_ms or int(time.time() * 1000))
+        made_at_ms = named.record.created_at_ms or int(time.time() * 1000)
+        record = QueueRecord(number, named.record.family, made_at_ms, named.record.kind)
         self._storage.add_queue(self._batch, name, record)
         counts = Counts()
         counts.nameless += named.lost
@@ -298,6 +299,8 @@ class _Copy:
     def _item(self, record: QueueRecord, item_id: int, item: Item) -> None:
         value = records.pack_item(item)
         self._put(record.family, item_key(record.number, item_id), value)
+        if item[2]:
+            self._storage.add_expiry(self._batch, Expiry(item[2], record.number, item_id))
         self._progress.add(records.ITEM_KEY_BYTES + len(value))
 
     def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> ValueError | None:

@@ -1,6 +1,7 @@
 """The bytes of every reply. Source: memcached's doc/protocol.txt; Darner for what it says differently."""
 
 STORED = b"STORED\r\n"
+NOT_STORED = b"NOT_STORED\r\n"
 END = b"END\r\n"
 DELETED = b"DELETED\r\n"
 FLUSHED_ALL = b"Flushed all queues.\r\n"
@@ -18,6 +19,11 @@ def value_head(key: bytes, flags: int, body_bytes: int) -> bytes:
 def value_head_with_cas(key: bytes, flags: int, body_bytes: int, item_id: int) -> bytes:
     """The same for `gets`, whose clients read a fourth number, the "cas unique": the item's id."""
     return b"VALUE %b %d %d %d\r\n" % (key, flags, body_bytes, item_id)
+
+
+def count(number: int) -> bytes:
+    """How many there were."""
+    return b"%d\r\n" % number
 
 
 def version(text: str) -> bytes:

@@ -23,7 +23,8 @@ EVERY_QUEUE = "*"
 _KINDS = (PUT, GET, ADMIN)
 
 
-def _matcher(patterns: Iterable[str]) -> "re.Pattern[bytes]":
+def matcher(patterns: Iterable[str]) -> "re.Pattern[bytes]":
+    """What matches the names that any of `patterns` does."""
     # Names are bytes. As latin-1 each byte is one letter, so that the translation of a text serves them.
     parts = [fnmatch.translate(pattern.encode().decode("latin-1")) for pattern in patterns]
     return re.compile("|".join(parts or ["(?!)"]).encode("latin-1"))
@@ -37,7 +38,7 @@ class Rights:
     def __init__(self, patterns: dict[str, tuple[str, ...]]) -> None:
         """`patterns` by PUT, GET and ADMIN."""
         self._patterns = {kind: patterns.get(kind, ()) for kind in _KINDS}
-        self._matchers = {kind: _matcher(self._patterns[kind]).match for kind in _KINDS}
+        self._matchers = {kind: matcher(self._patterns[kind]).match for kind in _KINDS}
         self.everything = all(EVERY_QUEUE in self._patterns[kind] for kind in _KINDS)
 
     def __eq__(self, other: object) -> bool:

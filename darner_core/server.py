@@ -18,12 +18,14 @@ from gevent.event import Event
 from darner_core import NAME, VERSION, access, kestrel_ports, records
 from darner_core.access import Access
 from darner_core.commands import Commands
-from darner_core.config import OPTIONS, SYNC_ALWAYS, SYNC_NEVER, Config
+from darner_core.config import Config, differences
 from darner_core.connection import Connection
 from darner_core.dialects import DIALECTS
-from darner_core.errors import StorageError
+from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
+from darner_core.listener_options import DARNER
 from darner_core.listeners import Listener
+from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Reader, RequestReader, Vocabulary
 from darner_core.reception import Reception
 from darner_core.registry import Registry
@@ -44,8 +46,8 @@ LOOK_BYTES = 1 << 20
 # libev's lowest: the turn ends after gevent has run all that is ready.
 LAST_PRIORITY = -2
 
-# What `reload` takes over, besides the tables.
-RELOADED = {"debug", "auth_file", "tls_cert", "tls_key", "tls_ca"}
+# What `reload` takes over, by the names of Config's fields.
+RELOADED = {"debug", "auth_file", "tls_cert", "tls_key", "tls_ca", "users", "rules", "aliases"}
 
 
 class Server:
@@ -58,10 +60,11 @@ class Server:
         self.access = Access(config)
         self.stats = Stats()
         self.journal = Journal(storage)
-        self.registry = Registry(self.journal, WindowBudget(config.window_bytes), config.max_queues)
+        self.registry = Registry(self.journal, WindowBudget(config.window_bytes), config.max_queues, config.rules)
         self.commands = Commands(self.registry, self.journal, self.stats, config)
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
+        self._take_over_queues(config)
         self._storage = storage
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
@@ -90,10 +93,11 @@ class Server:
         self._turn_end.start(self._end_turn)
         self.reception.start()
         self._background = [gevent.spawn(self._wait_upkeep)]
+        if self.config.expiration_timer_s:
+            self._background.append(gevent.spawn(self._wait_sweeps))
         if self.reception.looks_for_silent:
             self._background.append(gevent.spawn(self.reception.wait_silent))
-        if self.config.sync not in (SYNC_NEVER, SYNC_ALWAYS):
-            self._background.append(gevent.spawn(self._wait_syncs, int(self.config.sync)))
+        self._background.append(gevent.spawn(self._wait_syncs))
 
     def _tell_damage(self) -> None:
         for cut_off in self._storage.torn:
@@ -118,13 +122,26 @@ class Server:
         return timer
 
     def reload(self, config: Config) -> None:
-        """Take over who may come in and what they may do. Connections stay. Raises ConfigError; then nothing has
-        changed."""
-        self.access.reload(config)
+        """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
+        ConfigError; then nothing has changed."""
+        self.access.reload(config)  # the only part that can fail
         self.reception.rejudge()
-        for option in OPTIONS:
-            if option.name not in RELOADED and getattr(config, option.name) != getattr(self.config, option.name):
-                log.warning("reload: %s is another one now, and needs a restart", option.name)
+        self._take_over_queues(config)
+        for name in differences(self.config, config):
+            if name not in RELOADED:
+                log.warning("reload: %s is another one now, and needs a restart", name)
+
+    def _take_over_queues(self, config: Config) -> None:
+        """The options of queues and the aliases are these from now on."""
+        self.registry.set_rules(config.rules)
+        self.commands.delivery.set_aliases(config.aliases)
+        try:
+            self.registry.create_named()
+        except ServerError as error:
+            log.error("not all queues that the configuration names could be made: %s", error)
+        # One fsync is for all queues: the most frequent is for them all.
+        every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
+        self._sync_ms = min(every_ms, default=0)
 
     # -- the end of a turn
 
@@ -185,6 +202,16 @@ class Server:
             except (StorageError, OSError) as error:
                 log.error("upkeep: %s", error)  # what was not done is there at the next tick
 
+    def _wait_sweeps(self) -> None:
+        sweeper = self.commands.sweeper
+        while True:
+            gevent.sleep(self.config.expiration_timer_s)
+            try:
+                sweeper.expire_queues()
+                sweeper.wait_sweep()
+            except StorageError as error:
+                log.error("sweep: %s", error)
+
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""
         if self._storage.is_open and not self._upkeep.room_to_reopen():
@@ -195,10 +222,10 @@ class Server:
             log.info("writing again")
         self._disk_failed = False
 
-    def _wait_syncs(self, every_ms: int) -> None:
+    def _wait_syncs(self) -> None:
         while True:
-            gevent.sleep(every_ms / 1000)
-            if self.journal.unsynced:
+            gevent.sleep(self._sync_ms / 1000 if self._sync_ms else TICK_S)
+            if self.journal.unsynced and self._sync_ms:
                 self.journal.unsynced = False
                 try:
                     wait_in_thread(self._storage.sync)
@@ -265,7 +292,9 @@ def describe(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
     yield f"{NAME}: queue server"
     yield f"version: {VERSION}"
     for listener in listeners:
-        yield f"listening on: {listener}{', TLS' if config.tls_cert and not listener.is_unix else ''}"
+        tls = ", TLS" if config.tls_cert and not listener.is_unix else ""
+        dialect = f", {listener.dialect}" if listener.dialect != DARNER else ""
+        yield f"listening on: {listener}{tls}{dialect}"
     yield f"data dir: {config.data}"
     yield "starting up"
 

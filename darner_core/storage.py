@@ -20,7 +20,7 @@ from rocksdict import ReadOptions, WriteBatch
 
 from darner_core import database, records
 from darner_core.errors import DataDirError, StorageError
-from darner_core.records import Item, QueueRecord, State
+from darner_core.records import Expiry, Item, QueueRecord, State
 
 Batch = WriteBatch
 
@@ -94,16 +94,19 @@ class Storage:
             raise DataDirError(f"data directory {self.path}: {error.strerror}") from error
 
     def _check_format(self, found: bytes) -> None:
-        if found != records.FORMAT and not records.is_format(found):
+        if found in records.READABLE_FORMATS:
+            if found != records.FORMAT:
+                self._write_file(records.FORMAT_FILE, records.FORMAT)
+            return
+        if not records.is_format(found):
             damaged = f"; if the file {records.FORMAT_FILE} is damaged, --repair writes a new one"
         else:
             damaged = ""
-        if found != records.FORMAT:
-            raise DataDirError(
-                f"data directory {self.path}: of format {' '.join(found.decode('ascii', 'replace').split())!r}, this "
-                f"server reads {records.FORMAT.decode().strip()!r}; drain it with the server that wrote it, and start "
-                f"with a new directory{damaged}"
-            )
+        raise DataDirError(
+            f"data directory {self.path}: of format {' '.join(found.decode('ascii', 'replace').split())!r}, this "
+            f"server reads {records.FORMAT.decode().strip()!r}; drain it with the server that wrote it, and start "
+            f"with a new directory{damaged}"
+        )
 
     def _write_file(self, name: str, content: bytes) -> None:
         """One of the small files beside RocksDB's: all of it or nothing. Raises OSError."""
@@ -391,6 +394,11 @@ class Storage:
     def end_upload(self, batch: Batch, number: int, blob: int) -> None:
         batch.delete(records.upload_key(number, blob), self._default_handle)
 
+    def end_uploads(self, batch: Batch, number: int, from_blob: int, to_blob: int) -> None:
+        """The same for the blobs in [from_blob, to_blob)."""
+        begin, end = records.upload_key(number, from_blob), records.upload_key(number, to_blob)
+        batch.delete_range(begin, end, self._default_handle)
+
     def remove_blobs(self, batch: Batch, number: int, from_blob: int, to_blob: int) -> None:
         """Remove the chunks of the blobs in [from_blob, to_blob)."""
         batch.delete_range(
@@ -414,6 +422,30 @@ class Storage:
         except Exception as error:
             raise self._failure(error, CHUNK_FAMILY) from error
         return 0
+
+    # -- expiry
+
+    def add_expiry(self, batch: Batch, expiry: Expiry) -> None:
+        batch.put(records.expiry_key(*expiry), b"", self._default_handle)
+
+    def expiries(self, begin: bytes, before_ms: int, most: int) -> list[Expiry]:
+        """The first of those that expire before that time, by time, from the key `begin` on. Raises StorageError."""
+        found = []
+        try:
+            for key, _ in self._scan(self._db, begin, records.expiry_key(before_ms)):
+                found.append(records.unpack_expiry_key(key))
+                if len(found) >= most:
+                    break
+        except struct.error as error:
+            raise StorageError(f"expiry: {error}") from error
+        return found
+
+    def remove_expiry(self, batch: Batch, expiry: Expiry) -> None:
+        batch.delete(records.expiry_key(*expiry), self._default_handle)
+
+    def remove_expiries(self, batch: Batch, begin: bytes, end: bytes) -> None:
+        """All whose key is in [begin, end)."""
+        batch.delete_range(begin, end, self._default_handle)
 
     # -- repairing
 

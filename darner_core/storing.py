@@ -8,12 +8,15 @@ from typing import NoReturn
 from darner_core import protocol, replies
 from darner_core.client import Client
 from darner_core.config import Config
+from darner_core.delivery import Delivery, Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
+from darner_core.large_items import Upload
+from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Request
 from darner_core.records import Blob
 from darner_core.registry import Registry
-from darner_core.replies import NONE, STORED
+from darner_core.replies import NONE, NOT_STORED, STORED
 from darner_core.session import Session
 from darner_core.shared_memory import BodyMemory
 from darner_core.stats import Stats
@@ -26,9 +29,16 @@ class Storing:
     """The commands that put items, bound to what they work on."""
 
     def __init__(
-        self, registry: Registry, journal: Journal, stats: Stats, config: Config, body_memory: BodyMemory
+        self,
+        registry: Registry,
+        delivery: Delivery,
+        journal: Journal,
+        stats: Stats,
+        config: Config,
+        body_memory: BodyMemory,
     ) -> None:
         self._registry = registry
+        self._delivery = delivery
         self._queues = registry.queues
         self._journal = journal
         self._stats = stats
@@ -43,18 +53,43 @@ class Storing:
         if self.refuse_sets or request.body_bytes > self._max_item_bytes:
             self._refuse(request)
         queue = self._queues.get(request.queue)
-        if queue is None:
-            queue = self._registry.create(request.queue)
-        queue.put(body, request.flags, self._expires_at_ms(request) if request.expiry else 0)
+        if queue is None or queue.governed or request.expiry:
+            return self._set_with_care(request, body, session, (request.queue,))
+        queue.put(body, request.flags, 0)
         if request.sync:
             session.needs_sync = True
         return NONE if request.noreply else STORED
 
-    def deliver(self, name: bytes, body: bytes | Blob, flags: int, expires_at_ms: int) -> bool:
+    def set_placed(self, request: Request, body: bytes, session: Session) -> bytes:
+        """The same for a fanout child, or for several queues."""
+        self._stats.cmd_set += 1
+        if self.refuse_sets or request.body_bytes > self._max_item_bytes:
+            self._refuse(request)
+        return self._set_with_care(request, body, session, self._names(request))
+
+    def _names(self, request: Request) -> tuple[bytes, ...]:
+        if request.parent:
+            self._registry.child(request.queue)
+        return request.targets or (request.queue,)
+
+    def _set_with_care(self, request: Request, body: bytes, session: Session, names: tuple[bytes, ...]) -> bytes:
+        expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
+        stored = self._delivery.put(names, body, request.flags, expires_at_ms)
+        if request.sync or (stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored)):
+            session.needs_sync = True
+        return self._reply(request, stored is not None)
+
+    @staticmethod
+    def _reply(request: Request, is_stored: bool) -> bytes:
+        if request.noreply:
+            return NONE
+        return STORED if is_stored else NOT_STORED
+
+    def deliver(self, name: bytes, body: bytes, flags: int, expires_at_ms: int) -> bool:
         """Put an item where a set of `name` puts it, in this turn; False: there is no room. For all protocols."""
-        queue = self._queues.get(name) or self._registry.create(name)
-        queue.put(body, flags, expires_at_ms)
-        return True
+        if self.refuse_sets:
+            raise ServerError(self.refuse_sets)
+        return self._delivery.put((name,), body, flags, expires_at_ms) is not None
 
     def _refuse(self, request: Request) -> NoReturn:
         if request.body_bytes > self._max_item_bytes:
@@ -73,40 +108,98 @@ class Storing:
         piece by piece."""
         self._stats.cmd_set += 1
         size = request.body_bytes
+        uploads: list[tuple[Target, Upload]] = []
         try:
             if self.refuse_sets or request.body_bytes > self._max_item_bytes:
                 self._refuse(request)
-            self.require_room(size)
-            queue = self._queues.get(request.queue) or self._registry.create(request.queue)
-            upload = queue.large_items.receive(self._chunk_bytes, self._body_memory)
+            names = self._names(request)
+            targets = self._delivery.targets(names)
+            has_room = all(self._delivery.has_room(queue, size) for queue, decides in targets if decides)
+            if has_room:
+                self.require_room(size * len(targets))
+                self.start_uploads(targets, uploads)
         except (ServerError, StorageError):
             self._skip_body(client, size)
             raise
+        if not uploads:
+            self._skip_body(client, size)
+            return self._reply(request, has_room)
+        return self._reply(request, self._receive(request, client, names, uploads))
+
+    def start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]]) -> None:
+        """Begin to receive a large item for each of `targets`, all or none. Raises StorageError."""
+        try:
+            for target in targets:
+                upload = target.queue.large_items.receive(self._chunk_bytes, self._body_memory)
+                uploads.append((target, upload))
+        except StorageError:
+            for _, upload in uploads:
+                upload.drop()
+            raise
+
+    def _receive(
+        self, request: Request, client: Client, names: tuple[bytes, ...], uploads: list[tuple[Target, Upload]]
+    ) -> bool:
+        """Store the item piece by piece, once for each queue it goes into, and put it; False: there was no room."""
+        size = request.body_bytes
+        first = uploads[0][1]
         terminated = False
         try:
             if size <= self._chunk_bytes:  # memory is short, so that what has come of it must not wait there
-                upload.add(client.wait_body(size))
-                upload.store()
-            while missing := size - upload.received_bytes:
+                self._add(uploads, client, size)
+                for _, upload in uploads:
+                    upload.store()
+            while missing := size - first.received_bytes:
                 if self.refuse_sets:  # others have filled the disk meanwhile
                     raise ServerError(self.refuse_sets)
-                # No name for what has come: it would be kept while the next is waited for.
-                upload.add(client.wait_body(min(missing, upload.room_bytes)))
+                self._add(uploads, client, min(missing, first.room_bytes))
             self._expect_terminator(request, client)
             terminated = True
-            if queue.deleted:
+            if any(queue.deleted for (queue, decides), _ in uploads if decides):
                 raise ServerError("the queue was deleted while its item was being received")
-            upload.finish()
+            for _, upload in uploads:
+                upload.store()
         except BaseException as error:  # the client may also have hung up
-            upload.drop()
+            for _, upload in uploads:
+                upload.drop()
             if isinstance(error, (ServerError, StorageError)) and not terminated:
-                self._skip_body(client, size - upload.received_bytes)
+                self._skip_body(client, size - first.received_bytes)
             raise
+        session = client.session
+        session.needs_sync = session.needs_sync or request.sync
         expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
-        queue.put(Blob(upload.blob, request.body_bytes), request.flags, expires_at_ms)
-        if request.sync:
-            client.session.needs_sync = True
-        return NONE if request.noreply else STORED
+        return self.put_large(names, uploads, size, request.flags, expires_at_ms, session)
+
+    def _add(self, uploads: list[tuple[Target, Upload]], client: Client, most_bytes: int) -> None:
+        # What has come is nobody's when the next is waited for: else it would be kept meanwhile.
+        data = client.wait_body(most_bytes)
+        for _, upload in uploads:
+            upload.add(data)
+
+    def put_large(
+        self,
+        names: tuple[bytes, ...],
+        uploads: list[tuple[Target, Upload]],
+        size: int,
+        flags: int,
+        expires_at_ms: int,
+        session: Session,
+    ) -> bool:
+        """All of a large item has come and is stored: put it everywhere, in this turn. False: there was no room."""
+        refused = len(names) > 1 and not all(self._delivery.has_room(queue, size) for (queue, _), _ in uploads)
+        none = refused
+        for (queue, decides), upload in uploads:
+            blob = Blob(upload.blob, size)
+            if none or queue.deleted or not self._delivery.make_room(queue, size):
+                upload.drop()
+                refused |= decides
+                continue
+            upload.finish()
+            queue.put_until(blob, flags, expires_at_ms)
+            session.needs_sync = session.needs_sync or queue.options.sync == SYNC_ALWAYS
+        for name in names:
+            self._delivery.count_alias(name, size)
+        return not refused
 
     def require_room(self, size: int) -> None:
         """Raises ServerError if so many bytes more would leave less than min_free_bytes."""

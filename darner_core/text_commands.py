@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
 from darner_core import VERSION, text_protocol
-from darner_core.batches import Batches
+from darner_core.batches import Batches, wait_swept
 from darner_core.client import Client, HangUp, Reply
 from darner_core.commands import Commands
 from darner_core.config import Config
@@ -21,7 +21,6 @@ from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue, OpenRead
 from darner_core.protocol import Command, Request, Vocabulary
-from darner_core.queue_options import BUILT_IN
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
@@ -112,19 +111,32 @@ class TextCommands:
     # -- putting
 
     def put(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
-        return b"+%d\n" % self._batches.put(request.queue, request.items or (), request.expiry_ms)
+        return b"+%d\n" % self._batches.put(session, request.queue, request.items or (), request.expiry_ms)
 
     # -- taking
 
     def get(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
-        queue = self._queues.get(request.queue)
+        queue = self._batches.queue(request.queue)
+        return self._take(request, queue, session)
+
+    def _take(self, request: Request, queue: MessageQueue | None, session: Any) -> Reply:
         read = queue.open() if queue is not None else None
         if read is not None:
             return self._open(read, session)
-        if request.wait_ms and not self._reading.stopping:
+        if queue is not None and queue.half_swept:
+            return partial(self._sweep_and_get, request, queue)
+        if request.wait_ms and self._may_wait(request):
             return partial(self._wait_and_get, request)
         return self._miss()
+
+    def _may_wait(self, request: Request) -> bool:
+        return not self._reading.stopping and self._batches.may_wait(request.queue)
+
+    def _sweep_and_get(self, request: Request, queue: MessageQueue, client: Client) -> bytes:
+        wait_swept(queue, client)
+        reply = self._take(request, self._queues.get(request.queue), client.session)
+        return reply if isinstance(reply, bytes) else reply(client)
 
     def _wait_and_get(self, request: Request, client: Client) -> bytes:
         read = self._reading.wait_handed(request.queue, client, peeks=False, wait_ms=request.wait_ms)
@@ -163,10 +175,17 @@ class TextCommands:
     def peek(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
         self._stats.cmd_peek += 1
+        self._batches.queue(request.queue)
+        return self._look(request)
+
+    def _look(self, request: Request) -> Reply:
         reply = self._show(request)
-        if reply is None and request.wait_ms and not self._reading.stopping:
-            return partial(self._wait_and_peek, request)
-        return reply or NONE
+        if reply is not None:
+            return reply
+        queue = self._queues.get(request.queue)
+        if queue is not None and queue.half_swept:
+            return partial(self._sweep_and_peek, request, queue)
+        return partial(self._wait_and_peek, request) if request.wait_ms and self._may_wait(request) else NONE
 
     def _show(self, request: Request) -> Reply | None:
         queue = self._queues.get(request.queue)
@@ -175,6 +194,11 @@ class TextCommands:
             return None
         assert queue is not None
         return partial(self._show_large, queue, item) if isinstance(item[0], Blob) else _line(item)
+
+    def _sweep_and_peek(self, request: Request, queue: MessageQueue, client: Client) -> bytes:
+        wait_swept(queue, client)
+        reply = self._look(request)
+        return reply if isinstance(reply, bytes) else reply(client)
 
     def _wait_and_peek(self, request: Request, client: Client) -> bytes:
         self._reading.wait_handed(request.queue, client, peeks=True, wait_ms=request.wait_ms)
@@ -193,16 +217,13 @@ class TextCommands:
         return b"\n"
 
     def monitor(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        self._batches.queue(request.queue)
         if self._room(request, session) <= 0:
-            return error_reply(f"Too many open transactions; limit={self._most_open(request)}")
+            return error_reply(f"Too many open transactions; limit={self._batches.most_open(request.queue)}")
         return partial(self._wait_monitor, request)
 
-    def _most_open(self, request: Request) -> int:
-        queue = self._queues.get(request.queue)
-        return (queue.options if queue is not None else BUILT_IN).max_open_reads
-
     def _room(self, request: Request, session: ManyReads) -> int:
-        return self._most_open(request) - session.open_reads(request.queue)
+        return self._batches.most_open(request.queue) - session.open_reads(request.queue)
 
     def _wait_monitor(self, request: Request, client: Client) -> bytes:
         """Open items as they come, until the time is over or as many are open as may be."""
@@ -211,9 +232,12 @@ class TextCommands:
         while self._room(request, session) > 0:
             queue = self._queues.get(request.queue)
             read = queue.open() if queue is not None else None
+            if read is None and queue is not None and queue.half_swept:
+                wait_swept(queue, client)
+                continue
             if read is None:
                 rest_ms = int((until - time.monotonic()) * 1000)
-                if rest_ms <= 0 or self._reading.stopping:
+                if rest_ms <= 0 or not self._may_wait(request):
                     break
                 read = self._reading.wait_handed(request.queue, client, peeks=False, wait_ms=rest_ms)
                 if read is None:

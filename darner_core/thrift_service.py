@@ -25,7 +25,7 @@ from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport.memory import TCyMemoryBuffer
 
 from darner_core import NAME, VERSION, thrift_protocol
-from darner_core.batches import Batches, give_back, wait_body
+from darner_core.batches import Batches, give_back, wait_body, wait_swept
 from darner_core.client import Client, Reply
 from darner_core.commands import Commands
 from darner_core.config import Config
@@ -35,7 +35,6 @@ from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue, OpenRead
 from darner_core.pending_reads import PendingReads
 from darner_core.protocol import Command, Request, Vocabulary, set_name, show
-from darner_core.queue_options import BUILT_IN
 from darner_core.records import Blob
 from darner_core.registry import Registry
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
@@ -54,8 +53,8 @@ MAX_ITEMS = 4096
 MAX_REPLY_BYTES = 1 << 20
 SCARCE_REPLY_BYTES = 64 << 10  # the same while pipeline_memory_bytes are exceeded
 
-# So much of a frame is kept for what stands around the item that fills it.
-FRAME_MARGIN_BYTES = 1024
+# An item that a frame can hold, with what stands around it.
+MAX_ITEM_BYTES = MAX_FRAME_BYTES - 1024
 
 _STATUSES = {"UP": "UP", "READONLY": "READ_ONLY", "QUIESCENT": "QUIESCENT"}  # ours by the IDL's
 
@@ -220,40 +219,48 @@ class ThriftService:
         items, expiry_ms = request.arguments.items, request.arguments.expiration_msec or None
         if self._batches.has_large(items):
             return partial(self._batches.wait_put, request.queue, items, expiry_ms)
-        return self._batches.put(request.queue, items, expiry_ms)
+        return self._batches.put(session, request.queue, items, expiry_ms)
 
     def _get(self, request: ThriftRequest, session: Session) -> Any:
         arguments = request.arguments
         most_items = min(arguments.max_items, MAX_ITEMS)
         if arguments.auto_abort_msec > 0:
-            queue = self._queues.get(request.queue)
-            most_open = (queue.options if queue is not None else BUILT_IN).max_open_reads
+            most_open = self._batches.most_open(request.queue)
             most_items = min(most_items, most_open - self._pending.opened_by(session, request.queue))
         if most_items <= 0:
             return []
+        queue = self._batches.queue(request.queue)
         taken = _Taken(SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else MAX_REPLY_BYTES, most_items)
         try:
-            taken.take(self._queues.get(request.queue))
+            taken.take(queue)
         except BaseException:
             give_back(taken.reads)
             raise
-        if taken.is_large or (not taken.full and arguments.timeout_msec > 0 and not self._reading.stopping):
+        waits = arguments.timeout_msec > 0 and self._may_wait(request)
+        if taken.is_large or (not taken.full and (waits or (queue is not None and queue.half_swept))):
             return partial(self._wait_get, request, taken)
         return self._hand_out(request, session, taken)
+
+    def _may_wait(self, request: Request) -> bool:
+        return not self._reading.stopping and self._batches.may_wait(request.queue)
 
     def _wait_get(self, request: ThriftRequest, taken: "_Taken", client: Client) -> Any:
         until = time.monotonic() + request.arguments.timeout_msec / 1000
         try:
             while not taken.full:
+                queue = self._queues.get(request.queue)
+                if queue is not None and queue.half_swept:
+                    wait_swept(queue, client)
+                    taken.take(queue)
+                    continue
                 rest_ms = int((until - time.monotonic()) * 1000)
-                if rest_ms <= 0 or self._reading.stopping:
+                if rest_ms <= 0 or not self._may_wait(request):
                     break
                 read = self._reading.wait_handed(request.queue, client, peeks=False, wait_ms=rest_ms)
                 if read is None:
                     break
                 taken.add(read)
-                if not taken.full:
-                    taken.take(read.queue)
+                taken.take(read.queue)
             if taken.is_large:
                 taken.body = wait_body(taken.reads[0].queue.item_of(taken.reads[0]), taken.reads[0].queue, client)
         except BaseException:
@@ -298,15 +305,22 @@ class ThriftService:
 
     def _peek(self, request: ThriftRequest, session: Session) -> Any:
         self._stats.cmd_peek += 1
-        queue = self._queues.get(request.queue)
+        queue = self._batches.queue(request.queue)
         if queue is None:
             return self._idl.QueueInfo(
                 items=0, bytes=0, journal_bytes=0, age=0, waiters=self._waiters(request.queue), open_transactions=0
             )
         head = queue.peek()
-        if head is not None and isinstance(head[0], Blob) and len(head[0]) <= MAX_FRAME_BYTES - FRAME_MARGIN_BYTES:
+        if head is None and queue.half_swept:
+            return partial(self._sweep_and_peek, request, session, queue)
+        if head is not None and isinstance(head[0], Blob) and len(head[0]) <= MAX_ITEM_BYTES:
             return partial(self._wait_peek, queue)
         return self._describe(queue, head[0] if head is not None and isinstance(head[0], bytes) else None)
+
+    def _sweep_and_peek(self, request: ThriftRequest, session: Session, queue: MessageQueue, client: Client) -> Any:
+        wait_swept(queue, client)
+        reply = self._peek(request, session)
+        return reply(client) if callable(reply) else reply
 
     def _wait_peek(self, queue: MessageQueue, client: Client) -> Any:
         """It holds nobody up: if the head is another one when it has been read, it is left out."""
@@ -385,46 +399,35 @@ class _Taken:
         frame; then nothing has been opened."""
         while queue is not None and not self.full and not queue.deleted:
             try:
-                item = queue.peek()
+                read = queue.open()
             except StorageError:
                 if not self.reads:
                     raise
                 self.full = True  # what lies before the damage is served
                 return
-            if item is None:
+            if read is None:
                 return
-            if self.reads and (isinstance(item[0], Blob) or self._bytes + len(item[0]) > self._most_bytes):
-                self.full = True
-                return
-            if not self.reads:
-                _require_fits(len(item[0]))
-            read = queue.open()
-            assert read is not None
-            self._keep(read)
+            self.add(read)
 
     def add(self, read: OpenRead) -> None:
-        """`read` was handed over. Raises ServerError if it is too large for a frame."""
+        """Keep `read`, which is open, or give it back if it does not fit. Raises ServerError if it is the first and too
+        large for a frame."""
         if self.reads and (read.blob or self._bytes + read.body_bytes > self._most_bytes):
             self.full = True
             read.queue.give_back(read)
             return
-        if not self.reads and read.body_bytes > MAX_FRAME_BYTES - FRAME_MARGIN_BYTES:
+        if read.body_bytes > MAX_ITEM_BYTES:
             read.queue.give_back(read)
-            _require_fits(read.body_bytes)
+            raise ServerError(
+                f"the item at the head has {read.body_bytes} bytes, and a frame can hold {MAX_ITEM_BYTES}: take it by"
+                " another protocol"
+            )
         self._keep(read)
 
     def _keep(self, read: OpenRead) -> None:
         self.reads.append(read)
         self._bytes += read.body_bytes
         self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes
-
-
-def _require_fits(body_bytes: int) -> None:
-    if body_bytes > MAX_FRAME_BYTES - FRAME_MARGIN_BYTES:
-        raise ServerError(
-            f"the item at the head has {body_bytes} bytes, and a frame can hold {MAX_FRAME_BYTES - FRAME_MARGIN_BYTES}:"
-            " take it by another protocol"
-        )
 
 
 def _exception(request: ThriftRequest, error: RequestError | StorageError) -> bytes:

@@ -23,12 +23,12 @@ TOLD_AT_ONCE = 16
 SHORTEST_S = 1e-6  # a timer, however short, goes through the loop
 
 
-def wait_round() -> None:
+def wait_round(at_least_s: float = 0.0) -> None:
     """Let the loop go round once: all that can be read is served in between. Switches.
 
     sleep(0) would not do: gevent runs what is ready up to fifty times before it looks at the sockets again.
     """
-    gevent.sleep(SHORTEST_S)
+    gevent.sleep(max(SHORTEST_S, at_least_s))
 
 
 class Waiter:

@@ -15,12 +15,26 @@ from tests.harness import REPLY_S, Client, RunningServer
 IDL = load_idl()
 
 
-class KestrelServer(RunningServer):
-    program = "tests/kestrel_ports.py"
+LISTENERS = """
+[[listener]]
+port = 0
+dialect = "text"
 
-    def __init__(self, data: Path, *options: str) -> None:
+[[listener]]
+port = 0
+dialect = "thrift"
+"""
+
+
+class KestrelServer(RunningServer):
+    """`tables` are for its configuration file. A failing one is on a disk that fails as `failing_disk` has it."""
+
+    def __init__(self, data: Path, *options: str, tables: str = "", fails: bool = False) -> None:
         self._thrift_clients: list[Any] = []
-        super().__init__(data, *options)
+        self.program = "tests/failing_disk.py" if fails else "darner.py"
+        file = data.parent / f"{data.name}.toml"
+        file.write_text(tables + LISTENERS)
+        super().__init__(data, "-c", str(file), *options)
 
     @property
     def ports(self) -> list[int]:

@@ -10,6 +10,7 @@ import pytest
 from darner_core.access import CHECKED_AT_ONCE, Access, warnings
 from darner_core.config import Config
 from darner_core.errors import ClientError, ConfigError
+from darner_core.listener_options import Endpoint
 from darner_core.listeners import open_listeners
 from darner_core.waiters import Waiter
 from tests.harness import Client, RunningServer
@@ -250,7 +251,7 @@ def test_rights_need_names(tmp_path: Path) -> None:
     file = tmp_path / "darner.toml"
     file.write_text("[users.bob]\n")
     line = refusal("-c", str(file), "--port", "0", "--data", str(tmp_path / "data"))
-    assert line == "[users] needs auth_file or tls_ca: else nobody has a name"
+    assert line == f"{file}: line 1: [users] needs auth_file or tls_ca: else nobody has a name"
     with pytest.raises(ConfigError, match="tls_key needs tls_cert"):
         Access(Config(tls_key="key.pem"))
 
@@ -284,7 +285,7 @@ def test_with_certificates_only_a_unix_socket_is_for_who_may_open_its_file(start
     ],
 )
 def test_the_log_warns_of_what_others_can_reach(host: str, options: dict[str, str], words: str, tmp_path: Path) -> None:
-    listeners = open_listeners([host.format(tmp_path)], 0, "0600")
+    listeners = open_listeners([Endpoint(host.format(tmp_path), 0)], "0600")
     try:
         said = list(warnings(Config(**options), listeners))  # type: ignore[arg-type]
     finally:

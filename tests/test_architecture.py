@@ -22,6 +22,8 @@ LAYERS = [
     "batches",
     "commands turn guard",
     "storing reading administering",
+    "sweeper",
+    "delivery",
     "client",
     "repair",
     "check rebuild",
@@ -35,11 +37,13 @@ LAYERS = [
     "database",
     "records",
     "listeners",
-    # Leaves: of each other they know the errors and the words of `rights` at most.
+    # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
     "text_protocol thrift_protocol",
     "protocol",
     "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress",
-    "rights users queue_options replies",
+    "queue_tables",
+    "queue_options listener_options toml_file",
+    "rights users option_values toml_lines replies",
     "errors",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}
@@ -52,17 +56,9 @@ OUTSIDE = {
 }
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
-PURE = {
-    "protocol",
-    "text_protocol",
-    "thrift_protocol",
-    "records",
-    "replies",
-    "errors",
-    "window",
-    "shared_memory",
-    "rights",
-}
+PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory", "rights", "toml_lines", "option_values"}
+PURE |= {"queue_options", "queue_tables", "listener_options"}
+PURE |= {"text_protocol", "thrift_protocol"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 

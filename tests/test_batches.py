@@ -23,6 +23,7 @@ class Client:
 
     def __init__(self, house: House) -> None:
         self.turns = 0
+        self.session = house.session()
         self.on_turn: Callable[[], None] = lambda: None
         self._house = house
 
@@ -61,23 +62,24 @@ def heads(house: House) -> list[bytes | Blob]:
 
 
 def test_items_are_put_up_to_the_first_that_is_refused(house: House, batches: Batches) -> None:
-    assert batches.put(b"q", [b"a", b"b", bytes(6001), b"c"], None) == 2
+    assert batches.put(house.session(), b"q", [b"a", b"b", bytes(6001), b"c"], None) == 2
     house.turn()
     assert house.waiting() == [b"a", b"b"]
 
 
 def test_an_expiry_counts_from_now(house: House, batches: Batches) -> None:
-    assert batches.put(b"q", [b"a"], 500) == 1
-    assert batches.put(b"q", [b"b"], None) == 1
+    assert batches.put(house.session(), b"q", [b"a"], 500) == 1
+    assert batches.put(house.session(), b"q", [b"b"], None) == 1
     house.turn()
     (_, _, expires_at_ms, added_at_ms), (_, _, never, _) = house.registry.queues[b"q"].window
-    assert (expires_at_ms - added_at_ms, never) == (500, 0)
+    assert 0 < expires_at_ms - added_at_ms <= 500
+    assert never == 0
 
 
 def test_nothing_is_put_while_sets_are_refused(house: House, commands: Commands, batches: Batches, client: Any) -> None:
     commands.storing.refuse_sets = "out of disk space"
     with pytest.raises(ServerError, match="out of disk space"):
-        batches.put(b"q", [b"a"], None)
+        batches.put(house.session(), b"q", [b"a"], None)
     with pytest.raises(ServerError, match="out of disk space"):
         batches.wait_put(b"q", [LARGE], None, client)
     assert house.registry.queues == {}
@@ -102,10 +104,11 @@ def test_large_items_are_put_with_the_others_when_all_their_chunks_are_there(
     assert found == items
 
 
-def test_a_queue_deleted_meanwhile_is_told_and_leaves_no_chunks(house: House, batches: Batches, client: Any) -> None:
+def test_a_queue_deleted_meanwhile_refuses_the_item_and_has_no_chunks(
+    house: House, batches: Batches, client: Any
+) -> None:
     client.on_turn = lambda: house.registry.delete(b"q")
-    with pytest.raises(ServerError, match="the queue was deleted"):
-        batches.wait_put(b"q", [LARGE], None, client)
+    assert batches.wait_put(b"q", [LARGE], None, client) == 0
     house.turn()
     assert house.registry.queues == {}
     assert list(house.storage.unfinished_uploads()) == []

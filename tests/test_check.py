@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from darner_core.check import DAMAGED, WHOLE, check
 from darner_core.errors import DataDirError
 from darner_core.records import QueueRecord, chunk_key, item_key, pack_item, pack_state
 from darner_core.storage import CHUNK_FAMILY, Storage
+from tests.bench import Bench
 from tests.conftest import SMALL
 from tests.damaged import ITEMS, NAMES, POPPED, body, copy_of, make_directory, turn_over
 from tests.harness import ROOT
@@ -87,7 +88,7 @@ def test_a_directory_that_cannot_be_opened_is_another_exit_status(directory: Pat
 
 def test_records_that_do_not_fit_together_are_found(directory: Path) -> None:
     queue = record(directory, b"a")
-    number, family, _ = queue
+    number, family, _, _ = queue
     altered(
         directory,
         (family, item_key(number, 50), None),
@@ -175,3 +176,33 @@ def test_a_file_that_may_not_be_read_is_named_and_not_said_to_be_damaged(write_p
     assert done.stderr == (
         f"darner: data directory {write_protected}: no permission to read {name}; run this as the server's user\n"
     )
+
+
+def test_what_has_expired_in_the_middle_is_not_missing_and_what_is_missing_beside_it_is(
+    open_storage: Callable[[], Storage], tmp_path: Path
+) -> None:
+    bench = Bench(open_storage)
+    bench.registry.child(b"p+child")
+    for number in range(7):
+        bench.put(b"p", b"%d" % number, expires_in_s=1 if number in (2, 3) else 10**9)
+    bench.end_turn()
+    bench.now_s += 2
+    bench.sweep()
+    queue = bench.queue(b"p").log.record
+    assert bench.storage is not None
+    bench.storage.close()
+    directory = tmp_path / "storage"
+    assert findings(directory) == ["whole: 2 queues, 10 items, 10 bytes"]
+    altered(directory, (queue.family, item_key(queue.number, 6), None))
+    said = findings(directory)
+    assert "queue p: items 3 to 4 are missing, 2 of all that are missing have expired" in said
+    assert "queue p: items 6 to 6 are missing, 2 of all that are missing have expired" in said
+    assert "1 items are known to be lost" in said[-1]
+    assert run(directory, "--repair").returncode == 1
+    bench.start()
+    assert list(bench.registry.children) == [b"p"]
+    assert bench.queue(b"p").waiting_items == 4
+    bench.now_s += 10**9 + 1
+    bench.sweep()
+    assert (bench.drain(b"p"), bench.drain(b"p+child")) == ([], [])
+    assert bench.queue(b"p").expired_items == 4  # found by what repair has written for it

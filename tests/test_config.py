@@ -11,6 +11,8 @@ import pytest
 from darner_core import VERSION, config
 from darner_core.config import Config
 from darner_core.errors import ConfigError
+from darner_core.listener_options import ListenerOptions
+from darner_core.queue_options import QueueOptions, QueueRules
 from darner_core.rights import Rights
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "conf" / "darner.toml"
@@ -33,7 +35,6 @@ GOOD = {
     "debug": Good("", "true", True),
     "sync": Good("250", "250", 250),
     "reply_key": Good("request", '"request"', "request"),
-    "dialect": Good("kestrel", '"kestrel"', "kestrel"),
     "max_item_bytes": Good("10 MiB", '"10 MiB"', 10 * MIB),
     "max_line_bytes": Good("2048", "2048", 2048),
     "chunk_bytes": Good("96KiB", '"96KiB"', 96 * KIB),
@@ -56,6 +57,15 @@ GOOD = {
     "tls_key": Good("/etc/key.pem", '"/etc/key.pem"', "/etc/key.pem"),
     "tls_ca": Good("/etc/ca.pem", '"/etc/ca.pem"', "/etc/ca.pem"),
     "auth_file": Good("/etc/users", '"/etc/users"', "/etc/users"),
+    "dialect": Good("kestrel", '"kestrel"', "kestrel"),
+    "get_timeout_ms": Good("0", "0", 0),
+    "expiration_timer_s": Good("0", "0", 0),
+    "default_status": Good("ReadOnly", '"READONLY"', "readonly"),
+    "status_file": Good("/run/status", '"/run/status"', "/run/status"),
+    "status_change_grace_period_s": Good("30", "30", 30),
+    "connection_limit_refuse_writes": Good("100", "100", 100),
+    "connection_limit_refuse_reads": Good("200", "200", 200),
+    "client_timeout_s": Good("30", "30", 30),
 }
 
 every_option = pytest.mark.parametrize("option", [option.name for option in config.OPTIONS])
@@ -179,25 +189,134 @@ def test_the_rights_of_users_stand_in_tables(file: File) -> None:
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ("users = 5", "users = 5: must be tables [users.NAME]"),
-        ("users.bob = 5", "[users.bob]: must be a table with put, get and admin"),
-        ("[users.bob]\nputs = []", "[users.bob]: must be a table with put, get and admin, and 'puts' is none of them"),
+        ("users = 5", "line 1: users = 5: must be tables [users.NAME]"),
+        ("users.bob = 5", "line 1: [users.bob]: must be a table with put, get and admin"),
         (
-            '[users.bob]\nput = "a"',
-            '[users.bob]: must be a table whose put is a list of patterns of queue names, as in ["mail.*"]',
+            "[users.bob]\nputs = []",
+            "line 2: [users.bob]: must be a table with put, get and admin, and 'puts' is none of them",
         ),
         (
-            "[users.bob]\nget = [1]",
-            '[users.bob]: must be a table whose get is a list of patterns of queue names, as in ["mail.*"]',
+            '[users.bob]\nput = "a"',
+            'line 2: [users.bob]: must be a table whose put is a list of patterns of queue names, as in ["mail.*"]',
+        ),
+        (
+            "[users.bob]\nput = []\nget = [1]",
+            'line 3: [users.bob]: must be a table whose get is a list of patterns of queue names, as in ["mail.*"]',
         ),
         (
             '[users."a b"]',
-            "[users.a b]: a user's name is 1 to 250 printable bytes without space and colon, not with # first",
+            'line 1: [users."a b"]: a user\'s name is 1 to 250 printable bytes without space and colon,'
+            " not with # first",
         ),
     ],
 )
 def test_a_bad_table_is_named_in_one_line(lines: str, complaint: str, file: File) -> None:
     assert complaint_about(file(lines)) == f"{file.path}: {complaint}"
+
+
+# -- tables about queues, and what they say of the server
+
+
+def test_queues_aliases_and_listeners_stand_in_tables(file: File) -> None:
+    options = config.parse(
+        file(
+            "port = 5",
+            "[default]",
+            'max_bytes = "1 GiB"',
+            "[queues.mail]",
+            "max_items = 5",
+            "[aliases]",
+            'all = ["mail", "news"]',
+            "[[listener]]",
+            "port = 6",
+            'dialect = "kestrel"',
+        )
+    )
+    assert options.rules.of(b"mail") == QueueOptions(max_items=5, max_bytes=GIB)
+    assert options.rules.of(b"news") == QueueOptions(max_bytes=GIB)
+    assert options.rules.named == (b"mail",)
+    assert options.aliases == {b"all": (b"mail", b"news")}
+    assert options.listeners == (ListenerOptions(port=6, dialect="kestrel"),)
+    assert options.endpoints == (("127.0.0.1", 5, "darner"), ("127.0.0.1", 6, "kestrel"))
+    nothing = config.parse([])
+    assert (nothing.rules, nothing.aliases, nothing.listeners) == (QueueRules(), {}, ())
+    assert nothing.rules.of(b"mail") == QueueOptions()
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        (
+            "port = 1\n\n[queues.mail]\nmax_items = -1",
+            "line 4: [queues.mail]: max_items = -1: must be a number from 0 to",
+        ),
+        ('[queues."a.b"]\n[queues.c]\ntrace = 1', "line 3: [queues.c]: trace = 1: must be true or false"),
+        (
+            "[queues.mail]\nmax_item = 1",
+            "line 2: [queues.mail]: unknown option max_item: one of max_items, max_bytes, ",
+        ),
+        ("[default]\n\nfanout_only = 5", "line 3: [default]: fanout_only = 5: must be true or false"),
+        ('[aliases]\na = ["b"]\nb = ["a"]', "line 2: [aliases]: a leads in a circle, a -> b -> a: "),
+        ('[aliases]\na = ["q"]\n[queues.a]', "line 3: [queues.a]: is an alias, too: "),
+        (
+            "[[listener]]\nport = 1\n[[listener]]\nport = true",
+            "line 4: [[listener]]: port = True: must be a number from",
+        ),
+        ("[[listener]]", "line 1: [[listener]]: must have a port"),
+        ("\n[listener]\nport = 1", "line 2: listener = {'port': 1}: must be tables [[listener]]"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_named_with_its_line(lines: str, complaint: str, file: File) -> None:
+    assert complaint_about(file(lines)).startswith(f"{file.path}: {complaint}")
+
+
+def test_an_option_of_the_server_below_a_table_is_told_where_it_belongs(file: File) -> None:
+    message = complaint_about(file("[default]", "port = 1"))
+    assert message.startswith(f"{file.path}: line 2: [default]: unknown option port: one of max_items, ")
+    assert message.endswith("; port is an option of the server, which stands above all tables")
+    assert "stands above" not in complaint_about(file("[default]", "no = 1"))
+
+
+def test_a_listener_must_not_have_the_address_that_the_command_line_gives(file: File) -> None:
+    listener = file("port = 1", "[[listener]]", "port = 2")
+    assert len(config.parse(listener).endpoints) == 2
+    said = "127.0.0.1 port 2: must not be the address of another listener, or of host and port"
+    assert complaint_about([*listener, "--port", "2"]) == f"{file.path}: line 2: [[listener]]: {said}"
+
+
+@pytest.mark.parametrize("dialect", ["text", "thrift"])
+def test_a_protocol_without_login_does_not_stand_beside_passwords(dialect: str, file: File) -> None:
+    lines = f'[[listener]]\nport = 1\ndialect = "{dialect}"'
+    assert complaint_about([*file(lines), "--auth-file", "users"]) == (
+        f'{file.path}: line 3: [[listener]]: dialect = "{dialect}": must not stand beside auth_file, because it has no'
+        " login"
+    )
+    # Who has a certificate needs no login.
+    config.parse([*file(lines), "--auth-file", "users", "--tls-ca", "ca", "--tls-cert", "cert"])
+    config.parse([*file(lines.replace(dialect, "kestrel")), "--auth-file", "users"])
+
+
+def test_it_is_known_where_each_option_was_set(file: File) -> None:
+    options = config.parse([*file("# options", "port = 1", "debug = true"), "--port", "2"])
+    assert options.level("port") == "command line"
+    assert options.level("debug") == f"{file.path}: line 3"
+    assert options.level("host") == "built in"
+    assert str(options.complaint("debug", "needs more")) == f"{file.path}: line 3: needs more"
+    assert str(Config().complaint("debug", "needs more")) == "needs more"
+
+
+def test_the_same_options_are_the_same_wherever_they_were_set(file: File) -> None:
+    assert config.parse(file("port = 1")) == config.parse(["--port", "1"])
+
+
+def test_differences_are_named(file: File) -> None:
+    old = config.parse([])
+    assert config.differences(old, config.parse(file("", "port = 22133"))) == []
+    changed = config.parse(file("port = 1", "[default]", "trace = true", "[users.bob]", "[[listener]]", "port = 2"))
+    assert config.differences(old, changed) == ["port", "users", "rules", "listeners"]
+    aliases = config.parse(file("[aliases]", 'a = ["b"]'))
+    assert config.differences(old, aliases) == ["aliases"]
+    assert config.differences(aliases, aliases) == []
 
 
 # -- what is allowed
@@ -210,6 +329,12 @@ NUMBERS = {
     "idle_timeout_s": (0, 31_536_000),
     "max_connections": (1, 1_000_000),
     "max_queues": (1, 1 << 32),
+    "get_timeout_ms": (0, 2**31 - 1),
+    "expiration_timer_s": (0, 86_400),
+    "status_change_grace_period_s": (0, 86_400),
+    "connection_limit_refuse_writes": (0, 1_000_000),
+    "connection_limit_refuse_reads": (0, 1_000_000),
+    "client_timeout_s": (0, 31_536_000),
 }
 SIZES = {
     "max_item_bytes": (1, TIB),
@@ -242,7 +367,7 @@ def test_the_limits_themselves_are_allowed_and_nothing_beyond(option: str, file:
             else f"a {kind} from {config.show_size(lowest)} to {config.show_size(highest)}"
         )
         assert typed == f"command line: --{option.replace('_', '-')} = '{value}': must be {allowed}"
-        assert written == f"{file.path}: {option} = {value}: must be {allowed}"
+        assert written == f"{file.path}: line 1: {option} = {value}: must be {allowed}"
 
 
 @pytest.mark.parametrize(
@@ -276,6 +401,8 @@ def test_sync_is_a_word_or_milliseconds(given: str, value: str | int, file: File
 BAD_SYNC = 'must be "never", "always", or milliseconds between fsyncs from 1 to 3600000'
 BAD_HOST = "must be an address, or a list of them, none of them empty; unix:/path is a Unix socket"
 BAD_MODE = 'must be file permissions as an octal text, such as "0600"'
+BAD_DIALECT = 'must be "darner" or "kestrel" or "siberite" or "kyototycoon"'
+BAD_STATUS = 'must be "up" or "writeavoid" or "readonly" or "quiescent"'
 BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
     # option, typed, written in the file, what is allowed; None where it cannot be given that way
     ("host", "", '""', BAD_HOST),
@@ -321,10 +448,15 @@ BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
     ("sync", "3600001", "3600001", BAD_SYNC),
     ("sync", None, "true", BAD_SYNC),
     ("sync", None, "0.5", BAD_SYNC),
-    ("dialect", "starling", '"starling"', 'must be "darner" or "kestrel" or "siberite" or "kyototycoon"'),
     ("reply_key", "both", '"both"', 'must be "queue" or "request"'),
     ("reply_key", None, "0", 'must be "queue" or "request"'),
     ("reply_key", None, "[]", 'must be "queue" or "request"'),
+    ("dialect", "memcached", '"memcached"', BAD_DIALECT),
+    ("dialect", "text", '"text"', BAD_DIALECT),  # of a listener only
+    ("dialect", None, "[]", BAD_DIALECT),
+    ("default_status", "down", '"down"', BAD_STATUS),
+    ("default_status", None, "1", BAD_STATUS),
+    ("status_file", None, "true", 'must be a text; "" is none'),
 ]
 
 
@@ -336,9 +468,9 @@ def test_a_bad_value_is_one_line_that_names_place_option_value_and_what_is_allow
         message = complaint_about([f"--{option.replace('_', '-')}={typed}"])
         assert message == f"command line: --{option.replace('_', '-')} = {typed!r}: {allowed}"
     if written is not None:
-        message = complaint_about(file(f"{option} = {written}"))
+        message = complaint_about(file("# a comment", f"{option} = {written}"))
         value = tomllib.loads(f"value = {written}")["value"]
-        assert message == f"{file.path}: {option} = {value!r}: {allowed}"
+        assert message == f"{file.path}: line 2: {option} = {value!r}: {allowed}"
 
 
 def test_every_option_has_a_value_that_is_not_allowed() -> None:
@@ -349,10 +481,11 @@ def test_every_option_has_a_value_that_is_not_allowed() -> None:
 
 def test_an_unknown_option_in_the_file_is_named_with_those_that_exist(file: File) -> None:
     message = complaint_about(file("port = 1", "prot = 2"))
-    assert re.match(rf"{file.path}: unknown option '?prot'?: ", message)
+    assert message.startswith(f"{file.path}: line 2: unknown option prot: one of host, port, ")
     for option in config.OPTIONS:
         assert option.name in message
-    # The file's names are those of the file, not of the command line; and there are no tables but [users].
+    assert message.endswith(", or a table [users.NAME], [default], [queues.NAME], [aliases], [[listener]]")
+    # The file's names are those of the file, not of the command line.
     assert re.search("unknown option '?max-item-bytes'?: ", complaint_about(file("max-item-bytes = 1")))
     assert re.search("unknown option '?limits'?: ", complaint_about(file("[limits]", "max_item_bytes = 1")))
     assert re.search("unknown option '?config'?: ", complaint_about(file('config = "other.toml"')))
@@ -384,8 +517,8 @@ def test_a_file_that_is_not_toml_is_named_with_the_line(file: File) -> None:
     assert message.startswith(f"{file.path}: ")
     assert "line 2" in message
     assert str(file.path) in complaint_about(file("port = 1", "port = 2"))
-    file.path.write_bytes(b"host = '\xff'\n")
-    assert complaint_about(["-c", str(file.path)]).startswith(f"{file.path}: ")
+    file.path.write_bytes(b"# one line\nhost = '\xff'\n")
+    assert complaint_about(["-c", str(file.path)]) == f"{file.path}: line 2: must be UTF-8"
 
 
 # -- help and version
@@ -422,6 +555,38 @@ def test_the_example_file_holds_every_option_with_its_default() -> None:
         written = tomllib.load(opened)
     assert set(written) == {option.name for option in config.OPTIONS}
     assert config.parse(["-c", str(EXAMPLE)]) == Config()
+
+
+def test_the_example_tables_can_be_used_as_they_stand(file: File) -> None:
+    _, tables = EXAMPLE.read_text().split("# ---- Tables")
+    lines = [line.removeprefix("#   ") for line in tables.splitlines() if line.startswith("#   ")]
+    options = config.parse(file(*lines))
+    # What [default] shows is what is built in.
+    assert options.rules.of(b"any") == QueueOptions()
+    assert list(tomllib.loads("\n".join(lines))["default"]) == list(vars(QueueOptions()))
+    assert options.rules.named == (b"mail", b"mail+archive")
+    assert options.rules.of(b"mail.in").expire_to_queue == b"mail.late"
+    assert options.aliases == {b"everyone": (b"mail", b"news")}
+    assert options.endpoints[1] == ("127.0.0.1", 22134, "kestrel")
+
+
+def test_the_examples_in_the_docs_can_be_used_as_they_stand(file: File) -> None:
+    docs = EXAMPLE.parent.parent / "docs"
+    examples = [
+        found for doc in sorted(docs.glob("*.md")) for found in re.findall(r"```toml\n(.*?)```", doc.read_text(), re.S)
+    ]
+    assert len(examples) >= 3
+    for example in examples:
+        config.parse(file(example))
+
+
+def test_the_docs_tell_of_every_option_of_a_queue_and_its_built_in_value() -> None:
+    text = (EXAMPLE.parent.parent / "docs" / "operations.md").read_text().split("\n## Queues\n")[1]
+    for option, value in vars(QueueOptions()).items():
+        shown = "" if value == b"" else value
+        row = re.search(rf"^\| `{option}` \| ([^:|]*)(:.*?)? \|", text, re.M)
+        assert row, option
+        assert row[1] == (str(shown).lower() or '""')
 
 
 def test_the_example_file_writes_sizes_as_people_do() -> None:

@@ -357,7 +357,7 @@ def test_what_was_range_deleted_is_known_with_its_place_and_size(bench: Bench) -
     drain(bench, 2)
     bench.queue.log.reclaim()
     bench.end_turn()
-    number, family, _ = bench.queue.log.record
+    number, family, _, _ = bench.queue.log.record
     (dead,) = bench.journal.dead.ranges.values()
     assert dead.family == family
     assert dead.begin <= item_key(number, 1) < item_key(number, 3) <= dead.end
@@ -448,7 +448,7 @@ def waiting(queue: MessageQueue) -> list[object]:
     """What waits, in the order in which it will be handed out."""
     returned = [(item_id, queue.log.read_one(item_id)) for item_id in sorted(queue.returned)]
     count = queue.tail - queue.next_id
-    return [*returned, *zip(range(queue.next_id, queue.tail), queue.log.read(queue.next_id, count, 1 << 30))]  # noqa: B905
+    return [*returned, *zip(range(queue.next_id, queue.tail), queue.log.read(queue.next_id, count, 1 << 30)[1])]  # noqa: B905
 
 
 def from_disk(situation: Situation) -> dict[bytes, list[object]]:

@@ -14,7 +14,7 @@ from thriftpy2.transport.framed import TFramedTransport
 from thriftpy2.transport.socket import TSocket
 
 from tests.harness import ROOT, Client
-from tests.identities import Authority, TlsClient, write_users
+from tests.identities import Authority, TlsClient, login, write_users
 from tests.kestrel_clients import IDL, KestrelServer
 
 UNAUTHENTICATED = "unauthenticated: here only a TLS certificate says who a client is"
@@ -66,10 +66,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[KestrelServer]:
     tmp_path = tmp_path_factory.mktemp("server")
     users = write_users(tmp_path / "users", worker="*", boss="*", other="word")
-    rights = tmp_path / "rights.toml"
-    rights.write_text(RIGHTS)
-    options = ["-c", str(rights), "--auth-file", str(users), "--tls-ca", str(authority.file), *authority.options()]
-    server = KestrelServer(tmp_path / "data", *options)
+    options = ["--auth-file", str(users), "--tls-ca", str(authority.file), *authority.options()]
+    server = KestrelServer(tmp_path / "data", *options, tables=RIGHTS)
     yield server
     server.end()
 
@@ -145,19 +143,16 @@ def test_a_certificate_says_who_a_client_of_the_thrift_service_is(
     assert boss.get("work", 10) == []
 
 
-def test_who_shows_no_certificate_is_told_that_there_is_no_login(tmp_path: Path) -> None:
-    users = write_users(tmp_path / "users", other="word")
-    plain = KestrelServer(tmp_path / "plain", "--auth-file", str(users))
-    try:
-        for said in (b"", b"get q\n", b"set auth 0 0 10\r\nother word\r\n"):
-            text = plain.text_client()
-            text.send(said)
-            text.expect(b"-" + UNAUTHENTICATED.encode() + b"\n")
-            text.expect_hang_up()
-        assert refusal(plain.thrift_client().get_version) == UNAUTHENTICATED
-        assert "no login" in plain.printed()
-    finally:
-        plain.end()
+def test_whose_certificate_names_no_user_is_told_that_there_is_no_login(
+    server: KestrelServer, text_client: Callable[[str], Client], thrift_client: Callable[[str], Any]
+) -> None:
+    for said in (b"", b"get q\n", login("other", "word")):
+        stranger = text_client("stranger")
+        stranger.send(said)
+        stranger.expect(b"-" + UNAUTHENTICATED.encode() + b"\n")
+        stranger.expect_hang_up()
+    assert refusal(thrift_client("stranger").get_version) == UNAUTHENTICATED
+    assert "text has no login" in server.printed()
 
 
 def test_one_client_too_many_is_told_in_its_protocol(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_a_clock_that_steps_disturbs_nothing(tmp_path: Path) -> None:
         for off_s in (36_000, -36_000, 3_600_000, -100_000_000):
             server.step(off_s)
             late.ask(b"get nothing/t=100\r\n", b"END\r\n")  # ends, and not at once or never
-            client.ask(b"set q 0 10 1\r\nx\r\n", b"STORED\r\n")
+            client.ask(b"set q 0 0 1\r\nx\r\n", b"STORED\r\n")
             stats = client.stats()
             assert 0 <= int(stats["uptime"]) < 60
             assert int(stats["queue_q_age"]) >= 0

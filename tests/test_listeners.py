@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import stat
 from collections.abc import Callable
@@ -12,9 +13,11 @@ import pymemcache
 import pytest
 
 from darner_core.errors import StartError
+from darner_core.listener_options import Endpoint
 from darner_core.listeners import open_listeners
 from tests.harness import Client, RunningServer
 from tests.identities import UnixClient
+from tests.test_connection import wait_until
 from tests.test_main import refusal
 
 Start = Callable[..., RunningServer]
@@ -88,6 +91,73 @@ def test_what_is_kept_from_others_is_not_warned_of(server: RunningServer) -> Non
     assert "WARNING" not in server.printed()
 
 
+# -- tables [[listener]]
+
+
+def test_further_listeners_serve_the_same_queues_and_are_named_with_their_dialects(
+    start_server: Start, tmp_path: Path
+) -> None:
+    file, path = tmp_path / "darner.toml", tmp_path / "socket"
+    file.write_text(
+        f"""[[listener]]
+port = 0
+[[listener]]
+port = 0
+address = "127.0.0.2"
+[[listener]]
+address = "unix:{path}"
+"""
+    )
+    server = start_server("-c", str(file))
+    main, further, other = ports(server)
+    assert main == server.port
+    assert f"listening on: 127.0.0.1 port {further}\n" in server.printed()
+    clients = [connect(server, "127.0.0.1", main), connect(server, "127.0.0.1", further)]
+    clients += [connect(server, "127.0.0.2", other), server.adopt(UnixClient(path))]
+    for number, client in enumerate(clients):
+        client.set("q", b"%d" % number)
+    assert [client.get("q") for client in reversed(clients)] == [b"0", b"1", b"2", b"3"]
+    assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_the_log_names_a_dialect_that_is_not_the_default(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text(f'[[listener]]\nport = 0\ndialect = "kestrel"\n[[listener]]\naddress = "unix:{tmp_path}/socket"\n')
+    log = start_server("-c", str(file)).printed()
+    assert re.findall(r"listening on: (.*)\n", re.sub(r"port \d+", "port N", log)) == [
+        "127.0.0.1 port N",
+        "127.0.0.1 port N, kestrel",
+        f"unix:{tmp_path}/socket",
+    ]
+    log = start_server("--dialect", "siberite").printed()
+    assert re.search(r"listening on: 127.0.0.1 port \d+, siberite\n", log)
+
+
+def test_each_listener_knows_its_dialect(tmp_path: Path) -> None:
+    endpoints = [Endpoint("127.0.0.1", 0, "kestrel"), Endpoint(f"unix:{tmp_path}/s", 0, "thrift")]
+    listeners = open_listeners(endpoints, "0600")
+    assert [listener.dialect for listener in listeners] == ["kestrel", "thrift"]
+    for listener in listeners:
+        listener.close()
+
+
+def test_other_listeners_need_a_restart(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("")
+    server = start_server("-c", str(file))
+    file.write_text('[[listener]]\nport = 0\n[queues.q]\n[aliases]\na = ["q"]\n[default]\ntrace = true')
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "INFO reloaded" in server.printed())
+    assert re.findall(r"WARNING (.*)", server.printed()) == [
+        "reload: listeners is another one now, and needs a restart"
+    ]
+    file.write_text("[queues.q]\nmax_item = 5")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "ERROR not reloaded" in server.printed())
+    assert f"ERROR not reloaded: {file}: line 2: [queues.q]: unknown option max_item: one of " in server.printed()
+
+
 # -- Unix sockets
 
 
@@ -139,7 +209,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     link.symlink_to(file)
     for path in (file, link):
         with pytest.raises(StartError) as refused:
-            open_listeners([f"unix:{path}"], 0, "0600")
+            open_listeners([Endpoint(f"unix:{path}", 0)], "0600")
         assert str(refused.value) == f"cannot listen on unix:{path}: there is a file that is no socket"
     assert file.read_text() == "precious"
 
@@ -149,23 +219,23 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 )
 def test_a_path_that_cannot_be_had_is_named(path: str, reason: str) -> None:
     with pytest.raises(StartError) as refused:
-        open_listeners([f"unix:{path}"], 0, "0600")
+        open_listeners([Endpoint(f"unix:{path}", 0)], "0600")
     assert str(refused.value) == f"cannot listen on unix:{path}: {reason}"
 
 
 def test_one_bad_address_opens_none(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1 port 0: Cannot assign"):
-        open_listeners([f"unix:{path}", "192.0.2.1"], 0, "0600")
+        open_listeners([Endpoint(f"unix:{path}", 0), Endpoint("192.0.2.1", 0)], "0600")
     assert not path.exists()
 
 
 def test_the_umask_does_not_matter_and_the_file_is_never_wider(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        narrow = open_listeners([f"unix:{tmp_path}/narrow"], 0, "0600")
+        narrow = open_listeners([Endpoint(f"unix:{tmp_path}/narrow", 0)], "0600")
         os.umask(0o777)
-        wide = open_listeners([f"unix:{tmp_path}/wide"], 0, "0666")
+        wide = open_listeners([Endpoint(f"unix:{tmp_path}/wide", 0)], "0666")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "narrow").stat().st_mode) == 0o600

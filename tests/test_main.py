@@ -172,7 +172,7 @@ def test_a_data_directory_of_another_format_says_what_to_do(tmp_path: Path) -> N
     storage.close()
     (path / records.FORMAT_FILE).write_bytes(b"darner 999\n")
     line = refusal("--port", "0", "--data", str(path))
-    assert line.startswith(f"data directory {path}: of format 'darner 999', this server reads 'darner 1'; drain it")
+    assert line.startswith(f"data directory {path}: of format 'darner 999', this server reads 'darner 2'; drain it")
 
 
 def test_a_first_start_that_was_cut_off_can_be_repeated(start_server: StartServer, tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_a_bad_option_is_named_and_nothing_is_made(tmp_path: Path) -> None:
     where = ["--data", str(data)]
     assert refusal(*where, "--prot", "1") == "command line: unrecognized arguments: --prot 1; see darner --help"
     assert refusal(*where, "--port", "x") == "command line: --port = 'x': must be a number from 0 to 65535"
-    assert refusal(*where, "-c", str(file)) == f"{file}: port = 99999: must be a number from 0 to 65535"
+    assert refusal(*where, "-c", str(file)) == f"{file}: line 1: port = 99999: must be a number from 0 to 65535"
     file.write_text("prot = 1\n")
-    assert re.match(rf"{file}: unknown option '?prot'?: one of host, port, ", refusal(*where, "-c", str(file)))
+    assert re.match(rf"{file}: line 1: unknown option prot: one of host, port, ", refusal(*where, "-c", str(file)))
     assert refusal(*where, "-c", f"{file}.no") == f"{file}.no: No such file or directory"
     assert not data.exists()
 

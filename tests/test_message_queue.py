@@ -29,6 +29,8 @@ from tests.conftest import SMALL
 OpenStorage = Callable[[], Storage]
 CHUNK_BYTES = 400  # of the large items here
 
+NEVER_MS = 2**60  # an expiry that does not come in these tests
+
 
 @contextmanager
 def refusing_writes(storage: Storage) -> Iterator[None]:
@@ -770,8 +772,8 @@ class Queues(RuleBasedStateMachine):
     def put(self, name: bytes, size: int, flags: int, count: int) -> None:
         for _ in range(count):
             body = self.a_body(size)
-            self.a_queue(name).put(body, flags, flags * 7)
-            self.plain.queue(name).put(body, flags, flags * 7, self.now_s * 1000, large=False)
+            self.a_queue(name).put(body, flags, NEVER_MS + flags)
+            self.plain.queue(name).put(body, flags, NEVER_MS + flags, self.now_s * 1000, large=False)
             self.plain.serve(name)
 
     @rule(name=NAMES)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from darner_core import records
-from darner_core.records import Blob, Item, QueueRecord, State
+from darner_core.records import CHILD, Blob, Expiry, Item, QueueRecord, State
 
 # A machine that is busy is no failure.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,9 +20,10 @@ items: st.SearchStrategy[Item] = st.tuples(bodies, u32s, u64s, u64s)
 # -- golden bytes
 
 
-def test_these_are_the_bytes_of_version_1() -> None:
-    assert records.FORMAT_VERSION == 1
-    assert (records.FORMAT_FILE, records.FORMAT) == ("FORMAT", b"darner 1\n")
+def test_these_are_the_bytes_of_version_2() -> None:
+    assert records.FORMAT_VERSION == 2
+    assert (records.FORMAT_FILE, records.FORMAT) == ("FORMAT", b"darner 2\n")
+    assert {b"darner 1\n", b"darner 2\n"} == records.READABLE_FORMATS
 
 
 ITEM = "00 00000007 0000000000000000 0000018bcfe56800 68656c6c6f"
@@ -45,6 +46,9 @@ GOLDEN: list[tuple[str, bytes, str]] = [
     ("item written in two parts", records.item_header(records.WHOLE, 7, 0, 1_700_000_000_000) + b"hello", ITEM),
     ("queue", records.pack_queue(QueueRecord(1, 2, 3)), "00000001 0002 0000000000000003"),
     ("state", records.pack_state(1, 2, 3, 4, 5), STATE),
+    ("state, some missing", records.pack_state(1, 2, 3, 4, 5, 6), STATE + "0000000000000006"),
+    ("fanout child", records.pack_queue(QueueRecord(1, 2, 3, CHILD)), "00000001 0002 0000000000000003 01"),
+    ("expiry's key", records.expiry_key(5, 6, 7), "65 0000000000000005 00000006 0000000000000007"),
 ]
 
 
@@ -63,6 +67,9 @@ READ_BACK: list[tuple[Callable[[bytes], object], str, object]] = [
     (records.unpack_item, LARGE_ITEM, (Blob(9, 1 << 30), 1, 2, 3)),
     (records.unpack_queue, "00000001 0002 0000000000000003", QueueRecord(number=1, family=2, created_at_ms=3)),
     (records.unpack_state, STATE, State(first=1, next=2, tail=3, bytes=4, reclaimed=5)),
+    (records.unpack_state, STATE + "0000000000000006", State(1, 2, 3, 4, 5, missing=6)),
+    (records.unpack_queue, "00000001 0002 0000000000000003 01", QueueRecord(1, 2, 3, CHILD)),
+    (records.unpack_expiry_key, "65 0000000000000005 00000006 0000000000000007", Expiry(5, 6, 7)),
 ]
 
 
@@ -79,7 +86,7 @@ def test_the_sizes_that_others_count_with_are_those_of_the_records() -> None:
 
 
 def test_a_queue_without_a_state_record_begins_at_the_first_id() -> None:
-    assert State() == (records.FIRST_ID, records.FIRST_ID, records.FIRST_ID, 0, records.FIRST_ID)
+    assert State() == (records.FIRST_ID, records.FIRST_ID, records.FIRST_ID, 0, records.FIRST_ID, 0)
     assert records.STATE_ID < records.FIRST_ID
 
 

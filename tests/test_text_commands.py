@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -206,8 +207,8 @@ def test_what_was_answered_survives_kill_9(server: KestrelServer) -> None:
 
 
 def test_a_failed_write_is_answered_and_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAILING", "1")
-    server = KestrelServer(tmp_path / "data")
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = KestrelServer(tmp_path / "data", fails=True)
     try:
         text = server.text_client()
         text.ask(b"put q:\na\nb\n\nget q\n", b"+2\n:a\n")
@@ -226,8 +227,8 @@ def test_a_failed_write_is_answered_and_undone(tmp_path: Path, monkeypatch: pyte
 def test_an_item_whose_fsync_failed_is_handed_over_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAILING", "1")
-    server = KestrelServer(tmp_path / "data", "--sync", "always")
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = KestrelServer(tmp_path / "data", "--sync", "always", fails=True)
     try:
         text = server.text_client()
         text.ask(b"put q:\na\nb\n\nget q\n", b"+2\n:a\n")
@@ -249,3 +250,55 @@ def test_a_client_that_takes_nothing_holds_up_nobody(server: KestrelServer) -> N
     assert server.resident_bytes() - before < 8 << 20
     os.kill(server.process.pid, signal.SIGTERM)
     assert server.process.wait(10) == 0
+
+
+# -- what queues are told to do
+
+QUEUES = """
+[queues.small]
+max_items = 3
+
+[queues.short]
+max_age_s = 1
+
+[aliases]
+both = ["one", "two"]
+"""
+
+
+@pytest.fixture
+def with_tables(tmp_path: Path) -> Iterator[KestrelServer]:
+    server = KestrelServer(tmp_path / "data", "--chunk-bytes", "16 KiB", tables=QUEUES)
+    yield server
+    server.end()
+
+
+def test_limits_aliases_children_and_expiry_hold_in_these_protocols(with_tables: KestrelServer) -> None:
+    text, thrift = with_tables.text_client(), with_tables.thrift_client()
+    text.ask(b"put small:\na\nb\n\nput small:\nc\nd\ne\n\n", b"+2\n+1\n")
+    assert thrift.put("small", [b"x"]) == 0
+    assert thrift.put("small", [bytes(20_000)]) == 0  # a large one
+    text.ask(b"put both:\na\nb\n\nget one\nget two\nget both 60000\n", b"+2\n:a\n:a\n*\n")
+    assert thrift.put("both", [b"c", bytes(20_000)]) == 2
+    assert [item.data for item in thrift.get("two", 2)] == [b"b", b"c"]
+    assert [item.data for item in thrift.get("two", 2)] == [bytes(20_000)]
+    assert thrift.get("both", 1, 60_000) == []
+    text.ask(b"get parent+child\n", b"*\n")  # from now on it gets a copy
+    assert thrift.put("parent", [b"a", bytes(20_000)]) == 2
+    text.ask(b"get parent\nget parent+child\n", b":a\n:a\n")
+    assert len(thrift.get("parent+child", 5)[0].data) == 20_000
+    assert thrift.put("q", [b"a", b"b"], 1) == 2
+    assert thrift.put("q", [b"c"]) == 1
+    wait_until(lambda: thrift.peek("q").head_item == b"c")
+    text.ask(b"get q\n", b":c\n")
+
+
+def test_many_expired_items_are_passed_over(with_tables: KestrelServer) -> None:
+    text, thrift = with_tables.text_client(), with_tables.thrift_client()
+    for queue in ("a", "b", "c", "d", "e"):
+        assert thrift.put(queue, [b"x"] * 5000, 1) == 5000
+        assert thrift.put(queue, [b"last"]) == 1
+    time.sleep(0.01)
+    text.ask(b"get a\npeek b\nmonitor c 0\n", b":last\n:last\n:last\n*\n")
+    assert thrift.peek("d").head_item == b"last"
+    assert [item.data for item in thrift.get("e", 10)] == [b"last"]

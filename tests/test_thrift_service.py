@@ -467,8 +467,8 @@ def test_what_was_answered_survives_kill_9(server: KestrelServer) -> None:
 
 
 def test_a_failed_write_is_answered_and_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAILING", "1")
-    server = KestrelServer(tmp_path / "data")
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = KestrelServer(tmp_path / "data", fails=True)
     try:
         thrift = server.thrift_client()
         thrift.put("q", [b"a", b"b", b"c"])
@@ -492,8 +492,8 @@ def test_a_failed_write_is_answered_and_undone(tmp_path: Path, monkeypatch: pyte
 def test_an_item_whose_fsync_failed_is_handed_over_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAILING", "1")
-    server = KestrelServer(tmp_path / "data", "--sync", "always")
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = KestrelServer(tmp_path / "data", "--sync", "always", fails=True)
     try:
         thrift = server.thrift_client()
         thrift.put("q", [b"a"])

@@ -341,7 +341,7 @@ def test_the_server_does_not_start_with_them(authority: Authority, tmp_path: Pat
     cert, _ = map(str, authority.server())
     where = ["--port", "0", "--data", str(tmp_path / "data")]
     assert refusal(*where, "--tls-cert", cert) == f"tls_cert {cert}: no private key in PEM form"
-    assert refusal(*where, "--tls-ca", cert) == "tls_ca needs tls_cert"
+    assert refusal(*where, "--tls-ca", cert) == "command line: tls_ca needs tls_cert"
 
 
 def test_certificate_and_key_may_be_in_one_file(start_server: Start, authority: Authority, tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""The values of options: what each kind may be, and how what is wrong is said.
+
+A check takes a value as the file or the command line has it, and gives it as the server wants it, or raises ValueError
+that says what is allowed. Which options there are, the modules above know.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+_UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
+
+SYNC_NEVER, SYNC_ALWAYS = "never", "always"
+
+UNIX = "unix:"  # what an address begins with that is the path of a Unix socket
+
+# As `protocol` reads it, which a test compares.
+MAX_NAME_BYTES = 250
+_NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+Keys = tuple[str | int, ...]  # the way from the top of a file to what stands there; a number is a place in a list
+
+
+class BadOption(ValueError):
+    """Something in the file is wrong. `keys` lead to it; str() says table, option, and what is allowed."""
+
+    def __init__(self, table: Keys, said: str, *option: str | int) -> None:
+        super().__init__(f"{show_table(table)}: {said}" if table else said)
+        self.keys = (*table, *option)
+
+
+def bad_value(table: Keys, option: str, value: Any, allowed: object) -> BadOption:
+    return BadOption(table, f"{show_text(option)} = {value!r}: must be {allowed}", option)
+
+
+# -- how things are shown
+
+
+def show_text(text: str) -> str:
+    """`text` on one line, whatever is in it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def show_bytes(name: bytes) -> str:
+    """A queue's name for a person, on one line."""
+    return show_text(name.decode("utf-8", "backslashreplace"))
+
+
+def show_table(keys: Keys) -> str:
+    """A table's name as its header has it: [queues."mail.*"], [[listener]]."""
+    words = [key if _BARE_KEY.fullmatch(key) else f'"{show_text(key)}"' for key in keys if isinstance(key, str)]
+    header = f"[{'.'.join(words)}]"
+    return f"[{header}]" if isinstance(keys[-1], int) else header
+
+
+def show_size(size: int) -> str:
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % _UNITS[unit.upper()] == 0:
+            return f"{size // _UNITS[unit.upper()]} {unit}"
+    return str(size)
+
+
+# -- checks
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise ValueError(f"a number from {lowest} to {highest}")
+        return value
+
+    return check
+
+
+def size(lowest: int, highest: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,18})\s*([KMG]iB|)", value.strip(), re.IGNORECASE)):
+            value = int(match[1]) * _UNITS[match[2].upper()]
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise ValueError(f"a size from {show_size(lowest)} to {show_size(highest)}")
+        return value
+
+    return check
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def optional_text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError('a text; "" is none')
+    return value
+
+
+def hosts(value: Any) -> tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or any(not isinstance(host, str) or host in ("", UNIX) or "\0" in host for host in listed):
+        raise ValueError("an address, or a list of them, none of them empty; unix:/path is a Unix socket")
+    if len(set(listed)) < len(listed):
+        raise ValueError("addresses that differ")
+    return tuple(listed)
+
+
+def mode(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError('file permissions as an octal text, such as "0600"')
+    return value
+
+
+def flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(" or ".join(f'"{choice}"' for choice in choices))
+        return str(value)
+
+    return check
+
+
+def sync(value: Any) -> str | int:
+    if value in (SYNC_NEVER, SYNC_ALWAYS):
+        return str(value)
+    try:
+        return whole_number(1, 3_600_000)(value)
+    except ValueError:
+        raise ValueError('"never", "always", or milliseconds between fsyncs from 1 to 3600000') from None
+
+
+def queue_sync(value: Any) -> str | int:
+    """As the server's `sync`, or "" for what that says."""
+    try:
+        return "" if value == "" else sync(value)
+    except ValueError as error:
+        raise ValueError(f'{error}; "" is what the server\'s sync says') from None
+
+
+def queue_name(value: Any) -> bytes:
+    name = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else b""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the name of a queue: 1 to {MAX_NAME_BYTES} bytes other than control characters, space and /")
+    return name
+
+
+def optional_queue_name(value: Any) -> bytes:
+    try:
+        return b"" if value == "" else queue_name(value)
+    except ValueError as error:
+        raise ValueError(f'{error}; "" is none') from None

@@ -1,0 +1,255 @@
+"""What happens to items and queues because time passes: items expire, empty queues are deleted.
+
+A sweep takes many turns and a millisecond or two of each, so that a million items that expire at once hold up nobody.
+
+Names that begin with wait_ switch greenlets.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from darner_core import NAME, records
+from darner_core.delivery import Delivery
+from darner_core.errors import DarnerError, StorageError
+from darner_core.journal import Journal
+from darner_core.large_items import Upload
+from darner_core.message_queue import DamagedQueue, MessageQueue, OpenRead
+from darner_core.records import Blob, Expiry
+from darner_core.registry import Registry
+from darner_core.shared_memory import BodyMemory
+from darner_core.storage import Batch
+
+log = logging.getLogger(NAME)
+
+# Expiries looked at in one turn, and bytes of items read for it: about 2 ms. RocksDB is asked for each item whether it
+# is the one that is meant.
+SWEPT_AT_ONCE = 400
+SWEPT_BYTES = 1 << 20
+
+# Expiries are removed from the disk when so many have been dealt with, as one range: every iterator looks at every
+# range deletion. What is there at the next start is looked at again, in 0.1 s.
+MOST_DEAD = 20_000
+
+# Expiries that stand in memory because their items cannot be removed yet: 2 MB.
+MOST_KEPT = 10_000
+
+BUSY_S = 0.01  # between two looks whether another sweep has ended
+
+# Queues with a maximum age that are looked at in one turn.
+QUEUES_AT_ONCE = 500
+
+
+class Sweeper:
+    """Sweeps, one at a time."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        delivery: Delivery,
+        journal: Journal,
+        body_memory: BodyMemory,
+        chunk_bytes: int,
+        wait: Callable[[float], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`wait(seconds)` lets everybody else have a turn, and this one be written, also for 0."""
+        self._registry = registry
+        self._delivery = delivery
+        self._journal = journal
+        self._body_memory = body_memory
+        self._chunk_bytes = chunk_bytes
+        self._wait = wait
+        self._monotonic = monotonic
+        self._busy = False
+        self._position = records.EXPIRY_PREFIX  # all expiries before it have been looked at
+        self._dead = 0  # so many of them are not needed any more, and still on disk
+        self._kept: set[Expiry] = set()  # those of them that are: their items are open, or were too many for one sweep
+        self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
+        self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
+        self.queue_expires = 0  # queues deleted because of their age
+
+    def wait_sweep(self, only: MessageQueue | None = None) -> None:
+        """Remove all that has expired, or what has of one queue and whatever else is met. Raises StorageError."""
+        while self._busy:
+            self._wait(BUSY_S)
+        self._busy = True
+        try:
+            self._swept = {}
+            self._wait_kept()
+            self._wait_expiries()
+            for queues in _slices([only] if only is not None else list(self._registry.timed)):
+                for queue in queues:
+                    if not queue.deleted:
+                        self._wait_head(queue)
+                self._wait(0)
+            self._wait_move()
+        finally:
+            self._busy = False
+
+    # -- items with an expiry of their own
+
+    def _wait_kept(self) -> None:
+        kept = sorted(self._kept)
+        while kept:
+            looked_at = self._expire(kept[:SWEPT_AT_ONCE])
+            del kept[:looked_at]
+            self._wait(0)
+
+    def _wait_expiries(self) -> None:
+        storage, journal = self._journal.storage, self._journal
+        self._go_back()
+        now_ms = journal.time_ms()
+        while len(self._kept) < MOST_KEPT:
+            found = storage.expiries(self._position, now_ms, SWEPT_AT_ONCE)
+            if not found:
+                break
+            looked_at = self._expire(found)
+            self._position = records.expiry_key(*found[looked_at - 1]) + b"\0"
+            self._dead += looked_at
+            self._wait(0)
+        if self._dead > MOST_DEAD and not self._go_back():
+            self._dead = 0
+            journal.also.append(partial(_forget, journal, self._position, sorted(self._kept)))
+
+    def _go_back(self) -> bool:
+        """Whether items were put whose time is over already: the next sweep begins with them then."""
+        earliest, self._journal.earliest_ms = self._journal.earliest_ms, records.MAX_ID
+        if (begin := records.expiry_key(earliest)) >= self._position:
+            return False
+        self._position = begin
+        return True
+
+    def _expire(self, found: list[Expiry]) -> int:
+        """Expire what `found` tells of; how many of them were looked at."""
+        bytes_before: dict[MessageQueue, int] = {}
+        looked_at = 0
+        for expiry in found:
+            queue = self._registry.by_number.get(expiry.number)
+            looked_at += 1
+            if queue is not None and not isinstance(queue, DamagedQueue):
+                bytes_before.setdefault(queue, queue.bytes_out)
+                if self._may_not(queue) or not self._expire_one(queue, expiry):
+                    self._kept.add(expiry)
+                    continue
+                if queue.bytes_out - bytes_before[queue] > SWEPT_BYTES:
+                    break
+            self._kept.discard(expiry)
+        for queue in bytes_before:
+            queue.serve_line()
+        return looked_at
+
+    def _may_not(self, queue: MessageQueue) -> bool:
+        """Whether the queue has lost as many in this sweep as max_expire_sweep allows."""
+        most = queue.options.max_expire_sweep
+        return bool(most) and self._swept.get(queue, 0) >= most
+
+    def _expire_one(self, queue: MessageQueue, expiry: Expiry) -> bool:
+        before = queue.expired_items
+        try:
+            return queue.expire(expiry)
+        except StorageError as error:
+            log.error("an item that should expire: %s", error)
+            return True  # the hint has done its work; who wants the item is told
+        finally:
+            if queue.options.max_expire_sweep:
+                self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
+
+    # -- items that are too old
+
+    def _wait_head(self, queue: MessageQueue) -> None:
+        while not queue.deleted and not self._may_not(queue):
+            before = queue.expired_items
+            most = queue.options.max_expire_sweep or SWEPT_AT_ONCE
+            try:
+                done = queue.drop_expired(min(most - self._swept.get(queue, 0), SWEPT_AT_ONCE))
+            except StorageError as error:
+                queue.cannot_be_read(error)
+                return
+            if queue.options.max_expire_sweep:
+                self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
+            if done:
+                if queue.expired_items != before:
+                    queue.serve_line()
+                return
+            self._wait(0)
+
+    # -- large items that go to another queue
+
+    def _wait_move(self) -> None:
+        moving = self._delivery.large_expired
+        while moving:
+            read = moving.pop(0)
+            try:
+                self._wait_move_one(read)
+            except DarnerError as error:
+                self._delivery.lost(read.queue, str(error))
+                read.queue.finish_expired(read)
+
+    def _wait_move_one(self, read: OpenRead) -> None:
+        """Copy the chunks of an expired large item to where it goes, and put it there. It is open meanwhile."""
+        queue = read.queue
+        blob, flags, _, _ = queue.item_of(read)
+        assert isinstance(blob, Blob)
+        targets = self._delivery.targets((queue.options.expire_to_queue,))
+        uploads: list[Upload] = []
+        try:
+            for target in targets:
+                uploads.append(target.queue.large_items.receive(self._chunk_bytes, self._body_memory))
+            download = queue.large_items.send(blob)
+            while download.missing_bytes:
+                piece = download.next(self._chunk_bytes)
+                for upload in uploads:
+                    while piece:
+                        upload.add(piece[: upload.room_bytes])
+                        piece = piece[upload.room_bytes :]
+                self._wait(0)
+            for upload in uploads:
+                upload.store()
+        except BaseException:
+            for upload in uploads:
+                upload.drop()
+            raise
+        refused = False
+        for target, upload in zip(targets, uploads, strict=True):
+            if target.queue.deleted or not self._delivery.make_room(target.queue, len(blob)):
+                upload.drop()
+                refused |= target.decides
+                continue
+            upload.finish()
+            target.queue.put_until(Blob(upload.blob, len(blob)), flags, 0)
+        if refused:
+            self._delivery.lost(queue, "it is full")
+        queue.finish_expired(read)
+
+    # -- queues
+
+    def expire_queues(self) -> None:
+        """Delete the empty queues that nobody has used for their max_queue_age_s."""
+        now = self._monotonic()
+        before, self._quiet = self._quiet, {}
+        for queue in list(self._registry.timed):
+            age_s = queue.options.max_queue_age_s
+            if not age_s or queue.waiting_items or queue.open_reads or queue.line:
+                continue
+            had, since = before.get(queue, (-1, now))
+            if had != queue.tail + queue.next_id:
+                since = now
+            if now - since < age_s:
+                self._quiet[queue] = queue.tail + queue.next_id, since
+                continue
+            log.info("queue %s is deleted: nobody has used it for %d s", queue.name.decode("utf-8", "replace"), age_s)
+            self._registry.delete(queue.name)
+            self.queue_expires += 1
+
+
+def _slices(queues: list[MessageQueue]) -> Iterator[Iterable[MessageQueue]]:
+    for start in range(0, len(queues), QUEUES_AT_ONCE):
+        yield queues[start : start + QUEUES_AT_ONCE]
+
+
+def _forget(journal: Journal, before: bytes, kept: list[Expiry], batch: Batch) -> None:
+    journal.storage.remove_expiries(batch, records.EXPIRY_PREFIX, before)
+    for expiry in kept:
+        journal.storage.add_expiry(batch, expiry)

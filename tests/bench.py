@@ -1,0 +1,135 @@
+"""A data directory with all that puts, expires and hands out items, without sockets: the test ends the turns."""
+
+from collections.abc import Callable
+
+import pytest
+
+from darner_core.delivery import Delivery
+from darner_core.errors import StorageError
+from darner_core.journal import Journal
+from darner_core.message_queue import Large, MessageQueue
+from darner_core.queue_options import BUILT_IN, QueueOptions, QueueRules
+from darner_core.records import Blob
+from darner_core.registry import Registry
+from darner_core.shared_memory import BodyMemory
+from darner_core.storage import Storage
+from darner_core.sweeper import Sweeper
+from darner_core.window import WindowBudget
+
+CHUNK_BYTES = 400  # of the large items here
+
+
+class Rules(QueueRules):
+    """These options for these queues, whoever's children they are."""
+
+    def __init__(self, options: dict[bytes, QueueOptions]) -> None:
+        self.options = options
+
+    def of(self, name: bytes, parent: bytes = b"") -> QueueOptions:
+        return self.options.get(name, self.options.get(parent, BUILT_IN) if parent else BUILT_IN)
+
+    @property
+    def named(self) -> tuple[bytes, ...]:
+        return tuple(self.options)
+
+
+class Bench:
+    """Begins at 1,000 s after 1970. Queues come into being as clients make them."""
+
+    def __init__(self, open_storage: Callable[[], Storage], **options: QueueOptions) -> None:
+        """`options` by queue."""
+        self._open_storage = open_storage
+        self.rules = Rules({name.encode(): queue_options for name, queue_options in options.items()})
+        self.now_s = 1000.0
+        self.turns = 0
+        self.storage: Storage | None = None
+        self.start()
+
+    def start(self) -> None:
+        self.storage = self._open_storage()
+        self.journal = Journal(self.storage, lambda: self.now_s)
+        self.registry = Registry(self.journal, WindowBudget(1 << 20), rules=self.rules)
+        self.delivery = Delivery(self.registry, self.journal)
+        self.sweeper = Sweeper(
+            self.registry, self.delivery, self.journal, BodyMemory(1 << 20, lambda: None), CHUNK_BYTES,
+            lambda _: self.end_turn(), lambda: self.now_s,
+        )  # fmt: skip
+
+    def crash(self) -> None:
+        """Forget all that is in memory, and start again from what is on disk."""
+        assert self.storage is not None
+        self.storage.close()
+        self.start()
+
+    def end_turn(self) -> None:
+        self.turns += 1
+        self.journal.commit()
+        self.journal.begin()
+
+    def fail_turn(self) -> None:
+        """The turn cannot be written."""
+
+        def refuse(*_: object) -> None:
+            raise StorageError("no space left on device")
+
+        assert self.storage is not None
+        self.storage.write = refuse  # type: ignore[assignment, method-assign]
+        self.storage.put = refuse  # type: ignore[assignment, method-assign]
+        with pytest.raises(StorageError):
+            self.journal.commit()
+        del self.storage.write, self.storage.put
+
+    def sweep(self) -> None:
+        self.sweeper.wait_sweep()
+        self.end_turn()
+
+    def queue(self, name: bytes = b"q") -> MessageQueue:
+        return self.registry.queues[name]
+
+    def put(self, name: bytes, *bodies: bytes, expires_in_s: float = 0) -> bool:
+        """Put these one by one, in one turn; whether all were taken."""
+        expires_at_ms = max(1, int((self.now_s + expires_in_s) * 1000)) if expires_in_s else 0
+        names = tuple(name.split(b",")) if b"," in name else (name,)
+        stored = [self.delivery.put(names, body, 0, expires_at_ms) for body in bodies]
+        return None not in stored
+
+    def put_large(self, name: bytes, body: bytes, expires_in_s: float = 0) -> None:
+        """What a set does with the body of a large item."""
+        expires_at_ms = int((self.now_s + expires_in_s) * 1000) if expires_in_s else 0
+        for target in self.delivery.targets((name,)):
+            upload = target.queue.large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
+            rest = body
+            while rest:
+                piece, rest = rest[: upload.room_bytes], rest[upload.room_bytes :]
+                upload.add(piece)
+            upload.finish()
+            target.queue.put_until(Blob(upload.blob, len(body)), 0, expires_at_ms)
+        self.end_turn()
+
+    def take(self, name: bytes = b"q") -> bytes | None:
+        """What a plain get answers."""
+        queue = self.registry.queues.get(name)
+        item = queue.take() if queue is not None else None
+        if isinstance(item, Large):
+            assert queue is not None
+            read = queue.open()
+            assert read is not None
+            blob = queue.item_of(read)[0]
+            assert isinstance(blob, Blob)
+            download, body = queue.large_items.send(blob), b""
+            while download.missing_bytes:
+                body += download.next(CHUNK_BYTES)
+            queue.close(read)
+            return body
+        if item is None:
+            return None
+        assert isinstance(item[0], bytes)
+        return item[0]
+
+    def drain(self, name: bytes = b"q") -> list[bytes]:
+        """All that gets answer, in order. Ends the turn."""
+        found = []
+        while (body := self.take(name)) is not None:
+            found.append(body)
+        self.end_turn()
+        return found

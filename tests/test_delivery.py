@@ -1,0 +1,281 @@
+"""Where an item goes: limits, fanout children, aliases, several queues, and where expired items go."""
+
+from collections.abc import Callable
+
+import pytest
+
+from darner_core.errors import ServerError
+from darner_core.queue_options import QueueOptions
+from darner_core.storage import Storage
+from tests.bench import Bench
+
+OpenStorage = Callable[[], Storage]
+
+
+# -- limits
+
+
+def test_a_full_queue_refuses(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_items=2), b=QueueOptions(max_bytes=10))
+    assert bench.put(b"q", b"1", b"2")
+    assert not bench.put(b"q", b"3")
+    assert bench.put(b"b", b"12345", b"6789")
+    assert not bench.put(b"b", b"ab")  # judged before the put: it never holds more than max_bytes
+    assert bench.put(b"b", b"a")
+    assert (bench.drain(b"q"), bench.drain(b"b")) == ([b"1", b"2"], [b"12345", b"6789", b"a"])
+
+
+def test_open_items_count_and_expired_ones_do_not(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_items=2))
+    bench.put(b"q", b"1", b"2")
+    read = bench.queue().open()
+    assert not bench.put(b"q", b"3")
+    bench.queue().close(read)
+    assert bench.put(b"q", b"3", expires_in_s=10)
+    assert not bench.put(b"q", b"4")
+    bench.take()
+    bench.now_s += 11
+    assert bench.put(b"q", b"4", b"5")
+    assert bench.drain() == [b"4", b"5"]
+
+
+def test_an_item_may_be_too_large_for_its_queue(open_storage: OpenStorage) -> None:
+    bench = Bench(
+        open_storage, q=QueueOptions(max_item_bytes=3), b=QueueOptions(max_bytes=3, discard_old_when_full=True)
+    )
+    assert [bench.put(b"q", b"123"), bench.put(b"q", b"1234")] == [True, False]
+    assert [bench.put(b"b", b"123"), bench.put(b"b", b"1234")] == [True, False]
+    assert bench.drain(b"b") == [b"123"]  # nothing was discarded for one that does not fit anyway
+
+
+def test_the_oldest_go_when_the_queue_is_full(open_storage: OpenStorage) -> None:
+    bench = Bench(
+        open_storage,
+        q=QueueOptions(max_items=3, discard_old_when_full=True),
+        b=QueueOptions(max_bytes=10, discard_old_when_full=True),
+    )
+    assert bench.put(b"q", *(b"%d" % number for number in range(10)))
+    assert bench.put(b"b", b"1111", b"222", b"33", b"4444444")
+    assert (bench.queue(b"q").discarded, bench.queue(b"b").discarded) == (7, 2)
+    bench.end_turn()
+    bench.crash()
+    assert (bench.drain(b"q"), bench.drain(b"b")) == ([b"7", b"8", b"9"], [b"33", b"4444444"])
+
+
+def test_what_is_open_is_not_discarded_and_what_was_given_back_goes_first(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_items=2, discard_old_when_full=True))
+    bench.put(b"q", b"1", b"2")
+    queue = bench.queue()
+    first, second = queue.open(), queue.open()
+    assert not bench.put(b"q", b"3")  # all there is is open
+    queue.give_back(first)
+    assert bench.put(b"q", b"3")
+    queue.give_back(second)
+    assert bench.drain() == [b"2", b"3"]
+
+
+def test_a_failed_turn_brings_back_what_was_discarded(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_items=2, discard_old_when_full=True))
+    bench.put(b"q", b"1", b"2")
+    queue = bench.queue()
+    queue.give_back(queue.open())
+    bench.end_turn()
+    bench.put(b"q", b"3", b"4", b"5")
+    bench.fail_turn()
+    assert queue.discarded == 0
+    assert bench.drain() == [b"1", b"2"]
+
+
+# -- fanout
+
+
+def test_children_get_what_is_put_into_their_parent_from_now_on(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"p", b"before")
+    bench.registry.child(b"p+a")
+    bench.registry.child(b"p+b+c")
+    bench.registry.child(b"p+b+c")
+    bench.put(b"p", b"x")
+    bench.put(b"p+a", b"only a")
+    bench.put(b"other", b"y")
+    bench.end_turn()
+    for _ in range(2):
+        assert sorted(bench.registry.children[b"p"]) == [b"p+a", b"p+b+c"]
+        bench.crash()
+    assert bench.drain(b"p") == [b"before", b"x"]
+    assert bench.drain(b"p+a") == [b"x", b"only a"]
+    assert bench.drain(b"p+b+c") == [b"x"]
+
+
+def test_a_child_needs_no_parent_and_outlives_it(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    bench.registry.child(b"p+a")
+    assert b"p" not in bench.registry.queues
+    bench.put(b"p", b"1")
+    bench.registry.delete(b"p")
+    bench.put(b"p", b"2")
+    assert (bench.drain(b"p"), bench.drain(b"p+a")) == ([b"2"], [b"1", b"2"])
+    bench.registry.delete(b"p+a")
+    bench.put(b"p", b"3")
+    bench.end_turn()
+    bench.crash()
+    assert bench.registry.children == {}
+    assert b"p+a" not in bench.registry.queues
+
+
+def test_a_queue_with_a_plus_in_its_name_is_a_child_only_if_somebody_has_said_so(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"p+a", b"old")
+    bench.put(b"p", b"1")
+    bench.end_turn()
+    bench.registry.child(b"p+a")
+    bench.end_turn()
+    bench.crash()
+    bench.put(b"p", b"2")
+    assert bench.drain(b"p+a") == [b"old", b"2"]
+
+
+def test_a_failed_turn_makes_and_removes_no_children(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"p+was", b"")
+    bench.registry.child(b"p+a")
+    bench.end_turn()
+    bench.registry.child(b"p+b")
+    bench.registry.child(b"p+was")
+    bench.registry.delete(b"p+a")
+    bench.put(b"p", b"1")
+    bench.fail_turn()
+    assert list(bench.registry.children[b"p"]) == [b"p+a"]
+    assert bench.drain(b"p+a") == []
+    bench.put(b"p", b"2")
+    assert (bench.drain(b"p+a"), bench.drain(b"p")) == ([b"2"], [b"2"])
+
+
+def test_a_parent_that_is_fanout_only_keeps_nothing(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, p=QueueOptions(fanout_only=True))
+    assert bench.put(b"p", b"lost")
+    bench.registry.child(b"p+a")
+    assert bench.put(b"p", b"1")
+    assert b"p" not in bench.registry.queues
+    assert bench.drain(b"p+a") == [b"1"]
+
+
+def test_a_full_child_does_not_hold_up_its_parent(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, **{"p+a": QueueOptions(max_items=1)})
+    bench.registry.child(b"p+a")
+    assert bench.put(b"p", b"1", b"2")
+    assert (bench.drain(b"p"), bench.drain(b"p+a")) == ([b"1", b"2"], [b"1"])
+
+
+def test_a_large_item_goes_to_each_child(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    body = bytes(range(256)) * 10
+    bench.registry.child(b"p+a")
+    bench.put_large(b"p", body)
+    bench.crash()
+    assert bench.drain(b"p+a") == [body]
+    assert bench.drain(b"p") == [body]
+    bench.end_turn()
+    assert bench.storage is not None
+    assert bench.storage.first_chunk() is None
+
+
+# -- aliases, and several queues at once
+
+
+def test_an_alias_puts_into_each_of_its_queues(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, b=QueueOptions(max_items=1))
+    bench.registry.child(b"a+c")
+    bench.delivery.set_aliases({b"all": (b"a", b"b")})
+    assert bench.put(b"all", b"1")
+    assert not bench.put(b"all", b"2")
+    assert b"all" not in bench.registry.queues
+    counts = bench.delivery.alias_counts[b"all"]
+    assert (counts.put_items, counts.put_bytes) == (2, 2)
+    assert (bench.drain(b"a"), bench.drain(b"b"), bench.drain(b"a+c")) == ([b"1", b"2"], [b"1"], [b"1", b"2"])
+
+
+def test_an_alias_hides_the_queue_of_its_name_until_it_is_gone(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"all", b"hidden")
+    bench.delivery.set_aliases({b"all": (b"a",)})
+    bench.put(b"all", b"1")
+    assert (bench.take(b"all"), bench.take(b"a")) == (None, b"1")
+    bench.delivery.set_aliases({})
+    assert bench.drain(b"all") == [b"hidden"]
+
+
+def test_a_set_into_several_queues_is_done_in_all_of_them_or_in_none(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, b=QueueOptions(max_items=1))
+    assert bench.put(b"a,b,c", b"1")
+    assert not bench.put(b"a,b,c", b"2")
+    bench.end_turn()
+    bench.put(b"a,c", b"3")
+    bench.fail_turn()
+    bench.crash()
+    assert [bench.drain(name) for name in (b"a", b"b", b"c")] == [[b"1"], [b"1"], [b"1"]]
+
+
+def test_what_cannot_be_put_everywhere_is_put_nowhere(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    bench.registry.max_queues = 2
+    with pytest.raises(ServerError, match="too many queues"):
+        bench.put(b"a,b,c", b"1")
+    assert (bench.drain(b"a"), bench.drain(b"b")) == ([], [])
+
+
+# -- where expired items go
+
+
+def test_expired_items_go_to_another_queue_and_its_children(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.registry.child(b"dead+a")
+    bench.put(b"q", b"1", b"2", expires_in_s=1)
+    bench.put(b"q", b"3")
+    bench.end_turn()
+    bench.now_s += 2
+    bench.sweep()
+    bench.crash()
+    assert (bench.drain(b"dead"), bench.drain(b"dead+a"), bench.drain(b"q")) == ([b"1", b"2"], [b"1", b"2"], [b"3"])
+
+
+def test_what_the_other_queue_refuses_is_counted(open_storage: OpenStorage, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"), dead=QueueOptions(max_items=1))
+    bench.put(b"q", b"1", b"2", expires_in_s=1)
+    bench.now_s += 2
+    assert bench.take() is None
+    assert (bench.queue().expired_items, bench.queue().lost_expired) == (2, 1)
+    assert "an expired item of queue q was dropped: queue dead did not take it: it is full" in caplog.text
+    assert bench.drain(b"dead") == [b"1"]
+
+
+def test_where_they_go_can_be_changed(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put(b"q", b"1", expires_in_s=1)
+    bench.end_turn()
+    bench.rules.options[b"q"] = QueueOptions(expire_to_queue=b"elsewhere")
+    bench.registry.set_rules(bench.rules)
+    bench.now_s += 2
+    bench.sweep()
+    assert bench.drain(b"elsewhere") == [b"1"]
+
+
+@pytest.mark.parametrize("given_back", [False, True])
+def test_a_large_expired_item_is_moved_with_its_chunks(open_storage: OpenStorage, given_back: bool) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    body = bytes(range(256)) * 10
+    bench.put_large(b"q", body, expires_in_s=1)
+    if given_back:
+        bench.queue().give_back(bench.queue().open())
+        bench.end_turn()
+    bench.put(b"q", b"next")
+    bench.now_s += 2
+    assert bench.take() == b"next"  # the large one is on its way
+    bench.sweep()
+    bench.sweep()
+    assert bench.queue().expired_items == 1
+    bench.crash()
+    assert (bench.drain(b"dead"), bench.drain(b"q")) == ([body], [])
+    bench.end_turn()
+    assert bench.storage is not None
+    assert bench.storage.first_chunk() is None
