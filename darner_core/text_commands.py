@@ -29,6 +29,7 @@ from darner_core.stats import Stats
 from darner_core.text_protocol import NOT_UNDERSTOOD, STATUS_TO, TextReader, TextRequest, error_reply
 
 NONE = b"*\n"
+NOTHING = b""
 DONE = b"+0\n"
 
 # A monitor sends so much at a time.
@@ -36,14 +37,17 @@ MONITOR_BYTES = 64 << 10
 
 
 class ServerStatus(Protocol):
-    """Whether clients are served at present, as the verb `status` shows and sets it."""
+    """What the server is willing to do at present, as the verb `status` shows and sets it."""
 
     @property
-    def name(self) -> str:
-        """One of UP, WRITEAVOID, READONLY, QUIESCENT."""
+    def shown(self) -> str:
+        """UP, WRITEAVOID, READONLY or QUIESCENT."""
 
-    def change(self, name: str) -> None:
-        """Raises RequestError if there is no such status, or it cannot be set."""
+    def refuses(self, right: str) -> bool:
+        """Whether nobody may put (PUT), or take (GET), now."""
+
+    def wait_change(self, word: str) -> None:
+        """Raises RequestError or StorageError. May switch greenlets."""
 
 
 def hands_over(reply: bytes) -> bool:
@@ -110,13 +114,23 @@ class TextCommands:
 
     # -- putting
 
+    def _unavailable(self, request: Request, right: str) -> bytes:
+        """The answer to what the status forbids; b"": it does not. A get goes on confirming."""
+        if self._status is None or not self._status.refuses(right):
+            return NOTHING
+        return error_reply(f"Server not available for operation {request.verb.decode()}")
+
     def put(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if refusal := self._unavailable(request, PUT):
+            return refusal
         return b"+%d\n" % self._batches.put(session, request.queue, request.items or (), request.expiry_ms)
 
     # -- taking
 
     def get(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
+        if refusal := self._unavailable(request, GET):
+            return refusal
         queue = self._batches.queue(request.queue)
         return self._take(request, queue, session)
 
@@ -174,6 +188,8 @@ class TextCommands:
 
     def peek(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
+        if refusal := self._unavailable(request, GET):
+            return refusal
         self._stats.cmd_peek += 1
         self._batches.queue(request.queue)
         return self._look(request)
@@ -217,6 +233,8 @@ class TextCommands:
         return b"\n"
 
     def monitor(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        if refusal := self._unavailable(request, GET):
+            return refusal
         self._batches.queue(request.queue)
         if self._room(request, session) <= 0:
             return error_reply(f"Too many open transactions; limit={self._batches.most_open(request.queue)}")
@@ -273,19 +291,27 @@ class TextCommands:
     # -- looking after queues and the server
 
     def flush(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if refusal := self._unavailable(request, PUT):
+            return refusal
         self._registry.flush(request.queue)
         return DONE
 
     def delete(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if refusal := self._unavailable(request, PUT):
+            return refusal
         self._registry.delete(request.queue)
         return DONE
 
-    def status(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+    def status(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         if self._status is None:
             return error_reply("No status is configured.")
         if not request.word:
-            return b":%b\n" % self._status.name.encode()
-        self._status.change(request.word.decode("latin-1"))
+            return b":%b\n" % self._status.shown.encode()
+        return partial(self._wait_status, self._status, request.word.decode("latin-1"))
+
+    @staticmethod
+    def _wait_status(status: ServerStatus, word: str, client: Client) -> bytes:
+        status.wait_change(word)
         return DONE
 
     def version(self, request: TextRequest, body: None, session: ManyReads) -> bytes:

@@ -56,7 +56,12 @@ SCARCE_REPLY_BYTES = 64 << 10  # the same while pipeline_memory_bytes are exceed
 # An item that a frame can hold, with what stands around it.
 MAX_ITEM_BYTES = MAX_FRAME_BYTES - 1024
 
-_STATUSES = {"UP": "UP", "READONLY": "READ_ONLY", "QUIESCENT": "QUIESCENT"}  # ours by the IDL's
+# What a status can forbid, and as what. What decides on an open item is never refused.
+_REFUSED_WITH = dict.fromkeys((b"put", b"flush_queue", b"flush_all_queues", b"delete_queue"), PUT)
+_REFUSED_WITH |= dict.fromkeys((b"get", b"peek"), GET)
+
+# The IDL's by ours.
+_STATUSES = {"UP": "UP", "WRITEAVOID": "UP", "READONLY": "READ_ONLY", "QUIESCENT": "QUIESCENT"}
 
 
 @dataclass(slots=True)
@@ -176,6 +181,7 @@ class ThriftService:
 
     def _run(self, call: Callable[..., Any], request: ThriftRequest, body: None, session: Session) -> Reply:
         try:
+            self._require_available(request)
             self._require_all(request)
             reply = call(request, session)
         except (RequestError, StorageError) as error:
@@ -188,6 +194,11 @@ class ThriftService:
         except (RequestError, StorageError) as error:
             return _exception(request, error)
         return self._encode(request, reply)
+
+    def _require_available(self, request: ThriftRequest) -> None:
+        right = _REFUSED_WITH.get(request.verb)
+        if self._status is not None and right is not None and self._status.refuses(right):
+            raise ServerError(f"{request.verb.decode()} is refused: the server is {self._status.shown}")
 
     def _require_all(self, request: ThriftRequest) -> None:
         """Raises RequestError if an argument is missing, or no queue can have that name."""
@@ -358,17 +369,20 @@ class ThriftService:
         self._registry.delete(request.queue)
 
     def _current_status(self, request: ThriftRequest, session: Session) -> int:
-        name = _STATUSES.get(self._status.name.upper()) if self._status is not None else None
-        return int(getattr(self._idl.Status, name or "NOT_CONFIGURED"))
+        name = _STATUSES[self._status.shown] if self._status is not None else "NOT_CONFIGURED"
+        return int(getattr(self._idl.Status, name))
 
-    def _set_status(self, request: ThriftRequest, session: Session) -> None:
+    def _set_status(self, request: ThriftRequest, session: Session) -> Any:
         if self._status is None:
             raise ServerError("no status is configured")
         for ours, name in _STATUSES.items():
             if request.arguments.status == getattr(self._idl.Status, name):
-                self._status.change(ours)
-                return
-        raise ServerError(f"status {request.arguments.status}: it can be set to {', '.join(_STATUSES.values())}")
+                return partial(self._wait_status, self._status, ours)
+        raise ServerError(f"status {request.arguments.status}: it can be set to UP, READ_ONLY or QUIESCENT")
+
+    @staticmethod
+    def _wait_status(status: ServerStatus, word: str, client: Client) -> None:
+        status.wait_change(word)
 
     def _get_version(self, request: ThriftRequest, session: Session) -> str:
         return VERSION

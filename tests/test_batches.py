@@ -2,6 +2,7 @@
 their chunks are there."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from darner_core.batches import Batches, give_back, wait_body
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.errors import ServerError
+from darner_core.option_values import SYNC_ALWAYS
 from darner_core.records import Blob
 from darner_core.stats import Stats
 from darner_core.storage import Storage
@@ -74,6 +76,22 @@ def test_an_expiry_counts_from_now(house: House, batches: Batches) -> None:
     (_, _, expires_at_ms, added_at_ms), (_, _, never, _) = house.registry.queues[b"q"].window
     assert 0 < expires_at_ms - added_at_ms <= 500
     assert never == 0
+
+
+def test_a_queue_that_syncs_always_has_the_reply_wait_for_it(house: House, batches: Batches, client: Any) -> None:
+    for items in ([b"a"], [LARGE]):
+        queue = house.registry.queues.get(b"q") or house.registry.create(b"q")
+        session = client.session = house.session()
+        assert batches.put(session, b"q", [b"a"], 1000) == 1
+        assert not session.needs_sync
+        queue.options, queue.governed = replace(queue.options, sync=SYNC_ALWAYS), True
+        if batches.has_large(items):
+            assert batches.wait_put(b"q", items, None, client) == 1
+        else:
+            assert batches.put(session, b"q", items, None) == 1
+        assert session.needs_sync
+        house.turn()
+        house.registry.delete(b"q")
 
 
 def test_nothing_is_put_while_sets_are_refused(house: House, commands: Commands, batches: Batches, client: Any) -> None:

@@ -11,11 +11,21 @@ from thriftpy2.protocol.binary import TBinaryProtocol
 from thriftpy2.thrift import TApplicationException, TClient
 from thriftpy2.transport.base import TTransportException
 from thriftpy2.transport.framed import TFramedTransport
+from thriftpy2.transport.memory import TMemoryBuffer
 from thriftpy2.transport.socket import TSocket
 
+from darner_core.commands import Commands
+from darner_core.config import Config
+from darner_core.errors import ClientError, RequestError
+from darner_core.kestrel_ports import vocabulary
+from darner_core.rights import PUT
+from darner_core.session import ManyReads
+from darner_core.stats import Stats
+from darner_core.storage import Storage
 from tests.harness import ROOT, Client
 from tests.identities import Authority, TlsClient, login, write_users
 from tests.kestrel_clients import IDL, KestrelServer
+from tests.test_session import House
 
 UNAUTHENTICATED = "unauthenticated: here only a TLS certificate says who a client is"
 
@@ -41,6 +51,95 @@ def test_a_missing_library_is_said_in_one_line() -> None:
         "except StartError as error: print(error)\n"
     )
     assert run(program).startswith('a listener with dialect = "thrift" needs the package thriftpy2: ')
+
+
+# -- the server's status
+
+
+class Status:
+    """As the server's, in force at once."""
+
+    shown = "UP"
+
+    def refuses(self, right: str) -> bool:
+        return self.shown == "QUIESCENT" or (self.shown == "READONLY" and right == PUT)
+
+    def wait_change(self, word: str) -> None:
+        if word.upper() not in ("UP", "READONLY", "QUIESCENT"):
+            raise ClientError(f"unknown status {word}")
+        self.shown = word.upper()
+
+
+class Inside:
+    """One dialect's requests served without a server: what they answer, waiting or not."""
+
+    def __init__(self, dialect: str, house: House, status: Status) -> None:
+        config, stats = Config(), Stats()
+        commands = Commands(house.registry, house.journal, stats, config)
+        self.session = ManyReads(house.journal)
+        self._vocabulary = vocabulary(
+            dialect, commands, house.registry, house.journal, stats, config, lambda: None, lambda *_: None, status
+        )
+        assert self._vocabulary.new_reader is not None
+        self._reader = self._vocabulary.new_reader()
+
+    def ask(self, said: bytes) -> bytes:
+        answers = []
+        for request, body in self._reader.requests(said):
+            try:
+                reply = request.run(request, body, self.session)
+                answers.append(reply if isinstance(reply, bytes) else reply(self))
+            except RequestError as error:
+                answers.append(self._vocabulary.dialect.error_reply(error))
+        return b"".join(answers)
+
+
+def test_a_status_is_shown_and_set_and_refuses_in_the_text_protocol(open_storage: Callable[[], Storage]) -> None:
+    text = Inside("text", House(open_storage), Status())
+    assert text.ask(b"status\nput q:\na\nb\n\nget q\nstatus readonly\nstatus\n") == b":UP\n+2\n:a\n+0\n:READONLY\n"
+    refused = [b"put q:\nx\n\n", b"flush q\n", b"delete q\n"]
+    for said in refused:
+        assert text.ask(said) == b"-Server not available for operation %b\n" % said[: said.index(b" ")]
+    assert text.ask(b"get q\nconfirm q 1\npeek q\nstatus bad\n") == b":b\n+1\n*\n-unknown status bad\n"
+    assert text.ask(b"status up\nput q:\nc\nd\n\nget q\nstatus quiescent\n") == b"+0\n+2\n:c\n+0\n"
+    for said in (*refused, b"peek x\n", b"monitor q 1\n"):
+        assert text.ask(said) == b"-Server not available for operation %b\n" % said[: said.index(b" ")]
+    assert text.ask(b"get q\nconfirm q 1\n") == (  # it confirms, and takes nothing
+        b"-Server not available for operation get\n-Not that many transactions open.\n"
+    )
+    assert text.ask(b"status up\nget q\nversion\n").startswith(b"+0\n:d\n")
+
+
+def test_a_status_is_shown_and_set_and_refuses_in_the_thrift_service(open_storage: Callable[[], Storage]) -> None:
+    inside = Inside("thrift", House(open_storage), Status())
+
+    def ask(method: str, **arguments: Any) -> Any:
+        """What the service answers to a call."""
+        asked, answered = TMemoryBuffer(), TMemoryBuffer()
+        client = TClient(IDL.Kestrel, TBinaryProtocol(answered), TBinaryProtocol(asked))
+        client._send(method, **arguments)
+        message = asked.getvalue()
+        answered.setvalue(inside.ask(len(message).to_bytes(4, "big") + message)[4:])
+        return client._recv(method)
+
+    up, read_only, quiescent = IDL.Status.UP, IDL.Status.READ_ONLY, IDL.Status.QUIESCENT
+    assert ask("current_status") == up
+    assert ask("put", queue_name="q", items=[b"a", b"b"]) == 2
+    (item,) = ask("get", queue_name="q", max_items=1, auto_abort_msec=1000)
+    ask("set_status", status=read_only)
+    assert ask("current_status") == read_only
+    for method in ("flush_queue", "delete_queue"):
+        assert refusal(ask, method, queue_name="q") == f"{method} is refused: the server is READONLY"
+    assert refusal(lambda: ask("put", queue_name="q", items=[b"a"])) == "put is refused: the server is READONLY"
+    assert refusal(ask, "flush_all_queues") == "flush_all_queues is refused: the server is READONLY"
+    assert ask("peek", queue_name="q").head_item == b"b"
+    ask("set_status", status=quiescent)
+    assert refusal(lambda: ask("get", queue_name="q", max_items=1)) == "get is refused: the server is QUIESCENT"
+    assert refusal(lambda: ask("peek", queue_name="q")) == "peek is refused: the server is QUIESCENT"
+    assert ask("confirm", queue_name="q", ids={item.id}) == 1
+    assert refusal(lambda: ask("set_status", status=0)) == "status 0: it can be set to UP, READ_ONLY or QUIESCENT"
+    ask("set_status", status=up)
+    assert [one.data for one in ask("get", queue_name="q", max_items=5)] == [b"b"]
 
 
 # -- users and rights
@@ -88,9 +187,9 @@ def thrift_client(server: KestrelServer, authority: Authority) -> Callable[[str]
     return connect
 
 
-def refusal(call: Callable[..., Any], *arguments: Any) -> str:
+def refusal(call: Callable[..., Any], *arguments: Any, **named: Any) -> str:
     with pytest.raises(TApplicationException) as raised:
-        call(*arguments)
+        call(*arguments, **named)
     return str(raised.value.message)
 
 
