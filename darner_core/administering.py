@@ -9,30 +9,32 @@ from typing import NoReturn
 
 from darner_core import VERSION, replies
 from darner_core.client import Client, HangUp, Reply
+from darner_core.delivery import Delivery
 from darner_core.errors import DamagedError
 from darner_core.message_queue import DamagedQueue
 from darner_core.protocol import Request
 from darner_core.registry import Registry
 from darner_core.replies import END, NONE
 from darner_core.session import Session
-from darner_core.stats import Stats
+from darner_core.stats import Stats, of_alias
 from darner_core.sweeper import Sweeper
 
 # How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
 
 
-def slices(names: Iterable[bytes]) -> Iterator[list[bytes]]:
+def slices(names: Iterable[bytes], most: int = QUEUES_A_TURN) -> Iterator[list[bytes]]:
     """`names` as they are now, so many at a time as one turn can deal with."""
     fixed = list(names)
-    for start in range(0, len(fixed), QUEUES_A_TURN):
-        yield fixed[start : start + QUEUES_A_TURN]
+    for start in range(0, len(fixed), most):
+        yield fixed[start : start + most]
 
 
 class Administering:
     """These commands, bound to what they work on."""
 
-    def __init__(self, registry: Registry, stats: Stats, sweeper: Sweeper) -> None:
+    def __init__(self, registry: Registry, delivery: Delivery, stats: Stats, sweeper: Sweeper) -> None:
+        self._delivery = delivery
         self._sweeper = sweeper
         self._registry = registry
         self._queues = registry.queues
@@ -101,7 +103,12 @@ class Administering:
             lines = [self._stats.queue_lines(self._queues[name]) for name in seen]
             client.wait_sent(b"".join(lines))
             client.wait_turn()
-        return END
+        seen_aliases = [name for name in self._delivery.alias_counts if client.may_see(name)]
+        return b"".join(self._alias_lines(name) for name in seen_aliases) + END
+
+    def _alias_lines(self, name: bytes) -> bytes:
+        figures = of_alias(self._delivery.alias_counts[name])
+        return b"".join(replies.stat(b"queue_%b_%b" % (name, figure), value) for figure, value in figures)
 
     def version(self, request: Request, body: None, session: Session) -> bytes:
         return replies.version(VERSION)

@@ -8,6 +8,7 @@ from darner_core.config import Config
 from darner_core.delivery import Delivery
 from darner_core.dialects import Dialect
 from darner_core.journal import Journal
+from darner_core.operating import Operating
 from darner_core.protocol import Command
 from darner_core.reading import Reading
 from darner_core.registry import Registry
@@ -16,7 +17,14 @@ from darner_core.shared_memory import WHOLE_BYTES, BodyMemory, PipelineMemory
 from darner_core.stats import Stats
 from darner_core.storing import Storing
 from darner_core.sweeper import Sweeper
+from darner_core.traced_queue import Traces
 from darner_core.waiters import wait_round
+from darner_core.watching import Watching
+
+# The verbs that a status can forbid, as in Kestrel, whose READONLY lets flush_all_expired pass. What closes a read is
+# never forbidden, confirm and a get's /close and /abort among it.
+WRITES = frozenset((b"set", b"delete", b"flush", b"flush_all", b"flush_expired"))
+READS = frozenset((b"get", b"gets", b"monitor"))
 
 
 class Commands:
@@ -30,11 +38,15 @@ class Commands:
         self.storing = Storing(registry, self.delivery, journal, stats, config, self.body_memory)
         self.reading = Reading(registry, journal, stats, config, self.pipeline_memory)
         self.sweeper = Sweeper(registry, self.delivery, journal, self.body_memory, config.chunk_bytes, wait_round)
-        self.administering = Administering(registry, stats, self.sweeper)
+        self.administering = Administering(registry, self.delivery, stats, self.sweeper)
+        self.operating = Operating(registry, self.delivery, stats, config)
+        self.traces = Traces(registry, journal, lambda queue: queue.options.trace)
+        self.watching = Watching(self.traces, lambda: self.reading.stopping)
 
     def table(self, dialect: Dialect) -> dict[bytes, Command]:
         """The verbs of `dialect`."""
         storing, reading, administering = self.storing, self.reading, self.administering
+        operating = self.operating
         table = {
             b"set": Command(protocol.parse_storing, storing.set, PUT, storing.set_placed),
             b"get": Command(protocol.parse_reading, reading.get, GET, reading.get_placed),
@@ -45,6 +57,12 @@ class Commands:
             b"flush_all_expired": Command(protocol.parse_bare, administering.flush_all_expired, ADMIN_ALL),
             b"flush_all": Command(protocol.parse_flush_all, administering.flush_all, ADMIN_ALL),
             b"stats": Command(protocol.parse_bare, administering.stats, FREE),
+            b"dump_stats": Command(protocol.parse_bare, operating.dump_stats, FREE),
+            b"dump_config": Command(protocol.parse_describing, operating.dump_config, ADMIN_ALL),
+            b"status": Command(protocol.parse_status, operating.status, ADMIN_ALL),  # to ask for it is free
+            b"reload": Command(protocol.parse_bare, operating.reload, ADMIN_ALL),
+            b"shutdown": Command(protocol.parse_bare, operating.shutdown, ADMIN_ALL),
+            b"watch": Command(protocol.parse_naming, self.watching.watch, ADMIN),
             b"version": Command(protocol.parse_bare, administering.version, FREE),
             b"quit": Command(protocol.parse_bare, administering.quit, FREE),
         }

@@ -10,10 +10,11 @@ that they are about read them.
 
 import argparse
 import getpass
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from darner_core import NAME, VERSION
 from darner_core.errors import ConfigError
@@ -67,6 +68,15 @@ ACTIONS = {
 
 
 USER_TABLES = "users"
+
+
+class Dump(NamedTuple):
+    """The action --dump, which has words of its own."""
+
+    queue: bytes
+    json: bool
+    follow: bool
+    user: str  # who follows; "": a server that asks for no name
 
 
 def _read_users(tables: Mapping[str, Any]) -> dict[str, Rights] | None:
@@ -257,13 +267,13 @@ class _HashPassword(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, _1: Any, name: Any, _2: Any = None) -> None:
         try:
             prefix = f"{check_name(name)}:" if name else ""
-            print(prefix + hash_password(_ask_password()))
+            print(prefix + hash_password(ask_password()))
         except (ValueError, EOFError) as error:
             parser.error(f"--hash-password: {error}")
         parser.exit()
 
 
-def _ask_password() -> bytes:
+def ask_password() -> bytes:
     if not sys.stdin.isatty():
         return sys.stdin.buffer.readline().rstrip(b"\r\n")
     password = getpass.getpass("Password: ")
@@ -285,6 +295,17 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_mutually_exclusive_group()
     for name, about in ACTIONS.items():
         actions.add_argument(f"--{name}", dest="action", action="store_const", const=name, help=about)
+    actions.add_argument(
+        "--dump", metavar="QUEUE", help="show what is in a queue, one line an item, whether a server is running in the"
+        " data directory or not; exit status 0, 1 not all can be read, 2 no such directory, queue or server"
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", default=None, help="with --dump: one JSON object a line")
+    parser.add_argument(
+        "--follow", action="store_true", default=None, help="with --dump: show puts and gets as they happen, until"
+        " Ctrl-C; asks the server at --host and --port"
+    )  # fmt: skip
+    parser.add_argument("--user", metavar="NAME", help="with --follow: log in; the password is asked for, or read from"
+        " standard input")  # fmt: skip
     for option in OPTIONS:
         flags = [option.metadata["short"]] if option.metadata["short"] else []
         flags.append(f"--{option.name.replace('_', '-')}")
@@ -306,15 +327,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _take_dump(given: dict[str, Any]) -> Dump | None:
+    """The action --dump, if it is `given`, and the options that go with it. Raises ConfigError."""
+    if "dump" not in given:
+        for option in ("json", "follow", "user"):
+            if option in given:
+                raise ConfigError(f"{COMMAND_LINE}: --{option} goes with --dump QUEUE")
+        return None
+    if "user" in given and "follow" not in given:
+        raise ConfigError(f"{COMMAND_LINE}: --user goes with --follow")
+    queue = os.fsencode(given.pop("dump"))
+    return Dump(queue, given.pop("json", False), given.pop("follow", False), given.pop("user", ""))
+
+
 def parse(arguments: Sequence[str]) -> Config:
     """The configuration for these command-line arguments. Raises ConfigError; exits for --help and --version."""
     return parse_action(arguments)[1]
 
 
-def parse_action(arguments: Sequence[str]) -> tuple[str, Config]:
-    """What to do, one of ACTIONS or "" for serving, and the configuration. Raises and exits as `parse`."""
+def parse_action(arguments: Sequence[str]) -> tuple[str | Dump, Config]:
+    """What to do, one of ACTIONS, a Dump or "" for serving, and the configuration. Raises and exits as `parse`."""
     given = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
-    action = given.pop("action", "")
+    action = _take_dump(given) or given.pop("action", "")
     path = given.pop("config", None)
     values: dict[str, Any] = {}
     levels: dict[str, str] = {}

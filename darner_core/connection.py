@@ -518,6 +518,11 @@ class Connection(Outgoing):
         except OSError:
             pass
 
+    def end_wait(self) -> None:
+        """Who waits in line for an item leaves it, as if its time were over."""
+        if self._waiter is not None and (self._guard is None or self._guard.user):  # else it waits to log in
+            self._waiter.cancel()
+
     def stop(self) -> None:
         """The server stops: answer what has been received, end the wait, then hang up. Called in the hub."""
         if self._waiter is not None:
@@ -541,13 +546,16 @@ class Connection(Outgoing):
         return self._fd
 
     @property
+    def _unread_bytes(self) -> int:
+        """What the kernel has of our replies: it asks for more only when a third of its buffer is free."""
+        return int(struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))[0])
+
+    @property
     def progress(self) -> int | None:
         """Changes with every byte of the request that is being received, or of the last words that are being sent;
         None: nothing of the kind is going on."""
         if self._closing:
-            # What the kernel still holds counts: it asks for more only when a third of its buffer is free.
-            queued = struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))[0]
-            return -1 - len(self._unsent) - int(queued)
+            return -1 - len(self._unsent) - self._unread_bytes
         if self._in_body or (self._idle and not self._paused and self._reader.in_pieces):
             return self._received
         return None
@@ -556,6 +564,15 @@ class Connection(Outgoing):
     def idle(self) -> bool:
         """Asks nothing, waits for nothing, holds nothing."""
         return self._idle and not self._paused and not self._reader.in_pieces and self.session.holds_nothing
+
+    @property
+    def silence(self) -> int | None:
+        """Changes with what the client takes of what it is sent; None: it is the client that waits for the server. That
+        it sends something the turn knows."""
+        its_turn = self._idle or self._in_body or self._sent is not None or self._closing
+        if not its_turn or self._held:
+            return None
+        return len(self._unsent) + self._unread_bytes if self._unsent else 0
 
     def give_up(self, timeout_s: int) -> None:
         """The rest of what the client has begun to send does not come. Called in the hub."""
@@ -579,6 +596,11 @@ class Connection(Outgoing):
         if self.idle and not self._closing:
             self._close(lingers=False)
             self._be_special()
+
+    def cut_silent(self) -> None:
+        """Nothing has come from the client for too long: what it holds goes to others. Called in the hub."""
+        if self.silence is not None:
+            self.hang_up()
 
     def cut(self) -> None:
         """The server has waited long enough for this client. Called in the hub."""

@@ -16,6 +16,7 @@ from darner_core.journal import Journal
 from darner_core.message_queue import DamagedQueue, MessageQueue, OpenRead
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
+from darner_core.stats import AliasCounts
 
 log = logging.getLogger(NAME)
 
@@ -25,14 +26,6 @@ class Target(NamedTuple):
 
     queue: MessageQueue
     decides: bool  # whether the item counts as refused if this queue has no room for it; a child's refusal does not
-
-
-class AliasCounts:
-    """What has been put by an alias's name since the server started."""
-
-    def __init__(self) -> None:
-        self.put_items = 0
-        self.put_bytes = 0
 
 
 class Delivery:

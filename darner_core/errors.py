@@ -10,8 +10,10 @@
         +-- MalformedRequest ERROR ...         not a request of this protocol; hangs up
         +-- ClientError      CLIENT_ERROR ...  a request that may not be made now; hangs up
         +-- ServerError      SERVER_ERROR ...  the server cannot do it; the connection goes on
+            +-- Unavailable  SERVER_ERROR ...  it does such things not now, or not for this client; hangs up
 
-A server that cannot trust what bytes follow hangs up: after ERROR and CLIENT_ERROR it always does.
+A server that cannot trust what bytes follow hangs up: after ERROR and CLIENT_ERROR it always does. It does so, too,
+when it is another server that the client should ask.
 """
 
 
@@ -61,3 +63,7 @@ class ClientError(RequestError):
 class ServerError(RequestError):
     prefix = "SERVER_ERROR"
     hangs_up = False
+
+
+class Unavailable(ServerError):
+    hangs_up = True

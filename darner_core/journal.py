@@ -288,6 +288,8 @@ class Journal:
         # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
         # `undo_turn`. A tuple costs a quarter of a partial, and a confirmed get makes three.
         self.undo: list[tuple[Any, ...]] = []
+        # The same for what is to be called when the turn has been written, in order; forgotten if it cannot be.
+        self.after: list[tuple[Any, ...]] = []
         self.dead = DeadRanges()
         self.now_ms = 0
         self._plain_header = b""  # of an item without flags or expiry that was put at `_plain_ms`
@@ -335,6 +337,10 @@ class Journal:
         if self.undo:
             self.undo.clear()
         self.unsynced = True
+        if self.after:
+            after, self.after = self.after, []
+            for step, *arguments in after:
+                step(*arguments)
         return True
 
     def _close_memory(self) -> None:
@@ -438,3 +444,4 @@ class Journal:
             log.touched = log.state_changed = False
             log.recorded = 0  # perhaps not what the disk says: the next turn writes the state
             log.owner.undo_turn()
+        self.after = []  # what undoing has added, too

@@ -1,6 +1,8 @@
 """The process: options in, a server that runs until it is told to stop, an exit status out."""
 
+import contextlib
 import gc
+import io
 import logging
 import os
 import signal
@@ -10,8 +12,10 @@ from functools import partial
 
 from darner_core import NAME, config, records, server
 from darner_core.check import UNREADABLE, check
-from darner_core.config import Config
+from darner_core.config import Config, Dump
+from darner_core.dump import NOT_THERE, dump
 from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
+from darner_core.follow import follow
 from darner_core.progress import Progress
 from darner_core.repair import repair
 from darner_core.server import Server
@@ -27,12 +31,16 @@ GC_THRESHOLD = 50_000
 # (Python's 5 ms is ten fsyncs).
 SWITCH_INTERVAL_S = 0.0005
 
+INTERRUPTED = 130  # exit status, as a shell has it
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit status."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
         action, options = config.parse_action(given)
+        if isinstance(action, Dump):
+            return _look_into(action, options)
         if action:
             return _look_after(action, options)
         run(options, given)
@@ -76,7 +84,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     except BaseException:
         storage.close()
         raise
-    reload = partial(_reload, queue_server, arguments)
+    queue_server.wait_reload = partial(_reload, queue_server, arguments)
+    reload = partial(_reload_at_signal, queue_server)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
     for line in server.describe(options, queue_server.reception.listeners):
@@ -92,15 +101,20 @@ def run(options: Config, arguments: Sequence[str]) -> None:
 
 
 def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
-    """SIGHUP. Whatever is wrong, the server goes on as it was."""
+    """Read the files again. Raises ConfigError, and says so in the log; the server goes on as it was."""
     try:
         options = config.parse(arguments)
         queue_server.reload(options)
     except ConfigError as error:
         log.error("not reloaded: %s", error)
-        return
+        raise
     logging.getLogger().setLevel(_level(options))
     log.info("reloaded: users, rights, certificates, log level, queues, aliases")
+
+
+def _reload_at_signal(queue_server: Server) -> None:
+    with contextlib.suppress(ConfigError):
+        queue_server.wait_reload()
 
 
 def _level(options: Config) -> int:
@@ -118,6 +132,32 @@ def _look_after(action: str, options: Config) -> int:
         progress.end()
         print(f"{NAME}: {error}", file=sys.stderr)
         return UNREADABLE
+
+
+def _look_into(action: Dump, options: Config) -> int:
+    """Do what --dump says; its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        if action.follow:
+            password = config.ask_password() if action.user else b""
+            status = follow(options, action.queue, action.user, password, action.json, sys.stdout, _complain)
+        else:
+            status = dump(options.data, action.queue, action.json, sys.stdout, _complain)
+        sys.stdout.flush()
+    except StartError as error:
+        _complain(str(error))
+        return NOT_THERE
+    except KeyboardInterrupt:
+        return 0 if action.follow else INTERRUPTED
+    except BrokenPipeError:  # who read it has enough; what is still in the buffer must not be tried again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _complain(line: str) -> None:
+    print(f"{NAME}: {line}", file=sys.stderr, flush=True)
 
 
 def _say(line: str) -> None:

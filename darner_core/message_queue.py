@@ -48,7 +48,7 @@ _NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an e
 class OpenRead:
     """An item that somebody has been handed and has not confirmed. One object for each time it is handed out."""
 
-    __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item", "expires_at_ms")
+    __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item", "expires_at_ms", "counted")
 
     def __init__(
         self, queue: "MessageQueue", item_id: int, item: Item | None, body_bytes: int, blob: int, expires_at_ms: int
@@ -60,6 +60,18 @@ class OpenRead:
         self.blob = blob  # number of the large item; 0: it is not large
         self.expires_at_ms = expires_at_ms  # 0: never. What is open does not expire; what is given back may
         self.returned = False  # given back: it waits again, ahead of all that was never handed out
+        self.counted = False  # among its queue's `transactions`
+
+    def count(self) -> None:
+        """A client has it until it confirms. What is open only while it is being handed over is not counted."""
+        self.counted = True
+        self.queue.transactions += 1
+
+    def uncount(self) -> None:
+        """Undo `count`."""
+        if self.counted:
+            self.counted = False
+            self.queue.transactions -= 1
 
 
 # (queue, item): the item has expired, and is about to be removed.
@@ -90,8 +102,9 @@ class MessageQueue:
     __slots__ = (
         "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
         "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted", "missing",
-        "first_tail", "total_flushes", "_before", "damage", "options", "governed",
-        "max_age_ms", "expired_items", "lost_expired", "discarded", "expire_to", "move_large", "half_swept",
+        "first_tail", "total_flushes", "transactions", "canceled_transactions", "_before", "damage", "options",
+        "governed", "max_age_ms", "expired_items", "lost_expired", "discarded", "expire_to", "move_large",
+        "half_swept",
     )  # fmt: skip
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
@@ -113,6 +126,8 @@ class MessageQueue:
         self.deleted = False
         self.first_tail = self.tail  # tail when the server started
         self.total_flushes = 0
+        self.transactions = 0  # reads that clients have opened
+        self.canceled_transactions = 0  # of these, given back
         self._before = (0, 0, 0, 0, 0)
         self.damage = ""  # why its head cannot be read, if it cannot
         self.missing = 0
@@ -667,6 +682,7 @@ class MessageQueue:
             self.touch()
         read.returned = True
         read.item = None
+        self.canceled_transactions += read.counted
         heappush(self.returned, read.id)
         self.bytes_out -= read.body_bytes
         self.open_bytes -= read.body_bytes
@@ -678,6 +694,7 @@ class MessageQueue:
         if read.id in self.outstanding and self.outstanding[read.id].returned:
             read.returned = False
             self.outstanding[read.id] = read
+            self.canceled_transactions -= read.counted
             self.returned.remove(read.id)
             heapify(self.returned)
             self.bytes_out += read.body_bytes

@@ -18,6 +18,7 @@ from darner_core.dialects import Dialect
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.protocol import Reader, Vocabulary
+from darner_core.refusals import Vocabularies
 from darner_core.session import ManyReads, Session
 from darner_core.stats import Stats
 from darner_core.tls import TlsSocket
@@ -34,7 +35,7 @@ class Host(Protocol):
     stats: Stats
     journal: Journal
     commands: Commands
-    vocabularies: dict[str, Vocabulary]  # by dialect
+    vocabularies: Vocabularies
     turn: Turn
     sync_group: SyncGroup
     stopping: bool

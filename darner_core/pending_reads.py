@@ -81,6 +81,7 @@ class PendingReads:
         """`read`, which is open, has been handed to a client that knows it by `item_id`."""
         pending = Pending(self, item_id, read, owner, self._clock() + auto_abort_ms / 1000)
         self.keep(pending)
+        read.count()
         self._journal.undo.append((self._let_go, pending))
 
     def keep(self, pending: Pending) -> None:
@@ -104,6 +105,7 @@ class PendingReads:
     def _let_go(self, pending: Pending) -> None:
         if pending.id in self._pending:
             self._forget(pending)
+            pending.read.uncount()
             pending.read.queue.give_back(pending.read, wake=False)  # it may have been opened in an earlier turn
 
     def confirm(self, queue: bytes, ids: Iterable[int]) -> int:

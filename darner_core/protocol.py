@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from darner_core.dialects import DARNER, Dialect
-from darner_core.errors import ClientError, MalformedRequest, RequestError
+from darner_core.errors import ClientError, MalformedRequest, RequestError, Unavailable
 from darner_core.rights import ADMIN_ALL
 
 MAX_NAME_BYTES = 250  # memcached's limit for keys; client libraries refuse longer ones themselves
@@ -64,6 +64,7 @@ class Request:
     sync: bool = False
     noreply: bool = False
     with_cas: bool = False  # clients of `gets` read a fourth number
+    free: bool = False  # every user may ask this, whatever right its verb needs
     plain: bool = False  # a get without options
     plain_bytes: int = -1  # how many bytes follow the line, if the Turn may serve it; -1: it may not
     head: bytes = b""
@@ -77,12 +78,14 @@ class Command(NamedTuple):
     run     (request, body, session) -> reply; see `commands`
     right   what a user must be allowed to do to the queue, one of those in `rights`; by default the most
     placed  run instead, where the dialect reads the name as more than a queue's: a child, a cursor, several queues
+    refusal why such requests are refused at present, see `refusals`; "": they are not
     """
 
     parse: Callable[["Request", list[bytes]], None]
     run: Callable[..., Any]
     right: str = ADMIN_ALL
     placed: Callable[..., Any] | None = None
+    refusal: str = ""
 
 
 class Reader(Protocol):
@@ -246,9 +249,28 @@ def parse_naming(request: Request, words: list[bytes]) -> None:
 
 
 def parse_bare(request: Request, words: list[bytes]) -> None:
-    """`stats`, `version`, `quit`."""
+    """`stats`, `version`, `quit` and others that stand alone."""
     if words:
         raise MalformedRequest(f'"{show(words[0])}" is not expected here')
+
+
+def parse_status(request: Request, words: list[bytes]) -> None:
+    """`status` asks for it, `status word` changes it."""
+    if len(words) > 1:
+        raise MalformedRequest("a status is: status, or status <word>")
+    if words:
+        request.key = words[0]
+    else:
+        request.free = True
+
+
+def parse_describing(request: Request, words: list[bytes]) -> None:
+    """`dump_config [name]`."""
+    if len(words) > 1:
+        raise MalformedRequest("one queue at a time, or none for all")
+    if words:
+        set_name(request, words[0])
+        request.key = words[0]
 
 
 def parse_flush_all(request: Request, words: list[bytes]) -> None:
@@ -330,6 +352,9 @@ class RequestReader:
             end = request.body_bytes
             if data[end : end + 2] != _CRLF:
                 self.error = bad_terminator(request)
+                return
+            if why := self._table[request.verb].refusal:  # since its line was parsed
+                self.error = Unavailable(why)
                 return
             body, data = data[:end], data[end + 2 :]  # not kept while what follows waits
             yield request, body

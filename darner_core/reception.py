@@ -84,7 +84,8 @@ class Reception:
                 self._max_connections,
                 config.max_connections,
             )
-        self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, time.monotonic)
+        self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, config.client_timeout_s, time.monotonic)
+        self._config = config
         self._handshakes: set[TlsSocket] = set()
         self._turned_away = 0  # clients that are being told that they are too many
         self.knocking = 0  # clients that have been accepted, and not looked at yet
@@ -120,7 +121,7 @@ class Reception:
         if len(self.connections) >= self._max_connections:
             self._turn_away(client_socket, listener, tls is not None)
             return
-        vocabulary = self._host.vocabularies[listener.dialect]
+        vocabulary = self._vocabulary(listener)
         name, guard = listener.name_client(address), self._guard(listener, vocabulary, address)
         if tls is not None:
             try:
@@ -153,6 +154,15 @@ class Reception:
             stats.curr_connections -= 1
             log.debug("disconnected: %s", address or listener)
 
+    def _vocabulary(self, listener: Listener) -> Vocabulary:
+        """What a new client may ask, for as long as it is connected: less if there are many."""
+        count = len(self.connections) + 1
+        why = [
+            f"more than {limit} clients were connected when this one came" if 0 < limit < count else ""
+            for limit in (self._config.connection_limit_refuse_writes, self._config.connection_limit_refuse_reads)
+        ]
+        return self._host.vocabularies.of(listener.dialect, *why)
+
     def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
         """One client too many. Only so many are given time to read that: they take descriptors, too."""
         self._host.stats.rejected_connections += 1
@@ -160,7 +170,7 @@ class Reception:
             client_socket.close()
             return
         error = ServerError("too many connections")
-        vocabulary = self._host.vocabularies[listener.dialect]
+        vocabulary = self._host.vocabularies.of(listener.dialect)
         if self._turned_away < MAX_TURNED_AWAY:
             self._turned_away += 1
             try:
@@ -214,16 +224,21 @@ class Reception:
         for connection in self.connections:
             connection.rejudge()
 
+    def end_waits(self) -> None:
+        """Nobody waits in line for an item any longer."""
+        for connection in self.connections:
+            connection.end_wait()
+
     # -- who is silent
 
     @property
     def looks_for_silent(self) -> bool:
-        return bool(self._timeouts.body_timeout_s or self._timeouts.idle_timeout_s)
+        return bool(self._timeouts.body_timeout_s) or self._timeouts.needs_heard
 
     def wait_silent(self) -> None:
         """Cut off who has been silent for too long, for ever. Switches."""
         timeouts, turn = self._timeouts, self._host.turn
-        if timeouts.idle_timeout_s:
+        if timeouts.needs_heard:
             turn.heard = set()
         while True:
             gevent.sleep(TICK_S)
@@ -233,9 +248,11 @@ class Reception:
             connections = list(self.connections)
             for start in range(0, len(connections), LOOKED_AT):
                 here = [one for one in connections[start : start + LOOKED_AT] if one in self.connections]
-                stalled, idle = timeouts.look(here, heard)
+                stalled, idle, silent = timeouts.look(here, heard)
                 for connection in stalled:
                     self._loop.run_callback(connection.give_up, timeouts.body_timeout_s)
                 for connection in idle:
                     self._loop.run_callback(connection.cut_idle)
+                for connection in silent:
+                    self._loop.run_callback(connection.cut_silent)
                 wait_round()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import chain
+from typing import Protocol
 
 from darner_core import records
 from darner_core.errors import ServerError, StorageError
@@ -19,6 +20,14 @@ from darner_core.queue_options import QueueOptions, QueueRules, parent_of
 from darner_core.records import CHILD, PLAIN, Item, QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.window import WindowBudget
+
+
+class Observer(Protocol):
+    """Who is told that queues come and go, in the turn in which they do; see `traced_queue`."""
+
+    def created(self, queue: MessageQueue) -> None: ...
+
+    def deleted(self, queue: MessageQueue) -> None: ...
 
 
 class Registry:
@@ -51,7 +60,9 @@ class Registry:
         self.awaited: dict[bytes, MessageQueue] = {}
         self.creates = 0
         self.deletes = 0
+        self.expires = 0  # of these, because of their max_queue_age_s
         self.total_items_of_deleted = 0
+        self.traces: Observer | None = None
         self._journal = journal
         self._budget = budget
         storage = journal.storage
@@ -153,6 +164,10 @@ class Registry:
             if name in self.queues:
                 self.hidden[name] = self.queues.pop(name)
 
+    def children_of(self, parent: bytes) -> Collection[bytes]:
+        """The names of the fanout children of a queue, which need not exist."""
+        return self.children.get(parent, {})
+
     def child(self, name: bytes) -> MessageQueue:
         """The fanout child `name`, which is one from now on if it was none. Raises ServerError at `max_queues`."""
         queue = self.queues.get(name)
@@ -203,6 +218,8 @@ class Registry:
         self._register(queue)
         self.creates += 1
         self._journal.undo.append((self._uncreate, queue, record))
+        if self.traces is not None:
+            self.traces.created(queue)
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -254,6 +271,8 @@ class Registry:
             self._journal.also.append(lambda batch: storage.end_uploads(batch, record.number, 0, records.MAX_ID))
         self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes)
+        if self.traces is not None:
+            self.traces.deleted(queue)
 
     def _undelete(self, queue: MessageQueue) -> None:
         awaited = self.awaited.pop(queue.name, None)

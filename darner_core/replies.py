@@ -5,6 +5,7 @@ NOT_STORED = b"NOT_STORED\r\n"
 END = b"END\r\n"
 DELETED = b"DELETED\r\n"
 FLUSHED_ALL = b"Flushed all queues.\r\n"
+RELOADED = b"Reloaded config.\r\n"
 CRLF = b"\r\n"
 
 AFTER_BODY = b"\r\nEND\r\n"
@@ -24,6 +25,10 @@ def value_head_with_cas(key: bytes, flags: int, body_bytes: int, item_id: int) -
 def count(number: int) -> bytes:
     """How many there were."""
     return b"%d\r\n" % number
+
+
+def line(text: str) -> bytes:
+    return b"%b\r\n" % text.encode()
 
 
 def version(text: str) -> bytes:

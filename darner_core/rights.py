@@ -3,7 +3,7 @@
     [users.alice]
     put = ["mail", "mail.*"]     set
     get = ["mail.*"]             get, gets, /peek included
-    admin = []                   delete, flush; flush_all needs "*"
+    admin = []                   delete, flush, watch; flush_all needs "*"
 
 A pattern is matched against the whole name, upper and lower case being different: `*` is any number of bytes, `?` is
 one, `[abc]` one of these, `[!abc]` one other. What is not given is not allowed.

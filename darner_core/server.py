@@ -17,10 +17,11 @@ from gevent.event import Event
 
 from darner_core import NAME, VERSION, access, kestrel_ports, records
 from darner_core.access import Access
-from darner_core.commands import Commands
+from darner_core.commands import READS, WRITES, Commands
 from darner_core.config import Config, differences
 from darner_core.connection import Connection
 from darner_core.dialects import DIALECTS
+from darner_core.enforcement import Enforcement
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.listener_options import DARNER
@@ -28,6 +29,7 @@ from darner_core.listeners import Listener
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Reader, RequestReader, Vocabulary
 from darner_core.reception import Reception
+from darner_core.refusals import Vocabularies
 from darner_core.registry import Registry
 from darner_core.stats import Stats
 from darner_core.storage import Storage
@@ -59,30 +61,34 @@ class Server:
         self.config = config
         self.access = Access(config)
         self.stats = Stats()
+        self.stats.budget = WindowBudget(config.window_bytes)
         self.journal = Journal(storage)
-        self.registry = Registry(self.journal, WindowBudget(config.window_bytes), config.max_queues, config.rules)
+        self.registry = Registry(self.journal, self.stats.budget, config.max_queues, config.rules)
+        self.stats.children_of = self.registry.children_of
         self.commands = Commands(self.registry, self.journal, self.stats, config)
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
+        self.wait_reload: Callable[[], None] = _nothing  # reads the files again; raises ConfigError
         self._take_over_queues(config)
         self._storage = storage
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
-        self.vocabularies = {
-            name: Vocabulary(dialect, self.commands.table(dialect)) for name, dialect in DIALECTS.items()
-        }
+        self.vocabularies = Vocabularies(self.commands.table, WRITES, READS)
         self._disk_failed = False
         self._look_again_at_bytes = 0
         self._stopped = Event()
         self._hub = gevent.get_hub()
         self.turn = Turn(self._hub.loop, self.stats, self._end_turn)
         self.reception = Reception(self, config, self.access)
-        for dialect in {listener.dialect for listener in self.reception.listeners} - self.vocabularies.keys():
-            self.vocabularies[dialect] = kestrel_ports.vocabulary(
+        self.status = Enforcement(config, self.vocabularies, self._hub.loop, self.reception.end_waits)
+        self.commands.operating.host = self
+        for dialect in {listener.dialect for listener in self.reception.listeners} - DIALECTS.keys():
+            make = kestrel_ports.maker(
                 dialect, self.commands, self.registry, self.journal, self.stats, config, self.request_stop,
-                self._run_after,
+                self._run_after, self.status,
             )  # fmt: skip
+            self.vocabularies.add(dialect, make)
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
         self._again = self._hub.loop.timer(0, ref=False)
@@ -130,11 +136,13 @@ class Server:
         for name in differences(self.config, config):
             if name not in RELOADED:
                 log.warning("reload: %s is another one now, and needs a restart", name)
+        self.commands.operating.take_over(config, RELOADED)
 
     def _take_over_queues(self, config: Config) -> None:
         """The options of queues and the aliases are these from now on."""
         self.registry.set_rules(config.rules)
         self.commands.delivery.set_aliases(config.aliases)
+        self.commands.traces.look_again()
         try:
             self.registry.create_named()
         except ServerError as error:
@@ -260,6 +268,7 @@ class Server:
         self._stopped.wait()
         gevent.killall(self._background)
         self._turn_end.stop()
+        self.status.close()
         self.turn.close()
         try:
             self.registry.record_all()

@@ -36,11 +36,13 @@ class Session:
 
     def hold(self, read: OpenRead) -> None:
         self.open_read = read
+        read.count()
         self._journal.undo.append((self._let_go, read))
 
     def _let_go(self, read: OpenRead) -> None:
         if self.open_read is read:
             self.open_read = None
+            read.uncount()
             read.queue.give_back(read, wake=False)  # it may have been handed over in an earlier turn
 
     def close_read(self, queue: bytes = b"") -> None:
@@ -107,10 +109,12 @@ class ManyReads(Session):
 
     def hold(self, read: OpenRead) -> None:
         self._reads.setdefault(read.queue.name, deque()).append(read)
+        read.count()
         self._journal.undo.append((self._let_go, read))
 
     def _let_go(self, read: OpenRead) -> None:
         if self._forget(read):
+            read.uncount()
             read.queue.give_back(read, wake=False)
 
     def _forget(self, read: OpenRead) -> bool:

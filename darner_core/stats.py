@@ -5,12 +5,13 @@ Counters of items live where the items are (the queues); here is what the connec
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from darner_core import VERSION, replies
 from darner_core.errors import StorageError
 from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.registry import Registry
+from darner_core.window import WindowBudget
 
 
 class Stats:
@@ -18,11 +19,13 @@ class Stats:
 
     __slots__ = (
         "started", "curr_connections", "total_connections", "rejected_connections", "cmd_set", "cmd_peek", "get_hits",
-        "get_misses", "bytes_read", "bytes_written", "_clock", "_monotonic",
+        "get_misses", "bytes_read", "bytes_written", "children_of", "budget", "_clock", "_monotonic",
     )  # fmt: skip
 
     def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         """`clock` tells the time of day, which may be set; `monotonic` only runs forward."""
+        self.budget = WindowBudget(1)  # the queues', when there are some
+        self.children_of: Callable[[bytes], Collection[bytes]] = _no_children  # a queue's fanout children
         self._clock = clock
         self._monotonic = monotonic
         self.started = monotonic()
@@ -47,6 +50,7 @@ class Stats:
             ("curr_items", sum(queue.waiting_items for queue in queues)),
             ("total_items", registry.total_items),
             ("bytes", sum(queue.waiting_bytes for queue in queues)),
+            ("reserved_memory_ratio", b"%.3f" % (self.budget.used_bytes / self.budget.budget_bytes)),
             ("curr_connections", self.curr_connections),
             ("total_connections", self.total_connections),
             ("rejected_connections", self.rejected_connections),
@@ -59,30 +63,40 @@ class Stats:
             ("bytes_written", self.bytes_written),
             ("queue_creates", registry.creates),
             ("queue_deletes", registry.deletes),
+            ("queue_expires", registry.expires),  # deleted by max_queue_age_s; among the deletes
             ("queues_damaged", len(registry.damaged)),
         ):
             yield replies.stat(name.encode(), value)
 
     def queue_lines(self, queue: MessageQueue) -> bytes:
         prefix = b"queue_%b_" % queue.name
+        return b"".join(replies.stat(prefix + name, value) for name, value in self.of_queue(queue))
+
+    def of_queue(self, queue: MessageQueue) -> list[tuple[bytes, int | bytes]]:
+        """What is told of one queue, in Kestrel's order; what Kestrel does not have comes last."""
         if isinstance(queue, DamagedQueue):
-            return replies.stat(prefix + b"damaged", 1)  # nothing else is known of it
-        age_ms = self.age_ms(queue)
-        return b"".join(
-            replies.stat(prefix + name, value)
-            for name, value in (
-                (b"items", queue.waiting_items),
-                (b"bytes", queue.waiting_bytes),
-                (b"total_items", queue.total_items),
-                (b"logsize", queue.log_bytes),
-                (b"waiters", len(queue.line) if queue.line is not None else 0),
-                (b"open_transactions", queue.open_reads),
-                (b"age", age_ms),
-                (b"total_flushes", queue.total_flushes),
-                (b"create_time", queue.log.record.created_at_ms // 1000),
-                *([(b"damaged", 1)] if queue.damage else ()),
-            )
-        )
+            return [(b"damaged", 1)]  # nothing else is known of it
+        in_memory = [len(item[0]) for item in queue.window if item[0].__class__ is bytes]
+        children = self.children_of(queue.name)
+        return [
+            (b"items", queue.waiting_items),
+            (b"bytes", queue.waiting_bytes),
+            (b"total_items", queue.total_items),
+            (b"logsize", queue.log_bytes),
+            (b"expired_items", queue.expired_items),
+            (b"mem_items", len(in_memory)),
+            (b"mem_bytes", sum(in_memory)),
+            (b"age", self.age_ms(queue)),
+            (b"discarded", queue.discarded),
+            (b"waiters", len(queue.line) if queue.line is not None else 0),
+            (b"open_transactions", queue.open_reads),
+            (b"transactions", queue.transactions),
+            (b"canceled_transactions", queue.canceled_transactions),
+            (b"total_flushes", queue.total_flushes),
+            *([(b"children", b",".join(sorted(children)))] if children else ()),
+            (b"create_time", queue.log.record.created_at_ms // 1000),
+            *([(b"damaged", 1)] if queue.damage else ()),
+        ]
 
     def age_ms(self, queue: MessageQueue) -> int:
         """How long the head has been waiting; 0 if nothing waits, or it cannot be read."""
@@ -91,3 +105,20 @@ class Stats:
         except StorageError:
             return 0  # who gets the item is told; the statistics of the others are of use still
         return max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
+
+
+class AliasCounts:
+    """What has been put by an alias's name since the server started."""
+
+    def __init__(self) -> None:
+        self.put_items = 0
+        self.put_bytes = 0
+
+
+def of_alias(counts: AliasCounts) -> list[tuple[bytes, int | bytes]]:
+    """What is told of one alias."""
+    return [(b"put_items", counts.put_items), (b"put_bytes", counts.put_bytes)]
+
+
+def _no_children(_: bytes) -> Collection[bytes]:
+    return ()

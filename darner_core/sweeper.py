@@ -68,7 +68,6 @@ class Sweeper:
         self._kept: set[Expiry] = set()  # those of them that are: their items are open, or were too many for one sweep
         self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
         self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
-        self.queue_expires = 0  # queues deleted because of their age
 
     def wait_sweep(self, only: MessageQueue | None = None) -> None:
         """Remove all that has expired, or what has of one queue and whatever else is met. Raises StorageError."""
@@ -241,7 +240,7 @@ class Sweeper:
                 continue
             log.info("queue %s is deleted: nobody has used it for %d s", queue.name.decode("utf-8", "replace"), age_s)
             self._registry.delete(queue.name)
-            self.queue_expires += 1
+            self._registry.expires += 1
 
 
 def _slices(queues: list[MessageQueue]) -> Iterator[Iterable[MessageQueue]]:

@@ -6,12 +6,13 @@ the session gives back what it held. Counts are answered as +n, items as :item, 
 No call here switches greenlets, except through the Client's wait_... calls.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
-from darner_core import VERSION, text_protocol
+from darner_core import NAME, VERSION, text_protocol
 from darner_core.batches import Batches, wait_swept
 from darner_core.client import Client, HangUp, Reply
 from darner_core.commands import Commands
@@ -28,9 +29,15 @@ from darner_core.session import ManyReads
 from darner_core.stats import Stats
 from darner_core.text_protocol import NOT_UNDERSTOOD, STATUS_TO, TextReader, TextRequest, error_reply
 
+log = logging.getLogger(NAME)
+
 NONE = b"*\n"
 NOTHING = b""
 DONE = b"+0\n"
+
+# What can be refused. What confirms is not.
+WRITES = frozenset((b"put", b"flush", b"delete"))
+READS = frozenset((b"get", b"peek", b"monitor"))
 
 # A monitor sends so much at a time.
 MONITOR_BYTES = 64 << 10
@@ -87,8 +94,12 @@ class TextCommands:
         self._request_stop = request_stop
         self._status = status
 
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self, no_writes: str = "", no_reads: str = "") -> Vocabulary:
+        """Of clients that may never put, or get, for these reasons."""
         table = self._table()
+        for verbs, why in ((WRITES, no_writes), (READS, no_reads)):
+            for verb in verbs if why else ():
+                table[verb] = table[verb]._replace(run=partial(_refuse, why))
         config = self._config
         # An item that is longer than a chunk would have to be received in pieces, which lines do not announce.
         most_item_bytes = min(config.max_item_bytes, config.chunk_bytes)
@@ -318,6 +329,7 @@ class TextCommands:
         return b":%b\n" % VERSION.encode()
 
     def shutdown(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        log.info("a client asks for a shutdown")
         self._request_stop()
         return DONE
 
@@ -329,6 +341,10 @@ def _line(item: Item) -> bytes:
     body = item[0]
     assert isinstance(body, bytes)
     return b":%b\n" % body
+
+
+def _refuse(why: str, request: Request, *_: Any) -> bytes:
+    return error_reply(f"{request.verb.decode()} is refused: {why}")
 
 
 def _close_all(request: Request, session: ManyReads) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import thriftpy2
 from thriftpy2.protocol.cybin import TCyBinaryProtocol
@@ -131,8 +131,14 @@ class ThriftService:
         self._service = self._idl.Kestrel
         self._table = self._make_table()
 
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary(DIALECT, self._table, lambda: FrameReader(self.decode))
+    def vocabulary(self, no_writes: str = "", no_reads: str = "") -> Vocabulary:
+        """Of clients that may never put, or get, for these reasons."""
+        table = dict(self._table)
+        for call, right in _REFUSED_WITH.items():
+            why = no_writes if right == PUT else no_reads
+            if why:
+                table[call] = table[call]._replace(run=partial(self._run, partial(_refuse, why)))
+        return Vocabulary(DIALECT, table, lambda: FrameReader(partial(self.decode, table=table)))
 
     def _make_table(self) -> dict[bytes, Command]:
         calls: dict[str, tuple[Callable[..., Any], str]] = {
@@ -157,15 +163,15 @@ class ThriftService:
 
     # -- decoding and encoding
 
-    def decode(self, frame: bytes) -> Request:
+    def decode(self, frame: bytes, table: dict[bytes, Command]) -> Request:
         """The call in `frame`; one that answers what is wrong with its arguments. Raises MalformedRequest if it is no
         message of a call."""
         method, kind, sequence, at = read_message(frame)
         if kind != CALL:
             raise MalformedRequest(f"a message of kind {kind}: only calls that wait for their reply are expected")
-        command = self._table.get(method) if method else None
+        command = table.get(method) if method else None
         if command is None:
-            return ThriftRequest(self._table[b""].run, b"", key=method, sequence=sequence)
+            return ThriftRequest(table[b""].run, b"", key=method, sequence=sequence)
         arguments = getattr(self._service, f"{method.decode()}_args")()
         try:
             check_arguments(frame, at, arguments.thrift_spec)
@@ -442,6 +448,10 @@ class _Taken:
         self.reads.append(read)
         self._bytes += read.body_bytes
         self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes
+
+
+def _refuse(why: str, request: ThriftRequest, session: Session) -> NoReturn:
+    raise ServerError(f"{request.verb.decode()} is refused: {why}")
 
 
 def _exception(request: ThriftRequest, error: RequestError | StorageError) -> bytes:

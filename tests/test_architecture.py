@@ -21,14 +21,17 @@ LAYERS = [
     "text_commands",
     "batches",
     "commands turn guard",
-    "storing reading administering",
+    "watching",
+    "operating",
+    "enforcement",
+    "storing reading administering refusals",
     "sweeper",
     "delivery",
     "client",
     "repair",
-    "check rebuild",
+    "check rebuild dump follow",
     "upkeep stats access",
-    "session pending_reads",
+    "session pending_reads traced_queue",
     "registry",
     "message_queue",
     "large_items",
@@ -40,7 +43,7 @@ LAYERS = [
     # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
     "text_protocol thrift_protocol",
     "protocol",
-    "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress",
+    "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status snapshot shown",
     "queue_tables",
     "queue_options listener_options toml_file",
     "rights users option_values toml_lines replies",
@@ -57,7 +60,7 @@ OUTSIDE = {
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
 PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory", "rights", "toml_lines", "option_values"}
-PURE |= {"queue_options", "queue_tables", "listener_options"}
+PURE |= {"queue_options", "queue_tables", "listener_options", "refusals"}
 PURE |= {"text_protocol", "thrift_protocol"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from darner_core import VERSION, config
-from darner_core.config import Config
+from darner_core.config import Config, Dump
 from darner_core.errors import ConfigError
 from darner_core.listener_options import ListenerOptions
 from darner_core.queue_options import QueueOptions, QueueRules
@@ -619,3 +619,24 @@ def test_an_action_takes_the_options_that_the_server_takes(action: str, tmp_path
 def test_only_one_action_can_be_done() -> None:
     with pytest.raises(ConfigError, match="not allowed with"):
         config.parse_action(["--check", "--repair"])
+
+
+def test_a_dump_takes_words_of_its_own() -> None:
+    assert config.parse_action(["--dump", "q", "-d", "x"]) == (Dump(b"q", False, False, ""), Config(data="x"))
+    words = ["--dump", "q", "--json", "--follow", "--user", "anna"]
+    assert config.parse_action(words)[0] == Dump(b"q", True, True, "anna")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--json"], "--json goes with --dump QUEUE"),
+        (["--follow", "--check"], "--follow goes with --dump QUEUE"),
+        (["--dump", "q", "--user", "anna"], "--user goes with --follow"),
+        (["--dump", "q", "--check"], "not allowed with"),
+        (["--dump"], "expected one argument"),
+    ],
+)
+def test_words_that_do_not_go_together_are_refused(arguments: list[str], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        config.parse_action(arguments)

@@ -17,11 +17,13 @@ from thriftpy2.transport.socket import TSocket
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.errors import ClientError, RequestError
-from darner_core.kestrel_ports import vocabulary
+from darner_core.pending_reads import PendingReads
 from darner_core.rights import PUT
 from darner_core.session import ManyReads
 from darner_core.stats import Stats
 from darner_core.storage import Storage
+from darner_core.text_commands import TextCommands
+from darner_core.thrift_service import ThriftService
 from tests.harness import ROOT, Client
 from tests.identities import Authority, TlsClient, login, write_users
 from tests.kestrel_clients import IDL, KestrelServer
@@ -47,7 +49,7 @@ def test_a_missing_library_is_said_in_one_line() -> None:
         "import sys; sys.modules['thriftpy2'] = None\n"
         "from darner_core import kestrel_ports\n"
         "from darner_core.errors import StartError\n"
-        "try: kestrel_ports.vocabulary('thrift', *[None] * 7)\n"
+        "try: kestrel_ports.maker('thrift', *[None] * 8)\n"
         "except StartError as error: print(error)\n"
     )
     assert run(program).startswith('a listener with dialect = "thrift" needs the package thriftpy2: ')
@@ -77,9 +79,12 @@ class Inside:
         config, stats = Config(), Stats()
         commands = Commands(house.registry, house.journal, stats, config)
         self.session = ManyReads(house.journal)
-        self._vocabulary = vocabulary(
-            dialect, commands, house.registry, house.journal, stats, config, lambda: None, lambda *_: None, status
-        )
+        parts = commands, house.registry, house.journal, stats, config
+        if dialect == "text":
+            self._vocabulary = TextCommands(*parts, lambda: None, status).vocabulary()
+        else:
+            pending = PendingReads(house.journal, lambda *_: None)  # type: ignore[arg-type,return-value]
+            self._vocabulary = ThriftService(*parts, pending, status).vocabulary()
         assert self._vocabulary.new_reader is not None
         self._reader = self._vocabulary.new_reader()
 
@@ -140,6 +145,44 @@ def test_a_status_is_shown_and_set_and_refuses_in_the_thrift_service(open_storag
     assert refusal(lambda: ask("set_status", status=0)) == "status 0: it can be set to UP, READ_ONLY or QUIESCENT"
     ask("set_status", status=up)
     assert [one.data for one in ask("get", queue_name="q", max_items=5)] == [b"b"]
+
+
+def test_the_status_is_the_servers(tmp_path: Path) -> None:
+    server = KestrelServer(tmp_path / "data", "--status-file", str(tmp_path / "status"))
+    try:
+        text, thrift, waiting = server.text_client(), server.thrift_client(), server.text_client()
+        waiting.send(b"get q 60000\n")
+        text.ask(b"status\nstatus DOWN\n", b':UP\n-unknown status "DOWN": one of up, writeavoid, readonly, quiescent\n')
+        thrift.set_status(IDL.Status.QUIESCENT)
+        text.ask(b"status\nget q 60000\n", b":QUIESCENT\n-Server not available for operation get\n")
+        waiting.expect(b"*\n")
+        assert server.stop() == 0
+        server.start()
+        thrift = server.thrift_client()
+        assert refusal(thrift.put, "q", [b"a"]) == "put is refused: the server is QUIESCENT"
+        server.text_client().ask(b"status up\n", b"+0\n")
+        assert thrift.current_status() == IDL.Status.UP
+        assert thrift.put("q", [b"a"]) == 1
+    finally:
+        server.end()
+
+
+def test_who_comes_when_there_are_many_is_refused_in_these_protocols(tmp_path: Path) -> None:
+    limits = ["--connection-limit-refuse-writes", "1", "--connection-limit-refuse-reads", "2"]
+    server = KestrelServer(tmp_path / "data", *limits)
+    try:
+        first = server.text_client()
+        first.ask(b"put q:\na\n\n", b"+1\n")
+        thrift = server.thrift_client()
+        why = "is refused: more than {} clients were connected when this one came"
+        assert refusal(thrift.put, "q", [b"x"]) == f"put {why.format(1)}"
+        assert [item.data for item in thrift.get("q", 1)] == [b"a"]
+        third = server.text_client()
+        third.ask(b"get q\nconfirm q 0\n", f"-get {why.format(2)}\n+0\n".encode())
+        assert refusal(server.thrift_client().peek, "q") == f"peek {why.format(2)}"
+        first.ask(b"put q:\nb\n\nget q\n", b"+1\n:b\n")
+    finally:
+        server.end()
 
 
 # -- users and rights

@@ -136,6 +136,8 @@ def test_who_opened_how_many_is_known_until_they_are_decided(house: House, pendi
     pending.confirm(b"q", [first])
     pending.abort(b"q", [second])
     assert [pending.opened_by(owner, b"q") for owner in ("one", "two", "three")] == [1, 0, 0]
+    queue = house.registry.queues[b"q"]
+    assert (queue.transactions, queue.canceled_transactions) == (3, 1)
 
 
 def test_an_item_of_a_deleted_queue_is_not_counted(house: House, pending: PendingReads) -> None:
@@ -182,6 +184,7 @@ def test_a_turn_that_fails_undoes_what_was_handed_out_in_it(
     house.put(b"d")
     fail_turn(house, monkeypatch)
     assert len(pending) == 0
+    assert house.registry.queues[b"q"].transactions == 0
     assert house.waiting() == [b"a", b"b", b"c"]
     assert pending.confirm(b"q", [item_id]) == 0
     clock.go_on(2)

@@ -210,3 +210,81 @@ def test_an_idle_client_is_hung_up_on_if_that_is_wanted(start_server: Start) -> 
     for client in (idle, never_asked):
         client.expect_hang_up()
     assert server.client().get("q") == b"x"
+
+
+def test_a_silent_client_is_hung_up_on_if_that_is_wanted_and_what_it_holds_goes_to_others(start_server: Start) -> None:
+    server = start_server("--client-timeout-s", "2", "--body-timeout-s", "0")
+    holder, never_asked, half, half_large, busy, waiter = (server.client() for _ in range(6))
+    began = time.monotonic()
+    busy.set("q", b"x")
+    assert holder.get("q/open") == b"x"
+    half.send(b"set q 0 0 10\r\nhal")
+    half_large.send(b"set q 0 0 %d\r\n" % len(LARGE) + LARGE[:200_000])
+    waiter.send(b"get nothing/t=4500\r\n")
+    while time.monotonic() - began < 4:
+        assert busy.get("nothing") is None
+        time.sleep(0.3)
+    for client in (holder, never_asked, half, half_large):
+        client.expect_hang_up()
+    assert busy.get("q") == b"x"
+    assert busy.get("q") is None
+    waiter.expect(b"END\r\n")  # until its wait has ended it is not silent; from then on it is
+    waiter.set("q", b"y")
+    waiter.expect_hang_up()
+
+
+def test_who_takes_its_replies_is_not_silent_and_who_does_not_is(start_server: Start) -> None:
+    server = start_server("--client-timeout-s", "2")
+    deaf, slow = server.client(), server.client()
+    slow.set("q", bytes(30 << 20))
+    for client in (deaf, slow):
+        client.send(b"get q/peek\r\n")
+    assert slow.line() == b"VALUE q 0 31457280\r\n"
+    for _ in range(12):
+        assert len(slow.read(2 << 20)) == 2 << 20
+        time.sleep(0.4)
+    assert len(slow.read(6 << 20)) == 6 << 20
+    slow.expect(b"\r\nEND\r\n")
+    wait_until(lambda: server.client().stats()["curr_connections"] != "3")
+    received = deaf.read(40 << 20)
+    assert len(received) < 30 << 20
+
+
+# -- many connections
+
+
+def test_who_comes_when_there_are_many_may_put_no_more_or_get_neither(start_server: Start) -> None:
+    server = start_server("--connection-limit-refuse-writes", "2", "--connection-limit-refuse-reads", "3")
+    first, second = server.client(), server.client()
+    for client in (first, second):
+        client.set("q", b"x")
+    third, fourth = server.client(), server.client()
+    assert third.get("q/open") == b"x"
+    fourth.ask(b"version\r\nget q/close\r\nget q/abort\r\n", b"VERSION 1.0.0\r\nEND\r\nEND\r\n")
+    fourth.ask(b"get q\r\n", b"SERVER_ERROR get is refused: more than 3 clients were connected when this one came\r\n")
+    fourth.expect_hang_up()
+    first.close()
+    fourth.close()
+    wait_until(lambda: second.stats()["curr_connections"] == "2")
+    # For as long as it is connected, however few there are now.
+    third.ask(
+        b"set q 0 0 1\r\ny\r\n",
+        b"SERVER_ERROR set is refused: more than 2 clients were connected when this one came\r\n",
+    )
+    third.expect_hang_up()
+    second.set("q", b"z")  # who came before is not concerned
+    assert second.get("q/t=5000") == b"x"
+    wait_until(lambda: second.stats()["curr_connections"] == "1")
+    server.client().set("q", b"last")
+
+
+def test_a_change_of_the_status_does_not_set_free_who_came_when_there_were_many(start_server: Start) -> None:
+    server = start_server("--connection-limit-refuse-writes", "1", "--dialect", "kestrel")
+    first, second = server.client(), server.client()
+    first.ask(b"status quiescent\r\nstatus up\r\n", b"END\r\nEND\r\n")
+    first.set("q", b"x")
+    assert second.get("q") == b"x"
+    second.ask(
+        b"set q 0 0 1\r\ny\r\n",
+        b"SERVER_ERROR set is refused: more than 1 clients were connected when this one came\r\n",
+    )

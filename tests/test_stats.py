@@ -2,10 +2,17 @@
 
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from darner_core import VERSION
-from tests.harness import RunningServer
+from tests.harness import Client, RunningServer
 from tests.test_connection import LARGE, wait_until
+from tests.test_server import FailingServer
+
+Start = Callable[..., RunningServer]
 
 SERVER_STATS = [
     "uptime",
@@ -15,6 +22,7 @@ SERVER_STATS = [
     "curr_items",
     "total_items",
     "bytes",
+    "reserved_memory_ratio",
     "curr_connections",
     "total_connections",
     "rejected_connections",
@@ -27,6 +35,7 @@ SERVER_STATS = [
     "bytes_written",
     "queue_creates",
     "queue_deletes",
+    "queue_expires",
     "queues_damaged",
 ]
 QUEUE_STATS = [
@@ -34,9 +43,15 @@ QUEUE_STATS = [
     "bytes",
     "total_items",
     "logsize",
+    "expired_items",
+    "mem_items",
+    "mem_bytes",
+    "age",
+    "discarded",
     "waiters",
     "open_transactions",
-    "age",
+    "transactions",
+    "canceled_transactions",
     "total_flushes",
     "create_time",
 ]
@@ -178,3 +193,99 @@ def test_items_and_bytes_are_right_after_a_stop_and_after_a_kill(server: Running
         assert stats["queue_q_bytes"] == stats["bytes"] == str(sum(range(11, 1000)))
         assert stats["queue_q_create_time"] == created
         assert stats["queue_q_total_items"] == "0"
+
+
+def of_queue(client: Client, *names: str) -> list[int]:
+    stats = client.stats()
+    return [int(stats[f"queue_q_{name}"]) for name in names]
+
+
+TRANSACTIONS = ("transactions", "canceled_transactions", "open_transactions")
+
+
+def test_transactions_are_the_reads_that_clients_open(server: RunningServer) -> None:
+    client, holder = server.client(), server.client()
+    for body in (b"a", b"b", b"c", b"d", LARGE, b"e"):
+        client.set("q", body)
+    assert client.get("q/peek") == b"a"
+    assert client.get("q") == b"a"
+    assert of_queue(client, *TRANSACTIONS) == [0, 0, 0]
+    assert holder.get("q/open") == b"b"
+    assert of_queue(client, *TRANSACTIONS) == [1, 0, 1]
+    assert holder.get("q/close/open") == b"c"
+    assert holder.get("q/abort") is None
+    assert of_queue(client, *TRANSACTIONS) == [2, 1, 0]
+    assert holder.get("q/open") == b"c"
+    holder.close()
+    wait_until(lambda: of_queue(client, *TRANSACTIONS) == [3, 2, 0])
+    assert [client.get("q"), client.get("q"), client.get("q")] == [b"c", b"d", LARGE]  # one was given back
+    assert of_queue(client, *TRANSACTIONS) == [3, 2, 0]
+    client.set("q", LARGE)
+    assert [client.get("q"), client.get("q/open"), client.get("q/close")] == [b"e", LARGE, None]
+    assert of_queue(client, *TRANSACTIONS) == [4, 2, 0]
+    assert client.get("q/open") is None
+    assert of_queue(client, *TRANSACTIONS) == [4, 2, 0]
+
+
+def test_a_get_that_waits_is_a_transaction_only_if_it_opens(server: RunningServer) -> None:
+    client, waits, opens = server.client(), server.client(), server.client()
+    client.set("q", b"a")
+    client.get("q")
+    waits.send(b"get q/t=60000\r\n")
+    wait_until(lambda: of_queue(client, "waiters") == [1])
+    client.set("q", b"b")
+    assert waits.item() == b"b"
+    assert of_queue(client, *TRANSACTIONS) == [0, 0, 0]
+    opens.send(b"get q/open/t=60000\r\n")
+    wait_until(lambda: of_queue(client, "waiters") == [1])
+    client.set("q", b"c")
+    assert opens.item() == b"c"
+    assert of_queue(client, *TRANSACTIONS) == [1, 0, 1]
+
+
+def test_what_could_not_be_written_is_no_transaction(tmp_path: Path) -> None:
+    failing = FailingServer(tmp_path)
+    try:
+        client, holder = failing.client(), failing.client()
+        for body in (b"a", b"b"):
+            client.set("q", body)
+        assert holder.get("q/open") == b"a"
+        failing.fails = True
+        holder.send(b"get q/close/open\r\n")
+        assert holder.line().startswith(b"SERVER_ERROR ")
+        assert of_queue(client, *TRANSACTIONS) == [1, 0, 1]
+        holder.send(b"get q/abort\r\nget q\r\n")
+        for _ in range(2):
+            assert holder.line().startswith(b"SERVER_ERROR ")
+        assert of_queue(client, *TRANSACTIONS) == [1, 0, 1]
+    finally:
+        failing.end()
+
+
+def test_mem_items_and_mem_bytes_are_what_is_read_ahead(start_server: Start) -> None:
+    server = start_server("--window-bytes", "1 MiB")
+    client = server.client()
+    for body in (b"12345", b"", b"123", LARGE):
+        client.set("q", body)
+    assert of_queue(client, "mem_items", "mem_bytes") == [3, 8]  # a large item is never in memory
+    assert client.get("q") == b"12345"
+    assert of_queue(client, "mem_items", "mem_bytes") == [2, 3]
+    client.ask(b"flush q\r\n", b"END\r\n")
+    assert of_queue(client, "mem_items", "mem_bytes") == [0, 0]
+    assert client.stats()["reserved_memory_ratio"] == "0.000"
+    client.send(b"set q 0 0 1000 noreply\r\n%b\r\n" % bytes(1000) * 2000)
+    client.set("q", b"")
+    mem_items, mem_bytes = of_queue(client, "mem_items", "mem_bytes")
+    assert 0 < mem_items < 2000
+    assert mem_bytes == mem_items * 1000
+    ratio = float(client.stats()["reserved_memory_ratio"])
+    assert ratio == pytest.approx(mem_items * 1160 / (1 << 20), abs=0.01)
+    server.kill()
+    server.start()
+    client = server.client()
+    assert of_queue(client, "items", "mem_items", "mem_bytes") == [2001, 0, 0]
+    assert client.stats()["reserved_memory_ratio"] == "0.000"
+    assert client.get("q") == bytes(1000)
+    mem_items, mem_bytes = of_queue(client, "mem_items", "mem_bytes")
+    assert 0 < mem_items < 1000
+    assert mem_bytes == mem_items * 1000

@@ -194,10 +194,6 @@ def test_shutdown_stops_the_server_as_a_signal_does(server: KestrelServer) -> No
     server.text_client().ask(b"get q2\n", b":a\n")
 
 
-def test_without_a_status_there_is_none_to_see_or_set(connect: Connect) -> None:
-    connect().ask(b"status\nstatus up\n", b"-No status is configured.\n" * 2)
-
-
 def test_what_was_answered_survives_kill_9(server: KestrelServer) -> None:
     text = server.text_client()
     text.ask(b"put q:\na\nb\nc\nd\n\nget q\nget q\nget q\n", b"+4\n:a\n:b\n:c\n")

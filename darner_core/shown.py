@@ -1,0 +1,113 @@
+"""How items and events are shown to a person, one line each, and to programs as JSON. Text only: no disk, no sockets.
+
+Columns have the width of the widest that is usual, so that lines can be shown one by one; what is wider makes its line
+longer. Nothing is ever cut but the body.
+"""
+
+import base64
+import codecs
+import json
+import time
+from typing import Any
+
+START_BYTES = 40  # so much of a body is shown
+
+WAITING = "waiting"  # or opened since the queue's state was written last
+TAKEN = "open or returned"  # which of the two, only the server that had it open knows
+
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+ITEM_HEAD = "AGE        EXPIRES            FLAGS        SIZE  STATE             BODY"
+EVENT_HEAD = "TIME          WHAT          ID        SIZE       FLAGS  BODY"
+
+
+def show_duration(ms: int) -> str:
+    """The two largest units that are not zero: 3d 4h, 3m 20s, 5s. What is below 10 s with tenths."""
+    if ms < 0:
+        return f"-{show_duration(-ms)}"
+    if ms < 10_000:
+        return f"{ms // 100 / 10:g}s"
+    seconds = ms // 1000
+    for index, (unit_s, letter) in enumerate(_UNITS):
+        if seconds >= unit_s:
+            text = f"{seconds // unit_s}{letter}"
+            if index + 1 < len(_UNITS) and (rest := seconds % unit_s // _UNITS[index + 1][0]):
+                text += f" {rest}{_UNITS[index + 1][1]}"
+            return text
+    return "0s"
+
+
+def show_expiry(expires_at_ms: int, now_ms: int) -> str:
+    if not expires_at_ms:
+        return "-"
+    if expires_at_ms > now_ms:
+        return f"in {show_duration(expires_at_ms - now_ms)}"
+    return f"{show_duration(now_ms - expires_at_ms)} ago"
+
+
+def show_start(start: bytes, body_bytes: int) -> str:
+    """How a body begins, on one line, in printable letters; \\ begins what is none, and ... says that there is more."""
+    cut = len(start) < body_bytes
+    # Of what is cut, not the rest of a letter.
+    text, _ = codecs.utf_8_decode(start.replace(b"\\", b"\\\\"), "backslashreplace", not cut)
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return f"{text}..." if cut else text
+
+
+def item_head(id_letters: int) -> str:
+    return f"{'ID':>{id_letters}}  {ITEM_HEAD}"
+
+
+def item_line(
+    id_letters: int, item_id: int, flags: int, expires_at_ms: int, added_at_ms: int, now_ms: int, body_bytes: int,
+    state: str, start: str,
+) -> str:  # fmt: skip
+    age, expiry = show_duration(now_ms - added_at_ms), show_expiry(expires_at_ms, now_ms)
+    return (
+        f"{item_id:>{id_letters}}  {age:<9}  {expiry:<12}  {flags:>10}  {body_bytes:>10}  {state:<16}  {start}".rstrip()
+    )
+
+
+def item_json(
+    item_id: int, flags: int, expires_at_ms: int, added_at_ms: int, now_ms: int, body_bytes: int, state: str,
+    start: bytes, large: bool,
+) -> str:  # fmt: skip
+    return json.dumps(
+        {
+            "id": item_id,
+            "age_ms": now_ms - added_at_ms,
+            "added_at_ms": added_at_ms,
+            "expires_at_ms": expires_at_ms or None,
+            "flags": flags,
+            "bytes": body_bytes,
+            "state": state,
+            "large": large,
+            "first_bytes": base64.b64encode(start).decode(),
+            "text": show_start(start, body_bytes),
+        }
+    )
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """An event as the server's `watch` tells it, for a person."""
+    what = event["what"]
+    if what == "not shown":
+        return f"... {event['events']} events not shown"
+    seconds, ms = divmod(event["time_ms"], 1000)
+    clock = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{ms:03}"
+    shown = f"{event['items']} items" if "items" in event else _start_of(event)
+    item_id, size, flags = (event.get(name, "") for name in ("id", "bytes", "flags"))
+    return f"{clock}  {what:<6}  {item_id:>8}  {size:>10}  {flags:>10}  {shown}".rstrip()
+
+
+def event_json(event: dict[str, Any]) -> str:
+    """The same for programs: as it was told, with the body's beginning as a text besides."""
+    if "first_bytes" in event:
+        event = {**event, "text": _start_of(event)}
+    return json.dumps(event)
+
+
+def _start_of(event: dict[str, Any]) -> str:
+    start = base64.b64decode(event.get("first_bytes", ""))
+    return show_start(start, event["bytes"]) if "first_bytes" in event else ""

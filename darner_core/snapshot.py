@@ -1,0 +1,120 @@
+"""A data directory as it is at one moment, whether a server is running in it or not: seen without asking the server,
+locking anything, or writing a byte beside the queues.
+
+The snapshot is a directory of its own below the system's temporary one. Its table files and write-ahead logs are
+symbolic links to descriptors that this process holds open (/proc/self/fd), so they stay what they are when the server
+removes them, and nothing is left of them when this process ends, however it does. Only CURRENT and the MANIFEST are
+copied.
+
+It is consistent because RocksDB never changes what it has written: tables and older logs are complete, the newest log
+only grows, and reading it gives the writes up to some moment. Which files belong together the MANIFEST says. It is
+read first and looked at again last; if it, or the list of logs, is another one then, all is done once more.
+
+Why not otherwise: RocksDB's secondary instance opens files by name when it needs them, and fails when the server has
+removed them meanwhile. Hard links need to be on the data directory's file system, in a directory that this user may
+write to, and stay behind after kill -9.
+"""
+
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+from darner_core.errors import DataDirError
+
+CURRENT = "CURRENT"  # holds the name of the MANIFEST
+TABLE, LOG = ".sst", ".log"
+
+# Under a flood the MANIFEST changes about three times a second, and an attempt takes about a millisecond.
+ATTEMPTS = 100
+BETWEEN_S = 0.01
+
+SPARE_DESCRIPTORS = 256  # for RocksDB, which opens again what it reads, and for all else
+
+
+class _Moment(NamedTuple):
+    """What says which files belong together."""
+
+    current: bytes
+    manifest_bytes: int
+    logs: frozenset[str]
+
+
+@contextmanager
+def snapshot(path: str) -> Iterator[str]:
+    """The path of a directory that shows the data directory `path` as it is now. Raises DataDirError."""
+    if not os.path.isdir(path):
+        raise DataDirError(f"data directory {path}: there is none")
+    if not os.path.exists(os.path.join(path, CURRENT)):
+        raise DataDirError(f"data directory {path}: holds no queues")
+    with tempfile.TemporaryDirectory(prefix="darner-") as folder:
+        for _ in range(ATTEMPTS):
+            with ExitStack() as opened:
+                here = tempfile.mkdtemp(dir=folder)
+                try:
+                    taken = _take(path, here, opened)
+                except PermissionError as error:
+                    name = os.path.basename(error.filename or "")
+                    raise DataDirError(
+                        f"data directory {path}: no permission to read {name}; run this as the server's user"
+                    ) from error
+                except OSError as error:
+                    raise DataDirError(f"data directory {path}: {error.strerror}") from error
+                if taken:
+                    yield here
+                    return
+            time.sleep(BETWEEN_S)
+    raise DataDirError(f"data directory {path}: its files change faster than they can be opened; try again")
+
+
+def _take(path: str, folder: str, opened: ExitStack) -> bool:
+    """False: it has changed meanwhile. Raises OSError."""
+    moment = _look(path)
+    if moment is None:
+        return False
+    names = [name for name in os.listdir(path) if name.endswith((TABLE, LOG))]
+    _allow_descriptors(len(names))
+    for name in names:
+        try:
+            file = os.open(os.path.join(path, name), os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # not needed any more; else the MANIFEST is another one now
+        opened.callback(os.close, file)
+        os.symlink(f"/proc/self/fd/{file}", os.path.join(folder, name))
+    manifest = moment.current.decode().strip()
+    try:
+        with open(os.path.join(path, manifest), "rb") as source:
+            content = source.read(moment.manifest_bytes)
+    except FileNotFoundError:
+        return False
+    _write(os.path.join(folder, manifest), content)
+    _write(os.path.join(folder, CURRENT), moment.current)
+    return _look(path) == moment
+
+
+def _look(path: str) -> _Moment | None:
+    """None: it is changing just now. Raises OSError."""
+    with open(os.path.join(path, CURRENT), "rb") as file:
+        current = file.read()
+    try:
+        size = os.stat(os.path.join(path, current.decode(errors="backslashreplace").strip())).st_size
+    except FileNotFoundError:
+        return None
+    return _Moment(current, size, frozenset(name for name in os.listdir(path) if name.endswith(LOG)))
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def _allow_descriptors(count: int) -> None:
+    """Raise this process's limit as far as it is needed and allowed; if that does not suffice, opening says so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,243 @@
+"""What an operator asks of a running server."""
+
+import signal
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from darner_core import config
+from darner_core.queue_options import QueueOptions
+from tests.harness import REPLY_S, Client, RunningServer
+from tests.identities import login, write_users
+from tests.test_connection import wait_until
+from tests.test_stats import QUEUE_STATS
+
+Start = Callable[..., RunningServer]
+Connect = Callable[[], Client]
+
+
+def frames(client: Client, request: bytes) -> Iterator[tuple[str, list[str]]]:
+    """The frames of the reply to a dump_...: the title and the lines of each."""
+    client.send(request + b"\r\n")
+    title, lines = "", []
+    while (line := client.line()) != b"END\r\n":
+        text = line.decode().removesuffix("\r\n")
+        if text.endswith(" {"):
+            assert not title
+            title = text.removesuffix(" {")
+        elif text == "}":
+            yield title, lines
+            title, lines = "", []
+        else:
+            assert title
+            assert text.startswith("  ")
+            lines.append(text[2:])
+    assert not title
+
+
+# -- reload
+
+
+def test_reload_does_what_the_signal_does_and_says_so(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("debug = false\nport = 0\n")
+    server = start_server("-c", str(file))
+    client, other = server.client(), server.client()
+    other.send(b"get q/t=60000\r\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+    assert "connected:" not in server.printed()
+    file.write_text("debug = true\nmax_queues = 5\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+    assert "reload: max_queues is another one now, and needs a restart" in server.printed()
+    server.client().ask(b"version\r\nquit\r\n", b"VERSION")
+    wait_until(lambda: "connected:" in server.printed())
+    client.set("q", b"x")
+    other.expect(b"VALUE q 0 1\r\nx\r\nEND\r\n")  # who was there has not been disturbed
+
+
+def test_a_reload_that_fails_says_why_in_one_line_and_changes_nothing(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("debug = false\n")
+    server = start_server("-c", str(file))
+    client = server.client()
+    file.write_text("debug = true\nport = -7\n")
+    client.ask(
+        b"reload\r\n",
+        b"SERVER_ERROR not reloaded: %b: line 2: port = -7: must be a number from 0 to 65535\r\n" % str(file).encode(),
+    )
+    file.unlink()
+    client.ask(b"reload\r\n", b"SERVER_ERROR not reloaded: %b: No such file or directory\r\n" % str(file).encode())
+    server.client().ask(b"version\r\n", b"VERSION")
+    assert "connected:" not in server.printed()
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: server.printed().count("ERROR not reloaded: ") == 3)
+
+
+def test_who_reloads_may_lose_the_right_to_do_so(start_server: Start, tmp_path: Path) -> None:
+    write_users(tmp_path / "users", bob="secret")
+    file = tmp_path / "darner.toml"
+    head = f'auth_file = "{tmp_path}/users"\n'
+    file.write_text(head + '[users.bob]\nput = ["*"]\nget = ["*"]\nadmin = ["*"]\n')
+    server = start_server("-c", str(file))
+    bob = server.client()
+    bob.ask(login("bob", "secret"), b"STORED\r\n")
+    file.write_text(head + '[users.bob]\nget = ["*"]\n')
+    bob.send(b"reload\r\nget q\r\nreload\r\n")
+    bob.expect(b"Reloaded config.\r\nEND\r\nCLIENT_ERROR user bob may not administer every queue\r\n")
+    bob.expect_hang_up()
+
+
+# -- shutdown
+
+
+def test_shutdown_stops_as_the_signal_does(server: RunningServer) -> None:
+    client, holder, waiter = server.client(), server.client(), server.client()
+    client.set("q", b"x")
+    assert holder.get("q/open") == b"x"
+    waiter.send(b"get other/t=60000\r\n")
+    client.set("r", b"y")
+    client.send(b"get r\r\nshutdown\r\nset r 0 0 1\r\nz\r\n")
+    client.expect(b"VALUE r 0 1\r\ny\r\nEND\r\n")
+    client.expect_hang_up()
+    waiter.expect(b"END\r\n")
+    assert server.process.wait(10) == 0
+    assert "a client asks for a shutdown" in server.printed()
+    server.start()
+    client = server.client()
+    assert [client.get("q"), client.get("r")] == [b"x", None]
+
+
+# -- dump_stats
+
+
+def test_dump_stats_says_what_stats_does_queue_by_queue(connect: Connect) -> None:
+    client = connect()
+    for body in (b"a", b"bcd"):
+        client.set("q", body)
+    client.set("r", b"")
+    client.get("q/open")
+    stats = client.stats()
+    dumped = dict(frames(client, b"dump_stats"))
+    assert list(dumped) == ["queue 'q'", "queue 'r'"]
+    for name in ("q", "r"):
+        figures = dict(line.split("=", 1) for line in dumped[f"queue '{name}'"])
+        assert list(figures) == QUEUE_STATS
+        changing = ("age",)
+        assert {key: value for key, value in figures.items() if key not in changing} == {
+            key: stats[f"queue_{name}_{key}"] for key in QUEUE_STATS if key not in changing
+        }
+
+
+def test_a_server_without_queues_dumps_nothing(connect: Connect) -> None:
+    connect().ask(b"dump_stats\r\n", b"END\r\n")
+
+
+def test_the_dumps_of_thousands_of_queues_come_in_pieces(server: RunningServer) -> None:
+    client, other = server.client(), server.client()
+    client.send(b"".join(b"set q%d 0 0 1 noreply\r\nx\r\n" % number for number in range(3000)))
+    client.set("q", b"x")
+    for request in (b"dump_stats", b"dump_config"):
+        client.send(request + b"\r\n")
+        other.set("other", b"x")  # is answered between the pieces
+        client.socket.settimeout(REPLY_S)
+        reply = bytearray()
+        while not reply.endswith(b"}\r\nEND\r\n"):
+            reply += client.socket.recv(1 << 20)
+        assert reply.count(b"queue 'q") == 3001
+        assert reply.count(b"queue 'other'") <= 1  # it was put meanwhile
+
+
+# -- dump_config
+
+
+def test_dump_config_tells_each_option_of_the_server_as_the_file_has_it(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text('max_queues = 7\nstatus_file = "/tmp/a \\"status\\" \\\\ file"\n')
+    server = start_server("-c", str(file), "--host", "127.0.0.1", "--host", f"unix:{tmp_path}/socket", "--debug")
+    dumped = dict(frames(server.client(), b"dump_config"))
+    assert list(dumped) == ["server"]
+    lines = [line.rpartition(" (")[0] for line in dumped["server"]]
+    assert all(line.endswith(")") for line in dumped["server"])
+    told = tomllib.loads("\n".join(lines))  # a script can read it so
+    assert list(told) == [option.name for option in config.OPTIONS]
+    expected = config.parse(
+        ["-c", str(file), "--debug", *server.options[2:6], "--port", "0", "--data", str(server.data)]
+    )
+    for name, value in told.items():
+        assert value == (list(expected.host) if name == "host" else getattr(expected, name)), name
+    assert "min_free_bytes=67108864 (built in)" in dumped["server"]
+
+
+def test_dump_config_tells_the_options_of_queues(connect: Connect) -> None:
+    client = connect()
+    client.set("q", b"x")
+    client.set("it's", b"x")
+    dumped = dict(frames(client, b"dump_config"))
+    assert list(dumped) == ["server", "queue 'q'", "queue 'it's'"]
+    assert [line.split("=")[0] for line in dumped["queue 'q'"]] == list(vars(QueueOptions()))
+    assert "max_items=0 (built in)" in dumped["queue 'q'"]
+    assert "durable=true (built in)" in dumped["queue 'q'"]
+    assert 'expire_to_queue="" (built in)' in dumped["queue 'q'"]
+    alone = dict(frames(client, b"dump_config q"))
+    assert alone == {"queue 'q'": dumped["queue 'q'"]}
+    assert dict(frames(client, b"dump_config nowhere")) == {"queue 'nowhere'": dumped["queue 'q'"]}
+    assert client.stats()["queue_creates"] == "2"
+
+
+def test_what_a_reload_has_taken_over_is_told(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("")
+    client = start_server("-c", str(file)).client()
+    file.write_text("debug = true\nmax_queues = 5\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+    told = dict(frames(client, b"dump_config"))["server"]
+    assert [line for line in told if line.startswith("debug=true (")]
+    assert "max_queues=100000 (built in)" in told  # which needs a restart
+
+
+# -- who may
+
+
+@pytest.mark.parametrize("request_line", ["reload", "shutdown", "dump_config", "dump_config q", "status up"])
+def test_only_who_may_administer_every_queue_may(house: "House", request_line: str) -> None:
+    bob = house.as_user("bob")
+    bob.ask(request_line.encode() + b"\r\n", b"CLIENT_ERROR user bob may not administer every queue\r\n")
+    bob.expect_hang_up()
+    ops = house.as_user("ops")
+    ops.send(request_line.encode() + b"\r\n")
+    if request_line != "shutdown":
+        assert not ops.line().startswith(b"CLIENT_ERROR")
+
+
+def test_dump_stats_tells_a_user_of_its_queues_alone(house: "House") -> None:
+    bob, ops = house.as_user("bob"), house.as_user("ops")
+    bob.set("mail", b"x")
+    ops.send(b"set other 0 0 1\r\nx\r\n")
+    ops.expect(b"STORED\r\n")
+    assert [title for title, _ in frames(bob, b"dump_stats")] == ["queue 'mail'"]
+    assert [title for title, _ in frames(ops, b"dump_stats")] == ["queue 'mail'", "queue 'other'"]
+
+
+class House:
+    """A server with a user who works with the queue mail, and one who may do everything."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._server = server
+
+    def as_user(self, name: str) -> Client:
+        client = self._server.client()
+        client.ask(login(name, "secret"), b"STORED\r\n")
+        return client
+
+
+@pytest.fixture
+def house(start_server: Start, tmp_path: Path) -> House:
+    write_users(tmp_path / "users", bob="secret", ops="secret")
+    (tmp_path / "darner.toml").write_text(
+        f'auth_file = "{tmp_path}/users"\n'
+        '[users.bob]\nput = ["mail"]\nget = ["mail"]\nadmin = ["mail"]\n'
+        '[users.ops]\nput = ["*"]\nget = ["*"]\nadmin = ["*"]\n'
+    )
+    return House(start_server("-c", str(tmp_path / "darner.toml")))
