@@ -18,6 +18,7 @@ from darner_core.protocol import Request, WholeReader, show
 
 # A frame that is received or sent. Apache's libraries refuse larger ones, too (16,384,000 bytes).
 MAX_FRAME_BYTES = 16_384_000
+MAX_ITEM_BYTES = MAX_FRAME_BYTES - 1024  # an item that a frame can hold, with what stands around it
 MAX_ELEMENTS = 16_384  # of all containers in a message; to put or confirm so many takes 40 ms
 MAX_DEPTH = 16  # of structs and containers in each other; our calls need two
 MAX_METHOD_BYTES = 256

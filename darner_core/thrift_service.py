@@ -1,12 +1,8 @@
 """Kestrel's thrift service: each call of kestrel.thrift, and what it does. See `client` for what a command is.
 
-The only module that knows the thrift library, and imported only when there is a thrift listener. The library reads the
-IDL, decodes arguments and encodes results, from memory to memory; it never sees a socket. What has been judged sound by
-`thrift_protocol` is all that it is given.
-
-An error is answered as a TApplicationException to the call, and the connection goes on. One that ends the connection,
-and one that takes the place of a reply whose turn could not be written, does not know the call: it has no name and the
-sequence number 0.
+Imported only when there is a thrift listener, because it needs the library. An error is answered as a
+TApplicationException to the call, and the connection goes on. One that ends the connection, and one that takes the
+place of a reply whose turn could not be written, does not know the call: it has no name and the sequence number 0.
 
 No call here switches greenlets, except through the Client's wait_... calls.
 """
@@ -14,25 +10,17 @@ No call here switches greenlets, except through the Client's wait_... calls.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
-import thriftpy2
-from thriftpy2.protocol.cybin import TCyBinaryProtocol
-from thriftpy2.thrift import TApplicationException
-from thriftpy2.transport.memory import TCyMemoryBuffer
-
-from darner_core import NAME, VERSION, thrift_protocol
+from darner_core import NAME, VERSION
 from darner_core.batches import Batches, give_back, wait_body, wait_swept
 from darner_core.client import Client, Reply
 from darner_core.commands import Commands
 from darner_core.config import Config
-from darner_core.dialects import DIALECTS, Dialect
 from darner_core.errors import DamagedError, MalformedRequest, RequestError, ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.message_queue import MessageQueue
 from darner_core.pending_reads import PendingReads
 from darner_core.protocol import Command, Request, Vocabulary, set_name, show
 from darner_core.records import Blob
@@ -40,12 +28,21 @@ from darner_core.registry import Registry
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.session import Session
 from darner_core.stats import Stats
+from darner_core.taken import Taken
 from darner_core.text_commands import ServerStatus
-from darner_core.thrift_protocol import CALL, MAX_FRAME_BYTES, FrameReader, check_arguments, read_message
+from darner_core.thrift_messages import (
+    DIALECT,
+    UNKNOWN_METHOD,
+    ThriftRequest,
+    decode,
+    encode,
+    error_reply,
+    exception,
+    load_idl,
+)
+from darner_core.thrift_protocol import CALL, MAX_ITEM_BYTES, REPLY, FrameReader, check_arguments, read_message
 
 log = logging.getLogger(NAME)
-
-IDL = Path(__file__).with_name("kestrel.thrift")
 
 # What a get hands out at a time; a client that asks for more gets the rest by its next call. So many items take 15 ms.
 MAX_ITEMS = 4096
@@ -53,55 +50,12 @@ MAX_ITEMS = 4096
 MAX_REPLY_BYTES = 1 << 20
 SCARCE_REPLY_BYTES = 64 << 10  # the same while pipeline_memory_bytes are exceeded
 
-# An item that a frame can hold, with what stands around it.
-MAX_ITEM_BYTES = MAX_FRAME_BYTES - 1024
-
 # What a status can forbid, and as what. What decides on an open item is never refused.
 _REFUSED_WITH = dict.fromkeys((b"put", b"flush_queue", b"flush_all_queues", b"delete_queue"), PUT)
 _REFUSED_WITH |= dict.fromkeys((b"get", b"peek"), GET)
 
 # The IDL's by ours.
 _STATUSES = {"UP": "UP", "WRITEAVOID": "UP", "READONLY": "READ_ONLY", "QUIESCENT": "QUIESCENT"}
-
-
-@dataclass(slots=True)
-class ThriftRequest(Request):
-    sequence: int = 0
-    arguments: Any = None
-
-
-def load_idl() -> Any:
-    """What the library makes of the IDL: its module, with a class for each struct."""
-    return thriftpy2.load(str(IDL), module_name="kestrel_thrift")
-
-
-def _frame(method: str | bytes, kind: int, sequence: int, struct: Any) -> bytes:
-    buffer = TCyMemoryBuffer()
-    protocol = TCyBinaryProtocol(buffer)
-    protocol.write_message_begin(method, kind, sequence)
-    protocol.write_struct(struct)
-    message: bytes = buffer.getvalue()
-    return len(message).to_bytes(4, "big") + message
-
-
-def error_reply(error: RequestError, method: bytes = b"", sequence: int = 0) -> bytes:
-    kind = TApplicationException.PROTOCOL_ERROR if isinstance(error, MalformedRequest) else INTERNAL_ERROR
-    return _frame(method, thrift_protocol.EXCEPTION, sequence, TApplicationException(kind, str(error)))
-
-
-INTERNAL_ERROR = TApplicationException.INTERNAL_ERROR
-
-# A reply to a get, as its frame begins behind the length: version and kind, the length of the name, the name.
-_GOT = b"\x80\x01\x00\x02\x00\x00\x00\x03get"
-
-
-def hands_over(reply: bytes) -> bool:
-    return reply.startswith(_GOT, 4)
-
-
-DIALECT = Dialect(
-    "thrift", DIALECTS["kestrel"].read_name, error_reply=error_reply, hands_over=hands_over, logs_in=False
-)
 
 
 class ThriftService:
@@ -178,7 +132,7 @@ class ThriftService:
         except MalformedRequest as error:
             reply = error_reply(MalformedRequest(f"{method.decode()}: {error}"), method, sequence)
             return Request(partial(_answer, reply), b"")
-        TCyBinaryProtocol(TCyMemoryBuffer(frame[at:]), decode_response=False).read_struct(arguments)
+        decode(frame[at:], arguments)
         request = ThriftRequest(command.run, method, sequence=sequence, arguments=arguments)
         name = getattr(arguments, "queue_name", None)
         if name is not None:
@@ -223,14 +177,13 @@ class ThriftService:
         result = getattr(self._service, f"{request.verb.decode()}_result")()
         if reply is not None:
             result.success = reply
-        return _frame(request.verb, thrift_protocol.REPLY, request.sequence, result)
+        return encode(request.verb, REPLY, request.sequence, result)
 
     # -- the calls
 
     def _unknown(self, request: ThriftRequest, session: Session) -> Any:
         message = f'unknown method "{show(request.key)}": {", ".join(sorted(self._service.thrift_services))}'
-        error = TApplicationException(TApplicationException.UNKNOWN_METHOD, message)
-        return _Encoded(_frame(request.key, thrift_protocol.EXCEPTION, request.sequence, error))
+        return _Encoded(exception(UNKNOWN_METHOD, message, request.key, request.sequence))
 
     def _put(self, request: ThriftRequest, session: Session) -> Any:
         items, expiry_ms = request.arguments.items, request.arguments.expiration_msec or None
@@ -247,7 +200,7 @@ class ThriftService:
         if most_items <= 0:
             return []
         queue = self._batches.queue(request.queue)
-        taken = _Taken(SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else MAX_REPLY_BYTES, most_items)
+        taken = Taken(SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else MAX_REPLY_BYTES, most_items)
         try:
             taken.take(queue)
         except BaseException:
@@ -261,7 +214,7 @@ class ThriftService:
     def _may_wait(self, request: Request) -> bool:
         return not self._reading.stopping and self._batches.may_wait(request.queue)
 
-    def _wait_get(self, request: ThriftRequest, taken: "_Taken", client: Client) -> Any:
+    def _wait_get(self, request: ThriftRequest, taken: Taken, client: Client) -> Any:
         until = time.monotonic() + request.arguments.timeout_msec / 1000
         try:
             while not taken.full:
@@ -285,7 +238,7 @@ class ThriftService:
             raise
         return self._hand_out(request, client.session, taken)
 
-    def _hand_out(self, request: ThriftRequest, session: Session, taken: "_Taken") -> Any:
+    def _hand_out(self, request: ThriftRequest, session: Session, taken: Taken) -> Any:
         """The reply with what was taken, which from here on is gone, or open until it is decided."""
         reads = [read for read in taken.reads if read.queue.holds(read)]  # flushed, deleted or undone meanwhile
         auto_abort_ms = request.arguments.auto_abort_msec
@@ -396,58 +349,6 @@ class ThriftService:
 
 class _Encoded(bytes):
     """A frame that is the reply."""
-
-
-class _Taken:
-    """What a get has opened so far."""
-
-    def __init__(self, most_bytes: int, most_items: int) -> None:
-        self.reads: list[OpenRead] = []
-        self.full = False
-        self.body = b""  # of the large item
-        self._bytes = 0
-        self._most_bytes = most_bytes
-        self._most_items = most_items
-
-    @property
-    def is_large(self) -> bool:
-        """There is one, and it is a large item, which goes alone."""
-        return bool(self.reads) and bool(self.reads[0].blob)
-
-    def take(self, queue: MessageQueue | None) -> None:
-        """Open what is there. Raises StorageError if the first cannot be read, and ServerError if it is too large for a
-        frame; then nothing has been opened."""
-        while queue is not None and not self.full and not queue.deleted:
-            try:
-                read = queue.open()
-            except StorageError:
-                if not self.reads:
-                    raise
-                self.full = True  # what lies before the damage is served
-                return
-            if read is None:
-                return
-            self.add(read)
-
-    def add(self, read: OpenRead) -> None:
-        """Keep `read`, which is open, or give it back if it does not fit. Raises ServerError if it is the first and too
-        large for a frame."""
-        if self.reads and (read.blob or self._bytes + read.body_bytes > self._most_bytes):
-            self.full = True
-            read.queue.give_back(read)
-            return
-        if read.body_bytes > MAX_ITEM_BYTES:
-            read.queue.give_back(read)
-            raise ServerError(
-                f"the item at the head has {read.body_bytes} bytes, and a frame can hold {MAX_ITEM_BYTES}: take it by"
-                " another protocol"
-            )
-        self._keep(read)
-
-    def _keep(self, read: OpenRead) -> None:
-        self.reads.append(read)
-        self._bytes += read.body_bytes
-        self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes
 
 
 def _refuse(why: str, request: ThriftRequest, session: Session) -> NoReturn:

@@ -31,6 +31,7 @@ LAYERS = [
     "repair",
     "check rebuild dump follow",
     "upkeep stats access",
+    "taken",
     "session pending_reads traced_queue",
     "registry",
     "message_queue",
@@ -41,6 +42,7 @@ LAYERS = [
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
+    "thrift_messages",
     "text_protocol thrift_protocol",
     "protocol",
     "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status snapshot shown",
@@ -55,7 +57,7 @@ LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for mod
 OUTSIDE = {
     "gevent": {"waiters", "connection", "outgoing", "server", "reception", "access", "tls"},
     "rocksdict": {"storage", "database"},
-    "thriftpy2": {"thrift_service"},
+    "thriftpy2": {"thrift_messages"},
 }
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
