@@ -85,6 +85,11 @@ class Administering:
         return partial(self._flush_all, request)
 
     def _flush_all(self, request: Request, client: Client) -> bytes:
+        self.wait_flush_all(client)
+        return NONE if request.noreply else replies.FLUSHED_ALL
+
+    def wait_flush_all(self, client: Client) -> None:
+        """Raises DamagedError when all others have been flushed. Switches greenlets."""
         damaged = {name: queue for name, queue in self._queues.items() if isinstance(queue, DamagedQueue)}
         for names in slices(self._queues):
             for name in names:
@@ -93,7 +98,6 @@ class Administering:
             client.wait_turn()
         if damaged:
             raise DamagedError(f"all queues were flushed but one: {damaged[min(damaged)].damage}")
-        return NONE if request.noreply else replies.FLUSHED_ALL
 
     def stats(self, request: Request, body: None, session: Session) -> Reply:
         return self._stats_lines

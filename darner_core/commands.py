@@ -16,7 +16,7 @@ from darner_core.protocol import Command
 from darner_core.reading import Reading
 from darner_core.registry import Registry
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
-from darner_core.shared_memory import BodyMemory, PipelineMemory
+from darner_core.shared_memory import WHOLE_BYTES, BodyMemory, PipelineMemory
 from darner_core.stats import Stats
 from darner_core.storing import Storing
 from darner_core.sweeper import Sweeper
@@ -35,6 +35,7 @@ class Commands:
 
     def __init__(self, registry: Registry, journal: Journal, stats: Stats, config: Config) -> None:
         self.body_memory = BodyMemory(config.body_memory_bytes, heap.trim)
+        self.whole_memory = BodyMemory(WHOLE_BYTES, heap.trim)
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self.delivery = Delivery(registry, journal)
         self.storing = Storing(registry, self.delivery, journal, stats, config, self.body_memory)

@@ -25,7 +25,7 @@ from darner_core.client import HangUp
 from darner_core.errors import ClientError, DamagedError, RequestError, ServerError, StorageError
 from darner_core.guard import Guard
 from darner_core.outgoing import Host, Outgoing
-from darner_core.protocol import Request, RequestReader, Vocabulary
+from darner_core.protocol import Reader, Request, Vocabulary
 from darner_core.tls import TlsSocket
 from darner_core.turn import RECV_BYTES
 from darner_core.waiters import Waiter, wait_round
@@ -65,7 +65,7 @@ class Connection(Outgoing):
     __slots__ = (
         "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
         "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
-        "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late",
+        "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late", "_reads_whole",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +82,7 @@ class Connection(Outgoing):
         self._most_reply_bytes = server.config.max_reply_bytes
         self._socket = client_socket
         self._greenlet = gevent.getcurrent()
-        self._reader: RequestReader | Guard = server.new_reader(vocabulary) if guard is None else guard
+        self._reader: Reader = server.new_reader(vocabulary) if guard is None else guard
         self._guard = guard
         self._is_tls = isinstance(client_socket, TlsSocket)
         self._backlog: Iterator[tuple[Request, bytes | None]] = iter(())  # requests read and not yet served
@@ -95,7 +95,8 @@ class Connection(Outgoing):
         self._waiter: Waiter | None = None
         self._in_body = False  # the greenlet waits for more of a large item
         self._sent: Event | None = None  # set when all is sent
-        self._body_memory = server.commands.body_memory
+        self._reads_whole = vocabulary.new_reader is not None  # its requests cannot be received in pieces
+        self._body_memory = server.commands.whole_memory if self._reads_whole else server.commands.body_memory
         self._piece_bytes = 0  # as it knows them
         self._accounts = False  # and is being told
         self._pipeline_memory = server.commands.pipeline_memory
@@ -329,9 +330,13 @@ class Connection(Outgoing):
             self._hand_over()  # at once: a thousand others may be served in this turn
 
     def _hand_over(self) -> None:
-        if self._idle and not self._closing and not self._gone and self._reader.body_missing:
+        if not self._idle or self._closing or self._gone:
+            return
+        if self._reader.body_missing:
             self._reader.hand_over()
             self._greenlet.switch(Connection._wait_large)
+        elif self._reads_whole and self._reader.in_pieces:
+            self.refuse(ServerError("too much memory is taken by requests that have come in part; try again"))
 
     def _drop_pieces(self) -> None:
         self._reader.drop()
@@ -583,7 +588,8 @@ class Connection(Outgoing):
             else:
                 self.refuse(error)
         else:
-            self.refuse(ClientError(f"the rest of the line did not come for {timeout_s} s"))
+            what = "request" if self._reads_whole else "line"
+            self.refuse(ClientError(f"the rest of the {what} did not come for {timeout_s} s"))
 
     def cut_idle(self) -> None:
         """The client has been silent for too long. Called in the hub."""

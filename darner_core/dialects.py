@@ -59,6 +59,10 @@ def kyoto_tycoon_expiry(number: int, now_ms: int) -> int:
 _EXCLUSIVE = ((b"abort", b"open"), (b"abort", b"close"), (b"peek", b"open"))
 
 
+def _is_value(reply: bytes) -> bool:
+    return reply.startswith(b"VALUE ")
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How the words of one kind of clients are meant."""
@@ -73,6 +77,8 @@ class Dialect:
     deleted: bytes = DELETED
     unknown: Callable[[str], RequestError] = MalformedRequest  # what an unknown verb is
     error_reply: Callable[[RequestError], bytes] = _reply_of
+    hands_over: Callable[[bytes], bool] = _is_value  # whether this reply has an item in it
+    logs_in: bool = True  # a client can say who it is; else only its certificate does
 
 
 def _plainly(request: Named) -> None:

@@ -17,7 +17,7 @@ from darner_core import NAME
 from darner_core.access import Access, WaitingClient
 from darner_core.errors import ClientError, RequestError
 from darner_core.option_values import show_text
-from darner_core.protocol import Command, Request, RequestReader
+from darner_core.protocol import Command, Reader, Request
 from darner_core.replies import NONE, STORED
 from darner_core.rights import ADMIN, ADMIN_ALL, GET, PUT
 
@@ -32,7 +32,7 @@ _MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not ad
 class Guard:
     """Between one connection and its reader."""
 
-    def __init__(self, access: Access, reader: RequestReader, commands: Mapping[bytes, Command], address: str) -> None:
+    def __init__(self, access: Access, reader: Reader, commands: Mapping[bytes, Command], address: str) -> None:
         self.user = ""  # "" until the client has shown who it is
         self.address = address
         self._access = access

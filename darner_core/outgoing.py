@@ -17,7 +17,7 @@ from darner_core.config import Config
 from darner_core.dialects import Dialect
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.protocol import RequestReader, Vocabulary
+from darner_core.protocol import Reader, Vocabulary
 from darner_core.refusals import Vocabularies
 from darner_core.session import ManyReads, Session
 from darner_core.stats import Stats
@@ -40,7 +40,7 @@ class Host(Protocol):
     sync_group: SyncGroup
     stopping: bool
 
-    def new_reader(self, vocabulary: Vocabulary) -> RequestReader: ...
+    def new_reader(self, vocabulary: Vocabulary) -> Reader: ...
 
     def stir(self) -> None:
         """Something was woken up at the end of the turn: go round once more before the loop sleeps."""
@@ -49,12 +49,13 @@ class Host(Protocol):
 class Outgoing(ABC):
     __slots__ = (
         "session", "send", "replies", "special", "_server", "_stats", "_turn", "_fd", "_write_watcher", "_unsent",
-        "_held", "_held_replies", "_written_replies", "_mid_reply", "_error_reply",
+        "_held", "_held_replies", "_written_replies", "_mid_reply", "_error_reply", "_hands_over",
     )  # fmt: skip
 
     def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, dialect: Dialect) -> None:
         self.session = (ManyReads if dialect.several_reads else Session)(server.journal)
         self._error_reply = dialect.error_reply
+        self._hands_over = dialect.hands_over
         self.send: Callable[[bytes], int] = client_socket.send
         self.replies: list[bytes] = []  # of this turn, one element a request
         self.special = False  # in the turn's list of those that have more to do than to send replies
@@ -151,7 +152,7 @@ class Outgoing(ABC):
             return
         refusal = self._error_reply(ServerError(str(error)))
         held = self.replies[: self._held_replies]
-        self.replies[: self._held_replies] = [reply if reply.startswith(b"VALUE ") else refusal for reply in held]
+        self.replies[: self._held_replies] = [reply if self._hands_over(reply) else refusal for reply in held]
 
     def _send_replies(self) -> None:
         data = b"".join(self.replies)

@@ -19,7 +19,7 @@ the bytes that follow are meant to be.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from darner_core.dialects import DARNER, Dialect, kestrel_expiry
 from darner_core.errors import ClientError, MalformedRequest, RequestError, Unavailable
@@ -95,18 +95,67 @@ class Command(NamedTuple):
     refusal: str = ""
 
 
+class Reader(Protocol):
+    """Turns the bytes of one connection into requests; each protocol has its own. Its `RequestReader` says more."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Something incomplete is held."""
+
+    @property
+    def large(self) -> Request | None:
+        """Its body is received in pieces and comes next."""
+
+    @property
+    def error(self) -> RequestError | None:
+        """What is wrong behind the last request returned; nothing can be read then."""
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of an incomplete request is held, its line aside."""
+
+    @property
+    def body_missing(self) -> int:
+        """More than 0: the request that is incomplete can be handed over, and its body be received in pieces."""
+
+    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]: ...
+    def hand_over(self) -> None: ...
+    def drop(self) -> None: ...
+    def take_body(self, most_bytes: int) -> bytes: ...
+    def end_body(self) -> None: ...
+
+
+class WholeReader:
+    """A protocol whose requests are never received in pieces: what a Reader answers to that."""
+
+    large = None
+    body_missing = 0
+
+    def hand_over(self) -> None:
+        raise AssertionError("there is nothing to hand over")
+
+    def take_body(self, most_bytes: int) -> bytes:
+        raise AssertionError("there is no body to take")
+
+    end_body = hand_over
+
+
 class Vocabulary:
     """What the clients of one dialect can ask. Shared by all their connections.
 
-    `table` and `kept_lines` may be changed together, never exchanged: every reader has them.
+    `table` and `kept_lines` may be changed together, never exchanged: every reader has them. `new_reader` makes the
+    reader of a dialect that is a protocol of its own; None: it is the memcache protocol.
     """
 
-    __slots__ = ("dialect", "table", "kept_lines")
+    __slots__ = ("dialect", "table", "kept_lines", "new_reader")
 
-    def __init__(self, dialect: Dialect, table: dict[bytes, Command]) -> None:
+    def __init__(
+        self, dialect: Dialect, table: dict[bytes, Command], new_reader: Callable[[], Reader] | None = None
+    ) -> None:
         self.dialect = dialect
         self.table = table
         self.kept_lines: dict[bytes, Request] = {}
+        self.new_reader = new_reader
 
 
 def show(word: bytes) -> str:
@@ -125,7 +174,8 @@ def _number(word: bytes, what: str, highest: int, lowest: int = 0) -> int:
     raise MalformedRequest(f'bad {what} "{show(word)}": a number from {lowest} to {highest}')
 
 
-def _set_name(request: Request, name: bytes) -> None:
+def set_name(request: Request, name: bytes) -> None:
+    """Raises RequestError if no queue can be called that. For all protocols."""
     if not _NAME.fullmatch(name):
         if len(name) > MAX_NAME_BYTES:
             raise ClientError(f"queue name of {len(name)} bytes: at most {MAX_NAME_BYTES}")
@@ -148,7 +198,7 @@ def parse_storing(request: Request, words: list[bytes]) -> None:
     elif len(words) != 4:
         raise MalformedRequest("a set is: set <queue>[/sync] <flags> <expiry> <bytes> [noreply]")
     name, *options = words[0].split(b"/")
-    _set_name(request, name)
+    set_name(request, name)
     for option in options:
         if option.lower() != b"sync":
             raise MalformedRequest(f'unknown option "/{show(option)}" for set: /sync is the only one')
@@ -173,7 +223,7 @@ def parse_reading(
         raise MalformedRequest("a get is: get <queue>[/open][/close][/abort][/peek][/t=<ms>], one queue at a time")
     request.key = words[0]
     name, *options = words[0].split(b"/")
-    _set_name(request, name)
+    set_name(request, name)
     chosen = set()
     for option in options:
         lowered = option.lower()
@@ -230,7 +280,7 @@ def parse_monitor(request: Request, words: list[bytes]) -> None:
     """`monitor name seconds [most]`. Source: Kestrel's guide, "Memcache commands"."""
     if not 2 <= len(words) <= 3:
         raise MalformedRequest("a monitor is: monitor <queue> <seconds> [<most items>]")
-    _set_name(request, words[0])
+    set_name(request, words[0])
     request.key = words[0]
     request.wait_ms = _number(words[1], "time in seconds", MAX_WAIT_MS // 1000) * 1000
     if len(words) == 3:
@@ -242,7 +292,7 @@ def parse_confirm(request: Request, words: list[bytes]) -> None:
     """`confirm name count`. Source: Kestrel's guide, "Memcache commands"."""
     if len(words) != 2:
         raise MalformedRequest("a confirm is: confirm <queue> <number of items>")
-    _set_name(request, words[0])
+    set_name(request, words[0])
     request.key = words[0]
     request.most = _number(words[1], "number of items", MAX_READS)
 
@@ -255,7 +305,7 @@ def parse_naming(request: Request, words: list[bytes]) -> None:
         words.pop()
     if len(words) != 1:
         raise MalformedRequest("a queue name is missing, or there are too many words")
-    _set_name(request, words[0])
+    set_name(request, words[0])
     request.key = words[0]
 
 
@@ -280,7 +330,7 @@ def parse_describing(request: Request, words: list[bytes]) -> None:
     if len(words) > 1:
         raise MalformedRequest("one queue at a time, or none for all")
     if words:
-        _set_name(request, words[0])
+        set_name(request, words[0])
         request.key = words[0]
 
 

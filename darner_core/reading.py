@@ -229,6 +229,10 @@ class Reading:
             if self.waits_end:
                 return None
 
+    def wait_peeked(self, name: bytes, client: Client, wait_ms: int) -> bool:
+        """Wait in line at queue `name` to see an item; False: none has come."""
+        return self._wait_in_lines((name,), client, True, wait_ms) is not None
+
     def _wait_and_peek(self, request: Request, client: Client) -> bytes:
         if self._wait_in_lines((request.queue,), client, True, request.wait_ms, request.cursor) is None:
             return END
@@ -291,7 +295,7 @@ class Reading:
             assert read is not None
         try:
             item = queue.item_of(read)
-            self._send_chunks(request, queue, item, read.id, client, read)
+            self.send_chunks(self._large_head(request, item, read.id), queue, item, read.id, client, read)
             if not request.opens:
                 queue.close(read)
         except BaseException:
@@ -308,30 +312,34 @@ class Reading:
         """The same for a peek, which holds nobody up: if another client takes the item, this one is cut off."""
         head_id = queue.head_id
         try:
-            self._send_chunks(request, queue, item, head_id, client)
+            self.send_chunks(self._large_head(request, item, head_id), queue, item, head_id, client)
         except StorageError:
             if queue.head_id != head_id:
                 raise HangUp from None
             raise
         return AFTER_BODY
 
-    def _send_chunks(
+    def _large_head(self, request: Request, item: Item, item_id: int) -> bytes:
+        return self._head(request, item[1], len(item[0]), item_id)
+
+    def send_chunks(
         self,
-        request: Request,
+        head: bytes,
         queue: MessageQueue,
         item: Item,
         item_id: int,
         client: Client,
         read: OpenRead | None = None,
     ) -> None:
-        blob, flags, _, _ = item
+        """Send `head` and the body of `item`, which is large, and which `read` has open if it is not only shown. For
+        all protocols. Raises StorageError or HangUp."""
+        blob = item[0]
         assert isinstance(blob, Blob)
         key = queue.large_items.number, blob.blob
         bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
         if read is not None:
             self.sending[read] = body
-        head = self._head(request, flags, len(blob), item_id)
         try:
             if bad is not None:
                 self._journal.storage.chunk(*key, bad)

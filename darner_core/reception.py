@@ -22,7 +22,7 @@ from darner_core.access import Access
 from darner_core.config import Config
 from darner_core.connection import Connection
 from darner_core.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
-from darner_core.errors import ServerError
+from darner_core.errors import ClientError, ServerError
 from darner_core.guard import Guard
 from darner_core.listeners import Listener, open_listeners
 from darner_core.outgoing import Host
@@ -142,6 +142,9 @@ class Reception:
             if guard is not None and guard.awaits_login:
                 login_timer = self._loop.timer(LOGIN_S, ref=False)
                 login_timer.start(self._end_login, guard, connection)
+                if not vocabulary.dialect.logs_in:
+                    log.warning("refused: nobody at %s: %s has no login", name, listener.dialect)
+                    connection.refuse(ClientError("unauthenticated: here only a TLS certificate says who a client is"))
             connection.run()
         finally:
             if login_timer is not None:

@@ -27,14 +27,22 @@ class Vocabularies:
         self._writes = writes
         self._reads = reads
         self._made: dict[tuple[str, str, str], Vocabulary] = {}
+        self._others: dict[str, Callable[[str, str], Vocabulary]] = {}
         self._no_writes = self._no_reads = ""
 
     def of(self, dialect: str, no_writes: str = "", no_reads: str = "") -> Vocabulary:
         """What a client of this dialect can ask. `no_writes`, `no_reads`: why it may never put, or get."""
         key = dialect, no_writes, no_reads
+        if dialect in self._others:
+            return self._others[dialect](no_writes, no_reads)
         if key not in self._made:
             self._made[key] = Vocabulary(DIALECTS[dialect], self._table(*key))
         return self._made[key]
+
+    def add(self, dialect: str, make: Callable[[str, str], Vocabulary]) -> None:
+        """A dialect that is a protocol of its own. `make(no_writes, no_reads)` makes what a client of it can ask, and
+        knows itself what is refused to all."""
+        self._others[dialect] = make
 
     def refuse(self, no_writes: str, no_reads: str) -> None:
         """From now on no client may put, or get, for these reasons; "": it may."""

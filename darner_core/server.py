@@ -11,22 +11,24 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import gevent
 from gevent.event import Event
 
-from darner_core import NAME, VERSION, access, records
+from darner_core import NAME, VERSION, access, kestrel_ports, records
 from darner_core.access import Access
 from darner_core.commands import READS, WRITES, Commands
 from darner_core.config import Config, differences
 from darner_core.connection import Connection
+from darner_core.dialects import DIALECTS
 from darner_core.enforcement import Enforcement
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.listener_options import DARNER
 from darner_core.listeners import Listener
 from darner_core.option_values import SYNC_ALWAYS
-from darner_core.protocol import RequestReader, Vocabulary
+from darner_core.protocol import Reader, RequestReader, Vocabulary
 from darner_core.read_timeouts import ReadTimeouts
 from darner_core.reception import Reception
 from darner_core.refusals import Vocabularies
@@ -84,6 +86,12 @@ class Server:
         self.reception = Reception(self, config, self.access)
         self.status = Enforcement(config, self.vocabularies, self._hub.loop, self._block_reads)
         self.commands.operating.host = self
+        for dialect in {listener.dialect for listener in self.reception.listeners} - DIALECTS.keys():
+            make = kestrel_ports.maker(
+                dialect, self.commands, self.registry, self.journal, self.stats, config, self.request_stop,
+                self._run_after, self.status,
+            )  # fmt: skip
+            self.vocabularies.add(dialect, make)
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
         self._again = self._hub.loop.timer(0, ref=False)
@@ -109,11 +117,19 @@ class Server:
         for queue in self.registry.damaged:
             log.error("%s", queue.damage)
 
-    def new_reader(self, vocabulary: Vocabulary) -> RequestReader:
+    def new_reader(self, vocabulary: Vocabulary) -> Reader:
+        if vocabulary.new_reader is not None:
+            return vocabulary.new_reader()
         config = self.config
         return RequestReader(
             vocabulary.table, vocabulary.kept_lines, config.max_line_bytes, config.chunk_bytes, vocabulary.dialect
         )
+
+    def _run_after(self, seconds: float, call: Callable[[], None]) -> Any:
+        """Call once, in the hub; what can be closed to have it not called."""
+        timer = self._hub.loop.timer(seconds, ref=False)
+        timer.start(call)
+        return timer
 
     def reload(self, config: Config) -> None:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises

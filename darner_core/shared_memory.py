@@ -12,10 +12,15 @@ from typing import Protocol
 # what a thousand clients were relieved of leaves 60 MB of holes between what lives.
 TRIM_BYTES = 4 << 20
 
+# What has come in part of requests that must be in memory whole, of thrift and of Kestrel's text protocol: four of the
+# largest frames, or more of smaller ones.
+WHOLE_BYTES = 64 << 20
+
 
 class Holder(Protocol):
     def spill(self) -> None:
-        """Keep nothing of the item in memory: write what has come of it to disk, now or soon."""
+        """Keep nothing of the item in memory: write what has come of it to disk, now or soon; or, if it must be in
+        memory, refuse it."""
 
 
 class BodyMemory:

@@ -80,11 +80,6 @@ class Stats:
         """What is told of one queue, in Kestrel's order; what Kestrel does not have comes last."""
         if isinstance(queue, DamagedQueue):
             return [(b"damaged", 1)]  # nothing else is known of it
-        try:
-            added_at_ms = queue.head_added_at_ms()
-            age_ms = max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
-        except StorageError:
-            age_ms = 0  # who gets the item is told; the statistics of the others are of use still
         in_memory = [len(item[0]) for item in queue.window if item[0].__class__ is bytes]
         children = self.children_of(queue.name)
         return [
@@ -95,7 +90,7 @@ class Stats:
             (b"expired_items", queue.expired_items),
             (b"mem_items", len(in_memory)),
             (b"mem_bytes", sum(in_memory)),
-            (b"age", age_ms),
+            (b"age", self.age_ms(queue)),
             (b"discarded", queue.discarded),
             (b"waiters", len(queue.line) if queue.line is not None else 0),
             (b"open_transactions", queue.open_reads),
@@ -118,6 +113,14 @@ class Stats:
             (b"total_flushes", cursor.total_flushes),
             (b"create_time", cursor.log.record.created_at_ms // 1000),
         ]
+
+    def age_ms(self, queue: MessageQueue) -> int:
+        """How long the head has been waiting; 0 if nothing waits, or it cannot be read."""
+        try:
+            added_at_ms = queue.head_added_at_ms()
+        except StorageError:
+            return 0  # who gets the item is told; the statistics of the others are of use still
+        return max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
 
 
 class AliasCounts:

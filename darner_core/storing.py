@@ -82,12 +82,6 @@ class Storing:
             return NONE
         return STORED if is_stored else NOT_STORED
 
-    def deliver(self, name: bytes, body: bytes, flags: int, expires_at_ms: int) -> bool:
-        """Put an item where a set of `name` puts it, in this turn; False: there is no room. For all protocols."""
-        if self.refuse_sets:
-            raise ServerError(self.refuse_sets)
-        return self._delivery.put((name,), body, flags, expires_at_ms) is not None
-
     def _refuse(self, request: Request) -> NoReturn:
         if request.body_bytes > self._max_item_bytes:
             raise ServerError("object too large for cache")
@@ -110,8 +104,8 @@ class Storing:
             targets = self._delivery.targets(names)
             has_room = all(self._delivery.has_room(queue, size) for queue, decides in targets if decides)
             if has_room:
-                self._require_room(size * len(targets))
-                self._start_uploads(targets, uploads)
+                self.require_room(size * len(targets))
+                self.start_uploads(targets, uploads)
         except (ServerError, StorageError):
             self._skip_body(client, size)
             raise
@@ -120,7 +114,8 @@ class Storing:
             return self._reply(request, has_room)
         return self._reply(request, self._receive(request, client, names, uploads))
 
-    def _start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]]) -> None:
+    def start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]]) -> None:
+        """Begin to receive a large item for each of `targets`, all or none. Raises StorageError."""
         try:
             for target in targets:
                 upload = target.queue.large_items.receive(self._chunk_bytes, self._body_memory)
@@ -158,7 +153,10 @@ class Storing:
             if isinstance(error, (ServerError, StorageError)) and not terminated:
                 self._skip_body(client, size - first.received_bytes)
             raise
-        return self._put_large(request, client.session, names, uploads)
+        session = client.session
+        session.needs_sync = session.needs_sync or request.sync
+        expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
+        return self.put_large(names, uploads, size, request.flags, expires_at_ms, session)
 
     def _add(self, uploads: list[tuple[Target, Upload]], client: Client, most_bytes: int) -> None:
         # What has come is nobody's when the next is waited for: else it would be kept meanwhile.
@@ -166,14 +164,17 @@ class Storing:
         for _, upload in uploads:
             upload.add(data)
 
-    def _put_large(
-        self, request: Request, session: Session, names: tuple[bytes, ...], uploads: list[tuple[Target, Upload]]
+    def put_large(
+        self,
+        names: tuple[bytes, ...],
+        uploads: list[tuple[Target, Upload]],
+        size: int,
+        flags: int,
+        expires_at_ms: int,
+        session: Session,
     ) -> bool:
-        """All of the item has come and is stored: put it everywhere, in this turn."""
-        expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
-        size = request.body_bytes
+        """All of a large item has come and is stored: put it everywhere, in this turn. False: there was no room."""
         refused = len(names) > 1 and not all(self._delivery.has_room(queue, size) for (queue, _), _ in uploads)
-        session.needs_sync = session.needs_sync or request.sync
         none = refused
         for (queue, decides), upload in uploads:
             blob = Blob(upload.blob, size)
@@ -182,13 +183,13 @@ class Storing:
                 refused |= decides
                 continue
             upload.finish()
-            queue.put_until(blob, request.flags, expires_at_ms)
+            queue.put_until(blob, flags, expires_at_ms)
             session.needs_sync = session.needs_sync or queue.options.sync == SYNC_ALWAYS
         for name in names:
             self._delivery.count_alias(name, size)
         return not refused
 
-    def _require_room(self, size: int) -> None:
+    def require_room(self, size: int) -> None:
         """Raises ServerError if so many bytes more would leave less than min_free_bytes."""
         free = self._journal.storage.free_bytes()
         if free - size < self._min_free_bytes:

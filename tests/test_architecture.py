@@ -16,6 +16,10 @@ LAYERS = [
     "reception",
     "connection",
     "outgoing",
+    "kestrel_ports",
+    "thrift_service",
+    "text_commands",
+    "batches",
     "commands turn guard",
     "watching monitoring",
     "operating",
@@ -28,7 +32,8 @@ LAYERS = [
     "cursor_copy",
     "check rebuild dump follow",
     "upkeep read_timeouts stats access",
-    "session traced_queue",
+    "taken",
+    "session pending_reads traced_queue",
     "registry",
     "cursors",
     "cursor",
@@ -40,6 +45,8 @@ LAYERS = [
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
+    "thrift_messages",
+    "text_protocol thrift_protocol",
     "protocol",
     "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status snapshot shown",
     "queue_tables",
@@ -53,11 +60,13 @@ LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for mod
 OUTSIDE = {
     "gevent": {"waiters", "connection", "outgoing", "server", "reception", "access", "tls"},
     "rocksdict": {"storage", "database"},
+    "thriftpy2": {"thrift_messages"},
 }
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
 PURE = {"protocol", "records", "replies", "errors", "window", "shared_memory", "rights", "toml_lines", "option_values"}
 PURE |= {"queue_options", "queue_tables", "listener_options", "refusals"}
+PURE |= {"text_protocol", "thrift_protocol"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 

@@ -1,0 +1,187 @@
+"""Items put several at a time, and taken whole: what Kestrel's text protocol and its thrift service have in common.
+
+No call here switches greenlets, except through the Client's wait_... calls.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from darner_core.client import Client
+from darner_core.commands import Commands
+from darner_core.config import Config
+from darner_core.delivery import Target
+from darner_core.errors import ServerError, StorageError
+from darner_core.journal import Journal
+from darner_core.large_items import Upload
+from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.option_values import SYNC_ALWAYS
+from darner_core.queue_options import parent_of
+from darner_core.records import Blob, Item
+from darner_core.registry import Registry
+from darner_core.session import Session
+from darner_core.stats import Stats
+
+# Of a large item in one turn.
+PIECE_BYTES = 256 << 10
+
+# A large item that is to be put, once for each queue that it goes into; None: it is not large.
+Stored = list[tuple[Target, Upload]] | None
+
+
+class Batches:
+    def __init__(self, registry: Registry, commands: Commands, journal: Journal, stats: Stats, config: Config) -> None:
+        self._registry = registry
+        self._queues = registry.queues
+        self._storing = commands.storing
+        self._delivery = commands.delivery
+        self._journal = journal
+        self._stats = stats
+        self._max_item_bytes = config.max_item_bytes
+        self._chunk_bytes = config.chunk_bytes
+
+    def queue(self, name: bytes) -> MessageQueue | None:
+        """The queue to take from. A fanout child is one from the moment that it is named. Raises ServerError."""
+        return self._registry.child(name) if parent_of(name) else self._queues.get(name)
+
+    def most_open(self, name: bytes) -> int:
+        """How many items of this queue a connection may have open."""
+        queue = self._queues.get(name)
+        return (queue.options if queue is not None else self._registry.options(name)).max_open_reads
+
+    def may_wait(self, name: bytes) -> bool:
+        """Whether there can ever be something to wait for: an alias has no items."""
+        return name not in self._registry.aliases
+
+    # -- putting
+
+    def put(self, session: Session, name: bytes, items: Sequence[bytes], expiry_ms: int | None) -> int:
+        """Put items where a set of `name` puts them, in this turn, up to the first that is refused; how many that are.
+        They expire so many ms from now; None: never. Raises ServerError if nothing is put at present."""
+        return self._put(session, name, items, [None] * len(items), expiry_ms)
+
+    def _put(
+        self, session: Session, name: bytes, items: Sequence[bytes], large: list[Stored], expiry_ms: int | None
+    ) -> int:
+        self._require_ready()
+        queue = self.queue(name)
+        expires_at_ms = 0
+        if expiry_ms is not None:
+            self._journal.begin()
+            expires_at_ms = max(1, self._journal.now_ms + expiry_ms)
+        is_plain = queue is not None and not queue.governed and not expires_at_ms
+        stored = 0
+        for item, uploads in zip(items, large, strict=False):
+            self._stats.cmd_set += 1
+            if len(item) > self._max_item_bytes:
+                break
+            try:
+                if uploads is not None:
+                    is_stored = self._storing.put_large((name,), uploads, len(item), 0, expires_at_ms, session)
+                elif is_plain:
+                    assert queue is not None
+                    queue.put(item, 0, 0)
+                    is_stored = True
+                else:
+                    is_stored = self._deliver(session, name, item, expires_at_ms)
+            except (ServerError, StorageError):
+                if not stored:
+                    raise
+                break  # those before it have been put, and that has to be told
+            if not is_stored:
+                break
+            stored += 1
+        return stored
+
+    def _require_ready(self) -> None:
+        if self._storing.refuse_sets:
+            raise ServerError(self._storing.refuse_sets)
+
+    def _deliver(self, session: Session, name: bytes, item: bytes, expires_at_ms: int) -> bool:
+        queues = self._delivery.put((name,), item, 0, expires_at_ms)
+        if queues and any(queue.options.sync == SYNC_ALWAYS for queue in queues):
+            session.needs_sync = True
+        return queues is not None
+
+    def has_large(self, items: Iterable[bytes]) -> bool:
+        """Whether one of them has to be stored in chunks: then it is `wait_put` that puts them."""
+        return any(len(item) > self._chunk_bytes for item in items)
+
+    def wait_put(self, name: bytes, items: Sequence[bytes], expiry_ms: int | None, client: Client) -> int:
+        """The same for items among which are large ones. Their chunks are written over several turns; nothing is in a
+        queue before all of them have been, and then all items are put in one turn."""
+        large: list[Stored] = []
+        try:
+            for item in items:
+                if len(item) <= self._chunk_bytes or len(item) > self._max_item_bytes:
+                    large.append(None)
+                    continue
+                targets = self._targets(name, len(item))
+                if targets is None:
+                    break  # there is no room for it: it is the first that is refused
+                uploads: list[tuple[Target, Upload]] = []
+                large.append(uploads)
+                self._storing.start_uploads(targets, uploads)
+                self._wait_store(item, uploads, client)
+            self._require_ready()
+        except BaseException:
+            _drop(large)
+            raise
+        stored = 0
+        try:
+            stored = self._put(client.session, name, items, large, expiry_ms)
+        finally:
+            _drop(large[stored + 1 :])  # the one that was refused has been dropped already
+        return stored
+
+    def _targets(self, name: bytes, size: int) -> list[Target] | None:
+        """The queues that a large item goes into; None: there is no room. Raises ServerError."""
+        self._require_ready()
+        self.queue(name)
+        targets = self._delivery.targets((name,))
+        if not all(self._delivery.has_room(queue, size) for queue, decides in targets if decides):
+            return None
+        self._storing.require_room(size * len(targets))
+        return targets
+
+    def _wait_store(self, item: bytes, uploads: list[tuple[Target, Upload]], client: Client) -> None:
+        for at in range(0, len(item), self._chunk_bytes):
+            for _, upload in uploads:
+                upload.add(item[at : at + self._chunk_bytes])
+            client.wait_turn()
+        for _, upload in uploads:
+            upload.store()
+
+
+def _drop(large: Iterable[Stored]) -> None:
+    for uploads in large:
+        for _, upload in uploads or ():
+            upload.drop()
+
+
+# -- taking
+
+
+def wait_swept(queue: MessageQueue | None, client: Client) -> None:
+    """So many items at the head have expired that they cannot be removed in one turn. Raises StorageError."""
+    while queue is not None and queue.half_swept and not queue.deleted:
+        queue.drop_expired()
+        client.wait_turn()
+
+
+def wait_body(item: Item, queue: MessageQueue, client: Client) -> bytes:
+    """The whole body of `item`, read in as many turns as it takes if it is large. Raises StorageError, also if it has
+    been taken meanwhile."""
+    body = item[0]
+    if not isinstance(body, Blob):
+        return body
+    pieces = []
+    download = queue.large_items.send(body)
+    while download.missing_bytes:
+        pieces.append(download.next(PIECE_BYTES))
+        client.wait_turn()
+    return b"".join(pieces)
+
+
+def give_back(reads: Iterable[OpenRead]) -> None:
+    """They wait again, in their order: whoever waits for them is handed the oldest first."""
+    for read in sorted(reads, key=lambda read: read.id):
+        read.queue.give_back(read)

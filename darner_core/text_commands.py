@@ -1,0 +1,352 @@
+"""Kestrel's text protocol: the table of its verbs, and what they do. See `client` for what a command is.
+
+A get opens an item and confirms all that were open, so that a client which asks for the next has done the one before;
+the session gives back what it held. Counts are answered as +n, items as :item, none as *, errors as -message.
+
+No call here switches greenlets, except through the Client's wait_... calls.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn, Protocol, cast
+
+from darner_core import NAME, VERSION, text_protocol
+from darner_core.batches import Batches, wait_swept
+from darner_core.client import Client, HangUp, Reply
+from darner_core.commands import Commands
+from darner_core.config import Config
+from darner_core.dialects import DIALECTS, Dialect
+from darner_core.errors import StorageError
+from darner_core.journal import Journal
+from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.protocol import Command, Request, Vocabulary
+from darner_core.records import Blob, Item
+from darner_core.registry import Registry
+from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
+from darner_core.session import ManyReads
+from darner_core.stats import Stats
+from darner_core.text_protocol import NOT_UNDERSTOOD, STATUS_TO, TextReader, TextRequest, error_reply
+
+log = logging.getLogger(NAME)
+
+NONE = b"*\n"
+NOTHING = b""
+DONE = b"+0\n"
+
+# What can be refused. What confirms is not.
+WRITES = frozenset((b"put", b"flush", b"delete"))
+READS = frozenset((b"get", b"peek", b"monitor"))
+
+# A monitor sends so much at a time.
+MONITOR_BYTES = 64 << 10
+
+
+class ServerStatus(Protocol):
+    """What the server is willing to do at present, as the verb `status` shows and sets it."""
+
+    @property
+    def shown(self) -> str:
+        """UP, WRITEAVOID, READONLY or QUIESCENT."""
+
+    def refuses(self, right: str) -> bool:
+        """Whether nobody may put (PUT), or take (GET), now."""
+
+    def wait_change(self, word: str) -> None:
+        """Raises RequestError or StorageError. May switch greenlets."""
+
+
+def hands_over(reply: bytes) -> bool:
+    return reply.startswith(b":")
+
+
+DIALECT = Dialect(
+    "text",
+    DIALECTS["kestrel"].read_name,
+    several_reads=True,
+    error_reply=error_reply,
+    hands_over=hands_over,
+    logs_in=False,
+)
+
+
+class TextCommands:
+    """The commands, bound to what they work on."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        registry: Registry,
+        journal: Journal,
+        stats: Stats,
+        config: Config,
+        request_stop: Callable[[], None],
+        status: ServerStatus | None = None,
+    ) -> None:
+        """`status`: None, there is none."""
+        self._registry = registry
+        self._queues = registry.queues
+        self._stats = stats
+        self._config = config
+        self._reading = commands.reading
+        self._batches = Batches(registry, commands, journal, stats, config)
+        self._request_stop = request_stop
+        self._status = status
+
+    def vocabulary(self, no_writes: str = "", no_reads: str = "") -> Vocabulary:
+        """Of clients that may never put, or get, for these reasons."""
+        table = self._table()
+        for verbs, why in ((WRITES, no_writes), (READS, no_reads)):
+            for verb in verbs if why else ():
+                table[verb] = table[verb]._replace(run=partial(_refuse, why))
+        config = self._config
+        # An item that is longer than a chunk would have to be received in pieces, which lines do not announce.
+        most_item_bytes = min(config.max_item_bytes, config.chunk_bytes)
+        return Vocabulary(DIALECT, table, lambda: TextReader(table, config.max_line_bytes, most_item_bytes))
+
+    def _table(self) -> dict[bytes, Command]:
+        entries: dict[bytes, tuple[Any, Any, str]] = {
+            b"put": (text_protocol.parse_put, self.put, PUT),
+            b"get": (text_protocol.parse_reading, self.get, GET),
+            b"peek": (text_protocol.parse_reading, self.peek, GET),
+            b"monitor": (text_protocol.parse_monitor, self.monitor, GET),
+            b"confirm": (text_protocol.parse_confirm, self.confirm, GET),
+            b"flush": (text_protocol.parse_naming, self.flush, ADMIN),
+            b"delete": (text_protocol.parse_naming, self.delete, ADMIN),
+            b"status": (text_protocol.parse_status, self.status, FREE),
+            STATUS_TO: (text_protocol.parse_status, self.status, ADMIN_ALL),
+            b"version": (text_protocol.parse_bare, self.version, FREE),
+            b"shutdown": (text_protocol.parse_bare, self.shutdown, ADMIN_ALL),
+            b"quit": (text_protocol.parse_bare, self.quit, FREE),
+            NOT_UNDERSTOOD: (text_protocol.parse_bare, self.quit, FREE),
+        }
+        return {verb: Command(*entry) for verb, entry in entries.items()}
+
+    # -- putting
+
+    def _unavailable(self, request: Request, right: str) -> bytes:
+        """The answer to what the status forbids; b"": it does not. A get goes on confirming."""
+        if self._status is None or not self._status.refuses(right):
+            return NOTHING
+        return error_reply(f"Server not available for operation {request.verb.decode()}")
+
+    def put(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if refusal := self._unavailable(request, PUT):
+            return refusal
+        return b"+%d\n" % self._batches.put(session, request.queue, request.items or (), request.expiry_ms)
+
+    # -- taking
+
+    def get(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        _close_all(request, session)
+        if refusal := self._unavailable(request, GET):
+            return refusal
+        queue = self._batches.queue(request.queue)
+        return self._take(request, queue, session)
+
+    def _take(self, request: Request, queue: MessageQueue | None, session: Any) -> Reply:
+        read = queue.open() if queue is not None else None
+        if read is not None:
+            return self._open(read, session)
+        if queue is not None and queue.half_swept:
+            return partial(self._sweep_and_get, request, queue)
+        if request.wait_ms and self._may_wait(request):
+            return partial(self._wait_and_get, request)
+        return self._miss()
+
+    def _may_wait(self, request: Request) -> bool:
+        return not self._reading.stopping and self._batches.may_wait(request.queue)
+
+    def _sweep_and_get(self, request: Request, queue: MessageQueue, client: Client) -> bytes:
+        wait_swept(queue, client)
+        reply = self._take(request, self._queues.get(request.queue), client.session)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def _wait_and_get(self, request: Request, client: Client) -> bytes:
+        read = self._reading.wait_for_read((request.queue,), client, request.wait_ms)
+        if read is None:
+            return self._miss()
+        reply = self._open(read, client.session)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def _miss(self) -> bytes:
+        self._stats.get_misses += 1
+        return NONE
+
+    def _open(self, read: OpenRead, session: Any) -> Reply:
+        """The reply with an item that has just been opened, and that the session holds from now on."""
+        try:
+            if read.blob:
+                return partial(self._send_large, read)
+            item = read.queue.item_of(read)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        session.hold(read)
+        return _line(item)
+
+    def _send_large(self, read: OpenRead, client: Client) -> bytes:
+        try:
+            self._reading.send_chunks(b":", read.queue, read.queue.item_of(read), read.id, client, read)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        client.session.hold(read)
+        return b"\n"
+
+    def peek(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        _close_all(request, session)
+        if refusal := self._unavailable(request, GET):
+            return refusal
+        self._stats.cmd_peek += 1
+        self._batches.queue(request.queue)
+        return self._look(request)
+
+    def _look(self, request: Request) -> Reply:
+        reply = self._show(request)
+        if reply is not None:
+            return reply
+        queue = self._queues.get(request.queue)
+        if queue is not None and queue.half_swept:
+            return partial(self._sweep_and_peek, request, queue)
+        return partial(self._wait_and_peek, request) if request.wait_ms and self._may_wait(request) else NONE
+
+    def _show(self, request: Request) -> Reply | None:
+        queue = self._queues.get(request.queue)
+        item = queue.peek() if queue is not None else None
+        if item is None:
+            return None
+        assert queue is not None
+        return partial(self._show_large, queue, item) if isinstance(item[0], Blob) else _line(item)
+
+    def _sweep_and_peek(self, request: Request, queue: MessageQueue, client: Client) -> bytes:
+        wait_swept(queue, client)
+        reply = self._look(request)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def _wait_and_peek(self, request: Request, client: Client) -> bytes:
+        self._reading.wait_peeked(request.queue, client, request.wait_ms)
+        reply = self._show(request)  # it may be gone again: then this is the same as having come too early
+        return NONE if reply is None else reply if isinstance(reply, bytes) else reply(client)
+
+    def _show_large(self, queue: MessageQueue, item: Item, client: Client) -> bytes:
+        """It holds nobody up: if another client takes the item, this one is cut off."""
+        head_id = queue.head_id
+        try:
+            self._reading.send_chunks(b":", queue, item, head_id, client)
+        except StorageError:
+            if queue.head_id != head_id:
+                raise HangUp from None
+            raise
+        return b"\n"
+
+    def monitor(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        if refusal := self._unavailable(request, GET):
+            return refusal
+        self._batches.queue(request.queue)
+        if self._room(request, session) <= 0:
+            return error_reply(f"Too many open transactions; limit={self._batches.most_open(request.queue)}")
+        return partial(self._wait_monitor, request)
+
+    def _room(self, request: Request, session: ManyReads) -> int:
+        return self._batches.most_open(request.queue) - session.open_reads(request.queue)
+
+    def _wait_monitor(self, request: Request, client: Client) -> bytes:
+        """Open items as they come, until the time is over or as many are open as may be."""
+        session = cast(ManyReads, client.session)
+        until = time.monotonic() + request.wait_ms / 1000
+        while self._room(request, session) > 0:
+            queue = self._queues.get(request.queue)
+            read = queue.open() if queue is not None else None
+            if read is None and queue is not None and queue.half_swept:
+                wait_swept(queue, client)
+                continue
+            if read is None:
+                rest_ms = int((until - time.monotonic()) * 1000)
+                if rest_ms <= 0 or not self._may_wait(request):
+                    break
+                read = self._reading.wait_for_read((request.queue,), client, rest_ms)
+                if read is None:
+                    break
+            lines = b""
+            while read is not None:
+                if read.blob:
+                    lines = self._wait_line_of_large(read, lines, client)
+                    break
+                lines += self._open(read, session)  # type: ignore[operator]  # bytes, because it is not large
+                if len(lines) >= MONITOR_BYTES or self._room(request, session) <= 0:
+                    break
+                read = read.queue.open() if not read.queue.deleted else None
+            client.wait_sent(lines)
+        return NONE
+
+    def _wait_line_of_large(self, read: OpenRead, before: bytes, client: Client) -> bytes:
+        """Send what comes before a large item, and the item; the end of its line."""
+        try:
+            client.wait_sent(before)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        return self._send_large(read, client)
+
+    def confirm(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if session.open_reads(request.queue) < request.count:
+            return error_reply("Not that many transactions open.")
+        for _ in range(request.count):
+            session.close_oldest(request.queue)
+        return b"+%d\n" % request.count
+
+    # -- looking after queues and the server
+
+    def flush(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if refusal := self._unavailable(request, PUT):
+            return refusal
+        self._registry.flush(request.queue)
+        return DONE
+
+    def delete(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        if refusal := self._unavailable(request, PUT):
+            return refusal
+        self._registry.delete(request.queue)
+        return DONE
+
+    def status(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        if self._status is None:
+            return error_reply("No status is configured.")
+        if not request.word:
+            return b":%b\n" % self._status.shown.encode()
+        return partial(self._wait_status, self._status, request.word.decode("latin-1"))
+
+    @staticmethod
+    def _wait_status(status: ServerStatus, word: str, client: Client) -> bytes:
+        status.wait_change(word)
+        return DONE
+
+    def version(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        return b":%b\n" % VERSION.encode()
+
+    def shutdown(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        log.info("a client asks for a shutdown")
+        self._request_stop()
+        return DONE
+
+    def quit(self, request: TextRequest, body: None, session: ManyReads) -> NoReturn:
+        raise HangUp
+
+
+def _line(item: Item) -> bytes:
+    body = item[0]
+    assert isinstance(body, bytes)
+    return b":%b\n" % body
+
+
+def _refuse(why: str, request: Request, *_: Any) -> bytes:
+    return error_reply(f"{request.verb.decode()} is refused: {why}")
+
+
+def _close_all(request: Request, session: ManyReads) -> None:
+    while session.close_oldest(request.queue):
+        pass

@@ -1,0 +1,196 @@
+"""Open items that are known by ids: decided by anybody, given back when their time is over, undone with their turn."""
+
+from collections.abc import Callable
+
+import pytest
+
+from darner_core.errors import StorageError
+from darner_core.message_queue import OpenRead
+from darner_core.pending_reads import IDS_A_SECOND, PendingReads
+from darner_core.storage import Storage
+from tests.test_session import House
+
+
+class Clock:
+    """Time and a loop's timers."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[tuple[float, Callable[[], None], Clock.Timer]] = []
+
+    class Timer:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    def run_after(self, seconds: float, call: Callable[[], None]) -> "Clock.Timer":
+        timer = Clock.Timer()
+        self.timers.append((self.now + seconds, call, timer))
+        return timer
+
+    def go_on(self, seconds: float) -> None:
+        self.now += seconds
+        while due := [one for one in self.timers if one[0] <= self.now and not one[2].closed]:
+            self.timers.remove(due[0])
+            due[0][1]()
+
+    @property
+    def set_timers(self) -> int:
+        return sum(not timer.closed for _, _, timer in self.timers)
+
+
+@pytest.fixture
+def house(open_storage: Callable[[], Storage]) -> House:
+    house = House(open_storage)
+    house.put(b"a", b"b", b"c")
+    house.turn()
+    return house
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pending(house: House, clock: Clock) -> PendingReads:
+    return PendingReads(house.journal, clock.run_after, lambda: clock.now, lambda: 1000)
+
+
+def open_one(house: House, pending: PendingReads, auto_abort_ms: int = 1000, owner: object = "client") -> int:
+    read = house.registry.queues[b"q"].open()
+    assert isinstance(read, OpenRead)
+    (item_id,) = pending.next_ids(1)
+    pending.hold(item_id, read, owner, auto_abort_ms)
+    return item_id
+
+
+def fail_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+
+        def fail(*_: object) -> None:
+            raise StorageError("no space left on device")
+
+        patched.setattr(house.storage, "write", fail)
+        patched.setattr(house.storage, "put", fail)
+        with pytest.raises(StorageError):
+            house.journal.commit()
+    house.registry.recheck()
+
+
+def test_ids_differ_and_those_of_a_later_start_are_higher(house: House, clock: Clock) -> None:
+    first, later = (PendingReads(house.journal, clock.run_after, wall_clock=lambda at=at: at) for at in (1000, 1001))
+    ids = [*first.next_ids(3), *first.next_ids(IDS_A_SECOND - 3)]
+    assert len(set(ids)) == IDS_A_SECOND
+    assert max(ids) < later.next_ids(1)[0]
+    assert PendingReads(house.journal, clock.run_after, wall_clock=lambda: 2**31 - 1).next_ids(1)[0] < 2**53
+
+
+def test_confirmed_items_are_gone(house: House, pending: PendingReads) -> None:
+    first, second = open_one(house, pending), open_one(house, pending)
+    house.turn()
+    assert pending.confirm(b"q", [second, second, 5]) == 1
+    assert pending.confirm(b"other", [first]) == 0
+    assert pending.confirm(b"q", [first, second]) == 1
+    house.turn()
+    house.restart()
+    assert house.waiting() == [b"c"]
+
+
+def test_aborted_items_wait_again_in_their_order(house: House, pending: PendingReads) -> None:
+    first, second = open_one(house, pending), open_one(house, pending)
+    assert pending.abort(b"q", [second, first, 5]) == 2
+    assert pending.abort(b"q", [first]) == 0
+    house.turn()
+    assert house.waiting() == [b"a", b"b", b"c"]
+
+
+def test_items_nobody_decides_on_go_back_when_their_time_is_over(
+    house: House, pending: PendingReads, clock: Clock
+) -> None:
+    longer, shorter, decided = (open_one(house, pending, ms) for ms in (3000, 1000, 500))
+    house.turn()
+    assert pending.confirm(b"q", [decided]) == 1
+    clock.go_on(0.9)
+    assert (len(pending), house.waiting()) == (2, [])
+    clock.go_on(0.2)
+    assert (len(pending), house.waiting()) == (1, [b"b"])
+    assert pending.confirm(b"q", [shorter]) == 0
+    clock.go_on(2)
+    assert (len(pending), house.waiting()) == (0, [b"a", b"b"])
+    assert pending.abort(b"q", [longer]) == 0
+    assert clock.set_timers == 0
+
+
+def test_one_timer_is_enough(house: House, pending: PendingReads, clock: Clock) -> None:
+    for ms in (3000, 2000, 2500):
+        open_one(house, pending, ms)
+        assert clock.set_timers == 1
+
+
+def test_who_opened_how_many_is_known_until_they_are_decided(house: House, pending: PendingReads) -> None:
+    first, second = open_one(house, pending, owner="one"), open_one(house, pending, owner="two")
+    open_one(house, pending, owner="one")
+    assert [pending.opened_by(owner, b"q") for owner in ("one", "two", "three")] == [2, 1, 0]
+    pending.confirm(b"q", [first])
+    pending.abort(b"q", [second])
+    assert [pending.opened_by(owner, b"q") for owner in ("one", "two", "three")] == [1, 0, 0]
+    queue = house.registry.queues[b"q"]
+    assert (queue.transactions, queue.canceled_transactions) == (3, 1)
+
+
+def test_an_item_of_a_deleted_queue_is_not_counted(house: House, pending: PendingReads) -> None:
+    first, second = open_one(house, pending), open_one(house, pending)
+    house.registry.delete(b"q")
+    house.turn()
+    house.put(b"new")
+    assert pending.confirm(b"q", [first]) == 0
+    assert pending.abort(b"q", [second]) == 0
+    assert len(pending) == 0
+    house.turn()
+    assert house.waiting() == [b"new"]
+
+
+def test_a_turn_that_fails_undoes_what_was_decided_in_it(
+    house: House, pending: PendingReads, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (open_one(house, pending) for _ in range(3))
+    house.turn()
+    assert pending.confirm(b"q", [first]) == 1
+    assert pending.abort(b"q", [second]) == 1
+    clock.go_on(2)  # the third goes back
+    assert len(pending) == 0
+    fail_turn(house, monkeypatch)
+    assert len(pending) == 3
+    assert pending.opened_by("client", b"q") == 3
+    assert pending.confirm(b"q", [third]) == 1
+    house.turn()
+    clock.go_on(2)
+    house.turn()
+    assert house.waiting() == [b"a", b"b"]
+    assert pending.confirm(b"q", [first, second]) == 0
+
+
+def test_a_turn_that_fails_undoes_what_was_handed_out_in_it(
+    house: House, pending: PendingReads, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = house.registry.queues[b"q"].open()  # as for a client that waited for more
+    assert earlier is not None
+    house.turn()
+    (item_id,) = pending.next_ids(1)
+    pending.hold(item_id, earlier, "client", 1000)
+    open_one(house, pending)
+    house.put(b"d")
+    fail_turn(house, monkeypatch)
+    assert len(pending) == 0
+    assert house.registry.queues[b"q"].transactions == 0
+    assert house.waiting() == [b"a", b"b", b"c"]
+    assert pending.confirm(b"q", [item_id]) == 0
+    clock.go_on(2)
+
+
+def test_many_that_are_decided_leave_nothing_behind(house: House, pending: PendingReads) -> None:
+    for _ in range(3000):
+        assert pending.abort(b"q", [open_one(house, pending, 10**9)]) == 1
+    assert len(pending._due) < 1100  # they are kept until a long time is over, else
