@@ -123,8 +123,8 @@ class Reading:
 
     def _look(self, request: Request, session: Session) -> Reply:
         """What is there now, or wait for it."""
-        queue = self._find(request)
-        if request.opens and queue is not None:
+        queue = self._find(request) if request.cursor else self._queues.get(request.queue)
+        if session.several_reads and request.opens and queue is not None:
             session.require_room(request.queue, queue.options.max_open_reads)
         if request.peeks:
             self._stats.cmd_peek += 1

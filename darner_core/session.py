@@ -20,6 +20,8 @@ class Session:
 
     __slots__ = ("_journal", "open_read", "needs_sync", "ended")
 
+    several_reads = False
+
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.open_read: OpenRead | None = None
@@ -41,7 +43,8 @@ class Session:
 
     def hold(self, read: OpenRead) -> None:
         self.open_read = read
-        read.count()
+        read.counted = True  # as `count` does, which would cost a call
+        read.queue.transactions += 1
         self._journal.undo.append((self._let_go, read))
 
     def _let_go(self, read: OpenRead) -> None:
@@ -90,6 +93,8 @@ class ManyReads(Session):
     """Several reads can be open at a time. Each is known by its queue's name; the oldest comes first."""
 
     __slots__ = ("_reads",)
+
+    several_reads = True
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(journal)
