@@ -236,7 +236,8 @@ class Cursor(MessageQueue):
                 return ahead[0]  # the usual case, which what follows would find, too
         item_id = self._next_seen(item_id)
         passed, now_ms = 0, self.log.journal.time_ms()
-        while item_id and passed < EXPIRED_AT_ONCE:
+        self.half_swept = False
+        while item_id:
             ahead = self.ahead
             while ahead and ahead[0][0] < item_id:
                 ahead.popleft()
@@ -248,10 +249,28 @@ class Cursor(MessageQueue):
             if ahead[0][0] == item_id:
                 if not 0 < self._expires_at_ms(ahead[0][1]) < now_ms:
                     return ahead[0]
-                item_id, passed = self._next_seen(item_id + 1), passed + 1  # it has expired
+                passed += 1  # it has expired
+                if passed == EXPIRED_AT_ONCE:
+                    self._pass_over(item_id)
+                    return None
+                item_id = self._next_seen(item_id + 1)
             else:
                 item_id = self._next_seen(ahead[0][0])  # what was there is gone from the middle of the parent
-        return None  # or, if very many have expired, it is found when a sweep has removed them
+        return None
+
+    def _pass_over(self, item_id: int) -> None:
+        """All that is new up to this id has expired, and perhaps more: whoever asks finds nothing for now."""
+        if not self.log.touched:
+            self.touch()
+        self.next_id = item_id + 1
+        self.half_swept = True
+
+    def drop_expired(self, most: int = EXPIRED_AT_ONCE) -> bool:
+        """Pass over what has expired, a part of it; False: there may be more. Raises StorageError."""
+        self.half_swept = False
+        if not self._goes_back():
+            self._next()
+        return not self.half_swept
 
     def _expires_at_ms(self, item: Item) -> int:
         return self.parent.aged(item)[2] if self.parent.max_age_ms else item[2]
@@ -430,9 +449,13 @@ class Cursor(MessageQueue):
                 if self.peek() is None:
                     break
                 waiter = self.line.next()
-                waiter.hand(self if waiter.peeks else self.open())
+                handed = self if waiter.peeks else self.open()
             except StorageError:
                 break  # what comes next cannot be read: who asks now is told so, who waits waits on
+            if handed is None:  # it has expired since
+                self.line.rejoin(waiter)
+                break
+            waiter.hand(handed)
         super().tidy_line()
 
     @property

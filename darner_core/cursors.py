@@ -7,6 +7,7 @@ No call here switches greenlets.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from darner_core.cursor import Cursor, Keeper
 from darner_core.errors import ServerError, StorageError
@@ -25,15 +26,18 @@ class Cursors:
         journal: Journal,
         budget: WindowBudget,
         queues: dict[bytes, MessageQueue],
+        hidden: dict[bytes, MessageQueue],
         new_number: Callable[[], int],
         require_room: Callable[[], None],
     ) -> None:
-        """`require_room` raises ServerError if there may be no more queues and cursors."""
+        """`hidden` are queues that are out of reach at present. `require_room` raises ServerError if there may be no
+        more queues and cursors."""
         self.count = 0
         self.awaited: dict[tuple[bytes, bytes], MessageQueue] = {}  # who waits for cursors that there are not
         self._journal = journal
         self._budget = budget
         self._queues = queues
+        self._hidden = hidden
         self._new_number = new_number
         self._require_room = require_room
 
@@ -73,14 +77,15 @@ class Cursors:
 
     def __iter__(self) -> Iterator[Cursor]:
         """All but those that could not be read back."""
-        for queue in self._queues.values():
-            if queue.cursors is not None:
-                yield from (cursor for cursor in queue.cursors.values() if isinstance(cursor, Cursor))
+        return (cursor for cursor in self._all() if isinstance(cursor, Cursor))
+
+    def _all(self) -> Iterator[MessageQueue]:
+        for queue in chain(self._queues.values(), self._hidden.values()):
+            yield from (queue.cursors or {}).values()
 
     @property
     def damaged(self) -> list[MessageQueue]:
-        cursors = (cursor for queue in self._queues.values() for cursor in (queue.cursors or {}).values())
-        return [cursor for cursor in cursors if cursor.damage]
+        return [cursor for cursor in self._all() if cursor.damage]
 
     # -- using
 

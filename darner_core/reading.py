@@ -80,6 +80,8 @@ class Reading:
         cursor = (queue.cursors or {}).get(request.cursor) or self._registry.cursors.of(queue, request.cursor)
         item = cursor.take()
         if item is None:
+            if cursor.half_swept:
+                return partial(self._sweep_and_get, request)
             self._stats.get_misses += 1
             return END
         if item.__class__ is Large:
@@ -108,18 +110,18 @@ class Reading:
 
     def _sweep_and_get(self, request: Request, client: Client) -> bytes:
         """So many items at the head have expired that they cannot be removed in one turn."""
-        for name in request.targets or (request.queue,):
-            self.wait_swept(name, client)
+        if request.cursor:
+            _wait_swept(self._find(request), client)
+        else:
+            for name in request.targets or (request.queue,):
+                self.wait_swept(name, client)
         again = self._look_at_several if request.several else self._look
         reply = again(request, client.session)
         return reply if isinstance(reply, bytes) else reply(client)
 
     def wait_swept(self, name: bytes, client: Client) -> None:
         """Until what stands at the head of this queue has not expired."""
-        queue = self._queues.get(name)
-        while queue is not None and queue.half_swept and not queue.deleted:
-            queue.drop_expired()
-            client.wait_turn()
+        _wait_swept(self._queues.get(name), client)
 
     def _look(self, request: Request, session: Session) -> Reply:
         """What is there now, or wait for it."""
@@ -364,3 +366,9 @@ class Reading:
     def _most_sent_bytes(self) -> int:
         """Of a large item at a time; never more than a chunk."""
         return SCARCE_SEND_BYTES if self._pipeline_memory.scarce else self._max_item_bytes
+
+
+def _wait_swept(queue: MessageQueue | None, client: Client) -> None:
+    while queue is not None and queue.half_swept and not queue.deleted:
+        queue.drop_expired()
+        client.wait_turn()

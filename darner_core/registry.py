@@ -75,7 +75,7 @@ class Registry:
             self._register(queue)
             self._family_users[record.family] += 1
             self._next_number = max(self._next_number, record.number + 1)
-        self.cursors = Cursors(journal, budget, self.queues, self._new_number, self._require_room)
+        self.cursors = Cursors(journal, budget, self.queues, self.hidden, self._new_number, self._require_room)
         self._next_number = max(self._next_number, self.cursors.read_back() + 1, storage.fresh_number())
         for number, blob in storage.unfinished_uploads():
             journal.also.append(partial(_forget_upload, journal, number, blob))

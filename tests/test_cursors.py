@@ -171,6 +171,18 @@ def test_who_waits_is_served_when_a_turn_that_failed_is_done_again(
     assert registry.cursors.count == 1
 
 
+@pytest.mark.parametrize("key", ["q.c", "q.c/open", "q.c/peek"])
+def test_however_many_items_have_expired_the_next_is_found(
+    start_server: Callable[..., RunningServer], key: str
+) -> None:
+    client = start_server(*SIBERITE, "--expiration-timer-s", "0").client()
+    client.set("q", b"first")
+    assert client.get("q.c") == b"first"
+    client.ask(b"set q 0 -1 1\r\nx\r\n" * 2500, b"STORED\r\n" * 2500)
+    client.set("q", b"alive")
+    assert client.get(key) == b"alive"
+
+
 # -- kill -9
 
 
