@@ -437,6 +437,9 @@ class Connection(Outgoing):
     def may_see(self, queue: bytes) -> bool:
         return self._guard is None or self._guard.may_see(queue)
 
+    def may(self, right: str, request: Request) -> bool:
+        return self._guard is None or self._guard.may(right, request.queue, request.parent)
+
     def _wait_large(self) -> bytes:
         """Receive the large item that the reader has come upon, and go on behind it."""
         request = self._reader.large

@@ -190,7 +190,7 @@ def test_who_comes_when_there_are_many_is_refused_in_these_protocols(tmp_path: P
 RIGHTS = """
 [users.worker]
 put = ["done"]
-get = ["work"]
+get = ["work", "*-out"]
 
 [users.boss]
 put = ["*"]
@@ -246,7 +246,11 @@ def test_a_certificate_says_who_a_client_of_the_text_protocol_is(
     worker.ask(b"what\n", b"-Unknown command: what\n")
     for said, answer in (
         (b"get secret\n", b"-user worker may not get from queue secret\n"),
+        (b"peek secret\n", b"-user worker may not get from queue secret\n"),
         (b"monitor secret 5\n", b"-user worker may not get from queue secret\n"),
+        (b"confirm secret 1\n", b"-user worker may not get from queue secret\n"),
+        (b"get secret+my-out\n", b"-user worker may not get from queue secret+my-out\n"),
+        (b"flush work\n", b"-user worker may not administer queue work\n"),
         (b"put work:\nx\n\n", b"-user worker may not put into queue work\n"),
         (b"delete work\n", b"-user worker may not administer queue work\n"),
         (b"shutdown\n", b"-user worker may not administer every queue\n"),
@@ -273,6 +277,9 @@ def test_a_certificate_says_who_a_client_of_the_thrift_service_is(
         ("get", ("secret", 1), "user worker may not get from queue secret"),
         ("peek", ("secret",), "user worker may not get from queue secret"),
         ("confirm", ("secret", {item.id}), "user worker may not get from queue secret"),
+        ("abort", ("secret", {item.id}), "user worker may not get from queue secret"),
+        ("get", ("secret+my-out", 1), "user worker may not get from queue secret+my-out"),
+        ("delete_queue", ("work",), "user worker may not administer queue work"),
         ("put", ("work", [b"x"]), "user worker may not put into queue work"),
         ("flush_queue", ("work",), "user worker may not administer queue work"),
         ("flush_all_queues", (), "user worker may not administer every queue"),
