@@ -216,6 +216,9 @@ class FakeClient:
         self.session = session
         self.sent: list[bytes] = []
 
+    def may(self, right: str, request: Request) -> bool:
+        return True
+
     def wait_sent(self, data: bytes = b"") -> None:
         self.sent.append(data)
 
