@@ -256,15 +256,17 @@ def parse_opening(request: Request, words: list[bytes], wait_ms: int) -> None:
         raise MalformedRequest(f"a get is: get <queue>[/t=<ms>] ..., 1 to {MAX_NAMES} queues")
     several: dict[bytes, Request] = {}
     given_ms: list[int] = []
+    has_options = False
     for word in words:
         one = Request(request.run, request.verb)
         parse_reading(one, [word])
         several.setdefault(one.queue, one)
+        has_options |= one.opens or one.closes or one.aborts or one.peeks
         if b"/t=" in word.lower():
             given_ms.append(one.wait_ms)
     ones = tuple(several.values())
-    if any(one.opens or one.closes or one.aborts or one.peeks for one in ones):
-        if len(ones) > 1:
+    if has_options:
+        if len(words) > 1:
             raise ClientError("a get of several queues can have /t=<ms> alone")
         parse_reading(request, words[:1])
         return
