@@ -339,9 +339,12 @@ class Connection(Outgoing):
             self.refuse(ServerError("too much memory is taken by requests that have come in part; try again"))
 
     def _drop_pieces(self) -> None:
+        held_bytes = self._reader.body_bytes
         self._reader.drop()
         if self._piece_bytes:
             self._account_pieces(0)
+        if held_bytes:
+            self._body_memory.freed(held_bytes)
 
     def _take_ahead(self) -> bytes:
         ahead, self._ahead = self._ahead, b""
