@@ -105,13 +105,22 @@ class Operating:
     def _dump_stats(self, client: Client) -> bytes:
         for names in slices(self._queues):
             seen = [name for name in names if name in self._queues and client.may_see(name)]
-            frames = [
-                _frame(b"queue '%b'" % name, map(_figure, self._stats.of_queue(self._queues[name]))) for name in seen
-            ]
+            frames = [self._frame_of_queue(name, client) for name in seen]
             client.wait_sent(b"".join(frames))
             client.wait_turn()
-        aliases = [(name, counts) for name, counts in self._delivery.alias_counts.items() if client.may_see(name)]
-        return b"".join(_frame(b"queue '%b'" % name, map(_figure, of_alias(counts))) for name, counts in aliases) + END
+        return (
+            b"".join(self._frame_of_alias(name, client) for name in self._delivery.aliases if client.may_see(name))
+            + END
+        )
+
+    def _frame_of_queue(self, name: bytes, client: Client) -> bytes:
+        figures = self._stats.of_queue(self._queues[name], client.may_see)
+        return _frame(b"queue '%b'" % name, map(_figure, figures))
+
+    def _frame_of_alias(self, name: bytes, client: Client) -> bytes:
+        delivery = self._delivery
+        figures = of_alias(delivery.alias_counts[name], delivery.aliases[name], client.may_see)
+        return _frame(b"queue '%b'" % name, map(_figure, figures))
 
     def dump_config(self, request: Request, body: None, session: Session) -> Reply:
         if request.queue:

@@ -6,21 +6,25 @@
 No call here switches greenlets.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import chain
 from typing import Protocol
 
-from darner_core import records
+from darner_core import NAME, records
 from darner_core.cursors import Cursors
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal, MemoryLog
 from darner_core.message_queue import Bury, DamagedQueue, MessageQueue, OpenRead
+from darner_core.option_values import show_text
 from darner_core.queue_options import QueueOptions, QueueRules, parent_of
 from darner_core.records import CHILD, PLAIN, Item, QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.window import WindowBudget
+
+log = logging.getLogger(NAME)
 
 
 class Observer(Protocol):
@@ -167,6 +171,8 @@ class Registry:
         for name in names:
             if name in self.queues:
                 self.hidden[name] = self.queues.pop(name)
+                shown = name.decode("utf-8", "backslashreplace")
+                log.warning("queue %s is out of reach: there is an alias of that name", show_text(shown))
 
     def children_of(self, parent: bytes) -> Collection[bytes]:
         """The names of the fanout children of a queue, which need not exist."""
