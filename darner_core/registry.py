@@ -157,11 +157,16 @@ class Registry:
                 cursor.options = queue.options
 
     def create_named(self) -> None:
-        """Make the queues that the configuration names, in this turn."""
-        for name in self.rules.named:
-            if name in self.queues or name in self.hidden:
-                continue
+        """Make the queues that the configuration names, in this turn. Raises ServerError at `max_queues`."""
+        for name in self._missing(self.rules):
             self.create(name, is_child=parent_of(name) != b"")
+
+    def has_room_for(self, rules: QueueRules) -> bool:
+        """Whether all queues that these rules name can exist beside those that there are."""
+        return len(self.queues) + self.cursors.count + len(self._missing(rules)) <= self.max_queues
+
+    def _missing(self, rules: QueueRules) -> list[bytes]:
+        return [name for name in rules.named if name not in self.queues and name not in self.hidden]
 
     def hide(self, names: Collection[bytes]) -> None:
         """Let nobody reach the queues with these names, and no others be hidden."""

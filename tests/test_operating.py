@@ -57,6 +57,22 @@ def test_reload_does_what_the_signal_does_and_says_so(start_server: Start, tmp_p
     other.expect(b"VALUE q 0 1\r\nx\r\nEND\r\n")  # who was there has not been disturbed
 
 
+def test_a_reload_that_names_more_queues_than_there_may_be_changes_nothing(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("max_queues = 2\n[queues.a]\n")
+    server = start_server("-c", str(file))
+    client = server.client()
+    file.write_text("max_queues = 2\n[queues.a]\nmax_items = 1\n[queues.b]\n[queues.c]\n")
+    said = b"SERVER_ERROR not reloaded: %b: line 2: [queues.NAME] make more queues than max_queues = 2\r\n"
+    client.ask(b"reload\r\n", said % str(file).encode())
+    assert not {"queue_b_items", "queue_c_items"} & client.stats().keys()
+    client.set("a", b"1")
+    client.set("a", b"2")  # with the options it had
+    file.write_text("max_queues = 2\n[queues.a]\nmax_items = 1\n[queues.b]\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+    assert client.stats()["queue_b_items"] == "0"
+
+
 def test_a_reload_that_fails_says_why_in_one_line_and_changes_nothing(start_server: Start, tmp_path: Path) -> None:
     file = tmp_path / "darner.toml"
     file.write_text("debug = false\n")
