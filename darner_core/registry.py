@@ -163,7 +163,8 @@ class Registry:
 
     def has_room_for(self, rules: QueueRules) -> bool:
         """Whether all queues that these rules name can exist beside those that there are."""
-        return len(self.queues) + self.cursors.count + len(self._missing(rules)) <= self.max_queues
+        missing = len(self._missing(rules))  # without any it does not matter how many there are
+        return not missing or len(self.queues) + self.cursors.count + missing <= self.max_queues
 
     def _missing(self, rules: QueueRules) -> list[bytes]:
         return [name for name in rules.named if name not in self.queues and name not in self.hidden]

@@ -136,9 +136,8 @@ class Server:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
         ConfigError; then nothing has changed."""
         if not self.registry.has_room_for(config.rules):
-            raise config.complaint(
-                QUEUE_TABLES, f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
-            )
+            said = f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
+            raise config.complaint(QUEUE_TABLES, said)
         self.access.reload(config)  # the last that can fail
         self.reception.rejudge()
         self._take_over_queues(config)
