@@ -17,6 +17,8 @@ from darner_core.config import OPTIONS, Config
 from darner_core.delivery import Delivery
 from darner_core.enforcement import Enforcement
 from darner_core.errors import ClientError, ConfigError, ServerError
+from darner_core.journal import MemoryLog
+from darner_core.message_queue import MessageQueue
 from darner_core.option_values import show_text
 from darner_core.protocol import Request, show
 from darner_core.queue_options import parent_of
@@ -150,7 +152,16 @@ class Operating:
         queue = self._queues.get(name)
         if queue is not None and queue.is_child:
             parent = parent_of(name)
-        return _options_frame(b"queue '%b'" % name, self._config.rules.describe(name, parent))
+        return _options_frame(b"queue '%b'" % name, _in_effect(self._config.rules.describe(name, parent), queue))
+
+
+def _in_effect(options: Figures, queue: MessageQueue | None) -> Figures:
+    """`options` as they are for this queue: whether it is on disk has been decided when it was made."""
+    for option, value, level in options:
+        if option == "durable" and queue is not None and value == isinstance(queue.log, MemoryLog):
+            yield option, not value, "as the queue was made"
+        else:
+            yield option, value, level
 
 
 def _figure(figure: tuple[bytes, int | bytes]) -> bytes:

@@ -202,6 +202,23 @@ def test_dump_config_tells_the_options_of_queues(connect: Connect) -> None:
     assert client.stats()["queue_creates"] == "2"
 
 
+def test_dump_config_tells_whether_a_queue_that_was_there_is_on_disk(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("[queues.disk]\n[queues.memory]\ndurable = false\n")
+    client = start_server("-c", str(file)).client()
+    file.write_text("[queues.disk]\ndurable = false\n[queues.memory]\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+
+    def told() -> list[str]:
+        dumped = dict(frames(client, b"dump_config"))
+        return [next(line for line in dumped[f"queue '{name}'"] if "durable" in line) for name in ("disk", "memory")]
+
+    assert told() == ["durable=true (as the queue was made)", "durable=false (as the queue was made)"]
+    client.ask(b"delete disk\r\ndelete memory\r\n", b"DELETED\r\nDELETED\r\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+    assert told() == ["durable=false ([queues.disk])", "durable=true (built in)"]
+
+
 def test_what_a_reload_has_taken_over_is_told(start_server: Start, tmp_path: Path) -> None:
     file = tmp_path / "darner.toml"
     file.write_text("")
