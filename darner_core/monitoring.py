@@ -11,10 +11,11 @@ from functools import partial
 
 from darner_core.client import RIGHTS_GONE, Client, Reply
 from darner_core.errors import ClientError, StorageError
-from darner_core.protocol import MAX_READS, Request
+from darner_core.protocol import Request
 from darner_core.reading import Reading
 from darner_core.registry import Registry
 from darner_core.replies import END, NOT_THAT_MANY_OPEN
+from darner_core.request_lines import MAX_READS
 from darner_core.rights import GET
 from darner_core.session import ManyReads, Session
 

@@ -4,7 +4,8 @@ import pytest
 
 from darner_core.dialects import DIALECTS
 from darner_core.errors import ClientError, RequestError
-from darner_core.protocol import Command, Request, RequestReader, parse_naming, parse_storing
+from darner_core.protocol import Command, Request, RequestReader
+from darner_core.request_lines import parse_naming, parse_storing
 
 
 def read(dialect: str, line: bytes) -> Request:
