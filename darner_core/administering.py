@@ -106,14 +106,14 @@ class Administering:
         client.wait_sent(b"".join(self._stats.server_lines(self._registry)))
         for names in slices(self._queues):
             seen = [name for name in names if name in self._queues and client.may_see(name)]
-            lines = [self._stats.queue_lines(self._queues[name]) for name in seen]
+            lines = [self._stats.queue_lines(self._queues[name], client.may_see) for name in seen]
             client.wait_sent(b"".join(lines))
             client.wait_turn()
         seen_aliases = [name for name in self._delivery.alias_counts if client.may_see(name)]
-        return b"".join(self._alias_lines(name) for name in seen_aliases) + END
+        return b"".join(self._alias_lines(name, client) for name in seen_aliases) + END
 
-    def _alias_lines(self, name: bytes) -> bytes:
-        figures = of_alias(self._delivery.alias_counts[name])
+    def _alias_lines(self, name: bytes, client: Client) -> bytes:
+        figures = of_alias(self._delivery.alias_counts[name], self._delivery.aliases[name], client.may_see)
         return b"".join(replies.stat(b"queue_%b_%b" % (name, figure), value) for figure, value in figures)
 
     def version(self, request: Request, body: None, session: Session) -> bytes:

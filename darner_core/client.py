@@ -10,8 +10,12 @@ The commands themselves never switch greenlets; the functions they return do, th
 from collections.abc import Callable
 from typing import Protocol
 
+from darner_core.protocol import Request
 from darner_core.session import Session
 from darner_core.waiters import Waiter
+
+# Why what goes on for long ends before its time.
+RIGHTS_GONE = "you may not do this any longer: the rights of users have been read again"
 
 
 class HangUp(Exception):
@@ -37,6 +41,10 @@ class Client(Protocol):
 
     def may_see(self, queue: bytes) -> bool:
         """Whether `stats` tells this client of `queue`. Does not switch."""
+
+    def may(self, right: str, request: Request) -> bool:
+        """Whether the client may, at this moment, do such things to the queue that it has asked for. For what goes on
+        for long: the rights may have been read again. Does not switch."""
 
 
 Reply = bytes | Callable[[Client], bytes]

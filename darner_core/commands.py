@@ -4,7 +4,7 @@ the verbs; the server knows none by name.
 
 from functools import partial
 
-from darner_core import heap, protocol
+from darner_core import heap, request_lines
 from darner_core.administering import Administering
 from darner_core.config import Config
 from darner_core.delivery import Delivery
@@ -52,32 +52,32 @@ class Commands:
         """The verbs of `dialect`."""
         storing, reading, administering = self.storing, self.reading, self.administering
         operating, monitoring = self.operating, self.monitoring
-        parse_reading = partial(protocol.parse_reading, exclusive=dialect.exclusive)
+        parse_reading = partial(request_lines.parse_reading, exclusive=dialect.exclusive)
         get = Command(parse_reading, reading.get, GET, reading.get_placed)
         if dialect.gets_open:
-            parse_opening = partial(protocol.parse_opening, wait_ms=self._get_timeout_ms)
+            parse_opening = partial(request_lines.parse_opening, wait_ms=self._get_timeout_ms)
             get = Command(parse_opening, reading.get, GET, reading.get_first)
         table = {
-            b"set": Command(protocol.parse_storing, storing.set, PUT, storing.set_placed),
+            b"set": Command(request_lines.parse_storing, storing.set, PUT, storing.set_placed),
             b"get": get,
             b"gets": get,
-            b"monitor": Command(protocol.parse_monitor, monitoring.monitor, GET, monitoring.monitor_placed),
-            b"confirm": Command(protocol.parse_confirm, monitoring.confirm, GET),
-            b"delete": Command(protocol.parse_naming, administering.delete_with(dialect.deleted), ADMIN),
-            b"flush": Command(protocol.parse_naming, administering.flush, ADMIN),
-            b"flush_expired": Command(protocol.parse_naming, administering.flush_expired, ADMIN),
-            b"flush_all_expired": Command(protocol.parse_bare, administering.flush_all_expired, ADMIN_ALL),
-            b"flush_all": Command(protocol.parse_flush_all, administering.flush_all, ADMIN_ALL),
-            b"stats": Command(protocol.parse_bare, administering.stats, FREE),
-            b"dump_stats": Command(protocol.parse_bare, operating.dump_stats, FREE),
-            b"dump_config": Command(protocol.parse_describing, operating.dump_config, ADMIN_ALL),
-            b"status": Command(protocol.parse_status, operating.status, ADMIN_ALL),  # to ask for it is free
-            b"reload": Command(protocol.parse_bare, operating.reload, ADMIN_ALL),
-            b"shutdown": Command(protocol.parse_bare, operating.shutdown, ADMIN_ALL),
-            b"watch": Command(protocol.parse_naming, self.watching.watch, ADMIN),
-            b"version": Command(protocol.parse_bare, administering.version, FREE),
-            b"quit": Command(protocol.parse_bare, administering.quit, FREE),
+            b"monitor": Command(request_lines.parse_monitor, monitoring.monitor, GET, monitoring.monitor_placed),
+            b"confirm": Command(request_lines.parse_confirm, monitoring.confirm, GET),
+            b"delete": Command(request_lines.parse_naming, administering.delete_with(dialect.deleted), ADMIN),
+            b"flush": Command(request_lines.parse_naming, administering.flush, ADMIN),
+            b"flush_expired": Command(request_lines.parse_naming, administering.flush_expired, ADMIN),
+            b"flush_all_expired": Command(request_lines.parse_bare, administering.flush_all_expired, ADMIN_ALL),
+            b"flush_all": Command(request_lines.parse_flush_all, administering.flush_all, ADMIN_ALL),
+            b"stats": Command(request_lines.parse_bare, administering.stats, FREE),
+            b"dump_stats": Command(request_lines.parse_bare, operating.dump_stats, FREE),
+            b"dump_config": Command(request_lines.parse_describing, operating.dump_config, ADMIN_ALL),
+            b"status": Command(request_lines.parse_status, operating.status, ADMIN_ALL),  # to ask for it is free
+            b"reload": Command(request_lines.parse_bare, operating.reload, ADMIN_ALL),
+            b"shutdown": Command(request_lines.parse_bare, operating.shutdown, ADMIN_ALL),
+            b"watch": Command(request_lines.parse_naming, self.watching.watch, ADMIN),
+            b"version": Command(request_lines.parse_bare, administering.version, FREE),
+            b"quit": Command(request_lines.parse_bare, administering.quit, FREE),
         }
         if dialect.gets_open:
-            table[b"delete"] = Command(protocol.parse_naming, reading.acknowledge, GET)
+            table[b"delete"] = Command(request_lines.parse_naming, reading.acknowledge, GET)
         return {verb: command for verb, command in table.items() if verb not in dialect.lacks}

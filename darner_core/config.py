@@ -34,6 +34,7 @@ from darner_core.option_values import (
     KIB,
     MIB,
     SYNC_NEVER,
+    UNIX,
     BadOption,
     Keys,
     bad_value,
@@ -381,6 +382,10 @@ def _check_listeners(config: Config) -> None:
     endpoints(config.host, config.port, config.dialect, config.listeners)
     for number, listener in enumerate(config.listeners):
         # A user's name would have to come from a certificate.
-        if listener.dialect in (TEXT, THRIFT) and config.auth_file and not config.tls_ca:
-            said = f'dialect = "{listener.dialect}": must not stand beside auth_file, because it has no login'
+        if listener.dialect not in (TEXT, THRIFT) or not config.auth_file:
+            continue
+        has_unix = any(address.startswith(UNIX) for address in listener.address)
+        if has_unix or not config.tls_ca:
+            where = " at a Unix socket" if has_unix else ""
+            said = f'dialect = "{listener.dialect}"{where}: must not stand beside auth_file, because it has no login'
             raise BadOption((LISTENER_TABLE, number), said, "dialect")

@@ -339,9 +339,12 @@ class Connection(Outgoing):
             self.refuse(ServerError("too much memory is taken by requests that have come in part; try again"))
 
     def _drop_pieces(self) -> None:
+        held_bytes = self._reader.body_bytes
         self._reader.drop()
         if self._piece_bytes:
             self._account_pieces(0)
+        if held_bytes:
+            self._body_memory.freed(held_bytes)
 
     def _take_ahead(self) -> bytes:
         ahead, self._ahead = self._ahead, b""
@@ -436,6 +439,9 @@ class Connection(Outgoing):
 
     def may_see(self, queue: bytes) -> bool:
         return self._guard is None or self._guard.may_see(queue)
+
+    def may(self, right: str, request: Request) -> bool:
+        return self._guard is None or self._guard.may(right, request.queue, request.parent)
 
     def _wait_large(self) -> bytes:
         """Receive the large item that the reader has come upon, and go on behind it."""

@@ -61,6 +61,9 @@ class Guard:
     def may_see(self, queue: bytes) -> bool:
         return self._access.rights_of(self.user).any_to(queue)
 
+    def may(self, right: str, queue: bytes, parent: bytes) -> bool:
+        return self._is_user and self._access.rights_of(self.user).allow(right, queue, parent)
+
     @property
     def _is_user(self) -> bool:
         return self._access.is_user(self.user)
@@ -127,7 +130,7 @@ class Guard:
             return self._unauthenticated(what)
         right, rights = self._commands[request.verb].right, self._access.rights_of(self.user)
         named = request.targets or (request.queue,)
-        queue = next((queue for queue in named if not rights.allow(right, queue)), None)
+        queue = next((queue for queue in named if not rights.allow(right, queue, request.parent)), None)
         if request.free or queue is None:
             return None
         log.warning("refused: user %s at %s: %s", self.user, self.address, what)

@@ -9,12 +9,14 @@ No call here switches greenlets, except through the Client's wait_... calls.
 import time
 from functools import partial
 
-from darner_core.client import Client, Reply
-from darner_core.errors import StorageError
-from darner_core.protocol import MAX_READS, Request
+from darner_core.client import RIGHTS_GONE, Client, Reply
+from darner_core.errors import ClientError, StorageError
+from darner_core.protocol import Request
 from darner_core.reading import Reading
 from darner_core.registry import Registry
 from darner_core.replies import END, NOT_THAT_MANY_OPEN
+from darner_core.request_lines import MAX_READS
+from darner_core.rights import GET
 from darner_core.session import ManyReads, Session
 
 # What is there already is sent in portions of about so much: one by one it was a seventh as many items of 64 bytes.
@@ -59,6 +61,10 @@ class Monitoring:
                     read = self._reading.wait_for_read((request.queue,), client, wait_ms)
                     if read is None:
                         break
+                if not client.may(GET, request):
+                    read.queue.give_back(read)
+                    _wait_sent(unsent, client)
+                    raise ClientError(RIGHTS_GONE)
                 reply = self._reading.answer_with(request, client.session, read)
                 if not isinstance(reply, bytes):
                     _wait_sent(unsent, client)

@@ -17,6 +17,8 @@ from darner_core.config import OPTIONS, Config
 from darner_core.delivery import Delivery
 from darner_core.enforcement import Enforcement
 from darner_core.errors import ClientError, ConfigError, ServerError
+from darner_core.journal import MemoryLog
+from darner_core.message_queue import MessageQueue
 from darner_core.option_values import show_text
 from darner_core.protocol import Request, show
 from darner_core.queue_options import parent_of
@@ -105,13 +107,22 @@ class Operating:
     def _dump_stats(self, client: Client) -> bytes:
         for names in slices(self._queues):
             seen = [name for name in names if name in self._queues and client.may_see(name)]
-            frames = [
-                _frame(b"queue '%b'" % name, map(_figure, self._stats.of_queue(self._queues[name]))) for name in seen
-            ]
+            frames = [self._frame_of_queue(name, client) for name in seen]
             client.wait_sent(b"".join(frames))
             client.wait_turn()
-        aliases = [(name, counts) for name, counts in self._delivery.alias_counts.items() if client.may_see(name)]
-        return b"".join(_frame(b"queue '%b'" % name, map(_figure, of_alias(counts))) for name, counts in aliases) + END
+        return (
+            b"".join(self._frame_of_alias(name, client) for name in self._delivery.aliases if client.may_see(name))
+            + END
+        )
+
+    def _frame_of_queue(self, name: bytes, client: Client) -> bytes:
+        figures = self._stats.of_queue(self._queues[name], client.may_see)
+        return _frame(b"queue '%b'" % name, map(_figure, figures))
+
+    def _frame_of_alias(self, name: bytes, client: Client) -> bytes:
+        delivery = self._delivery
+        figures = of_alias(delivery.alias_counts[name], delivery.aliases[name], client.may_see)
+        return _frame(b"queue '%b'" % name, map(_figure, figures))
 
     def dump_config(self, request: Request, body: None, session: Session) -> Reply:
         if request.queue:
@@ -141,7 +152,16 @@ class Operating:
         queue = self._queues.get(name)
         if queue is not None and queue.is_child:
             parent = parent_of(name)
-        return _options_frame(b"queue '%b'" % name, self._config.rules.describe(name, parent))
+        return _options_frame(b"queue '%b'" % name, _in_effect(self._config.rules.describe(name, parent), queue))
+
+
+def _in_effect(options: Figures, queue: MessageQueue | None) -> Figures:
+    """`options` as they are for this queue: whether it is on disk has been decided when it was made."""
+    for option, value, level in options:
+        if option == "durable" and queue is not None and value == isinstance(queue.log, MemoryLog):
+            yield option, not value, "as the queue was made"
+        else:
+            yield option, value, level
 
 
 def _figure(figure: tuple[bytes, int | bytes]) -> bytes:

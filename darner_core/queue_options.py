@@ -7,7 +7,6 @@ name, a shorter one below a longer, and of two as long the one that comes first 
 A table with a `+` in its name is about children: what a child has from its parent stands below it.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from darner_core.option_values import (
     size,
     whole_number,
 )
-from darner_core.rights import matcher
+from darner_core.rights import is_for_children, matcher
 
 BUILT_IN_LEVEL = "built in"
 DEFAULT_TABLE, QUEUE_TABLES = "default", "queues"
@@ -32,8 +31,6 @@ MOST_S = 100 * 365 * 86_400
 
 # Combinations of tables whose options are kept. Names are unbounded, and with many patterns that overlap so are these.
 MAX_KEPT = 4096
-
-_BRACKETS = re.compile(rb"\[!?\]?[^\]]*\]")
 
 
 def _option(default: Any, check: Any) -> Any:
@@ -82,11 +79,6 @@ class _Pattern(NamedTuple):
 
 def is_pattern(name: bytes) -> bool:
     return any(sign in name for sign in (b"*", b"?", b"["))
-
-
-def is_for_children(name: bytes) -> bool:
-    """Whether a table of this name, or pattern, is about children."""
-    return b"+" in _BRACKETS.sub(b"", name)
 
 
 def parent_of(name: bytes) -> bytes:

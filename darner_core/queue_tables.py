@@ -20,9 +20,9 @@ from darner_core.queue_options import (
     QUEUE_TABLES,
     Level,
     QueueRules,
-    is_for_children,
     parent_of,
 )
+from darner_core.rights import is_for_children
 
 ALIAS_TABLE = "aliases"
 

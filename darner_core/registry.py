@@ -6,21 +6,25 @@
 No call here switches greenlets.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import chain
 from typing import Protocol
 
-from darner_core import records
+from darner_core import NAME, records
 from darner_core.cursors import Cursors
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal, MemoryLog
 from darner_core.message_queue import Bury, DamagedQueue, MessageQueue, OpenRead
+from darner_core.option_values import show_text
 from darner_core.queue_options import QueueOptions, QueueRules, parent_of
 from darner_core.records import CHILD, PLAIN, Item, QueueRecord, State
 from darner_core.storage import Batch
 from darner_core.window import WindowBudget
+
+log = logging.getLogger(NAME)
 
 
 class Observer(Protocol):
@@ -153,11 +157,17 @@ class Registry:
                 cursor.options = queue.options
 
     def create_named(self) -> None:
-        """Make the queues that the configuration names, in this turn."""
-        for name in self.rules.named:
-            if name in self.queues or name in self.hidden:
-                continue
+        """Make the queues that the configuration names, in this turn. Raises ServerError at `max_queues`."""
+        for name in self._missing(self.rules):
             self.create(name, is_child=parent_of(name) != b"")
+
+    def has_room_for(self, rules: QueueRules) -> bool:
+        """Whether all queues that these rules name can exist beside those that there are."""
+        missing = len(self._missing(rules))  # without any it does not matter how many there are
+        return not missing or len(self.queues) + self.cursors.count + missing <= self.max_queues
+
+    def _missing(self, rules: QueueRules) -> list[bytes]:
+        return [name for name in rules.named if name not in self.queues and name not in self.hidden]
 
     def hide(self, names: Collection[bytes]) -> None:
         """Let nobody reach the queues with these names, and no others be hidden."""
@@ -167,6 +177,8 @@ class Registry:
         for name in names:
             if name in self.queues:
                 self.hidden[name] = self.queues.pop(name)
+                shown = name.decode("utf-8", "backslashreplace")
+                log.warning("queue %s is out of reach: there is an alias of that name", show_text(shown))
 
     def children_of(self, parent: bytes) -> Collection[bytes]:
         """The names of the fanout children of a queue, which need not exist."""

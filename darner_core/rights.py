@@ -7,6 +7,9 @@
 
 A pattern is matched against the whole name, upper and lower case being different: `*` is any number of bytes, `?` is
 one, `[abc]` one of these, `[!abc]` one other. What is not given is not allowed.
+
+Whoever reads a fanout child has a copy of all that is put into its parent, and makes the child by naming it. So a
+pattern without a + gives a right to a child only if one gives the right to its parent, too.
 """
 
 import fnmatch
@@ -22,6 +25,8 @@ EVERY_QUEUE = "*"
 
 _KINDS = (PUT, GET, ADMIN)
 
+_BRACKETS = re.compile(rb"\[!?\]?[^\]]*\]")
+
 
 def matcher(patterns: Iterable[str]) -> "re.Pattern[bytes]":
     """What matches the names that any of `patterns` does."""
@@ -30,15 +35,24 @@ def matcher(patterns: Iterable[str]) -> "re.Pattern[bytes]":
     return re.compile("|".join(parts or ["(?!)"]).encode("latin-1"))
 
 
+def is_for_children(name: bytes) -> bool:
+    """Whether this name, or pattern, is about fanout children."""
+    return b"+" in _BRACKETS.sub(b"", name)
+
+
 class Rights:
     """Of one user."""
 
-    __slots__ = ("_patterns", "_matchers", "everything")
+    __slots__ = ("_patterns", "_matchers", "_of_children", "everything")
 
     def __init__(self, patterns: dict[str, tuple[str, ...]]) -> None:
         """`patterns` by PUT, GET and ADMIN."""
         self._patterns = {kind: patterns.get(kind, ()) for kind in _KINDS}
         self._matchers = {kind: matcher(self._patterns[kind]).match for kind in _KINDS}
+        self._of_children = {
+            kind: matcher([one for one in self._patterns[kind] if is_for_children(one.encode())]).match
+            for kind in _KINDS
+        }
         self.everything = all(EVERY_QUEUE in self._patterns[kind] for kind in _KINDS)
 
     def __eq__(self, other: object) -> bool:
@@ -49,12 +63,15 @@ class Rights:
     def __repr__(self) -> str:
         return f"Rights({self._patterns})"
 
-    def allow(self, kind: str, queue: bytes) -> bool:
-        """Whether this may be done to `queue`, which is b"" for ADMIN_ALL and FREE."""
+    def allow(self, kind: str, queue: bytes, parent: bytes = b"") -> bool:
+        """Whether this may be done to `queue`, which is b"" for ADMIN_ALL and FREE; `parent`: whose fanout child it
+        is."""
         if self.everything or kind == FREE:
             return True
         if kind == ADMIN_ALL:
             return EVERY_QUEUE in self._patterns[ADMIN]
+        if parent and self._matchers[kind](parent) is None:
+            return self._of_children[kind](queue) is not None
         return self._matchers[kind](queue) is not None
 
     def any_to(self, queue: bytes) -> bool:

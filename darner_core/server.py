@@ -29,6 +29,7 @@ from darner_core.listener_options import DARNER
 from darner_core.listeners import Listener
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Reader, RequestReader, Vocabulary
+from darner_core.queue_options import QUEUE_TABLES
 from darner_core.read_timeouts import ReadTimeouts
 from darner_core.reception import Reception
 from darner_core.refusals import Vocabularies
@@ -134,7 +135,10 @@ class Server:
     def reload(self, config: Config) -> None:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
         ConfigError; then nothing has changed."""
-        self.access.reload(config)  # the only part that can fail
+        if not self.registry.has_room_for(config.rules):
+            said = f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
+            raise config.complaint(QUEUE_TABLES, said)
+        self.access.reload(config)  # the last that can fail
         self.reception.rejudge()
         self._take_over_queues(config)
         for name in differences(self.config, config):

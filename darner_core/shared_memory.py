@@ -46,7 +46,7 @@ class BodyMemory:
             oldest.spill()
 
     def freed(self, freed_bytes: int) -> None:
-        """So much has been written to disk before its time."""
+        """So much has been written to disk before its time, or dropped, because its client was refused or has gone."""
         self._freed_bytes += freed_bytes
         if self._freed_bytes >= TRIM_BYTES:
             self._freed_bytes = 0

@@ -5,13 +5,15 @@ Counters of items live where the items are (the queues); here is what the connec
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from darner_core import VERSION, replies
 from darner_core.errors import StorageError
 from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.registry import Registry
 from darner_core.window import WindowBudget
+
+MaySee = Callable[[bytes], bool]
 
 
 class Stats:
@@ -68,20 +70,21 @@ class Stats:
         ):
             yield replies.stat(name.encode(), value)
 
-    def queue_lines(self, queue: MessageQueue) -> bytes:
+    def queue_lines(self, queue: MessageQueue, may_see: MaySee) -> bytes:
         prefix = b"queue_%b_" % queue.name
-        lines = [replies.stat(prefix + name, value) for name, value in self.of_queue(queue)]
+        lines = [replies.stat(prefix + name, value) for name, value in self.of_queue(queue, may_see)]
         for cursor in (queue.cursors or {}).values():
             prefix = b"queue_%b_" % cursor.name
             lines += [replies.stat(prefix + name, value) for name, value in self.of_cursor(cursor)]
         return b"".join(lines)
 
-    def of_queue(self, queue: MessageQueue) -> list[tuple[bytes, int | bytes]]:
-        """What is told of one queue, in Kestrel's order; what Kestrel does not have comes last."""
+    def of_queue(self, queue: MessageQueue, may_see: MaySee) -> list[tuple[bytes, int | bytes]]:
+        """What is told of one queue, in Kestrel's order; what Kestrel does not have comes last. `may_see`: whether the
+        name of another queue may be told."""
         if isinstance(queue, DamagedQueue):
             return [(b"damaged", 1)]  # nothing else is known of it
         in_memory = [len(item[0]) for item in queue.window if item[0].__class__ is bytes]
-        children = self.children_of(queue.name)
+        children = sorted(filter(may_see, self.children_of(queue.name)))
         return [
             (b"items", queue.waiting_items),
             (b"bytes", queue.waiting_bytes),
@@ -97,8 +100,9 @@ class Stats:
             (b"transactions", queue.transactions),
             (b"canceled_transactions", queue.canceled_transactions),
             (b"total_flushes", queue.total_flushes),
-            *([(b"children", b",".join(sorted(children)))] if children else ()),
+            *([(b"children", b",".join(children))] if children else ()),
             (b"create_time", queue.log.record.created_at_ms // 1000),
+            *([(b"lost_expired_items", queue.lost_expired)] if queue.options.expire_to_queue else ()),
             *([(b"damaged", 1)] if queue.damage else ()),
         ]
 
@@ -131,9 +135,11 @@ class AliasCounts:
         self.put_bytes = 0
 
 
-def of_alias(counts: AliasCounts) -> list[tuple[bytes, int | bytes]]:
-    """What is told of one alias."""
-    return [(b"put_items", counts.put_items), (b"put_bytes", counts.put_bytes)]
+def of_alias(counts: AliasCounts, queues: Iterable[bytes], may_see: MaySee) -> list[tuple[bytes, int | bytes]]:
+    """What is told of one alias, which leads to these `queues`."""
+    seen = sorted(filter(may_see, queues))
+    children = [(b"children", b",".join(seen))] if seen else []
+    return [(b"put_items", counts.put_items), (b"put_bytes", counts.put_bytes), *children]
 
 
 def _no_children(_: bytes) -> Collection[bytes]:

@@ -14,11 +14,11 @@ from typing import Any, NoReturn, Protocol, cast
 
 from darner_core import NAME, VERSION, text_protocol
 from darner_core.batches import Batches, wait_swept
-from darner_core.client import Client, HangUp, Reply
+from darner_core.client import RIGHTS_GONE, Client, HangUp, Reply
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.dialects import DIALECTS, Dialect
-from darner_core.errors import StorageError
+from darner_core.errors import ClientError, StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue, OpenRead
 from darner_core.protocol import Command, Request, Vocabulary
@@ -271,6 +271,9 @@ class TextCommands:
                 read = self._reading.wait_for_read((request.queue,), client, rest_ms)
                 if read is None:
                     break
+            if not client.may(GET, request):
+                read.queue.give_back(read)
+                raise ClientError(RIGHTS_GONE)
             lines = b""
             while read is not None:
                 if read.blob:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from darner_core.dialects import DIALECTS
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.protocol import MAX_WAIT_MS, Command, Request, WholeReader, set_name, show
 
@@ -56,6 +57,7 @@ def _name(request: Request, words: list[bytes], missing: str = "Queue name requi
         raise MalformedRequest(missing)
     set_name(request, words[0])
     request.key = words.pop(0)
+    DIALECTS["kestrel"].read_name(request)
 
 
 def _no_more(words: list[bytes]) -> None:

@@ -137,6 +137,7 @@ class ThriftService:
         name = getattr(arguments, "queue_name", None)
         if name is not None:
             request.key = request.queue = name  # judged by it, whether a queue can be called that or not
+            DIALECT.read_name(request)
         return request
 
     def _run(self, call: Callable[..., Any], request: ThriftRequest, body: None, session: Session) -> Reply:

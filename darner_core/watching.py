@@ -6,7 +6,8 @@
     {"what": "not shown", "events": 123}
 
 The first line says that it has begun, and END ends it when the server stops. What a watcher costs is bounded: events
-beyond MOST_EVENTS that it has not been sent are counted and not kept.
+beyond MOST_EVENTS that it has not been sent are counted and not kept. Bodies are shown to who may get them; who may
+administer the queue no longer is hung up on.
 """
 
 from binascii import b2a_base64
@@ -14,8 +15,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from darner_core.client import HangUp
 from darner_core.protocol import Request
 from darner_core.replies import END
+from darner_core.rights import ADMIN
+from darner_core.rights import GET as MAY_GET
 from darner_core.session import Session
 from darner_core.traced_queue import Event, Traces
 from darner_core.waiters import Waiter, WaitingLine
@@ -27,13 +31,16 @@ MOST_EVENTS = 1000  # 300 KB; 10,000 a second, formatted in 2 ms each time
 
 
 class Client(Protocol):
-    """The connection, as a watcher sees it. Both calls switch greenlets."""
+    """The connection, as a watcher sees it. Its calls that wait switch greenlets."""
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         """Wait in line, watching for a hang-up."""
 
     def wait_sent(self, data: bytes = b"") -> None:
         """Send `data`, and wait until the client has taken it."""
+
+    def may(self, right: str, request: Request) -> bool:
+        """Whether the client may do such things to the queue at this moment."""
 
 
 class Watcher:
@@ -51,24 +58,24 @@ class Watcher:
         else:
             self._missed += 1
 
-    def take_lines(self) -> bytes:
+    def take_lines(self, with_bodies: bool = True) -> bytes:
         """The lines for it; b"" if nothing has happened."""
         events, self._events = self._events, []
         missed, self._missed = self._missed, 0
-        lines = [_line(event) for event in events]
+        lines = [_line(event, with_bodies) for event in events]
         if missed:
             lines.append(b'{"what": "not shown", "events": %d}\r\n' % missed)
         return b"".join(lines)
 
 
-def _line(event: Event) -> bytes:
+def _line(event: Event, with_body: bool) -> bytes:
     # Put together by hand: json.dumps takes three times as long.
     line = b'{"time_ms": %d, "what": "%b"' % (event.time_ms, event.what)
     if event.id:
         line += b', "id": %d, "bytes": %d' % (event.id, event.body_bytes)
     if event.flags >= 0:
         line += b', "flags": %d' % event.flags
-    if event.start is not None:
+    if with_body and event.start is not None:
         line += b', "first_bytes": "%b"' % b2a_base64(event.start, newline=False)
     if event.items >= 0:
         line += b', "items": %d' % event.items
@@ -83,10 +90,10 @@ class Watching:
         self._stopping = stopping
 
     def watch(self, request: Request, body: None, session: Session) -> Callable[[Any], bytes]:
-        return partial(self._watch, request.queue)
+        return partial(self._watch, request)
 
-    def _watch(self, queue: bytes, client: Client) -> bytes:
-        watcher = Watcher()
+    def _watch(self, request: Request, client: Client) -> bytes:
+        queue, watcher = request.queue, Watcher()
         exists = self._traces.watch(queue, watcher)
         line = WaitingLine()
         try:
@@ -97,7 +104,9 @@ class Watching:
                     client.wait_for(waiter, EVERY_MS)
                 finally:
                     waiter.cancel()
-                lines = watcher.take_lines()
+                if not client.may(ADMIN, request):
+                    raise HangUp
+                lines = watcher.take_lines(client.may(MAY_GET, request))
                 if lines:
                     client.wait_sent(lines)
         finally:

@@ -46,7 +46,7 @@ LAYERS = [
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
     "thrift_messages",
-    "text_protocol thrift_protocol",
+    "text_protocol thrift_protocol request_lines",
     "protocol",
     "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status snapshot shown",
     "queue_tables",

@@ -294,6 +294,14 @@ def test_a_protocol_without_login_does_not_stand_beside_passwords(dialect: str, 
     # Who has a certificate needs no login.
     config.parse([*file(lines), "--auth-file", "users", "--tls-ca", "ca", "--tls-cert", "cert"])
     config.parse([*file(lines.replace(dialect, "kestrel")), "--auth-file", "users"])
+    # There are no certificates at a Unix socket, so nobody could come in.
+    for address in ('"unix:/run/x"', '["127.0.0.1", "unix:/run/x"]'):
+        port = "port = 1\n" if "127" in address else ""
+        lines = f'[[listener]]\naddress = {address}\n{port}dialect = "{dialect}"'
+        said = complaint_about([*file(lines), "--auth-file", "users", "--tls-ca", "ca", "--tls-cert", "cert"])
+        assert said.endswith(
+            f'dialect = "{dialect}" at a Unix socket: must not stand beside auth_file, because it has no login'
+        )
 
 
 def test_it_is_known_where_each_option_was_set(file: File) -> None:

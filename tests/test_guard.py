@@ -15,7 +15,8 @@ from darner_core.access import Access
 from darner_core.config import Config
 from darner_core.errors import ClientError
 from darner_core.guard import Guard
-from darner_core.protocol import Command, RequestReader, parse_bare, parse_storing
+from darner_core.protocol import Command, RequestReader
+from darner_core.request_lines import parse_bare, parse_storing
 from darner_core.rights import FREE, PUT
 from tests.harness import Client, RunningServer
 from tests.identities import FAILURE, UNAUTHENTICATED, UnixClient, login, write_users

@@ -1,5 +1,6 @@
 """Kestrel's other two protocols as parts of a server: made when they are asked for, and only for who may come in."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from darner_core.thrift_service import ThriftService
 from tests.harness import ROOT, Client
 from tests.identities import Authority, TlsClient, login, write_users
 from tests.kestrel_clients import IDL, KestrelServer
+from tests.test_connection import wait_until
 from tests.test_session import House
 
 UNAUTHENTICATED = "unauthenticated: here only a TLS certificate says who a client is"
@@ -190,7 +192,7 @@ def test_who_comes_when_there_are_many_is_refused_in_these_protocols(tmp_path: P
 RIGHTS = """
 [users.worker]
 put = ["done"]
-get = ["work"]
+get = ["work", "*-out"]
 
 [users.boss]
 put = ["*"]
@@ -246,7 +248,11 @@ def test_a_certificate_says_who_a_client_of_the_text_protocol_is(
     worker.ask(b"what\n", b"-Unknown command: what\n")
     for said, answer in (
         (b"get secret\n", b"-user worker may not get from queue secret\n"),
+        (b"peek secret\n", b"-user worker may not get from queue secret\n"),
         (b"monitor secret 5\n", b"-user worker may not get from queue secret\n"),
+        (b"confirm secret 1\n", b"-user worker may not get from queue secret\n"),
+        (b"get secret+my-out\n", b"-user worker may not get from queue secret+my-out\n"),
+        (b"flush work\n", b"-user worker may not administer queue work\n"),
         (b"put work:\nx\n\n", b"-user worker may not put into queue work\n"),
         (b"delete work\n", b"-user worker may not administer queue work\n"),
         (b"shutdown\n", b"-user worker may not administer every queue\n"),
@@ -256,6 +262,31 @@ def test_a_certificate_says_who_a_client_of_the_text_protocol_is(
         worker.expect_hang_up()
         worker = text_client("worker")
     boss.ask(b"get secret\nget work 5000\nget work\n", b":c\n:a\n:b\n")
+
+
+def test_a_monitor_of_the_text_protocol_ends_with_the_right_to_it(
+    server: KestrelServer, text_client: Callable[[str], Client]
+) -> None:
+    boss, worker = text_client("boss"), text_client("worker")
+    file = server.data.parent / f"{server.data.name}.toml"
+    written = file.read_text()
+
+    def reload(text: str) -> None:
+        file.write_text(text)
+        before = server.printed().count("reloaded:")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.printed().count("reloaded:") > before)
+
+    boss.ask(b"put work:\na\n\n", b"+1\n")
+    worker.send(b"monitor work 60000\n")
+    worker.expect(b":a\n")
+    try:
+        reload(written.replace('"work", ', ""))
+        boss.ask(b"put work:\nb\n\n", b"+1\n")
+        worker.expect_hang_up()
+        boss.ask(b"get work 5000\nget work 5000\nflush work\nget work\n", b":a\n:b\n+0\n*\n")
+    finally:
+        reload(written)
 
 
 def test_a_certificate_says_who_a_client_of_the_thrift_service_is(
@@ -273,6 +304,9 @@ def test_a_certificate_says_who_a_client_of_the_thrift_service_is(
         ("get", ("secret", 1), "user worker may not get from queue secret"),
         ("peek", ("secret",), "user worker may not get from queue secret"),
         ("confirm", ("secret", {item.id}), "user worker may not get from queue secret"),
+        ("abort", ("secret", {item.id}), "user worker may not get from queue secret"),
+        ("get", ("secret+my-out", 1), "user worker may not get from queue secret+my-out"),
+        ("delete_queue", ("work",), "user worker may not administer queue work"),
         ("put", ("work", [b"x"]), "user worker may not put into queue work"),
         ("flush_queue", ("work",), "user worker may not administer queue work"),
         ("flush_all_queues", (), "user worker may not administer every queue"),

@@ -1,5 +1,6 @@
 """Watching a queue as Kestrel's clients do, beyond the recorded conversations of tests/wire."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -215,6 +216,9 @@ class FakeClient:
         self.session = session
         self.sent: list[bytes] = []
 
+    def may(self, right: str, request: Request) -> bool:
+        return True
+
     def wait_sent(self, data: bytes = b"") -> None:
         self.sent.append(data)
 
@@ -259,7 +263,8 @@ def test_to_monitor_and_to_confirm_is_a_right_to_get(start_server: Shared, tmp_p
         client.ask(login(user, "pw"), b"STORED\r\n")
         return client
 
-    connect("boss").set("open.q", b"a")
+    boss = connect("boss")
+    boss.set("open.q", b"a")
     reader = connect("reader")
     monitor(reader, "open.q", "60 1")
     assert items(reader, 2) == [b"a", None]
@@ -268,6 +273,17 @@ def test_to_monitor_and_to_confirm_is_a_right_to_get(start_server: Shared, tmp_p
         reader = connect("reader")
         reader.ask(request_line, b"CLIENT_ERROR user reader may not get from queue q\r\n")
         reader.expect_hang_up()
+    # Nothing more comes to who has lost the right meanwhile.
+    reader = connect("reader")
+    monitor(reader, "open.q", "600")
+    wait_for_waiters(boss, "open.q", 1)
+    file.write_text(file.read_text().replace("open.*", "other"))
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "reloaded" in server.printed())
+    boss.set("open.q", b"b")
+    reader.expect(b"CLIENT_ERROR you may not do this any longer: the rights of users have been read again\r\n")
+    reader.expect_hang_up()
+    assert boss.get("open.q") == b"b"
 
 
 @pytest.mark.parametrize(

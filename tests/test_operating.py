@@ -57,6 +57,22 @@ def test_reload_does_what_the_signal_does_and_says_so(start_server: Start, tmp_p
     other.expect(b"VALUE q 0 1\r\nx\r\nEND\r\n")  # who was there has not been disturbed
 
 
+def test_a_reload_that_names_more_queues_than_there_may_be_changes_nothing(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("max_queues = 2\n[queues.a]\n")
+    server = start_server("-c", str(file))
+    client = server.client()
+    file.write_text("max_queues = 2\n[queues.a]\nmax_items = 1\n[queues.b]\n[queues.c]\n")
+    said = b"SERVER_ERROR not reloaded: %b: line 2: [queues.NAME] make more queues than max_queues = 2\r\n"
+    client.ask(b"reload\r\n", said % str(file).encode())
+    assert not {"queue_b_items", "queue_c_items"} & client.stats().keys()
+    client.set("a", b"1")
+    client.set("a", b"2")  # with the options it had
+    file.write_text("max_queues = 2\n[queues.a]\nmax_items = 1\n[queues.b]\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+    assert client.stats()["queue_b_items"] == "0"
+
+
 def test_a_reload_that_fails_says_why_in_one_line_and_changes_nothing(start_server: Start, tmp_path: Path) -> None:
     file = tmp_path / "darner.toml"
     file.write_text("debug = false\n")
@@ -184,6 +200,23 @@ def test_dump_config_tells_the_options_of_queues(connect: Connect) -> None:
     assert alone == {"queue 'q'": dumped["queue 'q'"]}
     assert dict(frames(client, b"dump_config nowhere")) == {"queue 'nowhere'": dumped["queue 'q'"]}
     assert client.stats()["queue_creates"] == "2"
+
+
+def test_dump_config_tells_whether_a_queue_that_was_there_is_on_disk(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("[queues.disk]\n[queues.memory]\ndurable = false\n")
+    client = start_server("-c", str(file)).client()
+    file.write_text("[queues.disk]\ndurable = false\n[queues.memory]\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+
+    def told() -> list[str]:
+        dumped = dict(frames(client, b"dump_config"))
+        return [next(line for line in dumped[f"queue '{name}'"] if "durable" in line) for name in ("disk", "memory")]
+
+    assert told() == ["durable=true (as the queue was made)", "durable=false (as the queue was made)"]
+    client.ask(b"delete disk\r\ndelete memory\r\n", b"DELETED\r\nDELETED\r\n")
+    client.ask(b"reload\r\n", b"Reloaded config.\r\n")
+    assert told() == ["durable=false ([queues.disk])", "durable=true (built in)"]
 
 
 def test_what_a_reload_has_taken_over_is_told(start_server: Start, tmp_path: Path) -> None:

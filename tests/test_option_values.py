@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darner_core import option_values, protocol
+from darner_core import option_values, protocol, request_lines
 from darner_core.errors import RequestError
 from darner_core.option_values import BadOption, bad_value, queue_name, queue_sync, show_bytes, show_table, show_text
 
@@ -46,7 +46,7 @@ def test_what_is_wrong_knows_where_it_stands() -> None:
 def test_the_names_of_queues_are_those_of_the_protocol(name: str) -> None:
     def protocol_takes() -> bool:
         try:
-            protocol.parse_reading(protocol.Request(lambda: None), [name.encode()])
+            request_lines.parse_reading(protocol.Request(lambda: None), [name.encode()])
         except RequestError:
             return False
         return True

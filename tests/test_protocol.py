@@ -5,14 +5,13 @@ What a client says is fed whole, byte by byte and with more behind it: how the n
 
 import gc
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from darner_core import protocol
+from darner_core import protocol, request_lines
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.protocol import Command, Request, RequestReader
 
@@ -29,15 +28,15 @@ def no_command() -> None:
 
 
 TABLE = {
-    b"set": Command(protocol.parse_storing, no_command),
-    b"get": Command(protocol.parse_reading, no_command),
-    b"gets": Command(protocol.parse_reading, no_command),
-    b"delete": Command(protocol.parse_naming, no_command),
-    b"flush": Command(protocol.parse_naming, no_command),
-    b"flush_all": Command(protocol.parse_flush_all, no_command),
-    b"stats": Command(protocol.parse_bare, no_command),
-    b"version": Command(protocol.parse_bare, no_command),
-    b"quit": Command(protocol.parse_bare, no_command),
+    b"set": Command(request_lines.parse_storing, no_command),
+    b"get": Command(request_lines.parse_reading, no_command),
+    b"gets": Command(request_lines.parse_reading, no_command),
+    b"delete": Command(request_lines.parse_naming, no_command),
+    b"flush": Command(request_lines.parse_naming, no_command),
+    b"flush_all": Command(request_lines.parse_flush_all, no_command),
+    b"stats": Command(request_lines.parse_bare, no_command),
+    b"version": Command(request_lines.parse_bare, no_command),
+    b"quit": Command(request_lines.parse_bare, no_command),
 }
 
 
@@ -671,71 +670,3 @@ def test_a_longest_name_with_options_is_kept() -> None:
     kept_lines: dict[bytes, Request] = {}
     new_reader(kept_lines).feed(b"get %b/close/open/t=60000\r\n" % (b"n" * 250))
     assert len(kept_lines) == 1
-
-
-# -- gets that open, monitors and confirms
-
-KYOTO_TABLE = {
-    b"get": Command(partial(protocol.parse_opening, wait_ms=700), no_command),
-    b"gets": Command(partial(protocol.parse_opening, wait_ms=700), no_command),
-    b"monitor": Command(protocol.parse_monitor, no_command),
-    b"confirm": Command(protocol.parse_confirm, no_command),
-}
-
-
-def understand(line: bytes, kept_lines: dict[bytes, Request] | None = None) -> Request:
-    """The request in this line, as the kyototycoon dialect has it."""
-    reader = RequestReader(KYOTO_TABLE, {} if kept_lines is None else kept_lines, MAX_LINE, CHUNK)
-    understood = listen([line + b"\r\n"], reader)
-    assert understood.error is None
-    return understood.requests[0][0]
-
-
-@pytest.mark.parametrize(
-    ("line", "keys", "queues", "wait_ms"),
-    [
-        (b"get a", [b"a"], [b"a"], 700),
-        (b"get a/t=5", [b"a/t=5"], [b"a"], 5),
-        (b"get a/T=0", [b"a/T=0"], [b"a"], 0),
-        (b"get a b", [b"a", b"b"], [b"a", b"b"], 700),
-        (b"get a b/t=5 c/t=9", [b"a", b"b/t=5", b"c/t=9"], [b"a", b"b", b"c"], 9),
-        (b"get a b/t=0", [b"a", b"b/t=0"], [b"a", b"b"], 0),
-        (b"get a b a/t=5", [b"a", b"b"], [b"a", b"b"], 5),
-        (b"get a a", [b"a"], [b"a"], 700),
-    ],
-)
-def test_a_get_that_opens_is_read_with_all_its_queues(
-    line: bytes, keys: list[bytes], queues: list[bytes], wait_ms: int
-) -> None:
-    request = understand(line)
-    ones = request.several or (request,)
-    assert [one.key for one in ones] == keys
-    assert [one.queue for one in ones] == queues
-    assert request.targets == (tuple(queues) if len(queues) > 1 else ())
-    for one in (request, *ones):
-        assert (one.opens, one.plain, one.with_cas, one.wait_ms) == (True, False, False, wait_ms)
-    assert all(one.with_cas for one in understand(line.replace(b"get", b"gets", 1)).several)
-
-
-def test_a_get_with_options_is_what_it_is_elsewhere() -> None:
-    for options in (b"peek", b"open", b"close", b"abort", b"close/open/t=3", b"peek/t=3"):
-        mine = understand(b"get a/" + options)
-        (theirs, _), *_ = listen([b"get a/" + options + b"\r\n"]).requests
-        mine.run = theirs.run
-        assert mine == theirs
-
-
-def test_lines_of_several_queues_are_not_kept_because_they_are_large() -> None:
-    kept: dict[bytes, Request] = {}
-    understand(b"get a b", kept)
-    assert kept == {}
-    understand(b"get a", kept)
-    assert len(kept) == 1
-
-
-def test_monitor_and_confirm() -> None:
-    request = understand(b"monitor q 5")
-    assert (request.queue, request.key, request.wait_ms, request.most, request.opens) == (b"q", b"q", 5000, 0, True)
-    assert understand(b"monitor q 0 7").most == 7
-    request = understand(b"CONFIRM q 3 ")
-    assert (request.queue, request.most, request.opens) == (b"q", 3, False)

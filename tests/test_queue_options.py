@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from darner_core import queue_options
-from darner_core.queue_options import BUILT_IN, CHECKS, QueueOptions, QueueRules, is_for_children, is_pattern, parent_of
+from darner_core.queue_options import BUILT_IN, CHECKS, QueueOptions, QueueRules, is_pattern, parent_of
+from darner_core.rights import is_for_children
 
 
 def rules(default: dict[str, Any] | None = None, **queues: dict[str, Any]) -> QueueRules:

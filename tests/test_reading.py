@@ -289,6 +289,8 @@ def test_who_was_handed_an_item_whose_queue_was_deleted_in_that_moment_waits_on(
         (b"get " + b" ".join(b"q%d" % number for number in range(65)), b"ERROR a get is: get <queue>"),
         (b"get a b/open", b"CLIENT_ERROR a get of several queues"),
         (b"get a/peek b", b"CLIENT_ERROR a get of several queues"),
+        (b"get a a/close", b"CLIENT_ERROR a get of several queues"),
+        (b"get a/open a", b"CLIENT_ERROR a get of several queues"),
         (b"get a b/x", b'ERROR unknown option "/x"'),
         (b"get a //", b'ERROR bad queue name ""'),
         (b"get a/t=x b", b'ERROR bad timeout "x"'),

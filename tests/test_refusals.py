@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from darner_core import protocol
+from darner_core import request_lines
 from darner_core.dialects import Dialect
 from darner_core.errors import RequestError, Unavailable
 from darner_core.protocol import Command, Request, RequestReader
@@ -22,10 +22,10 @@ def run(request: Request, body: Any, session: list[str]) -> bytes:
 
 def table(dialect: Dialect) -> dict[bytes, Command]:
     return {
-        b"set": Command(protocol.parse_storing, run),
-        b"get": Command(protocol.parse_reading, run, placed=run),
-        b"delete": Command(protocol.parse_naming, run),
-        b"stats": Command(protocol.parse_bare, run),
+        b"set": Command(request_lines.parse_storing, run),
+        b"get": Command(request_lines.parse_reading, run, placed=run),
+        b"delete": Command(request_lines.parse_naming, run),
+        b"stats": Command(request_lines.parse_bare, run),
     }
 
 

@@ -52,6 +52,19 @@ def test_every_queue_is_one_pattern_and_not_several() -> None:
     assert NOTHING.allow(FREE, b"")
 
 
+def test_a_child_needs_a_pattern_that_is_about_children_or_the_right_to_its_parent() -> None:
+    rights = Rights({GET: ("*-out", "mail*", "news+mine", "x[+]y")})
+    allowed = [
+        child
+        for child in (b"secret+a-out", b"mail+a", b"mail.in+a", b"news+mine", b"news+other", b"a-out+b-out", b"x+y")
+        if rights.allow(GET, child, child.partition(b"+")[0])
+    ]
+    assert allowed == [b"mail+a", b"mail.in+a", b"news+mine", b"a-out+b-out"]
+    assert rights.allow(GET, b"secret+a-out"), "in a dialect without children it is a name like any other"
+    assert Rights({GET: ("*+audit",)}).allow(GET, b"secret+audit", b"secret")
+    assert Rights({GET: ("*",)}).allow(GET, b"secret+audit", b"secret")
+
+
 # -- on the wire
 
 TABLES = """
@@ -69,6 +82,9 @@ admin = ["mail.*"]
 
 [users.nobody]
 """
+
+
+EVERYTHING_TABLE = 'put = ["*"]\nget = ["*"]\nadmin = ["*"]\n'
 
 
 @pytest.fixture
@@ -223,3 +239,36 @@ def test_what_is_not_allowed_is_refused_though_it_was_written_early_for_want_of_
     boss = server.client()
     boss.ask(login("boss", "pw"), b"STORED\r\n")
     assert "queue_done_items" not in boss.stats()
+
+
+def test_nobody_taps_a_queue_by_making_a_fanout_child_of_it(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    users = write_users(tmp_path / "users", boss="pw", mailer="pw")
+    rights = 'put = ["*-out"]\nget = ["*-out", "mail+mine"]\nadmin = ["*-out"]\n'
+    file.write_text(
+        f'auth_file = "{users}"\ndialect = "kestrel"\n[users.boss]\n{EVERYTHING_TABLE}[users.mailer]\n{rights}'
+    )
+    server = start_server("-c", str(file))
+
+    def connect(name: str) -> Client:
+        client = server.client()
+        client.ask(login(name, "pw"), b"STORED\r\n")
+        return client
+
+    for said, what in (
+        (b"get secret+my-out", b"get from"),
+        (b"monitor secret+my-out 1", b"get from"),
+        (b"confirm secret+my-out 1", b"get from"),
+        (b"set secret+my-out 0 0 1\r\nx", b"put into"),
+        (b"watch secret+my-out", b"administer"),
+        (b"flush secret+my-out", b"administer"),
+    ):
+        mailer = connect("mailer")
+        mailer.ask(said + b"\r\n", b"CLIENT_ERROR user mailer may not %b queue secret+my-out\r\n" % what)
+        mailer.expect_hang_up()
+    boss, mailer = connect("boss"), connect("mailer")
+    assert mailer.get("mail+mine") is None
+    boss.set("secret", b"s")
+    boss.set("mail", b"m")
+    assert mailer.get("mail+mine") == b"m"
+    assert not [name for name in boss.stats() if name.startswith("queue_secret+")]

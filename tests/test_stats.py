@@ -9,6 +9,7 @@ import pytest
 
 from darner_core import VERSION
 from tests.harness import Client, RunningServer
+from tests.identities import login, write_users
 from tests.test_connection import LARGE, wait_until
 from tests.test_server import FailingServer
 
@@ -289,3 +290,55 @@ def test_mem_items_and_mem_bytes_are_what_is_read_ahead(start_server: Start) -> 
     mem_items, mem_bytes = of_queue(client, "mem_items", "mem_bytes")
     assert 0 < mem_items < 1000
     assert mem_bytes == mem_items * 1000
+
+
+def test_children_and_aliases_are_told_as_far_as_a_user_may_see_their_names(
+    start_server: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "darner.toml"
+    users = write_users(tmp_path / "users", boss="pw", reader="pw")
+    file.write_text(
+        f'auth_file = "{users}"\ndialect = "kestrel"\n'
+        '[users.boss]\nput = ["*"]\nget = ["*"]\nadmin = ["*"]\n[users.reader]\nget = ["mail"]\nput = ["all"]\n'
+        '[queues."mail+a"]\n[queues."mail+b"]\n[queues.mail]\n'
+        '[aliases]\nall = ["news", "mail"]\n'
+    )
+    server = start_server("-c", str(file))
+    boss, reader = server.client(), server.client()
+    for client, name in ((boss, "boss"), (reader, "reader")):
+        client.ask(login(name, "pw"), b"STORED\r\n")
+    boss.ask(b"set all 0 0 3\r\nabc\r\n", b"STORED\r\n")
+    alias = ("all_put_items", "all_put_bytes", "all_children")
+    assert [boss.stats().get(f"queue_{name}") for name in ("mail_children", *alias)] == [
+        "mail+a,mail+b", "1", "3", "mail,news",
+    ]  # fmt: skip
+    seen = reader.stats()
+    assert [seen.get(f"queue_{name}") for name in ("mail_items", "mail_children", *alias)] == [
+        "1", None, "1", "3", "mail",
+    ]  # fmt: skip
+    reader.send(b"dump_stats\r\n")
+    told = b"".join(iter(reader.line, b"END\r\n"))
+    assert b"queue 'all' {\r\n  put_items=1\r\n  put_bytes=3\r\n  children=mail\r\n}\r\n" in told
+    assert b"mail+" not in told
+    assert b"news" not in told
+
+
+def test_expired_items_that_their_queue_did_not_take_are_counted(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text('[queues.q]\nexpire_to_queue = "dead"\n[queues.dead]\nmax_items = 1\n')
+    client = start_server("-c", str(file)).client()
+    client.ask(b"set q 0 -1 1\r\na\r\nset q 0 -1 1\r\nb\r\nget q\r\n", b"STORED\r\nSTORED\r\nEND\r\n")
+    assert of_queue(client, "expired_items", "lost_expired_items") == [2, 1]
+    assert "queue_dead_lost_expired_items" not in client.stats()
+
+
+def test_a_queue_behind_an_alias_is_told_of_in_the_log(start_server: Start, tmp_path: Path) -> None:
+    server = start_server()
+    server.client().set("all", b"x")
+    server.stop()
+    file = tmp_path / "darner.toml"
+    file.write_text('[aliases]\nall = ["mail"]\n')
+    server.options = ("-c", str(file))
+    server.start()
+    assert "WARNING queue all is out of reach: there is an alias of that name" in server.printed()
+    assert server.client().get("all") is None

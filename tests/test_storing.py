@@ -2,7 +2,17 @@
 
 from collections.abc import Callable
 
+import pytest
+
+from darner_core.commands import Commands
+from darner_core.config import Config
+from darner_core.dialects import DIALECTS
+from darner_core.protocol import RequestReader
+from darner_core.queue_options import QueueRules
+from darner_core.stats import Stats
+from darner_core.storage import Storage
 from tests.harness import Client
+from tests.test_session import House
 
 Connect = Callable[[], Client]
 
@@ -22,3 +32,33 @@ def test_an_expiry_is_taken_in_every_form_memcached_has(connect: Connect) -> Non
     for expiry in (b"-1", b"-9223372036854775808", b"1000000", b"1600000000"):
         client.ask(b"set q 0 " + expiry + b" 1\r\nx\r\n", b"STORED\r\n")
         assert client.get("q") is None
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name", "waits"),
+    [
+        ("darner", b"plain", False),
+        ("darner", b"plain/sync", True),
+        ("darner", b"safe", True),
+        ("darner", b"everyone", True),
+        ("kestrel", b"parent", True),
+        ("kestrel", b"parent+other", False),
+        ("siberite", b"plain+other", False),
+        ("siberite", b"plain+safe", True),
+    ],
+)
+def test_a_set_waits_for_the_disk_if_a_queue_that_it_goes_into_says_so(
+    open_storage: Callable[[], Storage], dialect: str, name: bytes, waits: bool
+) -> None:
+    house = House(open_storage)
+    house.registry.set_rules(QueueRules(queues={b"safe": {"sync": "always"}, b"parent+kept": {"sync": "always"}}))
+    house.registry.create_named()
+    commands = Commands(house.registry, house.journal, Stats(), Config())
+    commands.delivery.set_aliases({b"everyone": (b"plain", b"safe")})
+    reader = RequestReader(commands.table(DIALECTS[dialect]), {}, 1000, 1000, DIALECTS[dialect])
+    for _ in range(2):  # the first makes queues
+        session = house.session()
+        for request, body in reader.feed(b"set %b 0 0 1\r\nx\r\n" % name):
+            assert request.run(request, body, session) == b"STORED\r\n"
+        house.turn()
+        assert session.needs_sync == waits

@@ -1,6 +1,7 @@
 """What happens because time passes: items expire wherever they are, and empty queues are deleted."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,8 @@ from darner_core import sweeper as sweeper_module
 from darner_core.queue_options import QueueOptions
 from darner_core.storage import Storage
 from tests.bench import Bench
+from tests.harness import RunningServer
+from tests.test_connection import wait_until
 
 OpenStorage = Callable[[], Storage]
 
@@ -270,3 +273,17 @@ def test_a_queue_that_nobody_uses_is_deleted(open_storage: OpenStorage) -> None:
     bench.end_turn()
     bench.crash()
     assert sorted(bench.registry.queues) == [b"awaited", b"full", b"open", b"plain", b"used"]
+
+
+def test_a_server_sweeps_by_itself(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text('[queues.q]\nexpire_to_queue = "dead"\n[queues."tmp*"]\nmax_queue_age_s = 1\n')
+    client = start_server("-c", str(file)).client()
+    client.ask(b"set q 0 0 1\r\na\r\nset q 0 1 1\r\nb\r\nset tmp1 0 0 1\r\nc\r\n", b"STORED\r\n" * 3)
+    assert client.get("tmp1") == b"c"
+    # Nobody asks for an item of any of these queues meanwhile.
+    wait_until(lambda: client.stats().get("queue_dead_items") == "1")
+    wait_until(lambda: "queue_tmp1_items" not in client.stats())
+    stats = client.stats()
+    assert [stats[name] for name in ("queue_q_items", "queue_q_expired_items", "queue_expires")] == ["1", "1", "1"]
+    assert (client.get("q"), client.get("dead")) == (b"a", b"b")

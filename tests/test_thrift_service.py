@@ -434,6 +434,18 @@ def test_frames_that_come_in_part_cost_a_bounded_sum_of_memory(server: KestrelSe
     assert server.thrift_client().put("q", [b"a"]) == 1
 
 
+def test_what_unfinished_frames_took_is_given_back_when_their_clients_go(server: KestrelServer) -> None:
+    before = server.resident_bytes()
+    stalled = [server.raw_thrift_client() for _ in range(200)]
+    for raw in stalled:
+        raw.send(struct.pack(">i", 16_000_000) + bytes(1_000_000))
+    admin = server.client()
+    wait_until(lambda: int(admin.stats()["curr_connections"]) < 100)  # most are refused, and have been hung up on
+    for raw in stalled:
+        raw.close()
+    wait_until(lambda: server.resident_bytes() - before < 24 << 20)
+
+
 def test_a_client_that_takes_nothing_holds_up_nobody(server: KestrelServer) -> None:
     thrift, slow = server.thrift_client(), server.raw_thrift_client()
     for _ in range(10):

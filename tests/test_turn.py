@@ -8,7 +8,8 @@ import gevent
 import pytest
 
 from darner_core.errors import RequestError, StorageError
-from darner_core.protocol import Command, Request, RequestReader, parse_naming, parse_storing
+from darner_core.protocol import Command, Request, RequestReader
+from darner_core.request_lines import parse_naming, parse_storing
 from darner_core.stats import Stats
 from darner_core.turn import Turn
 

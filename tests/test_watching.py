@@ -1,6 +1,7 @@
 """The command `watch`: what a client of a running server is told of a queue."""
 
 import json
+import signal
 import time
 from binascii import a2b_base64
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from darner_core.traced_queue import GET, PUT, Event
 from darner_core.watching import MOST_EVENTS, Watcher
 from tests.harness import REPLY_S, Client, RunningServer
 from tests.identities import login, write_users
+from tests.test_connection import wait_until
 
 Start = Callable[..., RunningServer]
 
@@ -112,9 +114,9 @@ def test_it_ends_when_the_server_stops(server: RunningServer) -> None:
 
 
 def test_only_who_may_administer_a_queue_may_watch_it(start_server: Start, tmp_path: Path) -> None:
-    users = write_users(tmp_path / "users", anna="secret")
+    users = write_users(tmp_path / "users", anna="secret", janitor="pw")
     file = tmp_path / "darner.toml"
-    file.write_text('[users.anna]\nput = ["*"]\nget = ["*"]\nadmin = ["mine"]\n')
+    file.write_text('[users.anna]\nput = ["*"]\nget = ["*"]\nadmin = ["mine"]\n[users.janitor]\nadmin = ["mine"]\n')
     server = start_server("-c", str(file), "--auth-file", str(users))
     client = server.client()
     client.ask(login("anna", "secret"), b"STORED\r\n")
@@ -122,6 +124,20 @@ def test_only_who_may_administer_a_queue_may_watch_it(start_server: Start, tmp_p
     other = server.client()
     other.ask(login("anna", "secret"), b"STORED\r\n")
     other.ask(b"watch other\r\n", b"CLIENT_ERROR user anna may not administer queue other\r\n")
+    # Who may not get sees no bodies, and whose right is taken sees nothing any longer.
+    janitor, anna = server.client(), server.client()
+    janitor.ask(login("janitor", "pw"), b"STORED\r\n")
+    anna.ask(login("anna", "secret"), b"STORED\r\n")
+    watch(janitor, "mine", exists=False)
+    anna.set("mine", b"private")
+    assert events(client, 2) == [("create", None, None), ("put", 1, b"private")]
+    assert events(janitor, 2) == [("create", None, None), ("put", 1, None)]
+    file.write_text('[users.anna]\nput = ["*"]\nget = ["*"]\nadmin = ["mine"]\n')
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "reloaded" in server.printed())
+    anna.set("mine", b"more")
+    assert events(client, 1) == [("put", 2, b"more")]
+    janitor.expect_hang_up()
 
 
 @pytest.mark.parametrize("line", [b"watch", b"watch a/b", b"watch a b c"])

@@ -25,16 +25,16 @@ MOST_BYTES = 4096
 
 
 def _reading() -> Any:
-    from darner_core import protocol
+    from darner_core import protocol, request_lines
 
-    return protocol
+    return protocol, request_lines
 
 
 if atheris is not None:
     with atheris.instrument_imports(include=["darner_core"]):
-        protocol = _reading()
+        protocol, request_lines = _reading()
 else:
-    protocol = _reading()
+    protocol, request_lines = _reading()
 
 from darner_core.errors import RequestError  # noqa: E402
 
@@ -44,15 +44,15 @@ def _no_command(*_: object) -> None:
 
 
 TABLE = {
-    b"set": protocol.Command(protocol.parse_storing, _no_command),
-    b"get": protocol.Command(protocol.parse_reading, _no_command),
-    b"gets": protocol.Command(protocol.parse_reading, _no_command),
-    b"delete": protocol.Command(protocol.parse_naming, _no_command),
-    b"flush": protocol.Command(protocol.parse_naming, _no_command),
-    b"flush_all": protocol.Command(protocol.parse_flush_all, _no_command),
-    b"stats": protocol.Command(protocol.parse_bare, _no_command),
-    b"version": protocol.Command(protocol.parse_bare, _no_command),
-    b"quit": protocol.Command(protocol.parse_bare, _no_command),
+    b"set": protocol.Command(request_lines.parse_storing, _no_command),
+    b"get": protocol.Command(request_lines.parse_reading, _no_command),
+    b"gets": protocol.Command(request_lines.parse_reading, _no_command),
+    b"delete": protocol.Command(request_lines.parse_naming, _no_command),
+    b"flush": protocol.Command(request_lines.parse_naming, _no_command),
+    b"flush_all": protocol.Command(request_lines.parse_flush_all, _no_command),
+    b"stats": protocol.Command(request_lines.parse_bare, _no_command),
+    b"version": protocol.Command(request_lines.parse_bare, _no_command),
+    b"quit": protocol.Command(request_lines.parse_bare, _no_command),
 }
 
 # Kept over the runs, as a server keeps them over its clients: what one said must not change what another means.
