@@ -79,6 +79,7 @@ class Cursor(MessageQueue):
     def __init__(self, parent: MessageQueue, short: bytes, budget: WindowBudget) -> None:
         super().__init__(b"%b.%b" % (parent.name, short), budget, parent.options)
         self.parent = parent
+        self.max_age_ms = parent.max_age_ms
         self.short = short
         self.ahead = _NOTHING_AHEAD  # what is stored in the parent from some id on, (id, item): the window
         self.place = self.next_id  # behind all that was closed: `next_id` as it is after a crash
@@ -234,6 +235,7 @@ class Cursor(MessageQueue):
         if ahead and ahead[0][0] == item_id and item_id >= parent.next_id and item_id not in self.outstanding:
             if not ahead[0][1][2] and not parent.max_age_ms:
                 return ahead[0]  # the usual case, which what follows would find, too
+        self.half_swept = False
         item_id = self._next_seen(item_id)
         passed, now_ms = 0, self.log.journal.time_ms()
         while item_id and passed < EXPIRED_AT_ONCE:
@@ -251,7 +253,16 @@ class Cursor(MessageQueue):
                 item_id, passed = self._next_seen(item_id + 1), passed + 1  # it has expired
             else:
                 item_id = self._next_seen(ahead[0][0])  # what was there is gone from the middle of the parent
-        return None  # or, if very many have expired, it is found when a sweep has removed them
+        if item_id:  # very many have expired: whoever asks goes on from here in another turn
+            self.next_id = item_id
+            self.half_swept = True
+        return None
+
+    def drop_expired(self, most: int = EXPIRED_AT_ONCE) -> bool:
+        """Pass over what has expired and comes next, a number at a time; False: there may be more. Raises
+        StorageError."""
+        self._next()
+        return not self.half_swept
 
     def _expires_at_ms(self, item: Item) -> int:
         return self.parent.aged(item)[2] if self.parent.max_age_ms else item[2]

@@ -97,8 +97,11 @@ class Delivery:
         return True
 
     def has_room(self, queue: MessageQueue, size: int) -> bool:
-        """Whether `queue` takes an item of this size, as it is or after discarding older ones."""
+        """Whether `queue` takes an item of this size, as it is or after discarding older ones. What has expired in a
+        full queue is removed. Raises StorageError."""
         options = queue.options
+        if self._is_full(queue, size):
+            queue.drop_expired()
         if (options.max_item_bytes and size > options.max_item_bytes) or (
             options.max_bytes and size > options.max_bytes
         ):
@@ -119,12 +122,10 @@ class Delivery:
 
     def make_room(self, queue: MessageQueue, size: int) -> bool:
         """The same, and discard them."""
-        if self._is_full(queue, size):
-            queue.drop_expired()
         if not self.has_room(queue, size):
             return False
-        while self._is_full(queue, size):
-            queue.discard_oldest()
+        while self._is_full(queue, size) and queue.discard_oldest():
+            pass
         return True
 
     def _bury(self, queue: MessageQueue, item: Item) -> None:

@@ -80,6 +80,8 @@ class Reading:
         cursor = (queue.cursors or {}).get(request.cursor) or self._registry.cursors.of(queue, request.cursor)
         item = cursor.take()
         if item is None:
+            if cursor.half_swept:
+                return partial(self._sweep_and_get, request)
             self._stats.get_misses += 1
             return END
         if item.__class__ is Large:
@@ -109,14 +111,16 @@ class Reading:
     def _sweep_and_get(self, request: Request, client: Client) -> bytes:
         """So many items at the head have expired that they cannot be removed in one turn."""
         for name in request.targets or (request.queue,):
-            self.wait_swept(name, client)
+            self.wait_swept(name, client, request.cursor)
         again = self._look_at_several if request.several else self._look
         reply = again(request, client.session)
         return reply if isinstance(reply, bytes) else reply(client)
 
-    def wait_swept(self, name: bytes, client: Client) -> None:
-        """Until what stands at the head of this queue has not expired."""
+    def wait_swept(self, name: bytes, client: Client, cursor: bytes = b"") -> None:
+        """Until what stands at the head of this queue, or comes next at a cursor of it, has not expired."""
         queue = self._queues.get(name)
+        if queue is not None and cursor and queue.cursors is not None:
+            queue = queue.cursors.get(cursor, queue)
         while queue is not None and queue.half_swept and not queue.deleted:
             queue.drop_expired()
             client.wait_turn()
