@@ -40,6 +40,9 @@ EXPIRED_AT_ONCE = 1000
 # The same for the bytes of their bodies: they may have to be read, and written where they go.
 EXPIRED_BYTES_AT_ONCE = 1 << 20
 
+# The same of those that go to another queue: each is a put, and one more for each of that queue's children.
+MOVED_AT_ONCE = 100
+
 # The window's budget is told of changes of this size and more.
 ACCOUNT_STEP_BYTES = 4096
 
@@ -292,6 +295,8 @@ class MessageQueue:
         """Remove the expired items at the head, up to so many; False: there may be more. Raises StorageError."""
         now_ms = self.log.journal.time_ms()
         self.half_swept = False
+        if self.expire_to is not None:
+            most = min(most, MOVED_AT_ONCE)
         until, until_bytes = self.expired_items + most, self.bytes_out + EXPIRED_BYTES_AT_ONCE
         while self.expired_items < until and self.bytes_out < until_bytes:
             if self.returned:

@@ -15,7 +15,7 @@ from darner_core.delivery import Delivery
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.large_items import Upload
-from darner_core.message_queue import DamagedQueue, MessageQueue, OpenRead
+from darner_core.message_queue import MOVED_AT_ONCE, DamagedQueue, MessageQueue, OpenRead
 from darner_core.records import Blob, Expiry
 from darner_core.registry import Registry
 from darner_core.shared_memory import BodyMemory
@@ -143,7 +143,7 @@ class Sweeper:
     def _expire(self, found: list[Expiry]) -> int:
         """Expire what `found` tells of; how many of them were looked at."""
         bytes_before: dict[MessageQueue, int] = {}
-        looked_at = 0
+        looked_at = moved = 0
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
@@ -155,7 +155,8 @@ class Sweeper:
                 if not self._expire_one(queue, expiry):
                     self._kept.add(expiry)
                     continue
-                if queue.bytes_out - bytes_before[queue] > SWEPT_BYTES:
+                moved += queue.expire_to is not None
+                if queue.bytes_out - bytes_before[queue] > SWEPT_BYTES or moved >= MOVED_AT_ONCE:
                     break
             self._kept.discard(expiry)
         for queue in bytes_before:
