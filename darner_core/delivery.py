@@ -20,6 +20,9 @@ from darner_core.stats import AliasCounts
 
 log = logging.getLogger(NAME)
 
+# Items that one put discards of a queue that holds more than it may: 4 ms.
+DISCARDED_AT_ONCE = 1000
+
 
 class Target(NamedTuple):
     """A queue that an item goes into."""
@@ -121,11 +124,15 @@ class Delivery:
         return bool(options.max_bytes) and queue.stored_bytes() + size > options.max_bytes
 
     def make_room(self, queue: MessageQueue, size: int) -> bool:
-        """The same, and discard them."""
+        """The same, and discard them. Of a queue that has far too many since its limits were changed, some go with each
+        put."""
         if not self.has_room(queue, size):
             return False
+        discarded = 0
         while self._is_full(queue, size) and queue.discard_oldest():
-            pass
+            discarded += 1
+            if discarded >= DISCARDED_AT_ONCE and self._is_full(queue, 0):
+                break
         return True
 
     def _bury(self, queue: MessageQueue, item: Item) -> None:
