@@ -109,6 +109,7 @@ class Sweeper:
                 if not found:
                     break
                 its = [expiry for expiry in found if expiry.number == queue.log.record.number]
+                self._dead += len(found)
                 looked_at = self._expire(its)
                 last = found[-1] if looked_at == len(its) else its[looked_at - 1]
                 position = records.expiry_key(*last) + b"\0"
