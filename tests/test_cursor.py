@@ -420,7 +420,8 @@ class PlainPlace:
         self.next = self.place = 1
         self.open: dict[int, Item] = {}
         self.returned: dict[int, Item] = {}
-        self.marked: set[int] = set()  # what was open when the cursor was put back
+        self.marked: set[int] = set()  # what was outstanding at the end of a turn in which the cursor was put back
+        self.put_back = False
 
     @property
     def outstanding(self) -> dict[int, Item]:
@@ -481,8 +482,14 @@ class Plain:
             return
         cursor = self.cursors[name]
         cursor.returned = {}
-        cursor.marked = set(cursor.open)
+        cursor.put_back = True
         cursor.next = cursor.place = min(self.waiting, default=self.tail)
+
+    def turn_written(self) -> None:
+        for cursor in self.cursors.values():
+            if cursor.put_back:
+                cursor.marked = set(cursor.outstanding)
+                cursor.put_back = False
 
     def restart(self) -> None:
         self.waiting |= self.open
@@ -645,6 +652,7 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
 
     def end_turn(self) -> None:
         self.journal.commit()
+        self.plain.turn_written()
         self.begin_turn()
 
     def fail_turn(self) -> None:
@@ -656,6 +664,8 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
             for client in self.gone:
                 if client in self.held:
                     self.plain.give_back(*self.held.pop(client))
+        else:
+            self.plain.turn_written()
         self.registry.recheck()
         self.journal.commit()
         self.begin_turn()
@@ -663,6 +673,7 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
     def restart(self) -> None:
         self.registry.record_all()
         self.journal.commit()
+        self.plain.turn_written()
         self.plain.restart()
         self.start()
 
