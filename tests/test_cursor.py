@@ -744,6 +744,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_queue_and_its_cursors_agree_with_a_plain_model_whatever_is_done_and_goes_wrong() -> None:
     run_state_machine_as_test(CursorsOfOneQueue, settings=EXAMPLES)
 
+
 # -- expiry: see `sweeper`, too
 
 

@@ -51,7 +51,9 @@ class Plain:
 
     def __init__(self) -> None:
         self.queues: dict[str, list[Put]] = {name: [] for name in [*TAKE_FROM, "fan"]}
-        self.seen: dict[str, int] = {}  # by cursor's queue: the last item that was read there, in the order of the queue
+        self.seen: dict[
+            str, int
+        ] = {}  # by cursor's queue: the last item that was read there, in the order of the queue
         self.order: dict[int, int] = {}
 
     def waiting(self, name: str, now_s: float) -> list[Put]:

@@ -8,8 +8,8 @@ import pytest
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
-from darner_core.records import Blob
 from darner_core.queue_options import QueueRules
+from darner_core.records import Blob
 from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.waiters import Waiter
