@@ -79,6 +79,7 @@ class Cursor(MessageQueue):
     def __init__(self, parent: MessageQueue, short: bytes, budget: WindowBudget) -> None:
         super().__init__(b"%b.%b" % (parent.name, short), budget, parent.options)
         self.parent = parent
+        self.max_age_ms = parent.max_age_ms
         self.short = short
         self.ahead = _NOTHING_AHEAD  # what is stored in the parent from some id on, (id, item): the window
         self.place = self.next_id  # behind all that was closed: `next_id` as it is after a crash

@@ -20,6 +20,9 @@ from darner_core.stats import AliasCounts
 
 log = logging.getLogger(NAME)
 
+# Items that one put discards of a queue that holds more than it may: 4 ms.
+DISCARDED_AT_ONCE = 1000
+
 
 class Target(NamedTuple):
     """A queue that an item goes into."""
@@ -97,8 +100,11 @@ class Delivery:
         return True
 
     def has_room(self, queue: MessageQueue, size: int) -> bool:
-        """Whether `queue` takes an item of this size, as it is or after discarding older ones."""
+        """Whether `queue` takes an item of this size, as it is or after discarding older ones. What has expired in a
+        full queue is removed. Raises StorageError."""
         options = queue.options
+        if self._is_full(queue, size):
+            queue.drop_expired()
         if (options.max_item_bytes and size > options.max_item_bytes) or (
             options.max_bytes and size > options.max_bytes
         ):
@@ -118,13 +124,15 @@ class Delivery:
         return bool(options.max_bytes) and queue.stored_bytes() + size > options.max_bytes
 
     def make_room(self, queue: MessageQueue, size: int) -> bool:
-        """The same, and discard them."""
-        if self._is_full(queue, size):
-            queue.drop_expired()
+        """The same, and discard them. Of a queue that has far too many since its limits were changed, some go with each
+        put."""
         if not self.has_room(queue, size):
             return False
-        while self._is_full(queue, size):
-            queue.discard_oldest()
+        discarded = 0
+        while self._is_full(queue, size) and queue.discard_oldest():
+            discarded += 1
+            if discarded >= DISCARDED_AT_ONCE and self._is_full(queue, 0):
+                break
         return True
 
     def _bury(self, queue: MessageQueue, item: Item) -> None:

@@ -98,12 +98,12 @@ def _with_cursors(request: Named) -> None:
         if b"." in request.queue:
             raise ClientError("a name with a dot is a cursor's, which only reads: set names the queue")
         names = tuple(dict.fromkeys(request.queue.split(b"+")))
-        if not all(names):
+        if not all(names) and b"+" in request.queue:
             raise MalformedRequest("a queue name is missing beside the +")
         if len(names) > 1:
             request.targets = names
         else:
-            request.queue = names[0]  # `set a+a` is a set of a
+            request.queue = names[0]  # perhaps named twice
         return
     queue, dot, cursor = request.queue.partition(b".")
     if dot and queue and cursor:

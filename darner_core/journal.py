@@ -314,9 +314,11 @@ class Journal:
                 if self.undo:
                     self.undo.clear()
                 return False
-            self._close_memory()
-            self.undo.clear()
-            return False
+            if not self.expiring:  # else these are written, so that the items are found when their time has come
+                self._close_memory()
+                self.undo.clear()
+                self._call_after()
+                return False
         try:
             self._write()
         except StorageError:
@@ -340,10 +342,13 @@ class Journal:
             self.undo.clear()
         self.unsynced = True
         if self.after:
-            after, self.after = self.after, []
-            for step, *arguments in after:
-                step(*arguments)
+            self._call_after()
         return True
+
+    def _call_after(self) -> None:
+        after, self.after = self.after, []
+        for step, *arguments in after:
+            step(*arguments)
 
     def _close_memory(self) -> None:
         for log in self.in_memory:

@@ -37,6 +37,10 @@ class LargeItems:
         """Of the queue: their chunks are under it."""
         return self._number
 
+    @property
+    def is_receiving(self) -> bool:
+        return bool(self._receiving)
+
     def receive(self, chunk_bytes: int, memory: BodyMemory) -> "Upload":
         """Begin to receive an item. Raises StorageError."""
         return Upload(self, self._journal, self._number, self.start(), chunk_bytes, memory)

@@ -37,6 +37,12 @@ FILL_BYTES = 256 << 10
 # So many expired items are removed in one go, in about 2 ms; whoever asks meanwhile finds nothing.
 EXPIRED_AT_ONCE = 1000
 
+# The same for the bytes of their bodies: they may have to be read, and written where they go.
+EXPIRED_BYTES_AT_ONCE = 1 << 20
+
+# The same of those that go to another queue: each is a put, and one more for each of that queue's children.
+MOVED_AT_ONCE = 100
+
 # The window's budget is told of changes of this size and more.
 ACCOUNT_STEP_BYTES = 4096
 
@@ -104,7 +110,7 @@ class MessageQueue:
         "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted", "missing", "cursors",
         "first_tail", "total_flushes", "transactions", "canceled_transactions", "_before", "damage", "options",
         "governed", "max_age_ms", "expired_items", "lost_expired", "discarded", "expire_to", "move_large",
-        "half_swept",
+        "half_swept", "gap",
     )  # fmt: skip
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
@@ -132,6 +138,7 @@ class MessageQueue:
         self.damage = ""  # why its head cannot be read, if it cannot
         self.cursors: dict[bytes, MessageQueue] | None = None  # by their names; None: it has none
         self.missing = 0
+        self.gap = (0, 0)  # [begin, end) of ids that are all among the missing; perhaps the longest such
         self.max_age_ms = 0  # of every item; 0: for ever. See `set_max_age`
         self.expired_items = 0
         self.lost_expired = 0  # of them, those that could not go where they had to
@@ -214,6 +221,7 @@ class MessageQueue:
 
     def undo_turn(self) -> None:
         next_id, self.tail, self.bytes_in, stored_bytes, self.missing = self._before
+        self.gap = (0, 0)
         self.next_id = next_id
         self.outstanding = {i: read for i, read in sorted(self.outstanding.items()) if i < next_id}
         self.returned = [i for i, read in self.outstanding.items() if read.returned]
@@ -274,6 +282,8 @@ class MessageQueue:
             for read in self.outstanding.values():
                 with suppress(StorageError):  # who wants the item is told
                     read.expires_at_ms = self.aged(self.log.read_one(read.id))[2]
+            for cursor in (self.cursors or {}).values():
+                cursor.set_max_age(max_age_ms)
 
     def aged(self, item: Item) -> Item:
         """`item`, expiring when it is too old, if not before."""
@@ -287,8 +297,10 @@ class MessageQueue:
         """Remove the expired items at the head, up to so many; False: there may be more. Raises StorageError."""
         now_ms = self.log.journal.time_ms()
         self.half_swept = False
-        until = self.expired_items + most
-        while self.expired_items < until:
+        if self.expire_to is not None:
+            most = min(most, MOVED_AT_ONCE)
+        until, until_bytes = self.expired_items + most, self.bytes_out + EXPIRED_BYTES_AT_ONCE
+        while self.expired_items < until and self.bytes_out < until_bytes:
             if self.returned:
                 read = self.outstanding[self.returned[0]]
                 if not 0 < read.expires_at_ms < now_ms:
@@ -304,7 +316,7 @@ class MessageQueue:
             if not 0 < item[2] < now_ms:
                 return True
             if self.move_large is not None and isinstance(item[0], Blob):
-                self._open_to_move()
+                self.move_large(self._hand_out_head())  # open while it is copied to where it goes
             elif self.expire_to is not None or self.outstanding or isinstance(item[0], Blob):
                 self._bury(self.next_id, item)
                 self._remove_head(item)
@@ -338,8 +350,8 @@ class MessageQueue:
         item_id = expiry.id
         if item_id < self.next_id:
             read = self.outstanding.get(item_id)
-            if read is None or not read.expires_at_ms:
-                return True
+            if read is None or not 0 < read.expires_at_ms <= expiry.expires_at_ms:
+                return True  # it has been closed; or another queue has had the number
             if read.returned:
                 self._expire_returned(read)
             return read.returned
@@ -349,13 +361,18 @@ class MessageQueue:
         if item is None or item[2] != expiry.expires_at_ms:
             return True  # another queue has had the number, or an earlier sweep the item
         if self.move_large is not None and isinstance(item[0], Blob):
-            return False  # when it is the head
+            # It waits while it is copied to where it goes: only the head can be opened.
+            self.move_large(OpenRead(self, item_id, None, len(item[0]), item[0].blob, item[2]))
+            return False
         self._bury(item_id, item)
+        self._remove_unopened(item_id, item)
+        return True
+
+    def _remove_unopened(self, item_id: int, item: Item) -> None:
         if item_id == self.next_id:
             self._remove_head(item)
         else:
             self._remove_waiting(item_id, item)
-        return True
 
     def _bury(self, item_id: int, item: Item) -> None:
         """An item expires: count it, and let it go where it has to go."""
@@ -367,22 +384,29 @@ class MessageQueue:
     def _unbury(self, count: int = 1) -> None:
         self.expired_items -= count
 
-    def _open_to_move(self) -> None:
-        """The head has expired, and is large: it is open while it is copied to where it goes."""
-        read = self._hand_out()
-        if self.move_large is not None:
-            self.move_large(read)
+    def is_moving(self, read: OpenRead) -> bool:
+        """Whether what `move_large` was given is there still: open for it, or waiting as it did then. Else it has gone
+        another way: the queue was deleted or flushed, the read given back, or the item opened by who came first. Raises
+        StorageError."""
+        if read.id < self.next_id or self.deleted:
+            return self.holds(read)
+        if read.id >= self.tail or read.id in self.log.removed:
+            return False
+        item = self.log.find(read.id)
+        return item is not None and isinstance(item[0], Blob) and item[0].blob == read.blob
 
     def finish_expired(self, read: OpenRead) -> None:
-        """What `move_large` was given is where it goes, or lost. Raises StorageError."""
+        """What `move_large` was given, and is there still, is where it goes, or lost. Raises StorageError."""
         if self.holds(read):
             self.close(read)
-            self.expired_items += 1
-            self.log.journal.undo.append((self._unbury,))
+        else:
+            self._remove_unopened(read.id, self.log.read_one(read.id))
+        self.expired_items += 1
+        self.log.journal.undo.append((self._unbury,))
 
     def _expire_returned(self, read: OpenRead) -> None:
         if self.move_large is not None and read.blob:
-            self._open_to_move()
+            self.move_large(self._hand_out_returned(read.id))
             return
         self._bury(read.id, self._read(self.log.read_one, read.id))
         self._remove_returned(read)
@@ -401,6 +425,11 @@ class MessageQueue:
         self._enter_to_remove(item[0])
         self.log.removed.append(item_id)
         self.missing += 1
+        begin, end = self.gap
+        if item_id == end:
+            self.gap = begin, end + 1
+        elif end <= self.next_id or end - begin < FILL_ITEMS:
+            self.gap = item_id, item_id + 1
         in_memory = item_id - self.next_id
         if in_memory < len(self.window):
             while len(self.window) > in_memory:
@@ -530,6 +559,9 @@ class MessageQueue:
     def _fill(self) -> None:
         """Read ahead, so that the window holds at least one item, if one waits. Not if one is in it already."""
         missing = self.missing
+        if missing and self.gap[0] <= self.next_id < self.gap[1]:  # to look for the end of it takes 20 ms for a million
+            self.missing = missing = missing - (self.gap[1] - self.next_id)
+            self.next_id = self.gap[1]
         try:
             first, items = self.log.read(self.next_id, FILL_ITEMS, FILL_BYTES, missing)
         except StorageError:  # what lies before the damage is served
@@ -611,18 +643,16 @@ class MessageQueue:
                 return None
             if not self.returned:
                 return self.open()
-        return self._hand_out_returned()
+        return self._hand_out_returned(self.returned[0])
 
-    def _hand_out(self) -> OpenRead:
-        """The head, whether it has expired or not."""
-        if self.returned:
-            return self._hand_out_returned()
-        return self._hand_out_head()
-
-    def _hand_out_returned(self) -> OpenRead:
+    def _hand_out_returned(self, item_id: int) -> OpenRead:
         if not self.log.touched:
             self.touch()
-        item_id = heappop(self.returned)
+        if item_id == self.returned[0]:
+            heappop(self.returned)
+        else:
+            self.returned.remove(item_id)
+            heapify(self.returned)
         before = self.outstanding[item_id]  # whose place the new read takes
         read = OpenRead(self, item_id, None, before.body_bytes, before.blob, before.expires_at_ms)
         self.outstanding[item_id] = read
@@ -743,6 +773,11 @@ class MessageQueue:
             self._large_items = LargeItems(self.log.journal, self.log.record.number, is_durable, self._blobs_of_cursors)
         return self._large_items
 
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a large item is on its way into the queue."""
+        return self._large_items is not None and self._large_items.is_receiving
+
     def _blobs_of_cursors(self) -> set[int]:
         """The large items that are open or were given back at its cursors."""
         cursors = self.cursors.values() if self.cursors is not None else ()
@@ -790,9 +825,13 @@ class MessageQueue:
 
     def head_added_at_ms(self) -> int:
         """When the head was put, in ms since 1970; 0 if nothing waits. Raises StorageError."""
-        if self.window and not self.returned:
+        if not self.waiting_items:
+            return 0
+        if self.returned:
+            return self.log.read_one(self.returned[0])[3]
+        if self.window:
             return self.window[0][3]
-        return self.log.read_one(self.head_id)[3] if self.waiting_items else 0
+        return self.log.read(self.next_id, 1, 1, self.missing)[1][0][3]
 
     @property
     def waiting_bytes(self) -> int:

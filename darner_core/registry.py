@@ -149,7 +149,7 @@ class Registry:
     def set_rules(self, rules: QueueRules) -> None:
         """From now on these: all queues that exist change."""
         self.rules = rules
-        for queue in [*self, *self.hidden.values()]:
+        for queue in self:
             queue.options = self.options(queue.name, queue.is_child)
             queue.set_max_age(queue.options.max_age_s * 1000)
             self._govern(queue)
@@ -184,22 +184,27 @@ class Registry:
         """The names of the fanout children of a queue, which need not exist."""
         return self.children.get(parent, {})
 
-    def child(self, name: bytes) -> MessageQueue:
-        """The fanout child `name`, which is one from now on if it was none. Raises ServerError at `max_queues`."""
+    def child(self, name: bytes) -> MessageQueue | None:
+        """The fanout child `name`, which is one from now on if it was none; None: it is an alias. Raises ServerError at
+        `max_queues`."""
         queue = self.queues.get(name)
         if queue is None:
+            if name in self.aliases:
+                return None
             return self.create(name, is_child=True)
         if not queue.is_child and not isinstance(queue, DamagedQueue):
             self._set_kind(queue, CHILD)
             self._journal.undo.append((self._set_kind, queue, PLAIN))
             storage, record = self._journal.storage, queue.log.record
-            self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
+            if not isinstance(queue.log, MemoryLog):
+                self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
         return queue
 
     def _set_kind(self, queue: MessageQueue, kind: int) -> None:
         self._unregister(queue)
         queue.log.record = queue.log.record._replace(kind=kind)
         queue.options = self.options(queue.name, queue.is_child)
+        queue.set_max_age(queue.options.max_age_s * 1000)
         self._register(queue)
 
     # -- queues
@@ -221,7 +226,7 @@ class Registry:
     def create(self, name: bytes, is_child: bool = False) -> MessageQueue:
         """Make the queue `name`, which must not exist, in this turn. Raises ServerError at `max_queues`."""
         self._require_room()
-        queue = self.awaited.pop(name, None) or MessageQueue(name, self._budget)
+        queue = self.awaited.get(name) or MessageQueue(name, self._budget)
         queue.options = self.options(name, is_child)
         queue.max_age_ms = queue.options.max_age_s * 1000
         damaged = self._journal.storage.damaged_families
@@ -237,6 +242,7 @@ class Registry:
             self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
         else:
             queue.attach_memory(self._journal, record)
+        self.awaited.pop(name, None)
         self.queues[name] = queue
         self._register(queue)
         self.creates += 1

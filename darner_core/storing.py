@@ -140,7 +140,7 @@ class Storing:
             while missing := size - first.received_bytes:
                 if self.refuse_sets:  # others have filled the disk meanwhile
                     raise ServerError(self.refuse_sets)
-                self._add(uploads, client, min(missing, first.room_bytes))
+                self._add(uploads, client, min(missing, *(upload.room_bytes for _, upload in uploads)))
             self._expect_terminator(request, client)
             terminated = True
             if any(queue.deleted for (queue, decides), _ in uploads if decides):
@@ -174,7 +174,9 @@ class Storing:
         session: Session,
     ) -> bool:
         """All of a large item has come and is stored: put it everywhere, in this turn. False: there was no room."""
-        refused = len(names) > 1 and not all(self._delivery.has_room(queue, size) for (queue, _), _ in uploads)
+        refused = len(names) > 1 and not all(
+            self._delivery.has_room(queue, size) for (queue, decides), _ in uploads if decides
+        )
         none = refused
         for (queue, decides), upload in uploads:
             blob = Blob(upload.blob, size)

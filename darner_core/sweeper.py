@@ -12,10 +12,10 @@ from functools import partial
 
 from darner_core import NAME, records
 from darner_core.delivery import Delivery
-from darner_core.errors import DarnerError, StorageError
+from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.large_items import Upload
-from darner_core.message_queue import DamagedQueue, MessageQueue, OpenRead
+from darner_core.message_queue import MOVED_AT_ONCE, DamagedQueue, MessageQueue, OpenRead
 from darner_core.records import Blob, Expiry
 from darner_core.registry import Registry
 from darner_core.shared_memory import BodyMemory
@@ -23,8 +23,8 @@ from darner_core.storage import Batch
 
 log = logging.getLogger(NAME)
 
-# Expiries looked at in one turn, and bytes of items read for it: about 1.5 ms. RocksDB is asked for each item whether it
-# is the one that is meant.
+# Expiries looked at in one turn, and bytes of items read for it: about 1.5 ms. RocksDB is asked for each item, whether
+# it is the one that is meant.
 SWEPT_AT_ONCE = 200
 SWEPT_BYTES = 1 << 20
 
@@ -65,7 +65,9 @@ class Sweeper:
         self._busy = False
         self._position = records.EXPIRY_PREFIX  # all expiries before it have been looked at
         self._dead = 0  # so many of them are not needed any more, and still on disk
-        self._kept: set[Expiry] = set()  # those of them that are: their items are open, or were too many for one sweep
+        self._kept: set[Expiry] = set()  # those of them that are: their items are open, or on their way elsewhere
+        # Of queues that had more than one sweep may remove: the first expiry that has still to be looked at.
+        self._behind: dict[MessageQueue, bytes] = {}
         self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
         self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
 
@@ -77,6 +79,7 @@ class Sweeper:
         try:
             self._swept = {}
             self._wait_kept()
+            self._wait_behind()
             self._wait_expiries()
             for queues in _slices([only] if only is not None else list(self._registry.timed)):
                 for queue in queues:
@@ -96,6 +99,22 @@ class Sweeper:
             del kept[:looked_at]
             self._wait(0)
 
+    def _wait_behind(self) -> None:
+        storage = self._journal.storage
+        behind, self._behind = self._behind, {}
+        for queue, position in behind.items():
+            while queue not in self._behind and not queue.deleted:
+                found = storage.expiries(position, self._journal.time_ms(), SWEPT_AT_ONCE)
+                found = [expiry for expiry in found if records.expiry_key(*expiry) < self._position]
+                if not found:
+                    break
+                its = [expiry for expiry in found if expiry.number == queue.log.record.number]
+                self._dead += len(found)
+                looked_at = self._expire(its)
+                last = found[-1] if looked_at == len(its) else its[looked_at - 1]
+                position = records.expiry_key(*last) + b"\0"
+                self._wait(0)
+
     def _wait_expiries(self) -> None:
         storage, journal = self._journal.storage, self._journal
         self._go_back()
@@ -110,7 +129,9 @@ class Sweeper:
             self._wait(0)
         if self._dead > MOST_DEAD and not self._go_back():
             self._dead = 0
-            journal.also.append(partial(_forget, journal, self._position, sorted(self._kept)))
+            end = min([self._position, *self._behind.values()])
+            kept = sorted(expiry for expiry in self._kept if records.expiry_key(*expiry) < end)
+            journal.also.append(partial(_forget, journal, end, kept))
 
     def _go_back(self) -> bool:
         """Whether items were put whose time is over already: the next sweep begins with them then."""
@@ -123,16 +144,20 @@ class Sweeper:
     def _expire(self, found: list[Expiry]) -> int:
         """Expire what `found` tells of; how many of them were looked at."""
         bytes_before: dict[MessageQueue, int] = {}
-        looked_at = 0
+        looked_at = moved = 0
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
             if queue is not None and not isinstance(queue, DamagedQueue):
+                if self._may_not(queue):
+                    self._behind.setdefault(queue, records.expiry_key(*expiry))
+                    continue
                 bytes_before.setdefault(queue, queue.bytes_out)
-                if self._may_not(queue) or not self._expire_one(queue, expiry):
+                if not self._expire_one(queue, expiry):
                     self._kept.add(expiry)
                     continue
-                if queue.bytes_out - bytes_before[queue] > SWEPT_BYTES:
+                moved += queue.expire_to is not None
+                if queue.bytes_out - bytes_before[queue] > SWEPT_BYTES or moved >= MOVED_AT_ONCE:
                     break
             self._kept.discard(expiry)
         for queue in bytes_before:
@@ -181,17 +206,25 @@ class Sweeper:
         while moving:
             read = moving.pop(0)
             try:
-                self._wait_move_one(read)
-            except DarnerError as error:
-                self._delivery.lost(read.queue, str(error))
-                read.queue.finish_expired(read)
+                if read.queue.is_moving(read):
+                    self._wait_move_one(read)
+            except StorageError as error:
+                name = read.queue.name.decode("utf-8", "backslashreplace")
+                log.error("an expired item of queue %s, which goes elsewhere, waits: %s", name, error)
+                read.queue.give_back(read, wake=False)  # who waits would open it, to be moved, again
 
     def _wait_move_one(self, read: OpenRead) -> None:
-        """Copy the chunks of an expired large item to where it goes, and put it there. It is open meanwhile."""
+        """Copy the chunks of an expired large item to where it goes, and put it there. Others may take it meanwhile, or
+        remove it: then it does not go there."""
         queue = read.queue
-        blob, flags, _, _ = queue.item_of(read)
+        try:
+            targets = self._delivery.targets((queue.options.expire_to_queue,))
+        except (ServerError, DamagedError) as error:
+            self._delivery.lost(queue, str(error))
+            queue.finish_expired(read)
+            return
+        blob, flags, _, _ = queue.log.read_one(read.id)
         assert isinstance(blob, Blob)
-        targets = self._delivery.targets((queue.options.expire_to_queue,))
         uploads: list[Upload] = []
         try:
             for target in targets:
@@ -200,16 +233,24 @@ class Sweeper:
             while download.missing_bytes:
                 piece = download.next(self._chunk_bytes)
                 for upload in uploads:
-                    while piece:
-                        upload.add(piece[: upload.room_bytes])
-                        piece = piece[upload.room_bytes :]
+                    rest = piece
+                    while rest:
+                        room_bytes = upload.room_bytes
+                        upload.add(rest[:room_bytes])
+                        rest = rest[room_bytes:]
                 self._wait(0)
+                if not queue.is_moving(read):
+                    break
             for upload in uploads:
                 upload.store()
         except BaseException:
             for upload in uploads:
                 upload.drop()
             raise
+        if not queue.is_moving(read):
+            for upload in uploads:
+                upload.drop()
+            return
         refused = False
         for target, upload in zip(targets, uploads, strict=True):
             if target.queue.deleted or not self._delivery.make_room(target.queue, len(blob)):
@@ -230,7 +271,7 @@ class Sweeper:
         before, self._quiet = self._quiet, {}
         for queue in list(self._registry.timed):
             age_s = queue.options.max_queue_age_s
-            if not age_s or queue.waiting_items or queue.open_reads or queue.line:
+            if not age_s or not _is_idle(queue) or queue.name not in self._registry.queues:
                 continue
             had, since = before.get(queue, (-1, now))
             if had != queue.tail + queue.next_id:
@@ -241,6 +282,13 @@ class Sweeper:
             log.info("queue %s is deleted: nobody has used it for %d s", queue.name.decode("utf-8", "replace"), age_s)
             self._registry.delete(queue.name)
             self._registry.expires += 1
+
+
+def _is_idle(queue: MessageQueue) -> bool:
+    """Whether the queue is empty and nobody is about to change that, at its cursors either."""
+    if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or isinstance(queue, DamagedQueue):
+        return False
+    return not any(cursor.outstanding or cursor.line for cursor in (queue.cursors or {}).values())
 
 
 def _slices(queues: list[MessageQueue]) -> Iterator[Iterable[MessageQueue]]:

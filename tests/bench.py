@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import pytest
-
 from darner_core.delivery import Delivery
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
@@ -68,6 +66,10 @@ class Bench:
 
     def fail_turn(self) -> None:
         """The turn cannot be written."""
+        assert self.fails()
+
+    def fails(self) -> bool:
+        """The turn cannot be written; False: it had nothing to write."""
 
         def refuse(*_: object) -> None:
             raise StorageError("no space left on device")
@@ -75,9 +77,14 @@ class Bench:
         assert self.storage is not None
         self.storage.write = refuse  # type: ignore[assignment, method-assign]
         self.storage.put = refuse  # type: ignore[assignment, method-assign]
-        with pytest.raises(StorageError):
+        try:
             self.journal.commit()
-        del self.storage.write, self.storage.put
+        except StorageError:
+            return True
+        finally:
+            del self.storage.write, self.storage.put
+            self.journal.begin()
+        return False
 
     def sweep(self) -> None:
         self.sweeper.wait_sweep()

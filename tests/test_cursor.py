@@ -18,12 +18,14 @@ from darner_core.cursor import Cursor
 from darner_core.errors import DamagedError, StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import LARGE, MessageQueue, OpenRead
+from darner_core.queue_options import QueueOptions
 from darner_core.records import item_key
 from darner_core.registry import Registry
 from darner_core.session import Session
 from darner_core.storage import Storage
 from darner_core.upkeep import Upkeep
 from darner_core.window import WindowBudget
+from tests.bench import Bench as ExpiryBench
 from tests.conftest import SMALL
 from tests.test_message_queue import put_large, refusing_writes, whole_body
 
@@ -418,7 +420,8 @@ class PlainPlace:
         self.next = self.place = 1
         self.open: dict[int, Item] = {}
         self.returned: dict[int, Item] = {}
-        self.marked: set[int] = set()  # what was open when the cursor was put back
+        self.marked: set[int] = set()  # what was outstanding at the end of a turn in which the cursor was put back
+        self.put_back = False
 
     @property
     def outstanding(self) -> dict[int, Item]:
@@ -479,8 +482,14 @@ class Plain:
             return
         cursor = self.cursors[name]
         cursor.returned = {}
-        cursor.marked = set(cursor.open)
+        cursor.put_back = True
         cursor.next = cursor.place = min(self.waiting, default=self.tail)
+
+    def turn_written(self) -> None:
+        for cursor in self.cursors.values():
+            if cursor.put_back:
+                cursor.marked = set(cursor.outstanding)
+                cursor.put_back = False
 
     def restart(self) -> None:
         self.waiting |= self.open
@@ -643,6 +652,7 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
 
     def end_turn(self) -> None:
         self.journal.commit()
+        self.plain.turn_written()
         self.begin_turn()
 
     def fail_turn(self) -> None:
@@ -654,6 +664,8 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
             for client in self.gone:
                 if client in self.held:
                     self.plain.give_back(*self.held.pop(client))
+        else:
+            self.plain.turn_written()
         self.registry.recheck()
         self.journal.commit()
         self.begin_turn()
@@ -661,6 +673,7 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
     def restart(self) -> None:
         self.registry.record_all()
         self.journal.commit()
+        self.plain.turn_written()
         self.plain.restart()
         self.start()
 
@@ -730,3 +743,36 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_steps")
 def test_a_queue_and_its_cursors_agree_with_a_plain_model_whatever_is_done_and_goes_wrong() -> None:
     run_state_machine_as_test(CursorsOfOneQueue, settings=EXAMPLES)
+
+
+# -- expiry: see `sweeper`, too
+
+
+def test_what_is_behind_very_many_that_have_expired_is_found_in_turns(open_storage: OpenStorage) -> None:
+    bench = ExpiryBench(open_storage)
+    bench.put(b"q", b"first")
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    bench.put(b"q", *[b"x"] * 2500, expires_in_s=1)
+    bench.put(b"q", b"last")
+    bench.end_turn()
+    bench.now_s += 2
+    got = []
+    while not got or cursor.half_swept:
+        got.append(cursor.take())
+        got.append(cursor.take())
+        bench.end_turn()
+    assert [item[0] for item in got if isinstance(item, tuple)] == [b"first", b"last"]
+
+
+def test_an_age_that_has_changed_is_that_of_what_a_cursor_has_open_too(open_storage: OpenStorage) -> None:
+    bench = ExpiryBench(open_storage, q=QueueOptions(max_age_s=100))
+    bench.put(b"q", b"1")
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    read = cursor.open()
+    assert read is not None
+    bench.end_turn()
+    bench.rules.options[b"q"] = QueueOptions(max_age_s=4)
+    bench.registry.set_rules(bench.rules)
+    bench.now_s += 6
+    cursor.give_back(read)
+    assert cursor.take() is None

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from darner_core.errors import ServerError
+from darner_core import delivery as delivery_module
+from darner_core.errors import ServerError, StorageError
 from darner_core.queue_options import QueueOptions
 from darner_core.storage import Storage
 from tests.bench import Bench
@@ -205,6 +206,19 @@ def test_an_alias_hides_the_queue_of_its_name_until_it_is_gone(open_storage: Ope
     assert bench.drain(b"all") == [b"hidden"]
 
 
+def test_an_alias_with_the_name_of_a_child_loses_nothing_of_it(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    bench.registry.child(b"p+c")
+    bench.put(b"p+c", b"old")
+    bench.end_turn()
+    bench.delivery.set_aliases({b"p+c": (b"x",)})
+    assert bench.registry.child(b"p+c") is None  # as each use of its name does
+    bench.put(b"p+c", b"new")
+    bench.end_turn()
+    bench.crash()
+    assert (bench.drain(b"p+c"), bench.drain(b"x")) == ([b"old"], [b"new"])
+
+
 def test_a_set_into_several_queues_is_done_in_all_of_them_or_in_none(open_storage: OpenStorage) -> None:
     bench = Bench(open_storage, b=QueueOptions(max_items=1))
     assert bench.put(b"a,b,c", b"1")
@@ -279,3 +293,144 @@ def test_a_large_expired_item_is_moved_with_its_chunks(open_storage: OpenStorage
     bench.end_turn()
     assert bench.storage is not None
     assert bench.storage.first_chunk() is None
+
+
+def test_a_large_item_that_expires_goes_to_each_child_whole(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.registry.child(b"dead+a")
+    bench.registry.child(b"dead+b")
+    body = bytes(range(256)) * 10
+    bench.put_large(b"q", body, expires_in_s=1)
+    bench.now_s += 2
+    bench.sweep()
+    assert [bench.drain(name) for name in (b"dead+a", b"dead+b", b"dead")] == [[body]] * 3
+
+
+def test_a_large_expired_item_goes_from_wherever_it_waits_and_nobody_has_to_ask(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put_large(b"q", b"1" * 1000, expires_in_s=1)
+    bench.put(b"q", b"live")
+    bench.put_large(b"q", b"2" * 1000, expires_in_s=1)
+    bench.now_s += 2
+    bench.sweep()
+    assert (bench.queue().waiting_items, bench.queue().expired_items) == (1, 2)
+    assert sorted(bench.drain(b"dead")) == [b"1" * 1000, b"2" * 1000]
+    bench.crash()
+    assert bench.drain() == [b"live"]
+
+
+def test_a_large_item_that_was_given_back_goes_and_not_the_one_before_it(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put(b"q", b"small")
+    bench.put_large(b"q", b"1" * 1000, expires_in_s=1)
+    queue = bench.queue()
+    small, large = queue.open(), queue.open()
+    queue.give_back(large)
+    queue.give_back(small)
+    bench.end_turn()
+    bench.now_s += 2
+    bench.sweep()
+    assert (bench.drain(), bench.drain(b"dead")) == ([b"small"], [b"1" * 1000])
+
+
+def what_happens(bench: Bench, what: str) -> None:
+    """To a large item that has expired and is about to go to another queue."""
+    read = bench.delivery.large_expired[0]
+    if what == "undone":
+        bench.put(b"aside", b"x")
+        bench.fail_turn()
+    elif what == "given back":
+        bench.queue().give_back(read)
+    elif what == "deleted":
+        bench.registry.delete(b"q")
+    bench.end_turn()
+
+
+@pytest.mark.parametrize("what", ["undone", "given back", "deleted"])
+@pytest.mark.parametrize("half_way", [False, True])
+def test_a_large_item_goes_once_whatever_happens_meanwhile(
+    open_storage: OpenStorage, what: str, half_way: bool
+) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put_large(b"q", b"1" * 1000, expires_in_s=1)
+    bench.now_s += 2
+    assert bench.take() is None
+    if half_way:
+        bench.end_turn()
+        read = bench.delivery.large_expired[0]
+        waits = iter([1, 1, 1])
+
+        def wait(_: float) -> None:
+            bench.end_turn()
+            if next(waits, None) and not bench.delivery.large_expired:
+                bench.delivery.large_expired.append(read)
+                what_happens(bench, what)
+                del bench.delivery.large_expired[:1]
+
+        bench.sweeper._wait = wait
+    else:
+        what_happens(bench, what)
+    for _ in range(3):
+        bench.sweep()
+        bench.take()
+    went = bench.drain(b"dead")
+    assert went == ([] if what == "deleted" else [b"1" * 1000])
+    bench.end_turn()
+    assert bench.storage is not None
+    assert bench.storage.first_chunk() is None
+    assert bench.storage.unfinished_uploads() == []
+
+
+def test_a_large_item_waits_while_the_disk_refuses_its_copy(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put_large(b"q", b"1" * 1000, expires_in_s=1)
+    bench.now_s += 2
+    waiter = bench.queue().join_line(peeks=False)
+
+    def refuse(*_: object) -> None:
+        raise StorageError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.storage, "put_chunk", refuse)
+        bench.sweep()
+        assert bench.take() is None
+        bench.sweep()
+        assert bench.drain(b"dead") == []
+    bench.sweep()
+    assert (bench.drain(b"dead"), bench.queue().lost_expired, waiter.got) == ([b"1" * 1000], 0, None)
+
+
+def test_what_has_expired_keeps_nobody_out_of_several_queues(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, a=QueueOptions(max_items=1))
+    bench.put(b"a", b"1", expires_in_s=1)
+    bench.now_s += 2
+    assert bench.put(b"a,b", b"2")
+    assert (bench.drain(b"a"), bench.drain(b"b")) == ([b"2"], [b"2"])
+
+
+def test_a_queue_that_has_far_too_many_is_brought_down_put_by_put(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_module, "DISCARDED_AT_ONCE", 10)
+    bench = Bench(open_storage, q=QueueOptions(discard_old_when_full=True))
+    bench.put(b"q", *[b"%d" % number for number in range(25)])
+    bench.rules.options[b"q"] = QueueOptions(max_items=3, discard_old_when_full=True)
+    bench.registry.set_rules(bench.rules)
+    left = []
+    for number in range(25, 29):
+        assert bench.put(b"q", b"%d" % number)
+        left.append(bench.queue().waiting_items)
+    assert (left, bench.drain()) == ([16, 7, 3, 3], [b"26", b"27", b"28"])
+
+
+def test_of_those_that_go_to_another_queue_fewer_go_in_one_turn(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put(b"q", *[b"x"] * 1000, expires_in_s=1)
+    bench.end_turn()
+    bench.now_s += 2
+    before = bench.turns
+    bench.sweep()
+    assert bench.turns - before >= 10
+    assert bench.queue(b"dead").waiting_items == 1000

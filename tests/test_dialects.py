@@ -46,7 +46,9 @@ def test_a_name_is_read_as_the_dialect_means_it(
     assert (request.queue, request.parent, request.cursor, request.targets) == (queue, parent, cursor, targets)
 
 
-@pytest.mark.parametrize("line", [b"set a+ 0 0 0\r\n", b"set +a 0 0 0\r\n", b"set ++ 0 0 0\r\n", b"set a.b 0 0 0\r\n"])
+@pytest.mark.parametrize(
+    "line", [b"set + 0 0 0\r\n", b"set a+ 0 0 0\r\n", b"set +a 0 0 0\r\n", b"set ++ 0 0 0\r\n", b"set a.b 0 0 0\r\n"]
+)
 def test_siberite_refuses_names_that_no_item_can_be_put_into(line: bytes) -> None:
     with pytest.raises(RequestError):
         read("siberite", line)

@@ -8,6 +8,7 @@ import pytest
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
+from darner_core.queue_options import QueueRules
 from darner_core.records import Blob
 from darner_core.registry import Registry
 from darner_core.storage import Storage
@@ -322,6 +323,23 @@ def test_who_waits_for_a_queue_gets_its_first_item(bench: Bench) -> None:
     assert first[0].durable
 
 
+def test_who_waits_for_a_queue_that_could_not_be_made_gets_the_first_item_of_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, waiter = bench.wait_at(b"q")
+
+    def refuse(*_: Any) -> Any:
+        raise StorageError("cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.storage, "items", refuse)
+        with pytest.raises(StorageError):
+            bench.registry.create(b"q")
+    bench.create(b"q")
+    bench.registry.queues[b"q"].put(b"1", 0, 0)
+    assert body_of(waiter) == b"1"
+
+
 def test_a_queue_that_is_not_waited_for_any_more_is_forgotten(bench: Bench) -> None:
     first, second = bench.wait_at(b"q"), bench.wait_at(b"q")
     bench.stop_waiting(first)
@@ -489,3 +507,26 @@ def test_a_stop_with_nothing_to_record_writes_nothing(bench: Bench) -> None:
     bench.stop_and_start()
     bench.registry.record_all()
     assert bench.journal.commit() is False
+
+
+# -- becoming a child
+
+
+def test_a_queue_that_becomes_a_child_has_the_options_of_its_parent_at_once(bench: Bench) -> None:
+    bench.registry.rules = QueueRules({}, {b"p": {"max_age_s": 5}})
+    (queue,) = bench.create(b"p+c")
+    queue.put(b"1", 0, 0)
+    bench.end_turn()
+    bench.registry.child(b"p+c")
+    bench.now_s += 6
+    assert queue.peek() is None
+    bench.fail_turn()
+    assert queue.peek() is not None
+
+
+def test_a_queue_in_memory_that_becomes_a_child_is_not_there_after_a_restart(bench: Bench) -> None:
+    bench.registry.rules = QueueRules({}, {b"p+c": {"durable": False}})
+    bench.create(b"p+c")
+    bench.registry.child(b"p+c")
+    bench.end_turn()
+    assert bench.names_on_disk() == []

@@ -7,8 +7,9 @@ import pytest
 
 from darner_core import sweeper as sweeper_module
 from darner_core.queue_options import QueueOptions
+from darner_core.shared_memory import BodyMemory
 from darner_core.storage import Storage
-from tests.bench import Bench
+from tests.bench import CHUNK_BYTES, Bench
 from tests.harness import RunningServer
 from tests.test_connection import wait_until
 
@@ -61,6 +62,26 @@ def test_a_sweep_finds_items_wherever_they_are(bench: Bench) -> None:
     assert bench.drain() == [*kept, b"last"]
     bench.crash()
     assert (bench.drain(), bench.queue().missing) == ([], 0)
+
+
+def test_what_is_behind_many_that_have_expired_is_found(bench: Bench) -> None:
+    for number in range(8):
+        bench.put(b"q", b"%d" % number)
+        bench.put(b"q", *[b"x"] * (600 if number % 3 == 0 else 5), expires_in_s=1)
+        bench.end_turn()
+    queue = bench.queue()
+    bench.now_s += 2
+    bench.sweep()
+    assert bench.take() == b"0"
+    bench.end_turn()
+    queue.drop_window()
+    assert queue.head_added_at_ms() == 1_000_000  # though nothing has been read ahead
+    assert bench.take() == b"1"
+    bench.put(b"aside", b"x")
+    bench.fail_turn()
+    assert queue.waiting_items == 7
+    assert bench.drain() == [b"%d" % number for number in range(1, 8)]
+    assert queue.missing == 0
 
 
 @pytest.mark.parametrize("head", [False, True])
@@ -206,6 +227,21 @@ def test_a_hint_for_a_number_that_another_queue_has_now_does_no_harm(bench: Benc
     assert bench.drain(b"other") == [b"stays"]
 
 
+def test_nor_does_it_to_an_item_that_was_given_back(bench: Bench) -> None:
+    bench.put(b"q", b"1", expires_in_s=1)
+    bench.end_turn()
+    bench.registry.delete(b"q")
+    bench.end_turn()
+    bench.crash()
+    bench.put(b"other", b"stays", expires_in_s=1000)
+    queue = bench.queue(b"other")
+    queue.give_back(queue.open())
+    bench.end_turn()
+    bench.now_s += 2
+    bench.sweep()
+    assert bench.drain(b"other") == [b"stays"]
+
+
 def test_items_that_are_taken_leave_hints_that_do_no_harm(bench: Bench) -> None:
     bench.put(b"q", *[b"%d" % number for number in range(5)], expires_in_s=1)
     bench.put(b"q", b"kept")
@@ -252,6 +288,52 @@ def test_a_queue_in_memory_expires_too_and_ends_with_the_server(open_storage: Op
     assert bench.storage.first_chunk() is None
 
 
+def test_an_item_in_memory_expires_also_if_nothing_else_is_written(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(durable=False))
+    bench.put(b"q", b"live")
+    bench.end_turn()
+    bench.put(b"q", b"1", expires_in_s=1)
+    bench.end_turn()
+    bench.now_s += 2
+    bench.sweep()
+    assert (bench.queue().expired_items, bench.drain()) == (1, [b"live"])
+
+
+def test_a_queue_that_may_lose_few_in_a_sweep_does_not_hold_up_others(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper_module, "MOST_KEPT", 10)
+    monkeypatch.setattr(sweeper_module, "MOST_DEAD", 10)
+    monkeypatch.setattr(sweeper_module, "SWEPT_AT_ONCE", 5)
+    bench = Bench(open_storage, slow=QueueOptions(max_expire_sweep=7))
+    bench.put(b"slow", b"live")
+    bench.put(b"slow", *[b"x"] * 20, expires_in_s=1)
+    bench.put(b"other", b"live")
+    bench.put(b"other", *[b"x"] * 20, expires_in_s=1.5)
+    bench.put(b"slow", *[b"x"] * 20, expires_in_s=2)
+    bench.end_turn()
+    bench.now_s += 3
+    left = []
+    for _ in range(7):
+        bench.sweep()
+        left.append((bench.queue(b"slow").waiting_items, bench.queue(b"other").waiting_items))
+    assert left == [(34, 1), (27, 1), (20, 1), (13, 1), (6, 1), (1, 1), (1, 1)]
+    assert bench.storage is not None
+    assert len(bench.storage.expiries(b"e", 1 << 60, 100)) <= 10
+
+
+def test_one_turn_reads_only_so_many_bytes(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_age_s=1))
+    for _ in range(30):
+        bench.put(b"q", b"x" * 100_000)
+        bench.end_turn()
+    bench.now_s += 2
+    assert not bench.queue().drop_expired()
+    assert 1_000_000 < bench.queue().waiting_bytes < 2_000_000
+    bench.sweep()
+    assert bench.queue().waiting_items == 0
+
+
 def test_a_queue_that_nobody_uses_is_deleted(open_storage: OpenStorage) -> None:
     names = ("empty", "used", "full", "open", "awaited")
     bench = Bench(open_storage, **{name: QueueOptions(max_queue_age_s=10) for name in names})
@@ -287,3 +369,31 @@ def test_a_server_sweeps_by_itself(start_server: Callable[..., RunningServer], t
     stats = client.stats()
     assert [stats[name] for name in ("queue_q_items", "queue_q_expired_items", "queue_expires")] == ["1", "1", "1"]
     assert (client.get("q"), client.get("dead")) == (b"a", b"b")
+
+
+def test_a_queue_is_used_while_an_item_is_received_or_a_cursor_has_one_open(open_storage: OpenStorage) -> None:
+    names = ("receiving", "read", "line", "aliased")
+    bench = Bench(open_storage, **{name: QueueOptions(max_queue_age_s=10) for name in names})
+    for name in names:
+        bench.put(name.encode(), b"x")
+    cursor = bench.registry.cursors.of(bench.queue(b"read"), b"c")
+    read = cursor.open()
+    bench.registry.cursors.of(bench.queue(b"line"), b"c").join_line(peeks=False)
+    for name in names:
+        bench.take(name.encode())
+    upload = bench.queue(b"receiving").large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
+    bench.delivery.set_aliases({b"aliased": (b"x",)})
+    for _ in range(4):
+        bench.sweeper.expire_queues()
+        bench.end_turn()
+        bench.now_s += 6
+    assert sorted(bench.registry.queues) == [b"line", b"read", b"receiving"]
+    assert bench.registry.expires == 0
+    upload.drop()
+    assert read is not None
+    cursor.close(read)
+    for _ in range(4):
+        bench.sweeper.expire_queues()
+        bench.end_turn()
+        bench.now_s += 6
+    assert sorted(bench.registry.queues) == [b"line"]

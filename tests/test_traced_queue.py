@@ -10,8 +10,10 @@ from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from darner_core.errors import StorageError
 from darner_core.message_queue import MessageQueue
+from darner_core.queue_options import QueueOptions
 from darner_core.storage import Storage
 from darner_core.traced_queue import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT, Event, Traces
+from tests.bench import Bench as LimitsBench
 from tests.test_message_queue import EXAMPLES, Bench, Queues, put_large, refusing_writes, small_steps
 
 __all__ = ["small_steps"]
@@ -326,3 +328,13 @@ class WatchedQueues(Queues):
 @pytest.mark.usefixtures("small_steps")
 def test_queues_that_are_watched_do_the_same_and_their_events_tell_all_of_it() -> None:
     run_state_machine_as_test(WatchedQueues, settings=settings(EXAMPLES, max_examples=30))
+
+
+def test_what_happens_to_a_queue_in_memory_is_told_too(open_storage: Callable[[], Storage]) -> None:
+    bench = LimitsBench(open_storage, q=QueueOptions(durable=False))
+    listener = Listener()
+    Traces(bench.registry, bench.journal, never).watch(b"q", listener)
+    for _ in range(2):
+        bench.put(b"q", b"1")
+        bench.end_turn()
+    assert [event.what for event in listener.events] == [CREATE, PUT, PUT]
