@@ -97,12 +97,15 @@ class Delivery:
         return True
 
     def has_room(self, queue: MessageQueue, size: int) -> bool:
-        """Whether `queue` takes an item of this size, as it is or after discarding older ones."""
+        """Whether `queue` takes an item of this size, as it is or after discarding older ones. What has expired at its
+        head is removed if it stands in the way."""
         options = queue.options
         if (options.max_item_bytes and size > options.max_item_bytes) or (
             options.max_bytes and size > options.max_bytes
         ):
             return False
+        if self._is_full(queue, size):
+            queue.drop_expired()
         if options.discard_old_when_full:
             open_bytes, open_reads = queue.open_bytes, queue.open_reads
             if options.max_bytes and open_bytes + size > options.max_bytes:
@@ -119,8 +122,6 @@ class Delivery:
 
     def make_room(self, queue: MessageQueue, size: int) -> bool:
         """The same, and discard them."""
-        if self._is_full(queue, size):
-            queue.drop_expired()
         if not self.has_room(queue, size):
             return False
         while self._is_full(queue, size):

@@ -338,9 +338,11 @@ class MessageQueue:
         item_id = expiry.id
         if item_id < self.next_id:
             read = self.outstanding.get(item_id)
-            if read is None or not read.expires_at_ms:
-                return True
+            if read is None or not 0 < read.expires_at_ms <= expiry.expires_at_ms:
+                return True  # it is gone, or another queue has had the number
             if read.returned:
+                if self.move_large is not None and read.blob:
+                    return self._expire_head()
                 self._expire_returned(read)
             return read.returned
         if item_id >= self.tail:
@@ -349,13 +351,18 @@ class MessageQueue:
         if item is None or item[2] != expiry.expires_at_ms:
             return True  # another queue has had the number, or an earlier sweep the item
         if self.move_large is not None and isinstance(item[0], Blob):
-            return False  # when it is the head
+            return self._expire_head()
         self._bury(item_id, item)
         if item_id == self.next_id:
             self._remove_head(item)
         else:
             self._remove_waiting(item_id, item)
         return True
+
+    def _expire_head(self) -> bool:
+        """What is to expire is large and has to be moved, which it is when it is the head. False: look at it again."""
+        self.drop_expired(1)
+        return False
 
     def _bury(self, item_id: int, item: Item) -> None:
         """An item expires: count it, and let it go where it has to go."""

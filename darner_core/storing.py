@@ -174,7 +174,9 @@ class Storing:
         session: Session,
     ) -> bool:
         """All of a large item has come and is stored: put it everywhere, in this turn. False: there was no room."""
-        refused = len(names) > 1 and not all(self._delivery.has_room(queue, size) for (queue, _), _ in uploads)
+        refused = len(names) > 1 and not all(
+            self._delivery.has_room(queue, size) for (queue, decides), _ in uploads if decides
+        )
         none = refused
         for (queue, decides), upload in uploads:
             blob = Blob(upload.blob, size)

@@ -124,6 +124,7 @@ class Sweeper:
         """Expire what `found` tells of; how many of them were looked at."""
         bytes_before: dict[MessageQueue, int] = {}
         looked_at = 0
+        self._journal.undo.append((self._look_again, found[0].expires_at_ms))
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
@@ -138,6 +139,10 @@ class Sweeper:
         for queue in bytes_before:
             queue.serve_line()
         return looked_at
+
+    def _look_again(self, from_ms: int) -> None:
+        """The turn could not be written: what has expired in it is there again."""
+        self._journal.earliest_ms = min(self._journal.earliest_ms, from_ms)
 
     def _may_not(self, queue: MessageQueue) -> bool:
         """Whether the queue has lost as many in this sweep as max_expire_sweep allows."""
@@ -183,12 +188,19 @@ class Sweeper:
             try:
                 self._wait_move_one(read)
             except DarnerError as error:
-                self._delivery.lost(read.queue, str(error))
-                read.queue.finish_expired(read)
+                if read.queue.holds(read):
+                    self._delivery.lost(read.queue, str(error))
+                    read.queue.finish_expired(read)
 
     def _wait_move_one(self, read: OpenRead) -> None:
-        """Copy the chunks of an expired large item to where it goes, and put it there. It is open meanwhile."""
+        """Copy the chunks of an expired large item to where it goes, and put it there. It is open meanwhile; if it is
+        not any more, it is gone with its queue, or waits again, and somebody else's matter."""
         queue = read.queue
+        if not queue.holds(read):
+            return
+        if not queue.options.expire_to_queue:  # not any more
+            queue.finish_expired(read)
+            return
         blob, flags, _, _ = queue.item_of(read)
         assert isinstance(blob, Blob)
         targets = self._delivery.targets((queue.options.expire_to_queue,))
@@ -206,10 +218,14 @@ class Sweeper:
                 self._wait(0)
             for upload in uploads:
                 upload.store()
-        except BaseException:
+        except BaseException:  # the queue may also have been deleted meanwhile
             for upload in uploads:
                 upload.drop()
             raise
+        if not queue.holds(read):
+            for upload in uploads:
+                upload.drop()
+            return
         refused = False
         for target, upload in zip(targets, uploads, strict=True):
             if target.queue.deleted or not self._delivery.make_room(target.queue, len(blob)):
@@ -232,6 +248,8 @@ class Sweeper:
             age_s = queue.options.max_queue_age_s
             if not age_s or queue.waiting_items or queue.open_reads or queue.line:
                 continue
+            if queue.name in self._registry.hidden or any(one.outstanding for one in (queue.cursors or {}).values()):
+                continue  # out of reach at present, or not empty for who reads by a cursor
             had, since = before.get(queue, (-1, now))
             if had != queue.tail + queue.next_id:
                 since = now
