@@ -212,9 +212,11 @@ class Sweeper:
             while download.missing_bytes:
                 piece = download.next(self._chunk_bytes)
                 for upload in uploads:
-                    while piece:
-                        upload.add(piece[: upload.room_bytes])
-                        piece = piece[upload.room_bytes :]
+                    rest = piece
+                    while rest:
+                        room_bytes = upload.room_bytes
+                        upload.add(rest[:room_bytes])
+                        rest = rest[room_bytes:]
                 self._wait(0)
             for upload in uploads:
                 upload.store()

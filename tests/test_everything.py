@@ -70,7 +70,7 @@ CHILDREN = [b"p+a", b"p+b", b"dead+x", b"memory+a"]
 SEVERAL = [(b"q", b"r"), (b"p", b"q", b"memory"), (b"r", b"p")]
 ALIASES: list[dict[bytes, tuple[bytes, ...]]] = [
     {b"both": (b"p", b"q")},
-    {b"both": (b"q",), b"r": (b"p", b"memory")},  # hides a queue
+    {b"both": (b"q",), b"r": (b"memory",)},  # hides a queue
     {},
 ]
 CURSORS = [b"", b"", b"", b"c", b"d"]
@@ -86,7 +86,7 @@ DEEDS = [
 
 # What may go on while a sweep waits for its next turn.
 MEANWHILE = ["nothing", "nothing", "put", "take", "open", "close", "hang_up", "flush", "delete", "look_at_timeouts",
-    "fail_turn", "crash", "change_rules"]  # fmt: skip
+    "fail_turn", "crash"]  # fmt: skip
 
 
 class Crash(Exception):
@@ -654,12 +654,14 @@ class Everything(RuleBasedStateMachine):
             assert figures(real[name]) == plain_figures(queue), name
             assert sorted(real[name].cursors or ()) == sorted(queue.cursors)
             items = [*queue.items, *(item for cursor in queue.cursors.values() for item in cursor.returned.values())]
-            exact = not any(world.has_expired(queue, item) for item in items)
+            # A cursor's figure is the highest that it can be, if some of what it has to pass over has expired.
+            exact = not real[name].missing and not any(world.has_expired(queue, item) for item in items)
             for short, cursor in (real[name].cursors or {}).items():
                 expected = queue.cursors[short]
                 assert cursor.open_reads == len(expected.open)
-                to_come = len(world.to_come(expected))
-                assert cursor.waiting_items == to_come if exact else cursor.waiting_items >= to_come
+                to_come = world.to_come(expected)
+                assert cursor.waiting_items >= len(to_come), (cursor.name, to_come)
+                assert cursor.waiting_items == len(to_come) or not exact, (cursor.name, to_come)
 
     @invariant()
     def what_is_open_can_be_read(self) -> None:
