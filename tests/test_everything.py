@@ -250,12 +250,10 @@ class Everything(RuleBasedStateMachine):
             for _, upload in uploads:
                 upload.drop()
             return
-        stored = self.storing.put_large(
-            expected.names, uploads, len(expected.body), expected.flags, self.expires_ms, self.sessions[0]
-        )
-        assert stored == self.world.put_into(
-            expected.names, expected.targets, expected.body, expected.flags, self.expires_ms, True
-        )
+        names, body, flags = expected.names, expected.body, expected.flags
+        expires_ms = self.expires_ms if DEAD not in names else 0
+        stored = self.storing.put_large(names, uploads, len(body), flags, expires_ms, self.sessions[0])
+        assert stored == self.world.put_into(names, expected.targets, body, flags, expires_ms, True)
 
     # -- reading
 
@@ -634,7 +632,8 @@ class Everything(RuleBasedStateMachine):
         """After a turn."""
         hints = {(hint.number, hint.expires_at_ms) for hint in self.hints()}
         for name, queue in self.world.queues.items():
-            assert self.contents(name) == [(item.body, item.state != WAITS) for item in queue.items], name
+            there = self.contents(name)
+            assert there == [(item.body, item.state != WAITS) for item in queue.items], (name, there, queue.items)
             real = self.registry.queues.get(name) or self.registry.hidden[name]
             for item in queue.items:
                 assert not item.expires_ms or (real.log.record.number, item.expires_ms) in hints, (name, item)
