@@ -271,9 +271,10 @@ class MessageQueue:
         if max_age_ms != self.max_age_ms:
             self.max_age_ms = max_age_ms
             self.release_window()  # what is read again has the new age
-            for read in self.outstanding.values():
-                with suppress(StorageError):  # who wants the item is told
-                    read.expires_at_ms = self.aged(self.log.read_one(read.id))[2]
+            for place in (self, *(self.cursors or {}).values()):
+                for read in place.outstanding.values():
+                    with suppress(StorageError):  # who wants the item is told
+                        read.expires_at_ms = self.aged(place.log.read_one(read.id))[2]
 
     def aged(self, item: Item) -> Item:
         """`item`, expiring when it is too old, if not before."""

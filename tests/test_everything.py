@@ -609,7 +609,8 @@ class Everything(RuleBasedStateMachine):
                     self.name, self.cursor_name, self.count = name, cursor, 1000
                     self.take()
         self.end_turn()
-        if not self.world.aliases.get(b"r") and not any(queue.held for queue in self.world.queues.values()):
+        hidden = [queue for name, queue in self.world.queues.items() if name in self.world.aliases]
+        if not any(queue.items or queue.cursors for queue in hidden):
             assert self.storage.first_chunk() is None
 
     # -- what has to be true
