@@ -610,7 +610,8 @@ class Everything(RuleBasedStateMachine):
                     self.take()
         self.end_turn()
         hidden = [queue for name, queue in self.world.queues.items() if name in self.world.aliases]
-        if not any(queue.items or queue.cursors for queue in hidden):
+        moving = any(queue.held for queue in self.world.queues.values())
+        if not moving and not any(queue.items or queue.cursors for queue in hidden):
             assert self.storage.first_chunk() is None
 
     # -- what has to be true
