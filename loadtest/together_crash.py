@@ -3,8 +3,8 @@
     python loadtest/together_crash.py --rounds 100
     python loadtest/together_crash.py --rounds 100 --seed 4711
 
-What crash.py checks of single queues, this does of what belongs together. Each round: some tenths of a second of load, a
-kill at a random moment, a start, and then:
+What crash.py checks of single queues, this does of what belongs together. Each round: some tenths of a second of
+load, a kill at a random moment, a start, and then:
 
 - fanout: an item put into a parent is in the parent and all its children, or nowhere; it is there if that was answered;
 - the same for `set a+b+c` in the siberite dialect, and for an alias;
@@ -63,7 +63,10 @@ everyone = ["left", "right"]
 """
 
 PIPELINED = 20
+PAUSE_S = 0.1  # the longest between two batches: the queues have to be emptied after each round
 LOAD_S = (0.1, 0.5)
+BRIEF_SHARE = 0.25  # of the rounds have items that expire, which takes longer
+BRIEF_LOAD_S = (1.0, 2.5)  # so that some expire while there is load, and when the server is killed
 BRIEF_S = 1  # the shortest expiry that a set can name
 EXPIRED_S = 10.0  # by then all of it has been swept
 ANSWER_S = 30.0
@@ -123,10 +126,13 @@ class Wire:
 
     def all(self, name: bytes) -> list[bytes]:
         """Take all that is in a queue, or all that a cursor has still to show."""
-        found = []
-        while (body := self.get(name)) is not None:
-            found.append(body)
-        return found
+        found: list[bytes] = []
+        while True:
+            self.send(b"get %b\r\n" % name * PIPELINED)
+            bodies = [body for body in [self.item() for _ in range(PIPELINED)] if body is not None]
+            found += bodies
+            if len(bodies) < PIPELINED:
+                return found
 
     def close(self) -> None:
         """Hang up."""
@@ -150,9 +156,10 @@ class Producer:
         """The item."""
         return b"%b %06d" % (self.name.encode(), number)
 
-    def run(self, wire: Wire) -> None:
+    def run(self, wire: Wire, rng: Random) -> None:
         """Until the server is gone."""
         while True:
+            time.sleep(rng.random() * PAUSE_S)
             requests = []
             for number in range(self.sent, self.sent + PIPELINED):
                 body = self.body(number)
@@ -178,10 +185,6 @@ class Producer:
                 f"sent {self.sent}"
             )
         return self.first + len(mine)
-
-    def settle(self, stored: int) -> None:
-        """So many were stored in the end; those behind are sent again."""
-        self.first = self.sent = self.answered = stored
 
 
 @dataclass
@@ -241,18 +244,33 @@ class Trial:
         self.feed: list[bytes] = []  # all that there ever was, as far as it is known
         self.trouble: BaseException | None = None
         self.checked = self.in_doubt = self.expired = 0
+        self.stored: dict[str, int] = {}  # up to which number, by producer, as the last check has found
+        self.wait_until_all_listen()
         wire = self.connect("kestrel")
         for child in [*CHILDREN, CONSUMED, *BRIEF[1:]]:
             wire.get(child)
         wire.close()
         wire = self.connect("siberite")
-        wire.send(b"set %b 0 0 5\r\nfirst\r\n" % FEED)  # a cursor begins with what is there
+        wire.send(b"set %b 0 0 7\r\na first\r\n" % FEED)  # a cursor begins with what is there
         wire.line()
-        self.feed.append(b"first")
+        self.feed.append(b"a first")
         for name in CURSORS:
             wire.get(FEED + b"." + name + b"/open")
             wire.get(FEED + b"." + name + b"/abort")
         wire.close()
+
+    def wait_until_all_listen(self) -> None:
+        """The server listens at one of its ports: until it does at the others."""
+        deadline = time.monotonic() + ANSWER_S
+        for dialect in self.ports:
+            while True:
+                try:
+                    self.connect(dialect).close()
+                    break
+                except Gone:
+                    if time.monotonic() > deadline:
+                        raise FloodError(f"nobody listens at the port for {dialect}") from None
+                    time.sleep(0.005)
 
     def connect(self, dialect: str) -> Wire:
         """Raises Gone."""
@@ -278,12 +296,14 @@ class Trial:
     def round(self) -> None:
         """Load, a kill, a start and the check. Raises Violation, FloodError."""
         rng = self.rng
-        threads = [self._thread(producer.run, producer.dialect) for producer in self.producers]
+        brief = rng.random() < BRIEF_SHARE
+        producers = [producer for producer in self.producers if brief or not producer.expiry_s]
+        threads = [self._thread(one.run, one.dialect, Random(rng.random())) for one in producers]
         readers = [self.consumer, *self.cursors.values()]
         threads += [self._thread(reader.run, reader.dialect, Random(rng.random())) for reader in readers]
         if rng.random() < 0.5:
             threads.append(self._thread(self._take_feed, "siberite", Random(rng.random())))
-        time.sleep(rng.uniform(*LOAD_S))
+        time.sleep(rng.uniform(*(BRIEF_LOAD_S if brief else LOAD_S)))
         self.server.kill()
         for thread in threads:
             thread.join(ANSWER_S)
@@ -293,6 +313,7 @@ class Trial:
             raise self.trouble
         self.server.launch()
         self.server.wait_until_it_listens()
+        self.wait_until_all_listen()
         self.check()
         self.server.check()
 
@@ -322,7 +343,8 @@ class Trial:
         self._everywhere(wire, ALIASED, [by_name["alias"]])
         self._consumed(wire, [by_name["fan1"], by_name["fan2"]])
         self._limited(wire, by_name["limited"])
-        self._brief(wire, by_name["brief"])
+        if by_name["brief"].sent > by_name["brief"].first:
+            self._brief(wire, by_name["brief"])
         self._feed(by_name["feed"])
         for producer in self.producers:
             producer.first = producer.answered = producer.sent
@@ -341,10 +363,7 @@ class Trial:
             stored = mine[names[0]]
             self.checked += (stored - producer.first) * len(names)
             self.in_doubt += producer.sent - producer.answered
-            self._stored(producer, stored)
-
-    def _stored(self, producer: Producer, stored: int) -> None:
-        self.stored = {**getattr(self, "stored", {}), producer.name: stored}
+            self.stored[producer.name] = stored
 
     def _consumed(self, wire: Wire, producers: list[Producer]) -> None:
         left = wire.all(CONSUMED)
@@ -397,7 +416,6 @@ class Trial:
         numbers = sorted(int(body.split()[1]) for body in counts)
         stored = producer.look([producer.body(number) for number in numbers], DEAD.decode())
         self.expired += len(BRIEF) * (stored - producer.first)
-        self._stored(producer, stored)
 
     @staticmethod
     def _items(wire: Wire, name: bytes) -> int:
