@@ -498,7 +498,10 @@ class Cursor(MessageQueue):
         """What there is still to read: at most so many, if others take from the parent as well."""
         parent, outstanding = self.parent, self.outstanding
         first_new = max(self.next_id, parent.next_id)
-        new = parent.tail - first_new - parent.missing - sum(item_id >= first_new for item_id in outstanding)
+        # Which ids are missing nobody knows without reading: as many as can be may lie before what is new here.
+        missing = max(0, parent.missing - (first_new - parent.next_id))
+        known = sum(i >= first_new and i not in self.copied and stores(parent, i) for i in outstanding)
+        new = parent.tail - first_new - missing - known
         again = sum(item_id >= self.next_id and item_id not in outstanding for item_id in parent.returned)
         return max(0, new) + again + len(self.returned)
 

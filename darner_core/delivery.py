@@ -103,12 +103,12 @@ class Delivery:
         """Whether `queue` takes an item of this size, as it is or after discarding older ones. What has expired in a
         full queue is removed. Raises StorageError."""
         options = queue.options
-        if self._is_full(queue, size):
-            queue.drop_expired()
         if (options.max_item_bytes and size > options.max_item_bytes) or (
             options.max_bytes and size > options.max_bytes
         ):
             return False
+        if self._is_full(queue, size):
+            queue.drop_expired()
         if options.discard_old_when_full:
             open_bytes, open_reads = queue.open_bytes, queue.open_reads
             if options.max_bytes and open_bytes + size > options.max_bytes:

@@ -309,7 +309,7 @@ class Journal:
 
     def commit(self) -> bool:
         """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone."""
-        if not self.touched and not self.also:
+        if not self.touched and not self.also and not self.expiring:  # what a queue in memory holds may expire, too
             if not self.in_memory:
                 if self.undo:
                     self.undo.clear()

@@ -150,11 +150,15 @@ class Registry:
         """From now on these: all queues that exist change."""
         self.rules = rules
         for queue in self:
-            queue.options = self.options(queue.name, queue.is_child)
-            queue.set_max_age(queue.options.max_age_s * 1000)
+            self._set_options(queue)
             self._govern(queue)
-            for cursor in (queue.cursors or {}).values():
-                cursor.options = queue.options
+
+    def _set_options(self, queue: MessageQueue) -> None:
+        """What the rules say of this queue now."""
+        queue.options = self.options(queue.name, queue.is_child)
+        queue.set_max_age(queue.options.max_age_s * 1000)
+        for cursor in (queue.cursors or {}).values():
+            cursor.options = queue.options
 
     def create_named(self) -> None:
         """Make the queues that the configuration names, in this turn. Raises ServerError at `max_queues`."""
@@ -203,8 +207,7 @@ class Registry:
     def _set_kind(self, queue: MessageQueue, kind: int) -> None:
         self._unregister(queue)
         queue.log.record = queue.log.record._replace(kind=kind)
-        queue.options = self.options(queue.name, queue.is_child)
-        queue.set_max_age(queue.options.max_age_s * 1000)
+        self._set_options(queue)
         self._register(queue)
 
     # -- queues

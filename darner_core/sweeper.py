@@ -145,6 +145,8 @@ class Sweeper:
         """Expire what `found` tells of; how many of them were looked at."""
         bytes_before: dict[MessageQueue, int] = {}
         looked_at = moved = 0
+        if found:
+            self._journal.undo.append((self._look_again, found[0].expires_at_ms))
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
@@ -163,6 +165,10 @@ class Sweeper:
         for queue in bytes_before:
             queue.serve_line()
         return looked_at
+
+    def _look_again(self, from_ms: int) -> None:
+        """The turn could not be written: what has expired in it is there again."""
+        self._journal.earliest_ms = min(self._journal.earliest_ms, from_ms)
 
     def _may_not(self, queue: MessageQueue) -> bool:
         """Whether the queue has lost as many in this sweep as max_expire_sweep allows."""
@@ -243,7 +249,7 @@ class Sweeper:
                     break
             for upload in uploads:
                 upload.store()
-        except BaseException:
+        except BaseException:  # the queue may also have been deleted meanwhile
             for upload in uploads:
                 upload.drop()
             raise
