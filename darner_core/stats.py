@@ -99,6 +99,7 @@ class Stats:
             (b"total_flushes", queue.total_flushes),
             *([(b"children", b",".join(sorted(children)))] if children else ()),
             (b"create_time", queue.log.record.created_at_ms // 1000),
+            *([(b"lost_expired", queue.lost_expired)] if queue.lost_expired else ()),
             *([(b"damaged", 1)] if queue.damage else ()),
         ]
 
