@@ -106,6 +106,8 @@ class Server:
         if self.config.expiration_timer_s:
             self._background.append(gevent.spawn(self._wait_sweeps))
             self._background.append(gevent.spawn(self._wait_read_timeouts))
+        else:
+            self._background.append(gevent.spawn(self._wait_moves))
         if self.reception.looks_for_silent:
             self._background.append(gevent.spawn(self.reception.wait_silent))
         self._background.append(gevent.spawn(self._wait_syncs))
@@ -232,6 +234,16 @@ class Server:
                 sweeper.wait_sweep()
             except StorageError as error:
                 log.error("sweep: %s", error)
+
+    def _wait_moves(self) -> None:
+        """Without sweeps: a large item that a get has found expired does not go elsewhere in the turn of that get."""
+        while True:
+            gevent.sleep(TICK_S)
+            if self.commands.delivery.large_expired:
+                try:
+                    self.commands.sweeper.wait_moves()
+                except StorageError as error:
+                    log.error("sweep: %s", error)
 
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""

@@ -8,6 +8,7 @@ Names that begin with wait_ switch greenlets.
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from darner_core import NAME, records
@@ -71,12 +72,14 @@ class Sweeper:
         self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
         self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
 
+    def wait_moves(self) -> None:
+        """Let the large items that have been found to have expired go to where they go. Raises StorageError."""
+        with self._wait_alone():
+            self._wait_move()
+
     def wait_sweep(self, only: MessageQueue | None = None) -> None:
         """Remove all that has expired, or what has of one queue and whatever else is met. Raises StorageError."""
-        while self._busy:
-            self._wait(BUSY_S)
-        self._busy = True
-        try:
+        with self._wait_alone():
             self._swept = {}
             self._wait_kept()
             self._wait_behind()
@@ -87,6 +90,14 @@ class Sweeper:
                         self._wait_head(queue)
                 self._wait(0)
             self._wait_move()
+
+    @contextmanager
+    def _wait_alone(self) -> Iterator[None]:
+        while self._busy:
+            self._wait(BUSY_S)
+        self._busy = True
+        try:
+            yield
         finally:
             self._busy = False
 

@@ -7,6 +7,7 @@ import pytest
 from darner_core import delivery as delivery_module
 from darner_core.errors import ServerError, StorageError
 from darner_core.queue_options import QueueOptions
+from darner_core.stats import Stats
 from darner_core.storage import Storage
 from tests.bench import Bench
 
@@ -259,6 +260,7 @@ def test_what_the_other_queue_refuses_is_counted(open_storage: OpenStorage, capl
     bench.now_s += 2
     assert bench.take() is None
     assert (bench.queue().expired_items, bench.queue().lost_expired) == (2, 1)
+    assert dict(Stats().of_queue(bench.queue()))[b"lost_expired_items"] == 1
     assert "an expired item of queue q was dropped: queue dead did not take it: it is full" in caplog.text
     assert bench.drain(b"dead") == [b"1"]
 

@@ -397,3 +397,14 @@ def test_a_queue_is_used_while_an_item_is_received_or_a_cursor_has_one_open(open
         bench.end_turn()
         bench.now_s += 6
     assert sorted(bench.registry.queues) == [b"line"]
+
+
+def test_without_sweeps_a_large_item_that_a_get_finds_expired_goes_where_it_goes(
+    start_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    config = tmp_path / "darner.toml"
+    config.write_text('expiration_timer_s = 0\nchunk_bytes = "4 KiB"\n[queues.q]\nexpire_to_queue = "dead"\n')
+    client = start_server("-c", str(config)).client()
+    client.ask(b"set q 0 -1 9000\r\n%b\r\n" % (b"x" * 9000), b"STORED\r\n")
+    assert client.get("q") is None
+    assert client.get("dead/t=5000") == b"x" * 9000
