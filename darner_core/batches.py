@@ -12,7 +12,8 @@ from darner_core.delivery import Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.large_items import Upload
-from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.message_queue import MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.queue_options import parent_of
 from darner_core.records import Blob, Item

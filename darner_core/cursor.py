@@ -24,19 +24,13 @@ from heapq import heapify, heappop
 from itertools import chain
 
 from darner_core import NAME, records
+from darner_core.backlog import FILL_BYTES, FILL_ITEMS
 from darner_core.errors import StorageError
+from darner_core.expiring import EXPIRED_AT_ONCE
 from darner_core.journal import Journal, QueueLog
 from darner_core.large_items import LargeItems
-from darner_core.message_queue import (
-    EXPIRED_AT_ONCE,
-    FILL_BYTES,
-    FILL_ITEMS,
-    LARGE,
-    Holder,
-    Large,
-    MessageQueue,
-    OpenRead,
-)
+from darner_core.message_queue import LARGE, Large, MessageQueue
+from darner_core.open_read import Holder, OpenRead
 from darner_core.records import Blob, Item, QueueRecord, State, item_key
 from darner_core.storage import Batch
 from darner_core.waiters import Waiter, WaitingLine

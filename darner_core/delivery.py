@@ -13,7 +13,8 @@ from typing import NamedTuple
 from darner_core import NAME
 from darner_core.errors import DamagedError, ServerError
 from darner_core.journal import Journal
-from darner_core.message_queue import DamagedQueue, MessageQueue, OpenRead
+from darner_core.message_queue import DamagedQueue, MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
 from darner_core.stats import AliasCounts

@@ -1,94 +1,25 @@
-"""One queue: the rules of FIFO, open reads, and the window of items that are in memory.
-
-Ids are given in order of arrival and never reused. At any time
-
-    ids [next_id, tail) wait and were never handed out, but for `missing` of them, which have expired and are gone;
-    `outstanding` holds, in order, the ids below next_id that are still stored: open, or given back and waiting again.
-
-So the head of the queue is the lowest id given back, else next_id. `window` holds the items next_id, next_id + 1, ...
-that are in memory, none of them missing; if it is `whole` it reaches to the tail, else the rest is on disk only.
+"""One queue: the rules of FIFO, open reads, and who waits for items. What it holds, and in what terms, see `backlog`.
 
 No call here switches greenlets (handing an item to a waiter lets its greenlet run later), so no call needs a lock.
 """
 
 import logging
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn
 
 from darner_core import NAME, records
+from darner_core.backlog import why_damaged
 from darner_core.errors import DamagedError, StorageError
-from darner_core.journal import Journal, MemoryLog, QueueLog
+from darner_core.expiring import Expiring
+from darner_core.journal import Journal, QueueLog
 from darner_core.large_items import LargeItems
+from darner_core.open_read import Holder, OpenRead
 from darner_core.queue_options import BUILT_IN, QueueOptions
-from darner_core.records import ITEM_KEY_BYTES, Blob, Expiry, Item, QueueRecord, State
-from darner_core.storage import Batch
+from darner_core.records import Blob, Expiry, Item, QueueRecord, State
 from darner_core.waiters import Waiter, WaitingLine
-from darner_core.window import ITEM_OVERHEAD_BYTES, WindowBudget
+from darner_core.window import WindowBudget
 
 log = logging.getLogger(NAME)
-
-# One read-ahead: enough that the cost of positioning an iterator (4 us) vanishes, little enough to take < 1 ms.
-FILL_ITEMS = 512
-FILL_BYTES = 256 << 10
-
-# So many expired items are removed in one go, in about 2 ms; whoever asks meanwhile finds nothing.
-EXPIRED_AT_ONCE = 1000
-
-# The same for the bytes of their bodies: they may have to be read, and written where they go.
-EXPIRED_BYTES_AT_ONCE = 1 << 20
-
-# The same of those that go to another queue: each is a put, and one more for each of that queue's children.
-MOVED_AT_ONCE = 100
-
-# The window's budget is told of changes of this size and more.
-ACCOUNT_STEP_BYTES = 4096
-
-_Read = TypeVar("_Read", Item, tuple[int, list[Item]])
-
-_NO_WINDOW: deque[Item] = deque()  # of queues that hold nothing in memory: an empty deque is 760 bytes. Never filled.
-
-
-class OpenRead:
-    """An item that somebody has been handed and has not confirmed. One object for each time it is handed out."""
-
-    __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item", "expires_at_ms", "counted")
-
-    def __init__(
-        self, queue: "MessageQueue", item_id: int, item: Item | None, body_bytes: int, blob: int, expires_at_ms: int
-    ) -> None:
-        self.queue = queue
-        self.id = item_id
-        self.item = item  # until it has been sent; see `MessageQueue.item_of`
-        self.body_bytes = body_bytes
-        self.blob = blob  # number of the large item; 0: it is not large
-        self.expires_at_ms = expires_at_ms  # 0: never. What is open does not expire; what is given back may
-        self.returned = False  # given back: it waits again, ahead of all that was never handed out
-        self.counted = False  # among its queue's `transactions`
-
-    def count(self) -> None:
-        """A client has it until it confirms. What is open only while it is being handed over is not counted."""
-        self.counted = True
-        self.queue.transactions += 1
-
-    def uncount(self) -> None:
-        """Undo `count`."""
-        if self.counted:
-            self.counted = False
-            self.queue.transactions -= 1
-
-
-# (queue, item): the item has expired, and is about to be removed.
-Bury = Callable[["MessageQueue", Item], None]
-
-
-class Holder(Protocol):
-    """The session that holds an open read."""
-
-    def unclose(self, read: OpenRead) -> None:
-        """The turn in which it closed the read could not be written: it is open again."""
 
 
 class Large:
@@ -98,66 +29,23 @@ class Large:
 LARGE: Final = Large()
 
 
-class MessageQueue:
+class MessageQueue(Expiring):
     """A named FIFO of items.
 
-    `durable` queues have a log. One without exists because somebody waits for it: it holds nothing, and becomes
-    durable by the first put.
+    One without a log exists because somebody waits for it: it holds nothing, and gets a log by the first put.
     """
 
-    __slots__ = (
-        "name", "log", "line", "budget", "next_id", "tail", "outstanding", "returned", "window", "whole",
-        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "_large_items", "deleted", "missing", "cursors",
-        "first_tail", "total_flushes", "transactions", "canceled_transactions", "_before", "damage", "options",
-        "governed", "max_age_ms", "expired_items", "lost_expired", "discarded", "expire_to", "move_large",
-        "half_swept", "gap",
-    )  # fmt: skip
+    __slots__ = ("line", "governed", "total_flushes", "transactions", "canceled_transactions")
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
-        self.name = name
-        self.budget = budget
-        self.options = options
-        self.log: QueueLog = None  # type: ignore[assignment]  # checked by `durable`, not by every put
+        super().__init__(name, budget, options)
         self.line: WaitingLine | None = None  # None while nobody waits
-        self.next_id = self.tail = records.FIRST_ID
-        self.outstanding: dict[int, OpenRead] = {}
-        self.returned: list[int] = []  # a heap of the outstanding ids that were given back
-        self.window = _NO_WINDOW
-        self.window_bytes = 0  # as the budget knows it
-        self.whole = True
-        self.bytes_in = 0  # body bytes put, and what was stored at the start
-        self.bytes_out = 0  # body bytes handed out; their difference waits
-        self.open_bytes = 0
-        self._large_items: LargeItems | None = None  # made when the queue first meets one
-        self.deleted = False
-        self.first_tail = self.tail  # tail when the server started
+        self.governed = False  # a put has to be looked at more closely: see `delivery`
         self.total_flushes = 0
         self.transactions = 0  # reads that clients have opened
         self.canceled_transactions = 0  # of these, given back
-        self._before = (0, 0, 0, 0, 0)
-        self.damage = ""  # why its head cannot be read, if it cannot
-        self.cursors: dict[bytes, MessageQueue] | None = None  # by their names; None: it has none
-        self.missing = 0
-        self.gap = (0, 0)  # [begin, end) of ids that are all among the missing; perhaps the longest such
-        self.max_age_ms = 0  # of every item; 0: for ever. See `set_max_age`
-        self.expired_items = 0
-        self.lost_expired = 0  # of them, those that could not go where they had to
-        self.discarded = 0
-        self.governed = False  # a put has to be looked at more closely: see `delivery`
-        self.expire_to: Bury | None = None  # where expired items go
-        self.move_large: Callable[[OpenRead], None] | None = None  # and large ones, which take several turns
-        self.half_swept = False  # there may be more expired items at the head
 
     # -- the log
-
-    @property
-    def durable(self) -> bool:
-        return self.log is not None
-
-    @property
-    def is_child(self) -> bool:
-        """Whether it is a fanout child: it gets a copy of all that is put into its parent."""
-        return self.log is not None and self.log.record.kind == records.CHILD
 
     def attach(self, journal: Journal, record: QueueRecord, state: State) -> None:
         """Give the queue its log, and read back what the disk says of it. Raises StorageError."""
@@ -178,67 +66,6 @@ class MessageQueue:
         log.written = self.first_tail = self.tail
         self.bytes_in = stored_bytes
         self.whole = self.next_id == self.tail
-
-    def attach_memory(self, journal: Journal, record: QueueRecord) -> None:
-        """Give the queue a log of which nothing is written."""
-        self.log = MemoryLog(journal, self, record)
-
-    def touch(self) -> None:
-        """Enter the turn: before every change."""
-        self.log.touch()
-        bytes_in = self.bytes_in
-        self._before = (self.next_id, self.tail, bytes_in, bytes_in - self.bytes_out + self.open_bytes, self.missing)
-        if self.window is _NO_WINDOW:
-            self.window = deque()
-
-    def first_id(self) -> int:
-        for item_id in self.outstanding:
-            return item_id
-        return self.next_id
-
-    def stored_bytes(self) -> int:
-        return self.bytes_in - self.bytes_out + self.open_bytes
-
-    def removed_bytes(self) -> int:
-        return self.bytes_out - self.open_bytes
-
-    def turn_written(self) -> None:
-        held_bytes = 0
-        if self.window:
-            if not self.whole:
-                return  # no more than when it was filled, or when it stopped reaching to the tail
-            held_bytes = len(self.window) * ITEM_OVERHEAD_BYTES + self.bytes_in - self.bytes_out
-        if abs(held_bytes - self.window_bytes) >= ACCOUNT_STEP_BYTES or not held_bytes:
-            self._account(held_bytes)
-
-    def _account(self, held_bytes: int) -> None:
-        if held_bytes == self.window_bytes:
-            return
-        self.window_bytes = held_bytes
-        self.budget.account(self, held_bytes)
-        if held_bytes > self.budget.budget_bytes // 4:
-            self.whole = False  # enough: what is put from here on is read from disk when its turn comes
-
-    def undo_turn(self) -> None:
-        next_id, self.tail, self.bytes_in, stored_bytes, self.missing = self._before
-        self.gap = (0, 0)
-        self.next_id = next_id
-        self.outstanding = {i: read for i, read in sorted(self.outstanding.items()) if i < next_id}
-        self.returned = [i for i, read in self.outstanding.items() if read.returned]
-        self.open_bytes = sum(read.body_bytes for read in self.outstanding.values() if not read.returned)
-        self.bytes_out = self.bytes_in + self.open_bytes - stored_bytes
-        self.release_window()
-
-    def recheck(self, batch: Batch) -> None:
-        """After a failed write: nothing may be on disk behind what was written before, and the next turn writes the
-        state as memory has it."""
-        log = self.log
-        number, family, _, _ = log.record
-        begin, end = records.item_key(number, log.written), records.item_key(number + 1, records.STATE_ID)
-        batch.delete_range(begin, end, log.journal.storage.handles[family])
-        if not log.touched:
-            self.touch()
-        log.state_changed = True
 
     # -- putting
 
@@ -274,76 +101,6 @@ class MessageQueue:
 
     # -- expiring
 
-    def set_max_age(self, max_age_ms: int) -> None:
-        """No item gets older than that, those that are there included; 0: each lives as long as its own expiry says."""
-        if max_age_ms != self.max_age_ms:
-            self.max_age_ms = max_age_ms
-            self.release_window()  # what is read again has the new age
-            for read in self.outstanding.values():
-                with suppress(StorageError):  # who wants the item is told
-                    read.expires_at_ms = self.aged(self.log.read_one(read.id))[2]
-            for cursor in (self.cursors or {}).values():
-                cursor.set_max_age(max_age_ms)
-
-    def aged(self, item: Item) -> Item:
-        """`item`, expiring when it is too old, if not before."""
-        body, flags, expires_at_ms, added_at_ms = item
-        until_ms = added_at_ms + self.max_age_ms if self.max_age_ms else 0
-        if not until_ms or 0 < expires_at_ms <= until_ms:
-            return item
-        return body, flags, until_ms, added_at_ms
-
-    def drop_expired(self, most: int = EXPIRED_AT_ONCE) -> bool:
-        """Remove the expired items at the head, up to so many; False: there may be more. Raises StorageError."""
-        now_ms = self.log.journal.time_ms()
-        self.half_swept = False
-        if self.expire_to is not None:
-            most = min(most, MOVED_AT_ONCE)
-        until, until_bytes = self.expired_items + most, self.bytes_out + EXPIRED_BYTES_AT_ONCE
-        while self.expired_items < until and self.bytes_out < until_bytes:
-            if self.returned:
-                read = self.outstanding[self.returned[0]]
-                if not 0 < read.expires_at_ms < now_ms:
-                    return True
-                self._expire_returned(read)
-                continue
-            if not self.window:
-                if self.next_id < self.tail:
-                    self._fill()
-                if not self.window:
-                    return True
-            item = self.window[0]
-            if not 0 < item[2] < now_ms:
-                return True
-            if self.move_large is not None and isinstance(item[0], Blob):
-                self.move_large(self._hand_out_head())  # open while it is copied to where it goes
-            elif self.expire_to is not None or self.outstanding or isinstance(item[0], Blob):
-                self._bury(self.next_id, item)
-                self._remove_head(item)
-            else:
-                self._drop_run(now_ms, until - self.expired_items)
-        self.half_swept = True
-        return False
-
-    def _drop_run(self, now_ms: int, most: int) -> None:
-        """The same for those at the head of the window that need nothing else: a fifth of the time."""
-        if not self.log.touched:
-            self.touch()
-        window = self.window
-        dropped = dropped_bytes = 0
-        while window and dropped < most:
-            body, _, expires_at_ms, _ = window[0]
-            if not 0 < expires_at_ms < now_ms or isinstance(body, Blob):
-                break
-            window.popleft()
-            dropped += 1
-            dropped_bytes += len(body)
-        self.next_id += dropped
-        self.bytes_out += dropped_bytes
-        self.log.state_changed = True
-        self.expired_items += dropped
-        self.log.journal.undo.append((self._unbury, dropped))
-
     def expire(self, expiry: Expiry) -> bool:
         """An item's time has come: remove it, wherever it waits. False: it is open, so it is to be looked at again.
         Raises StorageError."""
@@ -367,12 +124,6 @@ class MessageQueue:
         self._bury(item_id, item)
         self._remove_unopened(item_id, item)
         return True
-
-    def _remove_unopened(self, item_id: int, item: Item) -> None:
-        if item_id == self.next_id:
-            self._remove_head(item)
-        else:
-            self._remove_waiting(item_id, item)
 
     def _bury(self, item_id: int, item: Item) -> None:
         """An item expires: count it, and let it go where it has to go."""
@@ -403,83 +154,6 @@ class MessageQueue:
             self._remove_unopened(read.id, self.log.read_one(read.id))
         self.expired_items += 1
         self.log.journal.undo.append((self._unbury,))
-
-    def _expire_returned(self, read: OpenRead) -> None:
-        if self.move_large is not None and read.blob:
-            self.move_large(self._hand_out_returned(read.id))
-            return
-        self._bury(read.id, self._read(self.log.read_one, read.id))
-        self._remove_returned(read)
-
-    def _remove_head(self, item: Item) -> None:
-        """Remove the item `next_id`, which is not handed to anybody."""
-        self._enter_to_remove(item[0])
-        if self.outstanding:
-            self.log.removed.append(self.next_id)
-        self.next_id += 1
-        if self.window:
-            self.window.popleft()
-
-    def _remove_waiting(self, item_id: int, item: Item) -> None:
-        """Remove an item behind `next_id`."""
-        self._enter_to_remove(item[0])
-        self.log.removed.append(item_id)
-        self.missing += 1
-        begin, end = self.gap
-        if item_id == end:
-            self.gap = begin, end + 1
-        elif end <= self.next_id or end - begin < FILL_ITEMS:
-            self.gap = item_id, item_id + 1
-        in_memory = item_id - self.next_id
-        if in_memory < len(self.window):
-            while len(self.window) > in_memory:
-                self.window.pop()
-        self.whole = False
-
-    def _enter_to_remove(self, body: bytes | Blob) -> None:
-        log = self.log
-        if not log.touched:
-            self.touch()
-        log.state_changed = True
-        self.bytes_out += len(body)
-        if isinstance(body, Blob):
-            self.large_items.remove(body.blob, body.blob + 1, len(body))
-
-    def _remove_returned(self, read: OpenRead) -> None:
-        log = self.log
-        large_items = self.large_items if read.blob else None
-        if not log.touched:
-            self.touch()
-        if read.id != self.first_id():
-            log.removed.append(read.id)
-        log.state_changed = True
-        self.returned.remove(read.id)
-        heapify(self.returned)
-        del self.outstanding[read.id]
-        self.bytes_out += read.body_bytes
-        if large_items is not None:
-            large_items.remove(read.blob, read.blob + 1, read.body_bytes)
-        log.journal.undo.append((self._restore_returned, read))
-
-    def _restore_returned(self, read: OpenRead) -> None:
-        self.outstanding[read.id] = read
-
-    def discard_oldest(self) -> bool:
-        """Remove the item that has waited longest; False: none waits. Raises StorageError."""
-        if self.returned:
-            self._remove_returned(self.outstanding[self.returned[0]])
-        else:
-            if not self.window and self.next_id < self.tail:
-                self._fill()
-            if not self.window:
-                return False
-            self._remove_head(self.window[0])
-        self.discarded += 1
-        self.log.journal.undo.append((self._undiscard,))
-        return True
-
-    def _undiscard(self) -> None:
-        self.discarded -= 1
 
     # -- taking
 
@@ -534,60 +208,6 @@ class MessageQueue:
         if self.returned:
             return self._read(self.log.read_one, self.returned[0])
         return self.window[0] if self.window else None
-
-    def _read(self, read: Callable[..., _Read], *arguments: int) -> _Read:
-        """What `read` returns; the queue keeps in mind whether its head can be read, and says it in the log once."""
-        try:
-            found = read(*arguments)
-        except StorageError as error:
-            raise self.cannot_be_read(error) from error
-        if self.damage:
-            self.damage = ""
-        return found
-
-    def cannot_be_read(self, error: StorageError) -> DamagedError:
-        """What to answer whoever wants the head, which cannot be read because of `error`. The log says it once."""
-        known, self.damage = self.damage, _why_damaged(self.name, error)
-        if self.damage != known:
-            log.error("%s", self.damage)
-        return DamagedError(self.damage)
-
-    @property
-    def head_id(self) -> int:
-        return self.returned[0] if self.returned else self.next_id
-
-    def _fill(self) -> None:
-        """Read ahead, so that the window holds at least one item, if one waits. Not if one is in it already."""
-        missing = self.missing
-        if missing and self.gap[0] <= self.next_id < self.gap[1]:  # to look for the end of it takes 20 ms for a million
-            self.missing = missing = missing - (self.gap[1] - self.next_id)
-            self.next_id = self.gap[1]
-        try:
-            first, items = self.log.read(self.next_id, FILL_ITEMS, FILL_BYTES, missing)
-        except StorageError:  # what lies before the damage is served
-            first, items = self._read(self.log.read, self.next_id, 1, FILL_BYTES, missing)
-        if missing:
-            self.missing -= first - self.next_id
-            self.next_id = first
-        self.window = deque(map(self.aged, items) if self.max_age_ms else items)
-        self.whole = self.next_id + len(items) == self.tail
-        self._account(sum(len(item[0]) for item in items) + len(items) * ITEM_OVERHEAD_BYTES)
-
-    def release_window(self) -> None:
-        """Drop the window, and tell the budget."""
-        self.drop_window()
-        self.budget.account(self, 0)
-
-    def release_if_empty(self) -> None:
-        """Give up the memory of an empty window."""
-        if not self.window and not self.log.touched:
-            self.window = _NO_WINDOW
-
-    def drop_window(self) -> None:
-        """Keep nothing in memory. What the window held is on disk or in this turn's log."""
-        self.window = _NO_WINDOW if not (self.log and self.log.touched) else deque()
-        self.window_bytes = 0
-        self.whole = self.next_id == self.tail
 
     # -- open reads
 
@@ -766,23 +386,6 @@ class MessageQueue:
             waiter.hand(handed)
         self.tidy_line()
 
-    @property
-    def large_items(self) -> LargeItems:
-        if self._large_items is None:
-            is_durable = not isinstance(self.log, MemoryLog)
-            self._large_items = LargeItems(self.log.journal, self.log.record.number, is_durable, self._blobs_of_cursors)
-        return self._large_items
-
-    @property
-    def is_receiving(self) -> bool:
-        """Whether a large item is on its way into the queue."""
-        return self._large_items is not None and self._large_items.is_receiving
-
-    def _blobs_of_cursors(self) -> set[int]:
-        """The large items that are open or were given back at its cursors."""
-        cursors = self.cursors.values() if self.cursors is not None else ()
-        return {read.blob for cursor in cursors for read in cursor.outstanding.values() if read.blob}
-
     # -- flushing
 
     def flush(self) -> None:
@@ -817,42 +420,6 @@ class MessageQueue:
         heapify(self.returned)
         self.total_flushes -= 1
 
-    # -- figures
-
-    @property
-    def waiting_items(self) -> int:
-        return self.tail - self.next_id - self.missing + len(self.returned)
-
-    def head_added_at_ms(self) -> int:
-        """When the head was put, in ms since 1970; 0 if nothing waits. Raises StorageError."""
-        if not self.waiting_items:
-            return 0
-        if self.returned:
-            return self.log.read_one(self.returned[0])[3]
-        if self.window:
-            return self.window[0][3]
-        return self.log.read(self.next_id, 1, 1, self.missing)[1][0][3]
-
-    @property
-    def waiting_bytes(self) -> int:
-        return self.bytes_in - self.bytes_out
-
-    @property
-    def open_reads(self) -> int:
-        return len(self.outstanding) - len(self.returned)
-
-    @property
-    def total_items(self) -> int:
-        """Items put since the server started."""
-        return self.tail - self.first_tail
-
-    @property
-    def log_bytes(self) -> int:
-        """Bytes of this queue's records, those of removed items included until they have been range-deleted."""
-        record_bytes = records.ITEM_HEADER_BYTES + ITEM_KEY_BYTES
-        count = self.tail - self.log.reclaimed
-        return count * record_bytes + self.bytes_in - self.log.reclaimed_bytes
-
 
 def _tell_too_late(read: OpenRead) -> None:
     log.info(
@@ -860,10 +427,6 @@ def _tell_too_late(read: OpenRead) -> None:
         read.queue.name.decode("utf-8", "backslashreplace"),
         read.id,
     )
-
-
-def _why_damaged(name: bytes, why: object) -> str:
-    return f"queue {name.decode('utf-8', 'backslashreplace')} cannot be read: {why}; {records.REPAIR_ADVICE}"
 
 
 class DamagedQueue(MessageQueue):
@@ -877,7 +440,7 @@ class DamagedQueue(MessageQueue):
     def __init__(self, name: bytes, budget: WindowBudget, journal: Journal, record: QueueRecord, why: object) -> None:
         super().__init__(name, budget)
         self.log = QueueLog(journal, self, record, State())
-        self.damage = _why_damaged(name, why)
+        self.damage = why_damaged(name, why)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise DamagedError(self.damage)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from darner_core.journal import Journal
-from darner_core.message_queue import OpenRead
+from darner_core.open_read import OpenRead
 
 # Ids begin at the second of the start times this. They fit 53 bits until 2038, which is what a double holds exactly,
 # and a server that gives out fewer than four million a second never gives out one of its predecessor.

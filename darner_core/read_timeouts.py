@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from darner_core import NAME
-from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.message_queue import MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.registry import Registry
 
 log = logging.getLogger(NAME)

@@ -14,7 +14,8 @@ from darner_core.config import Config
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.large_items import Download
-from darner_core.message_queue import Large, MessageQueue, OpenRead
+from darner_core.message_queue import Large, MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.protocol import Request
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry

@@ -17,7 +17,8 @@ from darner_core import NAME, records
 from darner_core.cursors import Cursors
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal, MemoryLog
-from darner_core.message_queue import Bury, DamagedQueue, MessageQueue, OpenRead
+from darner_core.message_queue import DamagedQueue, MessageQueue
+from darner_core.open_read import Bury, OpenRead
 from darner_core.option_values import show_text
 from darner_core.queue_options import QueueOptions, QueueRules, parent_of
 from darner_core.records import CHILD, PLAIN, Item, QueueRecord, State

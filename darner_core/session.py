@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from darner_core.errors import ClientError
 from darner_core.journal import Journal
-from darner_core.message_queue import OpenRead
+from darner_core.open_read import OpenRead
 
 
 class Session:

@@ -14,9 +14,11 @@ from functools import partial
 from darner_core import NAME, records
 from darner_core.delivery import Delivery
 from darner_core.errors import DamagedError, ServerError, StorageError
+from darner_core.expiring import MOVED_AT_ONCE
 from darner_core.journal import Journal
 from darner_core.large_items import Upload
-from darner_core.message_queue import MOVED_AT_ONCE, DamagedQueue, MessageQueue, OpenRead
+from darner_core.message_queue import DamagedQueue, MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.records import Blob, Expiry
 from darner_core.registry import Registry
 from darner_core.shared_memory import BodyMemory

@@ -4,7 +4,8 @@ No call here switches greenlets.
 """
 
 from darner_core.errors import ServerError, StorageError
-from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.message_queue import MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.thrift_protocol import MAX_ITEM_BYTES
 
 

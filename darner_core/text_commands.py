@@ -20,7 +20,8 @@ from darner_core.config import Config
 from darner_core.dialects import DIALECTS, Dialect
 from darner_core.errors import ClientError, StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.message_queue import MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.protocol import Command, Request, Vocabulary
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry

@@ -18,7 +18,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from darner_core import NAME
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import LARGE, DamagedQueue, Large, MessageQueue, OpenRead
+from darner_core.message_queue import LARGE, DamagedQueue, Large, MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.option_values import show_text
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry

@@ -38,7 +38,9 @@ LAYERS = [
     "cursors",
     "cursor",
     "message_queue",
-    "large_items",
+    "expiring",
+    "backlog",
+    "large_items open_read",
     "journal salvage",
     "storage",
     "database",
@@ -70,11 +72,16 @@ PURE |= {"text_protocol", "thrift_protocol"}
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
 
+def for_types_alone(part: ast.stmt) -> bool:
+    """Whether this is an `if TYPE_CHECKING`: a module may name the type of what is handed to it from above."""
+    return isinstance(part, ast.If) and isinstance(part.test, ast.Name) and part.test.id == "TYPE_CHECKING"
+
+
 def imports(module: str) -> set[str]:
     """The full names of the modules that this one imports, wherever in its text."""
     tree = ast.parse((ROOT / PACKAGE / f"{module}.py").read_text())
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in (node for part in tree.body if not for_types_alone(part) for node in ast.walk(part)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

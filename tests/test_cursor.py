@@ -17,7 +17,8 @@ from darner_core import journal as journal_module
 from darner_core.cursor import Cursor
 from darner_core.errors import DamagedError, StorageError
 from darner_core.journal import Journal
-from darner_core.message_queue import LARGE, MessageQueue, OpenRead
+from darner_core.message_queue import LARGE, MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.queue_options import QueueOptions
 from darner_core.records import item_key
 from darner_core.registry import Registry

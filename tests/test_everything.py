@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from darner_core import backlog as backlog_module
 from darner_core import cursor as cursor_module
 from darner_core import journal as journal_module
-from darner_core import message_queue as queue_module
 from darner_core import read_timeouts as timeouts_module
 from darner_core import sweeper as sweeper_module
 from darner_core import upkeep as upkeep_module
@@ -25,7 +25,8 @@ from darner_core.delivery import Delivery, Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.large_items import Upload
-from darner_core.message_queue import LARGE, MessageQueue, OpenRead
+from darner_core.message_queue import LARGE, MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.queue_options import QueueRules
 from darner_core.read_timeouts import ReadTimeouts
 from darner_core.records import EXPIRY_PREFIX, MAX_ID
@@ -719,8 +720,8 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes thousands of items takes a few."""
     for module, name, value in (
         (MessageQueue.drop_expired, "__defaults__", (AT_ONCE,)),
-        (queue_module, "FILL_ITEMS", 5),
-        (queue_module, "FILL_BYTES", 2000),
+        (backlog_module, "FILL_ITEMS", 5),
+        (backlog_module, "FILL_BYTES", 2000),
         (cursor_module, "FILL_ITEMS", 6),
         (cursor_module, "FILL_BYTES", 2000),
         (cursor_module, "NEAR_ITEMS", 2),

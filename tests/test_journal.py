@@ -9,7 +9,8 @@ import pytest
 from darner_core import journal as journal_module
 from darner_core.errors import StorageError
 from darner_core.journal import DeadRanges, Journal
-from darner_core.message_queue import MessageQueue, OpenRead
+from darner_core.message_queue import MessageQueue
+from darner_core.open_read import OpenRead
 from darner_core.records import STATE_ID, Blob, QueueRecord, chunk_key, item_key, unpack_item_key
 from darner_core.registry import Registry
 from darner_core.session import Session

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from darner_core.errors import StorageError
-from darner_core.message_queue import OpenRead
+from darner_core.open_read import OpenRead
 from darner_core.pending_reads import IDS_A_SECOND, PendingReads
 from darner_core.storage import Storage
 from tests.test_session import House

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from darner_core import read_timeouts
-from darner_core.message_queue import OpenRead
+from darner_core.open_read import OpenRead
 from darner_core.queue_options import BUILT_IN
 from darner_core.read_timeouts import ReadTimeouts
 from darner_core.session import ManyReads, Session
