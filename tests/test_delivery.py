@@ -279,3 +279,20 @@ def test_a_large_expired_item_is_moved_with_its_chunks(open_storage: OpenStorage
     bench.end_turn()
     assert bench.storage is not None
     assert bench.storage.first_chunk() is None
+
+
+def test_expired_items_are_in_nobodys_way_in_a_put_to_several_either(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, a=QueueOptions(max_items=1))
+    bench.put(b"a", b"x", expires_in_s=5)
+    bench.now_s += 6
+    assert bench.put(b"a,b", b"1")
+    assert (bench.drain(b"a"), bench.drain(b"b")) == ([b"1"], [b"1"])
+
+
+def test_a_queue_that_becomes_a_child_has_its_parents_maximum_age_at_once(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, p=QueueOptions(max_age_s=10))
+    bench.put(b"p+a", b"old")
+    bench.end_turn()
+    bench.registry.child(b"p+a")
+    bench.now_s += 11
+    assert bench.drain(b"p+a") == []
