@@ -345,6 +345,7 @@ def test_a_cursors_figure_is_never_too_low_because_others_items_have_expired(
     cursor = bench.registry.cursors.of(bench.queue(), b"c")
     for _ in range(6):
         cursor.take()
+    bench.end_turn()
     bench.now_s += 6
     bench.sweep()
     assert cursor.waiting_items == 2
