@@ -236,6 +236,9 @@ class Sweeper:
         """Copy the chunks of an expired large item to where it goes, and put it there. Others may take it meanwhile, or
         remove it: then it does not go there."""
         queue = read.queue
+        if not queue.options.expire_to_queue:  # not any more
+            queue.finish_expired(read)
+            return
         try:
             targets = self._delivery.targets((queue.options.expire_to_queue,))
         except (ServerError, DamagedError) as error:

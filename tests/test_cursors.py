@@ -6,9 +6,11 @@ import pytest
 
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
+from darner_core.queue_options import QueueOptions
 from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.window import WindowBudget
+from tests.bench import Bench
 from tests.harness import Client, RunningServer
 from tests.test_message_queue import refusing_writes
 
@@ -327,3 +329,35 @@ def test_a_queue_without_cursors_is_looked_at_no_further(open_storage: Callable[
     waiter.cancel()
     registry.cursors.done_waiting(b"q", b"c", queue.cursors[b"c"])  # type: ignore[index]
     assert queue.line is None
+
+
+def test_a_new_maximum_age_counts_for_what_a_cursor_was_given_back_too(
+    open_storage: Callable[[], Storage],
+) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"q", b"1")
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    read = cursor.open()
+    assert read is not None
+    cursor.give_back(read)
+    bench.drain()
+    bench.rules.options[b"q"] = QueueOptions(max_age_s=10)
+    bench.registry.set_rules(bench.rules)
+    bench.now_s += 11
+    assert cursor.open() is None
+
+
+def test_a_cursors_figure_is_never_too_low_because_others_items_have_expired(
+    open_storage: Callable[[], Storage],
+) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"q", b"first")
+    bench.put(b"q", *[b"x"] * 5, expires_in_s=5)
+    bench.put(b"q", b"1", b"2")
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    for _ in range(6):
+        cursor.take()
+    bench.end_turn()
+    bench.now_s += 6
+    bench.sweep()
+    assert cursor.waiting_items == 2

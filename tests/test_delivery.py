@@ -260,7 +260,7 @@ def test_what_the_other_queue_refuses_is_counted(open_storage: OpenStorage, capl
     bench.now_s += 2
     assert bench.take() is None
     assert (bench.queue().expired_items, bench.queue().lost_expired) == (2, 1)
-    assert dict(Stats().of_queue(bench.queue()))[b"lost_expired_items"] == 1
+    assert dict(Stats().of_queue(bench.queue(), lambda _: True))[b"lost_expired_items"] == 1
     assert "an expired item of queue q was dropped: queue dead did not take it: it is full" in caplog.text
     assert bench.drain(b"dead") == [b"1"]
 
@@ -436,3 +436,20 @@ def test_of_those_that_go_to_another_queue_fewer_go_in_one_turn(open_storage: Op
     bench.sweep()
     assert bench.turns - before >= 10
     assert bench.queue(b"dead").waiting_items == 1000
+
+
+def test_expired_items_are_in_nobodys_way_in_a_put_to_several_either(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, a=QueueOptions(max_items=1))
+    bench.put(b"a", b"x", expires_in_s=5)
+    bench.now_s += 6
+    assert bench.put(b"a,b", b"1")
+    assert (bench.drain(b"a"), bench.drain(b"b")) == ([b"1"], [b"1"])
+
+
+def test_a_queue_that_becomes_a_child_has_its_parents_maximum_age_at_once(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, p=QueueOptions(max_age_s=10))
+    bench.put(b"p+a", b"old")
+    bench.end_turn()
+    bench.registry.child(b"p+a")
+    bench.now_s += 11
+    assert bench.drain(b"p+a") == []

@@ -328,3 +328,128 @@ def test_without_sweeps_a_large_item_that_a_get_finds_expired_goes_where_it_goes
     client.ask(b"set q 0 -1 9000\r\n%b\r\n" % (b"x" * 9000), b"STORED\r\n")
     assert client.get("q") is None
     assert client.get("dead/t=5000") == b"x" * 9000
+
+
+# -- found by the plain model of test_everything.py
+
+
+def test_a_large_item_at_the_head_is_moved_by_a_sweep_alone_and_to_all_children(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.registry.child(b"dead+a")
+    body = b"x" * 2000
+    bench.put_large(b"q", body, expires_in_s=5)
+    bench.now_s += 6
+    bench.sweep()
+    bench.crash()
+    assert (bench.drain(b"q"), bench.drain(b"dead"), bench.drain(b"dead+a")) == ([], [body], [body])
+
+
+def test_a_large_item_that_was_given_back_is_moved_when_it_is_the_head_and_no_other_for_it(
+    open_storage: OpenStorage,
+) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put(b"q", b"lives")
+    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
+    queue = bench.queue()
+    for read in [queue.open(), queue.open()]:
+        assert read is not None
+        queue.give_back(read)
+    bench.end_turn()
+    bench.now_s += 6
+    bench.sweep()
+    assert bench.take() == b"lives"
+    bench.sweep()
+    assert (bench.drain(), bench.drain(b"dead")) == ([], [b"x" * 900])
+
+
+def test_what_is_being_moved_and_is_given_back_meanwhile_is_moved_once(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
+    bench.now_s += 6
+    assert bench.take() is None
+    (read,) = bench.queue().outstanding.values()
+    bench.queue().give_back(read)
+    bench.end_turn()
+    bench.sweep()
+    assert bench.drain(b"dead") == [b"x" * 900]
+
+
+def test_what_was_to_be_moved_is_only_dropped_if_it_may_go_nowhere_any_more(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
+    bench.now_s += 6
+    assert bench.take() is None
+    bench.rules.options[b"q"] = QueueOptions()
+    bench.registry.set_rules(bench.rules)
+    bench.sweep()
+    assert (list(bench.registry.queues), bench.queue().expired_items) == ([b"q"], 1)
+    assert bench.storage is not None
+    assert bench.storage.first_chunk() is None
+
+
+def test_a_sweep_whose_turn_failed_is_made_up_for(bench: Bench) -> None:
+    bench.put(b"q", b"lives")
+    bench.put(b"q", b"x", expires_in_s=5)
+    bench.end_turn()
+    bench.now_s += 6
+    waits = iter([bench.fail_turn])
+    bench.sweeper._wait = lambda _: next(waits, bench.end_turn)()  # type: ignore[assignment]
+    bench.sweep()
+    assert bench.queue().waiting_items == 2
+    bench.sweep()
+    assert bench.queue().waiting_items == 1
+
+
+def test_an_expiry_of_a_queue_that_has_gone_is_not_taken_for_one_of_the_next_with_its_number(bench: Bench) -> None:
+    bench.put(b"old", b"x", expires_in_s=5)
+    bench.registry.delete(b"old")
+    bench.end_turn()
+    bench.crash()
+    bench.put(b"q", b"lives", expires_in_s=60)
+    queue = bench.queue()
+    read = queue.open()
+    assert read is not None
+    queue.give_back(read)
+    bench.end_turn()
+    bench.now_s += 6
+    bench.sweep()
+    assert bench.drain() == [b"lives"]
+
+
+def test_items_of_a_queue_in_memory_expire_behind_the_head_too(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(durable=False))
+    bench.put(b"q", b"lives")
+    bench.put(b"q", b"x", expires_in_s=5)
+    bench.end_turn()
+    bench.now_s += 6
+    bench.sweep()
+    assert (bench.queue().waiting_items, bench.drain()) == (1, [b"lives"])
+
+
+def test_a_queue_is_not_empty_while_a_cursor_has_something_open(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_queue_age_s=30))
+    bench.put(b"q", b"1")
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    read = cursor.open()
+    assert bench.drain() == [b"1"]
+    for _ in range(3):
+        bench.now_s += 31
+        bench.sweeper.expire_queues()
+    assert b"q" in bench.registry.queues
+    assert read is not None
+    cursor.close(read)
+    for _ in range(3):
+        bench.now_s += 31
+        bench.sweeper.expire_queues()
+    assert b"q" not in bench.registry.queues
+
+
+def test_a_queue_behind_an_alias_is_not_deleted_for_its_age(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_queue_age_s=30))
+    bench.put(b"q", b"1")
+    bench.drain()
+    bench.delivery.set_aliases({b"q": (b"other",)})
+    for _ in range(3):
+        bench.now_s += 31
+        bench.sweeper.expire_queues()
+    assert bench.registry.expires == 0
