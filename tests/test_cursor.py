@@ -726,7 +726,7 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
 
 
 EXAMPLES = settings(
-    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=40, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 
 

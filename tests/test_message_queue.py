@@ -927,7 +927,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 EXAMPLES = settings(
-    max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 
 

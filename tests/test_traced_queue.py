@@ -327,7 +327,7 @@ class WatchedQueues(Queues):
 
 @pytest.mark.usefixtures("small_steps")
 def test_queues_that_are_watched_do_the_same_and_their_events_tell_all_of_it() -> None:
-    run_state_machine_as_test(WatchedQueues, settings=settings(EXAMPLES, max_examples=30))
+    run_state_machine_as_test(WatchedQueues, settings=settings(EXAMPLES, max_examples=15))
 
 
 def test_what_happens_to_a_queue_in_memory_is_told_too(open_storage: Callable[[], Storage]) -> None:
