@@ -224,9 +224,10 @@ class Sweeper:
             for upload in uploads:
                 upload.drop()
             raise
-        if not queue.holds(read):
+        if not queue.holds(read) or any(target.queue.deleted and target.decides for target in targets):
             for upload in uploads:
                 upload.drop()
+            queue.give_back(read)  # what is expired at the head is looked at again
             return
         refused = False
         for target, upload in zip(targets, uploads, strict=True):

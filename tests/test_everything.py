@@ -359,6 +359,13 @@ class Everything(RuleBasedStateMachine):
             self.world.give_back(read)
 
     def look_at_timeouts(self) -> None:
+        self.look_once()
+        if self.count > 2:
+            self.pass_time(10)
+            self.look_once()
+            self.open()
+
+    def look_once(self) -> None:
         for _ in self.timeouts.look():
             pass
         seen, self.seen = self.seen, {}
@@ -374,6 +381,7 @@ class Everything(RuleBasedStateMachine):
                     self.timed_out.add(read.number)
                 else:
                     self.seen[read.number] = since
+            self.found_moving(queue)
 
     # -- the rest
 
@@ -425,8 +433,11 @@ class Everything(RuleBasedStateMachine):
         self.world.aliases = self.before.aliases = self.aliases
 
     def advance(self) -> None:
+        self.pass_time(self.choose([1, 5, 5.001, 10.001, 16]))
+
+    def pass_time(self, seconds: float) -> None:
         self.end_turn()
-        self.now_s += self.choose([1, 5, 5.001, 10.001, 16])
+        self.now_s += seconds
         self.world.now_ms = self.before.now_ms = self.now_ms
         self.journal.begin()
 
@@ -438,10 +449,7 @@ class Everything(RuleBasedStateMachine):
         """Twice, because the first look only sees that nobody uses them."""
         expires = self.registry.expires
         for wait_s in (0, 31):
-            self.end_turn()
-            self.now_s += wait_s
-            self.world.now_ms = self.before.now_ms = self.now_ms
-            self.journal.begin()
+            self.pass_time(wait_s)
             self.sweeper.expire_queues()
             gone = [q for n, q in self.world.queues.items() if n not in {*self.registry.queues, *self.registry.hidden}]
             for queue in gone:
