@@ -176,8 +176,11 @@ class Registry:
         """The names of the fanout children of a queue, which need not exist."""
         return self.children.get(parent, {})
 
-    def child(self, name: bytes) -> MessageQueue:
-        """The fanout child `name`, which is one from now on if it was none. Raises ServerError at `max_queues`."""
+    def child(self, name: bytes) -> MessageQueue | None:
+        """The fanout child `name`, which is one from now on if it was none; None: it is an alias, behind which
+        there may be a queue. Raises ServerError at `max_queues`."""
+        if name in self.aliases:
+            return None
         queue = self.queues.get(name)
         if queue is None:
             return self.create(name, is_child=True)

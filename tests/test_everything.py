@@ -70,7 +70,7 @@ CHILDREN = [b"p+a", b"p+b", b"dead+x", b"memory+a"]
 SEVERAL = [(b"q", b"r"), (b"p", b"q", b"memory"), (b"r", b"p")]
 ALIASES: list[dict[bytes, tuple[bytes, ...]]] = [
     {b"both": (b"p", b"q")},
-    {b"both": (b"q",), b"r": (b"memory",)},  # hides a queue
+    {b"both": (b"q",), b"r": (b"memory",), b"p+a": (b"q",)},  # hides queues
     {},
 ]
 CURSORS = [b"", b"", b"", b"c", b"d"]
@@ -93,6 +93,13 @@ class Crash(Exception):
 
 
 class Everything(RuleBasedStateMachine):
+    """Six clients, queues with children, cursors and an alias, and whatever goes wrong. EXAMPLES=1000 tries for longer.
+
+    Nothing is lost, nothing comes twice, the order is kept, nothing that has expired is handed out, and every figure is
+    true: after every step and every turn, one that could not be written included, in the middle of a sweep, and after a
+    crash or a restart, which reads everything back from disk.
+    """
+
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
@@ -406,7 +413,8 @@ class Everything(RuleBasedStateMachine):
     def make_child(self) -> None:
         name = CHILDREN[self.count % len(CHILDREN)]
         self.registry.child(name)
-        self.world.child(name)
+        if name not in self.world.aliases:
+            self.world.child(name)
 
     def change_rules(self) -> None:
         def some() -> dict[str, Any]:
@@ -746,7 +754,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("EXAMPLES", "40")),
+    max_examples=int(os.environ.get("EXAMPLES", "20")),
     stateful_step_count=int(os.environ.get("STEPS", "60")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
