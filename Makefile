@@ -1,7 +1,7 @@
 # make run    a server on port 22133, its queues in ./data
 # make test   the whole test suite
 # make soak   kill -9 at random moments under load, ROUNDS=20 times; with SECONDS=3600, an hour of load with restarts
-# make fuzz   what the suite does for seconds, RUNS=n times: the parser, then a whole server over sockets
+# make fuzz   what the suite does for seconds, RUNS=n times: the parsers, then a whole server over sockets
 # All make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
 
 PYTHON ?= python3
@@ -25,10 +25,12 @@ soak: $(VENV)/all-installed
 else
 soak: $(VENV)/all-installed
 	$(BIN)/python loadtest/crash.py --rounds $(or $(ROUNDS),20)
+	$(BIN)/python loadtest/together_crash.py --rounds $(or $(ROUNDS),20)
 endif
 
 fuzz: $(VENV)/all-installed
 	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
+	$(BIN)/python -m tests.fuzz.fuzz_kestrel -runs=$(RUNS)
 	$(BIN)/python -m tests.fuzz.fuzz_server --runs $(RUNS)
 
 style: $(VENV)/all-installed

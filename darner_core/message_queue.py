@@ -111,7 +111,7 @@ class MessageQueue(Expiring):
                 return True  # it has been closed; or another queue has had the number
             if read.returned:
                 self._expire_returned(read)
-            return read.returned
+            return item_id not in self.outstanding  # what is being moved is looked at again
         if item_id >= self.tail:
             return True
         item = self.log.find(item_id)

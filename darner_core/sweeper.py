@@ -273,6 +273,11 @@ class Sweeper:
             for upload in uploads:
                 upload.drop()
             return
+        if any(target.queue.deleted and target.decides for target in targets):
+            for upload in uploads:
+                upload.drop()
+            queue.give_back(read)  # what is expired at the head is looked at again
+            return
         refused = False
         for target, upload in zip(targets, uploads, strict=True):
             if target.queue.deleted or not self._delivery.make_room(target.queue, len(blob)):

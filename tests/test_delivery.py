@@ -453,3 +453,16 @@ def test_a_queue_that_becomes_a_child_has_its_parents_maximum_age_at_once(open_s
     bench.registry.child(b"p+a")
     bench.now_s += 11
     assert bench.drain(b"p+a") == []
+
+
+def test_an_alias_with_the_name_of_a_child_does_not_cost_the_queue_behind_it_its_items(
+    open_storage: OpenStorage,
+) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"p+a", b"1")
+    bench.delivery.set_aliases({b"p+a": (b"other",)})
+    assert bench.registry.child(b"p+a") is None
+    bench.put(b"p", b"not for a child")
+    bench.end_turn()
+    bench.crash()
+    assert bench.drain(b"p+a") == [b"1"]

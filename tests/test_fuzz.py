@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import fuzz_protocol, fuzz_server
+from tests.fuzz import fuzz_kestrel, fuzz_protocol, fuzz_server
 from tests.harness import ROOT, RunningServer
 
 CORPUS = fuzz_protocol.seeds()
@@ -36,6 +36,12 @@ def test_the_parser_bears_anything(data: bytes) -> None:
 
 def test_the_parser_bears_mutations_of_the_corpus() -> None:
     assert fuzz_protocol.run_random(runs=10_000, seed=random.randrange(1 << 32), most_s=60) == 10_000
+
+
+def test_kestrels_other_protocols_bear_mutations_of_what_their_clients_say() -> None:
+    for seed in fuzz_kestrel.SEEDS:
+        fuzz_kestrel.check(seed)
+    assert fuzz_kestrel.run_random(runs=5_000, seed=random.randrange(1 << 32), most_s=60) == 5_000
 
 
 def test_the_fuzzer_runs_with_what_is_installed(tmp_path: Path) -> None:

@@ -453,3 +453,42 @@ def test_a_queue_behind_an_alias_is_not_deleted_for_its_age(open_storage: OpenSt
         bench.now_s += 31
         bench.sweeper.expire_queues()
     assert bench.registry.expires == 0
+
+
+def test_a_large_item_is_not_lost_if_the_queue_it_goes_to_is_deleted_meanwhile(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put(b"dead", b"before")
+    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
+    bench.now_s += 6
+    assert bench.take() is None
+
+    def wait(_: float) -> None:
+        bench.registry.delete(b"dead")
+        bench.end_turn()
+
+    bench.sweeper._wait = wait  # type: ignore[assignment]
+    bench.sweep()
+    bench.sweeper._wait = lambda _: bench.end_turn()  # type: ignore[assignment]
+    assert bench.take() is None
+    bench.sweep()
+    assert bench.drain(b"dead") == [b"x" * 900]
+
+
+def test_a_large_item_that_is_given_back_while_it_is_copied_is_moved_once(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
+    bench.now_s += 6
+    assert bench.take() is None
+    (read,) = bench.queue().outstanding.values()
+
+    def wait(_: float) -> None:
+        bench.queue().give_back(read)
+        bench.end_turn()
+
+    bench.sweeper._wait = wait  # type: ignore[assignment]
+    bench.sweeper._journal.time_ms = lambda: 0  # type: ignore[method-assign]  # nothing else expires in this sweep
+    bench.sweep()
+    del bench.sweeper._journal.time_ms
+    assert bench.take() is None
+    bench.sweep()
+    assert bench.drain(b"dead") == [b"x" * 900]

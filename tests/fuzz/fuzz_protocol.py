@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,17 @@ MAX_LINE, CHUNK = 300, 100
 MOST_BYTES = 4096
 
 
-def _reading() -> Any:
-    from darner_core import protocol, request_lines
+def _reading() -> tuple[Any, Any, Any]:
+    from darner_core import dialects, protocol, request_lines
 
-    return protocol, request_lines
+    return protocol, request_lines, dialects
 
 
 if atheris is not None:
     with atheris.instrument_imports(include=["darner_core"]):
-        protocol, request_lines = _reading()
+        protocol, request_lines, dialects = _reading()
 else:
-    protocol, request_lines = _reading()
+    protocol, request_lines, dialects = _reading()
 
 from darner_core.errors import RequestError  # noqa: E402
 
@@ -53,16 +54,33 @@ TABLE = {
     b"stats": protocol.Command(request_lines.parse_bare, _no_command),
     b"version": protocol.Command(request_lines.parse_bare, _no_command),
     b"quit": protocol.Command(request_lines.parse_bare, _no_command),
+    b"monitor": protocol.Command(request_lines.parse_monitor, _no_command),
+    b"confirm": protocol.Command(request_lines.parse_confirm, _no_command),
+    b"flush_expired": protocol.Command(request_lines.parse_naming, _no_command),
+    b"flush_all_expired": protocol.Command(request_lines.parse_bare, _no_command),
+    b"dump_stats": protocol.Command(request_lines.parse_bare, _no_command),
+    b"dump_config": protocol.Command(request_lines.parse_describing, _no_command),
+    b"status": protocol.Command(request_lines.parse_status, _no_command),
+    b"watch": protocol.Command(request_lines.parse_naming, _no_command),
 }
+DIALECTS = list(dialects.DIALECTS.values())
+OPENING = protocol.Command(partial(request_lines.parse_opening, wait_ms=100), _no_command)
 
 # Kept over the runs, as a server keeps them over its clients: what one said must not change what another means.
-kept_lines: dict[bytes, Any] = {}
+kept_lines: dict[str, dict[bytes, Any]] = {dialect.name: {} for dialect in DIALECTS}
 
 
-def heard(pieces: list[bytes], kept: dict[bytes, Any], hand_over: bool) -> tuple[list[tuple[Any, bytes]], bytes]:
+def table_of(dialect: Any) -> dict[bytes, Any]:
+    gets = {b"get": OPENING, b"gets": OPENING} if dialect.gets_open else {}
+    return {verb: command for verb, command in {**TABLE, **gets}.items() if verb not in dialect.lacks}
+
+
+def heard(
+    pieces: list[bytes], kept: dict[bytes, Any], hand_over: bool, dialect: Any = DIALECTS[0]
+) -> tuple[list[tuple[Any, bytes]], bytes]:
     """(requests, each with its body; the reply to what is wrong). With `hand_over`, incomplete items are received as
     large ones."""
-    reader = protocol.RequestReader(TABLE, kept, MAX_LINE, CHUNK)
+    reader = protocol.RequestReader(table_of(dialect), kept, MAX_LINE, CHUNK, dialect)
     requests: list[tuple[Any, bytes]] = []
     large, body = None, b""
     for piece in pieces:
@@ -98,22 +116,26 @@ def heard(pieces: list[bytes], kept: dict[bytes, Any], hand_over: bool) -> tuple
 
 
 def check(data: bytes) -> None:
-    """The first two bytes say how the rest is cut. Raises AssertionError, or whatever the parser should not."""
+    """The first two bytes say how the rest is cut, and in which dialect. Raises AssertionError, or whatever the parser
+    should not."""
     cut, data = data[:2], data[2 : 2 + MOST_BYTES]
     step = 1 + (cut[0] if cut else 0) % 64
     pieces = [data[i : i + step] for i in range(0, len(data), step)]
-    whole = heard([data], {}, False)
-    assert heard(pieces, {}, False) == whole, "cut in pieces, it means something else"
-    assert heard(pieces, {}, True) == whole, "received as a large item, it means something else"
-    for known, other in zip(heard([data], kept_lines, False)[0], whole[0], strict=True):
+    dialect = DIALECTS[(cut[1] if len(cut) > 1 else 0) % len(DIALECTS)]
+    whole = heard([data], {}, False, dialect)
+    assert heard(pieces, {}, False, dialect) == whole, "cut in pieces, it means something else"
+    assert heard(pieces, {}, True, dialect) == whole, "received as a large item, it means something else"
+    for known, other in zip(heard([data], kept_lines[dialect.name], False, dialect)[0], whole[0], strict=True):
         assert known[1] == other[1]
-        assert known[0].queue == other[0].queue
+        for meant in ("queue", "parent", "cursor", "targets"):
+            assert getattr(known[0], meant) == getattr(other[0], meant)
     for request, body in whole[0]:
         assert request.body_bytes == (-1 if body is None else len(body))
         assert len(request.queue) <= protocol.MAX_NAME_BYTES
 
 
 WORDS = [
+    *b"monitor confirm flush_expired dump_config status watch a+b a+b+c a.c . + a..b put peek : 1 5".split(),
     *b"set get delete flush_all noreply /open /close /t= /sync / 0 -1 100 101 99999999999999999999".split(),
     *(b"\r\n", b"\n", b"\r", b" ", b"\0", b"\xff", "\u0663".encode(), b"q" * 251),
 ]

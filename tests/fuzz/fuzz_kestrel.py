@@ -1,0 +1,133 @@
+"""The same for Kestrel's other protocols: whatever bytes come, and however they are cut, they mean the same.
+
+    python -m tests.fuzz.fuzz_kestrel -runs=100000
+
+Inputs are random mutations of a few conversations; -runs=, -seed= and -max_total_time= as for fuzz_protocol.
+"""
+
+import random
+import sys
+import time
+from typing import Any
+
+from darner_core import thrift_messages
+from darner_core.errors import MalformedRequest, RequestError
+from darner_core.protocol import Command, Request
+from darner_core.text_protocol import (
+    TextReader,
+    parse_bare,
+    parse_confirm,
+    parse_monitor,
+    parse_naming,
+    parse_put,
+    parse_reading,
+    parse_status,
+)
+from darner_core.thrift_protocol import CALL, FrameReader, check_arguments, read_message
+from tests.fuzz.fuzz_protocol import MAX_LINE, MOST_BYTES, mutations
+
+MAX_ITEM_BYTES = 100
+
+PARSERS: dict[bytes, Any] = {
+    b"put": parse_put, b"get": parse_reading, b"peek": parse_reading, b"monitor": parse_monitor,
+    b"confirm": parse_confirm, b"flush": parse_naming, b"delete": parse_naming, b"status": parse_status,
+    b"version": parse_bare, b"quit": parse_bare,
+}  # fmt: skip
+SERVICE = thrift_messages.load_idl().Kestrel
+
+
+def _run(*_: object) -> bytes:
+    raise AssertionError("reading a request does not run it")
+
+
+TABLE = {verb: Command(parse, _run) for verb, parse in PARSERS.items()}
+
+
+def decode(frame: bytes) -> Request:
+    """As the service does it: what can be understood of a call."""
+    method, kind, sequence, at = read_message(frame)
+    if kind != CALL:
+        raise MalformedRequest("no call")
+    found = getattr(SERVICE, f"{method.decode('latin-1')}_args", None)
+    if found is None:
+        return thrift_messages.ThriftRequest(_run, b"unknown", sequence=sequence)
+    arguments = found()
+    check_arguments(frame, at, arguments.thrift_spec)
+    thrift_messages.decode(frame[at:], arguments)
+    return thrift_messages.ThriftRequest(_run, method, sequence=sequence, arguments=arguments)
+
+
+def call(method: str, **values: Any) -> bytes:
+    arguments = getattr(SERVICE, f"{method}_args")(**values)
+    return thrift_messages.encode(method, CALL, 7, arguments)
+
+
+SEEDS = [
+    b"\x05\x00put q:\none\ntwo\n\nget q\nconfirm q 1\n",
+    b"\x03\x00put q 500:\r\none\r\n\r\nmonitor q 10 5\r\npeek q 5\r\nstatus\r\n",
+    b"\x07\x00flush q\ndelete q\nversion\nstatus readonly\nput\nput q\nget q:\nx\n\nquit\n",
+    b"\x04\x01" + call("put", queue_name=b"q", items=[b"one", b"two"], expiration_msec=5),
+    b"\x09\x01" + call("get", queue_name=b"q", max_items=3, timeout_msec=1, auto_abort_msec=9) + call("get_version"),
+    b"\x02\x01" + call("confirm", queue_name=b"q", ids={1, 2}) + call("peek", queue_name=b"q"),
+]
+
+
+def heard(pieces: list[bytes], reader: Any) -> tuple[list[str], str]:
+    """(the requests as text, what is wrong behind them)"""
+    requests: list[str] = []
+    for piece in pieces:
+        if reader.error is None:
+            requests += [shown(request) for request, _ in reader.requests(piece)]
+    assert reader.error is None or isinstance(reader.error, RequestError)
+    return requests, str(reader.error or "")
+
+
+def shown(request: Any) -> str:
+    if isinstance(request, thrift_messages.ThriftRequest):
+        return f"{request.verb!r} {request.sequence} {request.arguments}"
+    items, expiry_ms = getattr(request, "items", None), getattr(request, "expiry_ms", None)
+    answer = request.run() if request.verb == b"" else b""
+    assert answer.count(b"\n") == (request.verb == b"")
+    return f"{request.verb!r} {request.queue!r} {items} {expiry_ms} {answer!r}"
+
+
+def new_reader(kind: int) -> Any:
+    return FrameReader(decode) if kind % 2 else TextReader(TABLE, MAX_LINE, MAX_ITEM_BYTES)
+
+
+def check(data: bytes) -> None:
+    """The first byte says how the rest is cut, the second which protocol it is. Raises AssertionError, or whatever the
+    parser should not."""
+    if len(data) < 2:
+        return
+    step, kind, data = 1 + data[0] % 64, data[1], data[2 : 2 + MOST_BYTES]
+    whole = heard([data], new_reader(kind))
+    pieces = [data[i : i + step] for i in range(0, len(data), step)]
+    assert heard(pieces, new_reader(kind)) == whole, "cut in pieces, it means something else"
+
+
+def run_random(runs: int, seed: int, most_s: float) -> int:
+    """How many inputs were tried."""
+    until, tried = time.monotonic() + most_s, 0
+    for data in mutations(SEEDS, random.Random(seed)):
+        if tried >= runs or time.monotonic() >= until:
+            break
+        try:
+            check(data)
+        except BaseException:
+            print(f"seed {seed}, input {tried}: {data!r}", file=sys.stderr)
+            raise
+        tried += 1
+    return tried
+
+
+def main(arguments: list[str]) -> None:
+    options = dict(argument[1:].split("=", 1) for argument in arguments[1:] if "=" in argument)
+    began = time.monotonic()
+    most_s = float(options.get("max_total_time", 0)) or 1e9
+    tried = run_random(int(options.get("runs", 10**12)), int(options.get("seed", 0)), most_s)
+    print(f"{tried} random mutations of what Kestrel's clients say in {time.monotonic() - began:.0f} s, nothing found")
+
+
+if __name__ == "__main__":
+    main(sys.argv)
