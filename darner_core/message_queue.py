@@ -348,7 +348,8 @@ class MessageQueue(Expiring):
             read.returned = False
             self.outstanding[read.id] = read
             self.canceled_transactions -= read.counted
-            self.returned.remove(read.id)
+            # It is not among them if it has gone since, in the turn that is being undone: `undo_turn` finds them anew.
+            self.returned = [item_id for item_id in self.returned if item_id != read.id]
             heapify(self.returned)
             self.bytes_out += read.body_bytes
             self.open_bytes += read.body_bytes

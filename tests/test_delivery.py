@@ -7,6 +7,7 @@ import pytest
 from darner_core import delivery as delivery_module
 from darner_core.errors import ServerError, StorageError
 from darner_core.queue_options import QueueOptions
+from darner_core.session import Session
 from darner_core.stats import Stats
 from darner_core.storage import Storage
 from tests.bench import Bench
@@ -466,3 +467,38 @@ def test_an_alias_with_the_name_of_a_child_does_not_cost_the_queue_behind_it_its
     bench.end_turn()
     bench.crash()
     assert bench.drain(b"p+a") == [b"1"]
+
+
+def test_a_failed_turn_in_which_an_item_was_aborted_and_then_discarded_is_undone(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_items=2, discard_old_when_full=True))
+    bench.put(b"q", b"1", b"2")
+    session = Session(bench.journal)
+    read = bench.queue().open()
+    assert read is not None
+    session.hold(read)
+    bench.end_turn()
+    session.abort_read()
+    bench.put(b"q", b"3")
+    bench.fail_turn()
+    assert session.open_read is read
+    assert bench.drain() == [b"2"]
+    session.end()
+    assert bench.drain() == [b"1"]
+
+
+def test_the_same_if_a_cursor_was_put_back_after_the_abort(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"q", b"1", b"2")
+    session = Session(bench.journal)
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    read = cursor.open()
+    assert read is not None
+    session.hold(read)
+    bench.end_turn()
+    session.abort_read()
+    cursor.flush()
+    bench.fail_turn()
+    assert session.open_read is read
+    assert cursor.holds(read)
+    session.end()
+    assert [item[0] for item in (cursor.take(), cursor.take()) if isinstance(item, tuple)] == [b"1", b"2"]

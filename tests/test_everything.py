@@ -499,6 +499,8 @@ class Everything(RuleBasedStateMachine):
     def sweeper_waited(self, complete: bool = False) -> None:
         """See what the sweep has removed. It may be anything that has expired, and all in the end."""
         world = self.world
+        if DEAD in self.registry.queues and DEAD not in world.queues:
+            world.create(DEAD)  # a large item is on its way there
         for queue in world.queues.values():
             if queue.name.startswith(DEAD):
                 continue
