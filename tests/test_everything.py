@@ -757,7 +757,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("EXAMPLES", "20")),
+    max_examples=int(os.environ.get("EXAMPLES", "25")),
     stateful_step_count=int(os.environ.get("STEPS", "60")),
     deadline=None,
     suppress_health_check=list(HealthCheck),

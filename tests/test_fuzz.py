@@ -14,7 +14,7 @@ from tests.fuzz import fuzz_kestrel, fuzz_protocol, fuzz_server
 from tests.harness import ROOT, RunningServer
 
 CORPUS = fuzz_protocol.seeds()
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
 
 
 @pytest.mark.parametrize("path", sorted(fuzz_protocol.CORPUS.iterdir()), ids=lambda path: path.name)

@@ -708,7 +708,7 @@ def test_several_reads_agree_with_a_plain_model_whatever_is_done_and_goes_wrong(
     run_state_machine_as_test(
         ReadsOfSeveral,
         settings=settings(
-            max_examples=15,
+            max_examples=10,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -179,7 +179,10 @@ def test_the_disk_is_given_back_when_a_queue_is_emptied(bench: Bench, how: str) 
     bench.journal.commit()
     for step in EMPTIED[how]:
         step(bench)
-    bench.tick(8)
+    for _ in range(10):  # RocksDB flushes and compacts when it has the time
+        bench.tick(8)
+        if bench.disk_bytes() < LEFT_BYTES:
+            break
     assert bench.disk_bytes() < LEFT_BYTES
     other = bench.registry.queues[b"other"]
     assert [item[1:3] for item in iter(other.take, None) if isinstance(item, tuple)] == [(0, 0)] * 10
