@@ -511,8 +511,9 @@ class Everything(RuleBasedStateMachine):
                     assert is_open, item
                 elif is_open is None:
                     assert item.state == MOVES or world.has_expired(queue, item), f"{queue.name!r} has lost {item}"
+                    if item.state != MOVES and not (item.large and queue.options.expire_to_queue):
+                        self.swept[queue.name] = self.swept.get(queue.name, 0) + 1  # what is moved does not count
                     world.expire(queue, item)
-                    self.swept[queue.name] = self.swept.get(queue.name, 0) + 1
                 elif is_open and item.state == WAITS:
                     assert item.large, item
                     assert queue.options.expire_to_queue, item
