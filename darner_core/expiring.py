@@ -26,6 +26,10 @@ EXPIRED_BYTES_AT_ONCE = 1 << 20
 # The same of those that go to another queue: each is a put, and one more for each of that queue's children.
 MOVED_AT_ONCE = 100
 
+# What is removed behind the head is removed one by one, and once more as a range whenever so many have gone that follow
+# one another: what reads on behind them passes over a range at once, but every range costs every reader a little.
+GAP_IDS = 16384
+
 
 class Expiring(Backlog):
     """A backlog that things leave."""
@@ -154,6 +158,8 @@ class Expiring(Backlog):
         begin, end = self.gap
         if item_id == end:
             self.gap = begin, end + 1
+            if (end + 1 - begin) % GAP_IDS == 0:
+                self.log.remove_range(end + 1 - GAP_IDS, end + 1)
         elif end <= self.next_id or end - begin < FILL_ITEMS:
             self.gap = item_id, item_id + 1
         in_memory = item_id - self.next_id

@@ -35,10 +35,6 @@ STATE_EVERY = 128
 RECLAIM_ITEMS = 16384
 RECLAIM_BYTES = 4 << 20
 
-# So many items that one turn removes out of order are range-deleted where they follow one another, instead of one by
-# one: items put one after the other expire one after the other.
-MANY_REMOVED = 64
-
 
 class LogOwner(Protocol):
     """What the journal asks of a queue."""
@@ -63,19 +59,6 @@ class LogOwner(Protocol):
 
     def turn_written(self) -> None:
         """The turn is on disk."""
-
-
-def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
-    """[begin, end) of those that follow one another."""
-    begin = end = 0
-    for item_id in sorted(ids):
-        if item_id != end and end:
-            yield begin, end
-        if item_id != end:
-            begin = item_id
-        end = item_id + 1
-    if end:
-        yield begin, end
 
 
 _NOTHING: list[Item] = []  # stands in for the lists of the queues that this turn does not touch
@@ -180,6 +163,12 @@ class QueueLog:
             raise self._is_missing(item_id)
         return item
 
+    def remove_range(self, from_id: int, to_id: int) -> None:
+        """In this turn, remove all that is stored in [from_id, to_id), where nothing is to stay."""
+        begin, end = item_key(self.record.number, from_id), item_key(self.record.number, to_id)
+        storage, family = self.journal.storage, self.record.family
+        self.journal.also.append(lambda batch: batch.delete_range(begin, end, storage.handles[family]))
+
     def find(self, item_id: int) -> Item | None:
         """The item, if it is there; also if it is removed in this turn. Raises StorageError."""
         if item_id >= self.written:
@@ -227,6 +216,9 @@ class MemoryLog(QueueLog):
         for old in takewhile(lambda item_id: item_id < first, list(islice(self._items, first - self.reclaimed))):
             del self._items[old]
         self.set_reclaimed(first, self.owner.removed_bytes())
+
+    def remove_range(self, from_id: int, to_id: int) -> None:
+        """Its items go one by one."""
 
     def stored(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
         items = self._items
@@ -376,12 +368,8 @@ class Journal:
             for item in appended:
                 put(item_key(number, item_id), self._pack(item), handle)
                 item_id += 1
-            if len(log.removed) < MANY_REMOVED:
-                for removed in log.removed:
-                    batch.delete(item_key(number, removed), handle)
-            else:
-                for begin, end in _runs(log.removed):
-                    batch.delete_range(item_key(number, begin), item_key(number, end), handle)
+            for removed in log.removed:
+                batch.delete(item_key(number, removed), handle)
             if log.state_changed or item_id - log.recorded >= STATE_EVERY:
                 if self._should_reclaim(log):
                     self._reclaim(batch, log, handle)

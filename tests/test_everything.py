@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from darner_core import backlog as backlog_module
 from darner_core import cursor as cursor_module
+from darner_core import expiring as expiring_module
 from darner_core import journal as journal_module
 from darner_core import read_timeouts as timeouts_module
 from darner_core import sweeper as sweeper_module
@@ -746,7 +747,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         (journal_module, "STATE_EVERY", 4),
         (journal_module, "RECLAIM_ITEMS", 5),
         (journal_module, "RECLAIM_BYTES", 4000),
-        (journal_module, "MANY_REMOVED", 3),
+        (expiring_module, "GAP_IDS", 3),
         (sweeper_module, "SWEPT_AT_ONCE", 3),
         (sweeper_module, "SWEPT_BYTES", 1500),
         (sweeper_module, "MOST_DEAD", 4),
