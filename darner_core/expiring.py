@@ -9,6 +9,7 @@ No call here switches greenlets.
 from collections.abc import Callable
 from contextlib import suppress
 from heapq import heapify
+from typing import TYPE_CHECKING
 
 from darner_core.backlog import FILL_ITEMS, Backlog
 from darner_core.errors import StorageError
@@ -45,22 +46,19 @@ class Expiring(Backlog):
         self.move_large: Callable[[OpenRead], None] | None = None  # and large ones, which take several turns
         self.half_swept = False  # there may be more expired items at the head
 
-    # -- what the queue does
+    if TYPE_CHECKING:  # what MessageQueue does: for the types alone, so that there is nothing to fall back to
 
-    def _hand_out_head(self) -> OpenRead:
-        """The first of the window, open, whether it has expired or not."""
-        raise NotImplementedError
+        def _hand_out_head(self) -> OpenRead:
+            """The first of the window, open, whether it has expired or not."""
 
-    def _hand_out_returned(self, item_id: int) -> OpenRead:
-        """The same for an item that was given back."""
-        raise NotImplementedError
+        def _hand_out_returned(self, item_id: int) -> OpenRead:
+            """The same for an item that was given back."""
 
-    def _bury(self, item_id: int, item: Item) -> None:
-        """An item expires: count it, and let it go where it has to go."""
-        raise NotImplementedError
+        def _bury(self, item_id: int, item: Item) -> None:
+            """An item expires: count it, and let it go where it has to go."""
 
-    def _unbury(self, count: int = 1) -> None:
-        raise NotImplementedError
+        def _unbury(self, count: int = 1) -> None:
+            """Undo the count."""
 
     # -- expiring
 

@@ -362,11 +362,17 @@ def test_a_large_item_that_was_given_back_is_moved_when_it_is_the_head_and_no_ot
     assert (bench.drain(), bench.drain(b"dead")) == ([], [b"x" * 900])
 
 
-def test_what_is_being_moved_and_is_given_back_meanwhile_is_moved_once(open_storage: OpenStorage) -> None:
+def with_a_large_item_on_its_way(open_storage: OpenStorage) -> Bench:
+    """A get has found that it has expired; a sweep will move it from `q` to `dead`."""
     bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
     bench.put_large(b"q", b"x" * 900, expires_in_s=5)
     bench.now_s += 6
     assert bench.take() is None
+    return bench
+
+
+def test_what_is_being_moved_and_is_given_back_meanwhile_is_moved_once(open_storage: OpenStorage) -> None:
+    bench = with_a_large_item_on_its_way(open_storage)
     (read,) = bench.queue().outstanding.values()
     bench.queue().give_back(read)
     bench.end_turn()
@@ -375,10 +381,7 @@ def test_what_is_being_moved_and_is_given_back_meanwhile_is_moved_once(open_stor
 
 
 def test_what_was_to_be_moved_is_only_dropped_if_it_may_go_nowhere_any_more(open_storage: OpenStorage) -> None:
-    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
-    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
-    bench.now_s += 6
-    assert bench.take() is None
+    bench = with_a_large_item_on_its_way(open_storage)
     bench.rules.options[b"q"] = QueueOptions()
     bench.registry.set_rules(bench.rules)
     bench.sweep()
@@ -475,10 +478,7 @@ def test_a_large_item_is_not_lost_if_the_queue_it_goes_to_is_deleted_meanwhile(o
 
 
 def test_a_large_item_that_is_given_back_while_it_is_copied_is_moved_once(open_storage: OpenStorage) -> None:
-    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
-    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
-    bench.now_s += 6
-    assert bench.take() is None
+    bench = with_a_large_item_on_its_way(open_storage)
     (read,) = bench.queue().outstanding.values()
 
     def wait(_: float) -> None:
