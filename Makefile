@@ -1,5 +1,6 @@
 # make run    a server on port 22133, its queues in ./data
-# make test   the whole test suite
+# make test   the test suite, in less than five minutes
+# make test-long   what takes longer than that
 # make soak   kill -9 at random moments under load, ROUNDS=20 times; with SECONDS=3600, an hour of load with restarts
 # make fuzz   what the suite does for seconds, RUNS=n times: the parsers, then a whole server over sockets
 # All make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
@@ -11,13 +12,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test soak fuzz style types check clean
+.PHONY: run test test-long soak fuzz style types check clean
 
 run: $(VENV)/server-installed
 	$(BIN)/darner --port $(PORT)
 
 test: $(VENV)/all-installed
 	$(BIN)/python -m pytest
+
+test-long: $(VENV)/all-installed
+	$(BIN)/python -m pytest -m long
 
 ifdef SECONDS
 soak: $(VENV)/all-installed

@@ -57,7 +57,7 @@ def rates(group: str, **of_servers: list[float]) -> list[dict[str, Any]]:
 # -- every scenario, for a moment
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_scenario_runs_and_loses_nothing(tmp_path: Path) -> None:
     ended = shell("--smoke", "--json", str(tmp_path / "figures.json"))
     assert ended.returncode == 0, ended.stdout + ended.stderr
