@@ -3,6 +3,7 @@
 # make test-long   what takes longer than that
 # make soak   kill -9 at random moments under load, ROUNDS=20 times; with SECONDS=3600, an hour of load with restarts
 # make fuzz   what the suite does for seconds, RUNS=n times: the parsers, then a whole server over sockets
+# make lock   requirements.txt and requirements-dev.txt from the short lists in pyproject.toml
 # All make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
 
 PYTHON ?= python3
@@ -11,8 +12,9 @@ RUNS ?= 100000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: run test test-long soak fuzz style types check clean
+.PHONY: run test test-long soak fuzz style types check lock clean
 
 run: $(VENV)/server-installed
 	$(BIN)/darner --port $(PORT)
@@ -49,16 +51,26 @@ check: test style types
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(BIN)/python:
+# A .venv without this file was left half made, and is made again from the beginning.
+$(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
 # The server alone: gevent and rocksdict, in the versions that requirements.txt pins.
-$(VENV)/server-installed: $(BIN)/python requirements.txt pyproject.toml $(wildcard darner_core/*.py)
+$(VENV)/server-installed: $(VENV)/made requirements.txt pyproject.toml $(wildcard darner_core/*.py)
+	@echo "Installing the server into $(VENV); the first time this takes about 15 seconds."
 	$(PIP) --constraint requirements.txt .
 	@touch $@
 
 # Everything: the server, the tests, the load tests.
-$(VENV)/all-installed: $(BIN)/python requirements.txt
-	$(PIP) --requirement requirements.txt
+$(VENV)/all-installed: $(VENV)/made requirements.txt requirements-dev.txt
+	@echo "Installing all that tests and load tests need into $(VENV), 530 MB; the first time this takes about a minute."
+	$(PIP) --requirement requirements.txt --requirement requirements-dev.txt
 	@touch $@
+
+# Versions move on only with UPGRADE=--upgrade.
+lock: $(VENV)/made
+	$(PIP) uv==0.13.9
+	$(LOCK) --group requirements --output-file requirements.txt
+	$(LOCK) --group dev --constraint requirements.txt --output-file requirements-dev.txt

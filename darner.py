@@ -1,7 +1,22 @@
 #!/usr/bin/env python3
 """Run the server from a checkout:  python darner.py --port 22133"""
 
-from darner_core.main import command
+import sys
+
+ADVICE = (
+    "`make run` installs what the server needs and starts it; so does `python3 -m venv .venv &&"
+    " .venv/bin/pip install -r requirements.txt && .venv/bin/python darner.py`"
+)
 
 if __name__ == "__main__":
+    if sys.platform != "linux":
+        sys.exit("darner: the server runs on Linux only, not on " + sys.platform)
+    if sys.version_info < (3, 11):  # noqa: UP036
+        sys.exit(f"darner: Python 3.11 or newer is needed, and this is {sys.version.split()[0]}")
+    try:
+        from darner_core.main import command
+    except ModuleNotFoundError as error:
+        if (error.name or "darner_core").startswith("darner_core"):
+            raise
+        sys.exit(f"darner: the Python package {error.name} is not installed. {ADVICE}")
     command()

@@ -22,6 +22,7 @@ from darner_core.listener_options import (
     DARNER,
     DIALECTS,
     LISTENER_TABLE,
+    REPLY_KEYS,
     TEXT,
     THRIFT,
     Endpoint,
@@ -129,7 +130,7 @@ class Config:
     dialect: str = _option(DARNER, one_of(*DIALECTS), "whose clients"
         " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
         shown="NAME")
-    reply_key: str = _option("queue", one_of("queue", "request"), 'the key in the reply to a get: "queue" names the'
+    reply_key: str = _option("queue", one_of(*REPLY_KEYS), 'the key in the reply to a get: "queue" names the'
         ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
         shown="WHICH")
     max_item_bytes: int = _option(GIB, size(1, 1 << 40), "largest item that is accepted", shown="SIZE")
@@ -212,7 +213,7 @@ class Config:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Every address to listen on; those of `host` come first."""
-        return endpoints(self.host, self.port, self.dialect, self.listeners)
+        return endpoints(self.host, self.port, self.dialect, self.listeners, self.reply_key)
 
 
 OPTIONS = tuple(option for option in fields(Config) if "check" in option.metadata)

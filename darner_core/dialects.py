@@ -78,6 +78,7 @@ class Dialect:
     unknown: Callable[[str], RequestError] = MalformedRequest  # what an unknown verb is
     error_reply: Callable[[RequestError], bytes] = _reply_of
     hands_over: Callable[[bytes], bool] = _is_value  # whether this reply has an item in it
+    repeats_key: bool = False  # the reply to a get has the key that was asked for; else the queue's name
     logs_in: bool = True  # a client can say who it is; else only its certificate does
 
 

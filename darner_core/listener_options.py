@@ -4,6 +4,7 @@
     port = 22134
     dialect = "kestrel"          default: that of the server
     address = "unix:/run/d"      default: those of `host` that are no Unix sockets
+    reply_key = "request"        default: that of the server; not for "text" and "thrift", whose replies have no key
 
 No sockets are touched here.
 """
@@ -21,10 +22,15 @@ DIALECTS = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
 # Kestrel's other two protocols, which are spoken at a port of their own.
 TEXT, THRIFT = "text", "thrift"
 
+# The key in the reply to a get: the queue's name, or what the client asked for.
+KEY_OF_QUEUE, KEY_OF_REQUEST = "queue", "request"
+REPLY_KEYS = (KEY_OF_QUEUE, KEY_OF_REQUEST)
+
 _CHECKS = {
     "address": hosts,
     "port": whole_number(0, 65535),
     "dialect": one_of(*DIALECTS, TEXT, THRIFT),
+    "reply_key": one_of(*REPLY_KEYS),
 }
 
 
@@ -34,6 +40,7 @@ class Endpoint(NamedTuple):
     host: str
     port: int
     dialect: str = DARNER
+    reply_key: str = KEY_OF_QUEUE
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class ListenerOptions:
     address: tuple[str, ...] = ()  # (): those of `host`
     port: int | None = None
     dialect: str = ""  # "": that of the server
+    reply_key: str = ""  # the same
 
 
 def read_listeners(tables: Mapping[str, Any]) -> tuple[ListenerOptions, ...]:
@@ -66,10 +74,14 @@ def read_listeners(tables: Mapping[str, Any]) -> tuple[ListenerOptions, ...]:
 
 
 def endpoints(
-    host: Sequence[str], port: int, dialect: str, listeners: Sequence[ListenerOptions]
+    host: Sequence[str],
+    port: int,
+    dialect: str,
+    listeners: Sequence[ListenerOptions],
+    reply_key: str = KEY_OF_QUEUE,
 ) -> tuple[Endpoint, ...]:
     """Every address, those of `host` first. Raises BadOption for a listener that has none, or one that another has."""
-    found = [Endpoint(one, 0 if one.startswith(UNIX) else port, dialect) for one in host]
+    found = [Endpoint(one, 0 if one.startswith(UNIX) else port, dialect, reply_key) for one in host]
     for number, listener in enumerate(listeners):
         keys = (LISTENER_TABLE, number)
         addresses = listener.address or tuple(one for one in host if not one.startswith(UNIX))
@@ -77,11 +89,19 @@ def endpoints(
             raise BadOption(keys, "must have an address: host has only Unix sockets")
         if listener.port is None and any(not one.startswith(UNIX) for one in addresses):
             raise BadOption(keys, "must have a port")
+        if listener.reply_key and listener.dialect in (TEXT, THRIFT):
+            said = f'must not be set for dialect = "{listener.dialect}", whose replies have no key'
+            raise BadOption(keys, f'reply_key = "{listener.reply_key}": {said}', "reply_key")
         if listener.port is not None and all(one.startswith(UNIX) for one in addresses):
             raise BadOption(keys, f"port = {listener.port}: must not be set for a Unix socket", "port")
         for one in addresses:
             is_unix = one.startswith(UNIX)
-            endpoint = Endpoint(one, 0 if is_unix else listener.port or 0, listener.dialect or dialect)
+            endpoint = Endpoint(
+                one,
+                0 if is_unix else listener.port or 0,
+                listener.dialect or dialect,
+                listener.reply_key or reply_key,
+            )
             # Port 0 is a free one each time.
             if (is_unix or endpoint.port) and endpoint[:2] in (other[:2] for other in found):
                 shown = one if is_unix else f"{one} port {endpoint.port}"

@@ -12,18 +12,20 @@ import stat
 from collections.abc import Iterable
 
 from darner_core.errors import StartError
-from darner_core.listener_options import DARNER, Endpoint
+from darner_core.listener_options import DARNER, KEY_OF_QUEUE, Endpoint
 from darner_core.option_values import UNIX
 
 BACKLOG = 1024  # connections the kernel holds until they are accepted; capped by net.core.somaxconn
 
 
 class Listener:
-    """One bound socket, and the Unix socket's file if it is one. `dialect` is what clients speak there."""
+    """One bound socket, and the Unix socket's file if it is one. `dialect` is what clients speak there, `reply_key` the
+    key that replies to gets have there."""
 
-    def __init__(self, host: str, bound: socket.socket, dialect: str = DARNER) -> None:
+    def __init__(self, host: str, bound: socket.socket, dialect: str = DARNER, reply_key: str = KEY_OF_QUEUE) -> None:
         self.host = host
         self.dialect = dialect
+        self.reply_key = reply_key
         self.socket = bound
         self.is_unix = bound.family == socket.AF_UNIX
         self.port = 0 if self.is_unix else int(bound.getsockname()[1])
@@ -58,12 +60,12 @@ def open_listeners(endpoints: Iterable[Endpoint], unix_mode: str) -> list[Listen
     """Bind and listen. Raises StartError naming the address; then nothing is left open."""
     opened: list[Listener] = []
     try:
-        for host, port, dialect in endpoints:
+        for host, port, dialect, reply_key in endpoints:
             if host.startswith(UNIX):
                 bound = _bind_unix(host.removeprefix(UNIX), int(unix_mode, 8))
             else:
                 bound = _bind_tcp(host, port)
-            opened.append(Listener(host, bound, dialect))
+            opened.append(Listener(host, bound, dialect, reply_key))
     except BaseException:
         for listener in opened:
             listener.close()

@@ -68,6 +68,7 @@ class Request:
     sync: bool = False
     noreply: bool = False
     with_cas: bool = False  # clients of `gets` read a fourth number
+    repeats_key: bool = False  # the reply has `key` in it; else `queue`
     free: bool = False  # every user may ask this, whatever right its verb needs
     plain: bool = False  # a get without options
     plain_bytes: int = -1  # how many bytes follow the line, if the Turn may serve it; -1: it may not
@@ -355,6 +356,8 @@ class RequestReader:
         command.parse(request, words)
         if request.queue:
             self._dialect.read_name(request)
+            for one in (request, *request.several):
+                one.repeats_key = self._dialect.repeats_key
             request.expires_at_ms = self._dialect.expires_at_ms
             if command.placed is not None and (request.parent or request.cursor or request.targets):
                 request.run = command.placed

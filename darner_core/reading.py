@@ -40,7 +40,6 @@ class Reading:
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._pipeline_memory = pipeline_memory
-        self._key_as_asked = config.reply_key == "request"
         # (queue's number, large item) -> its chunk that could not be read when it was last sent.
         self._unreadable: dict[tuple[int, int], int] = {}
         self.sending: dict[OpenRead, Download] = {}  # the large items that are being sent
@@ -286,7 +285,7 @@ class Reading:
         return request.head + body + AFTER_BODY  # type: ignore[operator]
 
     def _head(self, request: Request, flags: int, body_bytes: int, item_id: int) -> bytes:
-        key = request.key if self._key_as_asked else request.queue
+        key = request.key if request.repeats_key else request.queue
         if request.with_cas:
             return replies.value_head_with_cas(key, flags, body_bytes, item_id)
         return replies.value_head(key, flags, body_bytes)

@@ -157,11 +157,11 @@ class Reception:
     def _vocabulary(self, listener: Listener) -> Vocabulary:
         """What a new client may ask, for as long as it is connected: less if there are many."""
         count = len(self.connections) + 1
-        why = [
+        no_writes, no_reads = (
             f"more than {limit} clients were connected when this one came" if 0 < limit < count else ""
             for limit in (self._config.connection_limit_refuse_writes, self._config.connection_limit_refuse_reads)
-        ]
-        return self._host.vocabularies.of(listener.dialect, *why)
+        )
+        return self._host.vocabularies.of(listener.dialect, no_writes, no_reads, listener.reply_key)
 
     def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
         """One client too many. Only so many are given time to read that: they take descriptors, too."""

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from darner_core.dialects import DIALECTS, Dialect
 from darner_core.errors import Unavailable
+from darner_core.listener_options import KEY_OF_QUEUE, KEY_OF_REQUEST
 from darner_core.protocol import Command, Request, Vocabulary
 
 
@@ -26,17 +27,19 @@ class Vocabularies:
         self._served = {name: table(dialect) for name, dialect in DIALECTS.items()}
         self._writes = writes
         self._reads = reads
-        self._made: dict[tuple[str, str, str], Vocabulary] = {}
+        self._made: dict[tuple[str, str, str, str], Vocabulary] = {}
         self._others: dict[str, Callable[[str, str], Vocabulary]] = {}
         self._no_writes = self._no_reads = ""
 
-    def of(self, dialect: str, no_writes: str = "", no_reads: str = "") -> Vocabulary:
-        """What a client of this dialect can ask. `no_writes`, `no_reads`: why it may never put, or get."""
-        key = dialect, no_writes, no_reads
+    def of(self, dialect: str, no_writes: str = "", no_reads: str = "", reply_key: str = KEY_OF_QUEUE) -> Vocabulary:
+        """What a client of this dialect can ask. `no_writes`, `no_reads`: why it may never put, or get. `reply_key`:
+        which key the replies to its gets have."""
+        key = dialect, no_writes, no_reads, reply_key
         if dialect in self._others:
             return self._others[dialect](no_writes, no_reads)
         if key not in self._made:
-            self._made[key] = Vocabulary(DIALECTS[dialect], self._table(*key))
+            its_dialect = replace(DIALECTS[dialect], repeats_key=reply_key == KEY_OF_REQUEST)
+            self._made[key] = Vocabulary(its_dialect, self._table(*key[:3]))
         return self._made[key]
 
     def add(self, dialect: str, make: Callable[[str, str], Vocabulary]) -> None:
@@ -48,7 +51,7 @@ class Vocabularies:
         """From now on no client may put, or get, for these reasons; "": it may."""
         self._no_writes, self._no_reads = no_writes, no_reads
         for key, vocabulary in self._made.items():
-            vocabulary.table.update(self._table(*key))  # in place: every reader has it
+            vocabulary.table.update(self._table(*key[:3]))  # in place: every reader has it
             vocabulary.kept_lines.clear()
 
     def _table(self, dialect: str, no_writes: str, no_reads: str) -> dict[bytes, Command]:

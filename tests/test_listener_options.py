@@ -10,7 +10,7 @@ from darner_core.option_values import BadOption, Keys
 
 
 def of(text: str, host: tuple[str, ...] = ("127.0.0.1",), port: int = 1) -> list[tuple[str, int, str]]:
-    return [tuple(one) for one in endpoints(host, port, "siberite", read_listeners(tomllib.loads(text)))]
+    return [tuple(one[:3]) for one in endpoints(host, port, "siberite", read_listeners(tomllib.loads(text)))]
 
 
 def test_the_dialects_are_those_that_there_are() -> None:
@@ -37,6 +37,12 @@ def test_a_listener_has_addresses_of_its_own() -> None:
     ]
 
 
+def test_a_listener_has_a_reply_key_of_its_own_or_that_of_the_server() -> None:
+    listeners = read_listeners(tomllib.loads('[[listener]]\nport = 2\nreply_key = "queue"\n[[listener]]\nport = 3'))
+    found = endpoints(["::1"], 1, "darner", listeners, "request")
+    assert [one.reply_key for one in found] == ["request", "queue", "request"]
+
+
 def test_port_0_is_another_one_each_time() -> None:
     assert len(of("[[listener]]\nport = 0\n[[listener]]\nport = 0", port=0)) == 3
 
@@ -57,7 +63,7 @@ TWICE = "must not be the address of another listener, or of host and port"
         (
             "[[listener]]\nhost = 1",
             ("listener", 0, "host"),
-            "[[listener]]: unknown option host: one of address, port, dialect",
+            "[[listener]]: unknown option host: one of address, port, dialect, reply_key",
         ),
         ("[[listener]]\nport = 65536", ("listener", 0, "port"), "port = 65536: must be a number from 0 to 65535"),
         ("[[listener]]\naddress = []", ("listener", 0, "address"), "address = []: must be an address, or a list of"),
@@ -65,6 +71,16 @@ TWICE = "must not be the address of another listener, or of host and port"
             '[[listener]]\ndialect = "memcached"',
             ("listener", 0, "dialect"),
             'must be "darner" or "kestrel" or "siberite" or "kyototycoon" or "text" or "thrift"',
+        ),
+        (
+            '[[listener]]\nreply_key = "both"',
+            ("listener", 0, "reply_key"),
+            'must be "queue" or "request"',
+        ),
+        (
+            '[[listener]]\nport = 2\ndialect = "text"\nreply_key = "request"',
+            ("listener", 0, "reply_key"),
+            'must not be set for dialect = "text", whose replies have no key',
         ),
         ("[[listener]]\nport = 2\n[[listener]]", ("listener", 1), "[[listener]]: must have a port"),
         (

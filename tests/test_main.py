@@ -246,6 +246,16 @@ def test_help_lists_every_option(word: str) -> None:
     assert "--config" in ended.stdout
 
 
+def test_packages_that_are_missing_are_named_in_one_line_with_what_to_do(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "darner.py")],  # -S: without site-packages
+        capture_output=True, text=True, cwd=tmp_path, timeout=START_S, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert re.fullmatch(r"darner: the Python package \w+ is not installed\. `make run` [^\n]+\n", ended.stderr), ended
+
+
 def test_the_installed_command_is_the_same_program() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", "from darner_core.main import command; command()", "--prot"],

@@ -1,5 +1,6 @@
 """Taking items, as a client sees it, beyond the recorded conversations of tests/wire."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,20 @@ def test_replies_can_name_the_key_that_was_asked_for(start_server: Callable[...,
     )
     client.send(b"get q/open\r\n")
     assert client.line() == b"VALUE q/open 0 100000\r\n"
+
+
+def test_a_listener_can_name_the_key_that_was_asked_for_where_others_do_not(
+    start_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text('[[listener]]\nport = 0\nreply_key = "request"\n')
+    server = start_server("-c", str(file))
+    plain, own = map(int, re.findall(r"listening on: 127.0.0.1 port (\d+)", server.printed()))
+    plain_client, own_client = server.adopt(Client(plain)), server.adopt(Client(own))
+    plain_client.set("q", b"a")
+    plain_client.set("q", b"b")
+    plain_client.ask(b"get q/t=10\r\n", b"VALUE q 0 1\r\na\r\nEND\r\n")
+    own_client.ask(b"get q/t=10\r\n", b"VALUE q/t=10 0 1\r\nb\r\nEND\r\n")
 
 
 # -- several open reads: the kestrel dialect
