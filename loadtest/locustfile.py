@@ -57,6 +57,7 @@ STOP_TIMEOUT_S = ANSWER_TIMEOUT_S + 5  # longer than any request: who is in one 
 RECONNECT_PAUSE_S = 1.0
 DRAIN_BATCH = 32
 SETTLE_S = 1.0  # before the drain: the server may not yet have noticed the last who hung up with an item open
+NOTHING_ASKED = "NOT STARTED: the run ended before a user asked anything; give -t more time"
 
 logger = logging.getLogger("locustfile")
 
@@ -294,6 +295,7 @@ class Referee:
         self.run: Run | None = None  # until its check has begun
         self.checking = False
         self.verdict: tuple[int, str] | None = None  # a log level, and the line; until it is shown
+        self.judged = False  # there has been a verdict
         environment.events.test_start.add_listener(self.begin)
         environment.events.test_stop.add_listener(self.check)
         environment.events.quitting.add_listener(self.quitting)
@@ -319,7 +321,10 @@ class Referee:
         self.checking = True
         try:
             balance = run.balance()
-            self._judge(balance.good, balance.line())
+            if balance.good and not self.environment.stats.total.num_requests:
+                self._judge(False, NOTHING_ASKED)
+            else:
+                self._judge(balance.good, balance.line())
         except FloodError as error:
             self._judge(False, f"NOT CHECKED: {error}")
         self.checking = False
@@ -330,6 +335,8 @@ class Referee:
         self.environment.runner.stop()
         if self.checking:
             self._judge(False, "NOT CHECKED: interrupted while draining the queue")
+        elif not self.judged and not self.environment.web_ui:
+            self._judge(False, NOTHING_ASKED)
 
     def show(self, **_: object) -> None:
         """Show the verdict: with the web page at once, else as the last line, below the statistics."""
@@ -338,6 +345,7 @@ class Referee:
             self.verdict = None
 
     def _judge(self, good: bool, line: str) -> None:
+        self.judged = True
         self.verdict = logging.INFO if good else logging.ERROR, line
         if not good:
             self.environment.process_exit_code = 1
@@ -348,6 +356,9 @@ class Referee:
 @events.init.add_listener
 def listen(environment: Environment, **_: object) -> None:
     """Locust has been set up."""
+    # The loop's clock still shows when the imports began, and -t would count from then: on a busy machine, 1s was over
+    # before the first user was there.
+    gevent.get_hub().loop.update_now()
     Referee(environment)
 
 

@@ -194,12 +194,30 @@ def test_more_than_one_process_is_refused_in_one_line(start_locust: StartLocust,
     assert re.fullmatch(r"loadtest/locustfile\.py runs in one process: .*\n", log())
 
 
+@pytest.mark.parametrize(
+    "too_late",
+    [
+        "events.test_start.add_listener(lambda **_: gevent.sleep(2))",
+        "events.init.add_listener(lambda environment, **_: environment.runner.quit())",
+    ],
+)
+def test_a_run_that_ends_before_it_has_begun_is_said_to_have_failed(
+    too_late: str, start_locust: StartLocust, log: Callable[[], str], tmp_path: Path
+) -> None:
+    late = tmp_path / "late.py"
+    late.write_text(f"import gevent\nfrom locust import events\n{too_late}\n")
+    files = f"{ROOT}/loadtest/locustfile.py,{late}"
+    status, _ = end(start_locust("-f", files, "--headless", "-u", "1", "-t", "1s"))
+    assert verdicts(log()) == ["NOT STARTED: the run ended before a user asked anything; give -t more time"]
+    assert status == 1
+
+
 def test_a_queue_that_holds_something_is_not_used(
     server: RunningServer, start_locust: StartLocust, log: Callable[[], str]
 ) -> None:
     client = server.client()
     client.set("used", b"somebody's")
-    assert end(start_locust("--headless", "-u", "3", "-t", "1s", "--queues", "used"))[0] == 1
+    assert end(start_locust("--headless", "-u", "3", "-t", "5s", "--queues", "used"))[0] == 1
     assert verdicts(log().splitlines()[-1])[0].startswith("NOT STARTED: queue used is not empty: ")
     assert "Traceback" not in log()
     assert client.get("used") == b"somebody's"
