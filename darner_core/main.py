@@ -71,6 +71,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stdout,
     )
+    logging.raiseExceptions = False  # a log that nobody reads any more (darner | head) is no reason for tracebacks
     storage = Storage(
         options.data,
         max_column_families=options.max_column_families,

@@ -82,7 +82,7 @@ def size(lowest: int, highest: int) -> Callable[[Any], int]:
         if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,18})\s*([KMG]iB|)", value.strip(), re.IGNORECASE)):
             value = int(match[1]) * _UNITS[match[2].upper()]
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"a size from {show_size(lowest)} to {show_size(highest)}")
+            raise ValueError(f"a size from {show_size(lowest)} to {show_size(highest)}, in bytes, KiB, MiB or GiB")
         return value
 
     return check

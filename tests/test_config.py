@@ -372,7 +372,7 @@ def test_the_limits_themselves_are_allowed_and_nothing_beyond(option: str, file:
         allowed = (
             f"a {kind} from {lowest} to {highest}"
             if option in NUMBERS
-            else f"a {kind} from {config.show_size(lowest)} to {config.show_size(highest)}"
+            else f"a {kind} from {config.show_size(lowest)} to {config.show_size(highest)}, in bytes, KiB, MiB or GiB"
         )
         assert typed == f"command line: --{option.replace('_', '-')} = '{value}': must be {allowed}"
         assert written == f"{file.path}: line 1: {option} = {value}: must be {allowed}"
@@ -441,15 +441,15 @@ BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
     ("port", None, "{ number = 1 }", "must be a number from 0 to 65535"),
     ("port", None, "2026-01-01", "must be a number from 0 to 65535"),
     ("max_open_files", "1 KiB", '"1 KiB"', "must be a number from 16 to 1000000"),
-    ("max_item_bytes", "5x", '"5x"', "must be a size from 1 to 1024 GiB"),
-    ("max_item_bytes", "5 KB", '"5 KB"', "must be a size from 1 to 1024 GiB"),
-    ("max_item_bytes", "KiB", '"KiB"', "must be a size from 1 to 1024 GiB"),
-    ("max_item_bytes", "1.5 GiB", '"1.5 GiB"', "must be a size from 1 to 1024 GiB"),
-    ("max_item_bytes", "", '""', "must be a size from 1 to 1024 GiB"),
-    ("max_item_bytes", None, "1.5", "must be a size from 1 to 1024 GiB"),
-    ("max_item_bytes", None, "false", "must be a size from 1 to 1024 GiB"),
-    ("max_item_bytes", "9" * 30, "9" * 30, "must be a size from 1 to 1024 GiB"),
-    ("max_item_bytes", "1\nKiB\n2", '"1\\nKiB\\n2"', "must be a size from 1 to 1024 GiB"),
+    ("max_item_bytes", "5x", '"5x"', "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
+    ("max_item_bytes", "5 KB", '"5 KB"', "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
+    ("max_item_bytes", "KiB", '"KiB"', "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
+    ("max_item_bytes", "1.5 GiB", '"1.5 GiB"', "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
+    ("max_item_bytes", "", '""', "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
+    ("max_item_bytes", None, "1.5", "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
+    ("max_item_bytes", None, "false", "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
+    ("max_item_bytes", "9" * 30, "9" * 30, "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
+    ("max_item_bytes", "1\nKiB\n2", '"1\\nKiB\\n2"', "must be a size from 1 to 1024 GiB, in bytes, KiB, MiB or GiB"),
     ("sync", "sometimes", '"sometimes"', BAD_SYNC),
     ("sync", "Always", '"Always"', BAD_SYNC),
     ("sync", "0", "0", BAD_SYNC),
