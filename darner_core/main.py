@@ -89,6 +89,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     reload = partial(_reload_at_signal, queue_server)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotation sends it out of habit; the log is standard output
     for line in server.describe(options, queue_server.reception.listeners):
         log.info(line)
     server.warn(options, queue_server.reception.listeners)

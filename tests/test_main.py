@@ -283,6 +283,12 @@ def test_a_signal_stops_it_and_the_log_says_so(server: RunningServer, number: in
     client.expect_hang_up()
 
 
+def test_the_signal_that_log_rotation_sends_does_nothing(server: RunningServer) -> None:
+    server.process.send_signal(signal.SIGUSR1)
+    server.client().set("q", b"a")
+    assert server.process.poll() is None
+
+
 def test_what_was_stopped_starts_again_on_the_same_port_at_once(server: RunningServer) -> None:
     clients = [server.client() for _ in range(3)]
     clients[0].set("q", b"x")
