@@ -24,6 +24,7 @@ QUEUES = tuple(b"soak-%d" % number for number in range(6))
 WORKERS = 12
 DRAIN_BATCH = 64
 RECONNECT_S = 0.05
+REST_S = 0.2
 
 # What a worker does next: name of the method, weight while the queues are filled, and while they are emptied.
 ACTIONS = (
@@ -57,6 +58,7 @@ class Load:
         self.pause_s = pause_s
         self.filling = True
         self.going = True
+        self.resting = False  # for a while, nobody begins anything
         self.trouble: BaseException | None = None
         self.troubled = Event()
         self._workers = [gevent.spawn(self._run, Worker(self, Random(f"{seed} {n}"))) for n in range(WORKERS)]
@@ -129,6 +131,9 @@ class Worker:
 
     def _work(self) -> None:
         while self.model.alive and self.load.going:
+            if self.load.resting:
+                gevent.sleep(REST_S)
+                continue
             weights = self.fill_weights if self.load.filling else self.drain_weights
             self.rng.choices(self.actions, weights)[0]()
             if self.load.pause_s:

@@ -4,10 +4,11 @@
     python loadtest/soak.py --redraw soak.json --plot docs/plots/soak.svg
 
 The load of crash.py, held at a rate that leaves the machine to others, and coming in waves: the queues are filled up to
-some thousand items, then emptied. Every few minutes the server ends, by kill -9 and by SIGTERM in turn, starts again,
-and is held to its promises (promises.py). Every few seconds its resident memory, open files and disk use are written
-down. At the end the last third of the time is compared with the third before it: each must have levelled off, else the
-exit status is 1. The plot shows all of it.
+some thousand items, then emptied. Beside it queues are made and deleted all the time, and clients die half-way
+(trouble.py). Every few minutes the server ends, by kill -9 and by SIGTERM in turn, starts again, and is held to its
+promises (promises.py). Every few seconds its resident memory, open files and disk use are written down; before each
+restart, with the load at rest, also what the idle server takes of the processor. At the end the last third of the time
+is compared with the third before it: each must have levelled off, else the exit status is 1. The plot shows all of it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from plots import COLOURS, STYLE
 from promises import Model
 from report import Bar, ServerProcess
 from servers import OURS, Server, our_server
+from trouble import Trouble
 
 OPTIONS = ["--chunk-bytes", str(CHUNK_BYTES)]  # else as anybody runs it
 FULL_ITEMS, EMPTY_ITEMS = 8_000, 200  # where a wave turns
 DROP_FACTOR = 0.02  # or flushes would end each wave before its time
 STEP_S = 1.0
 FIRST_PAUSE_S = 0.05
+CALM_S = 2.0  # what the load has asked is done by then, and compactions that it has caused have ended
+IDLE_S = 5.0
 
 # Figure, unit, what it is called, and by how much of it the last third may be above the one before: waves and restarts
 # do not fall alike into both.
@@ -44,6 +48,7 @@ FIGURES = (
     ("resident_bytes", 1e6, "resident memory, MB", 8e6),
     ("open_files", 1, "open files", 20),
     ("disk_bytes", 1e6, "disk use, MB", 24e6),
+    ("idle_ms_per_s", 1, "processor time of the idle server, ms/s", 4),
     ("waiting_items", 1e3, "waiting items, thousands", None),
 )
 MORE_SHARE = 0.10  # and by so much more
@@ -63,6 +68,8 @@ class Soak:
         self.began = time.monotonic()
         self.pause_s = FIRST_PAUSE_S
         self.filling = True
+        self.idle_ms_per_s: float | None = None
+        self.queues_made = self.half_dead = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -85,6 +92,7 @@ class Soak:
         model = trial.model
         self.load = Load(model, trial.server.port, f"{trial.seed} {len(self.restarts)}", drop_factor=DROP_FACTOR)
         process = ServerProcess(trial.server.pid, trial.server.data)
+        trouble = Trouble(trial.server.port, f"{trial.seed} {len(self.restarts)}")
         until = min(self.elapsed_s + options.restart_seconds, options.seconds)
         next_sample_s = self.elapsed_s
         while self.elapsed_s < until:
@@ -104,10 +112,26 @@ class Soak:
                         "requests_per_s": round(rate),
                         "cpu_s": process.cpu_s(),
                         "open_files": process.open_files(),
+                        "idle_ms_per_s": self.idle_ms_per_s,
                         **process.footprint(),
                     }
                 )
             bar.show(self.elapsed_s)
+        trouble.end()
+        self.queues_made += trouble.queues_made
+        self.half_dead += trouble.half_dead
+        if self.options.restart_seconds > 10 * IDLE_S:
+            self._look_at_idle(process)
+
+    def _look_at_idle(self, process: ServerProcess) -> None:
+        """What the server takes of the processor while nobody asks anything."""
+        self.load.resting = True
+        self.load.wait_s(CALM_S)
+        before, began = process.cpu_s() or 0.0, time.monotonic()
+        self.load.wait_s(IDLE_S)
+        used_s = (process.cpu_s() or 0.0) - before
+        self.idle_ms_per_s = round(1000 * used_s / (time.monotonic() - began), 1)
+        self.load.resting = False
 
     def report(self) -> dict[str, Any]:
         """Everything that was found."""
@@ -119,6 +143,8 @@ class Soak:
             "requests": model.requests,
             "items_stored": model.stored,
             "items_confirmed": model.confirmed,
+            "queues_made_and_deleted": self.queues_made,
+            "half_dead_clients": self.half_dead,
             "longest_start_s": round(self.trial.longest_start_s, 2),
             "restarts": self.restarts,
             "samples": self.samples,
@@ -138,8 +164,10 @@ def verdict(found: dict[str, Any]) -> tuple[bool, list[str]]:
     for key, unit, name, allowed in FIGURES:
         if allowed is None or not third:
             continue
-        middle = sorted(sample[key] for sample in samples[third : 2 * third])
-        last = sorted(sample[key] for sample in samples[2 * third :])
+        middle = sorted(sample[key] for sample in samples[third : 2 * third] if sample.get(key) is not None)
+        last = sorted(sample[key] for sample in samples[2 * third :] if sample.get(key) is not None)
+        if not middle or not last:
+            continue
         level = all(
             now <= before * (1 + MORE_SHARE) + allowed
             for before, now in ((median(middle), median(last)), (middle[-1], last[-1]))
@@ -157,10 +185,16 @@ def draw(found: dict[str, Any], path: Path) -> None:
     """The samples over time, a panel for each figure, the restarts as lines."""
     minutes = [sample["at_s"] / 60 for sample in found["samples"]]
     with mpl.rc_context(STYLE | {"svg.hashsalt": "soak"}):
-        figure = Figure(figsize=(7.6, 6.4), layout="constrained")
+        figure = Figure(figsize=(7.6, 8.0), layout="constrained")
         panels = figure.subplots(len(FIGURES), 1, sharex=True)
         for axes, (key, unit, name, _allowed) in zip(panels, FIGURES, strict=True):
-            axes.plot(minutes, [sample[key] / unit for sample in found["samples"]], color=COLOURS[OURS], linewidth=1.2)
+            values = [sample.get(key) for sample in found["samples"]]
+            axes.plot(
+                minutes,
+                [None if value is None else value / unit for value in values],
+                color=COLOURS[OURS],
+                linewidth=1.2,
+            )
             for restart in found["restarts"]:
                 killed = restart["how"] == "kill -9"
                 axes.axvline(
@@ -182,7 +216,9 @@ def conclude(found: dict[str, Any], plot: Path | None) -> int:
         draw(found, plot)
     print(
         f"{found['seconds']:,} s, nothing lost: {found['items_stored']:,} items stored, {found['items_confirmed']:,} "
-        f"confirmed, {found['requests']:,} requests; {len(found['restarts'])} restarts, longest "
+        f"confirmed, {found['requests']:,} requests, "
+        f"{found['queues_made_and_deleted']:,} queues made and deleted, {found['half_dead_clients']:,} clients died "
+        f"half-way; {len(found['restarts'])} restarts, longest "
         f"{found['longest_start_s']} s; {'all levels off' if good else 'NOT LEVEL'}; seed {found['seed']}"
     )
     return 0 if good else 1
