@@ -4,9 +4,9 @@
     python loadtest/refused.py --rounds 300 --seed 4711
 
 A round: load; then the disk refuses all writes for a moment or for some seconds, by a limit on the size of files
-(RLIMIT_FSIZE, which acts as a full quota does: the database is closed and cannot be opened again), or the data directory
-is away, while the load goes on; then the disk works again, and the queues are emptied and compared with what was
-answered. Behind every change of state stands a wait: a get that closes, waits and opens, a wait at a queue that was
+(RLIMIT_FSIZE, which acts as a full quota does: the database is closed and cannot be opened again), or the data
+directory is away, while the load goes on; then the disk works again, and the queues are emptied and compared with what
+was answered. Behind every change of state stands a wait: a get that closes, waits and opens, a wait at a queue that was
 just deleted, a confirm and then the next. Now and then the server is killed with -9, or told to stop while its disk
 refuses: that has to end with status 0.
 
@@ -35,16 +35,15 @@ from pathlib import Path
 from random import Random, randrange
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
+import thriftpy2
 from thriftpy2.protocol.binary import TBinaryProtocol
 from thriftpy2.thrift import TApplicationException, TClient
 from thriftpy2.transport import TTransportException
 from thriftpy2.transport.framed import TFramedTransport
 from thriftpy2.transport.socket import TSocket
 
-from darner_core.thrift_messages import load_idl
+ROOT = Path(__file__).resolve().parent.parent
+
 
 REPLY_S = 20.0  # nobody waits longer for an answer
 WORKS_AGAIN_S = 20.0
@@ -53,13 +52,14 @@ STOP_S = 8.0  # the server has 5
 LARGE_BYTES = 9000  # three chunks
 ABORT_MS = 700  # thrift: what nobody has decided on goes back
 
-OPTIONS = (
-    "--chunk-bytes 4KiB --max-column-families 4 --window-bytes 1MiB --write-buffer-bytes 1MiB --max-wal-bytes 2MiB"
-    " --min-free-bytes 1MiB --expiration-timer-s 1"
-).split()
+OPTIONS = [
+    *("--chunk-bytes", "4KiB", "--max-column-families", "4", "--window-bytes", "1MiB"),
+    *("--write-buffer-bytes", "1MiB", "--max-wal-bytes", "2MiB", "--min-free-bytes", "1MiB"),
+    *("--expiration-timer-s", "1"),
+]
 LISTENERS = "".join(f'[[listener]]\nport = 0\ndialect = "{dialect}"\n' for dialect in ("text", "thrift"))
 
-IDL = load_idl()
+IDL = thriftpy2.load(str(ROOT / "darner_core" / "kestrel.thrift"), module_name="kestrel_thrift")
 
 
 class Violation(Exception):
@@ -75,7 +75,7 @@ class Unsure(Exception):
 
 
 class Server:
-    """A server with three listeners on a data directory. Its log comes through a pipe, which no limit on files meets."""
+    """A server with three listeners on a data directory. Its log comes through a pipe: no limit on files meets it."""
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
@@ -609,7 +609,7 @@ class Thrift(Worker):
         try:
             items = list(self.call("get", self.name, most, self.rng.choice((0, 20)), abort_ms))
         except Unsure:
-            self.settle(*(before[count:] for count in range(0, 1 if abort_ms else most + 1)))
+            self.settle(*(before[count:] for count in range(1 if abort_ms else most + 1)))
             raise
         for place, item in enumerate(items):
             self.is_head(item.data, place)
@@ -637,18 +637,19 @@ class Thrift(Worker):
         for _ in range(count):
             self.items.popleft()
         if count != len(items):
-            self.call("abort", self.name, {item.id for item in items[count:]})
+            self.given_back(items[count:])
 
     def confirm_some(self) -> None:
         self.confirm(0.5)
 
     def abort(self) -> None:
-        items = self.take(ABORT_MS)
-        before = list(self.items)
+        self.given_back(self.take(ABORT_MS))
+
+    def given_back(self, items: list[Any]) -> None:
         try:
             self.call("abort", self.name, {item.id for item in items})
-        except Refused:
-            self.settle(before)
+        except (Refused, Unsure):  # their time will be over
+            self.settle(list(self.items))
             raise
 
     def time_over(self) -> None:
@@ -789,10 +790,8 @@ def main() -> int:
             raise Violation(f"it ends with status {status}")
     except (Violation, OSError, Refused, Unsure) as error:
         (folder / "log").write_text("".join(trial.server.lines))
-        print(
-            f"refused: round {number} of {options.rounds}, seed {options.seed}: {error}; kept: {folder}",
-            file=sys.stderr,
-        )
+        where = f"round {number} of {options.rounds}, seed {options.seed}"
+        print(f"refused: {where}: {error}; kept: {folder}", file=sys.stderr)
         trial.server.process.kill()
         return 1
     done, refused, unsure = (
