@@ -369,13 +369,14 @@ class Journal:
         storage = self.storage
         batch = storage.batch()
         put = batch.put
-        handles = storage.handles
         for log in self.touched:
             if log.hook is not None and log.hook(batch):
                 continue
-            number, family, _, _ = log.record
-            handle = handles[family]
             item_id, appended = log.pending()
+            if not (appended or log.state_changed or log.removed):
+                continue  # items were opened or given back: that goes on while the database is closed
+            number, family, _, _ = log.record
+            handle = storage.handles[family]
             for item in appended:
                 put(item_key(number, item_id), self._pack(item), handle)
                 item_id += 1

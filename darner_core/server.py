@@ -224,6 +224,8 @@ class Server:
             self.commands.storing.refuse_sets = self._upkeep.no_room()
         except StorageError as error:  # what is known of the room stands until the next look
             log.error("cannot see how much room there is: %s", error, extra=BY_FORM)
+        except Exception:
+            log.exception("cannot see how much room there is", extra=BY_FORM)
 
     def stir(self) -> None:
         # gevent runs what was made ready before the loop sleeps, but it looks for that before the turn ends.

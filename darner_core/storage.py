@@ -182,7 +182,7 @@ class Storage:
         try:
             last = self.last_blob(number)
         except StorageError as error:
-            if not database.is_damage(error):
+            if not self._is_damage(error):
                 raise
             last = 0
             if str(error) not in self.damage:
@@ -248,11 +248,15 @@ class Storage:
     def _failure(self, error: Exception, family: int | None = None) -> StorageError:
         if not self.is_open:
             return self._not_open()
-        if database.is_damage(error):
+        if self._is_damage(error):
             self.met_damage = True
             if family is not None:
                 self.damaged_families.add(family)
         return StorageError(database.file_named(error))
+
+    def _is_damage(self, error: Exception) -> bool:
+        """Not if the whole directory is away, as a file system is that is not mounted: it may be back, and whole."""
+        return database.is_damage(error) and os.path.exists(os.path.join(self.path, records.FORMAT_FILE))
 
     @property
     def is_open(self) -> bool:
@@ -385,6 +389,7 @@ class Storage:
             for key, value in self._scan(self.families[queue.family], begin, end):
                 yield unpack_key(key)[1], unpack_item(value)
         except (StorageError, IndexError, ValueError, struct.error) as error:
+            self.require_open()
             raise StorageError(f"queue number {number}: {self._failure(error, queue.family)}") from error
 
     def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None]]:
@@ -395,6 +400,7 @@ class Storage:
             for key, value in self._scan(self.families[cursor.family], begin, end):
                 yield records.unpack_item_key(key)[1], records.unpack_cursor_item(value)
         except (StorageError, IndexError, ValueError, struct.error) as error:
+            self.require_open()
             raise StorageError(f"cursor number {number}: {self._failure(error, cursor.family)}") from error
 
     def item(self, queue: QueueRecord, item_id: int) -> Item | None:
@@ -402,6 +408,7 @@ class Storage:
             value = self._get(queue.family, records.item_key(queue.number, item_id))
             return None if value is None else records.unpack_item(value)
         except (StorageError, ValueError, struct.error) as error:
+            self.require_open()
             raise StorageError(f"queue number {queue.number}: item {item_id}: {self._failure(error)}") from error
 
     def _get(self, family: int, key: bytes) -> bytes | None:
