@@ -1,5 +1,6 @@
 """The data directory: opening it, what is written and read there, its space, and its errors."""
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -8,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rocksdict import Options, Rdict
+from rocksdict import Options, Rdict, WriteBatch
 
 from darner_core import records
 from darner_core.errors import DataDirError, StorageError
-from darner_core.records import Blob, Item, QueueRecord, State, chunk_key, item_key
+from darner_core.records import Blob, Expiry, Item, QueueRecord, State, chunk_key, item_key
 from darner_core.storage import CHUNK_FAMILY, Storage
 from tests.conftest import SMALL
 from tests.harness import ROOT
@@ -515,3 +516,56 @@ def test_damaged_chunks_are_an_error_when_the_last_blob_is_looked_for(
     damage(tmp_path / "storage", "*.sst")
     with pytest.raises(StorageError, match="orruption"):
         open_storage().last_blob(1)
+
+
+# -- closed, because it could not be opened again
+
+ARGUMENTS = {
+    "batch": WriteBatch(raw_mode=True), "family": 0, "key": b"k", "value": b"v", "name": b"n", "queue": JOBS,
+    "cursor": JOBS, "record": JOBS, "from_id": 1, "to_id": 9, "item_id": 1, "number": 7, "blob": 1, "index": 0,
+    "chunk": b"c", "from_blob": 1, "to_blob": 2, "expiry": Expiry(1, 7, 1), "begin": b"a", "end": b"b", "before_ms": 1,
+    "most": 1,
+}  # fmt: skip
+WORKS = {"batch", "close", "fresh_number", "note_synced", "wal_bytes", "free_bytes"}  # need no database
+CALLS = [name for name, call in vars(Storage).items() if inspect.isfunction(call) and not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "reopen"])
+def test_whatever_a_closed_storage_is_asked_it_answers_in_the_same_way(name: str, open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    storage.close()
+    call = getattr(storage, name)
+    arguments = {word: ARGUMENTS[word] for word in inspect.signature(call).parameters}
+    if name in ("add_cursor", "remove_cursor"):
+        arguments["queue"] = b"q"
+    if name in WORKS:
+        call(**arguments)
+        return
+    with pytest.raises(StorageError, match="is not open"):
+        list(call(**arguments))  # what is an iterator says so when it begins
+
+
+@pytest.mark.parametrize("name", ["families", "handles", "_db", "_chunks"])
+def test_what_belongs_to_the_database_is_not_there_while_it_is_closed(name: str, open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    storage.close()
+    with pytest.raises(StorageError, match="is not open"):
+        getattr(storage, name)
+    storage.reopen()
+    assert getattr(storage, name) is not None
+    with pytest.raises(AttributeError):
+        storage.something_else  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_directory_that_is_away_is_an_error_and_no_damage(open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    add_queue(storage, b"jobs", JOBS)
+    os.rename(storage.path, storage.path + ".away")
+    for ask in (storage.free_bytes, storage.wal_bytes, storage.reopen):
+        with pytest.raises(StorageError, match="No such file"):
+            ask()
+    os.rename(storage.path + ".away", storage.path)
+    storage.reopen()
+    assert storage.queues() == [(b"jobs", JOBS)]
+    assert not storage.is_damaged
+    assert not storage.met_damage
