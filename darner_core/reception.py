@@ -217,7 +217,7 @@ class Reception:
     def _end_login(self, guard: Guard, connection: Connection) -> None:
         if guard.awaits_login and connection in self.connections:
             log.error("%s has not logged in within %g s", guard.address, LOGIN_S)
-            connection.hang_up()
+            connection.cut()
 
     def rejudge(self) -> None:
         """The rights are others now."""
