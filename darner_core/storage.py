@@ -29,6 +29,8 @@ CHUNKS = "chunks"
 NEW = ".new"  # behind the name of a file that is being written
 CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
 
+PROBE_BYTES = 4096  # a block of most file systems
+
 # What there is of a Storage only while the database is open.
 OPENED = frozenset(("_db", "_chunks", "_chunks_handle", "_default_handle", "families", "handles"))
 
@@ -214,6 +216,11 @@ class Storage:
     def close(self) -> None:
         """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power."""
         db = self.__dict__.get("_db")
+        if db is not None and not self._takes_writes():
+            # Closing writes the write buffers to tables. Beside damage, RocksDB would try that until the disk works
+            # again, with everybody waiting; else for a second. What is in the buffers is in the log.
+            with suppress(Exception):
+                db.cancel_all_background(False)
         # RocksDB gives up its lock when the last reference is gone.
         for name in OPENED:
             self.__dict__.pop(name, None)
@@ -222,6 +229,21 @@ class Storage:
                 db.close()
             except Exception as error:
                 raise self._failure(error) from error
+
+    def _takes_writes(self) -> bool:
+        """Whether the file system has room for the write buffers, and writes."""
+        probe = os.path.join(self.path, records.RUNNING_FILE + NEW)
+        try:
+            if self.free_bytes() < self.wal_bytes():
+                return False
+            with open(probe, "wb") as file:
+                file.write(bytes(PROBE_BYTES))
+            os.unlink(probe)
+        except (OSError, StorageError):
+            with suppress(OSError):
+                os.unlink(probe)
+            return False
+        return True
 
     def reopen(self) -> None:
         """Close and open again: what makes RocksDB write again after an I/O error, and go on beside damage.

@@ -542,3 +542,33 @@ def test_a_directory_that_is_away_is_an_error_and_no_damage(open_storage: OpenSt
     assert storage.queues() == [(b"jobs", JOBS)]
     assert not storage.is_damaged
     assert not storage.met_damage
+
+
+CLOSE_WHILE_REFUSED = """
+import resource, sys
+from darner_core.storage import Storage
+from tests.conftest import SMALL
+
+storage = Storage(sys.argv[1], **SMALL)
+storage.met_damage = sys.argv[2] == "beside damage"
+storage.reopen()
+storage.put(0, bytes(16), b"x")
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+try:
+    storage.close()
+except Exception as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+storage.reopen()
+print(storage.families[0].get(bytes(16)), storage.salvages)
+"""
+
+
+@pytest.mark.parametrize("how", ["beside damage", "as always"])
+def test_closing_does_not_wait_for_a_disk_that_refuses_writes(tmp_path: Path, how: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CLOSE_WHILE_REFUSED, str(tmp_path / "storage"), how],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert ended.stdout.splitlines()[-1] == f"b'x' {how == 'beside damage'}"
