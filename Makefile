@@ -2,6 +2,7 @@
 # make test   the test suite, in less than five minutes
 # make test-long   what takes longer than that
 # make soak   kill -9 at random moments under load, ROUNDS=20 times; with SECONDS=3600, an hour of load with restarts
+# make refused   a disk that refuses writes now and then, ROUNDS=20 times
 # make fuzz   what the suite does for seconds, RUNS=n times: the parsers, then a whole server over sockets
 # make lock   requirements.txt and requirements-dev.txt from the short lists in pyproject.toml
 # All make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: run test test-long soak fuzz style types check lock clean
+.PHONY: run test test-long soak refused fuzz style types check lock clean
 
 run: $(VENV)/server-installed
 	$(BIN)/darner --port $(PORT)
@@ -33,6 +34,9 @@ soak: $(VENV)/all-installed
 	$(BIN)/python loadtest/crash.py --rounds $(or $(ROUNDS),20)
 	$(BIN)/python loadtest/together_crash.py --rounds $(or $(ROUNDS),20)
 endif
+
+refused: $(VENV)/all-installed
+	$(BIN)/python loadtest/refused.py --rounds $(or $(ROUNDS),20)
 
 fuzz: $(VENV)/all-installed
 	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)

@@ -3,21 +3,25 @@
 No call here switches greenlets, except through the Client's wait_... calls.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NoReturn
 
-from darner_core import VERSION, replies
+from darner_core import NAME, VERSION, replies
 from darner_core.client import Client, HangUp, Reply
 from darner_core.delivery import Delivery
-from darner_core.errors import DamagedError
+from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.message_queue import DamagedQueue
 from darner_core.protocol import Request
 from darner_core.registry import Registry
+from darner_core.repeated import BY_TEXT
 from darner_core.replies import END, NONE
 from darner_core.session import Session
 from darner_core.stats import Stats, of_alias
 from darner_core.sweeper import Sweeper
+
+log = logging.getLogger(NAME)
 
 # How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
@@ -85,11 +89,17 @@ class Administering:
         return partial(self._flush_all, request)
 
     def _flush_all(self, request: Request, client: Client) -> bytes:
-        self.wait_flush_all(client)
+        try:
+            self.wait_flush_all(client)
+        except (ServerError, StorageError) as error:
+            if not request.noreply:
+                raise
+            log.error("flush_all: %s", error, extra=BY_TEXT)
         return NONE if request.noreply else replies.FLUSHED_ALL
 
     def wait_flush_all(self, client: Client) -> None:
-        """Raises DamagedError when all others have been flushed. Switches greenlets."""
+        """Raises DamagedError when all others have been flushed; ServerError or StorageError in the middle of it if the
+        disk refuses. Switches greenlets."""
         damaged = {name: queue for name, queue in self._queues.items() if isinstance(queue, DamagedQueue)}
         for names in slices(self._queues):
             for name in names:

@@ -160,8 +160,10 @@ class Backlog:
             self.damage = ""
         return found
 
-    def cannot_be_read(self, error: StorageError) -> DamagedError:
+    def cannot_be_read(self, error: StorageError) -> StorageError:
         """What to answer whoever wants the head, which cannot be read because of `error`. The log says it once."""
+        if not self.log.journal.storage.is_open:
+            return error  # for a while nothing can be read, of whichever queue
         known, self.damage = self.damage, why_damaged(self.name, error)
         if self.damage != known:
             log.error("%s", self.damage)

@@ -24,8 +24,9 @@ from darner_core import NAME
 from darner_core.client import HangUp
 from darner_core.errors import ClientError, DamagedError, RequestError, ServerError, StorageError
 from darner_core.guard import Guard
-from darner_core.outgoing import Host, Outgoing
+from darner_core.outgoing import Host, Outgoing, careful
 from darner_core.protocol import Reader, Request, Vocabulary
+from darner_core.repeated import BY_TEXT
 from darner_core.tls import TlsSocket
 from darner_core.turn import RECV_BYTES
 from darner_core.waiters import Waiter, wait_round
@@ -66,6 +67,7 @@ class Connection(Outgoing):
         "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
         "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
         "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late", "_reads_whole",
+        "_is_told", "_turn_failed",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +105,8 @@ class Connection(Outgoing):
         self._pending_bytes = 0  # as it knows them
         self._received = 0  # bytes of requests in pieces
         self._late: ClientError | None = None  # the rest of a large item has not come in time
+        self._is_told = False  # the greenlet does what a command has to wait for, and is told of turns that fail
+        self._turn_failed: ServerError | None = None  # one of those in which it has done something
 
     # -- the greenlet
 
@@ -121,13 +125,17 @@ class Connection(Outgoing):
                         task = self._serve(self._reader.requests(self._take_ahead()))
         except ClientGone:
             pass
+        except Exception:
+            log.exception("a client could not be served")
         finally:
-            self._end()
-            if self._lingers and not self._gone:
-                self._wait_linger()
-            self._gone = True  # whatever still comes for this connection must not touch the next one's descriptor
-            self._turn.forget(self._fd)
-            self._socket.close()
+            try:
+                self._end()
+                if self._lingers and not self._gone:
+                    self._wait_linger()
+            finally:
+                self._gone = True  # whatever still comes for this connection must not touch the next one's descriptor
+                self._turn.forget(self._fd)
+                self._socket.close()
 
     def _wait_task(self) -> Task | None:
         """Let the callback serve the client until there is something to wait for; None: until the end. Switches."""
@@ -159,6 +167,7 @@ class Connection(Outgoing):
                 gevent.get_hub().loop.run_callback(self.stop)
                 self._server.stir()
 
+    @careful
     def rejudge(self) -> None:
         """The rights are others now: the turn may read this client by itself no longer, or from now on."""
         if not self._paused:
@@ -167,8 +176,12 @@ class Connection(Outgoing):
     def _run_task(self, task: Task) -> None:
         """Run what a command has to wait for, and add its reply."""
         self._mid_reply = False
+        self._turn_failed = None
+        self._is_told = task is not Connection._wait_taken  # the replies that are waited for have been replaced
         try:
             reply = task(self)
+            if self._turn_failed is not None:
+                raise self._turn_failed
         except (RequestError, StorageError) as error:
             self._refuse(error)
         except ClientGone:
@@ -181,9 +194,28 @@ class Connection(Outgoing):
         else:
             if reply:
                 self.replies.append(reply)
+            self._is_told = False
             if self._mid_reply:
                 self.wait_sent()
                 self._mid_reply = False
+        self._is_told = False
+        self._be_special()
+
+    def _tell_task(self, error: StorageError) -> None:
+        """Of a turn that has failed, and in which the greenlet has done something and then waited. Once is enough; and
+        who is being sent a reply already has been hung up on, if that turn added to it."""
+        if self._is_told and not self._mid_reply:
+            self._is_told = False
+            self._turn_failed = ServerError(str(error))
+            if self._waiter is not None:
+                self._waiter.cancel()
+
+    def _go_on(self) -> None:
+        """After each wait: what the greenlet does from here on belongs to the turn that is going on. Raises ServerError
+        if one in which it has done something has failed."""
+        if self._turn_failed is not None:
+            error, self._turn_failed = self._turn_failed, None
+            raise error
         self._be_special()
 
     # -- reading and serving
@@ -206,6 +238,7 @@ class Connection(Outgoing):
         self._received += len(data)
         return data
 
+    @careful
     def _on_readable(self) -> None:
         """There is more of a request that came in pieces, or a request of a client that the turn does not read."""
         data = self._receive()
@@ -224,6 +257,7 @@ class Connection(Outgoing):
 
     def start_task(self, task: Task) -> None:
         self._backlog = iter(())
+        self._be_special()  # the command may have done something before it has to wait
         self._greenlet.switch(task)
 
     def _serve(self, backlog: Iterator[tuple[Request, bytes | None]]) -> Task | None:
@@ -287,7 +321,7 @@ class Connection(Outgoing):
         """Answer with an error, and hang up if that is its way."""
         if isinstance(error, StorageError):
             if not isinstance(error, DamagedError):  # which its queue has told already
-                log.error("%s", error)
+                log.error("%s", error, extra=BY_TEXT)
             error = ServerError(str(error))
         if self._mid_reply:
             self._close(lingers=False)
@@ -329,6 +363,7 @@ class Connection(Outgoing):
         else:
             self._hand_over()  # at once: a thousand others may be served in this turn
 
+    @careful
     def _hand_over(self) -> None:
         if not self._idle or self._closing or self._gone:
             return
@@ -369,8 +404,10 @@ class Connection(Outgoing):
             self._turn.ignore(self._fd)
         if self._gone:
             raise ClientGone
+        self._go_on()
         return handed
 
+    @careful
     def _on_readable_while_waiting(self) -> None:
         data = self._receive(max(1, self._most_ahead_bytes - len(self._ahead)))
         if data is not None:
@@ -401,6 +438,7 @@ class Connection(Outgoing):
         self._sent = None
         if self._gone or (self._closing and says_more):
             raise ClientGone
+        self._go_on()
 
     def _wait_taken(self) -> bytes:
         """Let the client take the replies it has caused before it causes more."""
@@ -424,6 +462,7 @@ class Connection(Outgoing):
             if self._late is not None:
                 raise self._late
             if not self._gone:
+                self._go_on()  # before anything is taken: who is told skips the rest
                 data = self._receive(min(most_bytes, RECV_BYTES)) or b""
                 if len(data) > most_bytes:
                     data, self._ahead = data[:most_bytes], data[most_bytes:]
@@ -436,6 +475,7 @@ class Connection(Outgoing):
         wait_round()
         if self._gone:
             raise ClientGone
+        self._go_on()
 
     def may_see(self, queue: bytes) -> bool:
         return self._guard is None or self._guard.may_see(queue)
@@ -455,7 +495,7 @@ class Connection(Outgoing):
             if not request.noreply:
                 raise
             if isinstance(error, StorageError):
-                log.error("%s", error)
+                log.error("%s", error, extra=BY_TEXT)
             return b""
         finally:
             self._reader.end_body()
@@ -492,11 +532,13 @@ class Connection(Outgoing):
         self._server.stir()
         if self._waiter is not None:
             self._waiter.cancel()  # first, or it might be handed what it gives back
-        self._end()
-        if self._sent is not None:
-            self._sent.set()
-        if self._idle or self._in_body:
-            self._greenlet.switch(None)
+        try:
+            self._end()
+        finally:
+            if self._sent is not None:
+                self._sent.set()
+            if self._idle or self._in_body:
+                self._greenlet.switch(None)
 
     def _end(self) -> None:
         self._turn.ignore(self._fd)
@@ -524,11 +566,13 @@ class Connection(Outgoing):
         except OSError:
             pass
 
+    @careful
     def end_wait(self) -> None:
         """Who waits in line for an item leaves it, as if its time were over."""
         if self._waiter is not None and (self._guard is None or self._guard.user):  # else it waits to log in
             self._waiter.cancel()
 
+    @careful
     def stop(self) -> None:
         """The server stops: answer what has been received, end the wait, then hang up. Called in the hub."""
         if self._waiter is not None:
@@ -580,6 +624,7 @@ class Connection(Outgoing):
             return None
         return len(self._unsent) + self._unread_bytes if self._unsent else 0
 
+    @careful
     def give_up(self, timeout_s: int) -> None:
         """The rest of what the client has begun to send does not come. Called in the hub."""
         if self._gone or self.progress is None:
@@ -597,17 +642,20 @@ class Connection(Outgoing):
             what = "request" if self._reads_whole else "line"
             self.refuse(ClientError(f"the rest of the {what} did not come for {timeout_s} s"))
 
+    @careful
     def cut_idle(self) -> None:
         """The client has been silent for too long. Called in the hub."""
         if self.idle and not self._closing:
             self._close(lingers=False)
             self._be_special()
 
+    @careful
     def cut_silent(self) -> None:
         """Nothing has come from the client for too long: what it holds goes to others. Called in the hub."""
         if self.silence is not None:
             self.hang_up()
 
+    @careful
     def cut(self) -> None:
         """The server has waited long enough for this client. Called in the hub."""
         self.hang_up()

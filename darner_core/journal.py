@@ -15,16 +15,20 @@ disk is worked out once a turn, here:
 No call here switches greenlets.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any, Protocol
 
-from darner_core import records
+from darner_core import NAME, records
 from darner_core.errors import StorageError
 from darner_core.records import Blob, Expiry, Item, QueueRecord, chunk_key, item_header, item_key
+from darner_core.repeated import BY_FORM
 from darner_core.storage import CHUNK_FAMILY, Batch, Storage
+
+logger = logging.getLogger(NAME)  # a `log` is a queue's
 
 # A state record is written at least every so many puts. Recovery reads the items behind the last one, 0.5 us each:
 # 10,000 queues are 0.6 s in the worst case. One record more in 128 costs a put 1 %.
@@ -300,7 +304,10 @@ class Journal:
         return int(self._clock() * 1000)
 
     def commit(self) -> bool:
-        """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone."""
+        """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone.
+
+        Any other exception leaves in memory what nobody knows: only undoing, or what follows a write, raises one.
+        """
         if not self.touched and not self.also and not self.expiring:  # what a queue in memory holds may expire, too
             if not self.in_memory:
                 if self.undo:
@@ -316,6 +323,10 @@ class Journal:
         except StorageError:
             self._undo()
             raise
+        except Exception as error:  # nothing has been written: that is the last that `_write` does
+            logger.exception("a turn could not be put together", extra=BY_FORM)
+            self._undo()
+            raise StorageError("an internal error, which the server's log tells") from error
         for log in self.touched:
             log.written += len(log.appended)
             log.appended = _NOTHING
@@ -358,13 +369,14 @@ class Journal:
         storage = self.storage
         batch = storage.batch()
         put = batch.put
-        handles = storage.handles
         for log in self.touched:
             if log.hook is not None and log.hook(batch):
                 continue
-            number, family, _, _ = log.record
-            handle = handles[family]
             item_id, appended = log.pending()
+            if not (appended or log.state_changed or log.removed):
+                continue  # items were opened or given back: that goes on while the database is closed
+            number, family, _, _ = log.record
+            handle = storage.handles[family]
             for item in appended:
                 put(item_key(number, item_id), self._pack(item), handle)
                 item_id += 1

@@ -1,6 +1,5 @@
 """The process: options in, a server that runs until it is told to stop, an exit status out."""
 
-import contextlib
 import gc
 import io
 import logging
@@ -103,11 +102,11 @@ def run(options: Config, arguments: Sequence[str]) -> None:
 
 
 def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
-    """Read the files again. Raises ConfigError, and says so in the log; the server goes on as it was."""
+    """Read the files again. Raises ConfigError or StorageError, and tells the log; the server goes on as it was."""
     try:
         options = config.parse(arguments)
         queue_server.reload(options)
-    except ConfigError as error:
+    except (ConfigError, StorageError) as error:
         log.error("not reloaded: %s", error)
         raise
     logging.getLogger().setLevel(_level(options))
@@ -115,8 +114,12 @@ def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
 
 
 def _reload_at_signal(queue_server: Server) -> None:
-    with contextlib.suppress(ConfigError):
+    try:
         queue_server.wait_reload()
+    except (ConfigError, StorageError):
+        pass  # it has been told
+    except Exception:
+        log.exception("the reload went wrong: what the files say now may hold in part; reload again, or restart")
 
 
 def _level(options: Config) -> int:

@@ -16,7 +16,7 @@ from darner_core.client import Client, HangUp, Reply
 from darner_core.config import OPTIONS, Config
 from darner_core.delivery import Delivery
 from darner_core.enforcement import Enforcement
-from darner_core.errors import ClientError, ConfigError, ServerError
+from darner_core.errors import ClientError, ConfigError, ServerError, StorageError
 from darner_core.journal import MemoryLog
 from darner_core.message_queue import MessageQueue
 from darner_core.option_values import show_text
@@ -42,7 +42,7 @@ class Host(Protocol):
     status: Enforcement
 
     def wait_reload(self) -> None:
-        """Read the files again. Raises ConfigError; then nothing has changed."""
+        """Read the files again. Raises ConfigError or StorageError; then nothing has changed."""
 
     def request_stop(self) -> None: ...
 
@@ -90,7 +90,7 @@ class Operating:
     def _reload(self, client: Client) -> bytes:
         try:
             self.host.wait_reload()
-        except ConfigError as error:
+        except (ConfigError, StorageError) as error:
             raise ServerError(f"not reloaded: {error}") from None
         return replies.RELOADED
 

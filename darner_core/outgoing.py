@@ -5,13 +5,16 @@ Turn, or here if there is more to it. What is done when the client does not take
 Connection knows. No call here switches greenlets.
 """
 
+import logging
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol
 
 import gevent
 
+from darner_core import NAME
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.dialects import Dialect
@@ -25,7 +28,11 @@ from darner_core.tls import TlsSocket
 from darner_core.turn import Turn
 from darner_core.waiters import SyncGroup
 
+log = logging.getLogger(NAME)
+
 WRITE = 2  # libev's name for it
+
+Arguments = ParamSpec("Arguments")
 
 
 class Host(Protocol):
@@ -44,6 +51,23 @@ class Host(Protocol):
 
     def stir(self) -> None:
         """Something was woken up at the end of the turn: go round once more before the loop sleeps."""
+
+
+Callback = Callable[Concatenate[Any, Arguments], None]
+
+
+def careful(callback: Callback[Arguments]) -> Callback[Arguments]:
+    """A method of a connection that the loop calls. If it raises something, this client is hung up on and the others
+    are served: gevent would stop the watcher, and drop what the same call still had to do for others."""
+
+    @wraps(callback)
+    def call(connection: Any, /, *arguments: Arguments.args, **more: Arguments.kwargs) -> None:
+        try:
+            callback(connection, *arguments, **more)
+        except Exception as error:
+            connection.hang_up_after(error)
+
+    return call
 
 
 class Outgoing(ABC):
@@ -89,8 +113,20 @@ class Outgoing(ABC):
         """There is more or less of what the client has not taken."""
 
     @abstractmethod
+    def _tell_task(self, error: StorageError) -> None:
+        """What the client's greenlet is doing has done something in a turn that has failed."""
+
+    @abstractmethod
     def hang_up(self) -> None:
         """The client has gone."""
+
+    def hang_up_after(self, error: Exception) -> None:
+        """Nobody foresaw `error`. Whatever has called goes on with the others."""
+        log.error("a client could not be served", exc_info=error)
+        try:
+            self.hang_up()
+        except Exception:
+            log.exception("a client could not be hung up on")
 
     # -- sending
 
@@ -119,6 +155,7 @@ class Outgoing(ABC):
         self._server.sync_group.join(self)
         self._server.stir()
 
+    @careful
     def synced(self, error: StorageError | None) -> None:
         """The fsync that the replies waited for has ended. Called in the hub."""
         self._held = False
@@ -133,7 +170,9 @@ class Outgoing(ABC):
 
     def fail_turn(self, error: StorageError) -> None:
         """Nothing of the turn has happened."""
-        self._fail(error, self._written_replies, len(self.replies))
+        if len(self.replies) != self._written_replies:
+            self._fail(error, self._written_replies, len(self.replies))
+        self._tell_task(error)
 
     def _fail(self, error: StorageError, begin: int, end: int) -> None:
         """Say `error` instead of these replies."""
@@ -189,6 +228,7 @@ class Outgoing(ABC):
             self._write_watcher = gevent.get_hub().loop.io(self._fd, WRITE)
         self._write_watcher.start(self._on_writable)
 
+    @careful
     def _on_writable(self) -> None:
         if self._send_some(self._unsent):
             self._unsent = b""

@@ -9,12 +9,16 @@ No call here switches greenlets.
 """
 
 import heapq
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from darner_core import NAME
 from darner_core.journal import Journal
 from darner_core.open_read import OpenRead
+
+log = logging.getLogger(NAME)
 
 # Ids begin at the second of the start times this. They fit 53 bits until 2038, which is what a double holds exactly,
 # and a server that gives out fewer than four million a second never gives out one of its predecessor.
@@ -61,7 +65,9 @@ class PendingReads:
         self._next_id = int(wall_clock()) * IDS_A_SECOND
         self._pending: dict[int, Pending] = {}
         self._counts: dict[tuple[object, bytes], int] = {}  # by owner and queue
-        self._due: list[tuple[float, int]] = []  # a heap of when and which; those that are decided stay until then
+        # A heap of when and which. Those that are decided stay until then; what a failed turn has left undecided is in
+        # it twice.
+        self._due: list[tuple[float, int]] = []
         self._timer: Timer | None = None
         self._timer_due = 0.0
 
@@ -109,12 +115,18 @@ class PendingReads:
             pending.read.queue.give_back(pending.read, wake=False)  # it may have been opened in an earlier turn
 
     def confirm(self, queue: bytes, ids: Iterable[int]) -> int:
-        """Their items are gone; how many these were. Raises StorageError."""
+        """Their items are gone; how many these were. Raises StorageError, with nothing changed."""
         confirmed = 0
-        for pending in self._known(queue, ids):
+        known = self._known(queue, ids)
+        for pending in known:
+            if pending.read.blob:
+                _ = pending.read.queue.large_items  # what may raise, for all of them before any is closed
+        for pending in known:
             is_open = pending.read.queue.holds(pending.read)
             if is_open:
                 pending.read.queue.close(pending.read, pending)
+            else:  # its queue may have been deleted in this turn, and be there again if that is undone
+                self._journal.undo.append((pending.unclose, pending.read))
             self._forget(pending)
             confirmed += is_open
         return confirmed
@@ -159,10 +171,14 @@ class PendingReads:
             self._timer.close()
             self._timer = None
         now = self._clock()
-        overdue = []
+        overdue: dict[int, Pending] = {}
         while self._due and self._due[0][0] <= now:
-            pending = self._pending.get(heapq.heappop(self._due)[1])
-            if pending is not None:
-                overdue.append(pending)
-        self._give_back(overdue)
+            item_id = heapq.heappop(self._due)[1]
+            if item_id in self._pending:
+                overdue[item_id] = self._pending[item_id]
+        for pending in sorted(overdue.values(), key=lambda pending: pending.read.id):
+            try:
+                self._give_back([pending])
+            except Exception:  # the loop would print it, and the others would stay open
+                log.exception("an item whose time is over could not be given back")
         self._set_timer()

@@ -217,7 +217,7 @@ class Reception:
     def _end_login(self, guard: Guard, connection: Connection) -> None:
         if guard.awaits_login and connection in self.connections:
             log.error("%s has not logged in within %g s", guard.address, LOGIN_S)
-            connection.hang_up()
+            connection.cut()
 
     def rejudge(self) -> None:
         """The rights are others now."""
@@ -235,24 +235,20 @@ class Reception:
     def looks_for_silent(self) -> bool:
         return bool(self._timeouts.body_timeout_s) or self._timeouts.needs_heard
 
-    def wait_silent(self) -> None:
-        """Cut off who has been silent for too long, for ever. Switches."""
+    def wait_look_for_silent(self) -> None:
+        """Cut off who has been silent for too long; to be called every TICK_S. Switches."""
         timeouts, turn = self._timeouts, self._host.turn
+        heard = turn.heard or set()
         if timeouts.needs_heard:
             turn.heard = set()
-        while True:
-            gevent.sleep(TICK_S)
-            heard = turn.heard or set()
-            if turn.heard is not None:
-                turn.heard = set()
-            connections = list(self.connections)
-            for start in range(0, len(connections), LOOKED_AT):
-                here = [one for one in connections[start : start + LOOKED_AT] if one in self.connections]
-                stalled, idle, silent = timeouts.look(here, heard)
-                for connection in stalled:
-                    self._loop.run_callback(connection.give_up, timeouts.body_timeout_s)
-                for connection in idle:
-                    self._loop.run_callback(connection.cut_idle)
-                for connection in silent:
-                    self._loop.run_callback(connection.cut_silent)
-                wait_round()
+        connections = list(self.connections)
+        for start in range(0, len(connections), LOOKED_AT):
+            here = [one for one in connections[start : start + LOOKED_AT] if one in self.connections]
+            stalled, idle, silent = timeouts.look(here, heard)
+            for connection in stalled:
+                self._loop.run_callback(connection.give_up, timeouts.body_timeout_s)
+            for connection in idle:
+                self._loop.run_callback(connection.cut_idle)
+            for connection in silent:
+                self._loop.run_callback(connection.cut_silent)
+            wait_round()

@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from darner_core import NAME, VERSION, access, kestrel_ports, records
+from darner_core import NAME, VERSION, access, kestrel_ports, reception, records
 from darner_core.access import Access
 from darner_core.commands import READS, WRITES, Commands
 from darner_core.config import Config, differences
@@ -34,6 +34,7 @@ from darner_core.read_timeouts import ReadTimeouts
 from darner_core.reception import Reception
 from darner_core.refusals import Vocabularies
 from darner_core.registry import Registry
+from darner_core.repeated import BY_FORM, Repeated
 from darner_core.stats import Stats
 from darner_core.storage import Storage
 from darner_core.turn import Turn
@@ -81,6 +82,8 @@ class Server:
         self.vocabularies = Vocabularies(self.commands.table, WRITES, READS)
         self._disk_failed = False
         self._look_again_at_bytes = 0
+        self._repeated = Repeated(log)
+        self._background: list[gevent.Greenlet] = []
         self._stopped = Event()
         self._hub = gevent.get_hub()
         self.turn = Turn(self._hub.loop, self.stats, self._end_turn)
@@ -102,15 +105,34 @@ class Server:
         self._look_for_room()
         self._turn_end.start(self._end_turn)
         self.reception.start()
-        self._background = [gevent.spawn(self._wait_upkeep)]
+        log.addFilter(self._repeated)
+        self._repeat(TICK_S, "log", self._repeated.tell)
+        self._repeat(TICK_S, "upkeep", self._wait_upkeep)
         if self.config.expiration_timer_s:
-            self._background.append(gevent.spawn(self._wait_sweeps))
-            self._background.append(gevent.spawn(self._wait_read_timeouts))
+            self._repeat(self.config.expiration_timer_s, "sweep", self._wait_sweep)
+            self._repeat(self.config.expiration_timer_s, "read timeouts", self._wait_read_timeouts)
         else:
-            self._background.append(gevent.spawn(self._wait_moves))
+            self._repeat(TICK_S, "sweep", self._wait_moves)
         if self.reception.looks_for_silent:
-            self._background.append(gevent.spawn(self.reception.wait_silent))
+            self._repeat(reception.TICK_S, "timeouts of clients", self.reception.wait_look_for_silent)
         self._background.append(gevent.spawn(self._wait_syncs))
+
+    def _repeat(self, every_s: float, name: str, wait_job: Callable[[], None]) -> None:
+        """Do the job every so often, whatever has gone wrong with it before."""
+        self._background.append(gevent.spawn(self._wait_repeat, every_s, name, wait_job))
+
+    def _wait_repeat(self, every_s: float, name: str, wait_job: Callable[[], None]) -> None:
+        while True:
+            gevent.sleep(every_s)
+            self._wait_once(name, wait_job)
+
+    def _wait_once(self, name: str, wait_job: Callable[[], None]) -> None:
+        try:
+            wait_job()
+        except (StorageError, OSError) as error:  # what was not done is there the next time
+            log.error(f"{name}: %s", error, extra=BY_FORM)
+        except Exception:
+            log.exception(f"{name}: went wrong", extra=BY_FORM)
 
     def _tell_damage(self) -> None:
         for cut_off in self._storage.torn:
@@ -136,7 +158,8 @@ class Server:
 
     def reload(self, config: Config) -> None:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
-        ConfigError; then nothing has changed."""
+        ConfigError, or StorageError while the database cannot be used; then nothing has changed."""
+        self._storage.require_open()  # the age of items is looked at, and queues are made
         if not self.registry.has_room_for(config.rules):
             said = f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
             raise config.complaint(QUEUE_TABLES, said)
@@ -153,13 +176,17 @@ class Server:
         self.registry.set_rules(config.rules)
         self.commands.delivery.set_aliases(config.aliases)
         self.commands.traces.look_again()
-        try:
-            self.registry.create_named()
-        except ServerError as error:
-            log.error("not all queues that the configuration names could be made: %s", error)
+        self._create_named()
         # One fsync is for all queues: the most frequent is for them all.
         every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
         self._sync_ms = min(every_ms, default=0)
+
+    def _create_named(self) -> None:
+        """Make the queues that the configuration names. What has to be undone with its turn is made later."""
+        try:
+            self.registry.create_named()
+        except (ServerError, StorageError) as error:
+            log.error("not all queues that the configuration names could be made: %s", error)
 
     def _block_reads(self, blocked: bool) -> None:
         self.commands.reading.blocked = blocked
@@ -179,6 +206,7 @@ class Server:
             log.critical("the end of a turn went wrong; ending at once", exc_info=True)
             logging.shutdown()
             os._exit(1)
+        # From here on nothing is raised: each client is one by itself, and what is called belongs to all of them.
         if self.turn.served or self.turn.special:
             self.turn.send(sync=wrote and self.config.sync == SYNC_ALWAYS)
             self.commands.pipeline_memory.turn_bytes = 0
@@ -190,8 +218,14 @@ class Server:
         second's sets may be more than all the room that is kept."""
         step = max(LOOK_BYTES, self.config.min_free_bytes // 8)
         self._look_again_at_bytes = self.stats.bytes_read + step
-        if not self._disk_failed:
+        if self._disk_failed:
+            return
+        try:
             self.commands.storing.refuse_sets = self._upkeep.no_room()
+        except StorageError as error:  # what is known of the room stands until the next look
+            log.error("cannot see how much room there is: %s", error, extra=BY_FORM)
+        except Exception:
+            log.exception("cannot see how much room there is", extra=BY_FORM)
 
     def stir(self) -> None:
         # gevent runs what was made ready before the loop sleeps, but it looks for that before the turn ends.
@@ -199,14 +233,14 @@ class Server:
             self._again.start(_nothing)
 
     def _turn_failed(self, error: StorageError) -> None:
-        log.error("cannot write: %s", error)
+        log.error("cannot write: %s", error, extra=BY_FORM)
         self._disk_failed = True
         self.commands.storing.refuse_sets = f"cannot write: {error}"
         self.turn.fail(error)
 
     def _synced(self, connections: list[Connection], error: StorageError | None) -> None:
         if error is not None:
-            log.error("cannot sync: %s", error)
+            log.error("cannot sync: %s", error, extra=BY_FORM)
             self._disk_failed = True  # what the system could not write it may forget: write all of it again
         for connection in connections:
             connection.synced(error)
@@ -214,36 +248,20 @@ class Server:
     # -- in the background
 
     def _wait_upkeep(self) -> None:
-        while True:
-            gevent.sleep(TICK_S)
-            try:
-                if self._disk_failed or (self._storage.met_damage and not self._storage.salvages):
-                    self._recover()
-                self._look_for_room()
-                for job in self._upkeep.tick():
-                    wait_in_thread(job)
-            except (StorageError, OSError) as error:
-                log.error("upkeep: %s", error)  # what was not done is there at the next tick
+        if self._disk_failed or (self._storage.met_damage and not self._storage.salvages):
+            self._recover()
+        self._look_for_room()
+        for job in self._upkeep.tick():
+            wait_in_thread(job)
 
-    def _wait_sweeps(self) -> None:
-        sweeper = self.commands.sweeper
-        while True:
-            gevent.sleep(self.config.expiration_timer_s)
-            try:
-                sweeper.expire_queues()
-                sweeper.wait_sweep()
-            except StorageError as error:
-                log.error("sweep: %s", error)
+    def _wait_sweep(self) -> None:
+        self.commands.sweeper.expire_queues()
+        self.commands.sweeper.wait_sweep()
 
     def _wait_moves(self) -> None:
         """Without sweeps: a large item that a get has found expired does not go elsewhere in the turn of that get."""
-        while True:
-            gevent.sleep(TICK_S)
-            if self.commands.delivery.large_expired:
-                try:
-                    self.commands.sweeper.wait_moves()
-                except StorageError as error:
-                    log.error("sweep: %s", error)
+        if self.commands.delivery.large_expired:
+            self.commands.sweeper.wait_moves()
 
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""
@@ -254,23 +272,25 @@ class Server:
         if self._disk_failed:
             log.info("writing again")
         self._disk_failed = False
+        self._create_named()  # a reload may have made them in a turn that could not be written
 
     def _wait_read_timeouts(self) -> None:
-        while True:
-            gevent.sleep(self.config.expiration_timer_s)
-            for _ in self._read_timeouts.look():
-                wait_round()
+        for _ in self._read_timeouts.look():
+            wait_round()
 
     def _wait_syncs(self) -> None:
         while True:
             gevent.sleep(self._sync_ms / 1000 if self._sync_ms else TICK_S)
             if self.journal.unsynced and self._sync_ms:
-                self.journal.unsynced = False
-                try:
-                    wait_in_thread(self._storage.sync)
-                except StorageError as error:
-                    self.journal.unsynced = self._disk_failed = True
-                    log.error("cannot sync: %s", error)
+                self._wait_once("sync", self._wait_sync)
+
+    def _wait_sync(self) -> None:
+        self.journal.unsynced = False
+        try:
+            wait_in_thread(self._storage.sync)
+        except Exception:
+            self.journal.unsynced = self._disk_failed = True
+            raise
 
     # -- stopping
 
@@ -283,7 +303,10 @@ class Server:
     def _wait_stop(self) -> None:
         log.info("stopping")
         connections = self.reception.connections
-        self.reception.close()
+        try:
+            self.reception.close()
+        except Exception:
+            log.exception("stopping: not all addresses could be closed")
         for connection in list(connections):
             self._hub.loop.run_callback(connection.stop)
         with gevent.Timeout(STOP_S, False):
@@ -301,14 +324,16 @@ class Server:
         self._turn_end.stop()
         self.status.close()
         self.turn.close()
-        try:
-            self.registry.record_all()
-            self.journal.commit()
-            self._storage.sync()
-            self._storage.note_synced()
-        except StorageError as error:
-            log.error("stopping: %s", error)
-        self._storage.close()
+        for wait_step in (self._write_last, self._storage.close):
+            self._wait_once("stopping", wait_step)
+        self._repeated.tell(all_of_them=True)
+        log.removeFilter(self._repeated)
+
+    def _write_last(self) -> None:
+        self.registry.record_all()
+        self.journal.commit()
+        self._storage.sync()
+        self._storage.note_synced()
 
 
 def _nothing() -> None:

@@ -29,6 +29,11 @@ CHUNKS = "chunks"
 NEW = ".new"  # behind the name of a file that is being written
 CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
 
+PROBE_BYTES = 4096  # a block of most file systems
+
+# What there is of a Storage only while the database is open.
+OPENED = frozenset(("_db", "_chunks", "_chunks_handle", "_default_handle", "families", "handles"))
+
 
 def family_name(index: int) -> str:
     return f"q{index:03}"
@@ -38,8 +43,16 @@ class Storage:
     """An open data directory.
 
     `families[i]` is the column family that queues with family i live in; `handles[i]` the same for write batches.
-    Both are replaced by `reopen`, so no one keeps an element of them.
+    Both are replaced by `reopen`, so no one keeps an element of them. While the database is not open, because it could
+    not be opened again yet, neither is there: whatever needs the database raises StorageError.
     """
+
+    _db: Any
+    _chunks: Any
+    _chunks_handle: Any
+    _default_handle: Any
+    families: list[Any]
+    handles: list[Any]
 
     def __init__(
         self,
@@ -60,8 +73,6 @@ class Storage:
         self.met_damage = False  # since the directory was opened
         self.damaged_families: set[int] = set()
         self.salvages = False  # opened so that damage does not stop what is whole
-        self.families: list[Any] = []
-        self.handles: list[Any] = []
         self._prepare_directory()
         self.damage = self._read_damage()  # one line for each that opening has found, ever
         try:
@@ -173,7 +184,7 @@ class Storage:
         try:
             last = self.last_blob(number)
         except StorageError as error:
-            if not database.is_damage(error):
+            if not self._is_damage(error):
                 raise
             last = 0
             if str(error) not in self.damage:
@@ -204,17 +215,35 @@ class Storage:
 
     def close(self) -> None:
         """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power."""
-        self.families = []
-        self.handles = []
+        db = self.__dict__.get("_db")
+        if db is not None and not self._takes_writes():
+            # Closing writes the write buffers to tables. Beside damage, RocksDB would try that until the disk works
+            # again, with everybody waiting; else for a second. What is in the buffers is in the log.
+            with suppress(Exception):
+                db.cancel_all_background(False)
         # RocksDB gives up its lock when the last reference is gone.
-        for name in ("_chunks", "_chunks_handle", "_default_handle"):
+        for name in OPENED:
             self.__dict__.pop(name, None)
-        db = self.__dict__.pop("_db", None)
         if db is not None:
             try:
                 db.close()
             except Exception as error:
                 raise self._failure(error) from error
+
+    def _takes_writes(self) -> bool:
+        """Whether the file system has room for the write buffers, and writes."""
+        probe = os.path.join(self.path, records.RUNNING_FILE + NEW)
+        try:
+            if self.free_bytes() < self.wal_bytes():
+                return False
+            with open(probe, "wb") as file:
+                file.write(bytes(PROBE_BYTES))
+            os.unlink(probe)
+        except (OSError, StorageError):
+            with suppress(OSError):
+                os.unlink(probe)
+            return False
+        return True
 
     def reopen(self) -> None:
         """Close and open again: what makes RocksDB write again after an I/O error, and go on beside damage.
@@ -240,16 +269,34 @@ class Storage:
 
     def _failure(self, error: Exception, family: int | None = None) -> StorageError:
         if not self.is_open:
-            return StorageError(f"data directory {self.path} is not open")
-        if database.is_damage(error):
+            return self._not_open()
+        if self._is_damage(error):
             self.met_damage = True
             if family is not None:
                 self.damaged_families.add(family)
         return StorageError(database.file_named(error))
 
+    def _is_damage(self, error: Exception) -> bool:
+        """Not if the whole directory is away, as a file system is that is not mounted: it may be back, and whole."""
+        return database.is_damage(error) and os.path.exists(os.path.join(self.path, records.FORMAT_FILE))
+
     @property
     def is_open(self) -> bool:
         return "_db" in self.__dict__
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there: what `close` has taken away."""
+        if name in OPENED:
+            raise self._not_open()
+        raise AttributeError(f"{type(self).__name__} has no {name}")
+
+    def require_open(self) -> None:
+        """Raises StorageError while the database is closed because it cannot be opened again."""
+        if not self.is_open:
+            raise self._not_open()
+
+    def _not_open(self) -> StorageError:
+        return StorageError(f"data directory {self.path} is not open")
 
     # -- writing
 
@@ -288,8 +335,6 @@ class Storage:
             raise StorageError(f"the list of queues: {error}") from error
 
     def _with_prefix(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        if not self.is_open:
-            raise self._failure(StorageError())
         return self._scan(self._db, prefix, prefix[:-1] + bytes((prefix[-1] + 1,)))
 
     def _scan(self, family: Any, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -366,6 +411,7 @@ class Storage:
             for key, value in self._scan(self.families[queue.family], begin, end):
                 yield unpack_key(key)[1], unpack_item(value)
         except (StorageError, IndexError, ValueError, struct.error) as error:
+            self.require_open()
             raise StorageError(f"queue number {number}: {self._failure(error, queue.family)}") from error
 
     def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None]]:
@@ -376,6 +422,7 @@ class Storage:
             for key, value in self._scan(self.families[cursor.family], begin, end):
                 yield records.unpack_item_key(key)[1], records.unpack_cursor_item(value)
         except (StorageError, IndexError, ValueError, struct.error) as error:
+            self.require_open()
             raise StorageError(f"cursor number {number}: {self._failure(error, cursor.family)}") from error
 
     def item(self, queue: QueueRecord, item_id: int) -> Item | None:
@@ -383,6 +430,7 @@ class Storage:
             value = self._get(queue.family, records.item_key(queue.number, item_id))
             return None if value is None else records.unpack_item(value)
         except (StorageError, ValueError, struct.error) as error:
+            self.require_open()
             raise StorageError(f"queue number {queue.number}: item {item_id}: {self._failure(error)}") from error
 
     def _get(self, family: int, key: bytes) -> bytes | None:
@@ -435,7 +483,10 @@ class Storage:
 
     def unfinished_uploads(self) -> list[tuple[int, int]]:
         """(queue number, blob) of the uploads that a crash cut off. Raises StorageError."""
-        return [records.unpack_upload_key(key) for key, _ in self._with_prefix(records.UPLOAD_PREFIX)]
+        try:
+            return [records.unpack_upload_key(key) for key, _ in self._with_prefix(records.UPLOAD_PREFIX)]
+        except struct.error as error:
+            raise StorageError(f"the list of uploads: {error}") from error
 
     def last_blob(self, number: int) -> int:
         """The highest blob number that queue `number` has chunks of; 0 if none. Raises StorageError."""
@@ -503,24 +554,36 @@ class Storage:
             raise self._failure(error) from error
 
     def table_bytes(self, family: int) -> int:
-        """Bytes of a column family's tables."""
-        column_family = self._chunks if family == CHUNK_FAMILY else self.families[family]
-        return int(column_family.property_int_value("rocksdb.total-sst-files-size") or 0)
+        """Bytes of a column family's tables. Raises StorageError."""
+        try:
+            column_family = self._chunks if family == CHUNK_FAMILY else self.families[family]
+            return int(column_family.property_int_value("rocksdb.total-sst-files-size") or 0)
+        except Exception as error:
+            raise self._failure(error) from error
 
     def first_chunk(self) -> bytes | None:
-        """The key of the first chunk of all."""
-        entries = self._chunks.iter()
-        entries.seek_to_first()
-        return entries.key() if entries.valid() else None
+        """The key of the first chunk of all; None if there is none, or it cannot be read. Raises StorageError."""
+        try:
+            entries = self._chunks.iter()
+            entries.seek_to_first()
+            return entries.key() if entries.valid() else None
+        except Exception as error:
+            raise self._failure(error) from error
 
     def wal_bytes(self) -> int:
-        """Bytes of write-ahead log on disk."""
-        with os.scandir(self.path) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".log"))
+        """Bytes of write-ahead log on disk. Raises StorageError."""
+        try:
+            with os.scandir(self.path) as entries:
+                return sum(_bytes_of(entry) for entry in entries if entry.name.endswith(".log"))
+        except OSError as error:
+            raise StorageError(f"data directory {self.path}: {error.strerror}") from error
 
     def free_bytes(self) -> int:
-        """Bytes that may still be written to the file system of the data directory."""
-        disk = os.statvfs(self.path)
+        """Bytes that may still be written to the file system of the data directory. Raises StorageError."""
+        try:
+            disk = os.statvfs(self.path)
+        except OSError as error:
+            raise StorageError(f"data directory {self.path}: {error.strerror}") from error
         return disk.f_bavail * disk.f_frsize
 
 
@@ -532,6 +595,14 @@ def _machine_start() -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def _bytes_of(entry: os.DirEntry[str]) -> int:
+    """0 for a file that RocksDB has removed since the directory was read."""
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _why_not_open(path: str, message: str) -> str:

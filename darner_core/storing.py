@@ -131,7 +131,7 @@ class Storing:
         """Store the item piece by piece, once for each queue it goes into, and put it; False: there was no room."""
         size = request.body_bytes
         first = uploads[0][1]
-        terminated = False
+        end = b""
         try:
             if size <= self._chunk_bytes:  # memory is short, so that what has come of it must not wait there
                 self._add(uploads, client, size)
@@ -141,8 +141,10 @@ class Storing:
                 if self.refuse_sets:  # others have filled the disk meanwhile
                     raise ServerError(self.refuse_sets)
                 self._add(uploads, client, min(missing, *(upload.room_bytes for _, upload in uploads)))
-            self._expect_terminator(request, client)
-            terminated = True
+            while len(end) < len(replies.CRLF):
+                end += client.wait_body(len(replies.CRLF) - len(end))
+            if end != replies.CRLF:
+                raise protocol.bad_terminator(request)
             if any(queue.deleted for (queue, decides), _ in uploads if decides):
                 raise ServerError("the queue was deleted while its item was being received")
             for _, upload in uploads:
@@ -150,8 +152,8 @@ class Storing:
         except BaseException as error:  # the client may also have hung up
             for _, upload in uploads:
                 upload.drop()
-            if isinstance(error, (ServerError, StorageError)) and not terminated:
-                self._skip_body(client, size - first.received_bytes)
+            if isinstance(error, (ServerError, StorageError)):
+                self._skip_body(client, size - first.received_bytes, len(replies.CRLF) - len(end))
             raise
         session = client.session
         session.needs_sync = session.needs_sync or request.sync
@@ -199,15 +201,8 @@ class Storing:
                 f"out of disk space: {free} bytes free, an item of {size} bytes has to leave {self._min_free_bytes}"
             )
 
-    def _expect_terminator(self, request: Request, client: Client) -> None:
-        end = client.wait_body(2)
-        if len(end) < 2:
-            end += client.wait_body(1)
-        if end != replies.CRLF:
-            raise protocol.bad_terminator(request)
-
-    def _skip_body(self, client: Client, size: int) -> None:
-        """Read and drop the rest of an item that is refused, and its CR LF, as memcached does."""
-        size += 2
+    def _skip_body(self, client: Client, size: int, end_bytes: int = len(replies.CRLF)) -> None:
+        """Read and drop the rest of an item that is refused, and of its CR LF, as memcached does."""
+        size += end_bytes
         while size:
             size -= len(client.wait_body(min(size, self._chunk_bytes)))

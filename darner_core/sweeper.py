@@ -21,6 +21,7 @@ from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.open_read import OpenRead
 from darner_core.records import Blob, Expiry
 from darner_core.registry import Registry
+from darner_core.repeated import BY_TEXT
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage import Batch
 
@@ -113,8 +114,15 @@ class Sweeper:
             self._wait(0)
 
     def _wait_behind(self) -> None:
-        storage = self._journal.storage
         behind, self._behind = self._behind, {}
+        try:
+            self._wait_each_behind(behind)
+        except BaseException:
+            self._behind = {**behind, **self._behind}  # what has been looked at is looked at again
+            raise
+
+    def _wait_each_behind(self, behind: dict[MessageQueue, bytes]) -> None:
+        storage = self._journal.storage
         for queue, position in behind.items():
             while queue not in self._behind and not queue.deleted:
                 found = storage.expiries(position, self._journal.time_ms(), SWEPT_AT_ONCE)
@@ -193,7 +201,8 @@ class Sweeper:
         try:
             return queue.expire(expiry)
         except StorageError as error:
-            log.error("an item that should expire: %s", error)
+            self._journal.storage.require_open()  # else all of them wait for the next sweep
+            log.error("an item that should expire: %s", error, extra=BY_TEXT)
             return True  # the hint has done its work; who wants the item is told
         finally:
             if queue.options.max_expire_sweep:

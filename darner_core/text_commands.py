@@ -18,13 +18,14 @@ from darner_core.client import RIGHTS_GONE, Client, HangUp, Reply
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.dialects import DIALECTS, Dialect
-from darner_core.errors import ClientError, StorageError
+from darner_core.errors import ClientError, DamagedError, StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
 from darner_core.open_read import OpenRead
 from darner_core.protocol import Command, Request, Vocabulary
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
+from darner_core.repeated import BY_TEXT
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.session import ManyReads
 from darner_core.stats import Stats
@@ -191,9 +192,15 @@ class TextCommands:
     def _send_large(self, read: OpenRead, client: Client) -> bytes:
         try:
             self._reading.send_chunks(b":", read.queue, read.queue.item_of(read), read.id, client, read)
-        except BaseException:
+        except BaseException as error:
             read.queue.give_back(read)
+            sending = self._reading.sending.get(read)
+            if isinstance(error, StorageError) and sending is not None and sending.missing_bytes != read.body_bytes:
+                _tell(error)
+                raise HangUp from None  # in the middle of a line nothing can be said
             raise
+        finally:
+            self._reading.sending.pop(read, None)
         self._stats.get_hits += 1
         client.session.hold(read)
         return b"\n"
@@ -257,6 +264,18 @@ class TextCommands:
 
     def _wait_monitor(self, request: Request, client: Client) -> bytes:
         """Open items as they come, until the time is over or as many are open as may be."""
+        unsent: list[bytes] = []
+        try:
+            self._wait_items(request, unsent, client)
+        except StorageError as error:
+            # What lies before is open, and the next get confirms it: so it is sent, and lines end before the error's.
+            client.wait_sent(b"".join(unsent))
+            _tell(error)
+            return error_reply(str(error))
+        return NONE
+
+    def _wait_items(self, request: Request, unsent: list[bytes], client: Client) -> None:
+        """`unsent`: the lines of what has been opened and not been sent. Raises StorageError."""
         session = cast(ManyReads, client.session)
         until = time.monotonic() + request.wait_ms / 1000
         while self._room(request, session) > 0:
@@ -275,32 +294,36 @@ class TextCommands:
             if not client.may(GET, request):
                 read.queue.give_back(read)
                 raise ClientError(RIGHTS_GONE)
-            lines = b""
+            unsent_bytes = 0
             while read is not None:
                 if read.blob:
-                    lines = self._wait_line_of_large(read, lines, client)
+                    self._wait_line_of_large(read, unsent, client)
                     break
-                lines += self._open(read, session)  # type: ignore[operator]  # bytes, because it is not large
-                if len(lines) >= MONITOR_BYTES or self._room(request, session) <= 0:
+                line = cast(bytes, self._open(read, session))  # because it is not large
+                unsent.append(line)
+                unsent_bytes += len(line)
+                if unsent_bytes >= MONITOR_BYTES or self._room(request, session) <= 0:
                     break
                 read = read.queue.open() if not read.queue.deleted else None
+            lines = b"".join(unsent)
+            unsent.clear()
             client.wait_sent(lines)
-        return NONE
 
-    def _wait_line_of_large(self, read: OpenRead, before: bytes, client: Client) -> bytes:
-        """Send what comes before a large item, and the item; the end of its line."""
+    def _wait_line_of_large(self, read: OpenRead, unsent: list[bytes], client: Client) -> None:
+        """Send what comes before a large item, and the item; the end of its line is not sent yet."""
+        before = b"".join(unsent)
+        unsent.clear()
         try:
             client.wait_sent(before)
         except BaseException:
             read.queue.give_back(read)
             raise
-        return self._send_large(read, client)
+        unsent.append(self._send_large(read, client))
 
     def confirm(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
         if session.open_reads(request.queue) < request.count:
             return error_reply("Not that many transactions open.")
-        for _ in range(request.count):
-            session.close_oldest(request.queue)
+        session.close_oldest(request.queue, request.count)
         return b"+%d\n" % request.count
 
     # -- looking after queues and the server
@@ -352,5 +375,10 @@ def _refuse(why: str, request: Request, *_: Any) -> bytes:
 
 
 def _close_all(request: Request, session: ManyReads) -> None:
-    while session.close_oldest(request.queue):
-        pass
+    """Raises StorageError, with nothing closed."""
+    session.close_oldest(request.queue, session.open_reads(request.queue))
+
+
+def _tell(error: StorageError) -> None:
+    if not isinstance(error, DamagedError):  # which its queue has told already
+        log.error("%s", error, extra=BY_TEXT)

@@ -25,6 +25,7 @@ from darner_core.pending_reads import PendingReads
 from darner_core.protocol import Command, Request, Vocabulary, set_name, show
 from darner_core.records import Blob
 from darner_core.registry import Registry
+from darner_core.repeated import BY_TEXT
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.session import Session
 from darner_core.stats import Stats
@@ -359,7 +360,7 @@ def _refuse(why: str, request: ThriftRequest, session: Session) -> NoReturn:
 def _exception(request: ThriftRequest, error: RequestError | StorageError) -> bytes:
     if isinstance(error, StorageError):
         if not isinstance(error, DamagedError):  # which its queue has told already
-            log.error("%s", error)
+            log.error("%s", error, extra=BY_TEXT)
         error = ServerError(str(error))
     return error_reply(error, request.verb, request.sequence)
 

@@ -70,7 +70,7 @@ class Client(Protocol):
         """The turn's changes are written; of who is in `Turn.special`."""
 
     def fail_turn(self, error: StorageError) -> None:
-        """Nothing of the turn has happened."""
+        """Nothing of the turn has happened. Of who has replies, and who is in `Turn.special`."""
 
 
 class Turn:
@@ -199,7 +199,7 @@ class Turn:
                 log.exception("a client could not be served")
                 self.ignore(fd)
                 if client is not None:
-                    client.hang_up()
+                    _cut(client)
         self._stats.bytes_read += bytes_read
 
     def _on_other(self, fd: int) -> None:
@@ -232,12 +232,16 @@ class Turn:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                client.hang_up()
+                _cut(client)
                 continue
             replies.clear()
             bytes_written += sent
             if sent != len(data):
-                client.wait_to_write(data[sent:])
+                try:
+                    client.wait_to_write(data[sent:])
+                except Exception:
+                    log.exception("a client could not be answered")
+                    _cut(client)
         self._stats.bytes_written += bytes_written
         for client in special:
             client.special = False
@@ -245,9 +249,21 @@ class Turn:
                 client.end_turn(sync)
             except Exception:
                 log.exception("a client could not be answered")
-                client.hang_up()
+                _cut(client)
 
     def fail(self, error: StorageError) -> None:
         """The turn's changes could not be written, and are undone."""
         for client in dict.fromkeys(self.served + self.special):
-            client.fail_turn(error)
+            try:
+                client.fail_turn(error)
+            except Exception:
+                log.exception("a client could not be told that its turn has failed")
+                _cut(client)
+
+
+def _cut(client: Client) -> None:
+    """Hang up on `client`, so that nothing is raised: the turn is everybody's."""
+    try:
+        client.hang_up()
+    except Exception:
+        log.exception("a client could not be hung up on")

@@ -108,16 +108,16 @@ class WaitingLine:
 
 
 def wait_in_thread(job: Callable[[], None]) -> None:
-    """Run `job` in a thread, and raise here the StorageError that it raises: gevent would print it as well."""
+    """Run `job` in a thread, and raise here what it raises: gevent would print it as well."""
     error = gevent.get_hub().threadpool.apply(_error_of, (job,))
     if error is not None:
         raise error
 
 
-def _error_of(job: Callable[[], None]) -> StorageError | None:
+def _error_of(job: Callable[[], None]) -> Exception | None:
     try:
         job()
-    except StorageError as error:
+    except Exception as error:
         return error
     return None
 
@@ -151,6 +151,8 @@ class SyncGroup:
                 wait_in_thread(self._sync)
             except StorageError as failure:
                 error = failure
+            except Exception as failure:  # of the pool of threads, too: nobody may wait for ever
+                error = StorageError(f"{type(failure).__name__}: {failure}")
             gevent.spawn(self._tell, members, error)
         self._running = None
 

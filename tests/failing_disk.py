@@ -2,7 +2,8 @@
 fsync and says when it is done. Run as darner.py is.
 
 DATA.fails holds the names of the Storage's calls that fail; "once" before them: the first that is made, then no more;
-"bug" behind them: not as a disk fails, but as nobody has foreseen. Empty, it stands for every write.
+"bug" behind them: not as a disk fails, but as nobody has foreseen. Empty, it stands for every write. Of these names
+"reopen" fails before the database is closed, "_open" when it has been: it stays closed then.
 """
 
 import os
@@ -19,8 +20,9 @@ from darner_core.errors import StorageError
 WRITES = ["write", "put", "put_chunk", "reopen"]
 CALLS = [
     *WRITES, "start_upload", "end_upload", "remove_blobs", "add_queue", "remove_queue",
-    "chunk", "item", "items", "last_blob", "sync", "flush", "compact", "state", "queues",
+    "chunk", "item", "items", "last_blob", "sync", "flush", "compact", "state", "queues", "_open",
 ]  # fmt: skip
+IN_BACKGROUND = ["expiries", "free_bytes", "wal_bytes", "table_bytes"]
 
 
 class FailingStorage(storage.Storage):
@@ -54,7 +56,7 @@ def failing(call: str) -> Any:
     return fail_or_call
 
 
-for name in CALLS:
+for name in CALLS + IN_BACKGROUND:
     if name != "sync":
         setattr(FailingStorage, name, failing(name))
 

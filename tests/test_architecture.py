@@ -51,6 +51,7 @@ LAYERS = [
     "text_protocol thrift_protocol request_lines",
     "protocol",
     "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status snapshot shown",
+    "repeated",
     "queue_tables",
     "queue_options listener_options toml_file",
     "rights users option_values toml_lines replies",

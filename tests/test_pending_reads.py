@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from darner_core.errors import StorageError
+from darner_core.message_queue import MessageQueue
 from darner_core.open_read import OpenRead
 from darner_core.pending_reads import IDS_A_SECOND, PendingReads
 from darner_core.storage import Storage
@@ -121,6 +122,52 @@ def test_items_nobody_decides_on_go_back_when_their_time_is_over(
     assert (len(pending), house.waiting()) == (0, [b"a", b"b"])
     assert pending.abort(b"q", [longer]) == 0
     assert clock.set_timers == 0
+
+
+def test_what_a_failed_turn_has_left_open_goes_back_once_when_its_time_is_over(
+    house: House, pending: PendingReads, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [open_one(house, pending) for _ in range(3)]
+    house.turn()
+    for _ in range(2):
+        assert pending.confirm(b"q", ids[:2]) == 2
+        fail_turn(house, monkeypatch)
+    clock.go_on(1.1)
+    house.turn()
+    assert (len(pending), house.waiting()) == (0, [b"a", b"b", b"c"])
+    assert clock.set_timers == 0
+
+
+def test_a_confirm_after_a_delete_is_undone_with_it(
+    house: House, pending: PendingReads, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item_id = open_one(house, pending)
+    house.turn()
+    house.registry.delete(b"q")
+    assert pending.confirm(b"q", [item_id]) == 0
+    fail_turn(house, monkeypatch)
+    clock.go_on(1.1)
+    house.turn()
+    assert (len(pending), house.waiting()) == (0, [b"a", b"b", b"c"])
+
+
+def test_one_item_that_cannot_be_given_back_stops_neither_the_others_nor_the_timer(
+    house: House, pending: PendingReads, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ms in (1000, 1000, 3000):
+        open_one(house, pending, ms)
+    house.turn()
+    give_back, calls = MessageQueue.give_back, []
+
+    def fail_once(queue: MessageQueue, read: OpenRead, wake: bool = True) -> None:
+        calls.append(read)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        give_back(queue, read, wake)
+
+    monkeypatch.setattr(MessageQueue, "give_back", fail_once)
+    clock.go_on(1.1)
+    assert (house.waiting(), clock.set_timers) == ([b"b"], 1)
 
 
 def test_one_timer_is_enough(house: House, pending: PendingReads, clock: Clock) -> None:

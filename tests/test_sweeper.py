@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from darner_core import sweeper as sweeper_module
+from darner_core.errors import StorageError
 from darner_core.queue_options import QueueOptions
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage import Storage
@@ -68,6 +69,40 @@ def test_what_is_open_does_not_expire_until_it_is_given_back(bench: Bench) -> No
     bench.crash()  # open at a crash: it waits again
     assert bench.drain() == []
     assert first is not None
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_sweep_that_cannot_read_forgets_nothing(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    bench = Bench(open_storage, slow=QueueOptions(max_expire_sweep=3))
+    for name in (b"slow", b"q"):
+        bench.put(name, b"live", *[b"x"] * 8)
+    bench.put(b"slow", *[b"x"] * 8, expires_in_s=1)
+    bench.put(b"q", *[b"x"] * 8, expires_in_s=1)
+    bench.end_turn()
+    held = [bench.queue(b"q").open() for _ in range(12)]
+    bench.end_turn()
+    bench.now_s += 2
+    bench.sweep()
+    for read in held:
+        bench.queue(b"q").give_back(read)
+    bench.end_turn()
+    storage = bench.journal.storage
+    with monkeypatch.context() as patched:
+
+        def fail(*_: object) -> None:
+            raise StorageError("it hiccups")
+
+        patched.setattr(storage, "expiries", fail)
+        if closed:
+            storage.close()
+        with pytest.raises(StorageError):
+            bench.sweep()
+    storage.reopen()
+    for _ in range(4):
+        bench.sweep()
+    assert [bench.queue(name).expired_items for name in (b"slow", b"q")] == [8, 8]
 
 
 def test_only_so_many_expire_in_one_sweep(open_storage: OpenStorage) -> None:

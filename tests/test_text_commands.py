@@ -298,3 +298,23 @@ def test_many_expired_items_are_passed_over(with_tables: KestrelServer) -> None:
     text.ask(b"get a\npeek b\nmonitor c 0\n", b":last\n:last\n:last\n*\n")
     assert thrift.peek("d").head_item == b"last"
     assert [item.data for item in thrift.get("e", 10)] == [b"last"]
+
+
+def test_a_monitor_sends_what_lies_before_an_item_that_cannot_be_read(tmp_path: Path) -> None:
+    server = KestrelServer(tmp_path / "data", tables="[default]\nmax_open_reads = 1000\n", fails=True)
+    try:
+        text = server.text_client()
+        for _ in range(6):
+            text.ask(b"put q:\n%b\n" % (b"x\n" * 100), b"+100\n")
+        server.stop()
+        server.start()  # what is in memory now is read from the disk, 512 at a time
+        text = server.text_client()
+        text.ask(b"peek q\n", b":x\n")
+        (tmp_path / "data.fails").write_text("items")
+        text.send(b"monitor q 60000\n")
+        text.expect(b":x\n" * 512)
+        assert text.line().startswith(b"-queue q cannot be read: ")
+        (tmp_path / "data.fails").unlink()
+        text.ask(b"confirm q 512\nget q\n", b"+512\n:x\n")
+    finally:
+        server.end()

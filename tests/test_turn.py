@@ -324,3 +324,28 @@ def test_bytes_are_counted(turn: Turn, peer: Peer) -> None:
     peer.says(b"flush q\r\n")
     turn.send(sync=False)
     assert (stats.bytes_read, stats.bytes_written) == (9, 3)
+
+
+def test_who_cannot_even_be_hung_up_on_stops_nobody(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(5)]
+
+    def breaks(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    for peer in peers[:4]:
+        peer.hang_up = breaks  # type: ignore[method-assign]
+    peers[0].serve = breaks  # type: ignore[method-assign]
+    peers[1].send = lambda data: 0
+    peers[1].wait_to_write = breaks  # type: ignore[method-assign]
+    peers[2].end_turn = breaks  # type: ignore[method-assign]
+    peers[3].fail_turn = breaks  # type: ignore[method-assign]
+    for peer, said in zip(peers, (b"half", *[b"flush q\r\n"] * 4), strict=True):
+        peer.end.send(said)
+    peers[2].be_special()
+    run_loop()
+    turn.fail(StorageError("no room"))
+    turn.send(sync=False)
+    assert peers[4].hears() == b"q()"
+    assert isinstance(peers[4].happened[0], StorageError)
+    peers[4].says(b"flush q\r\n")
+    assert peers[4].replies == [b"q()"]

@@ -448,3 +448,18 @@ def test_others_are_served_while_many_are_told_of_their_fsync(disk: Disk) -> Non
     first = happened.index("told")
     between = [happened[first + 1 :][: happened[first + 1 :].index("told")], happened[:first]]
     assert all("read" in part for part in between)
+
+
+def test_an_fsync_that_fails_in_a_way_nobody_foresaw_leaves_nobody_waiting() -> None:
+    told: list[tuple[list[str], str]] = []
+
+    def sync() -> None:
+        raise ZeroDivisionError("a bug")
+
+    group = SyncGroup(sync, lambda members, error: told.append((members, str(error))))
+    for member in ("first", "second"):
+        group.join(member)
+        with gevent.Timeout(10):
+            while not told or told[-1][0] != [member]:
+                gevent.sleep(0.001)
+    assert told == [(["first"], "ZeroDivisionError: a bug"), (["second"], "ZeroDivisionError: a bug")]
