@@ -17,7 +17,7 @@ from darner_core import NAME
 from darner_core.access import Access, WaitingClient
 from darner_core.errors import ClientError, RequestError
 from darner_core.option_values import show_text
-from darner_core.protocol import Command, Reader, Request
+from darner_core.protocol import Command, Reader, Request, wrong_beginning
 from darner_core.replies import NONE, STORED
 from darner_core.rights import ADMIN, ADMIN_ALL, GET, PUT
 
@@ -152,6 +152,10 @@ class Guard:
     def _log_in_first(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         self._login += data
         del data  # else it would be kept while the password is checked
+        wrong = wrong_beginning(self._login[0])
+        if wrong is not None:  # nor is it a login: it would wait in vain for a line
+            self._login, self._refused = b"", wrong
+            return
         line, newline, rest = self._login.partition(b"\n")
         if not newline and len(line) <= MAX_LOGIN_LINE_BYTES:
             return
