@@ -48,8 +48,8 @@ USAGE = {
     b"quit": "quit",
 }
 
-# What clients of memcached may send and a queue has no use for. Behind the first nothing follows in the next line; behind
-# the others an item does.
+# What clients of memcached may send and a queue has no use for. Behind a line of the first nothing follows, behind one
+# of the others an item does.
 OF_MEMCACHED = (b"touch", b"gat", b"gats", b"incr", b"decr", b"verbosity", b"mg", b"md", b"ma", b"me", b"mn")
 STORING_OF_MEMCACHED = (b"add", b"replace", b"append", b"prepend", b"cas", b"ms")
 
@@ -81,6 +81,7 @@ class Commands:
         """The verbs of `dialect`."""
         storing, reading, administering = self.storing, self.reading, self.administering
         operating, monitoring = self.operating, self.monitoring
+        flush_all = administering.flush_all_with(dialect.flushed_all)
         parse_reading = partial(request_lines.parse_reading, exclusive=dialect.exclusive)
         get = Command(parse_reading, reading.get, GET, reading.get_placed)
         if dialect.gets_open:
@@ -96,9 +97,7 @@ class Commands:
             b"flush": Command(request_lines.parse_naming, administering.flush, ADMIN),
             b"flush_expired": Command(request_lines.parse_naming, administering.flush_expired, ADMIN),
             b"flush_all_expired": Command(request_lines.parse_bare, administering.flush_all_expired, ADMIN_ALL),
-            b"flush_all": Command(
-                request_lines.parse_flush_all, administering.flush_all_with(dialect.flushed_all), ADMIN_ALL
-            ),
+            b"flush_all": Command(request_lines.parse_flush_all, flush_all, ADMIN_ALL),
             b"stats": Command(request_lines.parse_stats, administering.stats, FREE),
             b"dump_stats": Command(request_lines.parse_naming_several, operating.dump_stats, FREE),
             b"dump_config": Command(request_lines.parse_describing, operating.dump_config, ADMIN_ALL),

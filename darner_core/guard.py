@@ -152,12 +152,9 @@ class Guard:
     def _log_in_first(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         self._login += data
         del data  # else it would be kept while the password is checked
-        wrong = wrong_beginning(self._login[0])
-        if wrong is not None:  # nor is it a login: it would wait in vain for a line
-            self._login, self._refused = b"", wrong
-            return
         line, newline, rest = self._login.partition(b"\n")
-        if not newline and len(line) <= MAX_LOGIN_LINE_BYTES:
+        begins_line = not line or wrong_beginning(line[0]) is None
+        if begins_line and not newline and len(line) <= MAX_LOGIN_LINE_BYTES:
             return
         size, noreply = _parse_login(line)
         if size < 0:

@@ -282,6 +282,7 @@ class RequestReader:
         elif self._rest:
             data = self._rest + data
             if data.find(_LF, self._searched) < 0 and len(data) <= self._max_line:
+                self.error = wrong_beginning(data[0])  # else what came behind a large item has not been looked at
                 self._rest = data
                 self._searched = len(data)
                 return

@@ -55,8 +55,8 @@ class BodyMemory:
 
 
 class PipelineMemory:
-    """So many bytes for what clients send ahead while they wait, and for replies that they do not take, or that are large
-    and being put together.
+    """So many bytes for what clients send ahead while they wait, and for replies that they do not take; also for large
+    ones that are being put together.
 
     It takes nothing away from anybody: while `scarce`, no client is given more than it needs to go on.
     """

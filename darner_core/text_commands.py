@@ -1,7 +1,8 @@
 """Kestrel's text protocol: the table of its verbs, and what they do. See `client` for what a command is.
 
 A get, a peek or a monitor confirms all that were open of the queue, so that a client which asks for the next has done
-the one before; the session gives back what it held. Counts are answered as +n, items as :item, none as *, errors as -message.
+the one before; the session gives back what it held. Counts are answered as +n, items as :item, none as *,
+errors as -message.
 
 No call here switches greenlets, except through the Client's wait_... calls.
 """
@@ -269,8 +270,6 @@ class TextCommands:
         if refusal := self._unavailable(request, GET):
             return refusal
         self._batches.queue(request.queue)
-        if self._room(request, session) <= 0:
-            return error_reply(f"Too many open transactions; limit={self._batches.most_open(request.queue)}")
         return partial(self._wait_monitor, request)
 
     def _room(self, request: Request, session: ManyReads) -> int:

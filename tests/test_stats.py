@@ -328,8 +328,8 @@ def test_expired_items_that_their_queue_did_not_take_are_counted(start_server: S
     file.write_text('[queues.q]\nexpire_to_queue = "dead"\n[queues.dead]\nmax_items = 1\n')
     client = start_server("-c", str(file)).client()
     client.ask(b"set q 0 -1 1\r\na\r\nset q 0 -1 1\r\nb\r\nget q\r\n", b"STORED\r\nSTORED\r\nEND\r\n")
-    assert of_queue(client, "expired_items", "lost_expired_items") == [2, 1]
-    assert "queue_dead_lost_expired_items" not in client.stats()
+    assert of_queue(client, "expired_items", "expired_lost") == [2, 1]
+    assert "queue_dead_expired_lost" not in client.stats()
 
 
 def test_a_queue_behind_an_alias_is_told_of_in_the_log(start_server: Start, tmp_path: Path) -> None:

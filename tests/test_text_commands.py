@@ -117,8 +117,18 @@ def test_a_monitor_ends_when_as_many_are_open_as_may_be(connect: Connect) -> Non
     text = connect()
     text.ask(b"put q:\n" + b"x\n" * 150 + b"\n", b"+150\n")
     text.ask(b"monitor q 60000\n", b":x\n" * 100 + b"*\n")
-    text.ask(b"monitor q 60000\n", b"-Too many open transactions; limit=100\n")
     text.ask(b"confirm q 60\nmonitor q 0\n", b"+60\n" + b":x\n" * 50 + b"*\n")
+
+
+def test_a_monitor_confirms_all_that_was_open(server: KestrelServer) -> None:
+    text, other = server.text_client(), server.text_client()
+    text.ask(b"put q:\na\nb\nc\n\n", b"+3\n")
+    text.ask(b"get q\n", b":a\n")
+    text.ask(b"monitor q 0\n", b":b\n:c\n*\n")
+    text.ask(b"confirm q 3\n", b"-Not that many transactions open.\n")
+    text.ask(b"monitor q 0\n", b"*\n")
+    text.close()
+    other.ask(b"get q 1\n", b"*\n")
 
 
 def test_large_items_are_sent_piece_by_piece(server: KestrelServer) -> None:
@@ -129,7 +139,7 @@ def test_large_items_are_sent_piece_by_piece(server: KestrelServer) -> None:
     text.ask(b"peek q\n", b":" + large + b"\n")
     text.send(b"get q\n")
     text.close()  # before it has been sent, or before it has been confirmed
-    wait_until(lambda: memcache.stats()["queue_q_items"] == "2")
+    wait_until(lambda: memcache.stats()["queue_q_canceled_transactions"] == "1")
     text = server.text_client()
     text.ask(b"get q 5000\nget q\nget q\n", b":" + large + b"\n:small\n*\n")
     memcache.set("q", b"a")
