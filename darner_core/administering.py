@@ -11,7 +11,7 @@ from darner_core import VERSION, replies
 from darner_core.client import Client, HangUp, Reply
 from darner_core.config import Config
 from darner_core.delivery import Delivery
-from darner_core.errors import DamagedError, ServerError
+from darner_core.errors import DamagedError, Unsupported
 from darner_core.message_queue import DamagedQueue
 from darner_core.nearest import did_you_mean
 from darner_core.protocol import Request, show
@@ -134,7 +134,7 @@ class Administering:
 
         def flush_all(request: Request, body: None, session: Session) -> Reply:
             if request.expiry:  # the delay
-                raise ServerError("flush_all empties the queues at once: a delay must be 0")
+                raise Unsupported("flush_all empties the queues at once: a delay must be 0")
             return partial(wait_flushed, request)
 
         return flush_all
@@ -162,10 +162,10 @@ class Administering:
         if request.key in NO_FIGURES:
             return END
         if request.key == b"reset":
-            raise ServerError("the statistics cannot be reset: they count from the start of the server")
+            raise Unsupported("the statistics cannot be reset: they count from the start of the server")
         known = [word.decode() for word in (*NO_FIGURES, b"settings")]
         near = did_you_mean(show(request.key), known, f"nothing, or one of {', '.join(known)}")
-        raise ServerError(f'unknown statistics "{show(request.key)}": {near}')
+        raise Unsupported(f'unknown statistics "{show(request.key)}": {near}')
 
     def _stats_lines(self, client: Client) -> bytes:
         pieces = Pieces(client, self._pipeline_memory)
@@ -194,7 +194,7 @@ class Administering:
         return say_usage
 
     def refuse_of_memcached(self, request: Request, body: None, session: Session) -> NoReturn:
-        raise ServerError(f"there is no {request.verb.decode()} in a queue server: help lists the commands")
+        raise Unsupported(f"there is no {request.verb.decode()} in a queue server: help lists the commands")
 
     def version(self, request: Request, body: None, session: Session) -> bytes:
         return replies.version(VERSION)

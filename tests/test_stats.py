@@ -323,6 +323,29 @@ def test_children_and_aliases_are_told_as_far_as_a_user_may_see_their_names(
     assert b"news" not in told
 
 
+KESTRELS = (
+    *("items", "bytes", "total_items", "logsize", "expired_items", "mem_items", "mem_bytes", "age", "discarded"),
+    *("waiters", "open_transactions", "transactions", "canceled_transactions", "total_flushes", "children"),
+    *("put_items", "put_bytes"),
+)
+
+
+def test_no_figure_of_ours_is_taken_for_one_of_a_queue_with_a_longer_name(start_server: Start, tmp_path: Path) -> None:
+    """Tools cut a figure's name at the last suffix that they know from Kestrel."""
+    file = tmp_path / "darner.toml"
+    file.write_text(
+        'dialect = "kestrel"\n[queues.q]\nexpire_to_queue = "dead"\n'
+        '[queues.dead]\n[queues."q+c"]\n[aliases]\na = ["q"]\n'
+    )
+    names = [name for name in start_server("-c", str(file)).client().stats() if name.startswith("queue_q_")]
+    suffixes = {name.removeprefix("queue_q_") for name in names}
+    ours = suffixes - set(KESTRELS)
+    assert "expired_lost" in ours
+    for suffix in ours:
+        assert not [known for known in KESTRELS if suffix.endswith(f"_{known}")], suffix
+        assert not [known for known in suffixes if known.endswith(f"_{suffix}")], suffix
+
+
 def test_expired_items_that_their_queue_did_not_take_are_counted(start_server: Start, tmp_path: Path) -> None:
     file = tmp_path / "darner.toml"
     file.write_text('[queues.q]\nexpire_to_queue = "dead"\n[queues.dead]\nmax_items = 1\n')

@@ -165,6 +165,9 @@ def test_what_is_not_understood_is_answered_and_the_connection_goes_on(connect: 
         (b"get " + b"q" * 9000, b"-line too long: at most 8192 bytes\n"),
         (b"put q:\na\n" + b"x" * 17000, b"-item too long: at most 16384 bytes in this protocol\n"),
         (b"put q:\n" + b"x\n" * 1025 + b"\n", b"-too many items: at most 1024 in one put\n"),
+        (b"put q\nput q:\n\nput q:\nx\n\n", b"-a put is: put <queue> [<expiry in ms>]: and then a line for each item"),
+        (b"POST / HTTP/1.1\r\nput q:\nx\n\n", b"-this is an HTTP request, but no web server\n"),
+        (b"\x16", b"-this is the beginning of a TLS handshake, but there is no TLS at this port\n"),
     ],
 )
 def test_what_is_too_much_is_answered_with_a_hang_up_and_stores_nothing(
@@ -172,6 +175,8 @@ def test_what_is_too_much_is_answered_with_a_hang_up_and_stores_nothing(
 ) -> None:
     text = server.text_client()
     text.ask(said, answer)
+    if not answer.endswith(b"\n"):
+        text.line()
     text.expect_hang_up()
     assert server.client().get("q") is None
 

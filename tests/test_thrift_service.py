@@ -460,6 +460,26 @@ def test_a_client_that_takes_nothing_holds_up_nobody(server: KestrelServer) -> N
     assert server.resident_bytes() - before < 16 << 20
 
 
+def test_large_replies_that_nobody_takes_cost_a_bounded_sum_of_memory(server: KestrelServer) -> None:
+    thrift = server.thrift_client()
+    large = os.urandom(8 << 20)
+    for name_ in ("head", *(f"q{number}" for number in range(8))):
+        assert thrift.put(name_, [large]) == 1
+    before = server.resident_bytes()
+    idle = [server.raw_thrift_client() for _ in range(16)]
+    for number, raw in enumerate(idle[:8]):
+        raw.send(call("peek", name("head")) * 50)
+        idle[8 + number].send(call("get", name(f"q{number}") + i32(2, 1) + i32(4, MINUTE_MS)))
+    wait_until(lambda: all(thrift.peek(f"q{number}").open_transactions for number in range(8)))
+    assert thrift.peek("head").head_item == large  # in pieces
+    assert server.resident_bytes() - before < 64 << 20  # of 3.3 GB
+    for raw in idle:
+        raw.close()
+    items = [item for number in range(8) for item in thrift.get(f"q{number}", 1, 10_000, MINUTE_MS)]
+    assert [item.data == large for item in items] == [True] * 8
+    assert [thrift.confirm(f"q{number}", {item.id}) for number, item in enumerate(items)] == [1] * 8
+
+
 # -- accidents
 
 
