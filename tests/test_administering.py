@@ -1,5 +1,6 @@
 """Flushing and deleting, as a client sees it, beyond the recorded conversations of tests/wire."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from darner_core.config import Config
 from darner_core.protocol import Request
 from darner_core.stats import Stats
 from darner_core.storage import Storage
-from tests.harness import Client
+from tests.harness import Client, RunningServer
 from tests.test_session import House
 
 Connect = Callable[[], Client]
@@ -106,3 +107,14 @@ def test_a_long_reply_comes_in_as_few_pieces_as_its_bytes_allow(open_storage: Ca
     assert [b"".join(pieces).count(b"queue249") for pieces in whole] == [
         b"".join(pieces).count(b"queue249") for pieces in small
     ]
+
+
+def test_many_statistics_that_nobody_takes_are_not_all_kept(server: RunningServer) -> None:
+    client, other = server.client(), server.client()
+    for number in range(80):
+        client.set(f"queue{number}", b"x")  # 40 KB in one answer
+    before = server.resident_bytes()
+    client.send(b"stats\r\n" * 5000)
+    time.sleep(1)  # time to make 20 MB of them; a slower machine finds out less
+    other.ask(b"get none\r\n", b"END\r\n")
+    assert server.resident_bytes() - before < 8 << 20
