@@ -10,14 +10,17 @@ from typing import NoReturn
 
 from darner_core import NAME, VERSION, replies
 from darner_core.client import Client, HangUp, Reply
+from darner_core.config import Config
 from darner_core.delivery import Delivery
-from darner_core.errors import DamagedError, ServerError, StorageError
+from darner_core.errors import DamagedError, ServerError, StorageError, Unsupported
 from darner_core.message_queue import DamagedQueue
-from darner_core.protocol import Request
+from darner_core.nearest import did_you_mean
+from darner_core.protocol import Request, show
 from darner_core.registry import Registry
 from darner_core.repeated import BY_TEXT
 from darner_core.replies import END, NONE
 from darner_core.session import Session
+from darner_core.shared_memory import PipelineMemory
 from darner_core.stats import Stats, of_alias
 from darner_core.sweeper import Sweeper
 
@@ -25,6 +28,14 @@ log = logging.getLogger(NAME)
 
 # How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
+
+# A reply of up to so many bytes goes out in one piece: npm's memcached loses the first of two.
+ONE_PIECE_BYTES = 64 << 10
+SCARCE_PIECE_BYTES = 4 << 10  # the same while pipeline_memory_bytes are exceeded
+
+# What tools of memcached's ask for with a word behind `stats`, and a queue has nothing of: no figures are an answer
+# that they know from an empty memcached. Source: memcached's doc/protocol.txt, munin's plug-in, memcached-tool.
+NO_FIGURES = (b"items", b"slabs", b"sizes", b"cachedump", b"conns", b"detail", b"extstore")
 
 
 def slices(names: Iterable[bytes], most: int = QUEUES_A_TURN) -> Iterator[list[bytes]]:
@@ -34,10 +45,43 @@ def slices(names: Iterable[bytes], most: int = QUEUES_A_TURN) -> Iterator[list[b
         yield fixed[start : start + most]
 
 
+class Pieces:
+    """A long reply that is sent in as few pieces as its bytes allow."""
+
+    def __init__(self, client: Client, memory: PipelineMemory) -> None:
+        self._client = client
+        self._memory = memory
+        self._gathered: list[bytes] = []
+        self._bytes = 0
+
+    def wait_add(self, data: bytes) -> None:
+        """Switches greenlets if what there is must be sent first."""
+        most_bytes = SCARCE_PIECE_BYTES if self._memory.scarce else ONE_PIECE_BYTES
+        if self._gathered and self._bytes + len(data) > most_bytes:
+            self._client.wait_sent(self.take())
+        self._gathered.append(data)
+        self._bytes += len(data)
+
+    def take(self) -> bytes:
+        """What has not been sent."""
+        gathered, self._gathered, self._bytes = self._gathered, [], 0
+        return b"".join(gathered)
+
+
 class Administering:
     """These commands, bound to what they work on."""
 
-    def __init__(self, registry: Registry, delivery: Delivery, stats: Stats, sweeper: Sweeper) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        delivery: Delivery,
+        stats: Stats,
+        sweeper: Sweeper,
+        config: Config,
+        pipeline_memory: PipelineMemory,
+    ) -> None:
+        self._config = config
+        self._pipeline_memory = pipeline_memory
         self._delivery = delivery
         self._sweeper = sweeper
         self._registry = registry
@@ -85,17 +129,24 @@ class Administering:
     def _expired(self) -> int:
         return sum(queue.expired_items for queue in self._registry)
 
-    def flush_all(self, request: Request, body: None, session: Session) -> Reply:
-        return partial(self._flush_all, request)
+    def flush_all_with(self, reply: bytes) -> Callable[[Request, None, Session], Reply]:
+        """The command that empties all queues, and says so in these words."""
 
-    def _flush_all(self, request: Request, client: Client) -> bytes:
-        try:
-            self.wait_flush_all(client)
-        except (ServerError, StorageError) as error:
-            if not request.noreply:
-                raise
-            log.error("flush_all: %s", error, extra=BY_TEXT)
-        return NONE if request.noreply else replies.FLUSHED_ALL
+        def wait_flushed(request: Request, client: Client) -> bytes:
+            try:
+                self.wait_flush_all(client)
+            except (ServerError, StorageError) as error:
+                if not request.noreply:
+                    raise
+                log.error("flush_all: %s", error, extra=BY_TEXT)
+            return NONE if request.noreply else reply
+
+        def flush_all(request: Request, body: None, session: Session) -> Reply:
+            if request.expiry:  # the delay
+                raise Unsupported("flush_all empties the queues at once: a delay must be 0")
+            return partial(wait_flushed, request)
+
+        return flush_all
 
     def wait_flush_all(self, client: Client) -> None:
         """Raises DamagedError when all others have been flushed; ServerError or StorageError in the middle of it if the
@@ -110,21 +161,50 @@ class Administering:
             raise DamagedError(f"all queues were flushed but one: {damaged[min(damaged)].damage}")
 
     def stats(self, request: Request, body: None, session: Session) -> Reply:
-        return self._stats_lines
+        if not request.key:
+            return self._stats_lines
+        if request.key == b"settings":
+            return (
+                replies.stat(b"maxconns", self._config.max_connections)
+                + replies.stat(b"item_size_max", self._config.max_item_bytes)
+                + END
+            )
+        if request.key in NO_FIGURES:
+            return END
+        if request.key == b"reset":
+            raise Unsupported("the statistics cannot be reset: they count from the start of the server")
+        known = [word.decode() for word in (*NO_FIGURES, b"settings")]
+        near = did_you_mean(show(request.key), known, f"nothing, or one of {', '.join(known)}")
+        raise Unsupported(f'unknown statistics "{show(request.key)}": {near}')
 
     def _stats_lines(self, client: Client) -> bytes:
-        client.wait_sent(b"".join(self._stats.server_lines(self._registry)))
+        pieces = Pieces(client, self._pipeline_memory)
+        pieces.wait_add(b"".join(self._stats.server_lines(self._registry)))
         for names in slices(self._queues):
-            seen = [name for name in names if name in self._queues and client.may_see(name)]
-            lines = [self._stats.queue_lines(self._queues[name], client.may_see) for name in seen]
-            client.wait_sent(b"".join(lines))
+            for name in names:
+                if name in self._queues and client.may_see(name):
+                    pieces.wait_add(self._stats.queue_lines(self._queues[name], client.may_see))
             client.wait_turn()
-        seen_aliases = [name for name in self._delivery.alias_counts if client.may_see(name)]
-        return b"".join(self._alias_lines(name, client) for name in seen_aliases) + END
+        for name in list(self._delivery.alias_counts):
+            if name in self._delivery.alias_counts and client.may_see(name):
+                pieces.wait_add(self._alias_lines(name, client))
+        return pieces.take() + END
 
     def _alias_lines(self, name: bytes, client: Client) -> bytes:
         figures = of_alias(self._delivery.alias_counts[name], self._delivery.aliases[name], client.may_see)
         return b"".join(replies.stat(b"queue_%b_%b" % (name, figure), value) for figure, value in figures)
+
+    def help_with(self, usage: Iterable[str]) -> Callable[[Request, None, Session], bytes]:
+        """The command that lists the commands."""
+        reply = b"".join(map(replies.line, usage)) + END
+
+        def say_usage(request: Request, body: None, session: Session) -> bytes:
+            return reply
+
+        return say_usage
+
+    def refuse_of_memcached(self, request: Request, body: None, session: Session) -> NoReturn:
+        raise Unsupported(f"there is no {request.verb.decode()} in a queue server: help lists the commands")
 
     def version(self, request: Request, body: None, session: Session) -> bytes:
         return replies.version(VERSION)

@@ -24,6 +24,35 @@ from darner_core.traced_queue import Traces
 from darner_core.waiters import wait_round
 from darner_core.watching import Watching
 
+# What `help` says of each verb.
+USAGE = {
+    b"set": "set <queue>[/sync] <flags> <expiry> <bytes> [noreply], and the item in the next line",
+    b"get": "get <queue>[/open][/close][/abort][/peek][/t=<ms>]",
+    b"gets": "gets <queue>..., as get, with the item's id",
+    b"monitor": "monitor <queue> <seconds> [<most items>]",
+    b"confirm": "confirm <queue> <number of items>",
+    b"delete": "delete <queue> [noreply]",
+    b"flush": "flush <queue> [noreply]",
+    b"flush_expired": "flush_expired <queue>",
+    b"flush_all_expired": "flush_all_expired",
+    b"flush_all": "flush_all [noreply]",
+    b"stats": "stats",
+    b"dump_stats": "dump_stats [<queue>]...",
+    b"dump_config": "dump_config [<queue>]",
+    b"status": "status [up, writeavoid, readonly or quiescent]",
+    b"reload": "reload",
+    b"shutdown": "shutdown",
+    b"watch": "watch <queue>",
+    b"version": "version",
+    b"help": "help",
+    b"quit": "quit",
+}
+
+# What clients of memcached may send and a queue has no use for. Behind a line of the first nothing follows, behind one
+# of the others an item does.
+OF_MEMCACHED = (b"touch", b"gat", b"gats", b"incr", b"decr", b"verbosity", b"mg", b"md", b"ma", b"me", b"mn")
+STORING_OF_MEMCACHED = (b"add", b"replace", b"append", b"prepend", b"cas", b"ms")
+
 # The verbs that a status can forbid, as in Kestrel, whose READONLY lets flush_all_expired pass. What closes a read is
 # never forbidden, confirm and a get's /close and /abort among it.
 WRITES = frozenset((b"set", b"delete", b"flush", b"flush_all", b"flush_expired"))
@@ -42,16 +71,17 @@ class Commands:
         self.reading = Reading(registry, journal, stats, config, self.pipeline_memory)
         self.monitoring = Monitoring(registry, self.reading)
         self.sweeper = Sweeper(registry, self.delivery, journal, self.body_memory, config.chunk_bytes, wait_round)
-        self.administering = Administering(registry, self.delivery, stats, self.sweeper)
-        self.operating = Operating(registry, self.delivery, stats, config)
+        self.administering = Administering(registry, self.delivery, stats, self.sweeper, config, self.pipeline_memory)
+        self.operating = Operating(registry, self.delivery, stats, config, self.pipeline_memory)
         self.traces = Traces(registry, journal, lambda queue: queue.options.trace)
-        self.watching = Watching(self.traces, lambda: self.reading.stopping)
+        self.watching = Watching(self.traces, lambda: self.reading.stopping, self.pipeline_memory)
         self._get_timeout_ms = config.get_timeout_ms
 
     def table(self, dialect: Dialect) -> dict[bytes, Command]:
         """The verbs of `dialect`."""
         storing, reading, administering = self.storing, self.reading, self.administering
         operating, monitoring = self.operating, self.monitoring
+        flush_all = administering.flush_all_with(dialect.flushed_all)
         parse_reading = partial(request_lines.parse_reading, exclusive=dialect.exclusive)
         get = Command(parse_reading, reading.get, GET, reading.get_placed)
         if dialect.gets_open:
@@ -67,9 +97,9 @@ class Commands:
             b"flush": Command(request_lines.parse_naming, administering.flush, ADMIN),
             b"flush_expired": Command(request_lines.parse_naming, administering.flush_expired, ADMIN),
             b"flush_all_expired": Command(request_lines.parse_bare, administering.flush_all_expired, ADMIN_ALL),
-            b"flush_all": Command(request_lines.parse_flush_all, administering.flush_all, ADMIN_ALL),
-            b"stats": Command(request_lines.parse_bare, administering.stats, FREE),
-            b"dump_stats": Command(request_lines.parse_bare, operating.dump_stats, FREE),
+            b"flush_all": Command(request_lines.parse_flush_all, flush_all, ADMIN_ALL),
+            b"stats": Command(request_lines.parse_stats, administering.stats, FREE),
+            b"dump_stats": Command(request_lines.parse_naming_several, operating.dump_stats, FREE),
             b"dump_config": Command(request_lines.parse_describing, operating.dump_config, ADMIN_ALL),
             b"status": Command(request_lines.parse_status, operating.status, ADMIN_ALL),  # to ask for it is free
             b"reload": Command(request_lines.parse_bare, operating.reload, ADMIN_ALL),
@@ -80,4 +110,12 @@ class Commands:
         }
         if dialect.gets_open:
             table[b"delete"] = Command(request_lines.parse_naming, reading.acknowledge, GET)
-        return {verb: command for verb, command in table.items() if verb not in dialect.lacks}
+        table = {verb: command for verb, command in table.items() if verb not in dialect.lacks}
+        usage = [USAGE[verb] for verb in table] + [USAGE[b"help"]]
+        table[b"help"] = table[b"?"] = Command(request_lines.parse_any, administering.help_with(usage), FREE)
+        refuse = administering.refuse_of_memcached
+        for verb in OF_MEMCACHED:
+            table[verb] = Command(request_lines.parse_of_memcached, refuse, FREE, only_refused=True)
+        for verb in STORING_OF_MEMCACHED:
+            table[verb] = Command(request_lines.parse_storing_of_memcached, refuse, FREE, only_refused=True)
+        return table

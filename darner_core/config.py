@@ -30,6 +30,7 @@ from darner_core.listener_options import (
     endpoints,
     read_listeners,
 )
+from darner_core.nearest import did_you_mean
 from darner_core.option_values import (
     GIB,
     KIB,
@@ -236,8 +237,7 @@ def _read(written: Mapping[str, Any]) -> dict[str, Any]:
         if name in _TABLE_NAMES:
             continue
         if name not in _KNOWN:
-            said = f"unknown option {show_text(name)}: one of {', '.join(_KNOWN)}"
-            raise BadOption((), f"{said}, or a table {', '.join(_TABLE_HEADERS)}", name)
+            raise BadOption((), f"unknown option {show_text(name)}: {_nearest(name)}", name)
         try:
             values[name] = _KNOWN[name].metadata["check"](value)
         except ValueError as error:
@@ -251,6 +251,14 @@ def _read(written: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _nearest(name: str) -> str:
+    """What may have been meant by this key above the first table."""
+    if name in CHECKS:
+        return f"it is an option of queues, which stands in [{DEFAULT_TABLE}] or [{QUEUE_TABLES}.NAME]"
+    tables = ", ".join(_TABLE_HEADERS)
+    return did_you_mean(name, (*_KNOWN, *_TABLE_NAMES), f"--help lists the options, and the tables are {tables}")
+
+
 def _misplaced(bad: BadOption) -> BadOption:
     """Most likely what belongs above the first table was written below it."""
     if len(bad.keys) > 1 and bad.keys[-1] in _KNOWN and bad.keys[-1] not in CHECKS and "unknown option" in str(bad):
@@ -260,6 +268,11 @@ def _misplaced(bad: BadOption) -> BadOption:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
+        _, unrecognized, words = message.partition("unrecognized arguments: ")
+        word = words.split(" ")[0].partition("=")[0]
+        if unrecognized and word.startswith("-"):
+            near = did_you_mean(word, (option for option in self._option_string_actions if option.startswith("--")))
+            message = f"{message}; {near}" if near else message
         raise ConfigError(f"{COMMAND_LINE}: {show_text(message)}; see {self.prog} --help")
 
 

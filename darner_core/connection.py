@@ -66,8 +66,8 @@ class Connection(Outgoing):
     __slots__ = (
         "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
         "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
-        "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late", "_reads_whole",
-        "_is_told", "_turn_failed",
+        "_piece_bytes", "_task_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late",
+        "_reads_whole", "_is_told", "_turn_failed",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +103,7 @@ class Connection(Outgoing):
         self._accounts = False  # and is being told
         self._pipeline_memory = server.commands.pipeline_memory
         self._pending_bytes = 0  # as it knows them
+        self._task_bytes = 0  # replies of what had to wait, since they are known to have been taken
         self._received = 0  # bytes of requests in pieces
         self._late: ClientError | None = None  # the rest of a large item has not come in time
         self._is_told = False  # the greenlet does what a command has to wait for, and is told of turns that fail
@@ -194,8 +195,13 @@ class Connection(Outgoing):
         else:
             if reply:
                 self.replies.append(reply)
+                self._task_bytes += len(reply)
+                self._pipeline_memory.turn_bytes += len(reply)
             self._is_told = False
-            if self._mid_reply:
+            most_bytes = SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else self._most_reply_bytes
+            if self._mid_reply or self._task_bytes > most_bytes:
+                del reply  # else it would be kept in memory until the client has taken it
+                self._task_bytes = 0
                 self.wait_sent()
                 self._mid_reply = False
         self._is_told = False

@@ -194,7 +194,7 @@ def _options(settings: Settings, cache: Cache, mode: Any, strict: bool) -> Optio
     options.set_compression_type(DBCompressionType.none())
     options.set_db_write_buffer_size(settings.write_buffer_bytes)
     options.set_write_buffer_size(settings.write_buffer_bytes // 2)
-    # With two, a write waited for the flush of the one before whenever the disk was slower than the clients: up to 90 ms.
+    # With two, a write waited for the flush of the one before when the disk was slower than the clients: up to 90 ms.
     options.set_max_write_buffer_number(4)
     options.set_max_total_wal_size(settings.max_wal_bytes)
     options.set_max_open_files(settings.max_open_files)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
-from darner_core.replies import DELETED, END
+from darner_core.replies import DELETED, END, FLUSHED_ALL, OK
 
 
 class Named(Protocol):
@@ -75,6 +75,7 @@ class Dialect:
     expires_at_ms: Callable[[int, int], int] = kestrel_expiry  # (the number in a set, now_ms); 0 is never
     lacks: frozenset[bytes] = frozenset()  # verbs that others have
     deleted: bytes = DELETED
+    flushed_all: bytes = FLUSHED_ALL
     unknown: Callable[[str], RequestError] = MalformedRequest  # what an unknown verb is
     error_reply: Callable[[RequestError], bytes] = _reply_of
     hands_over: Callable[[bytes], bool] = _is_value  # whether this reply has an item in it
@@ -137,6 +138,7 @@ DIALECTS = {
             gets_open=True,
             expires_at_ms=kyoto_tycoon_expiry,
             lacks=_KESTREL_ALONE,
+            flushed_all=OK,
         ),
     )
 }

@@ -9,11 +9,12 @@
     +-- RequestError         answered to the client that caused it; knows its reply
         +-- MalformedRequest ERROR ...         not a request of this protocol; hangs up
         +-- ClientError      CLIENT_ERROR ...  a request that may not be made now; hangs up
+        |   +-- Unsupported  CLIENT_ERROR ...  known from memcached, and not here; the connection goes on
         +-- ServerError      SERVER_ERROR ...  the server cannot do it; the connection goes on
             +-- Unavailable  SERVER_ERROR ...  it does such things not now, or not for this client; hangs up
 
-A server that cannot trust what bytes follow hangs up: after ERROR and CLIENT_ERROR it always does. It does so, too,
-when it is another server that the client should ask.
+A server that cannot trust what bytes follow hangs up: after ERROR and CLIENT_ERROR it does, unless it knows that
+nothing follows. It does so, too, when it is another server that the client should ask.
 """
 
 
@@ -58,6 +59,12 @@ class MalformedRequest(RequestError):
 
 class ClientError(RequestError):
     prefix = "CLIENT_ERROR"
+
+
+class Unsupported(ClientError):
+    """No SERVER_ERROR: after one, libmemcached asks the server nothing more for a while."""
+
+    hangs_up = False
 
 
 class ServerError(RequestError):

@@ -17,7 +17,7 @@ from darner_core import NAME
 from darner_core.access import Access, WaitingClient
 from darner_core.errors import ClientError, RequestError
 from darner_core.option_values import show_text
-from darner_core.protocol import Command, Reader, Request
+from darner_core.protocol import Command, Reader, Request, wrong_beginning
 from darner_core.replies import NONE, STORED
 from darner_core.rights import ADMIN, ADMIN_ALL, GET, PUT
 
@@ -153,7 +153,8 @@ class Guard:
         self._login += data
         del data  # else it would be kept while the password is checked
         line, newline, rest = self._login.partition(b"\n")
-        if not newline and len(line) <= MAX_LOGIN_LINE_BYTES:
+        begins_line = not line or wrong_beginning(line[0]) is None
+        if begins_line and not newline and len(line) <= MAX_LOGIN_LINE_BYTES:
             return
         size, noreply = _parse_login(line)
         if size < 0:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from darner_core.nearest import did_you_mean
 from darner_core.option_values import UNIX, BadOption, Keys, bad_value, hosts, one_of, show_text, whole_number
 
 LISTENER_TABLE = "listener"
@@ -64,7 +65,8 @@ def read_listeners(tables: Mapping[str, Any]) -> tuple[ListenerOptions, ...]:
         values: dict[str, Any] = {}
         for option, value in table.items():
             if option not in _CHECKS:
-                raise BadOption(keys, f"unknown option {show_text(option)}: one of {', '.join(_CHECKS)}", option)
+                near = did_you_mean(option, _CHECKS, f"one of {', '.join(_CHECKS)}")
+                raise BadOption(keys, f"unknown option {show_text(option)}: {near}", option)
             try:
                 values[option] = _CHECKS[option](value)
             except ValueError as error:

@@ -8,10 +8,11 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from darner_core import NAME, replies
-from darner_core.administering import slices
+from darner_core.administering import Pieces, slices
 from darner_core.client import Client, HangUp, Reply
 from darner_core.config import OPTIONS, Config
 from darner_core.delivery import Delivery
@@ -25,6 +26,7 @@ from darner_core.queue_options import parent_of
 from darner_core.registry import Registry
 from darner_core.replies import END
 from darner_core.session import Session
+from darner_core.shared_memory import PipelineMemory
 from darner_core.stats import Stats, of_alias
 from darner_core.status import status_of
 
@@ -52,7 +54,10 @@ class Operating:
 
     host: Host
 
-    def __init__(self, registry: Registry, delivery: Delivery, stats: Stats, config: Config) -> None:
+    def __init__(
+        self, registry: Registry, delivery: Delivery, stats: Stats, config: Config, pipeline_memory: PipelineMemory
+    ) -> None:
+        self._pipeline_memory = pipeline_memory
         self._queues = registry.queues
         self._delivery = delivery
         self._stats = stats
@@ -102,18 +107,27 @@ class Operating:
     # -- what it counts, and what it was told
 
     def dump_stats(self, request: Request, body: None, session: Session) -> Reply:
-        return self._dump_stats
+        return partial(self._dump_stats, request.targets)
 
-    def _dump_stats(self, client: Client) -> bytes:
-        for names in slices(self._queues):
-            seen = [name for name in names if name in self._queues and client.may_see(name)]
-            frames = [self._frame_of_queue(name, client) for name in seen]
-            client.wait_sent(b"".join(frames))
+    def _dump_stats(self, asked_for: tuple[bytes, ...], client: Client) -> bytes:
+        """Of these queues and aliases; of all, if none is named."""
+        pieces = Pieces(client, self._pipeline_memory)
+        for names in slices(asked_for or dict.fromkeys((*self._queues, *self._delivery.aliases))):
+            for name in names:
+                if frame := self._frame_of(name, client):
+                    pieces.wait_add(frame)
+                elif asked_for:
+                    pieces.wait_add(_frame(b"queue '%b'" % name, ()))
             client.wait_turn()
-        return (
-            b"".join(self._frame_of_alias(name, client) for name in self._delivery.aliases if client.may_see(name))
-            + END
-        )
+        return pieces.take() + END
+
+    def _frame_of(self, name: bytes, client: Client) -> bytes:
+        """b"": there is none that the client may see."""
+        if not client.may_see(name):
+            return b""
+        queue = self._queues.get(name)
+        frame = self._frame_of_queue(name, client) if queue is not None else b""
+        return frame + self._frame_of_alias(name, client) if name in self._delivery.aliases else frame
 
     def _frame_of_queue(self, name: bytes, client: Client) -> bytes:
         figures = self._stats.of_queue(self._queues[name], client.may_see)
@@ -130,12 +144,14 @@ class Operating:
         return self._dump_config
 
     def _dump_config(self, client: Client) -> bytes:
-        client.wait_sent(_options_frame(b"server", self._of_server()))
+        pieces = Pieces(client, self._pipeline_memory)
+        pieces.wait_add(_options_frame(b"server", self._of_server()))
         for names in slices(dict.fromkeys((*self._aliases, *self._queues)), DESCRIBED_A_TURN):
-            there = [name for name in names if name in self._aliases or name in self._queues]
-            client.wait_sent(b"".join(map(self._describe, there)))
+            for name in names:
+                if name in self._aliases or name in self._queues:
+                    pieces.wait_add(self._describe(name))
             client.wait_turn()
-        return END
+        return pieces.take() + END
 
     def _of_server(self) -> Iterator[tuple[str, Any, str]]:
         for option in OPTIONS:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from darner_core.nearest import did_you_mean
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 _UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
 
@@ -124,7 +126,8 @@ def flag(value: Any) -> bool:
 def one_of(*choices: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in choices:
-            raise ValueError(" or ".join(f'"{choice}"' for choice in choices))
+            near = did_you_mean(value, choices) if isinstance(value, str) else ""
+            raise ValueError(" or ".join(f'"{choice}"' for choice in choices) + (near and f"; {near}"))
         return str(value)
 
     return check

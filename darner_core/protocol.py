@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 from darner_core.dialects import DARNER, Dialect, kestrel_expiry
 from darner_core.errors import ClientError, MalformedRequest, RequestError, Unavailable
+from darner_core.nearest import did_you_mean
 from darner_core.rights import ADMIN_ALL
 
 MAX_NAME_BYTES = 250  # memcached's limit for keys; client libraries refuse longer ones themselves
@@ -38,6 +39,13 @@ MAX_KEPT_LINE_BYTES = 300
 MAX_PIECES = 64
 
 _NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
+# What a request can begin with: a verb, or what may stand before one.
+_BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz? \t\r\n")
+_TLS_HANDSHAKE = 0x16
+_BINARY_MEMCACHE = 0x80
+
+_HTTP = re.compile(rb" HTTP/\d\.\d\r?$")
+
 _CRLF = b"\r\n"
 _LF = b"\n"
 
@@ -84,6 +92,7 @@ class Command(NamedTuple):
     right   what a user must be allowed to do to the queue, one of those in `rights`; by default the most
     placed  run instead, where the dialect reads the name as more than a queue's: a child, a cursor, several queues
     refusal why such requests are refused at present, see `refusals`; "": they are not
+    only_refused there is no such verb here; it is known so that its clients are told, and can go on
     """
 
     parse: Callable[["Request", list[bytes]], None]
@@ -91,6 +100,7 @@ class Command(NamedTuple):
     right: str = ADMIN_ALL
     placed: Callable[..., Any] | None = None
     refusal: str = ""
+    only_refused: bool = False
 
 
 class Reader(Protocol):
@@ -160,6 +170,25 @@ def show(word: bytes) -> str:
     """`word` as an error message repeats it: short, on one line, printable."""
     text = word[:SHOWN_BYTES].decode("latin-1").encode("unicode_escape").decode()
     return f"{text}..." if len(word) > SHOWN_BYTES else text
+
+
+def wrong_beginning(first: int) -> RequestError | None:
+    """What is wrong if this byte is the first of a line; None: nothing. It is told without the rest of the line, which
+    a client of another protocol may never send. For all protocols with lines."""
+    if first in _BEGINNINGS:
+        return None
+    if first == _TLS_HANDSHAKE:
+        return MalformedRequest("this is the beginning of a TLS handshake, but there is no TLS at this port")
+    if first == _BINARY_MEMCACHE:
+        return MalformedRequest("this is memcache's binary protocol: set the client to the text protocol")
+    return MalformedRequest(f'a request begins with a command, not with "{show(bytes([first]))}"')
+
+
+def require_no_http(line: bytes) -> None:
+    """Raises MalformedRequest for the first line of HTTP. A web page can make a browser send one, with any lines
+    behind it, so nothing may be read behind it. For all protocols with lines."""
+    if _HTTP.search(line):
+        raise MalformedRequest("this is an HTTP request, but no web server")
 
 
 def set_name(request: Request, name: bytes) -> None:
@@ -254,6 +283,7 @@ class RequestReader:
         elif self._rest:
             data = self._rest + data
             if data.find(_LF, self._searched) < 0 and len(data) <= self._max_line:
+                self.error = wrong_beginning(data[0])  # else what came behind a large item has not been looked at
                 self._rest = data
                 self._searched = len(data)
                 return
@@ -301,9 +331,12 @@ class RequestReader:
             self.in_pieces = True
             return
 
-        if length - position > self._max_line:
+        if position == length:
+            return
+        self.error = wrong_beginning(data[position])
+        if self.error is None and length - position > self._max_line:
             self.error = self._line_too_long()
-        elif position < length:
+        if self.error is None:
             self._rest = data[position:] if position else data
             self._searched = length - position
             self.in_pieces = True
@@ -341,8 +374,11 @@ class RequestReader:
         return ClientError(f"line too long: at most {self._max_line} bytes")
 
     def _parse(self, line: bytes) -> Request:
+        if line and (wrong := wrong_beginning(line[0])) is not None:
+            raise wrong
         if len(line) > self._max_line:
             raise self._line_too_long()
+        require_no_http(line)
         # python-memcached and libmemcached end some lines with a space; libmemcached puts two before noreply.
         words = [word for word in (line[:-1] if line[-1:] == b"\r" else line).split(b" ") if word]
         if not words:
@@ -350,8 +386,8 @@ class RequestReader:
         verb = words.pop(0).lower()
         command = self._table.get(verb)
         if command is None:
-            known = ", ".join(name.decode() for name in self._table)
-            raise self._dialect.unknown(f'unknown command "{show(verb)}": {known}')
+            near = did_you_mean(show(verb), known_verbs(self._table), "help lists the commands")
+            raise self._dialect.unknown(f'unknown command "{show(verb)}": {near}')
         request = Request(command.run, verb)
         command.parse(request, words)
         if request.queue:
@@ -370,6 +406,11 @@ class RequestReader:
                 self._kept.clear()
             self._kept[line] = request
         return request
+
+
+def known_verbs(table: Mapping[bytes, Command]) -> list[str]:
+    """Those that a client may mean."""
+    return [verb.decode() for verb, command in table.items() if not command.only_refused]
 
 
 def bad_terminator(request: Request) -> RequestError:

@@ -13,6 +13,7 @@ What contradicts itself is refused with a BadOption. Aliases of aliases are foll
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from darner_core.nearest import did_you_mean
 from darner_core.option_values import BadOption, Keys, bad_value, queue_name, show_bytes, show_table, show_text
 from darner_core.queue_options import (
     CHECKS,
@@ -68,7 +69,8 @@ def _read_options(keys: Keys, table: Any) -> dict[str, Any]:
     settings = {}
     for option, value in table.items():
         if option not in CHECKS:
-            said = f"unknown option {show_text(option)}: one of {', '.join(CHECKS)}"
+            near = did_you_mean(option, CHECKS, f"one of {', '.join(CHECKS)}")
+            said = f"unknown option {show_text(option)}: {near}"
             if isinstance(value, dict) and keys != (DEFAULT_TABLE,):
                 dotted = show_text(".".join([str(keys[-1]), option]))
                 said += f'; a queue with a dot in its name is written [{QUEUE_TABLES}."{dotted}"]'

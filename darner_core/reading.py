@@ -303,8 +303,6 @@ class Reading:
         except BaseException:
             queue.give_back(read)
             raise
-        finally:
-            self.sending.pop(read, None)
         self._stats.get_hits += 1
         if request.opens:
             client.session.hold(read)
@@ -334,7 +332,7 @@ class Reading:
         read: OpenRead | None = None,
     ) -> None:
         """Send `head` and the body of `item`, which is large, and which `read` has open if it is not only shown. For
-        all protocols. Raises StorageError or HangUp."""
+        all protocols. Raises StorageError if nothing has been sent yet, else HangUp."""
         blob = item[0]
         assert isinstance(blob, Blob)
         key = queue.large_items.number, blob.blob
@@ -342,6 +340,7 @@ class Reading:
         body = queue.large_items.send(blob)
         if read is not None:
             self.sending[read] = body
+        begun = False
         try:
             if bad is not None:
                 self._journal.storage.chunk(*key, bad)
@@ -349,6 +348,7 @@ class Reading:
             # The head goes with the first piece: before the reply has begun, the client can be told of an error, later
             # it can only be cut off. No name for what is sent: it would be kept while the client takes it.
             client.wait_sent(head + body.next(self._most_sent_bytes))
+            begun = True
             while body.missing_bytes:
                 if queue.deleted or (read is not None and read.returned):  # the client stood still for too long
                     raise HangUp
@@ -356,11 +356,19 @@ class Reading:
             if read is not None and read.returned:
                 raise HangUp
         except StorageError as error:
-            if item_id not in queue.outstanding:
-                raise  # only shown, and perhaps taken by another client meanwhile
+            if item_id not in queue.outstanding:  # only shown, and perhaps taken by another client meanwhile
+                if begun:
+                    raise HangUp from error
+                raise
             if bad is None:
                 self._unreadable[key] = body.index
-            raise queue.cannot_be_read(error) from error
+            damage = queue.cannot_be_read(error)
+            if begun:
+                raise HangUp from damage
+            raise damage from error
+        finally:
+            if read is not None:
+                self.sending.pop(read, None)
 
     @property
     def _most_sent_bytes(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from darner_core.dialects import DARNER
 from darner_core.errors import ClientError, MalformedRequest
+from darner_core.nearest import did_you_mean
 from darner_core.protocol import MAX_WAIT_MS, Request, set_name, show
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
@@ -49,6 +50,7 @@ def parse_storing(request: Request, words: list[bytes]) -> None:
 
 
 READ_OPTIONS = frozenset((b"open", b"close", b"abort", b"peek"))
+_SHOWN_OPTIONS = ("/open", "/close", "/abort", "/peek", "/t=<ms>")
 
 
 def parse_reading(
@@ -72,9 +74,8 @@ def parse_reading(
             request.wait_ms = _number(option[2:], "timeout", MAX_WAIT_MS)
             chosen.add(b"t")
         else:
-            raise MalformedRequest(
-                f'unknown option "/{show(option)}" for get: /open, /close, /abort, /peek and /t=<ms>'
-            )
+            near = did_you_mean(f"/{show(lowered)}", _SHOWN_OPTIONS, "/open, /close, /abort, /peek and /t=<ms>")
+            raise MalformedRequest(f'unknown option "/{show(option)}" for get: {near}')
     for pair in exclusive:
         if chosen.issuperset(pair):
             raise ClientError(f"cannot {pair[0].decode()} and {pair[1].decode()} in one get")
@@ -156,6 +157,10 @@ def parse_bare(request: Request, words: list[bytes]) -> None:
         raise MalformedRequest(f'"{show(words[0])}" is not expected here')
 
 
+def parse_any(request: Request, words: list[bytes]) -> None:
+    """`help`, whatever stands behind it."""
+
+
 def parse_status(request: Request, words: list[bytes]) -> None:
     """`status` asks for it, `status word` changes it."""
     if len(words) > 1:
@@ -175,9 +180,33 @@ def parse_describing(request: Request, words: list[bytes]) -> None:
         request.key = words[0]
 
 
+def parse_naming_several(request: Request, words: list[bytes]) -> None:
+    """`dump_stats [name]...`"""
+    for word in words:
+        set_name(request, word)
+    request.targets = tuple(dict.fromkeys(words))
+    request.key = b" ".join(words)
+    request.queue = b""  # they are names of queues, whatever they would be in a get
+
+
+def parse_stats(request: Request, words: list[bytes]) -> None:
+    """`stats [kind [argument]...]`"""
+    request.key = words[0].lower() if words else b""
+
+
 def parse_flush_all(request: Request, words: list[bytes]) -> None:
-    """`flush_all [0] [noreply]`: memcached's may carry a delay, of which 0 alone is possible."""
+    """`flush_all [delay] [noreply]`: what there is no delay for, the command says."""
     _take_noreply(request, words)
     if len(words) == 1:
-        _number(words.pop(), "delay", 0)
+        request.expiry = _number(words.pop(), "delay", 2**31 - 1)
     parse_bare(request, words)
+
+
+def parse_of_memcached(request: Request, words: list[bytes]) -> None:
+    """A line of memcached's that nothing follows, and that is answered with an error."""
+    _take_noreply(request, words)
+
+
+def parse_storing_of_memcached(request: Request, words: list[bytes]) -> None:
+    """A line that an item follows, in whatever form: nothing can be read behind it."""
+    raise MalformedRequest(f"there is no {show(request.verb)} in a queue server: set puts an item into a queue")

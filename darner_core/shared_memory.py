@@ -5,7 +5,8 @@ know who holds how much and who has to give it up first; what that means, the ho
 greenlets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 # When so much has been freed before its time, it is given back to the operating system, which takes 0.2 to 5 ms: else
@@ -54,7 +55,8 @@ class BodyMemory:
 
 
 class PipelineMemory:
-    """So many bytes for what clients send ahead while they wait, and for replies that they do not take.
+    """So many bytes for what clients send ahead while they wait, and for replies that they do not take; also for large
+    ones that are being put together.
 
     It takes nothing away from anybody: while `scarce`, no client is given more than it needs to go on.
     """
@@ -67,3 +69,15 @@ class PipelineMemory:
     @property
     def scarce(self) -> bool:
         return self.used_bytes + self.turn_bytes > self.budget_bytes
+
+    def has_room(self, more_bytes: int) -> bool:
+        return self.used_bytes + self.turn_bytes + more_bytes <= self.budget_bytes
+
+    @contextmanager
+    def reserved(self, reply_bytes: int) -> Iterator[None]:
+        """A reply of so many bytes is being put together. When it has been, it is for its client to take."""
+        self.used_bytes += reply_bytes
+        try:
+            yield
+        finally:
+            self.used_bytes -= reply_bytes

@@ -102,7 +102,7 @@ class Stats:
             (b"total_flushes", queue.total_flushes),
             *([(b"children", b",".join(children))] if children else ()),
             (b"create_time", queue.log.record.created_at_ms // 1000),
-            *([(b"lost_expired_items", queue.lost_expired)] if queue.options.expire_to_queue else ()),
+            *([(b"expired_lost", queue.lost_expired)] if queue.options.expire_to_queue else ()),
             *([(b"damaged", 1)] if queue.damage else ()),
         ]
 

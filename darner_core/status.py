@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from darner_core.nearest import did_you_mean
+
 MOST_FILE_BYTES = 100  # a file with more in it is not one of ours
 
 
@@ -37,7 +39,9 @@ def status_of(word: str) -> Status:
     """The status of that name, in any case. Raises ValueError saying which there are."""
     status = STATUSES.get(word.upper()) if word.isascii() else None
     if status is None:
-        raise ValueError(f"one of {', '.join(name.lower() for name in STATUSES)}")
+        names = [name.lower() for name in STATUSES]
+        near = did_you_mean(word, names)
+        raise ValueError(f"one of {', '.join(names)}{near and '; '}{near}")
     return status
 
 

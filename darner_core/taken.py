@@ -15,7 +15,6 @@ class Taken:
     def __init__(self, most_bytes: int, most_items: int) -> None:
         self.reads: list[OpenRead] = []
         self.full = False
-        self.body = b""  # of the large item
         self._bytes = 0
         self._most_bytes = most_bytes
         self._most_items = most_items

@@ -1,7 +1,8 @@
 """Kestrel's text protocol: the table of its verbs, and what they do. See `client` for what a command is.
 
-A get opens an item and confirms all that were open, so that a client which asks for the next has done the one before;
-the session gives back what it held. Counts are answered as +n, items as :item, none as *, errors as -message.
+A get, a peek or a monitor confirms all that were open of the queue, so that a client which asks for the next has done
+the one before; the session gives back what it held. Counts are answered as +n, items as :item, none as *,
+errors as -message.
 
 No call here switches greenlets, except through the Client's wait_... calls.
 """
@@ -43,6 +44,23 @@ READS = frozenset((b"get", b"peek", b"monitor"))
 
 # A monitor sends so much at a time.
 MONITOR_BYTES = 64 << 10
+SCARCE_MONITOR_BYTES = 4 << 10  # the same while pipeline_memory_bytes are exceeded
+
+# What `help` says of each verb.
+USAGE = {
+    b"put": "put <queue> [<expiry in ms>]: and then a line for each item, and an empty line",
+    b"get": "get <queue> [<ms>]",
+    b"peek": "peek <queue> [<ms>]",
+    b"monitor": "monitor <queue> <ms>",
+    b"confirm": "confirm <queue> <count>",
+    b"flush": "flush <queue>",
+    b"delete": "delete <queue>",
+    b"status": "status [up, writeavoid, readonly or quiescent]",
+    b"version": "version",
+    b"shutdown": "shutdown",
+    b"help": "help",
+    b"quit": "quit",
+}
 
 
 class ServerStatus(Protocol):
@@ -92,6 +110,7 @@ class TextCommands:
         self._stats = stats
         self._config = config
         self._reading = commands.reading
+        self._pipeline_memory = commands.pipeline_memory
         self._batches = Batches(registry, commands, journal, stats, config)
         self._request_stop = request_stop
         self._status = status
@@ -120,6 +139,8 @@ class TextCommands:
             STATUS_TO: (text_protocol.parse_status, self.status, ADMIN_ALL),
             b"version": (text_protocol.parse_bare, self.version, FREE),
             b"shutdown": (text_protocol.parse_bare, self.shutdown, ADMIN_ALL),
+            b"help": (text_protocol.parse_any, self.help, FREE),
+            b"?": (text_protocol.parse_any, self.help, FREE),
             b"quit": (text_protocol.parse_bare, self.quit, FREE),
             NOT_UNDERSTOOD: (text_protocol.parse_bare, self.quit, FREE),
         }
@@ -252,11 +273,10 @@ class TextCommands:
         return b"\n"
 
     def monitor(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        _close_all(request, session)
         if refusal := self._unavailable(request, GET):
             return refusal
         self._batches.queue(request.queue)
-        if self._room(request, session) <= 0:
-            return error_reply(f"Too many open transactions; limit={self._batches.most_open(request.queue)}")
         return partial(self._wait_monitor, request)
 
     def _room(self, request: Request, session: ManyReads) -> int:
@@ -302,7 +322,8 @@ class TextCommands:
                 line = cast(bytes, self._open(read, session))  # because it is not large
                 unsent.append(line)
                 unsent_bytes += len(line)
-                if unsent_bytes >= MONITOR_BYTES or self._room(request, session) <= 0:
+                most_bytes = SCARCE_MONITOR_BYTES if self._pipeline_memory.scarce else MONITOR_BYTES
+                if unsent_bytes >= most_bytes or self._room(request, session) <= 0:
                     break
                 read = read.queue.open() if not read.queue.deleted else None
             lines = b"".join(unsent)
@@ -359,6 +380,9 @@ class TextCommands:
         log.info("a client asks for a shutdown")
         self._request_stop()
         return DONE
+
+    def help(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        return b"".join(b":%b\n" % usage.encode() for usage in USAGE.values()) + NONE
 
     def quit(self, request: TextRequest, body: None, session: ManyReads) -> NoReturn:
         raise HangUp

@@ -3,12 +3,14 @@
 This module owns the grammar and its limits, as `protocol` does for the memcache protocol. It does not know which verbs
 exist: the table comes in from `text_commands`, and each parser below reads one form of line.
 
-    request = verb *( SP word ) *SP [CR] LF                      at most max_line_bytes
-            | verb *( SP word ) *SP ":" [CR] LF *item [CR] LF    items up to an empty line
+    request = verb *( SP word ) *SP [CR] LF                          at most max_line_bytes
+            | verb *( SP word ) *SP ":" *SP [CR] LF *item [CR] LF    items up to an empty line
     item    = 1*( byte other than LF ) [CR] LF
 
 A line ends where it ends whatever is wrong with it, so the connection goes on after an error: the request that cannot
-be understood is one that answers the error. What is too long ends it.
+be understood is one that answers the error. The lines behind one that ends with ":" are items whatever is wrong with
+it. What is too long ends the connection, and so does what items or a stranger's lines may follow, which must never be
+carried out: a put without its ":", HTTP, another protocol's first byte.
 
 Source: section "text protocol" of Kestrel 2.4's guide.
 """
@@ -20,7 +22,17 @@ from typing import Any
 
 from darner_core.dialects import DIALECTS
 from darner_core.errors import ClientError, MalformedRequest, RequestError
-from darner_core.protocol import MAX_WAIT_MS, Command, Request, WholeReader, set_name, show
+from darner_core.nearest import did_you_mean
+from darner_core.protocol import (
+    MAX_WAIT_MS,
+    Command,
+    Request,
+    WholeReader,
+    require_no_http,
+    set_name,
+    show,
+    wrong_beginning,
+)
 
 MAX_ITEMS = 1024  # in one put: Kestrel's
 # In one put. They are in memory until the empty line has come: a put is done as a whole or not at all.
@@ -71,8 +83,6 @@ def parse_put(request: TextRequest, words: list[bytes]) -> None:
     if words:
         request.expiry_ms = _number(words.pop(0), MAX_EXPIRY_MS, "expiration time")
     _no_more(words)
-    if request.items is None:
-        raise MalformedRequest("a put is: put <queue> [<expiry in ms>]: and then a line for each item and an empty one")
 
 
 def parse_reading(request: TextRequest, words: list[bytes]) -> None:
@@ -108,6 +118,10 @@ def parse_bare(request: TextRequest, words: list[bytes]) -> None:
     _no_more(words)
 
 
+def parse_any(request: TextRequest, words: list[bytes]) -> None:
+    """`help`, whatever stands behind it."""
+
+
 def parse_status(request: TextRequest, words: list[bytes]) -> None:
     """`status [word]`."""
     if words:
@@ -122,10 +136,22 @@ class TextReader(WholeReader):
     What it holds is bounded: one incomplete line, and the items of one put.
     """
 
-    __slots__ = ("_table", "_max_line", "_max_item", "_rest", "_searched", "_line", "_items", "_items_bytes", "error")
+    __slots__ = (
+        "_table",
+        "_verbs",
+        "_max_line",
+        "_max_item",
+        "_rest",
+        "_searched",
+        "_line",
+        "_items",
+        "_items_bytes",
+        "error",
+    )
 
     def __init__(self, table: Mapping[bytes, Command], max_line_bytes: int, max_item_bytes: int) -> None:
         self._table = table
+        self._verbs = [verb.decode() for verb in table if verb not in (NOT_UNDERSTOOD, STATUS_TO)]
         self._max_line = max_line_bytes
         self._max_item = max_item_bytes
         self._rest = bytearray()  # an incomplete line
@@ -161,9 +187,13 @@ class TextReader(WholeReader):
             line = data[position : end - 1 if data[end - 1 : end] == b"\r" and end > position else end]
             position = end + 1
             if self._items is None:
-                if len(line) > self._max_line:
-                    self.error = self._too_long()
-                elif line.endswith(b":"):
+                try:
+                    self._require_readable(line)
+                except RequestError as error:
+                    self.error = error.with_traceback(None)
+                    return
+                line = line.rstrip()
+                if line.endswith(b":"):
                     self._line, self._items = line[:-1], []
                 else:
                     yield self._parse(line, None), None
@@ -179,8 +209,24 @@ class TextReader(WholeReader):
     def _keep(self, rest: bytearray) -> None:
         self._rest = rest
         self._searched = len(rest)
-        if len(rest) > (self._max_line if self._items is None else self._max_item) + 1:  # a CR may be part of its end
+        if rest and self._items is None:
+            self.error = wrong_beginning(rest[0])
+        most_bytes = self._max_line if self._items is None else self._max_item
+        if self.error is None and len(rest) > most_bytes + 1:  # a CR may be part of its end
             self.error = self._too_long()
+
+    def _require_readable(self, line: bytes) -> None:
+        """Raises RequestError if nothing can be read behind `line`, because nobody knows what that would be."""
+        wrong = wrong_beginning(line[0]) if line else None
+        if wrong is not None:
+            raise wrong
+        if len(line) > self._max_line:
+            raise self._too_long()
+        require_no_http(line)
+        if line.lower().split(None, 1)[:1] == [b"put"] and not line.rstrip().endswith(b":"):
+            raise MalformedRequest(
+                "a put is: put <queue> [<expiry in ms>]: and then a line for each item and an empty one"
+            )
 
     def _too_long(self) -> RequestError:
         if self._items is None:
@@ -204,7 +250,8 @@ class TextReader(WholeReader):
         command = self._table.get(verb)
         try:
             if not verb or command is None:
-                raise MalformedRequest(f"Unknown command: {show(verb)}")
+                near = did_you_mean(show(verb), self._verbs)
+                raise MalformedRequest(f"Unknown command: {show(verb)}{near and '; '}{near}")
             request = TextRequest(command.run, verb, items=items)
             command.parse(request, words)
             if items is not None and command.parse is not parse_put:

@@ -199,7 +199,7 @@ class FrameReader(WholeReader):
         while len(data) - at >= 4:
             size = _I32.unpack_from(data, at)[0]
             if not 0 < size <= MAX_FRAME_BYTES:
-                self.error = _bad_size(size, data[at : at + 4])
+                self.error = _bad_size(data[at : at + 4])
                 return
             if at + 4 + size > len(data):
                 break
@@ -215,14 +215,18 @@ class FrameReader(WholeReader):
             del frame
             yield request, None
             del request
-        if at < len(data):
+        if at < len(data) and data[at]:  # more than a frame can have, whatever follows
+            self.error = _bad_size(data[at:])
+        elif at < len(data):
             self._held = bytearray(data[at:])
             self._whole = 4 + (_I32.unpack_from(self._held)[0] if len(self._held) >= 4 else 0)
 
 
-def _bad_size(size: int, beginning: bytes) -> RequestError:
-    if size >> 16 & 0xFFFF == _VERSION_1:
+def _bad_size(beginning: bytes) -> RequestError:
+    """Of a frame that begins so. The message is the same if only its first byte has come."""
+    allowed = f"1 to {MAX_FRAME_BYTES} bytes, in framed thrift"
+    if beginning[0] == _VERSION_1 >> 8:
         return ClientError("a message without a frame: this is a thrift service with framed transport")
-    return ClientError(
-        f'a frame of {size} bytes ("{show(beginning)}"): at most {MAX_FRAME_BYTES}, and at least 1, in framed thrift'
-    )
+    if beginning[0]:
+        return ClientError(f'what begins with "{show(beginning[:1])}" is no frame of {allowed}')
+    return ClientError(f"a frame of {_I32.unpack(beginning)[0]} bytes: it can have {allowed}")

@@ -21,9 +21,11 @@ from darner_core.config import Config
 from darner_core.errors import DamagedError, MalformedRequest, RequestError, ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
+from darner_core.nearest import did_you_mean
+from darner_core.open_read import OpenRead
 from darner_core.pending_reads import PendingReads
 from darner_core.protocol import Command, Request, Vocabulary, set_name, show
-from darner_core.records import Blob
+from darner_core.records import Blob, Item
 from darner_core.registry import Registry
 from darner_core.repeated import BY_TEXT
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
@@ -49,7 +51,10 @@ log = logging.getLogger(NAME)
 MAX_ITEMS = 4096
 # Of their bodies, the first aside.
 MAX_REPLY_BYTES = 1 << 20
-SCARCE_REPLY_BYTES = 64 << 10  # the same while pipeline_memory_bytes are exceeded
+SCARCE_REPLY_BYTES = 4 << 10  # the same while pipeline_memory_bytes are exceeded
+
+# Stands in a reply for the body of a large item while the reply is encoded; nothing else in it is so long and free.
+_BODY = b"\x00the large item\x00"
 
 # What a status can forbid, and as what. What decides on an open item is never refused.
 _REFUSED_WITH = dict.fromkeys((b"put", b"flush_queue", b"flush_all_queues", b"delete_queue"), PUT)
@@ -184,7 +189,9 @@ class ThriftService:
     # -- the calls
 
     def _unknown(self, request: ThriftRequest, session: Session) -> Any:
-        message = f'unknown method "{show(request.key)}": {", ".join(sorted(self._service.thrift_services))}'
+        methods = sorted(self._service.thrift_services)
+        near = did_you_mean(show(request.key), methods, ", ".join(methods))
+        message = f'unknown method "{show(request.key)}": {near}'
         return _Encoded(exception(UNKNOWN_METHOD, message, request.key, request.sequence))
 
     def _put(self, request: ThriftRequest, session: Session) -> Any:
@@ -233,12 +240,42 @@ class ThriftService:
                     break
                 taken.add(read)
                 taken.take(read.queue)
-            if taken.is_large:
-                taken.body = wait_body(taken.reads[0].queue.item_of(taken.reads[0]), taken.reads[0].queue, client)
         except BaseException:
             give_back(taken.reads)
             raise
+        if taken.is_large:
+            return self._wait_send_large(request, taken.reads[0], client)
         return self._hand_out(request, client.session, taken)
+
+    def _wait_send_large(self, request: ThriftRequest, read: OpenRead, client: Client) -> Any:
+        """Send the reply with a large item, chunk by chunk, so that it costs no more memory than a chunk. The item is
+        open while it is sent: it goes to the next if the client goes."""
+        queue, auto_abort_ms = read.queue, request.arguments.auto_abort_msec
+        if not queue.holds(read):  # flushed, deleted or undone meanwhile
+            self._stats.get_misses += 1
+            return []
+        try:
+            item_id = self._pending.next_ids(1)[0] if auto_abort_ms > 0 else 0
+            item = queue.item_of(read)
+            before, after = self._around(request, [self._idl.Item(data=_BODY, id=item_id)], item)
+            self._reading.send_chunks(before, queue, item, read.id, client, read)
+            if item_id:
+                self._pending.hold(item_id, read, client.session, auto_abort_ms)
+            else:
+                queue.close(read)
+        except BaseException:
+            queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        return after
+
+    def _around(self, request: ThriftRequest, reply: Any, item: Item) -> tuple[bytes, "_Encoded"]:
+        """The frame that answers `reply`, in which _BODY stands for the body of `item`: what comes before the body, and
+        what comes behind it."""
+        before, _, after = self._encode(request, reply).partition(_BODY)
+        size = len(item[0])
+        frame_bytes = len(before) - 4 + size + len(after)
+        return frame_bytes.to_bytes(4, "big") + before[4:-4] + size.to_bytes(4, "big"), _Encoded(after)
 
     def _hand_out(self, request: ThriftRequest, session: Session, taken: Taken) -> Any:
         """The reply with what was taken, which from here on is gone, or open until it is decided."""
@@ -249,7 +286,7 @@ class ThriftService:
         try:
             for read, item_id in zip(reads, ids, strict=True):
                 try:
-                    body = taken.body if taken.is_large else read.queue.item_of(read)[0]
+                    body = read.queue.item_of(read)[0]
                 except StorageError:
                     if not items:
                         raise
@@ -286,7 +323,7 @@ class ThriftService:
         if head is None and queue.half_swept:
             return partial(self._sweep_and_peek, request, session, queue)
         if head is not None and isinstance(head[0], Blob) and len(head[0]) <= MAX_ITEM_BYTES:
-            return partial(self._wait_peek, queue)
+            return partial(self._wait_peek, request, queue)
         return self._describe(queue, head[0] if head is not None and isinstance(head[0], bytes) else None)
 
     def _sweep_and_peek(self, request: ThriftRequest, session: Session, queue: MessageQueue, client: Client) -> Any:
@@ -294,12 +331,20 @@ class ThriftService:
         reply = self._peek(request, session)
         return reply(client) if callable(reply) else reply
 
-    def _wait_peek(self, queue: MessageQueue, client: Client) -> Any:
-        """It holds nobody up: if the head is another one when it has been read, it is left out."""
+    def _wait_peek(self, request: ThriftRequest, queue: MessageQueue, client: Client) -> Any:
+        """It holds nobody up: if the head is another one when it has been read, it is left out. If there is no room for
+        all of it in memory, it is sent chunk by chunk, and the client is cut off if the head goes meanwhile."""
         head_id, head, body = queue.head_id, queue.peek(), None
         assert head is not None
+        memory = self._pipeline_memory
         try:
-            body = wait_body(head, queue, client)
+            if memory.has_room(len(head[0])):
+                with memory.reserved(len(head[0])):
+                    body = wait_body(head, queue, client)
+            else:
+                before, after = self._around(request, self._describe(queue, _BODY), head)
+                self._reading.send_chunks(before, queue, head, head_id, client)
+                return after
         except StorageError:
             if not queue.deleted and queue.head_id == head_id:
                 raise

@@ -21,8 +21,11 @@ from darner_core.replies import END
 from darner_core.rights import ADMIN
 from darner_core.rights import GET as MAY_GET
 from darner_core.session import Session
+from darner_core.shared_memory import PipelineMemory
 from darner_core.traced_queue import Event, Traces
 from darner_core.waiters import Waiter, WaitingLine
+
+SCARCE_LINES = 12  # are sent at a time while pipeline_memory_bytes are exceeded: 4 KiB
 
 # Events are sent so often: nobody has to be woken for each, and it still is at once for a person.
 EVERY_MS = 100
@@ -58,10 +61,12 @@ class Watcher:
         else:
             self._missed += 1
 
-    def take_lines(self, with_bodies: bool = True) -> bytes:
-        """The lines for it; b"" if nothing has happened."""
-        events, self._events = self._events, []
-        missed, self._missed = self._missed, 0
+    def take_lines(self, with_bodies: bool = True, most: int = MOST_EVENTS) -> bytes:
+        """The lines for it, so many at most; b"" if nothing has happened."""
+        events, self._events = self._events[:most], self._events[most:]
+        missed = 0
+        if not self._events:
+            missed, self._missed = self._missed, 0
         lines = [_line(event, with_bodies) for event in events]
         if missed:
             lines.append(b'{"what": "not shown", "events": %d}\r\n' % missed)
@@ -85,7 +90,8 @@ def _line(event: Event, with_body: bool) -> bytes:
 class Watching:
     """The command, bound to what it works on."""
 
-    def __init__(self, traces: Traces, stopping: Callable[[], bool]) -> None:
+    def __init__(self, traces: Traces, stopping: Callable[[], bool], pipeline_memory: PipelineMemory) -> None:
+        self._pipeline_memory = pipeline_memory
         self._traces = traces
         self._stopping = stopping
 
@@ -106,7 +112,8 @@ class Watching:
                     waiter.cancel()
                 if not client.may(ADMIN, request):
                     raise HangUp
-                lines = watcher.take_lines(client.may(MAY_GET, request))
+                most = SCARCE_LINES if self._pipeline_memory.scarce else MOST_EVENTS
+                lines = watcher.take_lines(client.may(MAY_GET, request), most)
                 if lines:
                     client.wait_sent(lines)
         finally:

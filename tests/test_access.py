@@ -119,7 +119,7 @@ def test_a_mistake_in_the_files_changes_nothing(house: House) -> None:
     good = house.file.read_text()
     for bad, complaint in (
         ("port = x", "Invalid value (at line 1, column 8)"),
-        ("prot = 5", "unknown option prot: one of host, "),
+        ("prot = 5", 'unknown option prot: did you mean "port"?'),
         (good + "[users.al]\nputs = []", "[users.al]: must be a table with put, get and admin"),
         ('auth_file = "/no/where"', "auth_file /no/where: No such file or directory"),
         (good.replace("[", '\ntls_cert = "/no"\n[', 1), "whether there is auth_file, tls_cert and tls_ca can only be"),

@@ -55,7 +55,7 @@ LAYERS = [
     "queue_tables",
     "queue_options listener_options toml_file",
     "rights users option_values toml_lines replies",
-    "errors",
+    "errors nearest",
 ]
 LEVEL = {module: level for level, modules in enumerate(reversed(LAYERS)) for module in modules.split()}
 

@@ -561,6 +561,31 @@ def connect_kyoto(library: str, kyoto_server: RunningServer) -> Iterator[Connect
         hang_up(client)
 
 
+def test_flush_all_empties_the_queues(connect_kyoto: Connect, queue: str) -> None:
+    client = connect_kyoto()
+    assert client.set(queue, "a")
+    assert client.flush_all() in (True, None)  # None: python-memcached's in any case
+    assert client.get(queue) is None
+
+
+def test_what_the_server_does_not_have_leaves_the_client_its_server(
+    library: str, connect_kyoto: Connect, queue: str
+) -> None:
+    client = connect_kyoto()
+    assert client.set(queue, "a")
+    with suppress(Exception):  # which one, or none, is the library's
+        client.incr(queue, 1)
+    with suppress(Exception):
+        client.touch(queue, 1)
+    if not library.startswith("pymemcache"):
+        client.get_stats("items")
+    elif library == "pymemcache":
+        assert client.stats("items") == {}
+        assert client.stats("settings")[b"maxconns"] == 16_000
+    assert client.get(queue) == "a"
+    assert client.delete(queue)
+
+
 def test_a_worker_gets_and_deletes(connect_kyoto: Connect, queue: str) -> None:
     producer, worker = connect_kyoto(), connect_kyoto()
     for value in VALUES.values():

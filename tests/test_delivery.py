@@ -261,7 +261,7 @@ def test_what_the_other_queue_refuses_is_counted(open_storage: OpenStorage, capl
     bench.now_s += 2
     assert bench.take() is None
     assert (bench.queue().expired_items, bench.queue().lost_expired) == (2, 1)
-    assert dict(Stats().of_queue(bench.queue(), lambda _: True))[b"lost_expired_items"] == 1
+    assert dict(Stats().of_queue(bench.queue(), lambda _: True))[b"expired_lost"] == 1
     assert "an expired item of queue q was dropped: queue dead did not take it: it is full" in caplog.text
     assert bench.drain(b"dead") == [b"1"]
 

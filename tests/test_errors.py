@@ -15,6 +15,7 @@ from darner_core.errors import (
     ServerError,
     StartError,
     StorageError,
+    Unsupported,
 )
 
 
@@ -23,6 +24,7 @@ from darner_core.errors import (
     [
         (MalformedRequest("what?"), b"ERROR what?\r\n", True),
         (ClientError("not now"), b"CLIENT_ERROR not now\r\n", True),
+        (Unsupported("no such thing"), b"CLIENT_ERROR no such thing\r\n", False),
         (ServerError("out of disk space"), b"SERVER_ERROR out of disk space\r\n", False),
     ],
 )

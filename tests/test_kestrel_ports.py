@@ -101,6 +101,17 @@ class Inside:
         return b"".join(answers)
 
 
+def test_help_lists_the_verbs_of_the_text_protocol(open_storage: Callable[[], Storage]) -> None:
+    text = Inside("text", House(open_storage), Status())
+    told = text.ask(b"help\n")
+    assert told == text.ask(b"? put\n")
+    *lines, end = told.splitlines()
+    assert end == b"*"
+    assert lines[0].startswith(b":put <queue> [<expiry in ms>]: ")
+    verbs = {line[1:].split()[0] for line in lines}
+    assert verbs == {verb for verb in text._vocabulary.table if verb.isalpha()}
+
+
 def test_a_status_is_shown_and_set_and_refuses_in_the_text_protocol(open_storage: Callable[[], Storage]) -> None:
     text = Inside("text", House(open_storage), Status())
     assert text.ask(b"status\nput q:\na\nb\n\nget q\nstatus readonly\nstatus\n") == b":UP\n+2\n:a\n+0\n:READONLY\n"

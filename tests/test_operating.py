@@ -146,6 +146,19 @@ def test_dump_stats_says_what_stats_does_queue_by_queue(connect: Connect) -> Non
         }
 
 
+def test_dump_stats_of_some_has_these_alone_in_the_order_they_are_named(connect: Connect) -> None:
+    client = connect()
+    for name in ("a", "b", "c"):
+        client.set(name, b"x")
+    assert [title for title, _ in frames(client, b"dump_stats c a c")] == ["queue 'c'", "queue 'a'"]
+    found = dict(frames(client, b"dump_stats gone b"))
+    assert found["queue 'gone'"] == []
+    assert found["queue 'b'"][0] == "items=1"
+    client.send(b"dump_stats a/b\r\n")
+    assert client.line().startswith(b'ERROR bad queue name "a/b"')
+    client.expect_hang_up()
+
+
 def test_a_server_without_queues_dumps_nothing(connect: Connect) -> None:
     connect().ask(b"dump_stats\r\n", b"END\r\n")
 
@@ -250,6 +263,7 @@ def test_dump_stats_tells_a_user_of_its_queues_alone(house: "House") -> None:
     ops.send(b"set other 0 0 1\r\nx\r\n")
     ops.expect(b"STORED\r\n")
     assert [title for title, _ in frames(bob, b"dump_stats")] == ["queue 'mail'"]
+    assert list(frames(bob, b"dump_stats other")) == [("queue 'other'", [])]  # as if there were none
     assert [title for title, _ in frames(ops, b"dump_stats")] == ["queue 'mail'", "queue 'other'"]
 
 

@@ -37,6 +37,10 @@ TABLE = {
     b"stats": Command(request_lines.parse_bare, no_command),
     b"version": Command(request_lines.parse_bare, no_command),
     b"quit": Command(request_lines.parse_bare, no_command),
+    b"incr": Command(request_lines.parse_of_memcached, no_command, only_refused=True),
+    b"add": Command(request_lines.parse_storing_of_memcached, no_command, only_refused=True),
+    b"cas": Command(request_lines.parse_storing_of_memcached, no_command, only_refused=True),
+    b"ms": Command(request_lines.parse_storing_of_memcached, no_command, only_refused=True),
 }
 
 
@@ -261,14 +265,27 @@ ERRORS = [
     (b"\r\n", "empty line"),
     (b"\n", "empty line"),
     (b"   \r\n", "empty line"),
-    (b"frobnicate\r\n", 'unknown command "frobnicate": set, get, gets, delete, flush'),
+    (b"frobnicate\r\n", 'unknown command "frobnicate": help lists the commands'),
+    (b"delte q\r\n", 'unknown command "delte": did you mean "delete"?'),
+    (b"adds q 0 0 1\r\n", 'unknown command "adds": help lists the commands'),
+    (b"GET / HTTP/1.1\r\n", "this is an HTTP request"),
+    (b"POST /shutdown HTTP/1.0\r\n", "this is an HTTP request"),
+    (b"PRI * HTTP/2.0\r\n", "this is an HTTP request"),
+    (b"\x16\x03\x01\r\n", "the beginning of a TLS handshake"),
+    (b"\x80\x0b\0\0\r\n", "memcache's binary protocol: set the client to the text protocol"),
+    (b"\0\0\0\r\n", r'a request begins with a command, not with "\x00"'),
+    (b"{}\r\n", 'a request begins with a command, not with "{"'),
+    (b"\xc3\xa9" + b"x" * MAX_LINE, r'a request begins with a command, not with "\xc3"'),
     (b"get\tq\r\n", "unknown command"),
-    (b"add q 0 0 1\r\n", 'unknown command "add"'),
+    (b"add q 0 0 1\r\n", "there is no add in a queue server: set puts an item into a queue"),
+    (b"cas q 0 0 1 5 noreply\r\n", "there is no cas in a queue server"),
+    (b"ms q 1\r\n", "there is no ms in a queue server"),
     (b"get\r\n", "a get is: get <queue>"),
     (b"get \r\n", "a get is: get <queue>"),
     (b"get a b\r\n", "one queue at a time"),
     (b"get /open\r\n", 'bad queue name ""'),
     (b"get q/\r\n", 'unknown option "/" for get'),
+    (b"get q/opne\r\n", 'unknown option "/opne" for get: did you mean "/open"?'),
     (b"get q/frob\r\n", 'unknown option "/frob" for get: /open, /close, /abort, /peek and /t=<ms>'),
     (b"get q//open\r\n", 'unknown option "/" for get'),
     (b"get q/sync\r\n", 'unknown option "/sync" for get'),
@@ -304,9 +321,9 @@ ERRORS = [
     (b"delete a 0 0\r\n", "too many words"),
     (b"delete a/open\r\n", 'bad queue name "a/open"'),
     (b"flush\r\n", "a queue name is missing"),
-    (b"flush_all 1\r\n", 'bad delay "1"'),
+    (b"flush_all soon\r\n", 'bad delay "soon": a number from 0 to 2147483647'),
     (b"flush_all now please\r\n", '"now" is not expected here'),
-    (b"stats q\r\n", '"q" is not expected here'),
+    (b"version 2\r\n", '"2" is not expected here'),
     (b"quit now please\r\n", '"now" is not expected here'),
 ]
 
@@ -370,6 +387,13 @@ def test_a_word_is_shown_as_far_as_it_helps() -> None:
     assert protocol.show(b"x" * 60) == "x" * 60
     assert protocol.show(b"x" * 61) == "x" * 60 + "..."
     assert protocol.show("é".encode()) == r"\xc3\xa9"
+
+
+@pytest.mark.parametrize("first", [code for code in range(256) if not chr(code).isascii() or not chr(code).isalpha()])
+def test_a_byte_that_begins_no_request_is_refused_before_anything_follows(first: int) -> None:
+    reader = new_reader()
+    reader.feed(b"version\r\n" + bytes([first]))
+    assert (reader.error is None) == (bytes([first]) in b" \t\r?"), bytes([first])  # a LF alone is an empty line
 
 
 # -- lines

@@ -68,6 +68,20 @@ def test_what_was_freed_is_given_back_when_it_is_much() -> None:
     assert len(trims) == 2
 
 
+def test_a_large_reply_counts_while_it_is_put_together_and_not_beside_what_would_not_fit() -> None:
+    memory = PipelineMemory(100)
+    memory.used_bytes, memory.turn_bytes = 10, 20
+    assert memory.has_room(70)
+    assert not memory.has_room(71)
+    try:
+        with memory.reserved(70):
+            assert not memory.has_room(1)
+            raise ValueError
+    except ValueError:
+        pass
+    assert memory.used_bytes == 10
+
+
 def test_pipelines_are_scarce_over_their_budget_only() -> None:
     memory = PipelineMemory(100)
     memory.used_bytes += 100

@@ -323,13 +323,36 @@ def test_children_and_aliases_are_told_as_far_as_a_user_may_see_their_names(
     assert b"news" not in told
 
 
+KESTRELS = (
+    *("items", "bytes", "total_items", "logsize", "expired_items", "mem_items", "mem_bytes", "age", "discarded"),
+    *("waiters", "open_transactions", "transactions", "canceled_transactions", "total_flushes", "children"),
+    *("put_items", "put_bytes"),
+)
+
+
+def test_no_figure_of_ours_is_taken_for_one_of_a_queue_with_a_longer_name(start_server: Start, tmp_path: Path) -> None:
+    """Tools cut a figure's name at the last suffix that they know from Kestrel."""
+    file = tmp_path / "darner.toml"
+    file.write_text(
+        'dialect = "kestrel"\n[queues.q]\nexpire_to_queue = "dead"\n'
+        '[queues.dead]\n[queues."q+c"]\n[aliases]\na = ["q"]\n'
+    )
+    names = [name for name in start_server("-c", str(file)).client().stats() if name.startswith("queue_q_")]
+    suffixes = {name.removeprefix("queue_q_") for name in names}
+    ours = suffixes - set(KESTRELS)
+    assert "expired_lost" in ours
+    for suffix in ours:
+        assert not [known for known in KESTRELS if suffix.endswith(f"_{known}")], suffix
+        assert not [known for known in suffixes if known.endswith(f"_{suffix}")], suffix
+
+
 def test_expired_items_that_their_queue_did_not_take_are_counted(start_server: Start, tmp_path: Path) -> None:
     file = tmp_path / "darner.toml"
     file.write_text('[queues.q]\nexpire_to_queue = "dead"\n[queues.dead]\nmax_items = 1\n')
     client = start_server("-c", str(file)).client()
     client.ask(b"set q 0 -1 1\r\na\r\nset q 0 -1 1\r\nb\r\nget q\r\n", b"STORED\r\nSTORED\r\nEND\r\n")
-    assert of_queue(client, "expired_items", "lost_expired_items") == [2, 1]
-    assert "queue_dead_lost_expired_items" not in client.stats()
+    assert of_queue(client, "expired_items", "expired_lost") == [2, 1]
+    assert "queue_dead_expired_lost" not in client.stats()
 
 
 def test_a_queue_behind_an_alias_is_told_of_in_the_log(start_server: Start, tmp_path: Path) -> None:

@@ -41,9 +41,15 @@ def test_words_are_taken_in_any_case(word: str) -> None:
     assert status_of(word) is READONLY
 
 
-@pytest.mark.parametrize("word", ["", "DOWN", "down", "upp", "read only", "ßp", "ﬁ"])
+@pytest.mark.parametrize("word", ["", "DOWN", "down", "ßp", "ﬁ"])
 def test_no_other_words_are(word: str) -> None:
     with pytest.raises(ValueError, match=r"^one of up, writeavoid, readonly, quiescent$"):
+        status_of(word)
+
+
+@pytest.mark.parametrize(("word", "near"), [("upp", "up"), ("read only", "readonly"), ("QUIESCENDO", "quiescent")])
+def test_the_nearest_is_named(word: str, near: str) -> None:
+    with pytest.raises(ValueError, match=rf'^one of up, writeavoid, readonly, quiescent; did you mean "{near}"\?$'):
         status_of(word)
 
 

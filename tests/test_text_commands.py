@@ -117,8 +117,18 @@ def test_a_monitor_ends_when_as_many_are_open_as_may_be(connect: Connect) -> Non
     text = connect()
     text.ask(b"put q:\n" + b"x\n" * 150 + b"\n", b"+150\n")
     text.ask(b"monitor q 60000\n", b":x\n" * 100 + b"*\n")
-    text.ask(b"monitor q 60000\n", b"-Too many open transactions; limit=100\n")
     text.ask(b"confirm q 60\nmonitor q 0\n", b"+60\n" + b":x\n" * 50 + b"*\n")
+
+
+def test_a_monitor_confirms_all_that_was_open(server: KestrelServer) -> None:
+    text, other = server.text_client(), server.text_client()
+    text.ask(b"put q:\na\nb\nc\n\n", b"+3\n")
+    text.ask(b"get q\n", b":a\n")
+    text.ask(b"monitor q 0\n", b":b\n:c\n*\n")
+    text.ask(b"confirm q 3\n", b"-Not that many transactions open.\n")
+    text.ask(b"monitor q 0\n", b"*\n")
+    text.close()
+    other.ask(b"get q 1\n", b"*\n")
 
 
 def test_large_items_are_sent_piece_by_piece(server: KestrelServer) -> None:
@@ -129,7 +139,7 @@ def test_large_items_are_sent_piece_by_piece(server: KestrelServer) -> None:
     text.ask(b"peek q\n", b":" + large + b"\n")
     text.send(b"get q\n")
     text.close()  # before it has been sent, or before it has been confirmed
-    wait_until(lambda: memcache.stats()["queue_q_items"] == "2")
+    wait_until(lambda: memcache.stats()["queue_q_canceled_transactions"] == "1")
     text = server.text_client()
     text.ask(b"get q 5000\nget q\nget q\n", b":" + large + b"\n:small\n*\n")
     memcache.set("q", b"a")
@@ -155,6 +165,9 @@ def test_what_is_not_understood_is_answered_and_the_connection_goes_on(connect: 
         (b"get " + b"q" * 9000, b"-line too long: at most 8192 bytes\n"),
         (b"put q:\na\n" + b"x" * 17000, b"-item too long: at most 16384 bytes in this protocol\n"),
         (b"put q:\n" + b"x\n" * 1025 + b"\n", b"-too many items: at most 1024 in one put\n"),
+        (b"put q\nput q:\n\nput q:\nx\n\n", b"-a put is: put <queue> [<expiry in ms>]: and then a line for each item"),
+        (b"POST / HTTP/1.1\r\nput q:\nx\n\n", b"-this is an HTTP request, but no web server\n"),
+        (b"\x16", b"-this is the beginning of a TLS handshake, but there is no TLS at this port\n"),
     ],
 )
 def test_what_is_too_much_is_answered_with_a_hang_up_and_stores_nothing(
@@ -162,6 +175,8 @@ def test_what_is_too_much_is_answered_with_a_hang_up_and_stores_nothing(
 ) -> None:
     text = server.text_client()
     text.ask(said, answer)
+    if not answer.endswith(b"\n"):
+        text.line()
     text.expect_hang_up()
     assert server.client().get("q") is None
 

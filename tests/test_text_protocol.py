@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darner_core.errors import ClientError
+from darner_core.errors import RequestError
 from darner_core.protocol import Command
 from darner_core.text_protocol import (
     MAX_ITEMS,
@@ -68,6 +68,8 @@ UNDERSTOOD = {
     b"put q:\na\nb b\n\n": (b"put", b"q", (b"a", b"b b"), None, 0, 0),
     b"put q 500:\r\na\r\n\r\n": (b"put", b"q", (b"a",), 500, 0, 0),
     b"PUT q 0 :\n\n": (b"put", b"q", (), 0, 0, 0),
+    b"put q: \nflush q\n\n": (b"put", b"q", (b"flush q",), None, 0, 0),
+    b"put q:\t\r\nflush q\r\n\r\n": (b"put", b"q", (b"flush q",), None, 0, 0),
     b"put q:\nget x\n:y:\n \n\n": (b"put", b"q", (b"get x", b":y:", b" "), None, 0, 0),
     b"get q\n": (b"get", b"q", None, None, 0, 0),
     b"get  q  250 \r\n": (b"get", b"q", None, None, 250, 0),
@@ -79,6 +81,8 @@ UNDERSTOOD = {
     b"status\n": (b"status", b"", None, None, 0, 0),
     b"status up\n": (STATUS_TO, b"", None, None, 0, 0),
 }
+
+NO_COLON = "a put is: put <queue> [<expiry in ms>]: and then a line for each item and an empty one"
 
 # Answered, and the connection goes on.
 NOT_UNDERSTOOD_LINES = {
@@ -93,12 +97,16 @@ NOT_UNDERSTOOD_LINES = {
     b"monitor q 1e3\n": b'-Error parsing timeout. "1e3": a number from 0 to 2147483647\n',
     b"confirm q 99999999999\n": b'-Error parsing count. "99999999999": a number from 0 to 2147483647\n',
     b"what q\n": b"-Unknown command: what\n",
-    b"\x80\x01\n": b"-Unknown command: \\x80\\x01\n",
+    b"flus q\n": b'-Unknown command: flus; did you mean "flush"?\n',
+    b"putt q:\nflush q\n\n": b'-Unknown command: putt; did you mean "put"?\n',
+    b"put a/b:\nflush q\n\n": b'-bad queue name "a/b": 1 to 250 bytes other than control characters, space and /\n',
+    b"put " + b"n" * 251 + b": \nflush q\n\n": b"-queue name of 251 bytes: at most 250\n",
+    b"put q soon: \nflush q\n\n": b'-Error parsing expiration time. "soon": a number from 0 to 9007199254740991\n',
+    b"put q 5 6 :\t \r\nflush q\n\n": b'-"6" is not expected here\n',
     b"\n": b"-Unknown command: \n",
     b"get q 1 2\n": b'-"2" is not expected here\n',
     b"version 2\n": b'-"2" is not expected here\n',
     b"get q:\na\n\n": b"-get takes no items: its line must not end with a colon\n",
-    b"put q\n": b"-a put is: put <queue> [<expiry in ms>]: and then a line for each item and an empty one\n",
     b"get a/b\n": b'-bad queue name "a/b": 1 to 250 bytes other than control characters, space and /\n',
     b"get " + b"n" * 251 + b"\n": b"-queue name of 251 bytes: at most 250\n",
 }
@@ -126,9 +134,20 @@ def test_what_is_not_understood_is_answered_and_what_follows_is_read(said: bytes
         (b"put q:\n" + b"x" * 102, "item too long: at most 100 bytes in this protocol"),
         (b"put q:\n" + b"x" * 101 + b"\n\n", "item too long: at most 100 bytes in this protocol"),
         (b"put q:\n" + b"x\n" * (MAX_ITEMS + 1), "too many items: at most 1024 in one put"),
+        (
+            b"put q\nflush q\n\n",
+            NO_COLON,
+        ),
+        (
+            b"PUT q: x\nflush q\n\n",
+            NO_COLON,
+        ),
+        (b"POST / HTTP/1.1\r\nflush q\n", "this is an HTTP request, but no web server"),
+        (b"\x80\x01", "this is memcache's binary protocol: set the client to the text protocol"),
+        (b"\x0c\nflush q\n", r'a request begins with a command, not with "\x0c"'),
     ],
 )
-def test_what_is_too_much_ends_the_connection(said: bytes, why: str) -> None:
+def test_what_is_too_much_or_perhaps_a_stranger_s_ends_the_connection(said: bytes, why: str) -> None:
     assert heard(said) == [why]
     assert heard(*single_bytes(said)) == [why]
 
@@ -171,4 +190,4 @@ def test_whatever_comes_is_answered_or_refused(garbage: bytes) -> None:
     reader = new_reader()
     for request, _ in reader.requests(garbage):
         assert request.verb in {*(verb.encode() for verb in PARSERS), NOT_UNDERSTOOD, STATUS_TO}
-    assert reader.error is None or isinstance(reader.error, ClientError)
+    assert reader.error is None or isinstance(reader.error, RequestError)

@@ -161,3 +161,15 @@ def test_events_beyond_the_limit_are_counted_and_not_kept() -> None:
     watcher.tell(Event(b"q", GET, 1000, 1))
     assert json.loads(watcher.take_lines()) == {"time_ms": 1000, "what": "get", "id": 1, "bytes": 0}
     assert watcher.take_lines() == b""
+
+
+def test_a_watcher_can_be_told_a_few_at_a_time_and_of_what_was_too_much_at_the_end() -> None:
+    watcher = Watcher()
+    for number in range(MOST_EVENTS + 5):
+        watcher.tell(Event(1000, GET, number, 0))
+    told = b""
+    while lines := watcher.take_lines(most=12):
+        assert lines.count(b"\r\n") <= 13
+        told += lines
+    assert told.count(b"\r\n") == MOST_EVENTS + 1
+    assert told.endswith(b'{"what": "not shown", "events": 5}\r\n')
