@@ -5,7 +5,7 @@ the verbs; the server knows none by name.
 from functools import partial
 
 from darner_core import heap, request_lines
-from darner_core.administering import Administering
+from darner_core.administering import Administering, as_admin
 from darner_core.config import Config
 from darner_core.delivery import Delivery
 from darner_core.dialects import Dialect
@@ -80,4 +80,4 @@ class Commands:
         }
         if dialect.gets_open:
             table[b"delete"] = Command(request_lines.parse_naming, reading.acknowledge, GET)
-        return {verb: command for verb, command in table.items() if verb not in dialect.lacks}
+        return {verb: as_admin(command) for verb, command in table.items() if verb not in dialect.lacks}

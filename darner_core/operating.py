@@ -5,12 +5,11 @@ No call here switches greenlets, except through calls whose names begin with wai
 """
 
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Protocol
 
-from darner_core import NAME, replies
+from darner_core import replies
 from darner_core.administering import slices
 from darner_core.client import Client, HangUp, Reply
 from darner_core.config import OPTIONS, Config
@@ -27,8 +26,6 @@ from darner_core.replies import END
 from darner_core.session import Session
 from darner_core.stats import Stats, of_alias
 from darner_core.status import status_of
-
-log = logging.getLogger(NAME)
 
 # How many queues' options one turn of `dump_config` tells.
 DESCRIBED_A_TURN = 25
@@ -95,7 +92,6 @@ class Operating:
         return replies.RELOADED
 
     def shutdown(self, request: Request, body: None, session: Session) -> NoReturn:
-        log.info("a client asks for a shutdown")
         self.host.request_stop()
         raise HangUp
 

@@ -52,7 +52,7 @@ LAYERS = [
     "protocol",
     "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status snapshot shown",
     "queue_tables",
-    "queue_options listener_options toml_file",
+    "queue_options listener_options toml_file origins",
     "rights users option_values toml_lines replies",
     "errors",
 ]
