@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
 from darner_core import NAME, VERSION, text_protocol
-from darner_core.administering import as_admin
+from darner_core.administering import as_admin, require_admin
 from darner_core.batches import Batches, wait_swept
 from darner_core.client import RIGHTS_GONE, Client, HangUp, Reply
 from darner_core.commands import Commands
@@ -323,6 +323,7 @@ class TextCommands:
             return error_reply("No status is configured.")
         if not request.word:
             return b":%b\n" % self._status.shown.encode()
+        require_admin(request, session)  # the run of STATUS_TO is this one, of the verb that was read
         return partial(self._wait_status, self._status, request.word.decode("latin-1"))
 
     @staticmethod

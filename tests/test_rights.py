@@ -1,5 +1,6 @@
 """What a user may do: patterns, and what the server says to who may not."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -274,3 +275,52 @@ def test_nobody_taps_a_queue_by_making_a_fanout_child_of_it(start_server: Start,
     boss.set("mail", b"m")
     assert mailer.get("mail+mine") == b"m"
     assert not [name for name in boss.stats() if name.startswith("queue_secret+")]
+
+
+def test_a_listener_of_another_dialect_hands_out_no_child_and_no_figures_tell_of_it(
+    start_server: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "darner.toml"
+    users = write_users(tmp_path / "users", boss="pw", spy="pw")
+    listeners = "".join(
+        f'[[listener]]\nport = 0\ndialect = "{name}"\n' for name in ("darner", "siberite", "kyototycoon")
+    )
+    file.write_text(
+        f'auth_file = "{users}"\ndialect = "kestrel"\n{listeners}[users.boss]\n{EVERYTHING_TABLE}'
+        '[users.spy]\nget = ["*-log"]\nput = ["*-log"]\nadmin = ["*-log"]\n'
+    )
+    server = start_server("-c", str(file))
+    ports = [int(port) for port in re.findall(r"listening on: \S+ port (\d+)", server.printed())]
+
+    def connect(name: str, port: int = server.port) -> Client:
+        client = server.adopt(Client(port))
+        client.ask(login(name, "pw"), b"STORED\r\n")
+        return client
+
+    boss = connect("boss")
+    for queue in ("mail", "my-log"):
+        assert boss.get(f"{queue}+my-log") is None
+        boss.set(queue, b"x")
+    for port in ports:
+        for said in (
+            b"get mail+my-log", b"get mail+my-log/peek", b"get mail+my-log/open/t=1", b"get my-log+my-log mail+my-log",
+            b"get new+my-log/t=60000", b"set mail+my-log 0 0 1\r\ny", b"delete mail+my-log", b"flush mail+my-log",
+            b"watch mail+my-log", b"get mail.a-log/peek", b"dump_config mail+my-log",
+        ):  # fmt: skip
+            if said.count(b" ") > 1 and said.startswith(b"get") and port != ports[3]:
+                continue
+            spy = connect("spy", port)
+            spy.send(said + b"\r\n")
+            reply = spy.line()
+            if said == b"get mail.a-log/peek" and port != ports[2]:  # elsewhere it is no place in `mail`
+                assert reply == b"END\r\n"
+            else:
+                assert reply.startswith(b"CLIENT_ERROR user spy may not "), (port, said, reply)
+                spy.expect_hang_up()
+        spy = connect("spy", port)
+        spy.send(b"dump_stats\r\n")
+        lines = list(iter(spy.line, b"END\r\n"))
+        assert any(b"my-log+my-log" in line for line in lines), "whose parent it may get, too"
+        assert not [line for line in lines if b"mail" in line]
+        assert not [name for name in spy.stats() if "mail" in name]
+    assert boss.get("mail+my-log") == b"x"
