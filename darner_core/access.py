@@ -2,28 +2,52 @@
 
 Whether names are asked for at all, and whether TCP is TLS, stays as it was at the start: connections rely on it.
 
+A password costs so much to check that a crowd of guesses would keep users out. So checks wait in lanes, one for each
+name and address, and the next is taken from each name and from each address in turn. The same name and password is
+checked once for all who wait with it; and a name with a password that was right before is right at once, until the
+files are read again.
+
 Names that begin with wait_ switch greenlets; nothing else here does.
 """
 
+import hashlib
+import hmac
+import logging
+import os
 import ssl
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import gevent
 
+from darner_core import NAME
 from darner_core.config import Config
-from darner_core.errors import ClientError, ConfigError
+from darner_core.errors import ClientError, ConfigError, ServerError
 from darner_core.listeners import Listener
+from darner_core.origins import AdminFrom, Origin
 from darner_core.rights import EVERYTHING, NOTHING, Rights
 from darner_core.tls import make_context
 from darner_core.users import Users, check_name, read_users
 from darner_core.waiters import Waiter, WaitingLine
 
-# So many passwords are checked at a time: each takes a processor and 32 MiB for a tenth of a second.
-CHECKED_AT_ONCE = 2
+log = logging.getLogger(NAME)
+
+# So many passwords are checked at a time: each takes a processor and 128 MiB for 0.4 s.
+CHECKED_AT_ONCE = 1
+
+# In one lane. With the whole processor for them, so many take 27 s.
+MOST_IN_LANE = 64
+
+# Who finds the lane full hears so after this time. At once, a crowd that tries again and again would take the processor
+# from the checks: with 300 of them each took three times as long.
+REFUSED_AFTER_MS = 3000
 
 # The longest that a client waits until its password is checked.
 LONGEST_WAIT_MS = 60_000
+
+
+_T = TypeVar("_T")
 
 
 class WaitingClient(Protocol):
@@ -33,6 +57,81 @@ class WaitingClient(Protocol):
         """Wait in line, watching for a hang-up. What was handed over, or None."""
 
 
+class Check:
+    """A name and a password, and all who wait to hear whether they belong together. `line` is handed that, or why it
+    could not be found out."""
+
+    __slots__ = ("name", "password", "lane", "line")
+
+    def __init__(self, name: str, password: bytes, lane: tuple[str, str]) -> None:
+        """`lane`: whose share of the checks this one comes out of, as name and address."""
+        self.name = name
+        self.password = password
+        self.lane = lane
+        self.line = WaitingLine()
+
+
+_Rounds = dict[str, dict[str, deque[Check]]]
+
+
+class Lanes:
+    """The checks that wait. `next` goes round the names and round the addresses by turns: whoever guesses at many names
+    leaves another address its turn, and who guesses at one name from many addresses leaves other names theirs."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[tuple[str, str], deque[Check]] = {}  # by name and address; none is empty
+        self._addresses: _Rounds = {}  # by name: whose turn it is next comes first, in both levels
+        self._names: _Rounds = {}  # by address
+        self._names_turn = False
+
+    def add(self, check: Check) -> None:
+        """Raises ClientError if too many wait in its lane."""
+        lane = self._lanes.get(check.lane)
+        if lane is None:
+            lane = self._lanes[check.lane] = deque()
+            name, address = check.lane
+            self._addresses.setdefault(name, {})[address] = lane
+            self._names.setdefault(address, {})[name] = lane
+        elif len(lane) >= MOST_IN_LANE:
+            raise ClientError(
+                f"too many log in at once: {MOST_IN_LANE} passwords from your address wait to be checked; try again"
+            )
+        lane.append(check)
+
+    def next(self) -> Check | None:
+        """Take out the next to be checked; None: none waits."""
+        if not self._lanes:
+            return None
+        self._names_turn = not self._names_turn
+        lane = _next(_next(self._addresses if self._names_turn else self._names))
+        check = lane[0]
+        self.discard(check)
+        return check
+
+    def discard(self, check: Check) -> bool:
+        """Take it out; False: it has been taken out before."""
+        lane = self._lanes.get(check.lane)
+        if lane is None or check not in lane:
+            return False
+        lane.remove(check)
+        if not lane:
+            del self._lanes[check.lane]
+            name, address = check.lane
+            for rounds, key, other in ((self._addresses, name, address), (self._names, address, name)):
+                del rounds[key][other]
+                if not rounds[key]:
+                    del rounds[key]
+        return True
+
+
+def _next(turns: dict[str, _T]) -> _T:
+    """Whose turn it is; from here on it is the last."""
+    key, found = next(iter(turns.items()))
+    del turns[key]
+    turns[key] = found
+    return found
+
+
 class Access:
     """The users, their rights, and the TLS settings."""
 
@@ -40,12 +139,14 @@ class Access:
         """Raises ConfigError."""
         self.users: Users | None
         self.tls: ssl.SSLContext | None
+        self.admin_from: AdminFrom
         self._rights: Mapping[str, Rights] | None
+        self._key = os.urandom(hashlib.blake2b.MAX_KEY_SIZE)
+        self._lanes = Lanes()
+        self._checked_now = 0
         self._load(config)
         self._shape = _shape(config)
         self.names_by_certificate = bool(config.tls_ca)
-        self._line = WaitingLine()
-        self._checked_now = 0
 
     def _load(self, config: Config) -> None:
         for option in ("tls_key", "tls_ca"):
@@ -57,6 +158,16 @@ class Access:
         users = read_users(config.auth_file) if config.auth_file else None
         # All has been read: from here on nothing fails.
         self.tls, self.users, self._rights = tls, users, config.users
+        self.admin_from = AdminFrom(config.admin_from)
+        self._right: dict[str, bytes] = {}  # by name: the digest of the password that was right
+        self._under_way: dict[bytes, Check] = {}  # by digest: what waits, or is being checked
+        if users is not None and users.cheap:
+            log.warning(
+                "auth_file %s: %d passwords have hashes that cost a guesser less than --hash-password's do now: make"
+                " them again",
+                config.auth_file,
+                users.cheap,
+            )
 
     def reload(self, config: Config) -> None:
         """Take what the files say now. Raises ConfigError; then all stays as it was."""
@@ -80,32 +191,71 @@ class Access:
             return EVERYTHING
         return self._rights.get(name, NOTHING)
 
-    def wait_check(self, client: WaitingClient, name: str, password: bytes) -> bool:
-        """Whether this is that user's password. Checked in a thread, a few at a time, first come first served."""
-        if self._checked_now >= CHECKED_AT_ONCE:
-            waiter = self._line.join()
+    def wait_check(self, client: WaitingClient, origin: Origin, name: str, password: bytes) -> bool:
+        """Whether this is that user's password. Raises RequestError if that cannot be found out now."""
+        digest = self._digest(name, password)
+        if hmac.compare_digest(self._right.get(name, b""), digest):
+            return True
+        check = self._under_way.get(digest)
+        if check is None:
             try:
-                turn_came = client.wait_for(waiter, LONGEST_WAIT_MS)
-            except BaseException:
-                if waiter.got:
-                    self._next()
+                check = self._begin(origin, name, password, digest)
+            except ClientError:
+                client.wait_for(WaitingLine().join(), REFUSED_AFTER_MS)
                 raise
-            if not turn_came:
-                raise ClientError("too many log in at once")
-        else:
-            self._checked_now += 1
+        waiter = check.line.join()
         try:
-            users = self.users
-            return users is not None and gevent.get_hub().threadpool.apply(users.check, (name, password)) is True
+            found = client.wait_for(waiter, LONGEST_WAIT_MS)
         finally:
-            self._next()
+            waiter.cancel()
+            if not check.line and self._lanes.discard(check):  # nobody wants to know any longer
+                self._forget(digest, check)
+        if isinstance(found, str):
+            raise ServerError(found)
+        if found is None:
+            raise ClientError("too many log in at once: the password could not be checked in time; try again")
+        return found is True
 
-    def _next(self) -> None:
-        """One check is over: its place goes to who has waited longest."""
-        if self._line:
-            self._line.next().hand(True)
-        else:
+    def _digest(self, name: str, password: bytes) -> bytes:
+        """Quick, which it must not be on disk. It stands in memory beside its key, and both end with the server."""
+        return hashlib.blake2b(name.encode("utf-8", "surrogateescape") + b"\0" + password, key=self._key).digest()
+
+    def _begin(self, origin: Origin, name: str, password: bytes, digest: bytes) -> Check:
+        is_user = self.users is not None and name in self.users
+        # All names that there are not share one lane of an address: there is no end of them.
+        check = Check(name, password, (name if is_user else "", origin.neighbourhood))
+        self._lanes.add(check)
+        self._under_way[digest] = check
+        if self._checked_now < CHECKED_AT_ONCE:
+            self._checked_now += 1
+            gevent.spawn(self._wait_checks)
+        return check
+
+    def _wait_checks(self) -> None:
+        """Check what waits, one after the other, in a thread."""
+        try:
+            while (check := self._lanes.next()) is not None:
+                users, digest = self.users, self._digest(check.name, check.password)
+                found = gevent.get_hub().threadpool.apply(_check, (users, check.name, check.password))
+                self._forget(digest, check)
+                if found is True and users is self.users:
+                    self._right[check.name] = digest
+                while check.line:
+                    check.line.next().hand(found)
+        finally:
             self._checked_now -= 1
+
+    def _forget(self, digest: bytes, check: Check) -> None:
+        if self._under_way.get(digest) is check:  # else the files have been read again since
+            del self._under_way[digest]
+
+
+def _check(users: Users | None, name: str, password: bytes) -> bool | str:
+    """In a thread. Whether it is right, or why that cannot be told."""
+    try:
+        return users is not None and users.check(name, password)
+    except (MemoryError, ValueError) as error:  # OpenSSL has no memory
+        return f"the password cannot be checked: {error}"
 
 
 def _shape(config: Config) -> tuple[bool, ...]:

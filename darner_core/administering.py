@@ -6,7 +6,7 @@ No call here switches greenlets, except through the Client's wait_... calls.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from darner_core import NAME, VERSION, replies
 from darner_core.client import Client, HangUp, Reply
@@ -15,16 +15,21 @@ from darner_core.delivery import Delivery
 from darner_core.errors import DamagedError, ServerError, StorageError, Unsupported
 from darner_core.message_queue import DamagedQueue
 from darner_core.nearest import did_you_mean
-from darner_core.protocol import Request, show
+from darner_core.option_values import show_bytes
+from darner_core.protocol import Command, Request, show
 from darner_core.registry import Registry
 from darner_core.repeated import BY_TEXT
 from darner_core.replies import END, NONE
+from darner_core.rights import ADMIN, ADMIN_ALL
 from darner_core.session import Session
 from darner_core.shared_memory import PipelineMemory
 from darner_core.stats import Stats, of_alias
 from darner_core.sweeper import Sweeper
 
 log = logging.getLogger(NAME)
+
+# What needs the right `admin` and changes nothing.
+_LOOKS = frozenset((b"watch", b"dump_config"))
 
 # How many queues one turn goes through in `stats` and `flush_all`: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
@@ -66,6 +71,35 @@ class Pieces:
         """What has not been sent."""
         gathered, self._gathered, self._bytes = self._gathered, [], 0
         return b"".join(gathered)
+
+
+def is_admin(command: Command) -> bool:
+    """Whether this is an operator's command, which admin_from is about."""
+    return command.right in (ADMIN, ADMIN_ALL)
+
+
+def require_admin(request: Request, session: Session) -> None:
+    """Before an operator's command is carried out: raises ClientError if it is not taken from where the client is.
+    The log says who has had what changed."""
+    if request.free:
+        return
+    session.origin.require_admin(request.verb)
+    if request.verb not in _LOOKS:
+        what = show_bytes(b" ".join((request.verb, request.key)).strip())
+        log.info("admin: %s: %s", session.origin, what)
+
+
+def as_admin(command: Command) -> Command:
+    """`command` as it stands in a table: with this asked and logged, if it is an operator's."""
+    if not is_admin(command):
+        return command
+    run = command.run
+
+    def run_if_admin(request: Request, body: Any, session: Session) -> Any:
+        require_admin(request, session)
+        return run(request, body, session)
+
+    return command._replace(run=run_if_admin)
 
 
 class Administering:

@@ -21,6 +21,7 @@ from darner_core.errors import DamagedError, StorageError
 from darner_core.journal import Journal, MemoryLog, QueueLog
 from darner_core.large_items import LargeItems
 from darner_core.open_read import OpenRead
+from darner_core.option_values import show_bytes
 from darner_core.queue_options import BUILT_IN, QueueOptions
 from darner_core.records import ITEM_KEY_BYTES, Item, QueueRecord
 from darner_core.storage import Batch
@@ -269,4 +270,4 @@ class Backlog:
 
 
 def why_damaged(name: bytes, why: object) -> str:
-    return f"queue {name.decode('utf-8', 'backslashreplace')} cannot be read: {why}; {records.REPAIR_ADVICE}"
+    return f"queue {show_bytes(name)} cannot be read: {why}; {records.REPAIR_ADVICE}"

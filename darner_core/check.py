@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from darner_core import database, records, wal
 from darner_core.errors import DataDirError
+from darner_core.option_values import show_bytes
 from darner_core.progress import Progress
 from darner_core.records import Blob, Item, QueueRecord, State
 from darner_core.salvage import Broken, Directory, Gap, IdGap, lock
@@ -31,7 +32,7 @@ class Named(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return "queue " + self.name.decode("utf-8", "backslashreplace")
+        return "queue " + show_bytes(self.name)
 
 
 class Counts:
@@ -210,7 +211,7 @@ def find_cursors(directory: Directory, tell: Say) -> Iterator[tuple[bytes, bytes
 
 
 def shown_cursor(queue: bytes, name: bytes) -> str:
-    return b".".join((queue, name)).decode("utf-8", "backslashreplace")
+    return show_bytes(b".".join((queue, name)))
 
 
 def _check_cursor(
@@ -220,7 +221,7 @@ def _check_cursor(
     shown = f"cursor {shown_cursor(queue, name)}"
     blobs: set[int] = set()
     if not has_queue:
-        tell(f"{shown}: there is no queue {queue.decode('utf-8', 'backslashreplace')}")
+        tell(f"{shown}: there is no queue {show_bytes(queue)}")
     state = directory.state(record)
     if isinstance(state, Broken):
         tell(f"{shown}: its state cannot be read ({state.why})")

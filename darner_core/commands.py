@@ -5,7 +5,7 @@ the verbs; the server knows none by name.
 from functools import partial
 
 from darner_core import heap, request_lines
-from darner_core.administering import Administering
+from darner_core.administering import Administering, as_admin
 from darner_core.config import Config
 from darner_core.delivery import Delivery
 from darner_core.dialects import Dialect
@@ -110,7 +110,7 @@ class Commands:
         }
         if dialect.gets_open:
             table[b"delete"] = Command(request_lines.parse_naming, reading.acknowledge, GET)
-        table = {verb: command for verb, command in table.items() if verb not in dialect.lacks}
+        table = {verb: as_admin(command) for verb, command in table.items() if verb not in dialect.lacks}
         usage = [USAGE[verb] for verb in table] + [USAGE[b"help"]]
         table[b"help"] = table[b"?"] = Command(request_lines.parse_any, administering.help_with(usage), FREE)
         refuse = administering.refuse_of_memcached

@@ -45,6 +45,7 @@ from darner_core.option_values import (
     mode,
     one_of,
     optional_text,
+    places,
     show_size,
     show_text,
     size,
@@ -175,6 +176,9 @@ class Config:
         " certificate that one of them signed, and the name in it is the user", shown="FILE")
     auth_file: str = _option("", optional_text, "file with one name:hash a line (see --hash-password): clients must"
         " give a name and password", shown="FILE")
+    admin_from: tuple[str, ...] = _option((), places, 'from where commands that need the right "admin" are taken:'
+        " loopback, unix (Unix sockets), addresses or networks; may be given several times; without any from"
+        " everywhere, but shutdown only from loopback and Unix sockets", shown="PLACE")
     get_timeout_ms: int = _option(10_000, whole_number(0, 2**31 - 1), "how long a get waits for an item in the"
         " kyototycoon dialect, whose clients cannot say it themselves; 0: not at all")
     expiration_timer_s: int = _option(1, whole_number(0, 86_400), "between two sweeps for expired items, unused"
@@ -337,7 +341,7 @@ def _parser() -> argparse.ArgumentParser:
                 dest=option.name,
                 metavar=option.metadata["shown"],
                 action="append" if several else "store",
-                help=f"{about} (default {' '.join(default) if several else default or 'none'})",
+                help=f"{about} (default {' '.join(default or ('none',)) if several else default or 'none'})",
             )
     return parser
 
@@ -374,8 +378,9 @@ def parse_action(arguments: Sequence[str]) -> tuple[str | Dump, Config]:
         except BadOption as bad:
             raise file.complaint(bad) from None
         levels = {name: file.place((name,)) for name in file.values}
-    if len(given.get("host", ())) == 1:
-        given["host"] = given["host"][0]
+    for name in ("host", "admin_from"):
+        if len(given.get(name, ())) == 1:
+            given[name] = given[name][0]
     for name, value in given.items():
         try:
             values[name] = _KNOWN[name].metadata["check"](value)

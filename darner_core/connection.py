@@ -24,6 +24,7 @@ from darner_core import NAME
 from darner_core.client import HangUp
 from darner_core.errors import ClientError, DamagedError, RequestError, ServerError, StorageError
 from darner_core.guard import Guard
+from darner_core.option_values import show_text
 from darner_core.outgoing import Host, Outgoing, careful
 from darner_core.protocol import Reader, Request, Vocabulary
 from darner_core.repeated import BY_TEXT
@@ -329,6 +330,8 @@ class Connection(Outgoing):
             if not isinstance(error, DamagedError):  # which its queue has told already
                 log.error("%s", error, extra=BY_TEXT)
             error = ServerError(str(error))
+        else:
+            log.debug("refused: %s: %s", self.session.origin, show_text(str(error)))
         if self._mid_reply:
             self._close(lingers=False)
             return
@@ -487,7 +490,7 @@ class Connection(Outgoing):
         return self._guard is None or self._guard.may_see(queue)
 
     def may(self, right: str, request: Request) -> bool:
-        return self._guard is None or self._guard.may(right, request.queue, request.parent)
+        return self._guard is None or self._guard.may(right, request.queue)
 
     def _wait_large(self) -> bytes:
         """Receive the large item that the reader has come upon, and go on behind it."""
@@ -577,6 +580,13 @@ class Connection(Outgoing):
         """Who waits in line for an item leaves it, as if its time were over."""
         if self._waiter is not None and (self._guard is None or self._guard.user):  # else it waits to log in
             self._waiter.cancel()
+
+    def read_now(self) -> None:
+        """Serve what has come by now, if it is the loop that reads. Called in the hub."""
+        before = -1
+        while not (self._paused or self._closing or self._gone) and before < self._stats.bytes_read:
+            before = self._stats.bytes_read
+            self._on_readable()
 
     @careful
     def stop(self) -> None:

@@ -31,6 +31,7 @@ from darner_core.journal import Journal, QueueLog
 from darner_core.large_items import LargeItems
 from darner_core.message_queue import LARGE, Large, MessageQueue
 from darner_core.open_read import Holder, OpenRead
+from darner_core.option_values import show_bytes
 from darner_core.records import Blob, Item, QueueRecord, State, item_key
 from darner_core.storage import Batch
 from darner_core.waiters import Waiter, WaitingLine
@@ -148,7 +149,7 @@ class Cursor(MessageQueue):
         try:
             item = self.parent.log.read_one(item_id)
         except StorageError as error:  # it is lost; who has it open has been sent it, who asks for it is told
-            log.error("cursor %s: item %d: %s", self.name.decode("utf-8", "backslashreplace"), item_id, error)
+            log.error("cursor %s: item %d: %s", show_bytes(self.name), item_id, error)
         else:
             batch.put(item_key(number, item_id), records.pack_item(item), journal.storage.handles[family])
         if item_id not in self.marked:

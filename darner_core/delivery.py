@@ -15,6 +15,7 @@ from darner_core.errors import DamagedError, ServerError
 from darner_core.journal import Journal
 from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.open_read import OpenRead
+from darner_core.option_values import show_bytes
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
 from darner_core.stats import AliasCounts
@@ -154,7 +155,7 @@ class Delivery:
         queue.lost_expired += 1
         log.warning(
             "an expired item of queue %s was dropped: queue %s did not take it: %s",
-            queue.name.decode("utf-8", "backslashreplace"),
-            queue.options.expire_to_queue.decode("utf-8", "backslashreplace"),
+            show_bytes(queue.name),
+            show_bytes(queue.options.expire_to_queue),
             why,
         )

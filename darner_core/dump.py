@@ -14,7 +14,7 @@ from typing import TextIO
 
 from darner_core import database, records
 from darner_core.errors import DataDirError
-from darner_core.option_values import show_text
+from darner_core.option_values import show_bytes
 from darner_core.records import Blob, Item, QueueRecord
 from darner_core.salvage import Broken, Directory, Gap, IdGap
 from darner_core.shown import START_BYTES, TAKEN, WAITING, item_head, item_json, item_line, show_start
@@ -73,10 +73,10 @@ def _find(path: str, directory: Directory, queue: bytes, say: Say) -> QueueRecor
         elif entry[0] == queue and entry[1].family < len(directory.families):
             return entry[1]
         else:
-            others.append(_show(entry[0]))
+            others.append(show_bytes(entry[0]))
     names = ", ".join(others[:MOST_NAMES]) or "none"
     more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
-    raise DataDirError(f"data directory {path}: there is no queue {_show(queue)}; its queues: {names}{more}")
+    raise DataDirError(f"data directory {path}: there is no queue {show_bytes(queue)}; its queues: {names}{more}")
 
 
 class _Dump:
@@ -137,7 +137,3 @@ class _Dump:
             self._tell(f"item {item_id}: its first chunk is missing")
             return b""
         return bytes(chunk[:START_BYTES])
-
-
-def _show(name: bytes) -> str:
-    return show_text(name.decode("utf-8", "backslashreplace"))

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from darner_core.config import Config
 from darner_core.errors import StartError
-from darner_core.option_values import UNIX, show_text
+from darner_core.option_values import UNIX, show_bytes
 from darner_core.shown import EVENT_HEAD, event_json, event_line
 
 CONNECT_S = 10.0
@@ -27,7 +27,7 @@ def follow(options: Config, queue: bytes, user: str, password: bytes, as_json: b
     server, or it refuses."""
     host = next((host for host in options.host if host.startswith(UNIX)), options.host[0])
     where = host if host.startswith(UNIX) else f"{host} port {options.port}"
-    name = show_text(queue.decode("utf-8", "backslashreplace"))
+    name = show_bytes(queue)
     with _connect(options, host, where) as connection:
         lines = _lines(connection)
         begun = _ask(connection, lines, queue, user, password, where)
@@ -88,7 +88,7 @@ def _ask(
 
 
 def _refused(line: bytes, where: str) -> StartError:
-    said = show_text(line.decode("utf-8", "backslashreplace").strip()) or "the server has hung up"
+    said = show_bytes(line.strip()) or "the server has hung up"
     return StartError(f"cannot follow: {where}: {said}")
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from darner_core import NAME
 from darner_core.access import Access, WaitingClient
 from darner_core.errors import ClientError, RequestError
-from darner_core.option_values import show_text
+from darner_core.option_values import show_bytes, show_text
+from darner_core.origins import Origin
 from darner_core.protocol import Command, Reader, Request, wrong_beginning
 from darner_core.replies import NONE, STORED
 from darner_core.rights import ADMIN, ADMIN_ALL, GET, PUT
@@ -32,9 +33,8 @@ _MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not ad
 class Guard:
     """Between one connection and its reader."""
 
-    def __init__(self, access: Access, reader: Reader, commands: Mapping[bytes, Command], address: str) -> None:
-        self.user = ""  # "" until the client has shown who it is
-        self.address = address
+    def __init__(self, access: Access, reader: Reader, commands: Mapping[bytes, Command], origin: Origin) -> None:
+        self.origin = origin
         self._access = access
         self._reader = reader
         self._commands = commands
@@ -43,8 +43,13 @@ class Guard:
         self._refused: RequestError | None = None
 
     def let_in(self, user: str) -> None:
-        self.user = user
-        log.debug("%s is user %s", self.address, user)
+        log.debug("%s is user %s", self.origin, show_text(user))
+        self.origin.user = user
+
+    @property
+    def user(self) -> str:
+        """ "" until the client has shown who it is."""
+        return self.origin.user
 
     # -- what the connection asks
 
@@ -59,10 +64,10 @@ class Guard:
         return not (self.user or self._login_is_read)
 
     def may_see(self, queue: bytes) -> bool:
-        return self._access.rights_of(self.user).any_to(queue)
+        return self._is_user and self._access.rights_of(self.user).any_to(queue)
 
-    def may(self, right: str, queue: bytes, parent: bytes) -> bool:
-        return self._is_user and self._access.rights_of(self.user).allow(right, queue, parent)
+    def may(self, right: str, queue: bytes) -> bool:
+        return self._is_user and self._access.rights_of(self.user).allow(right, queue)
 
     @property
     def _is_user(self) -> bool:
@@ -125,26 +130,22 @@ class Guard:
             yield request, body
 
     def _refusal(self, request: Request) -> ClientError | None:
-        what = f"{request.verb.decode()} {_show(request.key)}".rstrip()
+        what = show_bytes(b" ".join((request.verb, request.key)).strip())
         if not self._is_user:  # no longer, since the users were read again
             return self._unauthenticated(what)
         right, rights = self._commands[request.verb].right, self._access.rights_of(self.user)
         named = request.targets or (request.queue,)
-        queue = next((queue for queue in named if not rights.allow(right, queue, request.parent)), None)
+        queue = next((queue for queue in named if not rights.allow(right, queue)), None)
         if request.free or queue is None:
             return None
-        log.warning("refused: user %s at %s: %s", self.user, self.address, what)
+        log.warning("refused: %s: %s", self.origin, what)
         if right == ADMIN_ALL:
             return ClientError(f"user {self.user} may not administer every queue")
-        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {_show(queue)}")
+        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {show_bytes(queue)}")
 
     def _unauthenticated(self, what: str) -> ClientError:
-        log.warning(
-            "refused: %s at %s: %s",
-            f"user {self.user}, who was removed," if self.user else "nobody",
-            self.address,
-            what,
-        )
+        why = "is no user any longer" if self.user else "has not logged in"
+        log.warning("refused: %s, who %s: %s", self.origin, why, what)
         return ClientError("unauthenticated")
 
     # -- logging in
@@ -159,7 +160,7 @@ class Guard:
         size, noreply = _parse_login(line)
         if size < 0:
             self._login = b""
-            self._refused = self._unauthenticated(_show(line[:MAX_LOGIN_LINE_BYTES].partition(b" ")[0].strip()))
+            self._refused = self._unauthenticated(show_bytes(line[:MAX_LOGIN_LINE_BYTES].partition(b" ")[0].strip()))
             return
         if size > MAX_LOGIN_BYTES:
             self._login = b""
@@ -185,13 +186,13 @@ class Guard:
         if not space:  # the word may be the password: it is not for the log
             raise self._failure("a body that is not name and password")
         name = word.decode("utf-8", "surrogateescape")  # what is no UTF-8 is nobody's name
-        if not self._access.wait_check(client, name, password):
-            raise self._failure(f"user {_show(word)}")
+        if not self._access.wait_check(client, self.origin, name, password):
+            raise self._failure(f"user {show_bytes(word)}")
         self.let_in(name)
         return NONE if noreply else STORED
 
     def _failure(self, what: str) -> ClientError:
-        log.warning("authentication failure: %s: %s", self.address, what)
+        log.warning("authentication failure: %s: %s", self.origin, what)
         return ClientError("authentication failure")
 
 
@@ -208,7 +209,3 @@ def _parse_login(line: bytes) -> tuple[int, bool]:
 
 def _raise(refusal: str, *_: Any) -> Any:
     raise ClientError(refusal)  # made here: one that is kept would keep the frames it has been raised through
-
-
-def _show(word: bytes) -> str:
-    return show_text(word.decode("utf-8", "backslashreplace"))

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from darner_core import NAME, config, records, server
 from darner_core.check import UNREADABLE, check
@@ -15,6 +16,7 @@ from darner_core.config import Config, Dump
 from darner_core.dump import NOT_THERE, dump
 from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
 from darner_core.follow import follow
+from darner_core.option_values import show_text
 from darner_core.progress import Progress
 from darner_core.repair import repair
 from darner_core.server import Server
@@ -31,6 +33,17 @@ GC_THRESHOLD = 50_000
 SWITCH_INTERVAL_S = 0.0005
 
 INTERRUPTED = 130  # exit status, as a shell has it
+
+
+class LogFormatter(logging.Formatter):
+    """Names that clients choose stand in log lines: whatever is in them, a message is one line of printable letters."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = show_text(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(map(show_text, super().formatException(ei).split("\n")))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,11 +78,9 @@ def command() -> None:
 def run(options: Config, arguments: Sequence[str]) -> None:
     """Serve with `options`, read from `arguments`, until SIGTERM or SIGINT. Raises StartError or StorageError if that
     cannot begin."""
-    logging.basicConfig(
-        level=_level(options),
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stdout,
-    )
+    to_stdout = logging.StreamHandler(sys.stdout)
+    to_stdout.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=_level(options), handlers=[to_stdout])
     logging.raiseExceptions = False  # a log that nobody reads any more (darner | head) is no reason for tracebacks
     storage = Storage(
         options.data,
@@ -110,7 +121,7 @@ def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
         log.error("not reloaded: %s", error)
         raise
     logging.getLogger().setLevel(_level(options))
-    log.info("reloaded: users, rights, certificates, log level, queues, aliases")
+    log.info("reloaded: users, rights, admin_from, certificates, log level, queues, aliases")
 
 
 def _reload_at_signal(queue_server: Server) -> None:

@@ -14,6 +14,7 @@ from darner_core.expiring import Expiring
 from darner_core.journal import Journal, QueueLog
 from darner_core.large_items import LargeItems
 from darner_core.open_read import Holder, OpenRead
+from darner_core.option_values import show_bytes
 from darner_core.queue_options import BUILT_IN, QueueOptions
 from darner_core.records import Blob, Expiry, Item, QueueRecord, State
 from darner_core.waiters import Waiter, WaitingLine
@@ -425,7 +426,7 @@ class MessageQueue(Expiring):
 def _tell_too_late(read: OpenRead) -> None:
     log.info(
         "queue %s: item %d was closed too late: it had been given back",
-        read.queue.name.decode("utf-8", "backslashreplace"),
+        show_bytes(read.queue.name),
         read.id,
     )
 

@@ -5,13 +5,12 @@ No call here switches greenlets, except through calls whose names begin with wai
 """
 
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
-from darner_core import NAME, replies
+from darner_core import replies
 from darner_core.administering import Pieces, slices
 from darner_core.client import Client, HangUp, Reply
 from darner_core.config import OPTIONS, Config
@@ -29,8 +28,6 @@ from darner_core.session import Session
 from darner_core.shared_memory import PipelineMemory
 from darner_core.stats import Stats, of_alias
 from darner_core.status import status_of
-
-log = logging.getLogger(NAME)
 
 # How many queues' options one turn of `dump_config` tells.
 DESCRIBED_A_TURN = 25
@@ -100,7 +97,6 @@ class Operating:
         return replies.RELOADED
 
     def shutdown(self, request: Request, body: None, session: Session) -> NoReturn:
-        log.info("a client asks for a shutdown")
         self.host.request_stop()
         raise HangUp
 

@@ -4,6 +4,7 @@ A check takes a value as the file or the command line has it, and gives it as th
 that says what is allowed. Which options there are, the modules above know.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ _UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
 SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
 UNIX = "unix:"  # what an address begins with that is the path of a Unix socket
+
+LOOPBACK, UNIX_SOCKETS = "loopback", "unix"  # in admin_from, beside networks
 
 # As `protocol` reads it, which a test compares.
 MAX_NAME_BYTES = 250
@@ -108,6 +111,21 @@ def hosts(value: Any) -> tuple[str, ...]:
         raise ValueError("an address, or a list of them, none of them empty; unix:/path is a Unix socket")
     if len(set(listed)) < len(listed):
         raise ValueError("addresses that differ")
+    return tuple(listed)
+
+
+def places(value: Any) -> tuple[str, ...]:
+    """Of admin_from."""
+    listed = value if isinstance(value, list) else [value]
+    try:
+        for place in listed:
+            if place not in (LOOPBACK, UNIX_SOCKETS):
+                ipaddress.ip_network(place if isinstance(place, str) else "")
+    except ValueError:
+        raise ValueError(
+            f'"{LOOPBACK}", "{UNIX_SOCKETS}", an IP address, a network such as "10.1.0.0/16", or a list of these; [] is'
+            " what is built in"
+        ) from None
     return tuple(listed)
 
 

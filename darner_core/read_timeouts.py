@@ -21,6 +21,7 @@ from typing import Protocol
 from darner_core import NAME
 from darner_core.message_queue import MessageQueue
 from darner_core.open_read import OpenRead
+from darner_core.option_values import show_bytes
 from darner_core.registry import Registry
 
 log = logging.getLogger(NAME)
@@ -82,7 +83,7 @@ class ReadTimeouts:
     def _give_back(self, queue: MessageQueue, overdue: list[OpenRead]) -> None:
         still = [read for read in overdue if queue.holds(read)]  # else they were closed in a turn since the look
         if still:
-            name, timeout_s = queue.name.decode("utf-8", "backslashreplace"), queue.options.open_transaction_timeout_s
+            name, timeout_s = show_bytes(queue.name), queue.options.open_transaction_timeout_s
             log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
         for read in still:
             queue.give_back(read)

@@ -25,6 +25,7 @@ from darner_core.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clie
 from darner_core.errors import ClientError, ServerError
 from darner_core.guard import Guard
 from darner_core.listeners import Listener, open_listeners
+from darner_core.origins import Origin
 from darner_core.outgoing import Host
 from darner_core.protocol import Vocabulary
 from darner_core.timeouts import Timeouts
@@ -118,32 +119,35 @@ class Reception:
         if client_socket.family != socket.AF_UNIX:
             client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tls = None if listener.is_unix else self._access.tls
+        origin = Origin(address, listener, self._access)
         if len(self.connections) >= self._max_connections:
+            log.debug("refused: %s: too many connections", origin)
             self._turn_away(client_socket, listener, tls is not None)
             return
         vocabulary = self._vocabulary(listener)
-        name, guard = listener.name_client(address), self._guard(listener, vocabulary, address)
+        guard = self._guard(listener, vocabulary, origin)
         if tls is not None:
             try:
                 client_socket = TlsSocket(client_socket, tls)
             except TlsError as error:
-                log.error("TLS with %s: %s", name, error)
+                log.error("TLS with %s: %s", origin, error)
                 return
         stats = self._host.stats
         connection = Connection(self._host, client_socket, vocabulary, guard)
+        connection.session.origin = origin
         self.connections.add(connection)
         stats.curr_connections += 1
         stats.total_connections += 1
-        log.debug("connected: %s", address or listener)
+        log.debug("connected: %s", origin)
         login_timer = None
         try:
-            if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, guard, name):
+            if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, guard, origin):
                 return
             if guard is not None and guard.awaits_login:
                 login_timer = self._loop.timer(LOGIN_S, ref=False)
                 login_timer.start(self._end_login, guard, connection)
                 if not vocabulary.dialect.logs_in:
-                    log.warning("refused: nobody at %s: %s has no login", name, listener.dialect)
+                    log.warning("refused: %s, who has not logged in: %s has no login", origin, listener.dialect)
                     connection.refuse(ClientError("unauthenticated: here only a TLS certificate says who a client is"))
             connection.run()
         finally:
@@ -152,7 +156,7 @@ class Reception:
             self.connections.discard(connection)
             self._timeouts.forget(connection)
             stats.curr_connections -= 1
-            log.debug("disconnected: %s", address or listener)
+            log.debug("disconnected: %s", origin)
 
     def _vocabulary(self, listener: Listener) -> Vocabulary:
         """What a new client may ask, for as long as it is connected: less if there are many."""
@@ -187,14 +191,14 @@ class Reception:
 
     # -- who it is
 
-    def _guard(self, listener: Listener, vocabulary: Vocabulary, address: object) -> Guard | None:
+    def _guard(self, listener: Listener, vocabulary: Vocabulary, origin: Origin) -> Guard | None:
         """What stands before a new client that has to say who it is."""
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None
-        return Guard(access, self._host.new_reader(vocabulary), vocabulary.table, listener.name_client(address))
+        return Guard(access, self._host.new_reader(vocabulary), vocabulary.table, origin)
 
-    def _wait_handshake(self, client: TlsSocket, guard: Guard | None, address: str) -> bool:
+    def _wait_handshake(self, client: TlsSocket, guard: Guard | None, origin: Origin) -> bool:
         """False: the handshake has failed, and the socket is closed."""
         self._handshakes.add(client)
         try:
@@ -207,7 +211,7 @@ class Reception:
                     raise TlsError("the client's certificate has no common name that can be a user's")
         except TlsError as error:
             if not self._host.stopping:
-                log.error("TLS with %s: %s", address, error)
+                log.error("TLS with %s: %s", origin, error)
             client.close()
             return False
         finally:
@@ -216,7 +220,9 @@ class Reception:
 
     def _end_login(self, guard: Guard, connection: Connection) -> None:
         if guard.awaits_login and connection in self.connections:
-            log.error("%s has not logged in within %g s", guard.address, LOGIN_S)
+            connection.read_now()  # the login may have come while the server was stopped
+        if guard.awaits_login and connection in self.connections:
+            log.error("%s has not logged in within %g s", guard.origin, LOGIN_S)
             connection.cut()
 
     def rejudge(self) -> None:

@@ -19,7 +19,7 @@ from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal, MemoryLog
 from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.open_read import Bury, OpenRead
-from darner_core.option_values import show_text
+from darner_core.option_values import show_bytes
 from darner_core.queue_options import QueueOptions, QueueRules, parent_of
 from darner_core.records import CHILD, PLAIN, Item, QueueRecord, State
 from darner_core.storage import Batch
@@ -182,8 +182,7 @@ class Registry:
         for name in names:
             if name in self.queues:
                 self.hidden[name] = self.queues.pop(name)
-                shown = name.decode("utf-8", "backslashreplace")
-                log.warning("queue %s is out of reach: there is an alias of that name", show_text(shown))
+                log.warning("queue %s is out of reach: there is an alias of that name", show_bytes(name))
 
     def children_of(self, parent: bytes) -> Collection[bytes]:
         """The names of the fanout children of a queue, which need not exist."""

@@ -9,7 +9,8 @@ A pattern is matched against the whole name, upper and lower case being differen
 one, `[abc]` one of these, `[!abc]` one other. What is not given is not allowed.
 
 Whoever reads a fanout child has a copy of all that is put into its parent, and makes the child by naming it. So a
-pattern without a + gives a right to a child only if one gives the right to its parent, too.
+pattern without a + gives a right to `parent+child` only if one gives the right to its parent, too. It is the name that
+counts, not how a listener's dialect reads it: the queue is the same one for all of them.
 """
 
 import fnmatch
@@ -63,20 +64,24 @@ class Rights:
     def __repr__(self) -> str:
         return f"Rights({self._patterns})"
 
-    def allow(self, kind: str, queue: bytes, parent: bytes = b"") -> bool:
-        """Whether this may be done to `queue`, which is b"" for ADMIN_ALL and FREE; `parent`: whose fanout child it
-        is."""
+    def allow(self, kind: str, queue: bytes) -> bool:
+        """Whether this may be done to `queue`, which is b"" for ADMIN_ALL and FREE."""
         if self.everything or kind == FREE:
             return True
         if kind == ADMIN_ALL:
             return EVERY_QUEUE in self._patterns[ADMIN]
-        if parent and self._matchers[kind](parent) is None:
+        return self._matches(kind, queue)
+
+    def _matches(self, kind: str, queue: bytes) -> bool:
+        parent, plus, child = queue.partition(b"+")
+        is_child = parent and plus and child
+        if is_child and self._matchers[kind](parent) is None:
             return self._of_children[kind](queue) is not None
         return self._matchers[kind](queue) is not None
 
     def any_to(self, queue: bytes) -> bool:
         """Whether anything may be done to `queue`, and so its name be seen."""
-        return any(match(queue) for match in self._matchers.values())
+        return any(self._matches(kind, queue) for kind in _KINDS)
 
 
 EVERYTHING = Rights(dict.fromkeys(_KINDS, (EVERY_QUEUE,)))

@@ -53,7 +53,7 @@ LOOK_BYTES = 1 << 20
 LAST_PRIORITY = -2
 
 # What `reload` takes over, by the names of Config's fields.
-RELOADED = {"debug", "auth_file", "tls_cert", "tls_key", "tls_ca", "users", "rules", "aliases"}
+RELOADED = {"debug", "admin_from", "auth_file", "tls_cert", "tls_key", "tls_ca", "users", "rules", "aliases"}
 
 
 class Server:

@@ -13,12 +13,15 @@ from operator import attrgetter
 from darner_core.errors import ClientError
 from darner_core.journal import Journal
 from darner_core.open_read import OpenRead
+from darner_core.option_values import show_bytes
+from darner_core.origins import INSIDE, Origin
 
 
 class Session:
-    """One read can be open at a time, of whichever queue. `needs_sync` says that a reply has to wait for an fsync."""
+    """One read can be open at a time, of whichever queue. `needs_sync` says that a reply has to wait for an fsync;
+    `origin`, whose session it is."""
 
-    __slots__ = ("_journal", "open_read", "needs_sync", "ended")
+    __slots__ = ("_journal", "open_read", "needs_sync", "ended", "origin")
 
     several_reads = False
 
@@ -27,6 +30,7 @@ class Session:
         self.open_read: OpenRead | None = None
         self.needs_sync = False
         self.ended = False
+        self.origin: Origin = INSIDE
 
     @property
     def holds_nothing(self) -> bool:
@@ -38,7 +42,7 @@ class Session:
     def require_none_open(self) -> None:
         """Raises ClientError while a read is open."""
         if self.open_read is not None:
-            name = self.open_read.queue.name.decode("utf-8", "backslashreplace")
+            name = show_bytes(self.open_read.queue.name)
             raise ClientError(f"close current read first: an item of queue {name} is open on this connection")
 
     def hold(self, read: OpenRead) -> None:
@@ -112,10 +116,9 @@ class ManyReads(Session):
 
     def require_room(self, queue: bytes, max_open_reads: int) -> None:
         if not self.has_room(queue, max_open_reads):
-            name = queue.decode("utf-8", "backslashreplace")
             raise ClientError(
-                f"close a read first: {max_open_reads} items of queue {name} are open on this connection, and"
-                " max_open_reads allows no more"
+                f"close a read first: {max_open_reads} items of queue {show_bytes(queue)} are open on this connection,"
+                " and max_open_reads allows no more"
             )
 
     def require_none_open(self) -> None:

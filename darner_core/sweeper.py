@@ -19,6 +19,7 @@ from darner_core.journal import Journal
 from darner_core.large_items import Upload
 from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.open_read import OpenRead
+from darner_core.option_values import show_bytes
 from darner_core.records import Blob, Expiry
 from darner_core.registry import Registry
 from darner_core.repeated import BY_TEXT
@@ -237,7 +238,7 @@ class Sweeper:
                 if read.queue.is_moving(read):
                     self._wait_move_one(read)
             except StorageError as error:
-                name = read.queue.name.decode("utf-8", "backslashreplace")
+                name = show_bytes(read.queue.name)
                 log.error("an expired item of queue %s, which goes elsewhere, waits: %s", name, error)
                 read.queue.give_back(read, wake=False)  # who waits would open it, to be moved, again
 
@@ -315,7 +316,7 @@ class Sweeper:
             if now - since < age_s:
                 self._quiet[queue] = queue.tail + queue.next_id, since
                 continue
-            log.info("queue %s is deleted: nobody has used it for %d s", queue.name.decode("utf-8", "replace"), age_s)
+            log.info("queue %s is deleted: nobody has used it for %d s", show_bytes(queue.name), age_s)
             self._registry.delete(queue.name)
             self._registry.expires += 1
 

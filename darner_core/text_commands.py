@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
 from darner_core import NAME, VERSION, text_protocol
+from darner_core.administering import as_admin, require_admin
 from darner_core.batches import Batches, wait_swept
 from darner_core.client import RIGHTS_GONE, Client, HangUp, Reply
 from darner_core.commands import Commands
@@ -144,7 +145,7 @@ class TextCommands:
             b"quit": (text_protocol.parse_bare, self.quit, FREE),
             NOT_UNDERSTOOD: (text_protocol.parse_bare, self.quit, FREE),
         }
-        return {verb: Command(*entry) for verb, entry in entries.items()}
+        return {verb: as_admin(Command(*entry)) for verb, entry in entries.items()}
 
     # -- putting
 
@@ -366,6 +367,7 @@ class TextCommands:
             return error_reply("No status is configured.")
         if not request.word:
             return b":%b\n" % self._status.shown.encode()
+        require_admin(request, session)  # the run of STATUS_TO is this one, of the verb that was read
         return partial(self._wait_status, self._status, request.word.decode("latin-1"))
 
     @staticmethod
@@ -377,7 +379,6 @@ class TextCommands:
         return b":%b\n" % VERSION.encode()
 
     def shutdown(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
-        log.info("a client asks for a shutdown")
         self._request_stop()
         return DONE
 
@@ -394,8 +395,10 @@ def _line(item: Item) -> bytes:
     return b":%b\n" % body
 
 
-def _refuse(why: str, request: Request, *_: Any) -> bytes:
-    return error_reply(f"{request.verb.decode()} is refused: {why}")
+def _refuse(why: str, request: Request, body: None, session: ManyReads) -> bytes:
+    said = f"{request.verb.decode()} is refused: {why}"
+    log.debug("refused: %s: %s", session.origin, said)
+    return error_reply(said)
 
 
 def _close_all(request: Request, session: ManyReads) -> None:

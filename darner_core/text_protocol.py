@@ -125,7 +125,7 @@ def parse_any(request: TextRequest, words: list[bytes]) -> None:
 def parse_status(request: TextRequest, words: list[bytes]) -> None:
     """`status [word]`."""
     if words:
-        request.word = words.pop(0)
+        request.key = request.word = words.pop(0)
         request.verb = STATUS_TO
     _no_more(words)
 

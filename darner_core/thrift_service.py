@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from darner_core import NAME, VERSION
+from darner_core.administering import is_admin, require_admin
 from darner_core.batches import Batches, give_back, wait_body, wait_swept
 from darner_core.client import Client, Reply
 from darner_core.commands import Commands
@@ -23,6 +24,7 @@ from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
 from darner_core.nearest import did_you_mean
 from darner_core.open_read import OpenRead
+from darner_core.option_values import show_text
 from darner_core.pending_reads import PendingReads
 from darner_core.protocol import Command, Request, Vocabulary, set_name, show
 from darner_core.records import Blob, Item
@@ -150,16 +152,18 @@ class ThriftService:
         try:
             self._require_available(request)
             self._require_all(request)
+            if request.verb and is_admin(self._table[request.verb]):
+                require_admin(request, session)
             reply = call(request, session)
         except (RequestError, StorageError) as error:
-            return _exception(request, error)
+            return _exception(request, error, session)
         return partial(self._wait_run, request, reply) if callable(reply) else self._encode(request, reply)
 
     def _wait_run(self, request: ThriftRequest, task: Callable[[Client], Any], client: Client) -> bytes:
         try:
             reply = task(client)
         except (RequestError, StorageError) as error:
-            return _exception(request, error)
+            return _exception(request, error, client.session)
         return self._encode(request, reply)
 
     def _require_available(self, request: ThriftRequest) -> None:
@@ -402,8 +406,10 @@ def _refuse(why: str, request: ThriftRequest, session: Session) -> NoReturn:
     raise ServerError(f"{request.verb.decode()} is refused: {why}")
 
 
-def _exception(request: ThriftRequest, error: RequestError | StorageError) -> bytes:
-    if isinstance(error, StorageError):
+def _exception(request: ThriftRequest, error: RequestError | StorageError, session: Session) -> bytes:
+    if isinstance(error, RequestError):
+        log.debug("refused: %s: %s", session.origin, show_text(str(error)))
+    else:
         if not isinstance(error, DamagedError):  # which its queue has told already
             log.error("%s", error, extra=BY_TEXT)
         error = ServerError(str(error))

@@ -20,7 +20,7 @@ from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import LARGE, DamagedQueue, Large, MessageQueue
 from darner_core.open_read import OpenRead
-from darner_core.option_values import show_text
+from darner_core.option_values import show_bytes
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
 
@@ -59,7 +59,7 @@ class LogObserver:
         about = f" {event.id}, {event.body_bytes} bytes" if event.id else ""
         if event.items >= 0:
             about = f" of {event.items} items"
-        name = show_text(event.queue.decode("utf-8", "backslashreplace"))
+        name = show_bytes(event.queue)
         log.info("trace %s: %s%s", name, event.what.decode(), about)
 
 

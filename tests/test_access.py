@@ -1,17 +1,26 @@
 """SIGHUP: other users, rights and certificates for a server that runs on; and who is warned of what."""
 
+import re
 import signal
 import ssl
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
+import gevent
+import gevent.lock
 import pytest
 
-from darner_core.access import CHECKED_AT_ONCE, Access, warnings
+from darner_core import access
+from darner_core.access import MOST_IN_LANE, Access, Check, Lanes, warnings
 from darner_core.config import Config
-from darner_core.errors import ClientError, ConfigError
+from darner_core.errors import ClientError, ConfigError, ServerError
 from darner_core.listener_options import Endpoint
 from darner_core.listeners import open_listeners
+from darner_core.origins import AdminFrom, Origin
+from darner_core.users import Users, hash_password
 from darner_core.waiters import Waiter
 from tests.harness import Client, RunningServer
 from tests.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
@@ -35,7 +44,7 @@ class House:
     def write(self, tables: str, more: str = "") -> None:
         self.file.write_text(f'auth_file = "{self.users}"\n{more}\n{tables}')
 
-    def reload(self, answer: str = "INFO reloaded: users, rights, certificates, log level") -> None:
+    def reload(self, answer: str = "INFO reloaded: users, rights, admin_from, certificates, log level") -> None:
         before = self.server.printed().count(answer)
         self.server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: self.server.printed().count(answer) > before)
@@ -105,7 +114,7 @@ def test_a_user_who_was_removed_is_one_no_longer(house: House) -> None:
     house.reload()
     eve.ask(b"get q\r\n", UNAUTHENTICATED)
     eve.expect_hang_up()
-    assert "refused: user eve, who was removed, at 127.0.0.1:" in house.server.printed()
+    assert re.search(r"refused: eve@127\.0\.0\.1:\d+, who is no user any longer: get q\n", house.server.printed())
     # A new password is asked of new connections only.
     bob.set("q", b"x")
     stranger = house.server.client()
@@ -185,63 +194,220 @@ def test_new_connections_see_the_new_certificate(start_server: Start, tmp_path: 
     assert before.get("q") == b"b"
 
 
-# -- passwords are checked a few at a time
+# -- passwords are checked one at a time, in turns
 
 
-class InLine:
-    """A client that logs in. When it has to wait, `happens` is called, and it gets what it was handed."""
+class Listeners:
+    admin_from = AdminFrom()
 
-    def __init__(self, happens: Callable[[], None]) -> None:
-        self._happens = happens
+    def name_client(self, address: object) -> str:
+        return str(address)
+
+
+def at(host: str) -> Origin:
+    return Origin((host, 4711), Listeners(), Listeners())
+
+
+def waiting(*lanes: tuple[str, str]) -> Lanes:
+    found = Lanes()
+    for number, lane in enumerate(lanes):
+        found.add(Check(f"{'@'.join(lane)} {number}", b"", lane))
+    return found
+
+
+def turns_until(lanes: Lanes, lane: tuple[str, str]) -> int:
+    """How many checks are made until one of this lane is."""
+    turns = 1
+    while (check := lanes.next()) is not None and check.lane != lane:
+        turns += 1
+    assert check is not None
+    return turns
+
+
+CROWD = 60
+MANY_NAMES = [(f"user{number}", "10.0.0.1") for number in range(CROWD)]
+MANY_ADDRESSES = [("bob", f"10.0.1.{number}") for number in range(CROWD)]
+
+
+@pytest.mark.parametrize(
+    ("crowd", "lane"),
+    [
+        ([("bob", "10.0.0.1")] * CROWD, ("alice", "10.0.0.1")),  # guesses at one name; from the same address
+        ([("bob", "10.0.0.1")] * CROWD, ("bob", "10.0.0.2")),  # the same name from another
+        ([("", "10.0.0.1")] * CROWD, ("alice", "10.0.0.1")),  # at names that there are not
+        (MANY_NAMES, ("alice", "10.0.0.2")),
+        (MANY_NAMES, ("user7", "10.0.0.2")),
+        (MANY_ADDRESSES, ("alice", "10.0.0.2")),
+        (MANY_ADDRESSES, ("alice", "10.0.1.7")),
+        ([*MANY_NAMES, *MANY_ADDRESSES], ("alice", "10.0.0.2")),
+    ],
+)
+def test_a_crowd_of_guesses_leaves_others_their_turn(crowd: list[tuple[str, str]], lane: tuple[str, str]) -> None:
+    lanes = waiting(*crowd, lane)
+    lanes_of_it = len({one[0] for one in crowd}), len({one[1] for one in crowd})
+    assert turns_until(lanes, lane) <= 2 * (min(lanes_of_it) + 1)
+
+
+def test_each_lane_is_in_order_and_what_waits_is_checked_once() -> None:
+    crowd = [*[("bob", "a")] * 3, *[("", "a")] * 2, *[("bob", "b")] * 3]
+    lanes = waiting(*crowd)
+    taken = [check for _ in crowd if (check := lanes.next()) is not None]
+    for lane in set(crowd):
+        numbers = [int(check.name.split()[1]) for check in taken if check.lane == lane]
+        assert numbers == [number for number, one in enumerate(crowd) if one == lane]
+    assert lanes.next() is None
+    assert not lanes.discard(taken[0])
+
+
+def test_so_many_wait_in_a_lane_and_no_more() -> None:
+    lanes = waiting(*[("bob", "a")] * MOST_IN_LANE)
+    with pytest.raises(ClientError, match="too many log in at once: 64 passwords from your address wait"):
+        lanes.add(Check("one more", b"", ("bob", "a")))
+    lanes.add(Check("bob", b"", ("bob", "b")))
+    lanes.next()
+    lanes.add(Check("one more", b"", ("bob", "a")))
+
+
+def test_who_finds_the_lane_full_is_told_after_a_while(logins: "Logins", monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(access, "MOST_IN_LANE", 1)
+    under_way, _, full = (logins.begin("bob", password) for password in (b"1", b"2", b"3"))
+    monkeypatch.setattr(Waiter, "wait_for", lambda _, wait_ms: waited.append(wait_ms))
+    with pytest.raises(ClientError, match="too many log in at once"):
+        logins.begin("bob", b"4").get(timeout=5)
+    assert waited == [access.REFUSED_AFTER_MS]
+    for one in (under_way, full):
+        one.kill()
+
+
+class Logins:
+    """Clients that log in at an Access whose checks are made here, one by one."""
+
+    def __init__(self, users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.access = Access(Config(auth_file=str(users)))
+        self.checked: list[tuple[str, bytes]] = []
+        self.go_on = gevent.lock.Semaphore(0)
+        monkeypatch.setattr(gevent.get_hub(), "threadpool", self)
+        monkeypatch.setattr(access, "LONGEST_WAIT_MS", 5000)
+
+    def apply(self, check: Callable[..., object], arguments: tuple[object, str, bytes]) -> object:
+        self.go_on.acquire()
+        self.checked.append(arguments[1:])
+        return check(*arguments)
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
-        try:
-            self._happens()
-        except Gone:
-            waiter.cancel()  # as the connection does it
-            raise
-        return waiter.wait_for(0)
+        return waiter.wait_for(wait_ms)
 
+    def begin(self, name: str, password: bytes, host: str = "10.0.0.1") -> gevent.Greenlet:
+        greenlet = gevent.spawn(self.access.wait_check, self, at(host), name, password)
+        for _ in range(2):  # it begins to wait, and then the check begins
+            gevent.sleep(0)
+        return greenlet
 
-class Gone(Exception):
-    pass
-
-
-def must_not_wait() -> None:
-    raise AssertionError("there was room for it")
+    def let_check(self, count: int) -> None:
+        for _ in range(count):
+            self.go_on.release()
 
 
 @pytest.fixture
-def busy(tmp_path: Path) -> Access:
-    """All that may be checked at once is being checked."""
-    access = Access(Config(auth_file=str(write_users(tmp_path / "users", bob="secret"))))
-    access._checked_now = CHECKED_AT_ONCE
-    return access
+def logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Logins]:
+    logins = Logins(write_users(tmp_path / "users", bob="secret", eve="other"), monkeypatch)
+    yield logins
+    logins.let_check(1000)
+    while logins.access._checked_now:
+        gevent.sleep(0)
 
 
-def test_who_comes_while_others_are_checked_waits_for_one_to_end(busy: Access) -> None:
-    assert busy.wait_check(InLine(busy._next), "bob", b"secret")
-    assert busy.wait_check(InLine(must_not_wait), "bob", b"guess") is False
+def test_the_same_login_is_checked_once_for_all_who_wait_and_is_known_from_then_on(logins: Logins) -> None:
+    crowd = [logins.begin("bob", b"secret", f"10.0.0.{number}") for number in range(200)]
+    guess = logins.begin("bob", b"guess")
+    logins.let_check(2)
+    assert [one.get(timeout=5) for one in crowd] == [True] * 200
+    assert guess.get(timeout=5) is False
+    assert logins.begin("bob", b"secret").get(timeout=5) is True
+    assert logins.checked == [("bob", b"secret"), ("bob", b"guess")]
+    again, right = logins.begin("bob", b"guess"), logins.begin("eve", b"other")
+    logins.let_check(2)
+    assert (again.get(timeout=5), right.get(timeout=5)) == (False, True)
+    assert len(logins.checked) == 4, "what is wrong is checked each time"
 
 
-def test_who_has_waited_too_long_is_told(busy: Access) -> None:
+def test_what_was_right_is_asked_again_when_the_files_have_been_read(logins: Logins, tmp_path: Path) -> None:
+    before = logins.begin("bob", b"secret")
+    logins.let_check(1)
+    assert before.get(timeout=5) is True
+    write_users(tmp_path / "users", bob="new")
+    under_way = logins.begin("eve", b"other")
+    logins.access.reload(Config(auth_file=str(tmp_path / "users")))
+    late = logins.begin("eve", b"other"), logins.begin("bob", b"secret"), logins.begin("bob", b"new")
+    logins.let_check(4)
+    assert under_way.get(timeout=5) is True, "the file had it when it was asked"
+    assert [one.get(timeout=5) for one in late] == [False, False, True]
+
+
+def test_who_hangs_up_in_line_is_not_checked(logins: Logins) -> None:
+    first, second, third = (logins.begin("bob", password) for password in (b"1", b"2", b"secret"))
+    second.kill()
+    logins.let_check(2)
+    assert (first.get(timeout=5), third.get(timeout=5)) == (False, True)
+    assert logins.checked == [("bob", b"1"), ("bob", b"secret")]
+    assert not logins.access._under_way
+    assert not logins.access._checked_now
+
+
+def test_who_has_waited_too_long_is_told(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "LONGEST_WAIT_MS", 1)
     with pytest.raises(ClientError, match="too many log in at once"):
-        busy.wait_check(InLine(lambda: None), "bob", b"secret")
+        logins.begin("bob", b"secret").get(timeout=5)
 
 
-@pytest.mark.parametrize("its_turn_had_come", [True, False])
-def test_who_hangs_up_in_line_takes_nobodys_place(its_turn_had_come: bool, busy: Access) -> None:
-    def hang_up() -> None:
-        if its_turn_had_come:
-            busy._next()
-        raise Gone
+def test_a_check_for_which_there_is_no_memory_is_said_to_be_that(
+    logins: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> bool:
+        raise MemoryError("malloc failed")
 
-    with pytest.raises(Gone):
-        busy.wait_check(InLine(hang_up), "bob", b"secret")
-    if not its_turn_had_come:
-        busy._next()
-    assert busy.wait_check(InLine(must_not_wait), "bob", b"secret")
-    assert busy.wait_check(InLine(must_not_wait), "bob", b"secret")
+    monkeypatch.setattr(Users, "check", no_memory)
+    waits = logins.begin("bob", b"secret")
+    logins.let_check(1)
+    with pytest.raises(ServerError, match="the password cannot be checked: malloc failed"):
+        waits.get(timeout=5)
+
+
+def test_hashes_that_cost_less_than_new_ones_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Access(Config(auth_file=str(write_users(tmp_path / "users", bob="secret", eve="other", machine="*"))))
+    assert "2 passwords have hashes that cost a guesser less" in caplog.text
+
+
+@pytest.mark.long
+def test_three_hundred_who_guess_do_not_keep_users_out(start_server: Start, tmp_path: Path) -> None:
+    """With hashes of the cost that new ones have. `turns_until` above counts what is only seen here."""
+    users = tmp_path / "users"
+    users.write_text("".join(f"{name}:{hash_password(name.encode())}\n" for name in ("alice", "bob", "eve")))
+    server = start_server("--auth-file", str(users))
+    known = server.client()
+    known.ask(login("eve", "eve"), b"STORED\r\n")
+    stop = threading.Event()
+
+    def guess(number: int) -> None:
+        while not stop.is_set():
+            with suppress(OSError), closing(Client(server.port)) as client:
+                name = ("bob", "nobody", f"nobody{number}")[number % 3]
+                client.send(login(name, f"{number} {time.monotonic()}"))
+                client.read(len(FAILURE))
+
+    guessing = [threading.Thread(target=guess, args=(number,)) for number in range(300)]
+    for thread in guessing:
+        thread.start()
+    try:
+        wait_until(lambda: server.printed().count("authentication failure") > 3)
+        for name in ("alice", "eve"):  # whose password has not been seen yet, and whose has
+            server.client().ask(login(name, name), b"STORED\r\n")
+    finally:
+        stop.set()
+        server.kill()
+        for thread in guessing:
+            thread.join()
 
 
 # -- what does not go together, and what is warned of

@@ -53,7 +53,7 @@ LAYERS = [
     "config dialects window shared_memory timeouts descriptors heap waiters tls wal progress status snapshot shown",
     "repeated",
     "queue_tables",
-    "queue_options listener_options toml_file",
+    "queue_options listener_options toml_file origins",
     "rights users option_values toml_lines replies",
     "errors nearest",
 ]

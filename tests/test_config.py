@@ -56,6 +56,7 @@ GOOD = {
     "tls_cert": Good("/etc/cert.pem", '"/etc/cert.pem"', "/etc/cert.pem"),
     "tls_key": Good("/etc/key.pem", '"/etc/key.pem"', "/etc/key.pem"),
     "tls_ca": Good("/etc/ca.pem", '"/etc/ca.pem"', "/etc/ca.pem"),
+    "admin_from": Good("10.0.0.0/8", '["10.0.0.0/8"]', ("10.0.0.0/8",)),
     "auth_file": Good("/etc/users", '"/etc/users"', "/etc/users"),
     "dialect": Good("kestrel", '"kestrel"', "kestrel"),
     "get_timeout_ms": Good("0", "0", 0),
@@ -412,6 +413,10 @@ def test_sync_is_a_word_or_milliseconds(given: str, value: str | int, file: File
 
 BAD_SYNC = 'must be "never", "always", or milliseconds between fsyncs from 1 to 3600000'
 BAD_HOST = "must be an address, or a list of them, none of them empty; unix:/path is a Unix socket"
+BAD_PLACE = (
+    'must be "loopback", "unix", an IP address, a network such as "10.1.0.0/16", or a list of these; [] is what is'
+    " built in"
+)
 BAD_MODE = 'must be file permissions as an octal text, such as "0600"'
 BAD_DIALECT = 'must be "darner" or "kestrel" or "siberite" or "kyototycoon"'
 BAD_STATUS = 'must be "up" or "writeavoid" or "readonly" or "quiescent"'
@@ -431,6 +436,10 @@ BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
     ("tls_cert", None, "5", 'must be a text; "" is none'),
     ("tls_key", None, '"a\\u0000b"', 'must be a text; "" is none'),
     ("tls_ca", None, "true", 'must be a text; "" is none'),
+    ("admin_from", "lo", '"lo"', BAD_PLACE),
+    ("admin_from", "", '""', BAD_PLACE),
+    ("admin_from", None, "5", BAD_PLACE),
+    ("admin_from", None, '["unix", "10.0.0.1/8"]', BAD_PLACE),
     ("auth_file", None, "[]", 'must be a text; "" is none'),
     ("data", "", '""', "must be a text that is not empty"),
     ("data", None, "true", "must be a text that is not empty"),

@@ -15,6 +15,7 @@ from darner_core.access import Access
 from darner_core.config import Config
 from darner_core.errors import ClientError
 from darner_core.guard import Guard
+from darner_core.origins import Origin
 from darner_core.protocol import Command, RequestReader
 from darner_core.request_lines import parse_bare, parse_storing
 from darner_core.rights import FREE, PUT
@@ -123,7 +124,7 @@ def test_a_stranger_is_told_nothing_and_does_nothing(server: RunningServer, bob:
         stranger = server.client()
         stranger.ask(request + login("bob", "secret") + b"get q\r\n", UNAUTHENTICATED)
         stranger.expect_hang_up()
-    assert server.printed().count("refused: nobody at 127.0.0.1:") == len(STRANGERS)
+    assert server.printed().count(", who has not logged in: ") == len(STRANGERS)
     assert bob.stats()["cmd_get"] == "0"
     assert bob.get("q") == b"x"
 
@@ -205,7 +206,7 @@ def test_a_unix_socket_asks_for_the_password_too(start_server: Start, tmp_path: 
     stranger, bob = (server.adopt(UnixClient(tmp_path / "socket")) for _ in range(2))
     stranger.ask(b"get q\r\n", UNAUTHENTICATED)
     bob.ask(login("bob", "secret") + b"get q\r\n", b"STORED\r\nEND\r\n")
-    assert f"refused: nobody at unix:{tmp_path}/socket: get\n" in server.printed()
+    assert f"refused: unix:{tmp_path}/socket, who has not logged in: get\n" in server.printed()
 
 
 def test_a_client_library_logs_in_with_a_set(server: RunningServer) -> None:
@@ -221,6 +222,11 @@ def test_a_client_library_logs_in_with_a_set(server: RunningServer) -> None:
 # -- any split of the same bytes means the same
 
 
+class Here:
+    def name_client(self, address: object) -> str:
+        return "here"
+
+
 class Answers:
     """A guard by itself: what it lets through, and how that ended."""
 
@@ -232,10 +238,10 @@ class Answers:
         }
         access = Access(Config(auth_file=str(users)))
         access.wait_check = self._check  # type: ignore[method-assign, assignment]  # not in a thread
-        self._guard = Guard(access, RequestReader(table, {}, 8192, 100), table, "here")
+        self._guard = Guard(access, RequestReader(table, {}, 8192, 100), table, Origin(None, Here(), access))
         self._users = access.users
 
-    def _check(self, client: object, name: str, password: bytes) -> bool:
+    def _check(self, client: object, origin: object, name: str, password: bytes) -> bool:
         assert self._users is not None
         return self._users.check(name, password)
 

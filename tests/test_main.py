@@ -1,5 +1,7 @@
 """The server as a user at a shell meets it: what it prints, how it ends, and what it does not touch."""
 
+import io
+import logging
 import re
 import shutil
 import signal
@@ -16,6 +18,8 @@ from rocksdict import Options, Rdict
 
 from darner_core import VERSION, records
 from darner_core.config import OPTIONS
+from darner_core.errors import StorageError
+from darner_core.main import LogFormatter
 from darner_core.storage import Storage
 from tests.harness import REPLY_S, ROOT, START_S, RunningServer
 
@@ -316,3 +320,23 @@ def test_a_second_signal_does_not_wait_for_anyone(server: RunningServer) -> None
     assert server.log.splitlines()[-1].endswith("INFO shut down at once")
     server.start()
     assert server.client().get("q") == body
+
+
+def test_a_log_message_is_one_printable_line_whatever_is_in_it() -> None:
+    bad = "q\u009b31m\u0085ERROR\u202e\n\r\x1b[2J\x00\udcff"
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(LogFormatter("%(levelname)s %(message)s"))
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    logger.warning("queue %s is grün", bad)
+    logger.error("%s", StorageError(bad))
+    try:
+        raise StorageError(bad)
+    except StorageError:
+        logger.exception("a request failed")
+    lines = out.getvalue().split("\n")
+    shown = r"q\x9b31m\x85ERROR\u202e\n\r\x1b[2J\x00\udcff"
+    assert lines[:4] == [f"WARNING queue {shown} is grün", f"ERROR {shown}", "ERROR a request failed",
+                         "Traceback (most recent call last):"]  # fmt: skip
+    assert all(line.isprintable() for line in lines)

@@ -2,15 +2,20 @@
 
 import os
 import resource
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from darner_core.reception import LOGIN_S, Reception
 from tests.harness import Client, RunningServer
+from tests.identities import Authority, TlsClient, login, write_users
 from tests.test_connection import LARGE, wait_until
 
 Start = Callable[..., RunningServer]
@@ -288,3 +293,51 @@ def test_a_change_of_the_status_does_not_set_free_who_came_when_there_were_many(
         b"set q 0 0 1\r\ny\r\n",
         b"SERVER_ERROR set is refused: more than 1 clients were connected when this one came\r\n",
     )
+
+
+# -- a login that nobody has looked at
+
+
+def test_a_login_that_has_come_is_looked_at_before_the_time_is_over() -> None:
+    """As after SIGSTOP: the time is over, and nothing of what came meanwhile has been read."""
+
+    class Late:
+        def __init__(self, has_sent: bool) -> None:
+            self.has_sent, self.awaits_login, self.said = has_sent, True, list[str]()
+            self.origin = "here"
+
+        def read_now(self) -> None:
+            self.awaits_login = not self.has_sent
+
+        def hang_up(self) -> None:
+            self.said.append("hung up")
+
+    for has_sent, said in ((True, []), (False, ["hung up"])):
+        client: Any = Late(has_sent)
+        reception: Any = SimpleNamespace(connections={client})
+        Reception._end_login(reception, client, client)
+        assert client.said == said
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_login_that_came_while_the_server_was_stopped_succeeds(
+    start_server: Start, tmp_path: Path, tls: bool
+) -> None:
+    authority = Authority(tmp_path)
+    users = write_users(tmp_path / "users", bob="secret")
+    server = start_server("--auth-file", str(users), *(authority.options() if tls else ()))
+
+    def connect() -> Client:
+        return server.adopt(TlsClient(server.port, authority.context())) if tls else server.client()
+
+    known = connect()
+    known.ask(login("bob", "secret"), b"STORED\r\n")
+    late, silent = connect(), connect()
+    wait_until(lambda: known.stats()["curr_connections"] == "3")
+    server.process.send_signal(signal.SIGSTOP)
+    late.send(login("bob", "secret"))
+    time.sleep(LOGIN_S + 1)
+    server.process.send_signal(signal.SIGCONT)
+    late.expect(b"STORED\r\n")
+    silent.expect_hang_up()

@@ -1,5 +1,6 @@
 """What a user may do: patterns, and what the server says to who may not."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,12 +58,14 @@ def test_a_child_needs_a_pattern_that_is_about_children_or_the_right_to_its_pare
     allowed = [
         child
         for child in (b"secret+a-out", b"mail+a", b"mail.in+a", b"news+mine", b"news+other", b"a-out+b-out", b"x+y")
-        if rights.allow(GET, child, child.partition(b"+")[0])
+        if rights.allow(GET, child)
     ]
     assert allowed == [b"mail+a", b"mail.in+a", b"news+mine", b"a-out+b-out"]
-    assert rights.allow(GET, b"secret+a-out"), "in a dialect without children it is a name like any other"
-    assert Rights({GET: ("*+audit",)}).allow(GET, b"secret+audit", b"secret")
-    assert Rights({GET: ("*",)}).allow(GET, b"secret+audit", b"secret")
+    assert not rights.any_to(b"secret+a-out")
+    assert Rights({GET: ("*+audit",)}).allow(GET, b"secret+audit")
+    assert Rights({GET: ("*",)}).allow(GET, b"secret+audit")
+    assert rights.allow(GET, b"+a-out"), "it has no parent"
+    assert rights.allow(GET, b"a-out"), "nor has it"
 
 
 # -- on the wire
@@ -154,7 +157,7 @@ def test_what_is_not_allowed_is_refused_and_logged(as_user: AsUser, server: Runn
         assert client.line().startswith(b"VERSION")
         client.expect(b"CLIENT_ERROR " + reply + b"\r\n")
         client.expect_hang_up()
-        assert f"WARNING refused: user {user} at {address}: {logged}\n" in server.printed()
+        assert f"WARNING refused: {user}@{address}: {logged}\n" in server.printed()
 
 
 def test_every_user_may_ask_for_the_version_and_the_figures_and_leave(as_user: AsUser) -> None:
@@ -272,3 +275,52 @@ def test_nobody_taps_a_queue_by_making_a_fanout_child_of_it(start_server: Start,
     boss.set("mail", b"m")
     assert mailer.get("mail+mine") == b"m"
     assert not [name for name in boss.stats() if name.startswith("queue_secret+")]
+
+
+def test_a_listener_of_another_dialect_hands_out_no_child_and_no_figures_tell_of_it(
+    start_server: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "darner.toml"
+    users = write_users(tmp_path / "users", boss="pw", spy="pw")
+    listeners = "".join(
+        f'[[listener]]\nport = 0\ndialect = "{name}"\n' for name in ("darner", "siberite", "kyototycoon")
+    )
+    file.write_text(
+        f'auth_file = "{users}"\ndialect = "kestrel"\n{listeners}[users.boss]\n{EVERYTHING_TABLE}'
+        '[users.spy]\nget = ["*-log"]\nput = ["*-log"]\nadmin = ["*-log"]\n'
+    )
+    server = start_server("-c", str(file))
+    ports = [int(port) for port in re.findall(r"listening on: \S+ port (\d+)", server.printed())]
+
+    def connect(name: str, port: int = server.port) -> Client:
+        client = server.adopt(Client(port))
+        client.ask(login(name, "pw"), b"STORED\r\n")
+        return client
+
+    boss = connect("boss")
+    for queue in ("mail", "my-log"):
+        assert boss.get(f"{queue}+my-log") is None
+        boss.set(queue, b"x")
+    for port in ports:
+        for said in (
+            b"get mail+my-log", b"get mail+my-log/peek", b"get mail+my-log/open/t=1", b"get my-log+my-log mail+my-log",
+            b"get new+my-log/t=60000", b"set mail+my-log 0 0 1\r\ny", b"delete mail+my-log", b"flush mail+my-log",
+            b"watch mail+my-log", b"get mail.a-log/peek", b"dump_config mail+my-log",
+        ):  # fmt: skip
+            if said.count(b" ") > 1 and said.startswith(b"get") and port != ports[3]:
+                continue
+            spy = connect("spy", port)
+            spy.send(said + b"\r\n")
+            reply = spy.line()
+            if said == b"get mail.a-log/peek" and port != ports[2]:  # elsewhere it is no place in `mail`
+                assert reply == b"END\r\n"
+            else:
+                assert reply.startswith(b"CLIENT_ERROR user spy may not "), (port, said, reply)
+                spy.expect_hang_up()
+        spy = connect("spy", port)
+        spy.send(b"dump_stats\r\n")
+        lines = list(iter(spy.line, b"END\r\n"))
+        assert any(b"my-log+my-log" in line for line in lines), "whose parent it may get, too"
+        assert not [line for line in lines if b"mail" in line]
+        assert not [name for name in spy.stats() if "mail" in name]
+    assert boss.get("mail+my-log") == b"x"

@@ -21,11 +21,19 @@ GOOD = cheap_hash(b"secret")
 
 def test_a_hash_matches_its_password_and_no_other() -> None:
     text = hash_password(b"correct horse")
-    assert re.fullmatch(r"\$scrypt\$ln=15,r=8,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", text)
+    assert re.fullmatch(r"\$scrypt\$ln=17,r=8,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", text)
     made = parse_hash(text)
     assert made.matches(b"correct horse")
+    assert not made.matches(b"correct horsf")
+    cheap = parse_hash(cheap_hash(b"correct horse"))  # 0.4 s less for each
     for wrong in (b"", b"correct horsf", b"correct horse ", b"Correct horse"):
-        assert not made.matches(wrong)
+        assert not cheap.matches(wrong)
+
+
+def test_a_hash_is_cheap_if_it_costs_less_than_a_new_one() -> None:
+    text = "$scrypt$ln={},r={},p={}$" + "A" * 22 + "$" + "A" * 43
+    for log_n, r, p, is_cheap in ((17, 8, 1, False), (15, 8, 1, True), (16, 8, 2, False), (16, 8, 1, True)):
+        assert parse_hash(text.format(log_n, r, p)).is_cheap is is_cheap
 
 
 def test_the_same_password_is_hashed_differently_each_time() -> None:
