@@ -8,10 +8,9 @@ No call here switches greenlets.
 
 from collections.abc import Callable
 from contextlib import suppress
-from heapq import heapify
 from typing import TYPE_CHECKING
 
-from darner_core.backlog import FILL_ITEMS, Backlog
+from darner_core.backlog import FILL_ITEMS, MANY, Backlog
 from darner_core.errors import StorageError
 from darner_core.open_read import Bury, OpenRead
 from darner_core.queue_options import BUILT_IN, QueueOptions
@@ -182,10 +181,11 @@ class Expiring(Backlog):
             self.touch()
         if read.id != self.first_id():
             log.removed.append(read.id)
+        elif len(self.outstanding) > MANY:
+            self._thinned()
         log.state_changed = True
-        self.returned.remove(read.id)
-        heapify(self.returned)
         del self.outstanding[read.id]
+        self.leave_returned(read.id)
         self.bytes_out += read.body_bytes
         if large_items is not None:
             large_items.remove(read.blob, read.blob + 1, read.body_bytes)

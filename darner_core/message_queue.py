@@ -4,11 +4,11 @@ No call here switches greenlets (handing an item to a waiter lets its greenlet r
 """
 
 import logging
-from heapq import heapify, heappop, heappush
+from heapq import heappush
 from typing import Any, Final, NoReturn
 
 from darner_core import NAME, records
-from darner_core.backlog import why_damaged
+from darner_core.backlog import MANY, why_damaged
 from darner_core.errors import DamagedError, StorageError
 from darner_core.expiring import Expiring
 from darner_core.journal import Journal, QueueLog
@@ -268,14 +268,10 @@ class MessageQueue(Expiring):
     def _hand_out_returned(self, item_id: int) -> OpenRead:
         if not self.log.touched:
             self.touch()
-        if item_id == self.returned[0]:
-            heappop(self.returned)
-        else:
-            self.returned.remove(item_id)
-            heapify(self.returned)
         before = self.outstanding[item_id]  # whose place the new read takes
         read = OpenRead(self, item_id, None, before.body_bytes, before.blob, before.expires_at_ms)
         self.outstanding[item_id] = read
+        self.leave_returned(item_id)
         self.bytes_out += read.body_bytes
         self.open_bytes += read.body_bytes
         self.log.journal.undo.append((self.give_back, read, False))
@@ -310,6 +306,8 @@ class MessageQueue(Expiring):
         for first_id in outstanding:
             if first_id != item_id:
                 log.removed.append(item_id)
+            elif len(outstanding) > MANY:
+                outstanding = self._thinned()
             break
         del outstanding[item_id]
         log.state_changed = True
@@ -349,8 +347,8 @@ class MessageQueue(Expiring):
             self.outstanding[read.id] = read
             self.canceled_transactions -= read.counted
             # It is not among them if it has gone since, in the turn that is being undone: `undo_turn` finds them anew.
-            self.returned = [item_id for item_id in self.returned if item_id != read.id]
-            heapify(self.returned)
+            self.stale += 1
+            self._drop_stale()
             self.bytes_out += read.body_bytes
             self.open_bytes += read.body_bytes
 
@@ -396,16 +394,18 @@ class MessageQueue(Expiring):
         if not log.touched:
             self.touch()
         journal = log.journal
-        journal.undo.append((self._unflush, [self.outstanding[item_id] for item_id in self.returned]))
+        given_back = self.given_back()
+        journal.undo.append((self._unflush, [self.outstanding[item_id] for item_id in given_back]))
         number, family, _, _ = log.record
-        if any(not read.returned for read in self.outstanding.values()) and self.next_id < self.tail:
+        if len(given_back) < len(self.outstanding) and self.next_id < self.tail:
             # They would be found between the open ones after a restart.
             begin, end = records.item_key(number, self.next_id), records.item_key(number, self.tail)
             journal.also.append(lambda batch: batch.delete_range(begin, end, journal.storage.handles[family]))
-        for item_id in self.returned:
-            del self.outstanding[item_id]
-            log.removed.append(item_id)
-        self.returned = []
+        is_open = {item_id: read for item_id, read in self.outstanding.items() if not read.returned}
+        if is_open:  # else all below `next_id` is gone
+            log.removed += given_back
+        self.outstanding = is_open
+        self.set_returned()
         large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
         self.next_id = self.tail
         self.missing = 0
@@ -417,8 +417,7 @@ class MessageQueue(Expiring):
     def _unflush(self, removed: list[OpenRead]) -> None:
         for read in removed:
             self.outstanding[read.id] = read
-        self.returned = [item_id for item_id, read in self.outstanding.items() if read.returned]
-        heapify(self.returned)
+        self.set_returned()
         self.total_flushes -= 1
 
 
