@@ -52,8 +52,8 @@ class Backlog:
 
     __slots__ = (
         "name", "log", "budget", "options", "next_id", "tail", "missing", "outstanding", "returned", "window", "whole",
-        "stale", "dead_first", "bytes_in", "bytes_out", "open_bytes", "window_bytes", "max_age_ms", "deleted", "damage", "first_tail",
-        "cursors", "gap", "_large_items", "_before",
+        "stale", "dead_first", "bytes_in", "bytes_out", "open_bytes", "window_bytes", "max_age_ms", "deleted", "damage",
+        "first_tail", "cursors", "gap", "_large_items", "_before",
     )  # fmt: skip
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
@@ -65,8 +65,8 @@ class Backlog:
         self.missing = 0
         self.gap = (0, 0)  # [begin, end) of ids that are all among the missing; perhaps the longest such
         self.outstanding: dict[int, OpenRead] = {}
-        # A heap of the outstanding ids that were given back. Its first is always one; `stale` of the others are ids that
-        # have left from the middle.
+        # A heap of the outstanding ids that were given back. Its first is always one; `stale` of the others are ids
+        # that have left from the middle.
         self.returned: list[int] = []
         self.stale = 0
         self.dead_first = 0  # entries that have left `outstanding` at its beginning, and still take room there
@@ -113,8 +113,8 @@ class Backlog:
         return self.next_id
 
     def _thinned(self) -> dict[int, OpenRead]:
-        """`outstanding`, whose first leaves it. A dictionary is only made smaller when it is filled, and to find its first
-        passes over all that were before: 100,000 that leave in order would take seconds."""
+        """`outstanding`, whose first leaves it. A dictionary is only made smaller when it is filled, and to find its
+        first passes over all that were before: 100,000 that leave in order would take seconds."""
         self.dead_first += 1
         if self.dead_first > len(self.outstanding):
             self.dead_first = 0

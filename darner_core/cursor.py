@@ -258,7 +258,7 @@ class Cursor(MessageQueue):
         self.next_id = item_id + 1
         self.half_swept = True
 
-    def drop_expired(self, most: int = EXPIRED_AT_ONCE) -> bool:
+    def drop_expired(self, most: int = EXPIRED_AT_ONCE, least: int = 0) -> bool:
         """Pass over what has expired, a part of it; False: there may be more. Raises StorageError."""
         self.half_swept = False
         if not self._goes_back():

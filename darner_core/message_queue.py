@@ -35,7 +35,7 @@ class MessageQueue(Expiring):
     One without a log exists because somebody waits for it: it holds nothing, and gets a log by the first put.
     """
 
-    __slots__ = ("line", "governed", "total_flushes", "transactions", "canceled_transactions")
+    __slots__ = ("line", "governed", "total_flushes", "transactions", "canceled_transactions", "late_closes")
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
         super().__init__(name, budget, options)
@@ -44,6 +44,7 @@ class MessageQueue(Expiring):
         self.total_flushes = 0
         self.transactions = 0  # reads that clients have opened
         self.canceled_transactions = 0  # of these, given back
+        self.late_closes = 0  # of what had been given back, and the log has not told of yet: see `read_timeouts`
 
     # -- the log
 
@@ -52,6 +53,7 @@ class MessageQueue(Expiring):
         self.log = log = QueueLog(journal, self, record, state)
         self.next_id, self.tail, self.missing = state.next, state.tail, state.missing
         stored_bytes = state.bytes
+        now_ms = journal.now_ms
         if state.first < state.next:
             for item_id, item in journal.storage.items(record, state.first, state.next):
                 body, _, expires_at_ms, _ = self.aged(item) if self.max_age_ms else item
@@ -60,6 +62,8 @@ class MessageQueue(Expiring):
                 read.returned = True
                 self.outstanding[item_id] = read
                 self.returned.append(item_id)
+                if 0 < expires_at_ms < now_ms:  # it may have been looked at while it was open
+                    journal.again.append(Expiry(expires_at_ms, record.number, item_id))
         for item_id, item in journal.storage.items(record, state.tail, records.MAX_ID):
             stored_bytes += len(item[0])
             self.tail = item_id + 1
@@ -93,7 +97,7 @@ class MessageQueue(Expiring):
         if self.whole:
             self.window.append(self.aged(item) if self.max_age_ms else item)
         if expires_at_ms:
-            log.journal.expiring.append(Expiry(expires_at_ms, log.record.number, self.tail))
+            log.journal.expiring.append((log, expires_at_ms, self.tail))
         self.tail += 1
         self.bytes_in += len(body)
         if self.line is not None:
@@ -102,8 +106,8 @@ class MessageQueue(Expiring):
     # -- expiring
 
     def expire(self, expiry: Expiry) -> bool:
-        """An item's time has come: remove it, wherever it waits. False: it is open, so it is to be looked at again.
-        Raises StorageError."""
+        """An item's time has come: remove it, wherever it waits. False: it is on its way elsewhere, so it is to be
+        looked at again. What is open is looked at when it is given back. Raises StorageError."""
         item_id = expiry.id
         if item_id < self.next_id:
             read = self.outstanding.get(item_id)
@@ -111,11 +115,16 @@ class MessageQueue(Expiring):
                 return True  # it has been closed; or another queue has had the number
             if read.returned:
                 self._expire_returned(read)
-            return item_id not in self.outstanding  # what is being moved is looked at again
+                return True
+            # Its expiry goes from the disk: by its state the next start knows that it was handed out, and looks at it.
+            if not self.log.touched:
+                self.touch()
+            self.log.state_changed = True
+            return True
         if item_id >= self.tail:
             return True
         item = self.log.find(item_id)
-        if item is None or item[2] != expiry.expires_at_ms:
+        if item is None or not 0 < item[2] <= expiry.expires_at_ms:
             return True  # another queue has had the number, or an earlier sweep the item
         if self.move_large is not None and isinstance(item[0], Blob):
             # It waits while it is copied to where it goes: only the head can be opened.
@@ -296,7 +305,7 @@ class MessageQueue(Expiring):
         item_id = read.id
         if read.returned or outstanding.get(item_id) is not read or self.deleted:  # as in `holds`
             if read.returned and not self.deleted:
-                _tell_too_late(read)
+                self.late_closes += 1
             if holder is not None:
                 log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
             return
@@ -337,6 +346,8 @@ class MessageQueue(Expiring):
         heappush(self.returned, read.id)
         self.bytes_out -= read.body_bytes
         self.open_bytes -= read.body_bytes
+        if read.expires_at_ms and read.expires_at_ms <= self.log.journal.swept_ms:
+            self.log.journal.again.append(Expiry(read.expires_at_ms, self.log.record.number, read.id))
         if wake and self.line is not None:
             self.serve_line()
 
@@ -381,6 +392,8 @@ class MessageQueue(Expiring):
                 handed = None  # the head cannot be read: who asks now is told so, who waits waits on
             if handed is None:  # or all has expired
                 self.line.rejoin(waiter)
+                if self.half_swept:
+                    self.log.journal.half_served[self] = None
                 break
             waiter.hand(handed)
         self.tidy_line()
@@ -419,14 +432,6 @@ class MessageQueue(Expiring):
             self.outstanding[read.id] = read
         self.set_returned()
         self.total_flushes -= 1
-
-
-def _tell_too_late(read: OpenRead) -> None:
-    log.info(
-        "queue %s: item %d was closed too late: it had been given back",
-        read.queue.name.decode("utf-8", "backslashreplace"),
-        read.id,
-    )
 
 
 class DamagedQueue(MessageQueue):
