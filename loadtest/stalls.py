@@ -93,7 +93,12 @@ def hang_up(client: Asker, port: int, items: int) -> Step:
     """A client that has all open hangs up."""
     client.put(b"q", items)
     client.open(b"q", items)
-    return lambda: (client.socket.close(), time.sleep(2))[-1]
+
+    def step() -> None:
+        client.socket.close()
+        time.sleep(2)
+
+    return step
 
 
 def hang_up_expired(client: Asker, port: int, items: int) -> Step:
@@ -104,7 +109,14 @@ def hang_up_expired(client: Asker, port: int, items: int) -> Step:
     client.put(b"q", items, seconds)
     client.open(b"q", items)
     time.sleep(max(0.0, began + 2 * seconds - time.monotonic()))
-    return lambda: (client.socket.close(), time.sleep(0.2), other.ask(b"get q\r\n", b"END\r\n"), time.sleep(3))[-1]
+
+    def step() -> None:
+        client.socket.close()
+        time.sleep(0.2)
+        other.ask(b"get q\r\n", b"END\r\n")
+        time.sleep(3)
+
+    return step
 
 
 def confirm(client: Asker, port: int, items: int) -> Step:
