@@ -14,6 +14,7 @@ No call here switches greenlets.
 import logging
 from collections import deque
 from collections.abc import Callable
+from heapq import heapify, heappop
 from typing import TYPE_CHECKING, TypeVar
 
 from darner_core import NAME, records
@@ -36,6 +37,9 @@ log = logging.getLogger(NAME)
 FILL_ITEMS = 512
 FILL_BYTES = 256 << 10
 
+# More outstanding items than this are many: see `_thinned`, and `_drop_stale`.
+MANY = 1000
+
 # The window's budget is told of changes of this size and more.
 ACCOUNT_STEP_BYTES = 4096
 
@@ -49,8 +53,8 @@ class Backlog:
 
     __slots__ = (
         "name", "log", "budget", "options", "next_id", "tail", "missing", "outstanding", "returned", "window", "whole",
-        "bytes_in", "bytes_out", "open_bytes", "window_bytes", "max_age_ms", "deleted", "damage", "first_tail",
-        "cursors", "gap", "_large_items", "_before",
+        "stale", "dead_first", "bytes_in", "bytes_out", "open_bytes", "window_bytes", "max_age_ms", "deleted", "damage",
+        "first_tail", "cursors", "gap", "_large_items", "_before",
     )  # fmt: skip
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
@@ -62,7 +66,11 @@ class Backlog:
         self.missing = 0
         self.gap = (0, 0)  # [begin, end) of ids that are all among the missing; perhaps the longest such
         self.outstanding: dict[int, OpenRead] = {}
-        self.returned: list[int] = []  # a heap of the outstanding ids that were given back
+        # A heap of the outstanding ids that were given back. Its first is always one; `stale` of the others are ids
+        # that have left from the middle.
+        self.returned: list[int] = []
+        self.stale = 0
+        self.dead_first = 0  # entries that have left `outstanding` at its beginning, and still take room there
         self.window = _NO_WINDOW
         self.window_bytes = 0  # as the budget knows it
         self.whole = True
@@ -105,6 +113,59 @@ class Backlog:
             return item_id
         return self.next_id
 
+    def _thinned(self) -> dict[int, OpenRead]:
+        """`outstanding`, whose first leaves it. A dictionary is only made smaller when it is filled, and to find its
+        first passes over all that were before: 100,000 that leave in order would take seconds."""
+        self.dead_first += 1
+        if self.dead_first > len(self.outstanding):
+            self.dead_first = 0
+            self.outstanding = dict(self.outstanding)
+        return self.outstanding
+
+    # -- what was given back
+
+    def set_returned(self) -> None:
+        """Find anew what was given back."""
+        self.returned = self.given_back()
+        heapify(self.returned)
+        self.stale = 0
+
+    def given_back(self) -> list[int]:
+        """The ids of what was given back and waits."""
+        return [item_id for item_id, read in self.outstanding.items() if read.returned]
+
+    def leave_returned(self, item_id: int) -> None:
+        """An item that was given back waits no more, which `outstanding` says already."""
+        if self.returned[0] == item_id:
+            heappop(self.returned)
+        else:
+            self.stale += 1
+        if self.stale:
+            self._drop_stale()
+
+    def _drop_stale(self) -> None:
+        returned, outstanding = self.returned, self.outstanding
+        while returned:
+            read = outstanding.get(returned[0])
+            if read is not None and read.returned:
+                break
+            heappop(returned)
+            self.stale -= 1
+        if self.stale > MANY + len(returned) // 2:
+            self.set_returned()
+
+    def next_returned(self, item_id: int) -> int:
+        """The first id behind this one that was given back and waits, else `next_id`."""
+        outstanding = self.outstanding
+        end = min(item_id + 1 + len(self.returned), self.next_id)
+        for near in range(item_id + 1, end):
+            read = outstanding.get(near)
+            if read is not None and read.returned:
+                return near
+        if end == self.next_id:
+            return end
+        return min((waits for waits in self.given_back() if waits >= end), default=self.next_id)
+
     def stored_bytes(self) -> int:
         return self.bytes_in - self.bytes_out + self.open_bytes
 
@@ -133,7 +194,7 @@ class Backlog:
         self.gap = (0, 0)
         self.next_id = next_id
         self.outstanding = {i: read for i, read in sorted(self.outstanding.items()) if i < next_id}
-        self.returned = [i for i, read in self.outstanding.items() if read.returned]
+        self.set_returned()
         self.open_bytes = sum(read.body_bytes for read in self.outstanding.values() if not read.returned)
         self.bytes_out = self.bytes_in + self.open_bytes - stored_bytes
         self.release_window()
@@ -236,7 +297,7 @@ class Backlog:
 
     @property
     def waiting_items(self) -> int:
-        return self.tail - self.next_id - self.missing + len(self.returned)
+        return self.tail - self.next_id - self.missing + len(self.returned) - self.stale
 
     def head_added_at_ms(self) -> int:
         """When the head was put, in ms since 1970; 0 if nothing waits. Raises StorageError."""
@@ -254,7 +315,7 @@ class Backlog:
 
     @property
     def open_reads(self) -> int:
-        return len(self.outstanding) - len(self.returned)
+        return len(self.outstanding) - len(self.returned) + self.stale
 
     @property
     def total_items(self) -> int:

@@ -20,7 +20,6 @@ No call here switches greenlets.
 import logging
 from collections import deque
 from collections.abc import Iterator
-from heapq import heapify, heappop
 from itertools import chain
 
 from darner_core import NAME, records
@@ -172,8 +171,7 @@ class Cursor(MessageQueue):
         self.next_id, self.place, self._recorded_place = self._place_before
         self._closed = []
         self._mark_all = False
-        self.returned = [item_id for item_id, read in self.outstanding.items() if read.returned]
-        heapify(self.returned)
+        self.set_returned()
         self.release_window()
 
     def recheck(self, batch: Batch) -> None:
@@ -216,7 +214,7 @@ class Cursor(MessageQueue):
             if item_id < parent.next_id:
                 read = parent.outstanding.get(item_id)
                 if read is None or not read.returned:
-                    item_id = min((waits for waits in parent.returned if waits > item_id), default=parent.next_id)
+                    item_id = parent.next_returned(item_id)
             if item_id >= parent.tail:
                 return 0
             if item_id not in outstanding:
@@ -261,7 +259,7 @@ class Cursor(MessageQueue):
         self.next_id = item_id + 1
         self.half_swept = True
 
-    def drop_expired(self, most: int = EXPIRED_AT_ONCE) -> bool:
+    def drop_expired(self, most: int = EXPIRED_AT_ONCE, least: int = 0) -> bool:
         """Pass over what has expired, a part of it; False: there may be more. Raises StorageError."""
         self.half_swept = False
         if not self._goes_back():
@@ -279,8 +277,8 @@ class Cursor(MessageQueue):
             large_items = self.large_items if read.blob else None  # may raise: before anything is changed
             if not self.log.touched:
                 self.touch()
-            heappop(self.returned)
             del self.outstanding[read.id]
+            self.leave_returned(read.id)
             self.log.journal.undo.append((self._undrop, read))
             self._forget(read, large_items)
             self.log.state_changed = True
@@ -375,12 +373,13 @@ class Cursor(MessageQueue):
     def _open_again(self) -> OpenRead:
         if not self.log.touched:
             self.touch()
-        item_id = heappop(self.returned)
+        item_id = self.returned[0]
         self.next_id = max(self.next_id, item_id + 1)
         before = self.outstanding[item_id]  # whose place the new read takes
         self.outstanding[item_id] = read = OpenRead(
             self, item_id, None, before.body_bytes, before.blob, before.expires_at_ms
         )
+        self.leave_returned(item_id)
         self.log.journal.undo.append((self.give_back, read, False))
         return read
 
@@ -467,9 +466,9 @@ class Cursor(MessageQueue):
         if not self.log.touched:
             self.touch()
         self.log.journal.undo.append((self._unrewind, dict(self.outstanding)))
-        for item_id in self.returned:
+        for item_id in self.given_back():
             self._forget(self.outstanding.pop(item_id), large_items)
-        self.returned = []
+        self.set_returned()
         self.next_id = self.place = self.parent.head_id
         self._mark_all = self.log.state_changed = True
         self.release_window()
@@ -497,8 +496,8 @@ class Cursor(MessageQueue):
         missing = max(0, parent.missing - (first_new - parent.next_id))
         known = sum(i >= first_new and i not in self.copied and stores(parent, i) for i in outstanding)
         new = parent.tail - first_new - missing - known
-        again = sum(item_id >= self.next_id and item_id not in outstanding for item_id in parent.returned)
-        return max(0, new) + again + len(self.returned)
+        again = sum(item_id >= self.next_id and item_id not in outstanding for item_id in parent.given_back())
+        return max(0, new) + again + len(self.returned) - self.stale
 
     def head_added_at_ms(self) -> int:
         item = self.peek()

@@ -22,8 +22,13 @@ from darner_core.stats import AliasCounts
 
 log = logging.getLogger(NAME)
 
-# Items that one put discards of a queue that holds more than it may: 4 ms.
+# Items that puts discard in one turn of queues that hold more than they may: 4 ms. Each put discards two at least, so
+# that such a queue gets shorter.
 DISCARDED_AT_ONCE = 1000
+LEAST_DISCARDED = 2
+
+# Expired items of a full queue that each put removes, however many have been removed in the turn.
+LEAST_EXPIRED = 10
 
 
 class Target(NamedTuple):
@@ -110,7 +115,7 @@ class Delivery:
         ):
             return False
         if self._is_full(queue, size):
-            queue.drop_expired()
+            queue.drop_expired(least=LEAST_EXPIRED)
         if options.discard_old_when_full:
             open_bytes, open_reads = queue.open_bytes, queue.open_reads
             if options.max_bytes and open_bytes + size > options.max_bytes:
@@ -130,10 +135,12 @@ class Delivery:
         put."""
         if not self.has_room(queue, size):
             return False
-        discarded = 0
+        journal = self._journal
+        discarded, most = 0, max(LEAST_DISCARDED, DISCARDED_AT_ONCE - journal.dropped)
         while self._is_full(queue, size) and queue.discard_oldest():
             discarded += 1
-            if discarded >= DISCARDED_AT_ONCE and self._is_full(queue, 0):
+            journal.dropped += 1
+            if discarded >= most and self._is_full(queue, 0):
                 break
         return True
 

@@ -8,17 +8,16 @@ No call here switches greenlets.
 
 from collections.abc import Callable
 from contextlib import suppress
-from heapq import heapify
 from typing import TYPE_CHECKING
 
-from darner_core.backlog import FILL_ITEMS, Backlog
+from darner_core.backlog import FILL_ITEMS, MANY, Backlog
 from darner_core.errors import StorageError
 from darner_core.open_read import Bury, OpenRead
 from darner_core.queue_options import BUILT_IN, QueueOptions
 from darner_core.records import Blob, Item
 from darner_core.window import WindowBudget
 
-# So many expired items are removed in one go, in about 2 ms; whoever asks meanwhile finds nothing.
+# So many expired items are removed in one turn, in about 2 ms; whoever asks meanwhile finds nothing.
 EXPIRED_AT_ONCE = 1000
 
 # The same for the bytes of their bodies: they may have to be read, and written where they go.
@@ -73,17 +72,31 @@ class Expiring(Backlog):
             for cursor in (self.cursors or {}).values():
                 cursor.set_max_age(max_age_ms)
 
-    def drop_expired(self, most: int = EXPIRED_AT_ONCE) -> bool:
-        """Remove the expired items at the head, up to so many; False: there may be more. Raises StorageError."""
-        now_ms = self.log.journal.time_ms()
+    def drop_expired(self, most: int = EXPIRED_AT_ONCE, least: int = 0) -> bool:
+        """Remove the expired items at the head, up to so many; False: there are more. Raises StorageError.
+
+        In one turn EXPIRED_AT_ONCE of all queues are removed, of those that go to another queue each counting as ten.
+        When these have been, a call removes no more than `least`.
+        """
+        journal = self.log.journal
+        weight = 1 if self.expire_to is None else EXPIRED_AT_ONCE // MOVED_AT_ONCE
+        before = self.expired_items
+        until = before + min(most, max(least, (EXPIRED_AT_ONCE - journal.dropped) // weight))
         self.half_swept = False
-        if self.expire_to is not None:
-            most = min(most, MOVED_AT_ONCE)
-        until, until_bytes = self.expired_items + most, self.bytes_out + EXPIRED_BYTES_AT_ONCE
-        while self.expired_items < until and self.bytes_out < until_bytes:
+        try:
+            self.half_swept = self._drop_head(journal.time_ms(), until, self.bytes_out + EXPIRED_BYTES_AT_ONCE)
+        finally:
+            journal.dropped += (self.expired_items - before) * weight
+        return not self.half_swept
+
+    def _drop_head(self, now_ms: int, until: int, until_bytes: int) -> bool:
+        """Until so many items, or bytes, have gone; whether there are more."""
+        while True:
             if self.returned:
                 read = self.outstanding[self.returned[0]]
                 if not 0 < read.expires_at_ms < now_ms:
+                    return False
+                if self.expired_items >= until or self.bytes_out >= until_bytes:
                     return True
                 self._expire_returned(read)
                 continue
@@ -91,9 +104,11 @@ class Expiring(Backlog):
                 if self.next_id < self.tail:
                     self._fill()
                 if not self.window:
-                    return True
+                    return False
             item = self.window[0]
             if not 0 < item[2] < now_ms:
+                return False
+            if self.expired_items >= until or self.bytes_out >= until_bytes:
                 return True
             if self.move_large is not None and isinstance(item[0], Blob):
                 self.move_large(self._hand_out_head())  # open while it is copied to where it goes
@@ -102,8 +117,6 @@ class Expiring(Backlog):
                 self._remove_head(item)
             else:
                 self._drop_run(now_ms, until - self.expired_items)
-        self.half_swept = True
-        return False
 
     def _drop_run(self, now_ms: int, most: int) -> None:
         """The same for those at the head of the window that need nothing else: a fifth of the time."""
@@ -182,10 +195,11 @@ class Expiring(Backlog):
             self.touch()
         if read.id != self.first_id():
             log.removed.append(read.id)
+        elif len(self.outstanding) > MANY:
+            self._thinned()
         log.state_changed = True
-        self.returned.remove(read.id)
-        heapify(self.returned)
         del self.outstanding[read.id]
+        self.leave_returned(read.id)
         self.bytes_out += read.body_bytes
         if large_items is not None:
             large_items.remove(read.blob, read.blob + 1, read.body_bytes)

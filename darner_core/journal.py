@@ -17,7 +17,8 @@ No call here switches greenlets.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any, Protocol
@@ -49,6 +50,10 @@ class LogOwner(Protocol):
     next_id: int  # every id from it on was never handed out
     missing: int  # so many of the ids from next_id on have expired and are gone
 
+    @property
+    def outstanding(self) -> Collection[int]:
+        """The ids below `next_id` that are not gone."""
+
     def first_id(self) -> int:
         """Every id below it is gone."""
 
@@ -63,6 +68,19 @@ class LogOwner(Protocol):
 
     def turn_written(self) -> None:
         """The turn is on disk."""
+
+
+class LineOwner(Protocol):
+    """A queue that somebody waits at."""
+
+    deleted: bool
+    half_swept: bool
+
+    def drop_expired(self) -> bool:
+        """Remove some of what has expired at the head."""
+
+    def serve_line(self) -> None:
+        """Hand out what waits."""
 
 
 _NOTHING: list[Item] = []  # stands in for the lists of the queues that this turn does not touch
@@ -279,8 +297,13 @@ class Journal:
         self._clock = clock
         self.touched: list[QueueLog] = []
         self.in_memory: list[MemoryLog] = []  # the same for queues of which nothing is written
-        self.expiring: list[Expiry] = []  # what was put that will expire
-        self.earliest_ms = records.MAX_ID  # the earliest of them since `sweeper` has last looked
+        self.expiring: list[tuple[QueueLog, int, int]] = []  # what was put that will expire: when, and its id
+        self.hints = 0  # so many expiries have been written since `sweeper` has last asked
+        self.swept_ms = 0  # it has looked at all that is on disk up to this time
+        self.again: deque[Expiry] = deque()  # what it has to look at besides: it was open then, or its turn failed
+        self.half_served: dict[LineOwner, None] = {}  # who waits there waits for it to remove what has expired
+        self.slices: deque[Iterator[None]] = deque()  # what is too much for one turn: each goes on once a turn
+        self.dropped = 0  # items that nobody was handed, removed in this turn
         # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
         self.also: list[Callable[[Batch], None]] = []
         # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
@@ -335,6 +358,7 @@ class Journal:
             log.touched = log.state_changed = log.reclaim_now = False
             log.owner.turn_written()
         self.touched.clear()
+        self.dropped = 0
         if self.in_memory:
             self._close_memory()
         if self.also:
@@ -362,6 +386,7 @@ class Journal:
             log.touched = log.state_changed = log.reclaim_now = False
             log.owner.turn_written()
         self.in_memory.clear()
+        self.dropped = 0
 
     def _write(self) -> None:
         if len(self.touched) == 1 and not self.also and not self.expiring and self._write_single(self.touched[0]):
@@ -388,12 +413,19 @@ class Journal:
                 put(item_key(number, records.STATE_ID), self._state(log), handle)
         for add in self.also:
             add(batch)
-        for expiry in self.expiring:
-            storage.add_expiry(batch, expiry)
-            if expiry.expires_at_ms < self.earliest_ms:
-                self.earliest_ms = expiry.expires_at_ms
+        for log, expires_at_ms, item_id in self.expiring:
+            if item_id >= log.owner.next_id or item_id in log.owner.outstanding:  # else it has been taken already
+                storage.add_expiry(batch, Expiry(self._look_at_ms(expires_at_ms), log.record.number, item_id))
+                self.hints += 1
         if len(batch):
             storage.write(batch)
+
+    def _look_at_ms(self, expires_at_ms: int) -> int:
+        """When the sweeper is to look at an item: not at a time that it has passed."""
+        if expires_at_ms > self.swept_ms:
+            return expires_at_ms
+        self.swept_ms = min(self.swept_ms, self.now_ms)  # the clock may have been set back
+        return max(expires_at_ms, self.swept_ms + 1)
 
     def _write_single(self, log: QueueLog) -> bool:
         """Write a turn that is one record, without a batch: 2 us cheaper. False: it is more than one record."""
@@ -446,6 +478,7 @@ class Journal:
 
     def _undo(self) -> None:
         touched, undo = self.touched + self.in_memory, self.undo
+        self.dropped = 0
         self.touched, self.in_memory, self.also, self.expiring, self.undo = [], [], [], [], []
         for step, *arguments in reversed(undo):
             step(*arguments)

@@ -4,17 +4,16 @@ No call here switches greenlets (handing an item to a waiter lets its greenlet r
 """
 
 import logging
-from heapq import heapify, heappop, heappush
+from heapq import heappush
 from typing import Any, Final, NoReturn
 
 from darner_core import NAME, records
-from darner_core.backlog import why_damaged
+from darner_core.backlog import MANY, why_damaged
 from darner_core.errors import DamagedError, StorageError
 from darner_core.expiring import Expiring
 from darner_core.journal import Journal, QueueLog
 from darner_core.large_items import LargeItems
 from darner_core.open_read import Holder, OpenRead
-from darner_core.option_values import show_bytes
 from darner_core.queue_options import BUILT_IN, QueueOptions
 from darner_core.records import Blob, Expiry, Item, QueueRecord, State
 from darner_core.waiters import Waiter, WaitingLine
@@ -36,7 +35,7 @@ class MessageQueue(Expiring):
     One without a log exists because somebody waits for it: it holds nothing, and gets a log by the first put.
     """
 
-    __slots__ = ("line", "governed", "total_flushes", "transactions", "canceled_transactions")
+    __slots__ = ("line", "governed", "total_flushes", "transactions", "canceled_transactions", "late_closes")
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
         super().__init__(name, budget, options)
@@ -45,6 +44,7 @@ class MessageQueue(Expiring):
         self.total_flushes = 0
         self.transactions = 0  # reads that clients have opened
         self.canceled_transactions = 0  # of these, given back
+        self.late_closes = 0  # of what had been given back, and the log has not told of yet: see `read_timeouts`
 
     # -- the log
 
@@ -53,6 +53,7 @@ class MessageQueue(Expiring):
         self.log = log = QueueLog(journal, self, record, state)
         self.next_id, self.tail, self.missing = state.next, state.tail, state.missing
         stored_bytes = state.bytes
+        now_ms = journal.now_ms
         if state.first < state.next:
             for item_id, item in journal.storage.items(record, state.first, state.next):
                 body, _, expires_at_ms, _ = self.aged(item) if self.max_age_ms else item
@@ -61,6 +62,8 @@ class MessageQueue(Expiring):
                 read.returned = True
                 self.outstanding[item_id] = read
                 self.returned.append(item_id)
+                if 0 < expires_at_ms < now_ms:  # it may have been looked at while it was open
+                    journal.again.append(Expiry(expires_at_ms, record.number, item_id))
         for item_id, item in journal.storage.items(record, state.tail, records.MAX_ID):
             stored_bytes += len(item[0])
             self.tail = item_id + 1
@@ -94,7 +97,7 @@ class MessageQueue(Expiring):
         if self.whole:
             self.window.append(self.aged(item) if self.max_age_ms else item)
         if expires_at_ms:
-            log.journal.expiring.append(Expiry(expires_at_ms, log.record.number, self.tail))
+            log.journal.expiring.append((log, expires_at_ms, self.tail))
         self.tail += 1
         self.bytes_in += len(body)
         if self.line is not None:
@@ -103,8 +106,8 @@ class MessageQueue(Expiring):
     # -- expiring
 
     def expire(self, expiry: Expiry) -> bool:
-        """An item's time has come: remove it, wherever it waits. False: it is open, so it is to be looked at again.
-        Raises StorageError."""
+        """An item's time has come: remove it, wherever it waits. False: it is on its way elsewhere, so it is to be
+        looked at again. What is open is looked at when it is given back. Raises StorageError."""
         item_id = expiry.id
         if item_id < self.next_id:
             read = self.outstanding.get(item_id)
@@ -112,11 +115,16 @@ class MessageQueue(Expiring):
                 return True  # it has been closed; or another queue has had the number
             if read.returned:
                 self._expire_returned(read)
-            return item_id not in self.outstanding  # what is being moved is looked at again
+                return True
+            # Its expiry goes from the disk: by its state the next start knows that it was handed out, and looks at it.
+            if not self.log.touched:
+                self.touch()
+            self.log.state_changed = True
+            return True
         if item_id >= self.tail:
             return True
         item = self.log.find(item_id)
-        if item is None or item[2] != expiry.expires_at_ms:
+        if item is None or not 0 < item[2] <= expiry.expires_at_ms:
             return True  # another queue has had the number, or an earlier sweep the item
         if self.move_large is not None and isinstance(item[0], Blob):
             # It waits while it is copied to where it goes: only the head can be opened.
@@ -269,14 +277,10 @@ class MessageQueue(Expiring):
     def _hand_out_returned(self, item_id: int) -> OpenRead:
         if not self.log.touched:
             self.touch()
-        if item_id == self.returned[0]:
-            heappop(self.returned)
-        else:
-            self.returned.remove(item_id)
-            heapify(self.returned)
         before = self.outstanding[item_id]  # whose place the new read takes
         read = OpenRead(self, item_id, None, before.body_bytes, before.blob, before.expires_at_ms)
         self.outstanding[item_id] = read
+        self.leave_returned(item_id)
         self.bytes_out += read.body_bytes
         self.open_bytes += read.body_bytes
         self.log.journal.undo.append((self.give_back, read, False))
@@ -301,7 +305,7 @@ class MessageQueue(Expiring):
         item_id = read.id
         if read.returned or outstanding.get(item_id) is not read or self.deleted:  # as in `holds`
             if read.returned and not self.deleted:
-                _tell_too_late(read)
+                self.late_closes += 1
             if holder is not None:
                 log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
             return
@@ -311,6 +315,8 @@ class MessageQueue(Expiring):
         for first_id in outstanding:
             if first_id != item_id:
                 log.removed.append(item_id)
+            elif len(outstanding) > MANY:
+                outstanding = self._thinned()
             break
         del outstanding[item_id]
         log.state_changed = True
@@ -340,6 +346,8 @@ class MessageQueue(Expiring):
         heappush(self.returned, read.id)
         self.bytes_out -= read.body_bytes
         self.open_bytes -= read.body_bytes
+        if read.expires_at_ms and read.expires_at_ms <= self.log.journal.swept_ms:
+            self.log.journal.again.append(Expiry(read.expires_at_ms, self.log.record.number, read.id))
         if wake and self.line is not None:
             self.serve_line()
 
@@ -350,8 +358,8 @@ class MessageQueue(Expiring):
             self.outstanding[read.id] = read
             self.canceled_transactions -= read.counted
             # It is not among them if it has gone since, in the turn that is being undone: `undo_turn` finds them anew.
-            self.returned = [item_id for item_id in self.returned if item_id != read.id]
-            heapify(self.returned)
+            self.stale += 1
+            self._drop_stale()
             self.bytes_out += read.body_bytes
             self.open_bytes += read.body_bytes
 
@@ -384,6 +392,8 @@ class MessageQueue(Expiring):
                 handed = None  # the head cannot be read: who asks now is told so, who waits waits on
             if handed is None:  # or all has expired
                 self.line.rejoin(waiter)
+                if self.half_swept:
+                    self.log.journal.half_served[self] = None
                 break
             waiter.hand(handed)
         self.tidy_line()
@@ -397,16 +407,18 @@ class MessageQueue(Expiring):
         if not log.touched:
             self.touch()
         journal = log.journal
-        journal.undo.append((self._unflush, [self.outstanding[item_id] for item_id in self.returned]))
+        given_back = self.given_back()
+        journal.undo.append((self._unflush, [self.outstanding[item_id] for item_id in given_back]))
         number, family, _, _ = log.record
-        if any(not read.returned for read in self.outstanding.values()) and self.next_id < self.tail:
+        if len(given_back) < len(self.outstanding) and self.next_id < self.tail:
             # They would be found between the open ones after a restart.
             begin, end = records.item_key(number, self.next_id), records.item_key(number, self.tail)
             journal.also.append(lambda batch: batch.delete_range(begin, end, journal.storage.handles[family]))
-        for item_id in self.returned:
-            del self.outstanding[item_id]
-            log.removed.append(item_id)
-        self.returned = []
+        is_open = {item_id: read for item_id, read in self.outstanding.items() if not read.returned}
+        if is_open:  # else all below `next_id` is gone
+            log.removed += given_back
+        self.outstanding = is_open
+        self.set_returned()
         large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
         self.next_id = self.tail
         self.missing = 0
@@ -418,17 +430,8 @@ class MessageQueue(Expiring):
     def _unflush(self, removed: list[OpenRead]) -> None:
         for read in removed:
             self.outstanding[read.id] = read
-        self.returned = [item_id for item_id, read in self.outstanding.items() if read.returned]
-        heapify(self.returned)
+        self.set_returned()
         self.total_flushes -= 1
-
-
-def _tell_too_late(read: OpenRead) -> None:
-    log.info(
-        "queue %s: item %d was closed too late: it had been given back",
-        show_bytes(read.queue.name),
-        read.id,
-    )
 
 
 class DamagedQueue(MessageQueue):

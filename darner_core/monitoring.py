@@ -17,7 +17,7 @@ from darner_core.registry import Registry
 from darner_core.replies import END, NOT_THAT_MANY_OPEN
 from darner_core.request_lines import MAX_READS
 from darner_core.rights import GET
-from darner_core.session import ManyReads, Session
+from darner_core.session import READS_AT_ONCE, ManyReads, Session
 
 # What is there already is sent in portions of about so much: one by one it was a seventh as many items of 64 bytes.
 SEND_BYTES = 8 << 10
@@ -83,8 +83,17 @@ class Monitoring:
         queue = self._queues.get(request.queue)
         return queue is None or session.has_room(request.queue, queue.options.max_open_reads)
 
-    def confirm(self, request: Request, body: None, session: ManyReads) -> bytes:
+    def confirm(self, request: Request, body: None, session: ManyReads) -> Reply:
+        if request.most > READS_AT_ONCE and session.open_reads(request.queue) >= request.most:
+            return partial(self._wait_confirm, request)
         return END if session.close_oldest(request.queue, request.most) else NOT_THAT_MANY_OPEN
+
+    @staticmethod
+    def _wait_confirm(request: Request, client: Client) -> bytes:
+        assert isinstance(client.session, ManyReads)
+        for _ in client.session.close_in_slices(request.queue, request.most):
+            client.wait_turn()
+        return END
 
 
 def _wait_sent(unsent: list[bytes], client: Client) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from darner_core import NAME
+from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.open_read import OpenRead
 
@@ -23,6 +24,9 @@ log = logging.getLogger(NAME)
 # Ids begin at the second of the start times this. They fit 53 bits until 2038, which is what a double holds exactly,
 # and a server that gives out fewer than four million a second never gives out one of its predecessor.
 IDS_A_SECOND = 1 << 22
+
+# Items that are decided on in one turn: 3 ms.
+DECIDED_AT_ONCE = 1000
 
 # The timer is not asked to be more exact.
 SHORTEST_S = 0.001
@@ -138,6 +142,11 @@ class PendingReads:
         self._give_back(known)
         return aborted
 
+    def require_decided(self, queue: bytes, ids: Iterable[int]) -> None:
+        """Raises StorageError if one of these, which an earlier turn decided on, is open: that turn was undone."""
+        if self._known(queue, ids):
+            raise StorageError("only some of the items are decided on: a part could not be written")
+
     def _known(self, queue: bytes, ids: Iterable[int]) -> list[Pending]:
         found = (self._pending.get(item_id) for item_id in dict.fromkeys(ids))
         return [pending for pending in found if pending is not None and pending.read.queue.name == queue]
@@ -172,7 +181,7 @@ class PendingReads:
             self._timer = None
         now = self._clock()
         overdue: dict[int, Pending] = {}
-        while self._due and self._due[0][0] <= now:
+        while self._due and self._due[0][0] <= now and len(overdue) < DECIDED_AT_ONCE:
             item_id = heapq.heappop(self._due)[1]
             if item_id in self._pending:
                 overdue[item_id] = self._pending[item_id]

@@ -9,7 +9,7 @@ A large item that is being sent is not given back while the client takes a chunk
 cut off in the middle of it. Once it has been sent, its time begins anew.
 
 The client's session knows nothing of it. To close or abort what has been given back does nothing to the item, which may
-be with somebody else by then; the reply is as always, and a close is told in the log.
+be with somebody else by then; the reply is as always, and each look tells in the log how many have been closed.
 
 No call here switches greenlets. What is given back belongs to the turn of the loop in which that is done.
 """
@@ -53,6 +53,8 @@ class ReadTimeouts:
         looked_at = 0
         for queue in _with_cursors(list(self._registry.queues.values())):
             looked_at += 1
+            if queue.late_closes:
+                _tell_too_late(queue)
             timeout_s = queue.options.open_transaction_timeout_s
             if timeout_s and queue.outstanding:
                 reads = [read for read in queue.outstanding.values() if not read.returned]
@@ -87,6 +89,12 @@ class ReadTimeouts:
             log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
         for read in still:
             queue.give_back(read)
+
+
+def _tell_too_late(queue: MessageQueue) -> None:
+    name, count, queue.late_closes = queue.name.decode("utf-8", "backslashreplace"), queue.late_closes, 0
+    what = "1 item was closed too late: it" if count == 1 else f"{count} items were closed too late: they"
+    log.info("queue %s: %s had been given back", name, what)
 
 
 def _with_cursors(queues: list[MessageQueue]) -> Iterator[MessageQueue]:

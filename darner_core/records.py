@@ -28,7 +28,8 @@ All numbers are big-endian and unsigned, so that the byte order of keys is the o
             missing u64     so many ids in [next, tail) have expired and are gone; left out if it is 0
 
 A queue's kind is 0, or 1 for a fanout child; 0 is left out. An item that its set gave an expiry has an expiry record,
-which is only a hint: it stays when the item is taken, and goes when its time has come.
+which is only a hint: at that time the item is to be looked at. It is later than the item's expiry if that was over
+when the item was put. It may stay when the item is taken, and goes when its time has come, if not before.
 
 A queue is whole without reading it: recovery takes the state record, looks at the few ids in [first, next)
 (those that are still there were open or given back at the end) and at the few from `tail` on.
@@ -85,6 +86,7 @@ item_header = Struct(">BIQQ").pack  # (kind, flags, expires_at_ms, added_at_ms)
 ITEM_HEADER_BYTES = 21
 ITEM_KEY_BYTES = 12
 CHUNK_KEY_BYTES = 16
+EXPIRY_KEY_BYTES = 21
 
 _unpack_item_key = Struct(">IQ").unpack
 _unpack_item_header = Struct(">BIQQ").unpack_from

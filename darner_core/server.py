@@ -212,6 +212,18 @@ class Server:
             self.commands.pipeline_memory.turn_bytes = 0
         if self.stats.bytes_read >= self._look_again_at_bytes:
             self._look_for_room()
+        if self.journal.slices:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """What is too much for one turn goes on, in the next."""
+        slices = self.journal.slices
+        for _ in range(len(slices)):
+            piece = slices.popleft()
+            for _ in piece:
+                slices.append(piece)
+                break
+        self.stir()
 
     def _look_for_room(self) -> None:
         """See whether sets have to be refused: in the background once a second, and after so many bytes, because a
@@ -259,9 +271,9 @@ class Server:
         self.commands.sweeper.wait_sweep()
 
     def _wait_moves(self) -> None:
-        """Without sweeps: a large item that a get has found expired does not go elsewhere in the turn of that get."""
-        if self.commands.delivery.large_expired:
-            self.commands.sweeper.wait_moves()
+        """Without sweeps: a large item that a get has found expired does not go elsewhere in the turn of that get, and
+        what is left of items that have been taken goes all the same."""
+        self.commands.sweeper.wait_moves()
 
     def _recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""

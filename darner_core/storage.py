@@ -28,6 +28,7 @@ DEFAULT = "default"
 CHUNKS = "chunks"
 NEW = ".new"  # behind the name of a file that is being written
 CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
+DEFAULT_FAMILY = -2  # the same
 
 PROBE_BYTES = 4096  # a block of most file systems
 
@@ -541,7 +542,10 @@ class Storage:
         if family in self.damaged_families:
             return  # it would fail at what cannot be read, again and again
         try:
-            (self._chunks if family == CHUNK_FAMILY else self.families[family]).compact_range(begin, end)
+            if family == DEFAULT_FAMILY:
+                self._db.compact_range(begin, end)
+            else:
+                (self._chunks if family == CHUNK_FAMILY else self.families[family]).compact_range(begin, end)
         except Exception as error:
             raise self._failure(error) from error
 

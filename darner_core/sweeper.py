@@ -7,6 +7,7 @@ Names that begin with wait_ switch greenlets.
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from darner_core import NAME, records
 from darner_core.delivery import Delivery
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.expiring import MOVED_AT_ONCE
-from darner_core.journal import Journal
+from darner_core.journal import DeadRange, Journal, LineOwner
 from darner_core.large_items import Upload
 from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.open_read import OpenRead
@@ -24,7 +25,7 @@ from darner_core.records import Blob, Expiry
 from darner_core.registry import Registry
 from darner_core.repeated import BY_TEXT
 from darner_core.shared_memory import BodyMemory
-from darner_core.storage import Batch
+from darner_core.storage import DEFAULT_FAMILY, Batch, Storage
 
 log = logging.getLogger(NAME)
 
@@ -37,8 +38,16 @@ SWEPT_BYTES = 1 << 20
 # range deletion. What is there at the next start is looked at again, in 0.1 s.
 MOST_DEAD = 20_000
 
-# Expiries that stand in memory because their items cannot be removed yet: 2 MB.
+# Large items that are to be moved and have not been yet: 2 MB.
 MOST_KEPT = 10_000
+
+# The expiries of items that have been taken before their time are looked for when as many have been written as there
+# were live ones, and so many more; then so many in one turn, in 1 ms, and in one sweep, besides twice what has come.
+MOST_TAKEN = 20_000
+TIDIED_AT_ONCE = 500
+TIDIED_A_SWEEP = 20_000
+# If there were more than MOST_TAKEN live ones, they may all have been taken since: then also after this time.
+TIDY_EVERY_S = 3600
 
 BUSY_S = 0.01  # between two looks whether another sweep has ended
 
@@ -70,21 +79,31 @@ class Sweeper:
         self._busy = False
         self._position = records.EXPIRY_PREFIX  # all expiries before it have been looked at
         self._dead = 0  # so many of them are not needed any more, and still on disk
-        self._kept: set[Expiry] = set()  # those of them that are: their items are open, or on their way elsewhere
+        self._kept: set[Expiry] = set()  # those of them that are: large items on their way elsewhere
         # Of queues that had more than one sweep may remove: the first expiry that has still to be looked at.
         self._behind: dict[MessageQueue, bytes] = {}
         self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
+        self._tidied = b""  # all before it have been looked at whether their items are there; b"": nobody looks
+        self._written = MOST_TAKEN + 1  # so many expiries have come since that was begun; unknown before the first time
+        self._live = self._live_before = 0  # of those that have been looked at, so many were needed; the time before
+        self._tidied_at = 0.0  # when it was last begun
         self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
 
     def wait_moves(self) -> None:
-        """Let the large items that have been found to have expired go to where they go. Raises StorageError."""
+        """Instead of sweeps: let the large items that have been found to have expired go to where they go, and let
+        nothing of what is gone stay. Raises StorageError."""
         with self._wait_alone():
+            self._wait_half_served()
+            self._wait_again()
             self._wait_move()
+            self._wait_tidy()
 
     def wait_sweep(self, only: MessageQueue | None = None) -> None:
         """Remove all that has expired, or what has of one queue and whatever else is met. Raises StorageError."""
         with self._wait_alone():
             self._swept = {}
+            self._wait_half_served()
+            self._wait_again()
             self._wait_kept()
             self._wait_behind()
             self._wait_expiries()
@@ -94,6 +113,7 @@ class Sweeper:
                         self._wait_head(queue)
                 self._wait(0)
             self._wait_move()
+            self._wait_tidy()
 
     @contextmanager
     def _wait_alone(self) -> Iterator[None]:
@@ -107,6 +127,35 @@ class Sweeper:
 
     # -- items with an expiry of their own
 
+    def _wait_half_served(self) -> None:
+        """Who waits is handed what lives behind items that have expired."""
+        half_served = self._journal.half_served
+        for queue in list(half_served):
+            del half_served[queue]
+            while queue.half_swept and not queue.deleted and self._drop_some(queue):
+                self._wait(0)
+            if not queue.deleted:
+                queue.serve_line()
+                self._wait(0)
+
+    @staticmethod
+    def _drop_some(queue: LineOwner) -> bool:
+        try:
+            queue.drop_expired()
+        except StorageError:
+            return False  # who asks for it is told
+        return True
+
+    def _wait_again(self) -> None:
+        again = self._journal.again
+        left = len(again)
+        while left > 0:
+            found = [again.popleft() for _ in range(min(left, SWEPT_AT_ONCE))]
+            looked_at = self._expire(found, on_disk=False)
+            again.extendleft(reversed(found[looked_at:]))
+            left -= looked_at
+            self._wait(0)
+
     def _wait_kept(self) -> None:
         kept = sorted(self._kept)
         while kept:
@@ -115,67 +164,75 @@ class Sweeper:
             self._wait(0)
 
     def _wait_behind(self) -> None:
+        storage, key = self._journal.storage, records.expiry_key
         behind, self._behind = self._behind, {}
+        first = {queue.log.record.number: position for queue, position in behind.items()}
+        waiting = deque(sorted(behind.items(), key=lambda entry: entry[1]))
+        position = b""
         try:
-            self._wait_each_behind(behind)
-        except BaseException:
-            self._behind = {**behind, **self._behind}  # what has been looked at is looked at again
-            raise
-
-    def _wait_each_behind(self, behind: dict[MessageQueue, bytes]) -> None:
-        storage = self._journal.storage
-        for queue, position in behind.items():
-            while queue not in self._behind and not queue.deleted:
+            while waiting:
+                queue, its_first = waiting[0]
+                if queue in self._behind or queue.deleted:
+                    waiting.popleft()
+                    continue
+                position = max(position, its_first)
                 found = storage.expiries(position, self._journal.time_ms(), SWEPT_AT_ONCE)
-                found = [expiry for expiry in found if records.expiry_key(*expiry) < self._position]
+                found = [expiry for expiry in found if key(*expiry) < self._position]
                 if not found:
-                    break
-                its = [expiry for expiry in found if expiry.number == queue.log.record.number]
-                self._dead += len(found)
-                looked_at = self._expire(its)
-                last = found[-1] if looked_at == len(its) else its[looked_at - 1]
-                position = records.expiry_key(*last) + b"\0"
+                    break  # all of them have caught up
+                theirs = [expiry for expiry in found if key(*expiry) >= first.get(expiry.number, self._position)]
+                looked_at = self._expire(theirs)
+                self._dead += looked_at
+                position = key(*(found[-1] if looked_at == len(theirs) else theirs[looked_at - 1])) + b"\0"
                 self._wait(0)
+        except BaseException:
+            for queue, its_first in waiting:
+                self._behind.setdefault(queue, its_first)
+            raise
 
     def _wait_expiries(self) -> None:
         storage, journal = self._journal.storage, self._journal
-        self._go_back()
         now_ms = journal.time_ms()
+        journal.swept_ms = min(journal.swept_ms, now_ms)  # the clock may have been set back
+        self._position = min(self._position, records.expiry_key(journal.swept_ms + 1))
         while len(self._kept) < MOST_KEPT:
             found = storage.expiries(self._position, now_ms, SWEPT_AT_ONCE)
             if not found:
                 break
             looked_at = self._expire(found)
             self._position = records.expiry_key(*found[looked_at - 1]) + b"\0"
+            journal.swept_ms = found[looked_at - 1].expires_at_ms
             self._dead += looked_at
             self._wait(0)
-        if self._dead > MOST_DEAD and not self._go_back():
-            self._dead = 0
+        if self._dead > MOST_DEAD and not journal.again:  # else a turn may have failed, and what it swept is needed
             end = min([self._position, *self._behind.values()])
             kept = sorted(expiry for expiry in self._kept if records.expiry_key(*expiry) < end)
             journal.also.append(partial(_forget, journal, end, kept))
+            self._note_dead(records.EXPIRY_PREFIX, end, self._dead)
+            self._dead = 0
 
-    def _go_back(self) -> bool:
-        """Whether items were put whose time is over already: the next sweep begins with them then."""
-        earliest, self._journal.earliest_ms = self._journal.earliest_ms, records.MAX_ID
-        if (begin := records.expiry_key(earliest)) >= self._position:
-            return False
-        self._position = begin
-        return True
+    def _note_dead(self, begin: bytes, end: bytes, count: int) -> None:
+        """So many expiries are removed between these keys: upkeep gives their space back."""
+        self._journal.dead.add(DeadRange(DEFAULT_FAMILY, begin, end, count * records.EXPIRY_KEY_BYTES))
 
-    def _expire(self, found: list[Expiry]) -> int:
-        """Expire what `found` tells of; how many of them were looked at."""
+    def _expire(self, found: list[Expiry], on_disk: bool = True) -> int:
+        """Expire what `found` tells of, each item once; how many of them were looked at."""
         bytes_before: dict[MessageQueue, int] = {}
         looked_at = moved = 0
+        seen: set[tuple[int, int]] = set()
         if found:
-            self._journal.undo.append((self._look_again, found[0].expires_at_ms))
+            self._journal.undo.append((self._journal.again.extend, found))
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
-            if queue is not None and not isinstance(queue, DamagedQueue):
+            if queue is not None and not isinstance(queue, DamagedQueue) and expiry[1:] not in seen:
                 if self._may_not(queue):
-                    self._behind.setdefault(queue, records.expiry_key(*expiry))
+                    if on_disk:
+                        self._behind.setdefault(queue, records.expiry_key(*expiry))
+                    else:
+                        self._journal.again.append(expiry)
                     continue
+                seen.add(expiry[1:])
                 bytes_before.setdefault(queue, queue.bytes_out)
                 if not self._expire_one(queue, expiry):
                     self._kept.add(expiry)
@@ -187,10 +244,6 @@ class Sweeper:
         for queue in bytes_before:
             queue.serve_line()
         return looked_at
-
-    def _look_again(self, from_ms: int) -> None:
-        """The turn could not be written: what has expired in it is there again."""
-        self._journal.earliest_ms = min(self._journal.earliest_ms, from_ms)
 
     def _may_not(self, queue: MessageQueue) -> bool:
         """Whether the queue has lost as many in this sweep as max_expire_sweep allows."""
@@ -227,6 +280,53 @@ class Sweeper:
                     queue.serve_line()
                 return
             self._wait(0)
+
+    # -- expiries of what has been taken
+
+    def _wait_tidy(self) -> None:
+        """Remove the expiries of items that are gone before their time, if there may be many."""
+        journal = self._journal
+        written, journal.hints = journal.hints, 0
+        self._written += written
+        if not self._tidied:
+            since_s = self._monotonic() - self._tidied_at
+            if self._written <= MOST_TAKEN + self._live and (self._live <= MOST_TAKEN or since_s < TIDY_EVERY_S):
+                return
+            self._tidied, self._tidied_at = records.EXPIRY_PREFIX, self._monotonic()
+            self._written = self._live = 0
+        most = TIDIED_A_SWEEP + 2 * written
+        while most > 0:
+            found = journal.storage.expiries(self._tidied, records.MAX_ID, TIDIED_AT_ONCE)
+            if not found:
+                self._tidied = b""
+                return
+            self._tidy(found)
+            self._tidied = records.expiry_key(*found[-1]) + b"\0"
+            most -= len(found)
+            self._wait(0)
+
+    def _tidy(self, found: list[Expiry]) -> None:
+        taken = [expiry for expiry in found if self._is_taken(expiry)]
+        self._live += len(found) - len(taken)
+        if not taken:
+            return
+        storage, begin, end = (
+            self._journal.storage,
+            records.expiry_key(*taken[0]),
+            records.expiry_key(*taken[-1]) + b"\0",
+        )
+        if len(taken) == len(found):
+            self._journal.also.append(lambda batch: storage.remove_expiries(batch, begin, end))
+        else:
+            self._journal.also.append(partial(_remove, storage, taken))
+        self._note_dead(begin, end, len(taken))
+
+    def _is_taken(self, expiry: Expiry) -> bool:
+        """Whether nothing that waits or is open can be meant."""
+        queue = self._registry.by_number.get(expiry.number)
+        if queue is None or expiry.id >= queue.tail:
+            return not isinstance(queue, DamagedQueue)
+        return expiry.id < queue.next_id and expiry.id not in queue.outstanding
 
     # -- large items that go to another queue
 
@@ -337,3 +437,8 @@ def _forget(journal: Journal, before: bytes, kept: list[Expiry], batch: Batch) -
     journal.storage.remove_expiries(batch, records.EXPIRY_PREFIX, before)
     for expiry in kept:
         journal.storage.add_expiry(batch, expiry)
+
+
+def _remove(storage: Storage, taken: list[Expiry], batch: Batch) -> None:
+    for expiry in taken:
+        storage.remove_expiry(batch, expiry)

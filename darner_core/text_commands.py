@@ -29,7 +29,7 @@ from darner_core.records import Blob, Item
 from darner_core.registry import Registry
 from darner_core.repeated import BY_TEXT
 from darner_core.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
-from darner_core.session import ManyReads
+from darner_core.session import READS_AT_ONCE, ManyReads
 from darner_core.stats import Stats
 from darner_core.text_protocol import NOT_UNDERSTOOD, STATUS_TO, TextReader, TextRequest, error_reply
 
@@ -342,10 +342,19 @@ class TextCommands:
             raise
         unsent.append(self._send_large(read, client))
 
-    def confirm(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+    def confirm(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         if session.open_reads(request.queue) < request.count:
             return error_reply("Not that many transactions open.")
+        if request.count > READS_AT_ONCE:
+            return partial(self._wait_confirm, request)
         session.close_oldest(request.queue, request.count)
+        return b"+%d\n" % request.count
+
+    @staticmethod
+    def _wait_confirm(request: TextRequest, client: Client) -> bytes:
+        assert isinstance(client.session, ManyReads)
+        for _ in client.session.close_in_slices(request.queue, request.count):
+            client.wait_turn()
         return b"+%d\n" % request.count
 
     # -- looking after queues and the server

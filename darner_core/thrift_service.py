@@ -9,7 +9,7 @@ No call here switches greenlets, except through the Client's wait_... calls.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -25,7 +25,7 @@ from darner_core.message_queue import MessageQueue
 from darner_core.nearest import did_you_mean
 from darner_core.open_read import OpenRead
 from darner_core.option_values import show_text
-from darner_core.pending_reads import PendingReads
+from darner_core.pending_reads import DECIDED_AT_ONCE, PendingReads
 from darner_core.protocol import Command, Request, Vocabulary, set_name, show
 from darner_core.records import Blob, Item
 from darner_core.registry import Registry
@@ -310,11 +310,29 @@ class ThriftService:
         self._stats.get_misses += not items
         return reply
 
-    def _confirm(self, request: ThriftRequest, session: Session) -> int:
-        return self._pending.confirm(request.queue, request.arguments.ids)
+    def _confirm(self, request: ThriftRequest, session: Session) -> Any:
+        return self._decide(request, self._pending.confirm)
 
-    def _abort(self, request: ThriftRequest, session: Session) -> int:
-        return self._pending.abort(request.queue, request.arguments.ids)
+    def _abort(self, request: ThriftRequest, session: Session) -> Any:
+        return self._decide(request, self._pending.abort)
+
+    def _decide(self, request: ThriftRequest, decide: Callable[[bytes, Iterable[int]], int]) -> Any:
+        ids = request.arguments.ids
+        if len(ids) > DECIDED_AT_ONCE:
+            return partial(self._wait_decide, request.queue, list(ids), decide)
+        return decide(request.queue, ids)
+
+    def _wait_decide(
+        self, queue: bytes, ids: list[int], decide: Callable[[bytes, Iterable[int]], int], client: Client
+    ) -> int:
+        """A part in each turn, the last in that of the reply."""
+        decided = 0
+        for start in range(0, len(ids), DECIDED_AT_ONCE):
+            if start:
+                client.wait_turn()
+                self._pending.require_decided(queue, ids[start - DECIDED_AT_ONCE : start])
+            decided += decide(queue, ids[start : start + DECIDED_AT_ONCE])
+        return decided
 
     def _peek(self, request: ThriftRequest, session: Session) -> Any:
         self._stats.cmd_peek += 1

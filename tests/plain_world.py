@@ -247,17 +247,18 @@ class World:
         return 0 < queue.until_ms(item) < self.now_ms
 
     def drop_expired(self, queue: Queue) -> bool:
-        """What has expired at the head goes; False: there may be more."""
+        """What has expired at the head goes; False: there is more."""
         until = queue.expired + self.at_once
-        while queue.expired < until:
+        while True:
             head = next(iter(queue.waiting), None)
             if head is None or not self.has_expired(queue, head):
                 return True
+            if queue.expired >= until:
+                return False
             if head.large and queue.options.expire_to_queue:
                 head.state = MOVES
             else:
                 self.expire(queue, head)
-        return False
 
     def expire(self, queue: Queue, item: Item) -> None:
         queue.items.remove(item)

@@ -425,6 +425,7 @@ def test_a_queue_that_has_far_too_many_is_brought_down_put_by_put(
     for number in range(25, 29):
         assert bench.put(b"q", b"%d" % number)
         left.append(bench.queue().waiting_items)
+        bench.end_turn()
     assert (left, bench.drain()) == ([16, 7, 3, 3], [b"26", b"27", b"28"])
 
 

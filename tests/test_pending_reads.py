@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from darner_core import pending_reads as pending_module
 from darner_core.errors import StorageError
 from darner_core.message_queue import MessageQueue
 from darner_core.open_read import OpenRead
@@ -241,3 +242,20 @@ def test_many_that_are_decided_leave_nothing_behind(house: House, pending: Pendi
     for _ in range(3000):
         assert pending.abort(b"q", [open_one(house, pending, 10**9)]) == 1
     assert len(pending._due) < 1100  # they are kept until a long time is over, else
+
+
+def test_many_that_are_overdue_go_back_a_part_at_a_time(
+    house: House, clock: Clock, pending: PendingReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_module, "DECIDED_AT_ONCE", 2)
+    queue = house.registry.queues[b"q"]
+    for item_id in pending.next_ids(3):
+        pending.hold(item_id, queue.open(), "owner", 1000)
+    house.turn()
+    clock.now += 2
+    timer = min(one for one in clock.timers if not one[2].closed)
+    clock.timers.remove(timer)
+    timer[1]()
+    assert queue.open_reads == 1
+    clock.go_on(1)
+    assert (queue.open_reads, len(pending)) == (0, 0)

@@ -171,9 +171,10 @@ def test_a_close_that_comes_too_late_is_told_in_the_log(
     watch.look(10)
     session.close_read(b"q")
     session.end()
+    watch.look(11)
     assert [record.getMessage() for record in caplog.records] == [
         "queue q: 1 items were open for 10 s and are given back",
-        "queue q: item 1 was closed too late: it had been given back",
+        "queue q: 1 item was closed too late: it had been given back",
     ]
     assert watch.waiting() == [1, 2, 3]
 
@@ -255,7 +256,7 @@ def test_a_waiting_client_gets_what_another_held_for_too_long(brief: RunningServ
     assert holder.get(f"{queue}/open") == b"a"
     assert client.get(f"{queue}/t=10000") == b"a"
     assert holder.get(f"{queue}/close") is None
-    wait_until(lambda: f"queue {queue}: item 1 was closed too late" in brief.printed())
+    wait_until(lambda: f"queue {queue}: 1 item was closed too late" in brief.printed())
     assert client.get(queue) is None
 
 
@@ -310,3 +311,18 @@ def test_no_more_reads_are_open_than_the_option_says(brief: RunningServer, clien
     watcher.send(f"get {queue}/open\r\n".encode())
     assert watcher.line().startswith(b"CLIENT_ERROR close a read first: 3 items of queue ")
     watcher.expect_hang_up()
+
+
+def test_many_late_closes_are_one_line(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    session = ManyReads(watch.house.journal)
+    for _ in range(3):
+        session.hold(watch.open())
+    watch.look(0)
+    watch.look(10)
+    while session.close_oldest(b"q"):
+        watch.house.turn()
+    watch.look(11)
+    watch.look(12)
+    lines = [record.getMessage() for record in caplog.records if "late" in record.getMessage()]
+    assert lines == ["queue q: 3 items were closed too late: they had been given back"]

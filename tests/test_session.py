@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from darner_core import session as session_module
 from darner_core.errors import ClientError, StorageError
 from darner_core.journal import Journal
 from darner_core.records import Blob
@@ -715,3 +716,35 @@ def test_several_reads_agree_with_a_plain_model_whatever_is_done_and_goes_wrong(
             print_blob=True,
         ),
     )
+
+
+def test_many_open_reads_are_given_back_and_confirmed_in_slices(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "READS_AT_ONCE", 2)
+    house = House(open_storage)
+    house.put(b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8")
+    house.turn()
+    queue, session = house.registry.queues[b"q"], house.many()
+    for _ in range(8):
+        session.hold(queue.open())
+    house.turn()
+    steps = 0
+    for _ in session.close_in_slices(b"q", 3):
+        steps += 1
+        assert session.open_reads(b"q") == 6
+        house.turn()
+    assert (steps, session.open_reads(b"q")) == (1, 5)
+    house.turn()
+    slices = session.close_in_slices(b"q", 4)
+    next(slices)
+    session.unclose(queue.outstanding[6])  # as if the turn had been undone
+    with pytest.raises(StorageError, match="only some"):
+        next(slices)
+    session.close_read(b"q")
+    session.end()
+    assert queue.open_reads > 0
+    while house.journal.slices:
+        for _ in house.journal.slices.popleft():
+            pass
+    assert queue.open_reads == 0

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from darner_core import backlog as backlog_module
 from darner_core import sweeper as sweeper_module
 from darner_core.errors import StorageError
 from darner_core.queue_options import QueueOptions
@@ -151,7 +153,9 @@ def test_an_item_put_when_its_time_was_over_is_swept(bench: Bench) -> None:
     assert bench.queue().waiting_items == 1
 
 
-def test_the_hints_on_disk_go_and_those_of_open_items_stay(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hints_on_disk_go_and_open_items_expire_after_a_crash_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sweeper_module, "MOST_DEAD", 5)
     bench.put(b"q", *[b"%d" % number for number in range(10)], expires_in_s=1)
     bench.put(b"q", b"later", expires_in_s=1000)
@@ -161,10 +165,11 @@ def test_the_hints_on_disk_go_and_those_of_open_items_stay(bench: Bench, monkeyp
     bench.now_s += 2
     bench.sweep()
     assert bench.storage is not None
-    assert [expiry.id for expiry in bench.storage.expiries(b"e", 1 << 60, 100)] == [1, 11]
+    assert [expiry.id for expiry in bench.storage.expiries(b"e", 1 << 60, 100)] == [11]
     bench.crash()
     bench.sweep()
     assert held is not None
+    assert bench.queue().waiting_items == 1
     assert bench.drain() == [b"later"]
 
 
@@ -527,3 +532,169 @@ def test_a_large_item_that_is_given_back_while_it_is_copied_is_moved_once(open_s
     assert bench.take() is None
     bench.sweep()
     assert bench.drain(b"dead") == [b"x" * 900]
+
+
+def hints(bench: Bench) -> list[int]:
+    assert bench.storage is not None
+    return [expiry.id for expiry in bench.storage.expiries(b"e", 1 << 60, 1000)]
+
+
+def test_what_is_open_does_not_stop_the_sweeps_of_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper_module, "MOST_KEPT", 10)
+    bench.put(b"held", *[b"x"] * 30, expires_in_s=1)
+    bench.put(b"other", b"lives")
+    bench.put(b"other", b"x", expires_in_s=2)
+    bench.end_turn()
+    reads = [bench.queue(b"held").open() for _ in range(30)]
+    bench.now_s += 3
+    bench.sweep()
+    assert bench.queue(b"other").waiting_items == 1
+    assert not bench.sweeper._kept
+    for read in reads[5:]:  # behind five that stay open
+        bench.queue(b"held").give_back(read)
+    bench.end_turn()
+    bench.sweep()
+    held = bench.queue(b"held")
+    assert (held.waiting_items, held.open_reads, held.expired_items) == (0, 5, 25)
+    assert not bench.journal.again
+
+
+def test_an_item_that_is_taken_in_the_turn_in_which_it_is_put_leaves_no_hint(bench: Bench) -> None:
+    bench.put(b"q", b"1", b"2", expires_in_s=1000)
+    assert bench.take() == b"1"
+    bench.end_turn()
+    assert hints(bench) == [2]
+
+
+@pytest.mark.parametrize("sweeps", [True, False])
+def test_hints_of_items_that_were_taken_go_long_before_their_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, sweeps: bool
+) -> None:
+    monkeypatch.setattr(sweeper_module, "MOST_TAKEN", 10)
+    monkeypatch.setattr(sweeper_module, "TIDIED_AT_ONCE", 5)
+    most = 0
+    bench.put(b"open", b"x", expires_in_s=1000)
+    bench.queue(b"open").open()
+    for number in range(200):
+        bench.put(b"q", b"%d" % number, expires_in_s=1000)
+        bench.end_turn()
+        assert bench.take() == b"%d" % number
+        bench.end_turn()
+        if number % 10 == 9:
+            bench.sweep() if sweeps else bench.sweeper.wait_moves()
+            bench.end_turn()
+            most = max(most, len(hints(bench)))
+    assert most <= 30
+    bench.put(b"q", b"lives", expires_in_s=2000)
+    bench.put(b"gone", *[b"x"] * 50, expires_in_s=1000)
+    bench.end_turn()
+    bench.registry.delete(b"gone")
+    bench.end_turn()
+    bench.sweep()
+    assert len(hints(bench)) <= 30
+    assert 201 in hints(bench)
+    bench.crash()
+    bench.put(b"q", b"last")
+    bench.now_s += 2001
+    bench.sweep()
+    assert bench.drain() == [b"last"]
+
+
+def test_items_whose_time_is_over_when_they_are_put_do_not_send_the_sweep_back(bench: Bench) -> None:
+    bench.put(b"q", b"lives")
+    bench.put(b"q", b"x", expires_in_s=50)
+    bench.end_turn()
+    bench.now_s += 100
+    bench.sweep()
+    position = bench.sweeper._position
+    for _ in range(3):
+        bench.put(b"q", b"x", expires_in_s=-500)
+        bench.end_turn()
+        bench.sweep()
+        assert bench.sweeper._position >= position
+        assert bench.queue().waiting_items == 1
+
+
+def test_after_the_clock_was_set_back_items_expire_in_time(bench: Bench) -> None:
+    bench.put(b"q", b"lives")
+    bench.put(b"q", b"x", expires_in_s=50)
+    bench.end_turn()
+    bench.now_s += 100
+    bench.sweep()
+    bench.now_s -= 90
+    bench.put(b"q", b"x", expires_in_s=5)
+    bench.end_turn()
+    bench.now_s += 6
+    bench.sweep()
+    assert bench.queue().waiting_items == 1
+
+
+def test_queues_that_may_lose_few_in_a_sweep_are_gone_through_together(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper_module, "SWEPT_AT_ONCE", 10)
+    names = [f"q{number}" for number in range(10)]
+    bench = Bench(open_storage, **{name: QueueOptions(max_expire_sweep=2) for name in names})
+    for _ in range(10):
+        for name in names:
+            bench.put(name.encode(), b"x", expires_in_s=1)
+    bench.end_turn()
+    bench.now_s += 2
+    bench.sweep()
+    looks = 0
+    expiries = bench.storage.expiries  # type: ignore[union-attr]
+
+    def count(*arguments: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return expiries(*arguments)
+
+    monkeypatch.setattr(bench.storage, "expiries", count)
+    bench.sweep()
+    assert [bench.queue(name.encode()).waiting_items for name in names] == [6] * 10
+    assert looks <= 10  # each by itself would take thirty
+
+
+def test_all_that_drop_what_has_expired_in_one_turn_do_so_within_limits(bench: Bench) -> None:
+    for name in (b"q", b"r", b"s"):
+        bench.put(name, *[b"x"] * 900, expires_in_s=1)
+        bench.put(name, b"lives")
+    bench.end_turn()
+    bench.now_s += 2
+    for name in (b"q", b"r", b"s"):
+        bench.take(name)
+    assert [bench.queue(name).expired_items for name in (b"q", b"r", b"s")] == [900, 100, 0]
+    waiter = bench.queue(b"s").join_line(peeks=False)
+    bench.queue(b"s").serve_line()
+    assert waiter.got is None
+    bench.end_turn()
+    bench.sweeper.wait_moves()  # also without sweeps
+    assert waiter.got is not None
+
+
+def test_what_leaves_in_order_or_from_the_middle_of_what_was_given_back_takes_constant_time(
+    bench: Bench,
+) -> None:
+    bench.put(b"q", *[b"x"] * 5000)
+    bench.end_turn()
+    queue = bench.queue()
+    reads = [queue.open() for _ in range(5000)]
+    bench.end_turn()
+    for read in reads:
+        queue.give_back(read)
+    bench.end_turn()
+    kept = queue.returned
+    for read in reads[1::2]:  # from the middle, and undone
+        queue._remove_returned(read)
+        assert queue.returned is kept or len(queue.returned) <= 2 * queue.waiting_items + backlog_module.MANY
+    assert (queue.waiting_items, queue.open_reads, len(queue.given_back())) == (2500, 0, 2500)
+    bench.fail_turn()
+    assert (queue.waiting_items, queue.stale, queue.head_id) == (5000, 0, reads[0].id)
+    thinned = 0
+    for read in reads[:4000]:
+        before = queue.outstanding
+        queue._remove_returned(read)
+        thinned += queue.outstanding is not before
+    assert thinned >= 1  # its first is found at once
+    bench.end_turn()
+    assert len(bench.drain()) == 1000
