@@ -66,8 +66,7 @@ class Batches:
         queue = self.queue(name)
         expires_at_ms = 0
         if expiry_ms is not None:
-            self._journal.begin()
-            expires_at_ms = max(1, self._journal.now_ms + expiry_ms)
+            expires_at_ms = max(1, self._journal.time_ms() + expiry_ms)
         is_plain = queue is not None and not queue.governed and not expires_at_ms
         stored = 0
         for item, uploads in zip(items, large, strict=False):

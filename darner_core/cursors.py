@@ -104,9 +104,7 @@ class Cursors:
     def _create(self, queue: MessageQueue, name: bytes) -> Cursor:
         self._require_room()
         journal = self._journal
-        if not journal.touched:
-            journal.begin()
-        record = QueueRecord(self._new_number(), queue.log.record.family, journal.now_ms)
+        record = QueueRecord(self._new_number(), queue.log.record.family, journal.time_ms())
         cursor = Cursor(queue, name, self._budget)
         cursor.attach(journal, record, State(next=queue.head_id))
         self._add(queue, name, cursor)

@@ -236,9 +236,7 @@ class Registry:
         damaged = self._journal.storage.damaged_families
         usable = [family for family in range(len(self._family_users)) if family not in damaged]
         family = min(usable or [0], key=self._family_users.__getitem__)
-        if not self._journal.touched:
-            self._journal.begin()
-        record = QueueRecord(self._new_number(), family, self._journal.now_ms, CHILD if is_child else PLAIN)
+        record = QueueRecord(self._new_number(), family, self._journal.time_ms(), CHILD if is_child else PLAIN)
         self._family_users[family] += 1
         if queue.options.durable:
             queue.attach(self._journal, record, State())

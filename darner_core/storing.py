@@ -88,8 +88,7 @@ class Storing:
         raise ServerError(self.refuse_sets)
 
     def _expires_at_ms(self, request: Request) -> int:
-        self._journal.begin()
-        return request.expires_at_ms(request.expiry, self._journal.now_ms)
+        return request.expires_at_ms(request.expiry, self._journal.time_ms())
 
     def receive_large(self, request: Request, client: Client) -> bytes:
         """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it

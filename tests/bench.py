@@ -13,6 +13,7 @@ from darner_core.shared_memory import BodyMemory
 from darner_core.storage import Storage
 from darner_core.sweeper import Sweeper
 from darner_core.window import WindowBudget
+from tests.moved_clock import MovedClock
 
 CHUNK_BYTES = 400  # of the large items here
 
@@ -31,7 +32,7 @@ class Rules(QueueRules):
         return tuple(self.options)
 
 
-class Bench:
+class Bench(MovedClock):
     """Begins at 1,000 s after 1970. Queues come into being as clients make them."""
 
     def __init__(self, open_storage: Callable[[], Storage], **options: QueueOptions) -> None:

@@ -14,11 +14,12 @@ from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.waiters import Waiter
 from darner_core.window import WindowBudget
+from tests.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 
 
-class Bench:
+class Bench(MovedClock):
     """A registry over a data directory."""
 
     def __init__(self, open_storage: OpenStorage) -> None:
