@@ -284,6 +284,8 @@ class Journal:
         self.undo: list[tuple[Any, ...]] = []
         # The same for what is to be called when the turn has been written, in order; forgotten if it cannot be.
         self.after: list[tuple[Any, ...]] = []
+        # (queue's number, large item) of those whose chunks nobody needs since a turn could not be written.
+        self.orphans: list[tuple[int, int]] = []
         self.dead = DeadRanges()
         self.now_ms = 0
         self._plain_header = b""  # of an item without flags or expiry that was put at `_plain_ms`

@@ -104,7 +104,7 @@ class Bench(MovedClock):
     def put_large(self, name: bytes, body: bytes, expires_in_s: float = 0) -> None:
         """What a set does with the body of a large item."""
         expires_at_ms = int((self.now_s + expires_in_s) * 1000) if expires_in_s else 0
-        for target in self.delivery.targets((name,)):
+        for target in self.delivery.targets((name,), len(body)) or ():
             upload = target.queue.large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
             rest = body
             while rest:

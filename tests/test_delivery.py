@@ -194,8 +194,8 @@ def test_an_alias_puts_into_each_of_its_queues(open_storage: OpenStorage) -> Non
     assert not bench.put(b"all", b"2")
     assert b"all" not in bench.registry.queues
     counts = bench.delivery.alias_counts[b"all"]
-    assert (counts.put_items, counts.put_bytes) == (2, 2)
-    assert (bench.drain(b"a"), bench.drain(b"b"), bench.drain(b"a+c")) == ([b"1", b"2"], [b"1"], [b"1", b"2"])
+    assert (counts.put_items, counts.put_bytes) == (1, 1)
+    assert (bench.drain(b"a"), bench.drain(b"b"), bench.drain(b"a+c")) == ([b"1"], [b"1"], [b"1"])
 
 
 def test_an_alias_hides_the_queue_of_its_name_until_it_is_gone(open_storage: OpenStorage) -> None:
@@ -262,6 +262,8 @@ def test_what_the_other_queue_refuses_is_counted(open_storage: OpenStorage, capl
     assert bench.take() is None
     assert (bench.queue().expired_items, bench.queue().lost_expired) == (2, 1)
     assert dict(Stats().of_queue(bench.queue(), lambda _: True))[b"lost_expired_items"] == 1
+    assert caplog.text == ""  # the turn may yet fail
+    bench.end_turn()
     assert "an expired item of queue q was dropped: queue dead did not take it: it is full" in caplog.text
     assert bench.drain(b"dead") == [b"1"]
 

@@ -229,13 +229,16 @@ class Everything(RuleBasedStateMachine):
         """As `receive_large` does. Its end may be in any later turn."""
         names = (self.name,) if self.count > 1 else self.choose(SEVERAL)
         body = self.a_body(900)
-        targets, expected = self.delivery.targets(names), self.world.targets(names)
-        has_room = all(self.delivery.has_room(queue, len(body)) for queue, decides in targets if decides)
-        assert has_room == all(self.world.has_room(queue, len(body)) for queue, decides in expected if decides)
+        before = set(self.world.queues)
+        targets, expected = self.delivery.targets(names, len(body)), self.world.targets(names, len(body))
+        self.settle_dead()
+        assert (targets is None) == (expected is None)
+        if targets is None or expected is None:
+            return
         names_found = [target.queue.name for target in targets]
         assert sorted(names_found) == sorted(queue.name for queue, _ in expected)
         expected.sort(key=lambda one: names_found.index(one[0].name))  # children come in any order
-        if not has_room or not targets:
+        if not targets:
             return
         uploads: list[tuple[Target, Upload]] = []
         self.storing.start_uploads(targets, uploads)
@@ -244,7 +247,9 @@ class Everything(RuleBasedStateMachine):
                 upload.add(body[at : at + CHUNK_BYTES])
             upload.store()
         self.uploads.append(uploads)
-        self.world.uploads.append(plain.Upload(names, expected, body, self.count))
+        made = [queue for queue, _ in expected if queue.name not in before]
+        assert {queue.name for queue in made} == {target.queue.name for target in targets if target.made}
+        self.world.uploads.append(plain.Upload(names, expected, body, self.count, made))
         if self.count % 2:
             self.finish_large()
 
@@ -255,11 +260,15 @@ class Everything(RuleBasedStateMachine):
         if any(target.queue.deleted for target, _ in uploads if target.decides):
             for _, upload in uploads:
                 upload.drop()
+            self.delivery.abandon(target for target, _ in uploads)
+            self.world.abandon(expected)
             return
         names, body, flags = expected.names, expected.body, expected.flags
         expires_ms = self.expires_ms if DEAD not in names else 0
         stored = self.storing.put_large(names, uploads, len(body), flags, expires_ms, self.sessions[0])
-        assert stored == self.world.put_into(names, expected.targets, body, flags, expires_ms, True)
+        assert stored == self.world.put_into(expected.targets, body, flags, expires_ms, True)
+        if not stored:
+            self.world.abandon(expected)
 
     # -- reading
 
@@ -538,7 +547,7 @@ class Everything(RuleBasedStateMachine):
         limbo, world.limbo = world.limbo, []
         if not limbo:
             return
-        for queue, _ in world.targets((DEAD,)):
+        for queue, _ in world.targets((DEAD,)) or ():
             arrived = [body for body, _ in self.contents(queue.name)][len(queue.items) :]
             most = queue.options.max_items
             room = max(0, most - len(queue.items)) if most else len(limbo)
