@@ -40,7 +40,7 @@ class Batches:
         self._chunk_bytes = config.chunk_bytes
 
     def queue(self, name: bytes) -> MessageQueue | None:
-        """The queue to take from. A fanout child is one from the moment that it is named. Raises ServerError."""
+        """The queue to take from. To name a fanout child here makes it. Raises ServerError."""
         return self._registry.child(name) if parent_of(name) else self._queues.get(name)
 
     def most_open(self, name: bytes) -> int:

@@ -108,6 +108,8 @@ class Cursors:
         cursor = Cursor(queue, name, self._budget)
         cursor.attach(journal, record, State(next=queue.head_id))
         self._add(queue, name, cursor)
+        if queue.line is not None:
+            queue.line.wake_peeks(queue)  # some have waited there to see what this cursor shows
         journal.undo.append((self._uncreate, queue, cursor))
         storage = journal.storage
         journal.also.append(lambda batch: storage.add_cursor(batch, queue.name, name, record))
@@ -127,14 +129,14 @@ class Cursors:
 
     # -- waiting
 
-    def wait_at(self, queue_name: bytes, name: bytes, peeks: bool) -> MessageQueue:
+    def wait_at(self, queue_name: bytes, name: bytes) -> MessageQueue:
         """Where to wait for the cursor, whether its queue exists or not. Call `done_waiting` with it afterwards.
 
         Raises ServerError if there may be no more cursors.
         """
         queue = self._queues.get(queue_name)
         if queue is not None:
-            return self.of(queue, name, peeks)
+            return self.of(queue, name)
         key = queue_name, name
         if key not in self.awaited:
             self.awaited[key] = MessageQueue(b"%b.%b" % key, self._budget)
@@ -154,8 +156,11 @@ class Cursors:
                 del self.awaited[key]
 
     def _move_line(self, queue_name: bytes, name: bytes, gone: MessageQueue) -> None:
-        """Let those who wait at a cursor that is gone wait for the next of its name."""
+        """Let those who wait at a cursor that is gone wait for the next of its name. Who peeks waits elsewhere: no
+        cursor is made for that."""
         line, gone.line = gone.line, None
+        if line is not None:
+            line.wake_peeks(gone)
         if line:
             place = self.awaited.setdefault((queue_name, name), MessageQueue(gone.name, self._budget))
             place.line = line

@@ -196,7 +196,9 @@ class World:
             else:
                 missing.append(target)
         self.make_room(list(found), size)
-        if not all(self.has_room(queue, size) for queue, decides in found.items() if decides):
+        deciding = [queue for queue, decides in found.items() if decides]
+        deciding += [Queue(name, self.rules.of(name), False, False, 0) for name in missing]
+        if not all(self.has_room(queue, size) for queue in deciding):
             return None
         return [*found.items(), *((self.create(name), True) for name in missing)]
 

@@ -153,7 +153,7 @@ def test_who_waits_is_served_when_a_turn_that_failed_is_done_again(
     registry = Registry(journal, WindowBudget(1 << 20))
     if deleted:
         registry.create(b"q")
-    place = registry.cursors.wait_at(b"q", b"c", peeks=False)
+    place = registry.cursors.wait_at(b"q", b"c")
     waiter = place.join_line(peeks=False)
     journal.commit()
     if deleted:
@@ -166,7 +166,7 @@ def test_who_waits_is_served_when_a_turn_that_failed_is_done_again(
     assert list(registry.queues) == [b"q"] * deleted
     registry.recheck()
     if waiter.got is not None:  # it is told of the error, and waits again
-        waiter = registry.cursors.wait_at(b"q", b"c", peeks=False).join_line(peeks=False)
+        waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
     (registry.queues.get(b"q") or registry.create(b"q")).put(b"a", 0, 0)
     journal.commit()
     assert waiter.got.queue.item_of(waiter.got)[0] == b"a"
@@ -324,7 +324,7 @@ def test_a_queue_without_cursors_is_looked_at_no_further(open_storage: Callable[
     registry.cursors.delete(b"q", b"c")
     assert (queue.cursors, queue.log.hook) == (None, None)
     journal.commit()
-    waiter = registry.cursors.wait_at(b"q", b"c", peeks=False).join_line(peeks=False)
+    waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
     assert queue.line is not None
     waiter.cancel()
     registry.cursors.done_waiting(b"q", b"c", queue.cursors[b"c"])  # type: ignore[index]

@@ -69,7 +69,7 @@ DEADS: list[dict[str, Any]] = [{}, {}, {"max_items": 3}, {"fanout_only": True}]
 
 NAMES = [b"p", b"p", b"p", b"p+a", b"p+b", b"q", b"q", b"r", b"memory", DEAD, b"both"]
 CHILDREN = [b"p+a", b"p+b", b"dead+x", b"memory+a"]
-SEVERAL = [(b"q", b"r"), (b"p", b"q", b"memory"), (b"r", b"p")]
+SEVERAL = [(b"q", b"r"), (b"p", b"q", b"memory"), (b"r", b"p"), (b"both", b"q", b"p+a", b"p")]
 ALIASES: list[dict[bytes, tuple[bytes, ...]]] = [
     {b"both": (b"p", b"q")},
     {b"both": (b"q",), b"r": (b"memory",), b"p+a": (b"q",)},  # hides queues
