@@ -41,12 +41,12 @@ class Cursors:
         self._new_number = new_number
         self._require_room = require_room
 
-    def read_back(self) -> int:
-        """Read every cursor back; the highest number of any. Raises StorageError if that cannot be read."""
-        highest = 0
+    def read_back(self) -> set[int]:
+        """Read every cursor back; their numbers. Raises StorageError if it cannot be read which there are."""
+        numbers = set()
         storage = self._journal.storage
         for queue_name, name, record in storage.cursors():
-            highest = max(highest, record.number)
+            numbers.add(record.number)
             queue = self._queues.get(queue_name)
             if queue is None:
                 continue  # damage has taken its queue's record
@@ -58,7 +58,7 @@ class Cursors:
             except StorageError as error:
                 cursor = DamagedQueue(cursor.name, self._budget, self._journal, record, error)
             self._add(queue, name, cursor)
-        return highest
+        return numbers
 
     def _add(self, queue: MessageQueue, name: bytes, cursor: MessageQueue) -> None:
         if queue.cursors is None:

@@ -9,6 +9,7 @@ No call here switches greenlets.
 """
 
 import heapq
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -16,9 +17,10 @@ from typing import Protocol
 from darner_core.journal import Journal
 from darner_core.open_read import OpenRead
 
-# Ids begin at the second of the start times this. They fit 53 bits until 2038, which is what a double holds exactly,
-# and a server that gives out fewer than four million a second never gives out one of its predecessor.
-IDS_A_SECOND = 1 << 22
+# Ids begin at a number that is drawn, of so many bits: whatever the clock says, and whichever directory was restored, a
+# server does not give out ids of its predecessor (if both give out a thousand million, one in two million starts does).
+# They fit 53 bits, which is what a double holds exactly.
+FIRST_ID_BITS = 52
 
 # The timer is not asked to be more exact.
 SHORTEST_S = 0.001
@@ -52,13 +54,12 @@ class PendingReads:
         journal: Journal,
         run_after: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`run_after(seconds, call)` calls once, in the loop."""
         self._journal = journal
         self._run_after = run_after
         self._clock = clock
-        self._next_id = int(wall_clock()) * IDS_A_SECOND
+        self._next_id = 1 + secrets.randbits(FIRST_ID_BITS)
         self._pending: dict[int, Pending] = {}
         self._counts: dict[tuple[object, bytes], int] = {}  # by owner and queue
         self._due: list[tuple[float, int]] = []  # a heap of when and which; those that are decided stay until then

@@ -73,15 +73,17 @@ class Registry:
         self._budget = budget
         storage = journal.storage
         self._family_users = [0] * len(storage.families)
-        self._next_number = 1
+        numbers = set()
         for name, record in storage.queues():
             queue = self._read_back(name, record)
             self.queues[name] = queue
             self._register(queue)
             self._family_users[record.family] += 1
-            self._next_number = max(self._next_number, record.number + 1)
+            numbers.add(record.number)
         self.cursors = Cursors(journal, budget, self.queues, self.hidden, self._new_number, self.require_room)
-        self._next_number = max(self._next_number, self.cursors.read_back() + 1, storage.fresh_number())
+        numbers |= self.cursors.read_back()
+        self._next_number = storage.fresh_number() or max(numbers, default=0) + 1
+        self._taken = {number for number in numbers if number >= self._next_number}
         for number, blob in storage.unfinished_uploads():
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
@@ -219,6 +221,8 @@ class Registry:
         return [queue for queue in self.queues.values() if queue.damage] + self.cursors.damaged
 
     def _new_number(self) -> int:
+        while self._next_number in self._taken:
+            self._next_number += 1
         self._next_number += 1
         return self._next_number - 1
 

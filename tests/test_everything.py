@@ -547,11 +547,14 @@ class Everything(RuleBasedStateMachine):
         limbo, world.limbo = world.limbo, []
         if not limbo:
             return
-        for queue, _ in world.targets((DEAD,)) or ():
+        # All or nothing: a child has none that DEAD does not take.
+        taken = len(limbo)
+        for queue, decides in sorted(world.targets((DEAD,)) or (), key=lambda target: not target[1]):
             arrived = [body for body, _ in self.contents(queue.name)][len(queue.items) :]
             most = queue.options.max_items
-            room = max(0, most - len(queue.items)) if most else len(limbo)
-            assert len(arrived) == min(room, len(limbo)), (queue.name, arrived, limbo)
+            room = max(0, most - len(queue.items)) if most else taken
+            assert len(arrived) == min(room, taken), (queue.name, arrived, limbo)
+            taken = len(arrived) if decides else taken
             coming = list(limbo)
             for body in arrived:
                 item = next(one for one in coming if one.body == body)
