@@ -40,7 +40,7 @@ class Batches:
         self._chunk_bytes = config.chunk_bytes
 
     def queue(self, name: bytes) -> MessageQueue | None:
-        """The queue to take from. A fanout child is one from the moment that it is named. Raises ServerError."""
+        """The queue to take from. To name a fanout child here makes it. Raises ServerError."""
         return self._registry.child(name) if parent_of(name) else self._queues.get(name)
 
     def most_open(self, name: bytes) -> int:
@@ -63,12 +63,12 @@ class Batches:
         self, session: Session, name: bytes, items: Sequence[bytes], large: list[Stored], expiry_ms: int | None
     ) -> int:
         self._require_ready()
-        queue = self.queue(name)
+        queue = self._queues.get(name)
+        as_child = parent_of(name) != b""
         expires_at_ms = 0
         if expiry_ms is not None:
-            self._journal.begin()
-            expires_at_ms = max(1, self._journal.now_ms + expiry_ms)
-        is_plain = queue is not None and not queue.governed and not expires_at_ms
+            expires_at_ms = max(1, self._journal.time_ms() + expiry_ms)
+        is_plain = queue is not None and not queue.governed and not expires_at_ms and (queue.is_child or not as_child)
         stored = 0
         for item, uploads in zip(items, large, strict=False):
             self._stats.cmd_set += 1
@@ -76,13 +76,15 @@ class Batches:
                 break
             try:
                 if uploads is not None:
-                    is_stored = self._storing.put_large((name,), uploads, len(item), 0, expires_at_ms, session)
+                    is_stored = self._storing.put_large(
+                        (name,), uploads, len(item), 0, expires_at_ms, session, as_child
+                    )
                 elif is_plain:
                     assert queue is not None
                     queue.put(item, 0, 0)
                     is_stored = True
                 else:
-                    is_stored = self._deliver(session, name, item, expires_at_ms)
+                    is_stored = self._deliver(session, name, item, expires_at_ms, as_child)
             except (ServerError, StorageError):
                 if not stored:
                     raise
@@ -96,8 +98,8 @@ class Batches:
         if self._storing.refuse_sets:
             raise ServerError(self._storing.refuse_sets)
 
-    def _deliver(self, session: Session, name: bytes, item: bytes, expires_at_ms: int) -> bool:
-        queues = self._delivery.put((name,), item, 0, expires_at_ms)
+    def _deliver(self, session: Session, name: bytes, item: bytes, expires_at_ms: int, as_child: bool) -> bool:
+        queues = self._delivery.put((name,), item, 0, expires_at_ms, as_child)
         if queues and any(queue.options.sync == SYNC_ALWAYS for queue in queues):
             session.needs_sync = True
         return queues is not None
@@ -110,38 +112,28 @@ class Batches:
         """The same for items among which are large ones. Their chunks are written over several turns; nothing is in a
         queue before all of them have been, and then all items are put in one turn."""
         large: list[Stored] = []
+        targets: list[Target] = []
         try:
             for item in items:
                 if len(item) <= self._chunk_bytes or len(item) > self._max_item_bytes:
                     large.append(None)
                     continue
-                targets = self._targets(name, len(item))
-                if targets is None:
+                self._require_ready()
+                found = self._delivery.targets((name,), len(item), parent_of(name) != b"")
+                if found is None:
                     break  # there is no room for it: it is the first that is refused
+                targets += found
+                self._storing.require_room(len(item) * len(found))
                 uploads: list[tuple[Target, Upload]] = []
                 large.append(uploads)
-                self._storing.start_uploads(targets, uploads)
+                self._storing.start_uploads(found, uploads)
                 self._wait_store(item, uploads, client)
-            self._require_ready()
-        except BaseException:
-            _drop(large)
-            raise
-        stored = 0
-        try:
-            stored = self._put(client.session, name, items, large, expiry_ms)
-        finally:
-            _drop(large[stored + 1 :])  # the one that was refused has been dropped already
-        return stored
-
-    def _targets(self, name: bytes, size: int) -> list[Target] | None:
-        """The queues that a large item goes into; None: there is no room. Raises ServerError."""
-        self._require_ready()
-        self.queue(name)
-        targets = self._delivery.targets((name,))
-        if not all(self._delivery.has_room(queue, size) for queue, decides in targets if decides):
-            return None
-        self._storing.require_room(size * len(targets))
-        return targets
+            return self._put(client.session, name, items, large, expiry_ms)
+        finally:  # what was put is not dropped
+            for stored in large:
+                for _, upload in stored or ():
+                    upload.drop()
+            self._delivery.abandon(targets)
 
     def _wait_store(self, item: bytes, uploads: list[tuple[Target, Upload]], client: Client) -> None:
         for at in range(0, len(item), self._chunk_bytes):
@@ -150,12 +142,6 @@ class Batches:
             client.wait_turn()
         for _, upload in uploads:
             upload.store()
-
-
-def _drop(large: Iterable[Stored]) -> None:
-    for uploads in large:
-        for _, upload in uploads or ():
-            upload.drop()
 
 
 # -- taking

@@ -41,12 +41,12 @@ class Cursors:
         self._new_number = new_number
         self._require_room = require_room
 
-    def read_back(self) -> int:
-        """Read every cursor back; the highest number of any. Raises StorageError if that cannot be read."""
-        highest = 0
+    def read_back(self) -> set[int]:
+        """Read every cursor back; their numbers. Raises StorageError if it cannot be read which there are."""
+        numbers = set()
         storage = self._journal.storage
         for queue_name, name, record in storage.cursors():
-            highest = max(highest, record.number)
+            numbers.add(record.number)
             queue = self._queues.get(queue_name)
             if queue is None:
                 continue  # damage has taken its queue's record
@@ -58,7 +58,7 @@ class Cursors:
             except StorageError as error:
                 cursor = DamagedQueue(cursor.name, self._budget, self._journal, record, error)
             self._add(queue, name, cursor)
-        return highest
+        return numbers
 
     def _add(self, queue: MessageQueue, name: bytes, cursor: MessageQueue) -> None:
         if queue.cursors is None:
@@ -104,12 +104,12 @@ class Cursors:
     def _create(self, queue: MessageQueue, name: bytes) -> Cursor:
         self._require_room()
         journal = self._journal
-        if not journal.touched:
-            journal.begin()
-        record = QueueRecord(self._new_number(), queue.log.record.family, journal.now_ms)
+        record = QueueRecord(self._new_number(), queue.log.record.family, journal.time_ms())
         cursor = Cursor(queue, name, self._budget)
         cursor.attach(journal, record, State(next=queue.head_id))
         self._add(queue, name, cursor)
+        if queue.line is not None:
+            queue.line.wake_peeks(queue)  # some have waited there to see what this cursor shows
         journal.undo.append((self._uncreate, queue, cursor))
         storage = journal.storage
         journal.also.append(lambda batch: storage.add_cursor(batch, queue.name, name, record))
@@ -129,14 +129,14 @@ class Cursors:
 
     # -- waiting
 
-    def wait_at(self, queue_name: bytes, name: bytes, peeks: bool) -> MessageQueue:
+    def wait_at(self, queue_name: bytes, name: bytes) -> MessageQueue:
         """Where to wait for the cursor, whether its queue exists or not. Call `done_waiting` with it afterwards.
 
         Raises ServerError if there may be no more cursors.
         """
         queue = self._queues.get(queue_name)
         if queue is not None:
-            return self.of(queue, name, peeks)
+            return self.of(queue, name)
         key = queue_name, name
         if key not in self.awaited:
             self.awaited[key] = MessageQueue(b"%b.%b" % key, self._budget)
@@ -156,8 +156,11 @@ class Cursors:
                 del self.awaited[key]
 
     def _move_line(self, queue_name: bytes, name: bytes, gone: MessageQueue) -> None:
-        """Let those who wait at a cursor that is gone wait for the next of its name."""
+        """Let those who wait at a cursor that is gone wait for the next of its name. Who peeks waits elsewhere: no
+        cursor is made for that."""
         line, gone.line = gone.line, None
+        if line is not None:
+            line.wake_peeks(gone)
         if line:
             place = self.awaited.setdefault((queue_name, name), MessageQueue(gone.name, self._budget))
             place.line = line

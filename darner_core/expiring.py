@@ -181,12 +181,13 @@ class Expiring(Backlog):
 
     def _enter_to_remove(self, body: bytes | Blob) -> None:
         log = self.log
+        large_items = self.large_items if isinstance(body, Blob) else None  # may raise: before anything is changed
         if not log.touched:
             self.touch()
         log.state_changed = True
         self.bytes_out += len(body)
-        if isinstance(body, Blob):
-            self.large_items.remove(body.blob, body.blob + 1, len(body))
+        if large_items is not None and isinstance(body, Blob):
+            large_items.remove(body.blob, body.blob + 1, len(body))
 
     def _remove_returned(self, read: OpenRead) -> None:
         log = self.log
@@ -208,15 +209,27 @@ class Expiring(Backlog):
     def _restore_returned(self, read: OpenRead) -> None:
         self.outstanding[read.id] = read
 
-    def discard_oldest(self) -> bool:
-        """Remove the item that has waited longest; False: none waits. Raises StorageError."""
+    def find_oldest(self) -> bool:
+        """Whether an item waits that can be discarded. Raises StorageError if that cannot be done."""
         if self.returned:
-            self._remove_returned(self.outstanding[self.returned[0]])
+            is_large = bool(self.outstanding[self.returned[0]].blob)
         else:
             if not self.window and self.next_id < self.tail:
                 self._fill()
             if not self.window:
                 return False
+            is_large = isinstance(self.window[0][0], Blob)
+        if is_large:
+            _ = self.large_items  # may raise
+        return True
+
+    def discard_oldest(self) -> bool:
+        """Remove the item that has waited longest; False: none waits. Raises StorageError, with nothing changed."""
+        if not self.find_oldest():
+            return False
+        if self.returned:
+            self._remove_returned(self.outstanding[self.returned[0]])
+        else:
             self._remove_head(self.window[0])
         self.discarded += 1
         self.log.journal.undo.append((self._undiscard,))

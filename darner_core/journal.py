@@ -124,7 +124,7 @@ class QueueLog:
         """Enter the turn. Before the first change of a turn."""
         journal = self.journal
         if not journal.touched:
-            journal.begin()
+            journal.time_ms()
         self.touched = True
         self.appended = []
         self.enter()
@@ -311,26 +311,33 @@ class Journal:
         self.undo: list[tuple[Any, ...]] = []
         # The same for what is to be called when the turn has been written, in order; forgotten if it cannot be.
         self.after: list[tuple[Any, ...]] = []
+        # (queue's number, large item) of those whose chunks nobody needs since a turn could not be written.
+        self.orphans: list[tuple[int, int]] = []
         self.dead = DeadRanges()
         self.now_ms = 0
         self._plain_header = b""  # of an item without flags or expiry that was put at `_plain_ms`
         self._plain_ms = -1
         self.unsynced = False  # something was written since the last `sync`
-        self.begin()
+        self._has_time = False
 
     def begin(self) -> None:
-        """Start a turn: read the clock once for all that happens in it."""
-        self.now_ms = int(self._clock() * 1000)
+        """Start a turn: the clock is read when somebody asks for the time."""
+        self._has_time = False
 
     def time_ms(self) -> int:
-        """Milliseconds since 1970, now."""
-        return int(self._clock() * 1000)
+        """Milliseconds since 1970. The clock is read once a turn: whatever looks at it twice, to judge an item and then
+        to take it, sees the same. `now_ms` is the same number in a turn that has touched a log."""
+        if not self._has_time:
+            self.now_ms = int(self._clock() * 1000)
+            self._has_time = True
+        return self.now_ms
 
     def commit(self) -> bool:
         """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone.
 
         Any other exception leaves in memory what nobody knows: only undoing, or what follows a write, raises one.
         """
+        self._has_time = False
         if not self.touched and not self.also and not self.expiring:  # what a queue in memory holds may expire, too
             if not self.in_memory:
                 if self.undo:

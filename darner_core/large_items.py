@@ -58,15 +58,19 @@ class LargeItems:
         return Download(self._journal, self._number, blob)
 
     def finish(self, blob: int) -> None:
-        """It has been received: in this turn, the note that it is being received goes."""
+        """It has been received: in this turn, the note that it is being received goes. If the turn cannot be written,
+        its chunks are nobody's."""
         self._receiving.discard(blob)
+        self._journal.undo.append((self._journal.orphans.append, (self._number, blob)))
         if not self._durable:
             return
         storage, number = self._journal.storage, self._number
         self._journal.also.append(lambda batch: storage.end_upload(batch, number, blob))
 
     def drop(self, blob: int, received_bytes: int) -> None:
-        """It will not be received: in this turn, what came is removed."""
+        """It will not be received: in this turn, what came is removed. Nothing happens if it is not being received."""
+        if blob not in self._receiving:
+            return
         self.finish(blob)
         self.remove(blob, blob + 1, received_bytes)
 
@@ -149,7 +153,7 @@ class Upload:
         self._items.finish(self.blob)
 
     def drop(self) -> None:
-        """It will not be received: in this turn, what came is removed."""
+        """It will not be received: in this turn, what came is removed. Nothing happens if it has been received."""
         self._parts = []
         self._held = 0
         self._memory.account(self, 0)

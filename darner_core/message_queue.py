@@ -135,11 +135,13 @@ class MessageQueue(Expiring):
         return True
 
     def _bury(self, item_id: int, item: Item) -> None:
-        """An item expires: count it, and let it go where it has to go."""
-        self.expired_items += 1
-        self.log.journal.undo.append((self._unbury,))
+        """An item expires: let it go where it has to go, and count it. Raises StorageError, with nothing changed."""
+        if isinstance(item[0], Blob):
+            _ = self.large_items  # may raise when it is removed
         if self.expire_to is not None:
             self.expire_to(self, item)
+        self.expired_items += 1
+        self.log.journal.undo.append((self._unbury,))
 
     def _unbury(self, count: int = 1) -> None:
         self.expired_items -= count
@@ -155,12 +157,13 @@ class MessageQueue(Expiring):
         item = self.log.find(read.id)
         return item is not None and isinstance(item[0], Blob) and item[0].blob == read.blob
 
-    def finish_expired(self, read: OpenRead) -> None:
-        """What `move_large` was given, and is there still, is where it goes, or lost. Raises StorageError."""
+    def finish_expired(self, read: OpenRead, item: Item) -> None:
+        """`item`, which `move_large` was given with `read`, and which is there still, is where it goes, or lost. Raises
+        StorageError if no large item of the queue has been met before, with nothing changed."""
         if self.holds(read):
             self.close(read)
         else:
-            self._remove_unopened(read.id, self.log.read_one(read.id))
+            self._remove_unopened(read.id, item)
         self.expired_items += 1
         self.log.journal.undo.append((self._unbury,))
 

@@ -10,6 +10,7 @@ No call here switches greenlets.
 
 import heapq
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -21,9 +22,10 @@ from darner_core.open_read import OpenRead
 
 log = logging.getLogger(NAME)
 
-# Ids begin at the second of the start times this. They fit 53 bits until 2038, which is what a double holds exactly,
-# and a server that gives out fewer than four million a second never gives out one of its predecessor.
-IDS_A_SECOND = 1 << 22
+# Ids begin at a number that is drawn, of so many bits: whatever the clock says, and whichever directory was restored, a
+# server does not give out ids of its predecessor (if both give out a thousand million, one in two million starts does).
+# They fit 53 bits, which is what a double holds exactly.
+FIRST_ID_BITS = 52
 
 # Items that are decided on in one turn: 3 ms.
 DECIDED_AT_ONCE = 1000
@@ -60,13 +62,12 @@ class PendingReads:
         journal: Journal,
         run_after: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`run_after(seconds, call)` calls once, in the loop."""
         self._journal = journal
         self._run_after = run_after
         self._clock = clock
-        self._next_id = int(wall_clock()) * IDS_A_SECOND
+        self._next_id = 1 + secrets.randbits(FIRST_ID_BITS)
         self._pending: dict[int, Pending] = {}
         self._counts: dict[tuple[object, bytes], int] = {}  # by owner and queue
         # A heap of when and which. Those that are decided stay until then; what a failed turn has left undecided is in

@@ -66,10 +66,10 @@ class Reading:
         return self._value(request, item, 0)  # type: ignore[arg-type]
 
     def get_placed(self, request: Request, body: None, session: Session) -> Reply:
-        """The same for a fanout child, which is made by its first use, or for a cursor."""
+        """The same for a fanout child, which is made by its first use, a peek aside, or for a cursor."""
         if request.cursor:
             return self._get_at_cursor(request, session)
-        if not (request.closes or request.aborts) or request.opens:
+        if request.opens or not (request.closes or request.aborts or request.peeks):
             self._registry.child(request.queue)
         return self.get(request, body, session)
 
@@ -231,22 +231,26 @@ class Reading:
             if self.waits_end:
                 return None
 
-    def wait_peeked(self, name: bytes, client: Client, wait_ms: int) -> bool:
-        """Wait in line at queue `name` to see an item; False: none has come."""
-        return self._wait_in_lines((name,), client, True, wait_ms) is not None
+    def wait_peeked(self, name: bytes, client: Client, until: float, cursor: bytes = b"") -> bool:
+        """Wait in line at queue `name`, or at a cursor of it, until there is something to look at, or perhaps was: it
+        may be gone when this returns. False: it is `until` by time.monotonic(), or nobody waits any longer."""
+        rest_ms = int((until - time.monotonic()) * 1000)
+        if rest_ms <= 0 or self.waits_end:
+            return False
+        return self._wait_in_lines((name,), client, True, rest_ms, cursor) is not None
 
     def _wait_and_peek(self, request: Request, client: Client) -> bytes:
-        if self._wait_in_lines((request.queue,), client, True, request.wait_ms, request.cursor) is None:
-            return END
-        # It may be gone again: then this is the same as having come too early.
-        found = self._find(request)
-        item = found.peek() if found is not None else None
-        if item is None:
-            return END
-        assert found is not None
-        if isinstance(item[0], Blob):
-            return self._send_large_peek(request, found, item, client)
-        return self._value(request, item, found.head_id)
+        until = time.monotonic() + request.wait_ms / 1000
+        while self.wait_peeked(request.queue, client, until, request.cursor):
+            _wait_swept(self._find(request), client)
+            found = self._find(request)
+            item = found.peek() if found is not None else None
+            if item is not None:
+                assert found is not None
+                if isinstance(item[0], Blob):
+                    return self._send_large_peek(request, found, item, client)
+                return self._value(request, item, found.head_id)
+        return END
 
     def _wait_in_lines(
         self, names: Sequence[bytes], client: Client, peeks: bool, wait_ms: int, cursor: bytes = b""
@@ -256,7 +260,7 @@ class Reading:
         waiter = None
         try:
             for name in names:
-                queues.append(registry.cursors.wait_at(name, cursor, peeks) if cursor else registry.wait_at(name))
+                queues.append(self._place(name, cursor, peeks))
                 waiter = queues[-1].join_line(peeks, waiter)
             assert waiter is not None
             return client.wait_for(waiter, wait_ms)
@@ -271,6 +275,14 @@ class Reading:
                 if cursor:
                     registry.cursors.done_waiting(names[0], cursor, queue)
                 registry.done_waiting(queue)
+
+    def _place(self, name: bytes, cursor: bytes, peeks: bool) -> MessageQueue:
+        """Where to wait. To wait for a cursor makes it, except to peek: without a cursor that waits at the queue."""
+        if cursor and peeks:
+            queue = self._queues.get(name)
+            if queue is None or cursor not in (queue.cursors or ()):
+                cursor = b""
+        return self._registry.cursors.wait_at(name, cursor) if cursor else self._registry.wait_at(name)
 
     # -- replies
 

@@ -73,15 +73,17 @@ class Registry:
         self._budget = budget
         storage = journal.storage
         self._family_users = [0] * len(storage.families)
-        self._next_number = 1
+        numbers = set()
         for name, record in storage.queues():
             queue = self._read_back(name, record)
             self.queues[name] = queue
             self._register(queue)
             self._family_users[record.family] += 1
-            self._next_number = max(self._next_number, record.number + 1)
-        self.cursors = Cursors(journal, budget, self.queues, self.hidden, self._new_number, self._require_room)
-        self._next_number = max(self._next_number, self.cursors.read_back() + 1, storage.fresh_number())
+            numbers.add(record.number)
+        self.cursors = Cursors(journal, budget, self.queues, self.hidden, self._new_number, self.require_room)
+        numbers |= self.cursors.read_back()
+        self._next_number = storage.fresh_number() or max(numbers, default=0) + 1
+        self._taken = {number for number in numbers if number >= self._next_number}
         for number, blob in storage.unfinished_uploads():
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
@@ -218,26 +220,38 @@ class Registry:
         return [queue for queue in self.queues.values() if queue.damage] + self.cursors.damaged
 
     def _new_number(self) -> int:
+        while self._next_number in self._taken:
+            self._next_number += 1
         self._next_number += 1
         return self._next_number - 1
 
-    def _require_room(self) -> None:
-        """Raises ServerError at `max_queues`, cursors being counted."""
-        if len(self.queues) + self.cursors.count >= self.max_queues:
+    def require_room(self, more: int = 1) -> None:
+        """Raises ServerError if there may not be so many more queues. Cursors are counted."""
+        if len(self.queues) + self.cursors.count + more > self.max_queues:
             raise ServerError(f"too many queues: at most {self.max_queues}")
 
     def create(self, name: bytes, is_child: bool = False) -> MessageQueue:
         """Make the queue `name`, which must not exist, in this turn. Raises ServerError at `max_queues`."""
-        self._require_room()
+        return self.create_all((name,), is_child)[0]
+
+    def create_all(self, names: Collection[bytes], is_child: bool = False) -> list[MessageQueue]:
+        """The same for all of these, or none of them."""
+        if not names:
+            return []
+        self.require_room(len(names))
+        queues = [self._create(name, is_child) for name in names]
+        if self.cursors.awaited:  # not before all are there: their cursors are counted, too
+            self.cursors.make_awaited()
+        return queues
+
+    def _create(self, name: bytes, is_child: bool) -> MessageQueue:
         queue = self.awaited.get(name) or MessageQueue(name, self._budget)
         queue.options = self.options(name, is_child)
         queue.max_age_ms = queue.options.max_age_s * 1000
         damaged = self._journal.storage.damaged_families
         usable = [family for family in range(len(self._family_users)) if family not in damaged]
         family = min(usable or [0], key=self._family_users.__getitem__)
-        if not self._journal.touched:
-            self._journal.begin()
-        record = QueueRecord(self._new_number(), family, self._journal.now_ms, CHILD if is_child else PLAIN)
+        record = QueueRecord(self._new_number(), family, self._journal.time_ms(), CHILD if is_child else PLAIN)
         self._family_users[family] += 1
         if queue.options.durable:
             queue.attach(self._journal, record, State())
@@ -252,8 +266,6 @@ class Registry:
         self._journal.undo.append((self._uncreate, queue, record))
         if self.traces is not None:
             self.traces.created(queue)
-        if self.cursors.awaited:
-            self.cursors.make_awaited()
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -310,6 +322,14 @@ class Registry:
         if self.traces is not None:
             self.traces.deleted(queue)
 
+    def remove_unused(self, queue: MessageQueue) -> None:
+        """Delete a queue that was made for an item that is not put after all. Nothing happens if it has had other items
+        or is about to, or has cursors."""
+        if queue.tail > records.FIRST_ID or queue.is_receiving or queue.cursors or queue.name in self.rules.named:
+            return
+        if self.queues.get(queue.name) is queue:
+            self.delete(queue.name)
+
     def _undelete(self, queue: MessageQueue) -> None:
         awaited = self.awaited.pop(queue.name, None)
         if awaited is not None:
@@ -343,7 +363,11 @@ class Registry:
             if queue.log.recorded == 0:
                 queue.recheck(batch)
         self.cursors.recheck(batch)
+        orphans = list(self._journal.orphans)
+        for number, blob in orphans:
+            _forget_upload(self._journal, number, blob, batch)
         storage.write(batch)
+        del self._journal.orphans[: len(orphans)]
         self.cursors.make_awaited()
         for queue in self:
             queue.serve_line()

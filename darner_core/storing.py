@@ -14,7 +14,6 @@ from darner_core.journal import Journal
 from darner_core.large_items import Upload
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Request
-from darner_core.records import Blob
 from darner_core.registry import Registry
 from darner_core.replies import NONE, NOT_STORED, STORED
 from darner_core.session import Session
@@ -62,16 +61,11 @@ class Storing:
         self._stats.cmd_set += 1
         if self.refuse_sets or request.body_bytes > self._max_item_bytes:
             self._refuse(request)
-        return self._set_with_care(request, body, session, self._names(request))
-
-    def _names(self, request: Request) -> tuple[bytes, ...]:
-        if request.parent:
-            self._registry.child(request.queue)
-        return request.targets or (request.queue,)
+        return self._set_with_care(request, body, session, request.targets or (request.queue,))
 
     def _set_with_care(self, request: Request, body: bytes, session: Session, names: tuple[bytes, ...]) -> bytes:
         expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
-        stored = self._delivery.put(names, body, request.flags, expires_at_ms)
+        stored = self._delivery.put(names, body, request.flags, expires_at_ms, request.parent != b"")
         if request.sync or (stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored)):
             session.needs_sync = True
         return self._reply(request, stored is not None)
@@ -88,30 +82,30 @@ class Storing:
         raise ServerError(self.refuse_sets)
 
     def _expires_at_ms(self, request: Request) -> int:
-        self._journal.begin()
-        return request.expires_at_ms(request.expiry, self._journal.now_ms)
+        return request.expires_at_ms(request.expiry, self._journal.time_ms())
 
     def receive_large(self, request: Request, client: Client) -> bytes:
         """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it
         piece by piece."""
         self._stats.cmd_set += 1
         size = request.body_bytes
+        names = request.targets or (request.queue,)
+        targets: list[Target] | None = None
         uploads: list[tuple[Target, Upload]] = []
         try:
             if self.refuse_sets or request.body_bytes > self._max_item_bytes:
                 self._refuse(request)
-            names = self._names(request)
-            targets = self._delivery.targets(names)
-            has_room = all(self._delivery.has_room(queue, size) for queue, decides in targets if decides)
-            if has_room:
+            targets = self._delivery.targets(names, size, request.parent != b"")
+            if targets:
                 self.require_room(size * len(targets))
                 self.start_uploads(targets, uploads)
         except (ServerError, StorageError):
+            self._delivery.abandon(targets or ())
             self._skip_body(client, size)
             raise
         if not uploads:
             self._skip_body(client, size)
-            return self._reply(request, has_room)
+            return self._reply(request, targets is not None)
         return self._reply(request, self._receive(request, client, names, uploads))
 
     def start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]]) -> None:
@@ -145,20 +139,22 @@ class Storing:
                 end += client.wait_body(len(replies.CRLF) - len(end))
             if end != replies.CRLF:
                 raise protocol.bad_terminator(request)
-            if any(queue.deleted for (queue, decides), _ in uploads if decides):
+            if any(target.queue.deleted for target, _ in uploads if target.decides):
                 raise ServerError("the queue was deleted while its item was being received")
             for _, upload in uploads:
                 upload.store()
         except BaseException as error:  # the client may also have hung up
             for _, upload in uploads:
                 upload.drop()
+            self._delivery.abandon(target for target, _ in uploads)
             if isinstance(error, (ServerError, StorageError)):
                 self._skip_body(client, size - first.received_bytes, len(replies.CRLF) - len(end))
             raise
         session = client.session
         session.needs_sync = session.needs_sync or request.sync
         expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
-        return self.put_large(names, uploads, size, request.flags, expires_at_ms, session)
+        as_child = request.parent != b""
+        return self.put_large(names, uploads, size, request.flags, expires_at_ms, session, as_child)
 
     def _add(self, uploads: list[tuple[Target, Upload]], client: Client, most_bytes: int) -> None:
         # What has come is nobody's when the next is waited for: else it would be kept meanwhile.
@@ -174,24 +170,14 @@ class Storing:
         flags: int,
         expires_at_ms: int,
         session: Session,
+        as_child: bool = False,
     ) -> bool:
-        """All of a large item has come and is stored: put it everywhere, in this turn. False: there was no room."""
-        refused = len(names) > 1 and not all(
-            self._delivery.has_room(queue, size) for (queue, decides), _ in uploads if decides
-        )
-        none = refused
-        for (queue, decides), upload in uploads:
-            blob = Blob(upload.blob, size)
-            if none or queue.deleted or not self._delivery.make_room(queue, size):
-                upload.drop()
-                refused |= decides
-                continue
-            upload.finish()
-            queue.put_until(blob, flags, expires_at_ms)
-            session.needs_sync = session.needs_sync or queue.options.sync == SYNC_ALWAYS
-        for name in names:
-            self._delivery.count_alias(name, size)
-        return not refused
+        """All of a large item has come and is stored: put it everywhere, in this turn. False: there was no room, and it
+        is nowhere. Raises StorageError."""
+        stored = self._delivery.put_large(names, uploads, size, flags, expires_at_ms, as_child)
+        if stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored):
+            session.needs_sync = True
+        return stored is not None
 
     def require_room(self, size: int) -> None:
         """Raises ServerError if so many bytes more would leave less than min_free_bytes."""

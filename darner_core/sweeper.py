@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from darner_core import NAME, records
-from darner_core.delivery import Delivery
+from darner_core.delivery import Delivery, Target
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.expiring import MOVED_AT_ONCE
 from darner_core.journal import DeadRange, Journal, LineOwner
@@ -346,25 +346,30 @@ class Sweeper:
         """Copy the chunks of an expired large item to where it goes, and put it there. Others may take it meanwhile, or
         remove it: then it does not go there."""
         queue = read.queue
-        if not queue.options.expire_to_queue:  # not any more
-            queue.finish_expired(read)
+        blob, flags, _, _ = item = queue.log.read_one(read.id)
+        assert isinstance(blob, Blob)
+        download = queue.large_items.send(blob)
+        name = queue.options.expire_to_queue
+        if not name:  # not any more
+            queue.finish_expired(read, item)
             return
         try:
-            targets = self._delivery.targets((queue.options.expire_to_queue,))
+            targets = self._delivery.targets((name,), len(blob))
         except (ServerError, DamagedError) as error:
             self._delivery.lost(queue, str(error))
-            queue.finish_expired(read)
+            queue.finish_expired(read, item)
             return
-        blob, flags, _, _ = queue.log.read_one(read.id)
-        assert isinstance(blob, Blob)
-        uploads: list[Upload] = []
+        if targets is None:
+            self._delivery.lost(queue, "it is full")
+            queue.finish_expired(read, item)
+            return
+        uploads: list[tuple[Target, Upload]] = []
         try:
             for target in targets:
-                uploads.append(target.queue.large_items.receive(self._chunk_bytes, self._body_memory))
-            download = queue.large_items.send(blob)
-            while download.missing_bytes:
+                uploads.append((target, target.queue.large_items.receive(self._chunk_bytes, self._body_memory)))
+            while uploads and download.missing_bytes:
                 piece = download.next(self._chunk_bytes)
-                for upload in uploads:
+                for _, upload in uploads:
                     rest = piece
                     while rest:
                         room_bytes = upload.room_bytes
@@ -372,33 +377,17 @@ class Sweeper:
                         rest = rest[room_bytes:]
                 self._wait(0)
                 if not queue.is_moving(read):
-                    break
-            for upload in uploads:
-                upload.store()
-        except BaseException:  # the queue may also have been deleted meanwhile
-            for upload in uploads:
+                    return
+            if any(target.queue.deleted and target.decides for target in targets):
+                queue.give_back(read)  # what is expired at the head is looked at again
+                return
+            if self._delivery.put_large((name,), uploads, len(blob), flags, 0) is None:
+                self._delivery.lost(queue, "it is full")
+            queue.finish_expired(read, item)  # which cannot fail after `large_items`: it goes in the turn of the put
+        finally:  # what was put is not dropped
+            for _, upload in uploads:
                 upload.drop()
-            raise
-        if not queue.is_moving(read):
-            for upload in uploads:
-                upload.drop()
-            return
-        if any(target.queue.deleted and target.decides for target in targets):
-            for upload in uploads:
-                upload.drop()
-            queue.give_back(read)  # what is expired at the head is looked at again
-            return
-        refused = False
-        for target, upload in zip(targets, uploads, strict=True):
-            if target.queue.deleted or not self._delivery.make_room(target.queue, len(blob)):
-                upload.drop()
-                refused |= target.decides
-                continue
-            upload.finish()
-            target.queue.put_until(Blob(upload.blob, len(blob)), flags, 0)
-        if refused:
-            self._delivery.lost(queue, "it is full")
-        queue.finish_expired(read)
+            self._delivery.abandon(targets)
 
     # -- queues
 

@@ -232,7 +232,6 @@ class TextCommands:
         if refusal := self._unavailable(request, GET):
             return refusal
         self._stats.cmd_peek += 1
-        self._batches.queue(request.queue)
         return self._look(request)
 
     def _look(self, request: Request) -> Reply:
@@ -258,9 +257,13 @@ class TextCommands:
         return reply if isinstance(reply, bytes) else reply(client)
 
     def _wait_and_peek(self, request: Request, client: Client) -> bytes:
-        self._reading.wait_peeked(request.queue, client, request.wait_ms)
-        reply = self._show(request)  # it may be gone again: then this is the same as having come too early
-        return NONE if reply is None else reply if isinstance(reply, bytes) else reply(client)
+        until = time.monotonic() + request.wait_ms / 1000
+        while self._reading.wait_peeked(request.queue, client, until):
+            wait_swept(self._queues.get(request.queue), client)
+            reply = self._show(request)
+            if reply is not None:
+                return reply if isinstance(reply, bytes) else reply(client)
+        return NONE
 
     def _show_large(self, queue: MessageQueue, item: Item, client: Client) -> bytes:
         """It holds nobody up: if another client takes the item, this one is cut off."""

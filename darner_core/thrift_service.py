@@ -336,7 +336,7 @@ class ThriftService:
 
     def _peek(self, request: ThriftRequest, session: Session) -> Any:
         self._stats.cmd_peek += 1
-        queue = self._batches.queue(request.queue)
+        queue = self._queues.get(request.queue)
         if queue is None:
             return self._idl.QueueInfo(
                 items=0, bytes=0, journal_bytes=0, age=0, waiters=self._waiters(request.queue), open_transactions=0

@@ -124,7 +124,7 @@ class Traces:
     def note(self, queue: MessageQueue, what: bytes, *about: Any, at: int | None = None) -> None:
         """This has happened in this turn, as the `at`-th thing to be told of it. `about` as in Event, from `id` on."""
         journal = self._journal
-        told = self._tell, Event(queue.name, what, journal.now_ms, *about), queue
+        told = self._tell, Event(queue.name, what, journal.time_ms(), *about), queue
         if at is None:
             journal.after.append(told)
         else:

@@ -97,6 +97,12 @@ class WaitingLine:
     def leave(self, waiter: Waiter) -> None:
         self._waiters.pop(waiter, None)
 
+    def wake_peeks(self, thing: Any) -> None:
+        """Hand `thing` to all that peek, and let the others wait on."""
+        for waiter in [waiter for waiter in self._waiters if waiter.peeks]:
+            self.leave(waiter)
+            waiter.hand(thing)
+
     def next(self) -> Waiter:
         """Take the longest waiting out of the line; the caller hands it something. Raises KeyError if none waits."""
         return self._waiters.popitem(last=False)[0]

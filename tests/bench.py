@@ -13,6 +13,7 @@ from darner_core.shared_memory import BodyMemory
 from darner_core.storage import Storage
 from darner_core.sweeper import Sweeper
 from darner_core.window import WindowBudget
+from tests.moved_clock import MovedClock
 
 CHUNK_BYTES = 400  # of the large items here
 
@@ -31,7 +32,7 @@ class Rules(QueueRules):
         return tuple(self.options)
 
 
-class Bench:
+class Bench(MovedClock):
     """Begins at 1,000 s after 1970. Queues come into being as clients make them."""
 
     def __init__(self, open_storage: Callable[[], Storage], **options: QueueOptions) -> None:
@@ -103,7 +104,7 @@ class Bench:
     def put_large(self, name: bytes, body: bytes, expires_in_s: float = 0) -> None:
         """What a set does with the body of a large item."""
         expires_at_ms = int((self.now_s + expires_in_s) * 1000) if expires_in_s else 0
-        for target in self.delivery.targets((name,)):
+        for target in self.delivery.targets((name,), len(body)) or ():
             upload = target.queue.large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
             rest = body
             while rest:

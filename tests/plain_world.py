@@ -102,6 +102,7 @@ class Upload:
     targets: list[tuple[Queue, bool]]
     body: bytes
     flags: int
+    made: list[Queue]
 
 
 def size_of(items: list[Item]) -> int:
@@ -179,38 +180,41 @@ class World:
 
     # -- putting
 
-    def targets(self, names: tuple[bytes, ...]) -> list[tuple[Queue, bool]]:
-        """The queues that it goes into, and whether each decides if it is refused."""
-        found: list[tuple[Queue, bool]] = []
-        for name in names:
-            for target in self.aliases.get(name, (name,)):
-                children = [q for q in self.queues.values() if q.is_child and parent_of(q.name) == target]
-                found += [(queue, False) for queue in children]
-                queue = self.queues.get(target)
-                options = queue.options if queue else self.rules.of(target)
-                if options.fanout_only and not (queue and queue.is_child):
-                    continue
-                found.append((queue or self.create(target), True))
-        return found
+    def targets(self, names: tuple[bytes, ...], size: int = 0) -> list[tuple[Queue, bool]] | None:
+        """The queues that it goes into, and whether each decides if it is refused; None: one refuses it."""
+        found: dict[Queue, bool] = {}
+        missing = []
+        for target in dict.fromkeys(queue for name in names for queue in self.aliases.get(name, (name,))):
+            for queue in self.queues.values():
+                if queue.is_child and parent_of(queue.name) == target:
+                    found.setdefault(queue, False)
+            known = self.queues.get(target)
+            if (known.options if known else self.rules.of(target)).fanout_only and not (known and known.is_child):
+                continue
+            if known:
+                found[known] = True
+            else:
+                missing.append(target)
+        self.make_room(list(found), size)
+        deciding = [queue for queue, decides in found.items() if decides]
+        deciding += [Queue(name, self.rules.of(name), False, False, 0) for name in missing]
+        if not all(self.has_room(queue, size) for queue in deciding):
+            return None
+        return [*found.items(), *((self.create(name), True) for name in missing)]
 
     def put(self, names: tuple[bytes, ...], body: bytes, flags: int, expires_ms: int) -> bool:
-        return self.put_into(names, self.targets(names), body, flags, expires_ms, False)
+        targets = self.targets(names, len(body))
+        return targets is not None and self.put_into(targets, body, flags, expires_ms, False)
 
     def put_into(
-        self,
-        names: tuple[bytes, ...],
-        targets: list[tuple[Queue, bool]],
-        body: bytes,
-        flags: int,
-        expires_ms: int,
-        large: bool,
+        self, targets: list[tuple[Queue, bool]], body: bytes, flags: int, expires_ms: int, large: bool
     ) -> bool:
-        if len(names) > 1 and not all(self.has_room(queue, len(body)) for queue, decides in targets if decides):
+        """Into all that decide, or none of them."""
+        there = [(queue, decides) for queue, decides in targets if not queue.deleted]
+        self.make_room([queue for queue, _ in there], len(body))
+        if any(decides and (queue.deleted or not self.has_room(queue, len(body))) for queue, decides in targets):
             return False
-        stored = True
-        for queue, decides in targets:
-            if queue.deleted:
-                continue
+        for queue, _ in there:
             if self.has_room(queue, len(body)):
                 while self.is_full(queue, len(body)):
                     queue.items.remove(queue.waiting[0])
@@ -218,9 +222,21 @@ class World:
                 queue.items.append(Item(self.number(), body, flags, expires_ms, self.now_ms, large))
                 queue.total += 1
                 queue.used_ms = self.now_ms
-            elif decides:
-                stored = False
-        return stored
+        return True
+
+    def make_room(self, queues: list[Queue], size: int) -> None:
+        """What has expired at the head of a full queue goes."""
+        for queue in queues:
+            if self.is_full(queue, size):
+                self.drop_expired(queue)
+
+    def abandon(self, upload: Upload) -> None:
+        """Nothing is put: the queues that were made for it go, if nobody has used them."""
+        for queue in upload.made:
+            awaited = any(queue in (target for target, _ in other.targets) for other in self.uploads)
+            named = queue.name in self.rules.named
+            if self.find(queue.name) is queue and not (queue.total or queue.cursors or awaited or named):
+                self.delete(queue.name)
 
     def is_full(self, queue: Queue, size: int) -> bool:
         options = queue.options
@@ -229,12 +245,10 @@ class World:
         return options.max_bytes > 0 and size_of(queue.items) + size > options.max_bytes
 
     def has_room(self, queue: Queue, size: int) -> bool:
-        """As it is, or after the oldest have been dropped. Expired ones at the head do not count."""
+        """As it is, or after the oldest have been dropped."""
         options = queue.options
         if any(most and size > most for most in (options.max_item_bytes, options.max_bytes)):
             return False
-        if self.is_full(queue, size):
-            self.drop_expired(queue)
         if not options.discard_old_when_full:
             return not self.is_full(queue, size)
         if options.max_items and len(queue.held) >= options.max_items:

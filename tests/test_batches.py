@@ -2,6 +2,7 @@
 their chunks are there."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from darner_core.batches import Batches, give_back, wait_body
 from darner_core.commands import Commands
 from darner_core.config import Config
-from darner_core.errors import ServerError
+from darner_core.errors import ServerError, StorageError
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.records import Blob
 from darner_core.stats import Stats
@@ -161,3 +162,28 @@ def test_given_back_items_go_to_who_waits_in_their_order(house: House) -> None:
     waiter = queue.join_line(peeks=False)
     give_back([read for read in reversed(reads) if read is not None])
     assert queue.item_of(waiter.got)[0] == b"a"
+
+
+@pytest.mark.parametrize("what", ["refused", "full", "error"])
+def test_what_large_items_have_left_on_disk_goes_if_they_are_not_put(
+    house: House, batches: Batches, commands: Commands, client: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def happen() -> None:
+        if what == "refused":
+            commands.storing.refuse_sets = "no room"
+        elif what == "full":
+            monkeypatch.setattr(commands.delivery, "_all_fit", lambda *_: False)
+        else:
+
+            def refuse(*_: object) -> None:
+                raise StorageError("a hiccup")
+
+            monkeypatch.setattr(commands.delivery, "_takers", refuse)
+
+    client.on_turn = happen
+    with suppress(ServerError, StorageError):
+        assert batches.wait_put(b"new", [LARGE], None, client) == 0
+    house.turn()
+    assert house.storage.first_chunk() is None
+    assert house.storage.unfinished_uploads() == []
+    assert b"new" not in house.registry.queues

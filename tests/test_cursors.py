@@ -88,6 +88,39 @@ def test_a_name_with_a_dot_of_another_dialect_is_no_cursor(server: RunningServer
 # -- waiting
 
 
+def cursors_of(server: RunningServer) -> set[str]:
+    return {name for name in server.client().stats() if name.startswith(("queue_q.", "queue_q_items"))}
+
+
+def test_a_waiting_peek_makes_no_cursor_and_sees_what_one_would_show(server: RunningServer) -> None:
+    peeking, client = server.client(), server.client()
+    peeking.send(b"get q.c/peek/t=10000\r\n")
+    peeking.expect_nothing()
+    assert cursors_of(server) == set()
+    client.set("q", b"a")
+    assert peeking.item() == b"a"
+    assert cursors_of(server) == {"queue_q_items"}
+    assert client.get("q.c") == b"a"
+    peeking.send(b"get q.c/peek/t=10000\r\n")
+    peeking.expect_nothing()
+    client.ask(b"delete q.c\r\n", b"END\r\n")
+    assert peeking.item() == b"a"  # the next cursor of that name would show it again
+    assert cursors_of(server) == {"queue_q_items"}
+
+
+def test_a_peek_goes_on_waiting_at_the_cursor_that_is_made_meanwhile(server: RunningServer) -> None:
+    peeking, client = server.client(), server.client()
+    client.set("q", b"a")
+    assert client.get("q") == b"a"
+    peeking.send(b"get q.c/peek/t=10000\r\n")
+    peeking.expect_nothing()
+    assert client.get("q.c") is None
+    client.ask(b"set q 0 0 1\r\nb\r\nget q.c\r\n", b"STORED\r\nVALUE q 0 1\r\nb\r\nEND\r\n")
+    peeking.expect_nothing()
+    client.ask(b"flush q.c\r\n", b"END\r\n")
+    assert peeking.item() == b"b"
+
+
 def test_who_waits_at_a_cursor_is_served_by_a_set_and_so_is_who_waits_at_the_queue(server: RunningServer) -> None:
     at_cursor, at_other, at_queue, putting = (server.client() for _ in range(4))
     putting.set("q", b"first")
@@ -153,7 +186,7 @@ def test_who_waits_is_served_when_a_turn_that_failed_is_done_again(
     registry = Registry(journal, WindowBudget(1 << 20))
     if deleted:
         registry.create(b"q")
-    place = registry.cursors.wait_at(b"q", b"c", peeks=False)
+    place = registry.cursors.wait_at(b"q", b"c")
     waiter = place.join_line(peeks=False)
     journal.commit()
     if deleted:
@@ -166,7 +199,7 @@ def test_who_waits_is_served_when_a_turn_that_failed_is_done_again(
     assert list(registry.queues) == [b"q"] * deleted
     registry.recheck()
     if waiter.got is not None:  # it is told of the error, and waits again
-        waiter = registry.cursors.wait_at(b"q", b"c", peeks=False).join_line(peeks=False)
+        waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
     (registry.queues.get(b"q") or registry.create(b"q")).put(b"a", 0, 0)
     journal.commit()
     assert waiter.got.queue.item_of(waiter.got)[0] == b"a"
@@ -324,7 +357,7 @@ def test_a_queue_without_cursors_is_looked_at_no_further(open_storage: Callable[
     registry.cursors.delete(b"q", b"c")
     assert (queue.cursors, queue.log.hook) == (None, None)
     journal.commit()
-    waiter = registry.cursors.wait_at(b"q", b"c", peeks=False).join_line(peeks=False)
+    waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
     assert queue.line is not None
     waiter.cancel()
     registry.cursors.done_waiting(b"q", b"c", queue.cursors[b"c"])  # type: ignore[index]

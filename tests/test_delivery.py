@@ -1,16 +1,21 @@
 """Where an item goes: limits, fanout children, aliases, several queues, and where expired items go."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from darner_core import delivery as delivery_module
 from darner_core.errors import ServerError, StorageError
+from darner_core.message_queue import DamagedQueue
 from darner_core.queue_options import QueueOptions
+from darner_core.records import QueueRecord
 from darner_core.session import Session
+from darner_core.shared_memory import BodyMemory
 from darner_core.stats import Stats
 from darner_core.storage import Storage
-from tests.bench import Bench
+from tests.bench import CHUNK_BYTES, Bench
 
 OpenStorage = Callable[[], Storage]
 
@@ -194,8 +199,8 @@ def test_an_alias_puts_into_each_of_its_queues(open_storage: OpenStorage) -> Non
     assert not bench.put(b"all", b"2")
     assert b"all" not in bench.registry.queues
     counts = bench.delivery.alias_counts[b"all"]
-    assert (counts.put_items, counts.put_bytes) == (2, 2)
-    assert (bench.drain(b"a"), bench.drain(b"b"), bench.drain(b"a+c")) == ([b"1", b"2"], [b"1"], [b"1", b"2"])
+    assert (counts.put_items, counts.put_bytes) == (1, 1)
+    assert (bench.drain(b"a"), bench.drain(b"b"), bench.drain(b"a+c")) == ([b"1"], [b"1"], [b"1"])
 
 
 def test_an_alias_hides_the_queue_of_its_name_until_it_is_gone(open_storage: OpenStorage) -> None:
@@ -240,7 +245,286 @@ def test_what_cannot_be_put_everywhere_is_put_nowhere(open_storage: OpenStorage)
     assert (bench.drain(b"a"), bench.drain(b"b")) == ([], [])
 
 
+# -- all of a put or nothing
+
+OPTIONS = {
+    "full": QueueOptions(max_items=2),
+    "short": QueueOptions(max_item_bytes=10),
+    "small": QueueOptions(max_bytes=10),
+    "rolling": QueueOptions(max_items=2, discard_old_when_full=True),
+    "bad": QueueOptions(max_items=2, discard_old_when_full=True),
+    "new": QueueOptions(max_item_bytes=10),
+}
+
+
+@pytest.fixture
+def bench(open_storage: OpenStorage) -> Bench:
+    """Queues of all kinds, with children; `bad` has a head that cannot be read once `spoil` is called."""
+    bench = Bench(open_storage, **OPTIONS)
+    bench.put(b"plain", b"1")
+    for name in (b"full", b"rolling", b"bad"):
+        bench.put(name, b"1", b"2")
+    bench.put(b"short", b"1")
+    bench.put(b"small", b"1")
+    for name in (b"plain", b"full", b"rolling", b"short", b"small"):
+        bench.registry.child(name + b"+child")
+    bench.registry.child(b"rolling+child").put(b"1", 0, 0)  # type: ignore[union-attr]
+    bench.put(b"broken", b"1")
+    bench.end_turn()
+    broken = bench.registry.queues[b"broken"]
+    damaged = DamagedQueue(b"broken", bench.registry._budget, bench.journal, broken.log.record, "a test")
+    bench.registry.queues[b"broken"] = damaged
+    for queue in bench.registry:
+        queue.release_window()  # what is discarded has to be read
+    return bench
+
+
+def spoil(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.storage is not None
+    number, items = bench.queue(b"bad").log.record.number, bench.storage.items
+
+    def read(record: QueueRecord, from_id: int, to_id: int) -> Any:
+        if record.number == number:
+            raise StorageError("damaged")
+        return items(record, from_id, to_id)
+
+    monkeypatch.setattr(bench.storage, "items", read)
+
+
+def everything(bench: Bench) -> Any:
+    """What a client could see of all queues, and what is on disk. Ends the turn."""
+    bench.end_turn()
+    registry, storage = bench.registry, bench.storage
+    assert storage is not None
+    queues = {
+        name: (queue.waiting_items, queue.head_id, queue.tail, queue.total_items, queue.discarded, queue.is_child)
+        for name, queue in registry.queues.items()
+    }
+    counts = {name: (counts.put_items, counts.put_bytes) for name, counts in bench.delivery.alias_counts.items()}
+    stored = [(name, record) for name, record in storage.queues()]
+    return queues, counts, stored, registry.children, storage.first_chunk(), storage.unfinished_uploads()
+
+
+# What is put, and which of it refuses.
+REFUSED = [
+    b"plain,full",
+    b"made,rolling,full,plain",
+    b"full",  # the child of a parent that is full
+    b"short",
+    b"small",
+    b"rolling,short",
+    b"rolling,made,new",
+    b"made,more,most",
+    b"rolling,broken",
+    b"rolling,bad",
+    b"made,bad,plain",
+]
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("by_alias", [False, True])
+@pytest.mark.parametrize("names", REFUSED)
+def test_a_put_that_is_refused_or_fails_leaves_nothing_anywhere(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, names: bytes, by_alias: bool, large: bool
+) -> None:
+    spoil(bench, monkeypatch)
+    bench.registry.max_queues = len(bench.registry.queues) + 2
+    targets = tuple(names.split(b","))
+    if by_alias:
+        bench.delivery.set_aliases({b"alias": targets})
+        targets = (b"alias",)
+    before = everything(bench)
+    stored: object = None
+    with suppress(ServerError, StorageError):
+        if large:
+            stored = put_large(bench, targets)
+        else:
+            stored = bench.delivery.put(targets, b"x" * 1000, 0, 0)
+    assert stored is None
+    assert everything(bench) == before
+
+
+def put_large(bench: Bench, names: tuple[bytes, ...], meanwhile: Callable[[], None] = lambda: None) -> object:
+    found = bench.delivery.targets(names, 1000)
+    if found is None:
+        return None
+    uploads = []
+    for target in found:
+        uploads.append((target, target.queue.large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))))
+        for size in (400, 400, 200):
+            uploads[-1][1].add(b"x" * size)
+    bench.end_turn()
+    meanwhile()
+    return bench.delivery.put_large(names, uploads, 1000, 0, 0)
+
+
+@pytest.mark.parametrize("what", ["full", "deleted", "chunk"])
+@pytest.mark.parametrize("names", [b"made,rolling,free", b"made,free,plain"])
+def test_a_large_item_that_cannot_be_put_in_the_end_leaves_nothing_anywhere(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, names: bytes, what: str
+) -> None:
+    bench.rules.options[b"free"] = QueueOptions(max_items=1)
+    bench.put(b"free", b"1")
+    assert bench.take(b"free") == b"1"
+    before: list[Any] = [everything(bench)]
+
+    def meanwhile() -> None:
+        if what == "full":
+            bench.put(b"free", b"1")
+        elif what == "deleted":
+            bench.registry.delete(b"free")
+        else:
+
+            def refuse(*_: object) -> None:
+                raise StorageError("no space left on device")
+
+            assert bench.storage is not None
+            monkeypatch.setattr(bench.storage, "put_chunk", refuse)
+        if what != "chunk":
+            bench.end_turn()
+            before[0] = everything(bench)
+            before[0][0].pop(b"made", None)  # it goes
+            before[0] = (*before[0][:2], [one for one in before[0][2] if one[0] != b"made"], *before[0][3:4], None, [])
+
+    stored: object = None
+    with suppress(StorageError):
+        stored = put_large(bench, tuple(names.split(b",")), meanwhile)
+    assert stored is None
+    assert everything(bench) == before[0]
+
+
+def test_a_large_item_keeps_the_queue_that_was_made_for_it_if_others_use_it(bench: Bench) -> None:
+    stored = put_large(bench, (b"made", b"plain"), lambda: (bench.put(b"made", b"1"), bench.registry.delete(b"plain")))
+    assert stored is None
+    assert bench.drain(b"made") == [b"1"]
+
+
+def test_chunks_that_a_failed_turn_has_made_nobodys_go_when_it_writes_again(bench: Bench) -> None:
+    assert bench.storage is not None
+    before = everything(bench)
+    assert put_large(bench, (b"plain", b"plain+child")) is not None
+    bench.fail_turn()
+    found = bench.delivery.targets((b"plain",), 1000)
+    assert found is not None
+    for target in found:
+        upload = target.queue.large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
+        upload.add(b"x" * 400)
+        upload.drop()
+    bench.fail_turn()
+    bench.registry.recheck()
+    assert everything(bench) == before
+
+
+def test_counts_of_a_put_that_fails_with_its_turn_are_undone(bench: Bench) -> None:
+    bench.delivery.set_aliases({b"alias": (b"plain",)})
+    before = everything(bench)
+    assert bench.put(b"alias", b"1")
+    bench.fail_turn()
+    assert everything(bench) == before
+
+
+def test_a_child_is_made_by_a_put_only_if_that_is_not_refused(bench: Bench) -> None:
+    bench.put(b"short+old", b"1")
+    before = everything(bench)
+    for name in (b"short+child2", b"short+old"):
+        assert bench.delivery.put((name,), b"x" * 11, 0, 0, as_child=True) is None
+    assert everything(bench) == before
+    for name in (b"short+child2", b"short+old"):
+        assert bench.delivery.put((name,), b"x", 0, 0, as_child=True) is not None
+    assert sorted(bench.registry.children[b"short"]) == [b"short+child", b"short+child2", b"short+old"]
+
+
+@pytest.mark.parametrize(
+    "names", [b"plain,alias", b"alias,other", b"plain,plain+child", b"alias,plain+child,made,made"]
+)
+def test_nothing_is_put_twice_into_a_queue(bench: Bench, names: bytes) -> None:
+    bench.delivery.set_aliases({b"alias": (b"plain", b"plain+child"), b"other": (b"plain+child", b"plain")})
+    assert bench.put(names, b"x")
+    assert (bench.drain(b"plain"), bench.drain(b"plain+child")) == ([b"1", b"x"], [b"x"])
+    assert bench.drain(b"made") == ([b"x"] if b"made" in names else [])
+
+
+def test_a_child_that_is_named_beside_its_parent_decides_too(bench: Bench) -> None:
+    bench.rules.options[b"plain+child"] = QueueOptions(max_items=1)
+    bench.registry.set_rules(bench.rules)
+    bench.put(b"plain", b"2")
+    assert bench.put(b"plain", b"3")  # the child misses it
+    assert not bench.put(b"plain,plain+child", b"4")
+    assert (bench.drain(b"plain"), bench.drain(b"plain+child")) == ([b"1", b"2", b"3"], [b"2"])
+
+
+def test_a_cursor_that_is_waited_for_does_not_take_the_room_of_a_queue(bench: Bench) -> None:
+    bench.registry.cursors.wait_at(b"made", b"c")
+    bench.registry.max_queues = len(bench.registry.queues) + 2
+    assert bench.put(b"made,more", b"x")
+    assert (bench.drain(b"made"), bench.drain(b"more")) == ([b"x"], [b"x"])
+
+
 # -- where expired items go
+
+
+def test_an_expired_item_waits_while_the_queue_that_it_goes_to_cannot_be_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.rules.options[b"q"] = QueueOptions(expire_to_queue=b"dead")
+    bench.rules.options[b"dead"] = QueueOptions(max_items=1, discard_old_when_full=True)
+    bench.put_large(b"dead", b"x" * 1000)
+    bench.put(b"q", b"x", expires_in_s=1)
+    bench.end_turn()
+    bench.now_s += 2
+    bench.queue(b"dead")._large_items = None  # as after a restart
+
+    def refuse(*_: object) -> None:
+        raise StorageError("a hiccup")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.storage, "next_blob", refuse)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="a hiccup"):
+                bench.take()
+        bench.end_turn()
+    assert (bench.queue().expired_items, bench.queue().lost_expired, bench.queue().waiting_items) == (0, 0, 1)
+    assert bench.take() is None
+    assert bench.drain(b"dead") == [b"x"]
+
+
+def test_what_was_lost_in_a_turn_that_fails_is_neither_counted_nor_told(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.rules.options[b"q"] = QueueOptions(expire_to_queue=b"full")
+    bench.put(b"q", b"x", expires_in_s=1)
+    bench.end_turn()
+    bench.now_s += 2
+    assert bench.take() is None
+    bench.fail_turn()
+    assert (bench.queue().lost_expired, caplog.text) == (0, "")
+    assert bench.take() is None
+    bench.end_turn()
+    assert bench.queue().lost_expired == 1
+    assert "it is full" in caplog.text
+
+
+def test_a_large_item_is_not_in_both_queues_if_its_own_cannot_be_read_at_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.rules.options[b"q"] = QueueOptions(expire_to_queue=b"dead")
+    bench.put(b"q", b"first")
+    bench.put_large(b"q", b"1" * 1000, expires_in_s=1)
+    bench.now_s += 2
+    assert bench.storage is not None
+    item, reads = bench.storage.item, iter([True] * 6)
+
+    def read(record: QueueRecord, item_id: int) -> Any:
+        if not next(reads, False):
+            raise StorageError("a hiccup")
+        return item(record, item_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.storage, "item", read)
+        bench.sweep()
+    assert bench.queue().waiting_items + bench.registry.queues[b"dead"].waiting_items == 2
+    bench.sweep()
+    assert (bench.drain(), bench.drain(b"dead")) == ([b"first"], [b"1" * 1000])
 
 
 def test_expired_items_go_to_another_queue_and_its_children(open_storage: OpenStorage) -> None:
@@ -262,6 +546,8 @@ def test_what_the_other_queue_refuses_is_counted(open_storage: OpenStorage, capl
     assert bench.take() is None
     assert (bench.queue().expired_items, bench.queue().lost_expired) == (2, 1)
     assert dict(Stats().of_queue(bench.queue(), lambda _: True))[b"expired_lost"] == 1
+    assert caplog.text == ""  # the turn may yet fail
+    bench.end_turn()
     assert "an expired item of queue q was dropped: queue dead did not take it: it is full" in caplog.text
     assert bench.drain(b"dead") == [b"1"]
 

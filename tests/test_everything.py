@@ -70,7 +70,7 @@ DEADS: list[dict[str, Any]] = [{}, {}, {"max_items": 3}, {"fanout_only": True}]
 
 NAMES = [b"p", b"p", b"p", b"p+a", b"p+b", b"q", b"q", b"r", b"memory", DEAD, b"both"]
 CHILDREN = [b"p+a", b"p+b", b"dead+x", b"memory+a"]
-SEVERAL = [(b"q", b"r"), (b"p", b"q", b"memory"), (b"r", b"p")]
+SEVERAL = [(b"q", b"r"), (b"p", b"q", b"memory"), (b"r", b"p"), (b"both", b"q", b"p+a", b"p")]
 ALIASES: list[dict[bytes, tuple[bytes, ...]]] = [
     {b"both": (b"p", b"q")},
     {b"both": (b"q",), b"r": (b"memory",), b"p+a": (b"q",)},  # hides queues
@@ -230,13 +230,16 @@ class Everything(RuleBasedStateMachine):
         """As `receive_large` does. Its end may be in any later turn."""
         names = (self.name,) if self.count > 1 else self.choose(SEVERAL)
         body = self.a_body(900)
-        targets, expected = self.delivery.targets(names), self.world.targets(names)
-        has_room = all(self.delivery.has_room(queue, len(body)) for queue, decides in targets if decides)
-        assert has_room == all(self.world.has_room(queue, len(body)) for queue, decides in expected if decides)
+        before = set(self.world.queues)
+        targets, expected = self.delivery.targets(names, len(body)), self.world.targets(names, len(body))
+        self.settle_dead()
+        assert (targets is None) == (expected is None)
+        if targets is None or expected is None:
+            return
         names_found = [target.queue.name for target in targets]
         assert sorted(names_found) == sorted(queue.name for queue, _ in expected)
         expected.sort(key=lambda one: names_found.index(one[0].name))  # children come in any order
-        if not has_room or not targets:
+        if not targets:
             return
         uploads: list[tuple[Target, Upload]] = []
         self.storing.start_uploads(targets, uploads)
@@ -245,7 +248,9 @@ class Everything(RuleBasedStateMachine):
                 upload.add(body[at : at + CHUNK_BYTES])
             upload.store()
         self.uploads.append(uploads)
-        self.world.uploads.append(plain.Upload(names, expected, body, self.count))
+        made = [queue for queue, _ in expected if queue.name not in before]
+        assert {queue.name for queue in made} == {target.queue.name for target in targets if target.made}
+        self.world.uploads.append(plain.Upload(names, expected, body, self.count, made))
         if self.count % 2:
             self.finish_large()
 
@@ -256,11 +261,15 @@ class Everything(RuleBasedStateMachine):
         if any(target.queue.deleted for target, _ in uploads if target.decides):
             for _, upload in uploads:
                 upload.drop()
+            self.delivery.abandon(target for target, _ in uploads)
+            self.world.abandon(expected)
             return
         names, body, flags = expected.names, expected.body, expected.flags
         expires_ms = self.expires_ms if DEAD not in names else 0
         stored = self.storing.put_large(names, uploads, len(body), flags, expires_ms, self.sessions[0])
-        assert stored == self.world.put_into(names, expected.targets, body, flags, expires_ms, True)
+        assert stored == self.world.put_into(expected.targets, body, flags, expires_ms, True)
+        if not stored:
+            self.world.abandon(expected)
 
     # -- reading
 
@@ -539,11 +548,14 @@ class Everything(RuleBasedStateMachine):
         limbo, world.limbo = world.limbo, []
         if not limbo:
             return
-        for queue, _ in world.targets((DEAD,)):
+        # All or nothing: a child has none that DEAD does not take.
+        taken = len(limbo)
+        for queue, decides in sorted(world.targets((DEAD,)) or (), key=lambda target: not target[1]):
             arrived = [body for body, _ in self.contents(queue.name)][len(queue.items) :]
             most = queue.options.max_items
-            room = max(0, most - len(queue.items)) if most else len(limbo)
-            assert len(arrived) == min(room, len(limbo)), (queue.name, arrived, limbo)
+            room = max(0, most - len(queue.items)) if most else taken
+            assert len(arrived) == min(room, taken), (queue.name, arrived, limbo)
+            taken = len(arrived) if decides else taken
             coming = list(limbo)
             for body in arrived:
                 item = next(one for one in coming if one.body == body)

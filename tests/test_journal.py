@@ -16,6 +16,7 @@ from darner_core.registry import Registry
 from darner_core.session import Session
 from darner_core.storage import CHUNK_FAMILY, Storage
 from darner_core.window import WindowBudget
+from tests.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 
@@ -50,7 +51,7 @@ class Writes:
         return calls
 
 
-class Bench:
+class Bench(MovedClock):
     """A data directory with the queue `q` and the session of one client."""
 
     queue: MessageQueue
@@ -169,8 +170,8 @@ def test_what_was_put_in_a_turn_that_is_not_over_is_not_on_disk(bench: Bench) ->
 
 
 def test_all_that_is_put_in_a_turn_has_the_time_at_which_it_began(bench: Bench) -> None:
-    times = iter([2000.0, 3000.0, 4000.0])
-    journal = Journal(bench.storage, lambda: next(times))  # looks at the clock once already
+    times = iter([3000.0, 4000.0])
+    journal = Journal(bench.storage, lambda: next(times))
     queue = Registry(journal, WindowBudget(1 << 20)).queues[b"q"]
     for _ in range(2):
         for _ in range(3):

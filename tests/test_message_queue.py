@@ -26,6 +26,7 @@ from darner_core.upkeep import Upkeep
 from darner_core.waiters import Waiter
 from darner_core.window import WindowBudget
 from tests.conftest import SMALL
+from tests.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 CHUNK_BYTES = 400  # of the large items here
@@ -68,7 +69,7 @@ def whole_body(queue: MessageQueue, body: bytes | Blob) -> bytes:
     return whole
 
 
-class Bench:
+class Bench(MovedClock):
     """The queue `q` in a data directory, and the ends of its turns."""
 
     def __init__(self, open_storage: OpenStorage, window_bytes: int = 1 << 20) -> None:
@@ -562,7 +563,7 @@ NAMES = st.sampled_from([b"a", b"b", b"c"])
 CLIENTS = st.integers(0, 3)
 
 
-class Queues(RuleBasedStateMachine):
+class Queues(RuleBasedStateMachine, MovedClock):
     """Three queues in two column families with memory for a few items, used by four clients that open and wait.
 
     Nothing is lost, nothing comes twice, the order is kept and every figure is true: at any time, after a turn that
@@ -934,3 +935,33 @@ EXAMPLES = settings(
 @pytest.mark.usefixtures("small_steps")
 def test_queues_agree_with_a_plain_model_whatever_is_done_and_goes_wrong() -> None:
     run_state_machine_as_test(Queues, settings=EXAMPLES)
+
+
+@pytest.mark.parametrize("at_cursor", [False, True])
+@pytest.mark.parametrize("given_back", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+def test_an_item_that_expires_while_it_is_being_taken_is_taken(
+    bench: Bench, at_cursor: bool, given_back: bool, large: bool
+) -> None:
+    if large:
+        put_large(bench.queue, b"x" * 1000)
+        bench.queue.flush()  # so that the queue knows the numbers of its chunks
+    body = Blob(7, 1000) if large else b"x"
+    bench.queue.put_until(body, 0, 1_001_000)
+    bench.end_turn()
+    place = bench.registry.cursors.of(bench.queue, b"c") if at_cursor else bench.queue
+    if given_back:
+        read = place.open()
+        assert read is not None
+        place.give_back(read)
+    bench.end_turn()
+    looks = iter([1000.999])
+    bench.journal._clock = lambda: next(looks, 1002.0)
+    item = place.take()
+    if large:
+        assert item is LARGE
+        assert place.open() is not None
+    else:
+        assert item == (b"x", 0, 1_001_000, 1_000_000)
+    bench.end_turn()
+    assert place.peek() is None

@@ -8,7 +8,7 @@ from darner_core import pending_reads as pending_module
 from darner_core.errors import StorageError
 from darner_core.message_queue import MessageQueue
 from darner_core.open_read import OpenRead
-from darner_core.pending_reads import IDS_A_SECOND, PendingReads
+from darner_core.pending_reads import PendingReads
 from darner_core.storage import Storage
 from tests.test_session import House
 
@@ -57,7 +57,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def pending(house: House, clock: Clock) -> PendingReads:
-    return PendingReads(house.journal, clock.run_after, lambda: clock.now, lambda: 1000)
+    return PendingReads(house.journal, clock.run_after, lambda: clock.now)
 
 
 def open_one(house: House, pending: PendingReads, auto_abort_ms: int = 1000, owner: object = "client") -> int:
@@ -81,12 +81,16 @@ def fail_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.registry.recheck()
 
 
-def test_ids_differ_and_those_of_a_later_start_are_higher(house: House, clock: Clock) -> None:
-    first, later = (PendingReads(house.journal, clock.run_after, wall_clock=lambda at=at: at) for at in (1000, 1001))
-    ids = [*first.next_ids(3), *first.next_ids(IDS_A_SECOND - 3)]
-    assert len(set(ids)) == IDS_A_SECOND
-    assert max(ids) < later.next_ids(1)[0]
-    assert PendingReads(house.journal, clock.run_after, wall_clock=lambda: 2**31 - 1).next_ids(1)[0] < 2**53
+def test_ids_differ_from_those_of_an_earlier_start_at_the_same_time(
+    house: House, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    ids: list[int] = []
+    for _ in range(3):
+        pending = PendingReads(house.journal, clock.run_after)
+        ids += [*pending.next_ids(3), *pending.next_ids(1000)]
+    assert len(set(ids)) == 3009
+    assert max(ids) < 2**53
 
 
 def test_confirmed_items_are_gone(house: House, pending: PendingReads) -> None:

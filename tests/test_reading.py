@@ -38,6 +38,29 @@ def test_options_come_in_any_order_and_any_case(connect: Connect) -> None:
     assert client.get("q") == b"d"
 
 
+def test_a_peek_makes_no_fanout_child(shared_server: Callable[..., RunningServer], queue: str) -> None:
+    client = shared_server("--dialect", "kestrel").client()
+    for options in ("peek", "peek/t=1"):
+        assert client.get(f"{queue}+c/{options}") is None
+    client.set(queue, b"x")
+    assert not any(name.startswith(f"queue_{queue}+c") for name in client.stats())
+
+
+@pytest.mark.parametrize("key", ["q/t=10000", "q/open/t=10000"])
+def test_a_peek_that_comes_too_late_for_an_item_waits_for_the_next(connect: Connect, key: str) -> None:
+    peeking, other, taking, putting = (connect() for _ in range(4))
+    for client, request in ((peeking, "q/peek/t=10000"), (other, "q/peek/t=400"), (taking, key)):
+        client.send(b"get %b\r\n" % request.encode())
+        client.expect_nothing()
+    putting.set("q", b"a")
+    assert taking.item() == b"a"
+    assert other.item() is None
+    peeking.expect_nothing()
+    putting.set("q", b"b")
+    assert peeking.item() == b"b"
+    assert putting.get("q") == b"b"
+
+
 @pytest.mark.parametrize("options", ["open/peek", "abort/open", "abort/close", "abort/close/open", "peek/open/t=5"])
 def test_options_that_exclude_each_other_are_refused(connect: Connect, options: str) -> None:
     client = connect()

@@ -14,11 +14,12 @@ from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.waiters import Waiter
 from darner_core.window import WindowBudget
+from tests.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 
 
-class Bench:
+class Bench(MovedClock):
     """A registry over a data directory."""
 
     def __init__(self, open_storage: OpenStorage) -> None:
@@ -530,3 +531,35 @@ def test_a_queue_in_memory_that_becomes_a_child_is_not_there_after_a_restart(ben
     bench.registry.child(b"p+c")
     bench.end_turn()
     assert bench.names_on_disk() == []
+
+
+@pytest.mark.parametrize("clock_s", [0.0, 5e9])
+def test_with_records_missing_no_number_is_given_twice_whatever_the_clock_says(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, clock_s: float
+) -> None:
+    monkeypatch.setattr("time.time", lambda: clock_s)
+    numbers, blobs = [], []
+    for name in (b"a", b"b", b"c"):
+        if name != b"a":
+            bench.storage._note_damage(["something"])
+            bench.crash()
+        queue = bench.registry.create(name)
+        queue.put(b"x", 0, 0)
+        numbers.append(queue.log.record.number)
+        bench.end_turn()
+        blobs.append(bench.storage.next_blob(1))
+        batch = bench.storage.batch()  # damage hides it
+        batch.delete(b"q" + name, bench.storage._default_handle)
+        bench.storage.write(batch)
+    assert len(set(numbers)) == 3
+    assert max(numbers) < 2**32 - 1000
+    assert len(set(blobs)) == 3
+
+
+def test_a_number_that_is_known_to_be_used_is_passed_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = bench.create(b"a", b"b")
+    bench.registry.cursors.of(second, b"c")
+    bench.end_turn()
+    monkeypatch.setattr("darner_core.storage.Storage.fresh_number", lambda _: first.log.record.number)
+    bench.crash()
+    assert bench.create(b"d")[0].log.record.number == 4

@@ -56,6 +56,22 @@ def test_a_get_confirms_all_that_were_open_of_its_queue(server: KestrelServer) -
     assert stats["queue_other_open_transactions"] == "1"
 
 
+def test_a_peek_makes_no_child_and_waits_on_if_it_comes_too_late(server: KestrelServer) -> None:
+    peeking, taking, text = (server.text_client() for _ in range(3))
+    peeking.send(b"peek p+c 10000\n")
+    peeking.expect_nothing()
+    assert server.thrift_client().peek("p+c").items == 0
+    text.ask(b"put p:\nfor no child\n\n", b"+1\n")
+    assert not any(name.startswith("queue_p+c") for name in server.client().stats())
+    taking.send(b"get p+c 10000\n")
+    taking.expect_nothing()
+    text.ask(b"put p:\na\n\n", b"+1\n")
+    taking.expect(b":a\n")
+    peeking.expect_nothing()
+    text.ask(b"put p+c:\nb\n\n", b"+1\n")
+    peeking.expect(b":b\n")
+
+
 def test_a_lost_connection_gives_back_what_was_not_confirmed(server: KestrelServer) -> None:
     text = server.text_client()
     text.ask(b"put q:\na\nb\nc\n\n", b"+3\n")
