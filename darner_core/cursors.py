@@ -199,7 +199,9 @@ class Cursors:
         self._move_line(queue.name, name, cursor)
         cursor.release_window()
         storage, record = self._journal.storage, cursor.log.record
-        self._journal.also.append(lambda batch: storage.remove_cursor(batch, queue.name, name, record))
+        # What has a record is known when the turn ends. After a failed turn more may be there.
+        ids = cursor.marked if isinstance(cursor, Cursor) and cursor.log.recorded else None
+        self._journal.also.append(lambda batch: storage.remove_cursor(batch, queue.name, name, record, ids))
         self._journal.undo.append((self._undelete, queue, name, cursor, hook))
 
     def _undelete(self, queue: MessageQueue, name: bytes, cursor: MessageQueue, hook: Callable[[Batch], bool]) -> None:

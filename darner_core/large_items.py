@@ -38,6 +38,11 @@ class LargeItems:
         return self._number
 
     @property
+    def had_any(self) -> bool:
+        """Whether there ever was an item, as far as is known: False is certain."""
+        return self._next > 1
+
+    @property
     def is_receiving(self) -> bool:
         return bool(self._receiving)
 

@@ -81,8 +81,11 @@ class Registry:
             self._family_users[record.family] += 1
             self._next_number = max(self._next_number, record.number + 1)
         self.cursors = Cursors(journal, budget, self.queues, self.hidden, self._new_number, self._require_room)
-        self._next_number = max(self._next_number, self.cursors.read_back() + 1, storage.fresh_number())
-        for number, blob in storage.unfinished_uploads():
+        uploads = storage.unfinished_uploads()
+        above = max((number for number, _ in uploads), default=0)  # their chunks are there until the first turn ends
+        self._next_number = max(self._next_number, self.cursors.read_back() + 1, above + 1, storage.fresh_number())
+        storage.fresh_from = self._next_number
+        for number, blob in uploads:
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
     def _read_back(self, name: bytes, record: QueueRecord) -> MessageQueue:
@@ -293,6 +296,7 @@ class Registry:
         if queue is None:
             return
         self.cursors.delete_all(queue)
+        has_chunks = queue.may_have_chunks
         del self.queues[name]
         queue.deleted = True
         self._unregister(queue)
@@ -302,14 +306,21 @@ class Registry:
         self.total_items_of_deleted += queue.total_items
         self._move_line(queue)
         queue.release_window()
-        storage = self._journal.storage
-        self._journal.also.append(lambda batch: storage.remove_queue(batch, name, record))
-        if isinstance(queue.log, MemoryLog):
-            self._journal.also.append(lambda batch: storage.end_uploads(batch, record.number, 0, records.MAX_ID))
+        self._journal.also.append(partial(self._remove, queue, _stored_ids(queue), has_chunks))
         self._journal.undo.append((self._undelete, queue))
-        self._journal.dead.add_queue(record, queue.log_bytes)
+        self._journal.dead.add_queue(record, queue.log_bytes, has_chunks)
         if self.traces is not None:
             self.traces.deleted(queue)
+
+    def _remove(self, queue: MessageQueue, ids: range | None, has_chunks: bool, batch: Batch) -> None:
+        """What is on disk of a queue that is deleted in this turn. Range deletions cost all who read after them, so
+        there are none for what was not there."""
+        storage, record = self._journal.storage, queue.log.record
+        if not isinstance(queue.log, MemoryLog):
+            storage.remove_queue(batch, queue.name, record, ids, has_chunks)
+        elif has_chunks:
+            storage.remove_blobs(batch, record.number, 0, records.MAX_ID)
+            storage.end_uploads(batch, record.number, 0, records.MAX_ID)
 
     def _undelete(self, queue: MessageQueue) -> None:
         awaited = self.awaited.pop(queue.name, None)
@@ -358,6 +369,13 @@ class Registry:
     def total_items(self) -> int:
         """Items put since the server started, those of deleted queues too."""
         return self.total_items_of_deleted + sum(queue.total_items for queue in self)
+
+
+def _stored_ids(queue: MessageQueue) -> range | None:
+    """The ids that may be on disk; None: that is not known, because of damage or a turn that could not be written."""
+    if isinstance(queue, DamagedQueue) or not queue.log.recorded:
+        return None
+    return range(queue.log.reclaimed, queue.tail)
 
 
 def _forget_upload(journal: Journal, number: int, blob: int, batch: Batch) -> None:

@@ -230,7 +230,7 @@ class Server:
         while True:
             gevent.sleep(self.config.expiration_timer_s)
             try:
-                sweeper.expire_queues()
+                sweeper.wait_expire_queues()
                 sweeper.wait_sweep()
             except StorageError as error:
                 log.error("sweep: %s", error)

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from darner_core import records, wal
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
 from darner_core.queue_options import QueueRules
-from darner_core.records import Blob
+from darner_core.records import Blob, QueueRecord, State
 from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.waiters import Waiter
@@ -289,7 +290,11 @@ def test_a_queue_with_the_number_of_a_deleted_one_is_empty(bench: Bench) -> None
     bench.delete(b"q")
     bench.storage.put_chunk(number, blob, 1, b"chunk")  # its upload goes on, and then the server is killed
     bench.crash()
+    (between,) = bench.create(b"between")
+    assert between.log.record.number != number  # the chunks of what was cut off are there until this turn ends
     bench.end_turn()
+    bench.delete(b"between")
+    bench.crash()
     (again,) = bench.create(b"other")
     assert again.log.record.number == number
     bench.crash()
@@ -530,3 +535,95 @@ def test_a_queue_in_memory_that_becomes_a_child_is_not_there_after_a_restart(ben
     bench.registry.child(b"p+c")
     bench.end_turn()
     assert bench.names_on_disk() == []
+
+
+# -- what deleted queues leave behind
+
+
+def changes_in_log(storage: Storage) -> list[tuple[str, int, bytes]]:
+    """(what, column family, key) of all that the write-ahead log has."""
+    found = []
+    for name in wal.files(storage.path):
+        for write in wal.writes(f"{storage.path}/{name}"):
+            assert not isinstance(write, wal.Bad)
+            found += [(what, family, key) for what, family, key, _ in wal.operations(write[1])]
+    return found
+
+
+def test_queues_that_held_little_leave_no_range_deletions(bench: Bench) -> None:
+    """Every later read would have to look at them: of chunks at one for each queue that was ever deleted."""
+    bench.create(b"old", b"flushed")
+    bench.stop_and_start()
+    for number in range(10):
+        (queue,) = bench.create(b"job%d" % number)
+        for body in (b"1", b"2", b"3"):
+            queue.put(body, 0, 0)
+        bench.end_turn()
+        queue.take()
+        read = queue.open()
+        assert read is not None
+        bench.registry.cursors.of(queue, b"c").open()
+        bench.end_turn()
+        bench.registry.flush(b"flushed")
+        bench.delete(queue.name)
+    bench.delete(b"old", b"flushed")
+    assert wal.DELETE_RANGE not in {what for what, _, _ in changes_in_log(bench.storage)}
+    assert [bench.storage.state(QueueRecord(number, family, 0)) for number in range(40) for family in range(4)] == [
+        State()
+    ] * 160
+    assert not any(list(family.items()) for family in bench.storage.families)
+    assert bench.names_on_disk() == []
+
+
+def test_a_queue_of_which_it_is_not_known_what_is_on_disk_is_deleted_as_a_range(bench: Bench) -> None:
+    (queue,) = bench.create(b"q")
+    record = queue.log.record
+    queue.put(b"1", 0, 0)
+    bench.fail_turn()
+    bench.storage.put(record.family, records.item_key(record.number, 5), b"what the failed write has left")
+    bench.delete(b"q")
+    assert not any(list(family.items()) for family in bench.storage.families)
+
+
+def test_many_items_are_deleted_as_a_range(bench: Bench) -> None:
+    (queue,) = bench.create(b"q")
+    for _ in range(100):
+        queue.put(b"x", 0, 0)
+    bench.end_turn()
+    bench.delete(b"q")
+    bench.end_turn()
+    assert [what for what, _, _ in changes_in_log(bench.storage)].count(wal.DELETE_RANGE) == 1
+    assert not any(list(family.items()) for family in bench.storage.families)
+
+
+def test_large_items_of_deleted_queues_are_removed_whenever_the_queue_was_made(bench: Bench) -> None:
+    for name, durable in ((b"old", True), (b"new", True), (b"memory", False)):
+        bench.registry.rules = QueueRules(queues={name: {"durable": durable}})
+        (queue,) = bench.create(name)
+        blob = queue.large_items.start()
+        bench.storage.put_chunk(queue.log.record.number, blob, 0, b"chunk")
+        queue.large_items.finish(blob)
+        queue.put(Blob(blob, 5), 0, 0)
+        bench.end_turn()
+        if name == b"old":
+            bench.crash()
+    bench.delete(b"old", b"new", b"memory")
+    assert bench.storage.first_chunk() is None
+    assert bench.storage.unfinished_uploads() == []
+
+
+def test_nobody_looks_on_disk_for_large_items_of_a_queue_that_is_new(bench: Bench) -> None:
+    bench.create(b"old")
+    bench.crash()
+    asked = []
+    last_blob = bench.storage.last_blob
+    bench.storage.last_blob = lambda number: asked.append(number) or last_blob(number)  # type: ignore[method-assign, func-returns-value]
+    (queue,) = bench.create(b"new")
+    for name in (b"new", b"old"):
+        bench.registry.flush(name)
+        bench.end_turn()
+    old = bench.registry.queues[b"old"].log.record.number
+    assert asked == [old]
+    assert queue.large_items.start() == 1
+    bench.delete(b"new", b"old")
+    assert asked == [old]
