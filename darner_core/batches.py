@@ -120,7 +120,7 @@ class Batches:
                     break  # there is no room for it: it is the first that is refused
                 uploads: list[tuple[Target, Upload]] = []
                 large.append(uploads)
-                self._storing.start_uploads(targets, uploads)
+                self._storing.wait_start_uploads(targets, uploads, client)
                 self._wait_store(item, uploads, client)
             self._require_ready()
         except BaseException:
@@ -145,11 +145,9 @@ class Batches:
 
     def _wait_store(self, item: bytes, uploads: list[tuple[Target, Upload]], client: Client) -> None:
         for at in range(0, len(item), self._chunk_bytes):
-            for _, upload in uploads:
-                upload.add(item[at : at + self._chunk_bytes])
+            self._storing.wait_added(uploads, item[at : at + self._chunk_bytes], client)
             client.wait_turn()
-        for _, upload in uploads:
-            upload.store()
+        self._storing.wait_stored(uploads, client)
 
 
 def _drop(large: Iterable[Stored]) -> None:

@@ -8,12 +8,19 @@ is written before a chunk is full if all clients' items together take too much m
 No call here switches greenlets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.records import Blob
 from darner_core.shared_memory import BodyMemory
+
+# Of a large item that goes into many queues, so much is written in one turn, and so many queues are dealt with: 1 ms.
+COPIED_BYTES = 1 << 20
+COPIES_A_TURN = 100
+
+_Each = TypeVar("_Each")
 
 
 class LargeItems:
@@ -207,3 +214,13 @@ class Download:
             self._offset = 0
         self.missing_bytes -= len(piece)
         return piece
+
+
+def in_turns(copies: Sequence[_Each], copy_bytes: int, wait: Callable[[], object]) -> Iterator[_Each]:
+    """Each of `copies`, with which something is done that writes so many bytes. `wait` lets the others have a turn
+    whenever that has been enough; not behind the last."""
+    at_once = min(COPIES_A_TURN, max(1, COPIED_BYTES // max(1, copy_bytes)))
+    for number, copy in enumerate(copies):
+        if number and number % at_once == 0:
+            wait()
+        yield copy

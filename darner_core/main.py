@@ -104,7 +104,7 @@ def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
     """Read the files again. Raises ConfigError, and says so in the log; the server goes on as it was."""
     try:
         options = config.parse(arguments)
-        queue_server.reload(options)
+        queue_server.wait_take_over(options)
     except ConfigError as error:
         log.error("not reloaded: %s", error)
         raise

@@ -131,7 +131,7 @@ class Operating:
 
     def _dump_config(self, client: Client) -> bytes:
         client.wait_sent(_options_frame(b"server", self._of_server()))
-        for names in slices(dict.fromkeys((*self._aliases, *self._queues)), DESCRIBED_A_TURN):
+        for names in slices((*self._aliases, *self._queues), DESCRIBED_A_TURN):
             there = [name for name in names if name in self._aliases or name in self._queues]
             client.wait_sent(b"".join(map(self._describe, there)))
             client.wait_turn()

@@ -28,12 +28,20 @@ from darner_core.window import WindowBudget
 log = logging.getLogger(NAME)
 
 
+# Queues that are given other options in one turn, and those that are made in one: 1 to 2 ms.
+CHANGED_A_TURN = 200
+MADE_A_TURN = 50
+
+
 class Observer(Protocol):
     """Who is told that queues come and go, in the turn in which they do; see `traced_queue`."""
 
     def created(self, queue: MessageQueue) -> None: ...
 
     def deleted(self, queue: MessageQueue) -> None: ...
+
+    def changed(self, queue: MessageQueue) -> None:
+        """Its options are others."""
 
 
 class Registry:
@@ -80,7 +88,9 @@ class Registry:
             self._register(queue)
             self._family_users[record.family] += 1
             self._next_number = max(self._next_number, record.number + 1)
-        self.cursors = Cursors(journal, budget, self.queues, self.hidden, self._new_number, self._require_room)
+        self.cursors = Cursors(
+            journal, budget, self.queues, self.hidden, self._new_number, self._require_room, self._require_waiting_room
+        )
         uploads = storage.unfinished_uploads()
         above = max((number for number, _ in uploads), default=0)  # their chunks are there until the first turn ends
         self._next_number = max(self._next_number, self.cursors.read_back() + 1, above + 1, storage.fresh_number())
@@ -151,11 +161,22 @@ class Registry:
             self.move_large(read)
 
     def set_rules(self, rules: QueueRules) -> None:
-        """From now on these: all queues that exist change."""
+        """From now on these: all queues that exist change in this turn."""
         self.rules = rules
-        for queue in self:
-            self._set_options(queue)
-            self._govern(queue)
+        for _ in self.apply_rules():
+            pass
+
+    def apply_rules(self) -> Iterator[None]:
+        """Give the queues that exist the options that `rules` say, which those made from now on have anyhow. To be gone
+        on with after a turn of the loop each time. One queue's options change together."""
+        for number, queue in enumerate([*self.queues.values(), *self.hidden.values()], 1):
+            if not queue.deleted and not isinstance(queue, DamagedQueue):
+                self._set_options(queue)
+                self._govern(queue)
+                if self.traces is not None:
+                    self.traces.changed(queue)
+            if number % CHANGED_A_TURN == 0:
+                yield
 
     def _set_options(self, queue: MessageQueue) -> None:
         """What the rules say of this queue now."""
@@ -166,8 +187,16 @@ class Registry:
 
     def create_named(self) -> None:
         """Make the queues that the configuration names, in this turn. Raises ServerError at `max_queues`."""
-        for name in self._missing(self.rules):
-            self.create(name, is_child=parent_of(name) != b"")
+        for _ in self.make_named():
+            pass
+
+    def make_named(self) -> Iterator[None]:
+        """The same over several turns: to be gone on with after each."""
+        for number, name in enumerate(self._missing(self.rules), 1):
+            if name not in self.queues and name not in self.hidden:  # nobody has made it meanwhile
+                self.create(name, is_child=parent_of(name) != b"")
+            if number % MADE_A_TURN == 0:
+                yield
 
     def has_room_for(self, rules: QueueRules) -> bool:
         """Whether all queues that these rules name can exist beside those that there are."""
@@ -257,7 +286,7 @@ class Registry:
         if self.traces is not None:
             self.traces.created(queue)
         if self.cursors.awaited:
-            self.cursors.make_awaited()
+            self.cursors.make_awaited(name)
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -268,12 +297,27 @@ class Registry:
         queue.deleted = True
         self._move_line(queue)
 
+    @property
+    def awaited_count(self) -> int:
+        """Queues and cursors that do not exist and are waited for."""
+        return len(self.awaited) + self.cursors.awaited_count
+
     def wait_at(self, name: bytes) -> MessageQueue:
-        """The queue `name` to wait at, whether it exists or not. Call `done_waiting` with it afterwards."""
+        """The queue `name` to wait at, whether it exists or not. Call `done_waiting` with it afterwards. Raises
+        ServerError if as many that do not exist are waited for as may exist."""
         queue = self.queues.get(name) or self.awaited.get(name)
         if queue is None:
-            queue = self.awaited[name] = MessageQueue(name, self._budget)
+            self._require_waiting_room()
+            queue = self._await(name)
         return queue
+
+    def _await(self, name: bytes) -> MessageQueue:
+        """The place of a queue that does not exist."""
+        return self.awaited.setdefault(name, MessageQueue(name, self._budget))
+
+    def _require_waiting_room(self) -> None:
+        if self.awaited_count >= self.max_queues:
+            raise ServerError(f"too many queues that do not exist are waited for: at most {self.max_queues}")
 
     def done_waiting(self, queue: MessageQueue) -> None:
         queue.tidy_line()
@@ -288,7 +332,7 @@ class Registry:
         """Let those who wait at a queue that is gone wait for the next of its name."""
         gone.tidy_line()
         if gone.line is not None:
-            self.wait_at(gone.name).line, gone.line = gone.line, None
+            self._await(gone.name).line, gone.line = gone.line, None
 
     def delete(self, name: bytes) -> None:
         """Remove the queue, waiting and open items and all. Nothing happens if it does not exist."""
@@ -331,6 +375,7 @@ class Registry:
         self.deletes -= 1
         self.total_items_of_deleted -= queue.total_items
         self.queues[queue.name] = queue
+        self._set_options(queue)  # the rules may have been applied to all others meanwhile
         self._register(queue)
 
     def flush(self, name: bytes) -> None:
@@ -356,7 +401,7 @@ class Registry:
                 queue.recheck(batch)
         self.cursors.recheck(batch)
         storage.write(batch)
-        self.cursors.make_awaited()
+        self.cursors.make_all_awaited()
         for queue in self:
             queue.serve_line()
 

@@ -72,7 +72,9 @@ class Server:
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
         self.wait_reload: Callable[[], None] = _nothing  # reads the files again; raises ConfigError
-        self._take_over_queues(config)
+        self._take_over_names(config)
+        for _ in self._make_named():
+            pass
         self._storage = storage
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
@@ -134,29 +136,39 @@ class Server:
         timer.start(call)
         return timer
 
-    def reload(self, config: Config) -> None:
+    def wait_take_over(self, config: Config) -> None:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
-        ConfigError; then nothing has changed."""
+        ConfigError; then nothing has changed.
+
+        Users, rights, aliases, and what holds for queues that are made from now on, change in one turn. The queues that
+        exist get their options after it, each all of its options in one turn; when this returns all have them. If the
+        files are read once more meanwhile, both go on with what was read last.
+        """
         if not self.registry.has_room_for(config.rules):
             said = f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
             raise config.complaint(QUEUE_TABLES, said)
         self.access.reload(config)  # the last that can fail
         self.reception.rejudge()
-        self._take_over_queues(config)
+        self.registry.rules = config.rules
+        self._take_over_names(config)
         for name in differences(self.config, config):
             if name not in RELOADED:
                 log.warning("reload: %s is another one now, and needs a restart", name)
         self.commands.operating.take_over(config, RELOADED)
+        for _ in self.registry.apply_rules():
+            wait_round()
+        for _ in self._make_named():
+            wait_round()
 
-    def _take_over_queues(self, config: Config) -> None:
-        """The options of queues and the aliases are these from now on."""
-        self.registry.set_rules(config.rules)
-        self.commands.delivery.set_aliases(config.aliases)
-        self.commands.traces.look_again()
+    def _make_named(self) -> Iterator[None]:
         try:
-            self.registry.create_named()
+            yield from self.registry.make_named()
         except ServerError as error:
             log.error("not all queues that the configuration names could be made: %s", error)
+
+    def _take_over_names(self, config: Config) -> None:
+        """The aliases are these from now on, and so often the disk is synced."""
+        self.commands.delivery.set_aliases(config.aliases)
         # One fsync is for all queues: the most frequent is for them all.
         every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
         self._sync_ms = min(every_ms, default=0)

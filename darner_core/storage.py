@@ -174,8 +174,8 @@ class Storage:
         return int(time.time()) if self.is_damaged else 0
 
     def next_blob(self, number: int) -> int:
-        """A number for a large item of queue `number` that is higher than all before it. To be asked for once a queue, or
-        after a restart. Raises StorageError."""
+        """A number for a large item of queue `number` that is higher than all before it. To be asked for once a queue,
+        and again after a restart. Raises StorageError."""
         if number >= self.fresh_from and not self.is_damaged:
             return 1
         try:

@@ -11,7 +11,7 @@ from darner_core.config import Config
 from darner_core.delivery import Delivery, Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.large_items import Upload
+from darner_core.large_items import Upload, in_turns
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Request
 from darner_core.records import Blob
@@ -105,7 +105,7 @@ class Storing:
             has_room = all(self._delivery.has_room(queue, size) for queue, decides in targets if decides)
             if has_room:
                 self.require_room(size * len(targets))
-                self.start_uploads(targets, uploads)
+                self.wait_start_uploads(targets, uploads, client)
         except (ServerError, StorageError):
             self._skip_body(client, size)
             raise
@@ -114,13 +114,13 @@ class Storing:
             return self._reply(request, has_room)
         return self._reply(request, self._receive(request, client, names, uploads))
 
-    def start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]]) -> None:
+    def wait_start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]], client: Client) -> None:
         """Begin to receive a large item for each of `targets`, all or none. Raises StorageError."""
         try:
-            for target in targets:
+            for target in in_turns(targets, 0, client.wait_turn):
                 upload = target.queue.large_items.receive(self._chunk_bytes, self._body_memory)
                 uploads.append((target, upload))
-        except StorageError:
+        except BaseException:  # the client may also have hung up
             for _, upload in uploads:
                 upload.drop()
             raise
@@ -135,18 +135,16 @@ class Storing:
         try:
             if size <= self._chunk_bytes:  # memory is short, so that what has come of it must not wait there
                 self._add(uploads, client, size)
-                for _, upload in uploads:
-                    upload.store()
+                self.wait_stored(uploads, client)
             while missing := size - first.received_bytes:
                 if self.refuse_sets:  # others have filled the disk meanwhile
                     raise ServerError(self.refuse_sets)
                 self._add(uploads, client, min(missing, *(upload.room_bytes for _, upload in uploads)))
             self._expect_terminator(request, client)
             terminated = True
+            self.wait_stored(uploads, client)
             if any(queue.deleted for (queue, decides), _ in uploads if decides):
                 raise ServerError("the queue was deleted while its item was being received")
-            for _, upload in uploads:
-                upload.store()
         except BaseException as error:  # the client may also have hung up
             for _, upload in uploads:
                 upload.drop()
@@ -160,9 +158,18 @@ class Storing:
 
     def _add(self, uploads: list[tuple[Target, Upload]], client: Client, most_bytes: int) -> None:
         # What has come is nobody's when the next is waited for: else it would be kept meanwhile.
-        data = client.wait_body(most_bytes)
-        for _, upload in uploads:
+        self.wait_added(uploads, client.wait_body(most_bytes), client)
+
+    def wait_added(self, uploads: list[tuple[Target, Upload]], data: bytes, client: Client) -> None:
+        """The next bytes of the item have come. Raises StorageError."""
+        fills = bool(uploads) and len(data) >= uploads[0][1].room_bytes  # then each writes a chunk
+        for _, upload in in_turns(uploads, self._chunk_bytes if fills else len(data), client.wait_turn):
             upload.add(data)
+
+    def wait_stored(self, uploads: list[tuple[Target, Upload]], client: Client) -> None:
+        """All that has come of the item is written. Raises StorageError."""
+        for _, upload in in_turns(uploads, self._chunk_bytes, client.wait_turn):
+            upload.store()
 
     def put_large(
         self,

@@ -1,7 +1,17 @@
 """Flushing and deleting, as a client sees it, beyond the recorded conversations of tests/wire."""
 
 from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from darner_core import administering as administering_module
+from darner_core.administering import Administering
+from darner_core.protocol import Request
+from darner_core.session import Session
+from darner_core.stats import Stats
+from darner_core.storage import Storage
+from tests.bench import Bench
 from tests.harness import Client
 
 Connect = Callable[[], Client]
@@ -48,3 +58,51 @@ def test_asking_creates_nothing(connect: Connect) -> None:
     stats = client.stats()
     assert stats["queue_creates"] == stats["queue_deletes"] == "0"
     assert not [name for name in stats if name.startswith("queue_q_")]
+
+
+class Asking:
+    """A client of `stats`, and what happens in the turns between."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        self.turns = 0
+        self.sent = b""
+        self._between = between
+
+    def wait_turn(self) -> None:
+        self.turns += 1
+        self._between()
+
+    def wait_sent(self, data: bytes) -> None:
+        self.sent += data
+
+    def may_see(self, queue: bytes) -> bool:
+        return True
+
+
+def test_the_sums_of_stats_are_taken_in_slices_and_a_queue_that_goes_meanwhile_counts_once(
+    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administering_module, "SUMMED_A_TURN", 4)
+    bench = Bench(open_storage)
+    for number in range(12):
+        bench.put(b"q%02d" % number, b"xy", b"xy")
+    bench.registry.delete(b"q11")
+    bench.end_turn()
+
+    def between() -> None:
+        if client.turns == 1:  # one that has been counted, and one that has not
+            bench.registry.delete(b"q00")
+            bench.registry.delete(b"q10")
+            bench.end_turn()
+
+    client: Any = Asking(between)
+    stats = Administering(bench.registry, bench.delivery, Stats(), bench.sweeper).stats(
+        Request(print), None, Session(bench.journal)
+    )
+    assert callable(stats)
+    stats(client)
+    assert client.turns >= 2
+    lines = client.sent.split(b"\r\n")
+    assert b"STAT total_items 24" in lines
+    assert b"STAT curr_items 20" in lines  # as it was: the first deleted was there when it was counted
+    assert b"STAT bytes 40" in lines

@@ -238,7 +238,7 @@ class Everything(RuleBasedStateMachine):
         if not has_room or not targets:
             return
         uploads: list[tuple[Target, Upload]] = []
-        self.storing.start_uploads(targets, uploads)
+        self.storing.wait_start_uploads(targets, uploads, None)
         for _, upload in uploads:
             for at in range(0, len(body), CHUNK_BYTES):
                 upload.add(body[at : at + CHUNK_BYTES])

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from darner_core import records, wal
-from darner_core.errors import StorageError
+from darner_core import registry as registry_module
+from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
 from darner_core.queue_options import QueueRules
@@ -627,3 +628,76 @@ def test_nobody_looks_on_disk_for_large_items_of_a_queue_that_is_new(bench: Benc
     assert queue.large_items.start() == 1
     bench.delete(b"new", b"old")
     assert asked == [old]
+
+
+# -- what a change of the rules costs others
+
+
+def test_other_rules_are_applied_in_slices_and_at_once_to_what_is_new(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "CHANGED_A_TURN", 3)
+    bench.create(*(b"q%d" % number for number in range(10)))
+    bench.registry.rules = QueueRules(default={"max_age_s": 9})
+    slices = bench.registry.apply_rules()
+    changed = []
+    for turn, _ in enumerate(slices):
+        if turn == 0:
+            bench.registry.create(b"new")
+            bench.registry.delete(b"q5")
+        bench.end_turn()
+        changed.append(sum(queue.options.max_age_s == 9 for queue in bench.registry))
+    assert changed == [4, 6, 9]  # the new one with the first three; one is gone
+    assert all(queue.options.max_age_s == 9 for queue in bench.registry)
+    assert {queue.name for queue in bench.registry.timed} == set(bench.registry.queues)
+
+
+def test_rules_that_change_while_a_delete_is_undone_are_applied(bench: Bench) -> None:
+    bench.create(b"q")
+    bench.registry.delete(b"q")
+    bench.registry.set_rules(QueueRules(default={"max_items": 3}))
+    bench.fail_turn()
+    assert bench.registry.queues[b"q"].options.max_items == 3
+
+
+def test_named_queues_are_made_in_slices(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "MADE_A_TURN", 2)
+    bench.registry.rules = QueueRules(queues={b"q%d" % number: {"max_items": 1} for number in range(5)})
+    there = []
+    for _ in bench.registry.make_named():
+        bench.end_turn()
+        there.append(len(bench.registry.queues))
+        if len(there) == 1:
+            bench.registry.create(b"q3")  # a client is faster
+    assert (there, len(bench.registry.queues)) == ([2, 4], 5)
+
+
+# -- queues that are only waited for
+
+
+def test_only_so_many_queues_that_do_not_exist_can_be_waited_for(bench: Bench) -> None:
+    registry = bench.registry
+    registry.max_queues = 3
+    waiting = [bench.wait_at(name) for name in (b"a", b"b")]
+    place = registry.cursors.wait_at(b"c", b"cursor", peeks=False)
+    waiter = place.join_line(peeks=False)
+    assert registry.awaited_count == 3
+    for wait in (lambda: registry.wait_at(b"d"), lambda: registry.cursors.wait_at(b"c", b"other", peeks=False)):
+        with pytest.raises(ServerError, match="too many queues that do not exist are waited for: at most 3"):
+            wait()
+    bench.wait_at(b"a")  # which others wait for already
+    bench.create(b"b")  # exists now, so it does not count any more
+    waiting.append(bench.wait_at(b"d"))
+    bench.delete(b"b")  # who waits there waits on, whatever the limit
+    assert registry.awaited_count == 4
+    waiter.cancel()
+    registry.cursors.done_waiting(b"c", b"cursor", place)
+    for _, each in waiting:
+        each.cancel()
+    for queue in list(registry.awaited.values()):
+        for _ in range(len(queue.line or ())):
+            queue.line.next()  # type: ignore[union-attr]
+        registry.done_waiting(queue)
+    assert registry.awaited_count == 0
+    assert not registry.awaited
+    assert not registry.cursors.awaited
