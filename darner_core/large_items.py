@@ -5,7 +5,7 @@ come does the queue put an item that points to them. A note on disk says which b
 what a crash cuts off is removed at the next start. A chunk may be of any size up to the limit: what has come of an item
 is written before a chunk is full if all clients' items together take too much memory.
 
-No call here switches greenlets.
+No call here switches greenlets, but through a `wait` that is passed in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.records import Blob
 from darner_core.shared_memory import BodyMemory
+from darner_core.storage import Storage
 
 # Of a large item that goes into many queues, so much is written in one turn, and so many queues are dealt with: 1 ms.
 COPIED_BYTES = 1 << 20
@@ -214,6 +215,18 @@ class Download:
             self._offset = 0
         self.missing_bytes -= len(piece)
         return piece
+
+
+# The longest wait for the disk before more is written all the same.
+BEHIND_S, LOOKS_BEHIND = 0.005, 400
+
+
+def wait_not_behind(storage: Storage, wait: Callable[[float], object]) -> None:
+    """Before very much is written: let the disk catch up, for 2 s at most. Switches greenlets, through `wait`."""
+    for _ in range(LOOKS_BEHIND):
+        if not storage.is_behind():
+            return
+        wait(BEHIND_S)
 
 
 def in_turns(copies: Sequence[_Each], copy_bytes: int, wait: Callable[[], object]) -> Iterator[_Each]:

@@ -33,6 +33,9 @@ CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
 # column family that is still in the write buffer, so a queue that held little must not leave one behind.
 DELETED_SINGLY = 32
 
+# Of chunks, tables that have not been compacted. From 20 on RocksDB slows down all writes.
+MANY_FILES = 12
+
 
 def family_name(index: int) -> str:
     return f"q{index:03}"
@@ -546,6 +549,17 @@ class Storage:
         """Bytes of a column family's tables."""
         column_family = self._chunks if family == CHUNK_FAMILY else self.families[family]
         return int(column_family.property_int_value("rocksdb.total-sst-files-size") or 0)
+
+    def is_behind(self) -> bool:
+        """Whether chunks wait in memory to be written to a table, or tables to be compacted. With a few more RocksDB
+        would make the next write wait, and with it everybody."""
+        try:
+            if self._chunks.property_int_value("rocksdb.num-immutable-mem-table"):
+                return True
+            files = int(self._chunks.property_value("rocksdb.num-files-at-level0") or 0)
+            return files >= MANY_FILES and not self.salvages  # which compacts nothing
+        except Exception:
+            return False  # whoever writes is told
 
     def first_chunk(self) -> bytes | None:
         """The key of the first chunk of all."""

@@ -3,6 +3,7 @@
 No call here switches greenlets, except through the Client's wait_... calls.
 """
 
+from functools import partial
 from typing import NoReturn
 
 from darner_core import protocol, replies
@@ -11,7 +12,7 @@ from darner_core.config import Config
 from darner_core.delivery import Delivery, Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.large_items import Upload, in_turns
+from darner_core.large_items import Upload, in_turns, wait_not_behind
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Request
 from darner_core.records import Blob
@@ -20,6 +21,7 @@ from darner_core.replies import NONE, NOT_STORED, STORED
 from darner_core.session import Session
 from darner_core.shared_memory import BodyMemory
 from darner_core.stats import Stats
+from darner_core.waiters import wait_round
 
 
 class Storing:
@@ -163,13 +165,17 @@ class Storing:
     def wait_added(self, uploads: list[tuple[Target, Upload]], data: bytes, client: Client) -> None:
         """The next bytes of the item have come. Raises StorageError."""
         fills = bool(uploads) and len(data) >= uploads[0][1].room_bytes  # then each writes a chunk
-        for _, upload in in_turns(uploads, self._chunk_bytes if fills else len(data), client.wait_turn):
+        for _, upload in in_turns(uploads, self._chunk_bytes if fills else len(data), partial(self._wait_turn, client)):
             upload.add(data)
 
     def wait_stored(self, uploads: list[tuple[Target, Upload]], client: Client) -> None:
         """All that has come of the item is written. Raises StorageError."""
-        for _, upload in in_turns(uploads, self._chunk_bytes, client.wait_turn):
+        for _, upload in in_turns(uploads, self._chunk_bytes, partial(self._wait_turn, client)):
             upload.store()
+
+    def _wait_turn(self, client: Client) -> None:
+        wait_not_behind(self._journal.storage, wait_round)
+        client.wait_turn()
 
     def put_large(
         self,

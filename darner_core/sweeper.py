@@ -16,7 +16,7 @@ from darner_core.delivery import Delivery
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.expiring import MOVED_AT_ONCE
 from darner_core.journal import Journal
-from darner_core.large_items import Upload, in_turns
+from darner_core.large_items import Upload, in_turns, wait_not_behind
 from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.open_read import OpenRead
 from darner_core.records import Blob, Expiry
@@ -255,7 +255,7 @@ class Sweeper:
             download = queue.large_items.send(blob)
             while download.missing_bytes:
                 piece = download.next(self._chunk_bytes)
-                for upload in in_turns(uploads, self._chunk_bytes, partial(self._wait, 0)):
+                for upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
                     rest = piece
                     while rest:
                         room_bytes = upload.room_bytes
@@ -264,7 +264,7 @@ class Sweeper:
                 self._wait(0)
                 if not queue.is_moving(read):
                     break
-            for upload in in_turns(uploads, self._chunk_bytes, partial(self._wait, 0)):
+            for upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
                 upload.store()
         except BaseException:  # the queue may also have been deleted meanwhile
             for upload in uploads:
@@ -290,6 +290,10 @@ class Sweeper:
         if refused:
             self._delivery.lost(queue, "it is full")
         queue.finish_expired(read)
+
+    def _wait_turn(self) -> None:
+        wait_not_behind(self._journal.storage, self._wait)
+        self._wait(0)
 
     # -- queues
 
