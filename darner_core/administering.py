@@ -6,14 +6,15 @@ No call here switches greenlets, except through the Client's wait_... calls.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NoReturn
+from itertools import chain
+from typing import Any, NoReturn, TypeVar
 
 from darner_core import NAME, VERSION, replies
 from darner_core.client import Client, HangUp, Reply
 from darner_core.config import Config
 from darner_core.delivery import Delivery
 from darner_core.errors import DamagedError, ServerError, StorageError, Unsupported
-from darner_core.message_queue import DamagedQueue
+from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.nearest import did_you_mean
 from darner_core.option_values import show_bytes
 from darner_core.protocol import Command, Request, show
@@ -23,7 +24,7 @@ from darner_core.replies import END, NONE
 from darner_core.rights import ADMIN, ADMIN_ALL
 from darner_core.session import Session
 from darner_core.shared_memory import PipelineMemory
-from darner_core.stats import Stats, of_alias
+from darner_core.stats import Stats, Totals, of_alias
 from darner_core.sweeper import Sweeper
 
 log = logging.getLogger(NAME)
@@ -42,10 +43,15 @@ SCARCE_PIECE_BYTES = 4 << 10  # the same while pipeline_memory_bytes are exceede
 # that they know from an empty memcached. Source: memcached's doc/protocol.txt, munin's plug-in, memcached-tool.
 NO_FIGURES = (b"items", b"slabs", b"sizes", b"cachedump", b"conns", b"detail", b"extstore")
 
+# Queues of which one turn adds up the figures: 1 ms.
+SUMMED_A_TURN = 1000
 
-def slices(names: Iterable[bytes], most: int = QUEUES_A_TURN) -> Iterator[list[bytes]]:
-    """`names` as they are now, so many at a time as one turn can deal with."""
-    fixed = list(names)
+_Each = TypeVar("_Each", bytes, MessageQueue)
+
+
+def slices(queues: Iterable[_Each], most: int = QUEUES_A_TURN) -> Iterator[list[_Each]]:
+    """`queues`, or their names, as they are now, so many at a time as one turn can deal with."""
+    fixed = list(queues)  # pointers alone: 100,000 in 1 ms
     for start in range(0, len(fixed), most):
         yield fixed[start : start + most]
 
@@ -156,12 +162,19 @@ class Administering:
         return self._flush_all_expired
 
     def _flush_all_expired(self, client: Client) -> bytes:
-        before = self._expired()
+        before = self._wait_totals(client).expired_items
         self._sweeper.wait_sweep()
-        return replies.count(self._expired() - before)
+        return replies.count(max(0, self._wait_totals(client).expired_items - before))  # some may have been deleted
 
-    def _expired(self) -> int:
-        return sum(queue.expired_items for queue in self._registry)
+    def _wait_totals(self, client: Client) -> Totals:
+        """The sums over all queues, taken in slices if there are many."""
+        registry = self._registry
+        totals = Totals(registry.total_items_of_deleted)
+        for number, queues in enumerate(slices(chain(self._queues.values(), registry.hidden.values()), SUMMED_A_TURN)):
+            if number:
+                client.wait_turn()
+            totals.add(queues)
+        return totals
 
     def flush_all_with(self, reply: bytes) -> Callable[[Request, None, Session], Reply]:
         """The command that empties all queues, and says so in these words."""
@@ -185,14 +198,18 @@ class Administering:
     def wait_flush_all(self, client: Client) -> None:
         """Raises DamagedError when all others have been flushed; ServerError or StorageError in the middle of it if the
         disk refuses. Switches greenlets."""
-        damaged = {name: queue for name, queue in self._queues.items() if isinstance(queue, DamagedQueue)}
+        damaged: list[MessageQueue] = []
         for names in slices(self._queues):
             for name in names:
-                if name not in damaged:
-                    self._registry.flush(name)
+                queue = self._queues.get(name)
+                if isinstance(queue, DamagedQueue):
+                    damaged.append(queue)
+                elif queue is not None:
+                    queue.flush()
             client.wait_turn()
         if damaged:
-            raise DamagedError(f"all queues were flushed but one: {damaged[min(damaged)].damage}")
+            first = min(damaged, key=lambda queue: queue.name)
+            raise DamagedError(f"all queues were flushed but one: {first.damage}")
 
     def stats(self, request: Request, body: None, session: Session) -> Reply:
         if not request.key:
@@ -213,7 +230,8 @@ class Administering:
 
     def _stats_lines(self, client: Client) -> bytes:
         pieces = Pieces(client, self._pipeline_memory)
-        pieces.wait_add(b"".join(self._stats.server_lines(self._registry)))
+        totals = self._wait_totals(client)
+        pieces.wait_add(b"".join(self._stats.server_lines(self._registry, totals)))
         for names in slices(self._queues):
             for name in names:
                 if name in self._queues and client.may_see(name):

@@ -284,6 +284,14 @@ class Backlog:
         return self._large_items
 
     @property
+    def may_have_chunks(self) -> bool:
+        """Whether chunks of large items may be on disk; False is certain."""
+        try:
+            return self.large_items.had_any
+        except StorageError:
+            return True
+
+    @property
     def is_receiving(self) -> bool:
         """Whether a large item is on its way into the queue."""
         return self._large_items is not None and self._large_items.is_receiving

@@ -126,7 +126,7 @@ class Batches:
                 self._storing.require_room(len(item) * len(found))
                 uploads: list[tuple[Target, Upload]] = []
                 large.append(uploads)
-                self._storing.start_uploads(found, uploads)
+                self._storing.wait_start_uploads(found, uploads, client)
                 self._wait_store(item, uploads, client)
             return self._put(client.session, name, items, large, expiry_ms)
         finally:  # what was put is not dropped
@@ -137,11 +137,9 @@ class Batches:
 
     def _wait_store(self, item: bytes, uploads: list[tuple[Target, Upload]], client: Client) -> None:
         for at in range(0, len(item), self._chunk_bytes):
-            for _, upload in uploads:
-                upload.add(item[at : at + self._chunk_bytes])
+            self._storing.wait_added(uploads, item[at : at + self._chunk_bytes], client)
             client.wait_turn()
-        for _, upload in uploads:
-            upload.store()
+        self._storing.wait_stored(uploads, client)
 
 
 # -- taking

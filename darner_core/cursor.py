@@ -350,13 +350,17 @@ class Cursor(MessageQueue):
         if self._goes_back():
             return self._read(self.log.read_one, self.returned[0])
         found = self._next()
-        return None if found is None else found[1]
+        if found is None:
+            self.parent.polled = True
+            return None
+        return found[1]
 
     def open(self) -> OpenRead | None:
         if self._goes_back():
             return self._open_again()
         found = self._next()
         if found is None:
+            self.parent.polled = True
             return None
         if not self.log.touched:
             self.touch()

@@ -29,17 +29,22 @@ class Cursors:
         hidden: dict[bytes, MessageQueue],
         new_number: Callable[[], int],
         require_room: Callable[[], None],
+        require_waiting_room: Callable[[], None],
     ) -> None:
         """`hidden` are queues that are out of reach at present. `require_room` raises ServerError if there may be no
-        more queues and cursors."""
+        more queues and cursors, `require_waiting_room` if there may be no more that are only waited for."""
         self.count = 0
-        self.awaited: dict[tuple[bytes, bytes], MessageQueue] = {}  # who waits for cursors that there are not
+        self.awaited_count = 0
+        # Who waits for cursors that there are not: by the queue's name and their own.
+        self.awaited: dict[bytes, dict[bytes, MessageQueue]] = {}
+        self._refused: dict[bytes, None] = {}  # queues whose cursors could not be made: there were too many
         self._journal = journal
         self._budget = budget
         self._queues = queues
         self._hidden = hidden
         self._new_number = new_number
         self._require_room = require_room
+        self._require_waiting_room = require_waiting_room
 
     def read_back(self) -> set[int]:
         """Read every cursor back; their numbers. Raises StorageError if it cannot be read which there are."""
@@ -115,7 +120,7 @@ class Cursors:
         journal.also.append(lambda batch: storage.add_cursor(batch, queue.name, name, record))
         cursor.touch()
         cursor.log.state_changed = True
-        place = self.awaited.pop((queue.name, name), None)
+        place = self._pop_awaited(queue.name, name)
         if place is not None:
             line, place.line = place.line, None
             cursor.take_line(line)
@@ -137,10 +142,28 @@ class Cursors:
         queue = self._queues.get(queue_name)
         if queue is not None:
             return self.of(queue, name)
-        key = queue_name, name
-        if key not in self.awaited:
-            self.awaited[key] = MessageQueue(b"%b.%b" % key, self._budget)
-        return self.awaited[key]
+        place = self.awaited.get(queue_name, {}).get(name)
+        if place is None:
+            self._require_waiting_room()
+            place = self._await(queue_name, name)
+        return place
+
+    def _await(self, queue_name: bytes, name: bytes) -> MessageQueue:
+        """The place of a cursor that does not exist."""
+        places = self.awaited.setdefault(queue_name, {})
+        if name not in places:
+            places[name] = MessageQueue(b"%b.%b" % (queue_name, name), self._budget)
+            self.awaited_count += 1
+        return places[name]
+
+    def _pop_awaited(self, queue_name: bytes, name: bytes) -> MessageQueue | None:
+        places = self.awaited.get(queue_name, {})
+        place = places.pop(name, None)
+        if place is not None:
+            self.awaited_count -= 1
+            if not places:
+                del self.awaited[queue_name]
+        return place
 
     def done_waiting(self, queue_name: bytes, name: bytes, place: MessageQueue) -> None:
         place.tidy_line()
@@ -148,12 +171,11 @@ class Cursors:
         queue = self._queues.get(queue_name)
         if queue is not None and queue.cursors is not None and name in queue.cursors:
             queue.cursors[name].tidy_line()
-        key = queue_name, name
-        awaited = self.awaited.get(key)
+        awaited = self.awaited.get(queue_name, {}).get(name)
         if awaited is not None:
             awaited.tidy_line()
             if awaited.line is None:
-                del self.awaited[key]
+                self._pop_awaited(queue_name, name)
 
     def _move_line(self, queue_name: bytes, name: bytes, gone: MessageQueue) -> None:
         """Let those who wait at a cursor that is gone wait for the next of its name. Who peeks waits elsewhere: no
@@ -162,18 +184,27 @@ class Cursors:
         if line is not None:
             line.wake_peeks(gone)
         if line:
-            place = self.awaited.setdefault((queue_name, name), MessageQueue(gone.name, self._budget))
-            place.line = line
+            self._await(queue_name, name).line = line
 
-    def make_awaited(self) -> None:
-        """Make the cursors that are waited for whose queues exist, if there may be so many."""
-        for queue_name, name in list(self.awaited):
-            queue = self._queues.get(queue_name)
-            if queue is not None:
-                try:
-                    self.of(queue, name)
-                except ServerError:
-                    return  # they wait in vain, or until their queue is made anew
+    def make_awaited(self, queue_name: bytes) -> None:
+        """Make the cursors of this queue that are waited for, if there may be so many; and those that there was no room
+        for before."""
+        for waiting in (queue_name, *self._refused):
+            queue = self._queues.get(waiting)
+            try:
+                if queue is not None:
+                    for name in list(self.awaited.get(waiting, ())):
+                        self.of(queue, name)
+            except ServerError:
+                self._refused[waiting] = None
+                return  # they wait in vain, or until there is room
+            self._refused.pop(waiting, None)
+
+    def make_all_awaited(self) -> None:
+        """The same for all queues."""
+        for queue_name in list(self.awaited):
+            if queue_name in self._queues:
+                self.make_awaited(queue_name)
 
     # -- removing
 
@@ -183,7 +214,7 @@ class Cursors:
         if queue is None or queue.cursors is None or name not in queue.cursors:
             return
         self._delete(queue, name)
-        self.make_awaited()
+        self.make_awaited(queue_name)
 
     def delete_all(self, queue: MessageQueue) -> None:
         """The queue is about to be deleted."""
@@ -202,14 +233,16 @@ class Cursors:
         self._move_line(queue.name, name, cursor)
         cursor.release_window()
         storage, record = self._journal.storage, cursor.log.record
-        self._journal.also.append(lambda batch: storage.remove_cursor(batch, queue.name, name, record))
+        # What has a record is known when the turn ends. After a failed turn more may be there.
+        ids = cursor.marked if isinstance(cursor, Cursor) and cursor.log.recorded else None
+        self._journal.also.append(lambda batch: storage.remove_cursor(batch, queue.name, name, record, ids))
         self._journal.undo.append((self._undelete, queue, name, cursor, hook))
 
     def _undelete(self, queue: MessageQueue, name: bytes, cursor: MessageQueue, hook: Callable[[Batch], bool]) -> None:
         self._add(queue, name, cursor)
         queue.log.hook = hook  # which knows what the queue had before this turn
         cursor.deleted = False
-        place = self.awaited.pop((queue.name, name), None)
+        place = self._pop_awaited(queue.name, name)
         if place is not None and isinstance(cursor, Cursor):
             line, place.line = place.line, None
             cursor.take_line(line)

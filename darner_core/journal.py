@@ -96,6 +96,7 @@ class QueueLog:
     __slots__ = (
         "journal", "owner", "record", "written", "appended", "removed",
         "touched", "state_changed", "recorded", "reclaimed", "reclaimed_bytes", "reclaim_now", "hook",
+        "seen",
     )  # fmt: skip
 
     def __init__(self, journal: "Journal", owner: LogOwner, record: QueueRecord, state: records.State) -> None:
@@ -111,6 +112,7 @@ class QueueLog:
         self.reclaimed = state.reclaimed  # ids below are range-deleted
         self.reclaimed_bytes = 0  # the owner's removed_bytes() at that time
         self.reclaim_now = False
+        self.seen = 0  # where `upkeep` has last seen the queue
         # Of a queue with cursors, or a cursor: adds to the batch of each turn that touches the log. True: that was all.
         self.hook: Callable[[Batch], bool] | None = None
 
@@ -261,13 +263,17 @@ class DeadRange:
 # Column family, and queue number for large items, else 0.
 RangeKey = tuple[int, int]
 
+# Ranges of chunks that are known at a time. Too little is dead in most of them to be worth a compaction.
+MOST_CHUNK_RANGES = 64
+
 
 class DeadRanges:
     """What has been removed and still takes space on disk: one range for each column family of items, and one for
-    each queue's large items."""
+    each queue's large items. If these get too many, neighbours become one."""
 
     def __init__(self) -> None:
         self.ranges: dict[RangeKey, DeadRange] = {}
+        self._chunk_ranges = 0  # at least so many of them are of chunks; counted anew when they seem too many
 
     def add_items(self, record: QueueRecord, from_id: int, to_id: int, dead_bytes: int) -> None:
         begin, end = item_key(record.number, from_id), item_key(record.number, to_id)
@@ -277,16 +283,34 @@ class DeadRanges:
         begin, end = chunk_key(number, from_blob, 0), chunk_key(number, to_blob, 0)
         self.add(DeadRange(CHUNK_FAMILY, begin, end, dead_bytes), number)
 
-    def add_queue(self, record: QueueRecord, dead_bytes: int) -> None:
+    def add_queue(self, record: QueueRecord, dead_bytes: int, has_chunks: bool) -> None:
         """All of a queue: how much of it was in chunks is not known."""
         self.add_items(record, records.STATE_ID, records.MAX_ID, dead_bytes)
-        self.add_chunks(record.number, 0, records.MAX_ID, dead_bytes)
+        if has_chunks:
+            self.add_chunks(record.number, 0, records.MAX_ID, dead_bytes)
 
     def add(self, more: DeadRange, number: int = 0) -> None:
         known = self.ranges.setdefault((more.family, number), more)
         if known is not more:
-            known.begin, known.end = min(known.begin, more.begin), max(known.end, more.end)
-            known.dead_bytes += more.dead_bytes
+            _widen(known, more)
+        elif more.family == CHUNK_FAMILY:
+            self._bound()
+
+    def _bound(self) -> None:
+        """Another range of chunks has come: if there are too many, merge each with the next."""
+        self._chunk_ranges += 1
+        if self._chunk_ranges <= MOST_CHUNK_RANGES:
+            return
+        keys = sorted(key for key in self.ranges if key[0] == CHUNK_FAMILY)
+        if len(keys) > MOST_CHUNK_RANGES:
+            for key, following in zip(keys[::2], keys[1::2], strict=False):
+                _widen(self.ranges[key], self.ranges.pop(following))
+        self._chunk_ranges = sum(key[0] == CHUNK_FAMILY for key in self.ranges)
+
+
+def _widen(known: DeadRange, more: DeadRange) -> None:
+    known.begin, known.end = min(known.begin, more.begin), max(known.end, more.end)
+    known.dead_bytes += more.dead_bytes
 
 
 class Journal:
@@ -416,7 +440,7 @@ class Journal:
                 batch.delete(item_key(number, removed), handle)
             if log.state_changed or item_id - log.recorded >= STATE_EVERY:
                 if self._should_reclaim(log):
-                    self._reclaim(batch, log, handle)
+                    self._reclaim(batch, log)
                 put(item_key(number, records.STATE_ID), self._state(log), handle)
         for add in self.also:
             add(batch)
@@ -471,10 +495,10 @@ class Journal:
             return True
         return log.owner.removed_bytes() - log.reclaimed_bytes >= RECLAIM_BYTES
 
-    def _reclaim(self, batch: Batch, log: QueueLog, handle: Any) -> None:
-        number, first = log.record.number, log.owner.first_id()
+    def _reclaim(self, batch: Batch, log: QueueLog) -> None:
+        first = log.owner.first_id()
         if first > log.reclaimed:
-            batch.delete_range(item_key(number, log.reclaimed), item_key(number, first), handle)
+            self.storage.remove_items(batch, log.record, log.reclaimed, first)
         self.undo.append((log.set_reclaimed, log.reclaimed, log.reclaimed_bytes))
         record_bytes = (first - log.reclaimed) * (records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES)
         removed_bytes = log.owner.removed_bytes()

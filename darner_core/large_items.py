@@ -5,15 +5,23 @@ come does the queue put an item that points to them. A note on disk says which b
 what a crash cuts off is removed at the next start. A chunk may be of any size up to the limit: what has come of an item
 is written before a chunk is full if all clients' items together take too much memory.
 
-No call here switches greenlets.
+No call here switches greenlets, but through a `wait` that is passed in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.records import Blob
 from darner_core.shared_memory import BodyMemory
+from darner_core.storage import Storage
+
+# Of a large item that goes into many queues, so much is written in one turn, and so many queues are dealt with: 1 ms.
+COPIED_BYTES = 1 << 20
+COPIES_A_TURN = 100
+
+_Each = TypeVar("_Each")
 
 
 class LargeItems:
@@ -36,6 +44,11 @@ class LargeItems:
     def number(self) -> int:
         """Of the queue: their chunks are under it."""
         return self._number
+
+    @property
+    def had_any(self) -> bool:
+        """Whether there ever was an item, as far as is known: False is certain."""
+        return self._next > 1
 
     @property
     def is_receiving(self) -> bool:
@@ -206,3 +219,25 @@ class Download:
             self._offset = 0
         self.missing_bytes -= len(piece)
         return piece
+
+
+# The longest wait for the disk before more is written all the same.
+BEHIND_S, LOOKS_BEHIND = 0.005, 400
+
+
+def wait_not_behind(storage: Storage, wait: Callable[[float], object]) -> None:
+    """Before very much is written: let the disk catch up, for 2 s at most. Switches greenlets, through `wait`."""
+    for _ in range(LOOKS_BEHIND):
+        if not storage.is_behind():
+            return
+        wait(BEHIND_S)
+
+
+def in_turns(copies: Sequence[_Each], copy_bytes: int, wait: Callable[[], object]) -> Iterator[_Each]:
+    """Each of `copies`, with which something is done that writes so many bytes. `wait` lets the others have a turn
+    whenever that has been enough; not behind the last."""
+    at_once = min(COPIES_A_TURN, max(1, COPIED_BYTES // max(1, copy_bytes)))
+    for number, copy in enumerate(copies):
+        if number and number % at_once == 0:
+            wait()
+        yield copy

@@ -116,7 +116,7 @@ def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
     """Read the files again. Raises ConfigError or StorageError, and tells the log; the server goes on as it was."""
     try:
         options = config.parse(arguments)
-        queue_server.reload(options)
+        queue_server.wait_take_over(options)
     except (ConfigError, StorageError) as error:
         log.error("not reloaded: %s", error)
         raise

@@ -35,12 +35,13 @@ class MessageQueue(Expiring):
     One without a log exists because somebody waits for it: it holds nothing, and gets a log by the first put.
     """
 
-    __slots__ = ("line", "governed", "total_flushes", "transactions", "canceled_transactions", "late_closes")
+    __slots__ = ("line", "governed", "polled", "total_flushes", "transactions", "canceled_transactions", "late_closes")
 
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
         super().__init__(name, budget, options)
         self.line: WaitingLine | None = None  # None while nobody waits
         self.governed = False  # a put has to be looked at more closely: see `delivery`
+        self.polled = False  # somebody has asked, and there was nothing: since the sweeper last looked
         self.total_flushes = 0
         self.transactions = 0  # reads that clients have opened
         self.canceled_transactions = 0  # of these, given back
@@ -197,7 +198,7 @@ class MessageQueue(Expiring):
     def _take_slowly(self) -> Item | Large | None:
         if not self.returned:
             if self.next_id == self.tail:
-                self.whole = True
+                self.whole = self.polled = True
                 return None
             self._fill()
             return self.take()
@@ -219,7 +220,10 @@ class MessageQueue(Expiring):
             return None
         if self.returned:
             return self._read(self.log.read_one, self.returned[0])
-        return self.window[0] if self.window else None
+        if not self.window:
+            self.polled = True
+            return None
+        return self.window[0]
 
     # -- open reads
 
@@ -267,6 +271,7 @@ class MessageQueue(Expiring):
     def _open_slowly(self) -> OpenRead | None:
         if not self.returned:
             if self.next_id == self.tail:
+                self.polled = True
                 return None
             self._fill()
             return self.open()

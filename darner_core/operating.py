@@ -142,7 +142,7 @@ class Operating:
     def _dump_config(self, client: Client) -> bytes:
         pieces = Pieces(client, self._pipeline_memory)
         pieces.wait_add(_options_frame(b"server", self._of_server()))
-        for names in slices(dict.fromkeys((*self._aliases, *self._queues)), DESCRIBED_A_TURN):
+        for names in slices((*self._aliases, *self._queues), DESCRIBED_A_TURN):
             for name in names:
                 if name in self._aliases or name in self._queues:
                     pieces.wait_add(self._describe(name))

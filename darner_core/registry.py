@@ -28,12 +28,20 @@ from darner_core.window import WindowBudget
 log = logging.getLogger(NAME)
 
 
+# Queues that are given other options in one turn, and those that are made in one: 1 to 2 ms.
+CHANGED_A_TURN = 200
+MADE_A_TURN = 50
+
+
 class Observer(Protocol):
     """Who is told that queues come and go, in the turn in which they do; see `traced_queue`."""
 
     def created(self, queue: MessageQueue) -> None: ...
 
     def deleted(self, queue: MessageQueue) -> None: ...
+
+    def changed(self, queue: MessageQueue) -> None:
+        """Its options are others."""
 
 
 class Registry:
@@ -80,11 +88,16 @@ class Registry:
             self._register(queue)
             self._family_users[record.family] += 1
             numbers.add(record.number)
-        self.cursors = Cursors(journal, budget, self.queues, self.hidden, self._new_number, self.require_room)
+        self.cursors = Cursors(
+            journal, budget, self.queues, self.hidden, self._new_number, self.require_room, self._require_waiting_room
+        )
         numbers |= self.cursors.read_back()
-        self._next_number = storage.fresh_number() or max(numbers, default=0) + 1
+        uploads = storage.unfinished_uploads()
+        numbers.update(number for number, _ in uploads)  # their chunks are there until the first turn ends
+        storage.fresh_from = max(numbers, default=0) + 1
+        self._next_number = storage.fresh_number() or storage.fresh_from
         self._taken = {number for number in numbers if number >= self._next_number}
-        for number, blob in storage.unfinished_uploads():
+        for number, blob in uploads:
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
     def _read_back(self, name: bytes, record: QueueRecord) -> MessageQueue:
@@ -150,11 +163,22 @@ class Registry:
             self.move_large(read)
 
     def set_rules(self, rules: QueueRules) -> None:
-        """From now on these: all queues that exist change."""
+        """From now on these: all queues that exist change in this turn."""
         self.rules = rules
-        for queue in self:
-            self._set_options(queue)
-            self._govern(queue)
+        for _ in self.apply_rules():
+            pass
+
+    def apply_rules(self) -> Iterator[None]:
+        """Give the queues that exist the options that `rules` say, which those made from now on have anyhow. To be gone
+        on with after a turn of the loop each time. One queue's options change together."""
+        for number, queue in enumerate([*self.queues.values(), *self.hidden.values()], 1):
+            if not queue.deleted and not isinstance(queue, DamagedQueue):
+                self._set_options(queue)
+                self._govern(queue)
+                if self.traces is not None:
+                    self.traces.changed(queue)
+            if number % CHANGED_A_TURN == 0:
+                yield
 
     def _set_options(self, queue: MessageQueue) -> None:
         """What the rules say of this queue now."""
@@ -165,8 +189,16 @@ class Registry:
 
     def create_named(self) -> None:
         """Make the queues that the configuration names, in this turn. Raises ServerError at `max_queues`."""
-        for name in self._missing(self.rules):
-            self.create(name, is_child=parent_of(name) != b"")
+        for _ in self.make_named():
+            pass
+
+    def make_named(self) -> Iterator[None]:
+        """The same over several turns: to be gone on with after each."""
+        for number, name in enumerate(self._missing(self.rules), 1):
+            if name not in self.queues and name not in self.hidden:  # nobody has made it meanwhile
+                self.create(name, is_child=parent_of(name) != b"")
+            if number % MADE_A_TURN == 0:
+                yield
 
     def has_room_for(self, rules: QueueRules) -> bool:
         """Whether all queues that these rules name can exist beside those that there are."""
@@ -240,8 +272,8 @@ class Registry:
             return []
         self.require_room(len(names))
         queues = [self._create(name, is_child) for name in names]
-        if self.cursors.awaited:  # not before all are there: their cursors are counted, too
-            self.cursors.make_awaited()
+        for name in names if self.cursors.awaited else ():  # not before all are there: their cursors are counted, too
+            self.cursors.make_awaited(name)
         return queues
 
     def _create(self, name: bytes, is_child: bool) -> MessageQueue:
@@ -276,12 +308,27 @@ class Registry:
         queue.deleted = True
         self._move_line(queue)
 
+    @property
+    def awaited_count(self) -> int:
+        """Queues and cursors that do not exist and are waited for."""
+        return len(self.awaited) + self.cursors.awaited_count
+
     def wait_at(self, name: bytes) -> MessageQueue:
-        """The queue `name` to wait at, whether it exists or not. Call `done_waiting` with it afterwards."""
+        """The queue `name` to wait at, whether it exists or not. Call `done_waiting` with it afterwards. Raises
+        ServerError if as many that do not exist are waited for as may exist."""
         queue = self.queues.get(name) or self.awaited.get(name)
         if queue is None:
-            queue = self.awaited[name] = MessageQueue(name, self._budget)
+            self._require_waiting_room()
+            queue = self._await(name)
         return queue
+
+    def _await(self, name: bytes) -> MessageQueue:
+        """The place of a queue that does not exist."""
+        return self.awaited.setdefault(name, MessageQueue(name, self._budget))
+
+    def _require_waiting_room(self) -> None:
+        if self.awaited_count >= self.max_queues:
+            raise ServerError(f"too many queues that do not exist are waited for: at most {self.max_queues}")
 
     def done_waiting(self, queue: MessageQueue) -> None:
         queue.tidy_line()
@@ -296,7 +343,7 @@ class Registry:
         """Let those who wait at a queue that is gone wait for the next of its name."""
         gone.tidy_line()
         if gone.line is not None:
-            self.wait_at(gone.name).line, gone.line = gone.line, None
+            self._await(gone.name).line, gone.line = gone.line, None
 
     def delete(self, name: bytes) -> None:
         """Remove the queue, waiting and open items and all. Nothing happens if it does not exist."""
@@ -304,6 +351,7 @@ class Registry:
         if queue is None:
             return
         self.cursors.delete_all(queue)
+        has_chunks = queue.may_have_chunks
         del self.queues[name]
         queue.deleted = True
         self._unregister(queue)
@@ -313,12 +361,9 @@ class Registry:
         self.total_items_of_deleted += queue.total_items
         self._move_line(queue)
         queue.release_window()
-        storage = self._journal.storage
-        self._journal.also.append(lambda batch: storage.remove_queue(batch, name, record))
-        if isinstance(queue.log, MemoryLog):
-            self._journal.also.append(lambda batch: storage.end_uploads(batch, record.number, 0, records.MAX_ID))
+        self._journal.also.append(partial(self._remove, queue, _stored_ids(queue), has_chunks))
         self._journal.undo.append((self._undelete, queue))
-        self._journal.dead.add_queue(record, queue.log_bytes)
+        self._journal.dead.add_queue(record, queue.log_bytes, has_chunks)
         if self.traces is not None:
             self.traces.deleted(queue)
 
@@ -330,6 +375,16 @@ class Registry:
         if self.queues.get(queue.name) is queue:
             self.delete(queue.name)
 
+    def _remove(self, queue: MessageQueue, ids: range | None, has_chunks: bool, batch: Batch) -> None:
+        """What is on disk of a queue that is deleted in this turn. Range deletions cost all who read after them, so
+        there are none for what was not there."""
+        storage, record = self._journal.storage, queue.log.record
+        if not isinstance(queue.log, MemoryLog):
+            storage.remove_queue(batch, queue.name, record, ids, has_chunks)
+        elif has_chunks:
+            storage.remove_blobs(batch, record.number, 0, records.MAX_ID)
+            storage.end_uploads(batch, record.number, 0, records.MAX_ID)
+
     def _undelete(self, queue: MessageQueue) -> None:
         awaited = self.awaited.pop(queue.name, None)
         if awaited is not None:
@@ -339,6 +394,7 @@ class Registry:
         self.deletes -= 1
         self.total_items_of_deleted -= queue.total_items
         self.queues[queue.name] = queue
+        self._set_options(queue)  # the rules may have been applied to all others meanwhile
         self._register(queue)
 
     def flush(self, name: bytes) -> None:
@@ -368,7 +424,7 @@ class Registry:
             _forget_upload(self._journal, number, blob, batch)
         storage.write(batch)
         del self._journal.orphans[: len(orphans)]
-        self.cursors.make_awaited()
+        self.cursors.make_all_awaited()
         for queue in self:
             queue.serve_line()
 
@@ -381,6 +437,13 @@ class Registry:
     def total_items(self) -> int:
         """Items put since the server started, those of deleted queues too."""
         return self.total_items_of_deleted + sum(queue.total_items for queue in self)
+
+
+def _stored_ids(queue: MessageQueue) -> range | None:
+    """The ids that may be on disk; None: that is not known, because of damage or a turn that could not be written."""
+    if isinstance(queue, DamagedQueue) or not queue.log.recorded:
+        return None
+    return range(queue.log.reclaimed, queue.tail)
 
 
 def _forget_upload(journal: Journal, number: int, blob: int, batch: Batch) -> None:

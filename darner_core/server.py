@@ -73,7 +73,9 @@ class Server:
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self.stopping = False
         self.wait_reload: Callable[[], None] = _nothing  # reads the files again; raises ConfigError
-        self._take_over_queues(config)
+        self._take_over_names(config)
+        for _ in self._make_named():
+            pass
         self._storage = storage
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
@@ -156,37 +158,44 @@ class Server:
         timer.start(call)
         return timer
 
-    def reload(self, config: Config) -> None:
+    def wait_take_over(self, config: Config) -> None:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
-        ConfigError, or StorageError while the database cannot be used; then nothing has changed."""
+        ConfigError, or StorageError while the database cannot be used; then nothing has changed.
+
+        Users, rights, aliases, and what holds for queues that are made from now on, change in one turn. The queues that
+        exist get their options after it, each all of its options in one turn; when this returns all have them. If the
+        files are read once more meanwhile, both go on with what was read last.
+        """
         self._storage.require_open()  # the age of items is looked at, and queues are made
         if not self.registry.has_room_for(config.rules):
             said = f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
             raise config.complaint(QUEUE_TABLES, said)
         self.access.reload(config)  # the last that can fail
         self.reception.rejudge()
-        self._take_over_queues(config)
+        self.registry.rules = config.rules
+        self._take_over_names(config)
         for name in differences(self.config, config):
             if name not in RELOADED:
                 log.warning("reload: %s is another one now, and needs a restart", name)
         self.commands.operating.take_over(config, RELOADED)
+        for _ in self.registry.apply_rules():
+            wait_round()
+        for _ in self._make_named():
+            wait_round()
 
-    def _take_over_queues(self, config: Config) -> None:
-        """The options of queues and the aliases are these from now on."""
-        self.registry.set_rules(config.rules)
+    def _make_named(self) -> Iterator[None]:
+        """Make the queues that the configuration names, in slices. Those of a turn that fails are made later."""
+        try:
+            yield from self.registry.make_named()
+        except (ServerError, StorageError) as error:
+            log.error("not all queues that the configuration names could be made: %s", error)
+
+    def _take_over_names(self, config: Config) -> None:
+        """The aliases are these from now on, and so often the disk is synced."""
         self.commands.delivery.set_aliases(config.aliases)
-        self.commands.traces.look_again()
-        self._create_named()
         # One fsync is for all queues: the most frequent is for them all.
         every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
         self._sync_ms = min(every_ms, default=0)
-
-    def _create_named(self) -> None:
-        """Make the queues that the configuration names. What has to be undone with its turn is made later."""
-        try:
-            self.registry.create_named()
-        except (ServerError, StorageError) as error:
-            log.error("not all queues that the configuration names could be made: %s", error)
 
     def _block_reads(self, blocked: bool) -> None:
         self.commands.reading.blocked = blocked
@@ -220,9 +229,12 @@ class Server:
         slices = self.journal.slices
         for _ in range(len(slices)):
             piece = slices.popleft()
-            for _ in piece:
-                slices.append(piece)
-                break
+            try:
+                for _ in piece:
+                    slices.append(piece)
+                    break
+            except Exception:
+                log.exception("what was too much for one turn did not come to its end")
         self.stir()
 
     def _look_for_room(self) -> None:
@@ -261,13 +273,13 @@ class Server:
 
     def _wait_upkeep(self) -> None:
         if self._disk_failed or (self._storage.met_damage and not self._storage.salvages):
-            self._recover()
+            self._wait_recover()
         self._look_for_room()
         for job in self._upkeep.tick():
             wait_in_thread(job)
 
     def _wait_sweep(self) -> None:
-        self.commands.sweeper.expire_queues()
+        self.commands.sweeper.wait_expire_queues()
         self.commands.sweeper.wait_sweep()
 
     def _wait_moves(self) -> None:
@@ -275,7 +287,7 @@ class Server:
         what is left of items that have been taken goes all the same."""
         self.commands.sweeper.wait_moves()
 
-    def _recover(self) -> None:
+    def _wait_recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""
         if self._storage.is_open and not self._upkeep.room_to_reopen():
             return  # it would fail half-way; until there is room, what only reads goes on
@@ -284,7 +296,8 @@ class Server:
         if self._disk_failed:
             log.info("writing again")
         self._disk_failed = False
-        self._create_named()  # a reload may have made them in a turn that could not be written
+        for _ in self._make_named():  # a reload may have made them in a turn that could not be written
+            wait_round()
 
     def _wait_read_timeouts(self) -> None:
         for _ in self._read_timeouts.look():

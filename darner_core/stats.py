@@ -41,17 +41,16 @@ class Stats:
         self.bytes_read = 0
         self.bytes_written = 0
 
-    def server_lines(self, registry: Registry) -> Iterator[bytes]:
+    def server_lines(self, registry: Registry, totals: "Totals") -> Iterator[bytes]:
         now = self._clock()
-        queues = list(registry)
         for name, value in (
             ("uptime", int(self._monotonic() - self.started)),
             ("time", int(now)),
             ("version", VERSION.encode()),
             ("pid", os.getpid()),
-            ("curr_items", sum(queue.waiting_items for queue in queues)),
-            ("total_items", registry.total_items),
-            ("bytes", sum(queue.waiting_bytes for queue in queues)),
+            ("curr_items", totals.waiting_items),
+            ("total_items", totals.total_items),
+            ("bytes", totals.waiting_bytes),
             ("reserved_memory_ratio", b"%.3f" % (self.budget.used_bytes / self.budget.budget_bytes)),
             ("curr_connections", self.curr_connections),
             ("total_connections", self.total_connections),
@@ -66,7 +65,8 @@ class Stats:
             ("queue_creates", registry.creates),
             ("queue_deletes", registry.deletes),
             ("queue_expires", registry.expires),  # deleted by max_queue_age_s; among the deletes
-            ("queues_damaged", len(registry.damaged)),
+            ("queues_damaged", totals.damaged),
+            ("queues_awaited", registry.awaited_count),  # that do not exist, and have somebody waiting for them
         ):
             yield replies.stat(name.encode(), value)
 
@@ -125,6 +125,30 @@ class Stats:
         except StorageError:
             return 0  # who gets the item is told; the statistics of the others are of use still
         return max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
+
+
+class Totals:
+    """What is summed up over all queues, some at a time: with many of them it is the sum over several moments."""
+
+    def __init__(self, total_items_of_deleted: int) -> None:
+        """The argument is of the moment when the queues were listed: one that is deleted later is counted as listed."""
+        self.waiting_items = 0
+        self.waiting_bytes = 0
+        self.total_items = total_items_of_deleted
+        self.expired_items = 0
+        self.damaged = 0
+
+    def add(self, queues: Iterable[MessageQueue]) -> None:
+        for queue in queues:
+            self.total_items += queue.total_items
+            self.expired_items += queue.expired_items
+            if queue.deleted:
+                continue
+            self.waiting_items += queue.waiting_items
+            self.waiting_bytes += queue.waiting_bytes
+            self.damaged += bool(queue.damage)
+            if queue.cursors is not None:
+                self.damaged += sum(bool(cursor.damage) for cursor in queue.cursors.values())
 
 
 class AliasCounts:

@@ -12,7 +12,7 @@ Source for the settings: RocksDB wiki, "Implement Queue Service Using RocksDB" a
 import os
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -34,6 +34,13 @@ PROBE_BYTES = 4096  # a block of most file systems
 
 # What there is of a Storage only while the database is open.
 OPENED = frozenset(("_db", "_chunks", "_chunks_handle", "_default_handle", "families", "handles"))
+
+# So many records are deleted one by one, more of them as a range. A read has to look at every range deletion of its
+# column family that is still in the write buffer, so a queue that held little must not leave one behind.
+DELETED_SINGLY = 32
+
+# Of chunks, tables that have not been compacted. From 20 on RocksDB slows down all writes.
+MANY_FILES = 12
 
 
 def family_name(index: int) -> str:
@@ -74,6 +81,7 @@ class Storage:
         self.met_damage = False  # since the directory was opened
         self.damaged_families: set[int] = set()
         self.salvages = False  # opened so that damage does not stop what is whole
+        self.fresh_from = records.MAX_NUMBER + 1  # no queue with a number from it on had chunks when the server started
         self._prepare_directory()
         self.damage = self._read_damage()  # one line for each that opening has found, ever
         try:
@@ -185,7 +193,10 @@ class Storage:
         return 1 + secrets.randbits(31) if self.is_damaged else 0
 
     def next_blob(self, number: int) -> int:
-        """A number for a large item of queue `number` that is higher than all before it. Raises StorageError."""
+        """A number for a large item of queue `number` that is higher than all before it. To be asked for once a queue,
+        and again after a restart. Raises StorageError."""
+        if number >= self.fresh_from and not self.is_damaged:
+            return 1
         try:
             last = self.last_blob(number)
         except StorageError as error:
@@ -368,15 +379,38 @@ class Storage:
     def add_queue(self, batch: Batch, name: bytes, record: QueueRecord) -> None:
         batch.put(records.queue_key(name), records.pack_queue(record), self._default_handle)
 
-    def remove_queue(self, batch: Batch, name: bytes, record: QueueRecord) -> None:
+    def remove_queue(
+        self,
+        batch: Batch,
+        name: bytes,
+        record: QueueRecord,
+        ids: range | None = None,
+        has_chunks: bool = True,
+    ) -> None:
+        """Remove the queue and its items, all of which are among `ids`; None: it is not known which there are."""
         batch.delete(records.queue_key(name), self._default_handle)
-        number = record.number
-        batch.delete_range(
-            records.item_key(number, records.STATE_ID),
-            records.item_key(number + 1, records.STATE_ID),
-            self.handles[record.family],
-        )
-        self.remove_blobs(batch, number, 0, records.MAX_ID)
+        self._remove_number(batch, record, ids)
+        if has_chunks:
+            self.remove_blobs(batch, record.number, 0, records.MAX_ID)
+
+    def _remove_number(self, batch: Batch, record: QueueRecord, ids: Collection[int] | None) -> None:
+        """Remove all records of a queue or cursor, those of `ids` and the state."""
+        number, handle = record.number, self.handles[record.family]
+        if ids is None or len(ids) > DELETED_SINGLY:
+            begin, end = records.item_key(number, records.STATE_ID), records.item_key(number + 1, records.STATE_ID)
+            batch.delete_range(begin, end, handle)
+            return
+        for item_id in (records.STATE_ID, *ids):
+            batch.delete(records.item_key(number, item_id), handle)
+
+    def remove_items(self, batch: Batch, queue: QueueRecord, from_id: int, to_id: int) -> None:
+        """Remove the items in [from_id, to_id), of which some may be gone."""
+        number, handle = queue.number, self.handles[queue.family]
+        if to_id - from_id > DELETED_SINGLY:
+            batch.delete_range(records.item_key(number, from_id), records.item_key(number, to_id), handle)
+            return
+        for item_id in range(from_id, to_id):
+            batch.delete(records.item_key(number, item_id), handle)
 
     def cursors(self) -> list[tuple[bytes, bytes, QueueRecord]]:
         """(queue's name, name, record) of every cursor. Raises StorageError."""
@@ -391,10 +425,12 @@ class Storage:
     def add_cursor(self, batch: Batch, queue: bytes, name: bytes, record: QueueRecord) -> None:
         batch.put(records.cursor_key(queue, name), records.pack_queue(record), self._default_handle)
 
-    def remove_cursor(self, batch: Batch, queue: bytes, name: bytes, record: QueueRecord) -> None:
+    def remove_cursor(
+        self, batch: Batch, queue: bytes, name: bytes, record: QueueRecord, ids: Collection[int] | None = None
+    ) -> None:
+        """Remove a cursor and its records, which are of these items; None: it is not known of which."""
         batch.delete(records.cursor_key(queue, name), self._default_handle)
-        begin, end = records.item_key(record.number, records.STATE_ID), records.item_key(record.number + 1, 0)
-        batch.delete_range(begin, end, self.handles[record.family])
+        self._remove_number(batch, record, ids)
 
     def state(self, queue: QueueRecord) -> State:
         """What was last written of the queue. Raises StorageError."""
@@ -495,13 +531,20 @@ class Storage:
 
     def last_blob(self, number: int) -> int:
         """The highest blob number that queue `number` has chunks of; 0 if none. Raises StorageError."""
+        begin, end = records.chunk_key(number, 0, 0), records.chunk_key(number + 1, 0, 0)
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
         try:
-            entries = self._chunks.iter()
-            entries.seek_for_prev(records.chunk_key(number, records.MAX_ID, 0))
+            # Forward first: on its way back to another queue's chunks, RocksDB walks through every range deletion of
+            # the queues between, and stops at the bound only on its way forward.
+            entries = self._chunks.iter(options)
+            entries.seek(begin)
             if entries.valid():
-                found, blob, _ = records.unpack_chunk_key(entries.key())
-                if found == number:
-                    return blob
+                entries.seek_for_prev(records.chunk_key(number, records.MAX_ID, 0))
+                if entries.valid():
+                    found, blob, _ = records.unpack_chunk_key(entries.key())
+                    if found == number:
+                        return blob
             entries.status()
         except Exception as error:
             raise self._failure(error, CHUNK_FAMILY) from error
@@ -568,6 +611,17 @@ class Storage:
             return int(column_family.property_int_value("rocksdb.total-sst-files-size") or 0)
         except Exception as error:
             raise self._failure(error) from error
+
+    def is_behind(self) -> bool:
+        """Whether chunks wait in memory to be written to a table, or tables to be compacted. With a few more RocksDB
+        would make the next write wait, and with it everybody."""
+        try:
+            if self._chunks.property_int_value("rocksdb.num-immutable-mem-table"):
+                return True
+            files = int(self._chunks.property_value("rocksdb.num-files-at-level0") or 0)
+            return files >= MANY_FILES and not self.salvages  # which compacts nothing
+        except Exception:
+            return False  # whoever writes is told
 
     def first_chunk(self) -> bytes | None:
         """The key of the first chunk of all; None if there is none, or it cannot be read. Raises StorageError."""

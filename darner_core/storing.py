@@ -3,6 +3,7 @@
 No call here switches greenlets, except through the Client's wait_... calls.
 """
 
+from functools import partial
 from typing import NoReturn
 
 from darner_core import protocol, replies
@@ -11,7 +12,7 @@ from darner_core.config import Config
 from darner_core.delivery import Delivery, Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
-from darner_core.large_items import Upload
+from darner_core.large_items import Upload, in_turns, wait_not_behind
 from darner_core.option_values import SYNC_ALWAYS
 from darner_core.protocol import Request
 from darner_core.registry import Registry
@@ -19,6 +20,7 @@ from darner_core.replies import NONE, NOT_STORED, STORED
 from darner_core.session import Session
 from darner_core.shared_memory import BodyMemory
 from darner_core.stats import Stats
+from darner_core.waiters import wait_round
 
 
 class Storing:
@@ -98,7 +100,7 @@ class Storing:
             targets = self._delivery.targets(names, size, request.parent != b"")
             if targets:
                 self.require_room(size * len(targets))
-                self.start_uploads(targets, uploads)
+                self.wait_start_uploads(targets, uploads, client)
         except (ServerError, StorageError):
             self._delivery.abandon(targets or ())
             self._skip_body(client, size)
@@ -108,13 +110,13 @@ class Storing:
             return self._reply(request, targets is not None)
         return self._reply(request, self._receive(request, client, names, uploads))
 
-    def start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]]) -> None:
+    def wait_start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]], client: Client) -> None:
         """Begin to receive a large item for each of `targets`, all or none. Raises StorageError."""
         try:
-            for target in targets:
+            for target in in_turns(targets, 0, client.wait_turn):
                 upload = target.queue.large_items.receive(self._chunk_bytes, self._body_memory)
                 uploads.append((target, upload))
-        except StorageError:
+        except BaseException:  # the client may also have hung up
             for _, upload in uploads:
                 upload.drop()
             raise
@@ -129,8 +131,7 @@ class Storing:
         try:
             if size <= self._chunk_bytes:  # memory is short, so that what has come of it must not wait there
                 self._add(uploads, client, size)
-                for _, upload in uploads:
-                    upload.store()
+                self.wait_stored(uploads, client)
             while missing := size - first.received_bytes:
                 if self.refuse_sets:  # others have filled the disk meanwhile
                     raise ServerError(self.refuse_sets)
@@ -139,10 +140,9 @@ class Storing:
                 end += client.wait_body(len(replies.CRLF) - len(end))
             if end != replies.CRLF:
                 raise protocol.bad_terminator(request)
+            self.wait_stored(uploads, client)
             if any(target.queue.deleted for target, _ in uploads if target.decides):
                 raise ServerError("the queue was deleted while its item was being received")
-            for _, upload in uploads:
-                upload.store()
         except BaseException as error:  # the client may also have hung up
             for _, upload in uploads:
                 upload.drop()
@@ -158,9 +158,22 @@ class Storing:
 
     def _add(self, uploads: list[tuple[Target, Upload]], client: Client, most_bytes: int) -> None:
         # What has come is nobody's when the next is waited for: else it would be kept meanwhile.
-        data = client.wait_body(most_bytes)
-        for _, upload in uploads:
+        self.wait_added(uploads, client.wait_body(most_bytes), client)
+
+    def wait_added(self, uploads: list[tuple[Target, Upload]], data: bytes, client: Client) -> None:
+        """The next bytes of the item have come. Raises StorageError."""
+        fills = bool(uploads) and len(data) >= uploads[0][1].room_bytes  # then each writes a chunk
+        for _, upload in in_turns(uploads, self._chunk_bytes if fills else len(data), partial(self._wait_turn, client)):
             upload.add(data)
+
+    def wait_stored(self, uploads: list[tuple[Target, Upload]], client: Client) -> None:
+        """All that has come of the item is written. Raises StorageError."""
+        for _, upload in in_turns(uploads, self._chunk_bytes, partial(self._wait_turn, client)):
+            upload.store()
+
+    def _wait_turn(self, client: Client) -> None:
+        wait_not_behind(self._journal.storage, wait_round)
+        client.wait_turn()
 
     def put_large(
         self,

@@ -17,7 +17,7 @@ from darner_core.delivery import Delivery, Target
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.expiring import MOVED_AT_ONCE
 from darner_core.journal import DeadRange, Journal, LineOwner
-from darner_core.large_items import Upload
+from darner_core.large_items import Upload, in_turns, wait_not_behind
 from darner_core.message_queue import DamagedQueue, MessageQueue
 from darner_core.open_read import OpenRead
 from darner_core.option_values import show_bytes
@@ -51,8 +51,9 @@ TIDY_EVERY_S = 3600
 
 BUSY_S = 0.01  # between two looks whether another sweep has ended
 
-# Queues with a maximum age that are looked at in one turn.
+# Queues with a maximum age that are looked at in one turn, and those that are deleted in one: 1 to 2 ms.
 QUEUES_AT_ONCE = 500
+DELETED_AT_ONCE = 20
 
 
 class Sweeper:
@@ -369,7 +370,7 @@ class Sweeper:
                 uploads.append((target, target.queue.large_items.receive(self._chunk_bytes, self._body_memory)))
             while uploads and download.missing_bytes:
                 piece = download.next(self._chunk_bytes)
-                for _, upload in uploads:
+                for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
                     rest = piece
                     while rest:
                         room_bytes = upload.room_bytes
@@ -378,6 +379,10 @@ class Sweeper:
                 self._wait(0)
                 if not queue.is_moving(read):
                     return
+            for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
+                upload.store()
+            if not queue.is_moving(read):
+                return
             if any(target.queue.deleted and target.decides for target in targets):
                 queue.give_back(read)  # what is expired at the head is looked at again
                 return
@@ -389,25 +394,46 @@ class Sweeper:
                 upload.drop()
             self._delivery.abandon(targets)
 
+    def _wait_turn(self) -> None:
+        wait_not_behind(self._journal.storage, self._wait)
+        self._wait(0)
+
     # -- queues
 
-    def expire_queues(self) -> None:
-        """Delete the empty queues that nobody has used for their max_queue_age_s."""
+    def wait_expire_queues(self) -> None:
+        """Delete the empty queues that nobody has used for their max_queue_age_s. To ask for an item is to use a queue,
+        whether there is one or not."""
         now = self._monotonic()
-        before, self._quiet = self._quiet, {}
-        for queue in list(self._registry.timed):
-            age_s = queue.options.max_queue_age_s
-            if not age_s or not _is_idle(queue) or queue.name not in self._registry.queues:
-                continue
-            had, since = before.get(queue, (-1, now))
-            if had != queue.tail + queue.next_id:
-                since = now
-            if now - since < age_s:
-                self._quiet[queue] = queue.tail + queue.next_id, since
-                continue
-            log.info("queue %s is deleted: nobody has used it for %d s", show_bytes(queue.name), age_s)
-            self._registry.delete(queue.name)
-            self._registry.expires += 1
+        quiet: dict[MessageQueue, tuple[int, float]] = {}
+        for queues in _slices(list(self._registry.timed)):
+            deleted = 0
+            for queue in queues:
+                age_s = queue.options.max_queue_age_s
+                if not age_s or not _is_idle(queue) or self._registry.queues.get(queue.name) is not queue:
+                    continue
+                had, since = self._quiet.get(queue, (-1, now))
+                if had != queue.tail + queue.next_id or queue.polled:
+                    since = now
+                queue.polled = False
+                if now - since < age_s:
+                    quiet[queue] = queue.tail + queue.next_id, since
+                    continue
+                self._delete_idle(queue)
+                deleted += 1
+                if deleted % DELETED_AT_ONCE == 0:
+                    self._wait(0)
+            self._wait(0)
+        self._quiet = quiet
+
+    def _delete_idle(self, queue: MessageQueue) -> None:
+        age_s = queue.options.max_queue_age_s
+        log.info("queue %s is deleted: nobody has used it for %d s", show_bytes(queue.name), age_s)
+        self._registry.delete(queue.name)
+        self._registry.expires += 1
+        self._journal.undo.append((self._undelete_idle,))
+
+    def _undelete_idle(self) -> None:
+        self._registry.expires -= 1
 
 
 def _is_idle(queue: MessageQueue) -> bool:

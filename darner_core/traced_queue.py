@@ -116,6 +116,10 @@ class Traces:
         if isinstance(queue, TracedQueue):
             self.note(queue, CREATE)
 
+    def changed(self, queue: MessageQueue) -> None:
+        """Its options may be others now. From the registry."""
+        self._switch(queue)
+
     def deleted(self, queue: MessageQueue) -> None:
         """In this turn. From the registry. A delete that is undone leaves the queue as it was."""
         if isinstance(queue, TracedQueue) or queue.name in self._watchers:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from darner_core.journal import DeadRange, Journal, RangeKey
-from darner_core.message_queue import MessageQueue
+from darner_core.message_queue import DamagedQueue
 from darner_core.registry import Registry
 from darner_core.storage import CHUNK_FAMILY
 
@@ -22,8 +22,10 @@ TRIM_WAL_BYTES = 8 << 20
 # Opening writes so much beside what is in the write-ahead log: a MANIFEST, the options of all column families.
 REOPEN_BYTES = 1 << 20
 
-# Queues looked at in one tick for dead items too few to have been noticed: 10,000 queues are visited in 20 s.
+# Queues looked at in one tick for dead items too few to have been noticed: 10,000 queues are visited in 20 s. Of them,
+# those where something is done: 3 ms.
 QUEUES_A_TICK = 500
+RECLAIMED_A_TICK = 100
 
 
 FIRST_KEY, LAST_KEY = b"", b"\xff" * 16
@@ -34,7 +36,7 @@ class Upkeep:
         self._registry = registry
         self._journal = journal
         self._min_free_bytes = min_free_bytes
-        self._visit: Iterator[tuple[MessageQueue, int]] = iter(())
+        self._visit: Iterator[bytes] = iter(())  # the names still to be looked at in this round
         self._seen: dict[RangeKey, int] = {}  # dead bytes by range at the last tick
         self._running: dict[RangeKey, DeadRange] = {}  # ranges whose compaction has not ended well yet
         self._compacted = False
@@ -75,17 +77,25 @@ class Upkeep:
 
     def _reclaim_idle(self) -> None:
         """Range-delete the dead items of queues that nobody has used since the last visit."""
-        for _ in range(min(QUEUES_A_TICK, len(self._registry.queues))):
-            visit = next(self._visit, None)
-            if visit is None:
-                self._visit = iter([(queue, queue.tail + queue.first_id()) for queue in self._registry])
-                return
-            queue, then = visit
-            if queue.deleted or queue.tail + queue.first_id() != then:
+        registry = self._registry
+        reclaimed = 0
+        for _ in range(min(QUEUES_A_TICK, len(registry.queues) + len(registry.hidden))):
+            name = next(self._visit, None)
+            if name is None:
+                self._visit = iter([*registry.queues, *registry.hidden])  # pointers alone: 100,000 in 1 ms
+                name = next(self._visit)
+            queue = registry.queues.get(name) or registry.hidden.get(name)
+            if queue is None or isinstance(queue, DamagedQueue):
+                continue
+            seen, queue.log.seen = queue.log.seen, queue.tail + queue.first_id()
+            if queue.log.seen != seen:
                 continue
             if queue.first_id() > queue.log.reclaimed or queue.removed_bytes() > queue.log.reclaimed_bytes:
                 queue.log.reclaim()
+                reclaimed += 1
             queue.release_if_empty()
+            if reclaimed == RECLAIMED_A_TICK:
+                break
 
     def _compactions(self) -> list[Callable[[], None]]:
         storage, dead = self._journal.storage, self._journal.dead

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 from thriftpy2.thrift import TApplicationException
 
-from darner_core.administering import ONE_PIECE_BYTES, SCARCE_PIECE_BYTES
+from darner_core import administering as administering_module
+from darner_core.administering import ONE_PIECE_BYTES, SCARCE_PIECE_BYTES, Administering
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.protocol import Request
+from darner_core.session import Session
+from darner_core.shared_memory import PipelineMemory
 from darner_core.stats import Stats
 from darner_core.storage import Storage
+from tests.bench import Bench
 from tests.harness import Client, RunningServer
 from tests.identities import login, write_users
 from tests.kestrel_clients import IDL, KestrelServer
@@ -238,3 +242,52 @@ def test_the_log_says_who_by_the_other_protocols_and_a_reload_brings_other_place
         client.ask(b"flush q\r\n", b"CLIENT_ERROR flush is not taken from 127.0.0.1")
     finally:
         server.end()
+
+
+class Asking:
+    """A client of `stats`, and what happens in the turns between."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        self.turns = 0
+        self.sent = b""
+        self._between = between
+
+    def wait_turn(self) -> None:
+        self.turns += 1
+        self._between()
+
+    def wait_sent(self, data: bytes) -> None:
+        self.sent += data
+
+    def may_see(self, queue: bytes) -> bool:
+        return True
+
+
+def test_the_sums_of_stats_are_taken_in_slices_and_a_queue_that_goes_meanwhile_counts_once(
+    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administering_module, "SUMMED_A_TURN", 4)
+    bench = Bench(open_storage)
+    for number in range(12):
+        bench.put(b"q%02d" % number, b"xy", b"xy")
+    bench.registry.delete(b"q11")
+    bench.end_turn()
+
+    def between() -> None:
+        if client.turns == 1:  # one that has been counted, and one that has not
+            bench.registry.delete(b"q00")
+            bench.registry.delete(b"q10")
+            bench.end_turn()
+
+    client: Any = Asking(between)
+    administering = Administering(
+        bench.registry, bench.delivery, Stats(), bench.sweeper, Config(), PipelineMemory(1 << 20)
+    )
+    stats = administering.stats(Request(print), None, Session(bench.journal))
+    assert callable(stats)
+    reply = stats(client)
+    assert client.turns >= 2
+    lines = (client.sent + reply).split(b"\r\n")
+    assert b"STAT total_items 24" in lines
+    assert b"STAT curr_items 20" in lines  # as it was: the first deleted was there when it was counted
+    assert b"STAT bytes 40" in lines

@@ -394,3 +394,30 @@ def test_a_cursors_figure_is_never_too_low_because_others_items_have_expired(
     bench.now_s += 6
     bench.sweep()
     assert cursor.waiting_items == 2
+
+
+def test_a_new_queue_looks_at_its_own_cursors_that_are_waited_for_alone(open_storage: Callable[[], Storage]) -> None:
+    bench = Bench(open_storage)
+    cursors = bench.registry.cursors
+    waiters = [cursors.wait_at(b"q%d" % number, b"c").join_line(peeks=False) for number in range(20)]
+    asked: list[bytes] = []
+    of = cursors.of
+    cursors.of = lambda queue, *more: asked.append(queue.name) or of(queue, *more)  # type: ignore[method-assign, func-returns-value]
+    bench.registry.create(b"q7").put(b"x", 0, 0)
+    bench.journal.commit()
+    assert asked == [b"q7"]
+    assert [waiter.got is not None for waiter in waiters] == [number == 7 for number in range(20)]
+    assert (cursors.awaited_count, len(cursors.awaited)) == (19, 19)
+
+
+def test_a_cursor_that_there_was_no_room_for_is_made_when_there_is(open_storage: Callable[[], Storage]) -> None:
+    bench = Bench(open_storage)
+    registry = bench.registry
+    waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
+    registry.max_queues = len(registry.queues) + 1
+    registry.create(b"q").put(b"x", 0, 0)
+    bench.journal.commit()
+    assert waiter.got is None
+    registry.max_queues += 2
+    registry.create(b"other")
+    assert waiter.got is not None

@@ -242,7 +242,7 @@ class Everything(RuleBasedStateMachine):
         if not targets:
             return
         uploads: list[tuple[Target, Upload]] = []
-        self.storing.start_uploads(targets, uploads)
+        self.storing.wait_start_uploads(targets, uploads, None)
         for _, upload in uploads:
             for at in range(0, len(body), CHUNK_BYTES):
                 upload.add(body[at : at + CHUNK_BYTES])
@@ -468,17 +468,25 @@ class Everything(RuleBasedStateMachine):
     def expire_queues(self) -> None:
         """Twice, because the first look only sees that nobody uses them."""
         expires = self.registry.expires
-        for wait_s in (0, 31):
-            self.pass_time(wait_s)
-            self.sweeper.expire_queues()
+
+        def look() -> None:
+            nonlocal expires
             gone = [q for n, q in self.world.queues.items() if n not in {*self.registry.queues, *self.registry.hidden}]
             for queue in gone:
                 assert not queue.items
                 assert not any(cursor.open or cursor.returned for cursor in queue.cursors.values())
                 assert 0 < queue.options.max_queue_age_s * 1000 <= self.now_ms - queue.used_ms
                 self.world.delete(queue.name)
-                expires += 1
-            assert self.registry.expires == expires
+            assert self.registry.expires == expires + len(gone)
+            self.end_turn()
+            expires = self.registry.expires
+
+        self.sweeper._wait = lambda _: look()
+        for wait_s in (0, 31):
+            self.pass_time(wait_s)
+            self.sweeper.wait_expire_queues()
+            look()
+        self.sweeper._wait = self.wait_in_sweep
 
     # -- sweeping
 

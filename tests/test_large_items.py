@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from darner_core import large_items
 from darner_core.errors import StorageError
 from darner_core.journal import Journal
 from darner_core.large_items import LargeItems
@@ -238,3 +241,15 @@ def test_an_item_that_cannot_be_begun_is_refused_and_the_next_is_not(disk: Disk)
         items.start()
     blob = disk.stored(items, b"x")
     assert disk.chunks(blob) == [b"x"]
+
+
+def test_who_writes_very_much_waits_until_the_disk_has_caught_up_but_not_for_ever() -> None:
+    behind = [True, True, False]
+    waits: list[float] = []
+    storage: Any = SimpleNamespace(is_behind=lambda: behind.pop(0))
+    large_items.wait_not_behind(storage, waits.append)
+    assert len(waits) == 2
+    storage.is_behind = lambda: True
+    waits.clear()
+    large_items.wait_not_behind(storage, waits.append)
+    assert 1 < sum(waits) < 3

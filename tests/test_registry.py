@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from darner_core.errors import StorageError
+from darner_core import records, wal
+from darner_core import registry as registry_module
+from darner_core.errors import ServerError, StorageError
 from darner_core.journal import Journal
 from darner_core.message_queue import MessageQueue
 from darner_core.queue_options import QueueRules
-from darner_core.records import Blob
+from darner_core.records import Blob, QueueRecord, State
 from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.waiters import Waiter
@@ -290,7 +292,11 @@ def test_a_queue_with_the_number_of_a_deleted_one_is_empty(bench: Bench) -> None
     bench.delete(b"q")
     bench.storage.put_chunk(number, blob, 1, b"chunk")  # its upload goes on, and then the server is killed
     bench.crash()
+    (between,) = bench.create(b"between")
+    assert between.log.record.number != number  # the chunks of what was cut off are there until this turn ends
     bench.end_turn()
+    bench.delete(b"between")
+    bench.crash()
     (again,) = bench.create(b"other")
     assert again.log.record.number == number
     bench.crash()
@@ -563,3 +569,168 @@ def test_a_number_that_is_known_to_be_used_is_passed_over(bench: Bench, monkeypa
     monkeypatch.setattr("darner_core.storage.Storage.fresh_number", lambda _: first.log.record.number)
     bench.crash()
     assert bench.create(b"d")[0].log.record.number == 4
+
+
+# -- what deleted queues leave behind
+
+
+def changes_in_log(storage: Storage) -> list[tuple[str, int, bytes]]:
+    """(what, column family, key) of all that the write-ahead log has."""
+    found = []
+    for name in wal.files(storage.path):
+        for write in wal.writes(f"{storage.path}/{name}"):
+            assert not isinstance(write, wal.Bad)
+            found += [(what, family, key) for what, family, key, _ in wal.operations(write[1])]
+    return found
+
+
+def test_queues_that_held_little_leave_no_range_deletions(bench: Bench) -> None:
+    """Every later read would have to look at them: of chunks at one for each queue that was ever deleted."""
+    bench.create(b"old", b"flushed")
+    bench.stop_and_start()
+    for number in range(10):
+        (queue,) = bench.create(b"job%d" % number)
+        for body in (b"1", b"2", b"3"):
+            queue.put(body, 0, 0)
+        bench.end_turn()
+        queue.take()
+        read = queue.open()
+        assert read is not None
+        bench.registry.cursors.of(queue, b"c").open()
+        bench.end_turn()
+        bench.registry.flush(b"flushed")
+        bench.delete(queue.name)
+    bench.delete(b"old", b"flushed")
+    assert wal.DELETE_RANGE not in {what for what, _, _ in changes_in_log(bench.storage)}
+    assert [bench.storage.state(QueueRecord(number, family, 0)) for number in range(40) for family in range(4)] == [
+        State()
+    ] * 160
+    assert not any(list(family.items()) for family in bench.storage.families)
+    assert bench.names_on_disk() == []
+
+
+def test_a_queue_of_which_it_is_not_known_what_is_on_disk_is_deleted_as_a_range(bench: Bench) -> None:
+    (queue,) = bench.create(b"q")
+    record = queue.log.record
+    queue.put(b"1", 0, 0)
+    bench.fail_turn()
+    bench.storage.put(record.family, records.item_key(record.number, 5), b"what the failed write has left")
+    bench.delete(b"q")
+    assert not any(list(family.items()) for family in bench.storage.families)
+
+
+def test_many_items_are_deleted_as_a_range(bench: Bench) -> None:
+    (queue,) = bench.create(b"q")
+    for _ in range(100):
+        queue.put(b"x", 0, 0)
+    bench.end_turn()
+    bench.delete(b"q")
+    bench.end_turn()
+    assert [what for what, _, _ in changes_in_log(bench.storage)].count(wal.DELETE_RANGE) == 1
+    assert not any(list(family.items()) for family in bench.storage.families)
+
+
+def test_large_items_of_deleted_queues_are_removed_whenever_the_queue_was_made(bench: Bench) -> None:
+    for name, durable in ((b"old", True), (b"new", True), (b"memory", False)):
+        bench.registry.rules = QueueRules(queues={name: {"durable": durable}})
+        (queue,) = bench.create(name)
+        blob = queue.large_items.start()
+        bench.storage.put_chunk(queue.log.record.number, blob, 0, b"chunk")
+        queue.large_items.finish(blob)
+        queue.put(Blob(blob, 5), 0, 0)
+        bench.end_turn()
+        if name == b"old":
+            bench.crash()
+    bench.delete(b"old", b"new", b"memory")
+    assert bench.storage.first_chunk() is None
+    assert bench.storage.unfinished_uploads() == []
+
+
+def test_nobody_looks_on_disk_for_large_items_of_a_queue_that_is_new(bench: Bench) -> None:
+    bench.create(b"old")
+    bench.crash()
+    asked = []
+    last_blob = bench.storage.last_blob
+    bench.storage.last_blob = lambda number: asked.append(number) or last_blob(number)  # type: ignore[method-assign, func-returns-value]
+    (queue,) = bench.create(b"new")
+    for name in (b"new", b"old"):
+        bench.registry.flush(name)
+        bench.end_turn()
+    old = bench.registry.queues[b"old"].log.record.number
+    assert asked == [old]
+    assert queue.large_items.start() == 1
+    bench.delete(b"new", b"old")
+    assert asked == [old]
+
+
+# -- what a change of the rules costs others
+
+
+def test_other_rules_are_applied_in_slices_and_at_once_to_what_is_new(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "CHANGED_A_TURN", 3)
+    bench.create(*(b"q%d" % number for number in range(10)))
+    bench.registry.rules = QueueRules(default={"max_age_s": 9})
+    slices = bench.registry.apply_rules()
+    changed = []
+    for turn, _ in enumerate(slices):
+        if turn == 0:
+            bench.registry.create(b"new")
+            bench.registry.delete(b"q5")
+        bench.end_turn()
+        changed.append(sum(queue.options.max_age_s == 9 for queue in bench.registry))
+    assert changed == [4, 6, 9]  # the new one with the first three; one is gone
+    assert all(queue.options.max_age_s == 9 for queue in bench.registry)
+    assert {queue.name for queue in bench.registry.timed} == set(bench.registry.queues)
+
+
+def test_rules_that_change_while_a_delete_is_undone_are_applied(bench: Bench) -> None:
+    bench.create(b"q")
+    bench.registry.delete(b"q")
+    bench.registry.set_rules(QueueRules(default={"max_items": 3}))
+    bench.fail_turn()
+    assert bench.registry.queues[b"q"].options.max_items == 3
+
+
+def test_named_queues_are_made_in_slices(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "MADE_A_TURN", 2)
+    bench.registry.rules = QueueRules(queues={b"q%d" % number: {"max_items": 1} for number in range(5)})
+    there = []
+    for _ in bench.registry.make_named():
+        bench.end_turn()
+        there.append(len(bench.registry.queues))
+        if len(there) == 1:
+            bench.registry.create(b"q3")  # a client is faster
+    assert (there, len(bench.registry.queues)) == ([2, 4], 5)
+
+
+# -- queues that are only waited for
+
+
+def test_only_so_many_queues_that_do_not_exist_can_be_waited_for(bench: Bench) -> None:
+    registry = bench.registry
+    registry.max_queues = 3
+    waiting = [bench.wait_at(name) for name in (b"a", b"b")]
+    place = registry.cursors.wait_at(b"c", b"cursor")
+    waiter = place.join_line(peeks=False)
+    assert registry.awaited_count == 3
+    for wait in (lambda: registry.wait_at(b"d"), lambda: registry.cursors.wait_at(b"c", b"other")):
+        with pytest.raises(ServerError, match="too many queues that do not exist are waited for: at most 3"):
+            wait()
+    bench.wait_at(b"a")  # which others wait for already
+    bench.create(b"b")  # exists now, so it does not count any more
+    waiting.append(bench.wait_at(b"d"))
+    bench.delete(b"b")  # who waits there waits on, whatever the limit
+    assert registry.awaited_count == 4
+    waiter.cancel()
+    registry.cursors.done_waiting(b"c", b"cursor", place)
+    for _, each in waiting:
+        each.cancel()
+    for queue in list(registry.awaited.values()):
+        for _ in range(len(queue.line or ())):
+            queue.line.next()  # type: ignore[union-attr]
+        registry.done_waiting(queue)
+    assert registry.awaited_count == 0
+    assert not registry.awaited
+    assert not registry.cursors.awaited

@@ -38,6 +38,7 @@ SERVER_STATS = [
     "queue_deletes",
     "queue_expires",
     "queues_damaged",
+    "queues_awaited",
 ]
 QUEUE_STATS = [
     "items",

@@ -14,7 +14,7 @@ from rocksdict import Options, Rdict, WriteBatch
 from darner_core import records
 from darner_core.errors import DataDirError, StorageError
 from darner_core.records import Blob, Expiry, Item, QueueRecord, State, chunk_key, item_key
-from darner_core.storage import CHUNK_FAMILY, Storage
+from darner_core.storage import CHUNK_FAMILY, MANY_FILES, Storage
 from tests.conftest import SMALL
 from tests.harness import ROOT
 
@@ -572,3 +572,16 @@ def test_closing_does_not_wait_for_a_disk_that_refuses_writes(tmp_path: Path, ho
         cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
     assert ended.stdout.splitlines()[-1] == f"b'x' {how == 'beside damage'}"
+
+
+def test_a_storage_that_has_caught_up_is_not_behind_nor_is_one_that_is_closed(open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    storage.put_chunk(1, 1, 0, b"chunk")
+    assert not storage.is_behind()
+    for number in range(MANY_FILES):
+        storage._chunks.set_options({"disable_auto_compactions": "true"})
+        storage.put_chunk(1, 1, number, b"chunk")
+        storage.flush()
+    assert storage.is_behind()
+    storage.close()
+    assert not storage.is_behind()

@@ -1,14 +1,17 @@
 """Putting items, as a client sees it, beyond the recorded conversations of tests/wire."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from darner_core import large_items
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.dialects import DIALECTS
-from darner_core.protocol import RequestReader
+from darner_core.protocol import Request, RequestReader
 from darner_core.queue_options import QueueRules
+from darner_core.records import Blob
 from darner_core.stats import Stats
 from darner_core.storage import Storage
 from tests.harness import Client
@@ -62,3 +65,76 @@ def test_a_set_waits_for_the_disk_if_a_queue_that_it_goes_into_says_so(
             assert request.run(request, body, session) == b"STORED\r\n"
         house.turn()
         assert session.needs_sync == waits
+
+
+class Sending:
+    """A client that sends a large item, and what its server's other clients see in the turns between."""
+
+    def __init__(self, house: House, body: bytes, seen: Callable[[], None]) -> None:
+        self.session = house.session()
+        self.turns = 0
+        self.gone_after = 1 << 30
+        self._rest = body + b"\r\n"
+        self._house = house
+        self._seen = seen
+
+    def wait_body(self, most_bytes: int) -> bytes:
+        piece, self._rest = self._rest[:most_bytes], self._rest[most_bytes:]
+        return piece
+
+    def wait_turn(self) -> None:
+        self._house.turn()
+        self.turns += 1
+        self._seen()
+        if self.turns == self.gone_after:
+            raise ConnectionResetError
+
+
+@pytest.mark.parametrize("gone_after", [1 << 30, 1, 5, 8])
+def test_a_large_item_reaches_many_queues_in_slices_and_all_at_once(
+    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch, gone_after: int
+) -> None:
+    monkeypatch.setattr(large_items, "COPIES_A_TURN", 4)
+    monkeypatch.setattr(large_items, "COPIED_BYTES", 3000)
+    house = House(open_storage)
+    commands = Commands(house.registry, house.journal, Stats(), Config(chunk_bytes=1000))
+    children = [house.registry.create(b"p+%d" % number, is_child=True) for number in range(10)]
+    house.turn()
+    written: list[int] = []  # bytes of chunks in each turn
+    put_chunk = house.storage.put_chunk
+
+    def count(number: int, blob: int, index: int, chunk: bytes) -> None:
+        written[-1] += len(chunk)
+        put_chunk(number, blob, index, chunk)
+
+    def see() -> None:
+        written.append(0)
+        assert not any(queue.waiting_items for queue in house.registry)  # no queue has it before all have
+
+    written.append(0)
+    house.storage.put_chunk = count  # type: ignore[method-assign]
+    body = bytes(range(250)) * 10
+    client: Any = Sending(house, body, see)
+    client.gone_after = gone_after
+    request = Request(print, b"set", b"p", b"p", body_bytes=len(body))
+    if gone_after < 1 << 30:
+        with pytest.raises(ConnectionResetError):
+            commands.storing.receive_large(request, client)
+        house.turn()
+        assert not any(queue.waiting_items for queue in house.registry)
+        assert house.storage.first_chunk() is None
+        assert house.storage.unfinished_uploads() == []
+        return
+    assert commands.storing.receive_large(request, client) == b"STORED\r\n"
+    house.turn()
+    assert [queue.waiting_items for queue in house.registry] == [1] * 11
+    assert sum(written) == 11 * len(body)
+    assert max(written) <= 2 * 3000  # the end of one piece, and the beginning of the next
+    for queue in children:
+        item = queue.peek()
+        assert item is not None
+        assert isinstance(item[0], Blob)
+        download, found = queue.large_items.send(item[0]), b""
+        while download.missing_bytes:
+            found += download.next(1000)
+        assert found == body

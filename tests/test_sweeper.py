@@ -1,6 +1,7 @@
 """What happens because time passes: items expire wherever they are, and empty queues are deleted."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -306,12 +307,12 @@ def test_a_queue_that_nobody_uses_is_deleted(open_storage: OpenStorage) -> None:
     bench.end_turn()
     bench.queue(b"awaited").join_line(peeks=False)
     for _ in range(4):
-        bench.sweeper.expire_queues()
+        bench.sweeper.wait_expire_queues()
         bench.end_turn()
         bench.put(b"used", b"x")
         bench.take(b"used")
         bench.now_s += 4
-    bench.sweeper.expire_queues()
+    bench.sweeper.wait_expire_queues()
     bench.end_turn()
     bench.crash()
     assert sorted(bench.registry.queues) == [b"awaited", b"full", b"open", b"plain", b"used"]
@@ -344,7 +345,7 @@ def test_a_queue_is_used_while_an_item_is_received_or_a_cursor_has_one_open(open
     upload = bench.queue(b"receiving").large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
     bench.delivery.set_aliases({b"aliased": (b"x",)})
     for _ in range(4):
-        bench.sweeper.expire_queues()
+        bench.sweeper.wait_expire_queues()
         bench.end_turn()
         bench.now_s += 6
     assert sorted(bench.registry.queues) == [b"line", b"read", b"receiving"]
@@ -353,7 +354,7 @@ def test_a_queue_is_used_while_an_item_is_received_or_a_cursor_has_one_open(open
     assert read is not None
     cursor.close(read)
     for _ in range(4):
-        bench.sweeper.expire_queues()
+        bench.sweeper.wait_expire_queues()
         bench.end_turn()
         bench.now_s += 6
     assert sorted(bench.registry.queues) == [b"line"]
@@ -477,13 +478,13 @@ def test_a_queue_is_not_empty_while_a_cursor_has_something_open(open_storage: Op
     assert bench.drain() == [b"1"]
     for _ in range(3):
         bench.now_s += 31
-        bench.sweeper.expire_queues()
+        bench.sweeper.wait_expire_queues()
     assert b"q" in bench.registry.queues
     assert read is not None
     cursor.close(read)
     for _ in range(3):
         bench.now_s += 31
-        bench.sweeper.expire_queues()
+        bench.sweeper.wait_expire_queues()
     assert b"q" not in bench.registry.queues
 
 
@@ -494,7 +495,7 @@ def test_a_queue_behind_an_alias_is_not_deleted_for_its_age(open_storage: OpenSt
     bench.delivery.set_aliases({b"q": (b"other",)})
     for _ in range(3):
         bench.now_s += 31
-        bench.sweeper.expire_queues()
+        bench.sweeper.wait_expire_queues()
     assert bench.registry.expires == 0
 
 
@@ -698,3 +699,66 @@ def test_what_leaves_in_order_or_from_the_middle_of_what_was_given_back_takes_co
     assert thinned >= 1  # its first is found at once
     bench.end_turn()
     assert len(bench.drain()) == 1000
+
+
+@pytest.mark.parametrize("asks", ["take", "open", "peek", "take at a cursor", "peek at a cursor"])
+def test_to_ask_an_empty_queue_is_to_use_it(open_storage: OpenStorage, asks: str) -> None:
+    bench = Bench(open_storage, **{name: QueueOptions(max_queue_age_s=10) for name in ("q", "idle")})
+    for name in (b"q", b"idle"):
+        bench.put(name, b"x")
+        bench.take(name)
+    bench.end_turn()
+    what, _, at_cursor = asks.partition(" ")
+    for _ in range(5):
+        queue = bench.queue()
+        asked = bench.registry.cursors.of(queue, b"c") if at_cursor else queue
+        assert getattr(asked, what)() is None
+        bench.end_turn()
+        bench.sweeper.wait_expire_queues()
+        bench.now_s += 8
+    assert sorted(bench.registry.queues) == [b"q"]
+    bench.sweeper.wait_expire_queues()
+    bench.now_s += 8
+    bench.sweeper.wait_expire_queues()
+    assert sorted(bench.registry.queues) == []
+
+
+def test_queues_that_nobody_uses_are_deleted_in_slices(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper_module, "DELETED_AT_ONCE", 3)
+    monkeypatch.setattr(sweeper_module, "QUEUES_AT_ONCE", 10)
+    names = [f"q{number}" for number in range(20)]
+    bench = Bench(open_storage, **{name: QueueOptions(max_queue_age_s=10) for name in names})
+    for name in names:
+        bench.put(name.encode(), b"x")
+        bench.take(name.encode())
+    bench.sweeper.wait_expire_queues()
+    bench.now_s += 11
+    left = [20]
+
+    def wait(_: float) -> None:
+        bench.end_turn()
+        left.append(len(bench.registry.queues))
+        if len(left) == 2:
+            bench.put(b"q4", b"used meanwhile")
+
+    bench.sweeper._wait = wait  # type: ignore[assignment]
+    bench.sweeper.wait_expire_queues()
+    assert max(before - after for before, after in pairwise(left)) == 3
+    assert bench.registry.expires == 19
+    assert bench.drain(b"q4") == [b"used meanwhile"]
+
+
+def test_queues_are_not_gone_if_the_turn_that_deletes_them_fails(open_storage: OpenStorage) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_queue_age_s=10))
+    bench.put(b"q", b"x")
+    bench.take()
+    bench.end_turn()
+    bench.sweeper.wait_expire_queues()
+    bench.now_s += 11
+    bench.sweeper._wait = lambda _: None  # type: ignore[assignment]
+    bench.sweeper.wait_expire_queues()
+    assert (bench.registry.expires, bench.registry.deletes) == (1, 1)
+    bench.fail_turn()
+    assert (bench.registry.expires, bench.registry.deletes, list(bench.registry.queues)) == (0, 0, [b"q"])

@@ -7,9 +7,9 @@ import pytest
 
 from darner_core import upkeep as upkeep_module
 from darner_core.errors import StorageError
-from darner_core.journal import Journal
+from darner_core.journal import MOST_CHUNK_RANGES, Journal
 from darner_core.message_queue import MessageQueue
-from darner_core.records import Blob, QueueRecord, State
+from darner_core.records import CHUNK_KEY_BYTES, Blob, QueueRecord, State, chunk_key
 from darner_core.registry import Registry
 from darner_core.storage import Storage
 from darner_core.upkeep import COMPACT_BYTES, COMPACT_QUIET_BYTES, TRIM_WAL_BYTES, Upkeep
@@ -383,3 +383,52 @@ def test_there_is_room_while_as_much_is_free_as_was_asked_for(bench: Bench, free
 def test_when_there_is_no_room_it_says_how_much_is_missing(bench: Bench, free_bytes: int) -> None:
     bench.storage.free_bytes = lambda: free_bytes  # type: ignore[method-assign]
     assert bench.upkeep.no_room() == f"out of disk space: {free_bytes} bytes free, sets need 1000"
+
+
+# -- queues that are deleted
+
+
+def test_deleted_queues_are_not_remembered(bench: Bench) -> None:
+    for number in range(200):
+        bench.registry.create(b"%d" % number).put(b"x", 0, 0)
+        bench.journal.commit()
+        bench.registry.delete(b"%d" % number)
+        bench.journal.commit()
+    assert len(bench.journal.dead.ranges) <= len(bench.storage.families)
+    bench.tick(3)
+    assert len(bench.upkeep._seen) <= len(bench.storage.families)
+
+
+def test_of_deleted_queues_with_large_items_only_so_much_is_remembered_and_all_is_given_back(bench: Bench) -> None:
+    compacted: list[tuple[bytes, bytes]] = []
+    bench.storage.compact = lambda family, begin, end: compacted.append((begin, end))  # type: ignore[method-assign]
+    dead_bytes = COMPACT_QUIET_BYTES // 10
+    for number in range(1, 1001):
+        bench.journal.dead.add_queue(PLACE._replace(number=number), dead_bytes, has_chunks=True)
+        assert len(bench.journal.dead.ranges) <= MOST_CHUNK_RANGES + 1
+    assert sum(found.dead_bytes for found in bench.journal.dead.ranges.values()) == 2 * 1000 * dead_bytes
+    bench.tick(3)
+    bench.journal.dead.ranges.pop((PLACE.family, 0), None)
+    spans = sorted((found.begin, found.end) for found in bench.journal.dead.ranges.values())
+    spans += [span for span in compacted if len(span[0]) == CHUNK_KEY_BYTES]
+    for number in range(1, 1001):
+        assert any(begin <= chunk_key(number, 1, 0) < end for begin, end in spans)
+    assert len(spans) < 1000 // 8
+    assert len(bench.journal.dead.ranges) < MOST_CHUNK_RANGES
+
+
+@pytest.mark.usefixtures("few_at_a_time")
+def test_only_so_many_queues_are_tidied_up_in_one_tick(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep_module, "QUEUES_A_TICK", 100)
+    monkeypatch.setattr(upkeep_module, "RECLAIMED_A_TICK", 3)
+    for number in range(10):
+        queue = bench.registry.create(b"%d" % number)
+        queue.put(b"x", 0, 0)
+        queue.flush()
+    bench.journal.commit()
+    bench.tick()
+    left = []
+    while not left or left[-1]:
+        bench.tick()
+        left.append(sum(queue.first_id() > queue.log.reclaimed for queue in bench.registry))
+    assert left == [7, 4, 1, 0]
