@@ -455,7 +455,7 @@ class Journal:
         """When the sweeper is to look at an item: not at a time that it has passed."""
         if expires_at_ms > self.swept_ms:
             return expires_at_ms
-        self.swept_ms = min(self.swept_ms, self.now_ms)  # the clock may have been set back
+        self.swept_ms = min(self.swept_ms, self.time_ms())  # the clock may have been set back
         return max(expires_at_ms, self.swept_ms + 1)
 
     def _write_single(self, log: QueueLog) -> bool:

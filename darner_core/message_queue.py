@@ -54,7 +54,7 @@ class MessageQueue(Expiring):
         self.log = log = QueueLog(journal, self, record, state)
         self.next_id, self.tail, self.missing = state.next, state.tail, state.missing
         stored_bytes = state.bytes
-        now_ms = journal.now_ms
+        now_ms = journal.time_ms()
         if state.first < state.next:
             for item_id, item in journal.storage.items(record, state.first, state.next):
                 body, _, expires_at_ms, _ = self.aged(item) if self.max_age_ms else item

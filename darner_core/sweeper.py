@@ -152,7 +152,11 @@ class Sweeper:
         left = len(again)
         while left > 0:
             found = [again.popleft() for _ in range(min(left, SWEPT_AT_ONCE))]
-            looked_at = self._expire(found, on_disk=False)
+            try:
+                looked_at = self._expire(found, on_disk=False)
+            except BaseException:
+                again.extendleft(reversed(found))
+                raise
             again.extendleft(reversed(found[looked_at:]))
             left -= looked_at
             self._wait(0)

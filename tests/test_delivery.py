@@ -512,7 +512,7 @@ def test_a_large_item_is_not_in_both_queues_if_its_own_cannot_be_read_at_the_end
     bench.put_large(b"q", b"1" * 1000, expires_in_s=1)
     bench.now_s += 2
     assert bench.storage is not None
-    item, reads = bench.storage.item, iter([True] * 6)
+    item, reads = bench.storage.item, iter([True] * 7)
 
     def read(record: QueueRecord, item_id: int) -> Any:
         if not next(reads, False):

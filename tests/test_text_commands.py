@@ -155,7 +155,7 @@ def test_large_items_are_sent_piece_by_piece(server: KestrelServer) -> None:
     text.ask(b"peek q\n", b":" + large + b"\n")
     text.send(b"get q\n")
     text.close()  # before it has been sent, or before it has been confirmed
-    wait_until(lambda: memcache.stats()["queue_q_canceled_transactions"] == "1")
+    wait_until(lambda: memcache.stats()["curr_connections"] == "1")
     text = server.text_client()
     text.ask(b"get q 5000\nget q\nget q\n", b":" + large + b"\n:small\n*\n")
     memcache.set("q", b"a")
