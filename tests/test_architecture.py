@@ -44,6 +44,7 @@ LAYERS = [
     "journal salvage",
     "storage",
     "database",
+    "manifest",
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
