@@ -71,6 +71,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stdout,
     )
+    for line in server.describe(options):
+        log.info(line)
     storage = Storage(
         options.data,
         max_column_families=options.max_column_families,
@@ -78,6 +80,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
         write_buffer_bytes=options.write_buffer_bytes,
         max_wal_bytes=options.max_wal_bytes,
         max_open_files=options.max_open_files,
+        say=log.info,
     )
     try:
         queue_server = Server(options, storage)
@@ -88,7 +91,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     reload = partial(_reload_at_signal, queue_server)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
-    for line in server.describe(options, queue_server.reception.listeners):
+    log.info(server.recovered(queue_server))
+    for line in server.listening(options, queue_server.reception.listeners):
         log.info(line)
     server.warn(options, queue_server.reception.listeners)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -96,6 +100,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     queue_server.start()
+    log.info("ready: listening")
     queue_server.wait_stopped()
     log.info("shut down")
 
