@@ -68,10 +68,11 @@ def read(directory: str) -> Manifest:
             raise Damaged(f"{name}: damaged at byte {edit[0]}") from error
         edits += 1
         families |= added
-        kept_log = 0
+        kept_log = log_number = 0
         for tag, *numbers in fields:
             if tag == _LOG_NUMBER:
-                last_log = max(last_log, numbers[0])
+                log_number = numbers[0]
+                last_log = max(last_log, log_number)
             elif tag == _KEPT_LOG:
                 kept_log = numbers[0]
             elif tag == _LAST_SEQUENCE:
@@ -80,8 +81,8 @@ def read(directory: str) -> Manifest:
                 tables.pop(_table(numbers[1]), None)
             elif tag in _NEW_FILES:
                 tables[_table(numbers[1])] = numbers[-1]
-        if kept_log > first_log:
-            first_log, first_sequence = kept_log, last_sequence + 1
+        if kept_log > first_log or log_number == first_log > 0:  # one column family after the other lets go of the logs
+            first_log, first_sequence = max(first_log, kept_log), last_sequence + 1
     if not edits:
         raise Damaged(f"{name}: empty")
     return Manifest(name, families, tables, first_log, first_sequence, last_log, last_sequence, cut_at)

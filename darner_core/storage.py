@@ -30,6 +30,7 @@ CHUNKS = "chunks"
 NEW = ".new"  # behind the name of a file that is being written
 # Room that opening needs besides that for the log, which is written to tables.
 OPEN_BYTES = 1 << 20
+TOLD_BYTES = 1 << 20  # a log of so many bytes takes so long to read that it is told
 _MADE_BY_START = re.compile(r"\d+\.(sst|log|dbtmp)|MANIFEST-\d+|OPTIONS-\d+(\.dbtmp)?")
 CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
 
@@ -151,7 +152,7 @@ class Storage:
                 self._note_damage(damage)
             names = wal.files(path, found.first_log)
             log_bytes = sum(os.path.getsize(os.path.join(path, name)) for name in names)
-            if log_bytes:
+            if log_bytes >= TOLD_BYTES:
                 self._say(f"reading the write-ahead log: {log_bytes / (1 << 20):,.1f} MiB in {len(names)} files")
             free, needed = self.free_bytes(), log_bytes + OPEN_BYTES
             if free < needed:
@@ -295,7 +296,7 @@ class Storage:
             try:
                 db.close()
             except Exception as error:
-                raise self._failure(error) from error
+                raise StorageError(database.file_named(error)) from error
             # RocksDB has written the log to tables, and begun an empty one.
             with suppress(OSError):
                 if self._nothing_left:
@@ -643,7 +644,7 @@ def losses(path: str, found: manifest.Manifest) -> tuple[list[str], list[str]]:
         elif left and not power_was_lost(path) and (not loss.empty or loss.empty == marked):
             damage.append(why)
         else:
-            torn.append(why)
+            torn.append(f"{loss.why}: it had just been begun, or it was emptied since" if loss.empty else why)
     return damage, torn
 
 
