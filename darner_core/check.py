@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from darner_core import database, records, wal
+from darner_core import database, manifest, records, wal
 from darner_core.errors import DataDirError
 from darner_core.option_values import show_bytes
 from darner_core.progress import Progress
 from darner_core.records import Blob, Item, QueueRecord, State
 from darner_core.salvage import Broken, Directory, Gap, IdGap, lock
+from darner_core.storage import losses, shown_few
 
 WHOLE, DAMAGED, UNREADABLE = 0, 1, 2  # exit statuses
 
@@ -120,8 +121,9 @@ def _examine(path: str, say: Say, progress: Progress) -> int:
 def leftovers(path: str) -> Iterator[str]:
     """What stands in the directory and beside it, and may be removed by a person."""
     with suppress(OSError):
-        for name in sorted(name for name in os.listdir(path) if name.endswith(wal.SUFFIX + database.DROPPED)):
-            yield f"note: {os.path.join(path, name)}: put aside after a loss of power; it only takes space"
+        for name in sorted(name for name in os.listdir(path) if wal.SUFFIX + "." in name):
+            why = "as it was before it was mended" if database.DAMAGED in name else "put aside after a loss of power"
+            yield f"note: {os.path.join(path, name)}: {why}; it only takes space"
     folder, name = os.path.split(os.path.realpath(path))
     with suppress(OSError):
         for other in sorted(os.listdir(folder)):
@@ -141,19 +143,21 @@ def directory_bytes(path: str) -> int:
 
 def check_files(path: str, tell: Say, progress: Progress) -> None:
     """What stands beside the database, and the write-ahead log. Raises DataDirError for what is not ours."""
+    if not records.traces(os.listdir(path)):
+        raise DataDirError(f"data directory {path}: holds no queues")
     try:
         with open(os.path.join(path, records.FORMAT_FILE), "rb") as file:
             found = file.read(100)
+        what = "damaged"
     except FileNotFoundError:
-        found = b""
-        if not os.path.exists(os.path.join(path, "CURRENT")):
-            raise DataDirError(f"data directory {path}: holds no queues") from None
+        found, what = b"", "missing"
     if found not in records.READABLE_FORMATS:
         if records.is_format(found):
             raise DataDirError(
                 f"data directory {path}: of format {found.decode().strip()!r}, which this server cannot read"
             )
-        tell(f"file {records.FORMAT_FILE}: damaged; the queues do not suffer from that")
+        tell(f"file {records.FORMAT_FILE}: {what}; the queues do not suffer from that")
+    _check_listed(path, tell)
     with suppress(FileNotFoundError), open(os.path.join(path, records.DAMAGE_FILE), errors="backslashreplace") as notes:
         for line in notes:
             tell(f"found at an earlier start: {line.strip()}")
@@ -161,6 +165,26 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
     progress.begin("checking the write-ahead log", total)
     for damage in wal.examine(path, lambda offset, _: progress.at(offset)):
         tell(str(damage))
+
+
+def _check_listed(path: str, tell: Say) -> None:
+    """See that the files are there which the MANIFEST tells of."""
+    try:
+        found = manifest.read(path)
+    except manifest.Damaged as error:
+        tell(f"file {error}")
+        return
+    if found.cut_at is not None:
+        tell(f"file {found.name}: unreadable from byte {found.cut_at} on")
+    missing = sorted(manifest.missing_tables(path, found))
+    for name in missing:
+        tell(f"table file {name}: missing")
+    damage, torn = losses(path, found)
+    for loss in damage + torn:
+        tell(loss)
+    unlisted = sorted(manifest.unlisted_tables(path, found))
+    if unlisted and (missing or damage):
+        tell(f"file {found.name}: does not list {shown_few(unlisted)}, where items may be")
 
 
 def open_damaged(path: str, log_folder: str, tell: Say) -> Directory:

@@ -7,18 +7,20 @@ and opened in the way that keeps most:
   before it is taken, what follows was never synced.
 - After a loss of power, a whole log may stand behind one whose end is missing, because RocksDB begins a new one before
   it syncs the old. The new one is not read: it was never synced, and would make queues with holes.
-- A log that is damaged, with writes behind the damage that can be read: these are kept, only what cannot be read is
-  left out. The queues notice what is missing of them by their items' numbers.
+- A log that is damaged, with writes behind the damage that can be read: it is written anew without what cannot be
+  read, and kept beside that. The queues notice what is missing of them by their items' numbers.
 - A table file that cannot be opened: the database is opened without it, so only what lies in its column family fails.
 
-Whatever was done is told in `found`. Imported by `storage` alone.
+Whatever was done is told in `found`.
 """
 
 import fcntl
 import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from rocksdict import (
@@ -32,7 +34,7 @@ from rocksdict import (
     Rdict,
 )
 
-from darner_core import wal
+from darner_core import manifest, wal
 
 # Blocks of 16 KiB: items are read in order, a few hundred at a time, hardly ever singly.
 BLOCK_BYTES = 16 << 10
@@ -43,7 +45,12 @@ MAX_FILE_BYTES = 32 << 20
 INFO_LOG_BYTES = 1 << 20
 INFO_LOG_FILES = 2
 
-DROPPED = ".dropped"  # behind the name of a log that must not be read
+MAX_MANIFEST_BYTES = 4 << 20  # it is read twice at a start
+
+# Behind the name of a log that is kept, but must not be read: what follows a loss of power, and one that was mended.
+DROPPED, DAMAGED = ".dropped", ".damaged"
+
+PROGRESS_S = 2.0  # between two lines about a long job
 
 DAMAGE = "Corruption"  # begins RocksDB's message wherever bytes are not what they were
 
@@ -62,6 +69,11 @@ class Opened(NamedTuple):
     salvaged: bool  # records may be missing in the middle
 
 
+def is_full(error: Exception | str) -> bool:
+    """Whether RocksDB says that the disk is full."""
+    return "No space left" in str(error)
+
+
 def is_damage(error: Exception | str) -> bool:
     """Whether RocksDB says that bytes are not what they were, or that a file is gone."""
     text = str(error)
@@ -73,6 +85,7 @@ def one_line(error: Exception | str) -> str:
 
 
 # How a database is opened.
+NEW = "new"  # there is none: it is made. In all other ways it has to be there
 START = "start"  # nothing is known of it
 POWER_LOST = "power lost"  # the server that had it open ended with the machine
 AGAIN = "again"  # this process had it open, and a write failed
@@ -80,10 +93,16 @@ SALVAGE = "salvage"  # damage is known, and must not stop what is whole
 
 
 def open_database(
-    path: str, names: list[str], settings: Settings, how: str, quiet: set[str], note: Callable[[list[str]], None]
+    path: str,
+    names: list[str],
+    settings: Settings,
+    how: str,
+    quiet: set[str],
+    note: Callable[[list[str]], None],
+    say: Callable[[str], None],
 ) -> Opened:
     """Open the column families `names`, made if they are missing; raises RocksDB's error. `note` is called with what is
-    damaged before RocksDB drops what it cannot read.
+    damaged before RocksDB drops what it cannot read, `say` with what takes long.
 
     RocksDB does not compact the families `quiet`: it would fail once a second.
     """
@@ -94,56 +113,124 @@ def open_database(
         for name in names:
             families[name] = _options(settings, cache, mode, strict)
             families[name].set_disable_auto_compactions(name in quiet)
-        return Rdict(path, _options(settings, cache, mode, strict), families)
+        options = _options(settings, cache, mode, strict)
+        options.create_if_missing(how == NEW)
+        return Rdict(path, options, families)
 
-    skip = DBRecoveryMode.skip_any_corrupted_record()
-    behind_loss = _put_aside_behind_gap(path) if how == POWER_LOST else []
+    whole, up_to_damage = DBRecoveryMode.absolute_consistency(), DBRecoveryMode.point_in_time()
     if how == SALVAGE:
-        return Opened(attempt(skip, False), [], [], True)
+        return Opened(attempt(DBRecoveryMode.skip_any_corrupted_record(), False), [], [], True)
     try:
-        return Opened(attempt(DBRecoveryMode.absolute_consistency(), True), [], behind_loss, False)
+        return Opened(attempt(whole, True), [], [], False)
     except Exception as error:
         if not is_damage(error):
             raise
         first = error.with_traceback(None)  # which would keep this frame, and so itself, alive
     if how == AGAIN:
         # The write that failed may stand there in part. To examine the log would hold up everybody for seconds.
-        return Opened(attempt(DBRecoveryMode.point_in_time(), True), [], [], False)
-    logs = wal.examine(path)
+        return Opened(attempt(up_to_damage, True), [], [], False)
+    logs = _examine_log(path, say)
     if how == POWER_LOST:
         logs = [damage.after_loss_of_power() for damage in logs]
-    torn = [str(damage) for damage in logs if damage.torn]
     found = [str(damage) for damage in logs if not damage.torn]
-    torn = behind_loss + torn
-    if not found:
-        with suppress(Exception):
-            return Opened(attempt(DBRecoveryMode.point_in_time(), True), [], torn, False)
-    elif len(torn):
-        found, torn = behind_loss + [str(damage) for damage in logs], []
+    torn = [str(damage) for damage in logs if damage.torn]
     if found:
+        found, torn = [str(damage) for damage in logs], []
         note(found)
+        for damage in logs:
+            _mend_log(path, damage.name)
+    mode = up_to_damage if torn else whole
     try:
-        with suppress(Exception):
-            return Opened(attempt(skip, True), found, torn, True)
-        return Opened(attempt(skip, False), [*found, file_named(first)], torn, True)
+        return Opened(attempt(mode, True), found, torn, False)
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        table = file_named(error)
+    try:
+        return Opened(attempt(mode, False), [*found, table], torn, True)
     except Exception:
         raise first from None
 
 
-def _put_aside_behind_gap(path: str) -> list[str]:
-    """Rename the logs behind one whose end is missing, so that RocksDB does not read them; what is to be said of it."""
-    with open(os.path.join(path, "LOCK"), "ab") as lock:
+def first_log(path: str) -> int:
+    """The number of the first log that RocksDB reads."""
+    try:
+        return manifest.read(path).first_log
+    except manifest.Damaged:
+        return 0
+
+
+def _examine_log(path: str, say: Callable[[str], None]) -> list[wal.Damage]:
+    """What is wrong with the logs that RocksDB reads."""
+    told = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > PROGRESS_S:
+            told = time.monotonic()
+            say(f"examining the write-ahead log: {done / total:.0%} of {total / (1 << 20):,.0f} MiB")
+
+    return wal.examine(path, progress, first_log(path))
+
+
+def _mend_log(path: str, name: str) -> None:
+    """Write a log anew without what cannot be read, so that RocksDB can read it, and keep it as it was beside that."""
+    log = os.path.join(path, name)
+    kept, new = _free_name(log + DAMAGED), f"{log}.new"
+    wal.mend(log, new)
+    try:
+        os.link(log, kept)
+    except OSError:
+        shutil.copyfile(log, kept)
+    os.replace(new, log)
+    sync_folder(path)
+
+
+def put_aside_behind_gap(path: str, first_log: int) -> list[str]:
+    """After a loss of power: rename the logs behind one whose end is missing, so that RocksDB does not read them; what
+    is to be said of it."""
+    first = wal.gap_between(path, first_log)
+    if first is None:
+        return []
+    names = wal.files(path)
+    for name in names[names.index(first) :]:
+        os.rename(os.path.join(path, name), _free_name(os.path.join(path, name + DROPPED)))
+    sync_folder(path)
+    return [f"{wal.FINDING}{first}: writes before it are missing, after a loss of power; it is kept as *{DROPPED}"]
+
+
+def sync_folder(path: str) -> None:
+    """Make the renames in a directory survive the loss of power. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _is_open_here(path: str) -> bool:
+    path = os.path.realpath(path)
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}") == path:
+                return True
+    return False
+
+
+@contextmanager
+def locked(path: str) -> Iterator[bool]:
+    """Keep servers out of a directory; False if one is in it."""
+    name = os.path.join(path, "LOCK")
+    if _is_open_here(name):  # closing it once more would give back the lock that this process has
+        yield False
+        return
+    with open(name, "ab") as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as RocksDB does; closing gives it back
         except OSError:
-            return []  # in use: opening will say so
-        first = wal.gap_between(path)
-        if first is None:
-            return []
-        names = wal.files(path)
-        for name in names[names.index(first) :]:
-            os.rename(os.path.join(path, name), _free_name(os.path.join(path, name + DROPPED)))
-    return [f"{wal.FINDING}{first}: writes before it are missing, after a loss of power; it is kept as *{DROPPED}"]
+            yield False
+            return
+        yield True
 
 
 def _free_name(path: str) -> str:
@@ -153,12 +240,13 @@ def _free_name(path: str) -> str:
     return name
 
 
-def open_read_only(path: str, log_folder: str, max_open_files: int, lenient: bool) -> Rdict:
-    """Open all there is, and change nothing in the directory. Raises RocksDB's error."""
+def open_read_only(path: str, log_folder: str, max_open_files: int, lenient: bool, torn: bool) -> Rdict:
+    """Open all there is, and change nothing in the directory. Raises RocksDB's error. `torn`: take the log as far as it
+    can be read; else all of it has to be."""
     settings = Settings(8 << 20, 16 << 20, 64 << 20, max_open_files)
-    options = _options(settings, Cache(8 << 20), DBRecoveryMode.skip_any_corrupted_record(), not lenient)
+    mode = DBRecoveryMode.point_in_time() if torn else DBRecoveryMode.absolute_consistency()
+    options = _options(settings, Cache(8 << 20), mode, not lenient)
     options.set_db_log_dir(log_folder)
-    options.create_if_missing(False)
     names = Rdict.list_cf(path, options)
     return Rdict(path, options, dict.fromkeys(names, options), AccessType.read_only())
 
@@ -181,7 +269,7 @@ def file_named(error: Exception | str) -> str:
 
 def _options(settings: Settings, cache: Cache, mode: Any, strict: bool) -> Options:
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
+    options.create_if_missing(False)
     options.create_missing_column_families(True)
     options.set_wal_recovery_mode(mode)
     options.set_paranoid_checks(strict)
@@ -196,6 +284,7 @@ def _options(settings: Settings, cache: Cache, mode: Any, strict: bool) -> Optio
     options.set_write_buffer_size(settings.write_buffer_bytes // 2)
     # With two, a write waited for the flush of the one before when the disk was slower than the clients: up to 90 ms.
     options.set_max_write_buffer_number(4)
+    options.set_max_manifest_file_size(MAX_MANIFEST_BYTES)
     options.set_max_total_wal_size(settings.max_wal_bytes)
     options.set_max_open_files(settings.max_open_files)
     options.set_level_zero_file_num_compaction_trigger(LEVEL0_FILES)
@@ -225,9 +314,7 @@ def _options(settings: Settings, cache: Cache, mode: Any, strict: bool) -> Optio
 
 
 def family_names(path: str) -> list[str]:
-    """The column families of the database at `path`; none if there is none. Raises RocksDB's error."""
-    if not os.path.exists(os.path.join(path, "CURRENT")):
-        return []
+    """The column families of the database at `path`. Raises RocksDB's error."""
     return list(Rdict.list_cf(path, Options(raw_mode=True)))
 
 

@@ -47,7 +47,7 @@ def _check_format(path: str) -> None:
             found = file.read(100)
     except OSError:
         return  # --check tells of it
-    if found != records.FORMAT and records.is_format(found):
+    if found not in records.READABLE_FORMATS and records.is_format(found):
         raise DataDirError(
             f"data directory {path}: of format {found.decode().strip()!r}, which this server cannot read"
         )

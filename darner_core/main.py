@@ -82,6 +82,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     to_stdout.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=_level(options), handlers=[to_stdout])
     logging.raiseExceptions = False  # a log that nobody reads any more (darner | head) is no reason for tracebacks
+    for line in server.describe(options):
+        log.info(line)
     storage = Storage(
         options.data,
         max_column_families=options.max_column_families,
@@ -89,6 +91,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
         write_buffer_bytes=options.write_buffer_bytes,
         max_wal_bytes=options.max_wal_bytes,
         max_open_files=options.max_open_files,
+        say=log.info,
     )
     try:
         queue_server = Server(options, storage)
@@ -100,7 +103,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotation sends it out of habit; the log is standard output
-    for line in server.describe(options, queue_server.reception.listeners):
+    log.info(server.recovered(queue_server))
+    for line in server.listening(options, queue_server.reception.listeners):
         log.info(line)
     server.warn(options, queue_server.reception.listeners)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -108,6 +112,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     queue_server.start()
+    log.info("ready: listening")
     queue_server.wait_stopped()
     log.info("shut down")
 

@@ -9,14 +9,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
-from darner_core import database, records, wal
+from darner_core import database, manifest, records, wal
 from darner_core.errors import DataDirError, StorageError
 from darner_core.salvage import Directory
 from darner_core.storage import CHUNK_FAMILY, Storage
 
 BATCH_BYTES = 1 << 20
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "block_cache_bytes": 8 << 20,
     "write_buffer_bytes": 32 << 20,
     "max_wal_bytes": 64 << 20,
@@ -112,9 +113,10 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
 
 def manifest_is_cut(path: str) -> bool:
     """Whether the list of the table files, which is written like a log, ends in the middle of something."""
-    with open(os.path.join(path, "CURRENT")) as file:
-        manifest = file.read().strip()
-    return any(isinstance(edit, wal.Bad) for edit in wal.writes(os.path.join(path, manifest)))
+    try:
+        return manifest.read(path).cut_at is not None
+    except manifest.Damaged:
+        return True
 
 
 @contextmanager

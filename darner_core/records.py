@@ -44,6 +44,7 @@ a message that says what to do, add golden bytes to tests/test_records.py and a 
 
 import re
 import struct
+from collections.abc import Iterable
 from struct import Struct
 from typing import NamedTuple
 
@@ -63,6 +64,11 @@ REPAIR_ADVICE = "stop the server, see --check for how much is damaged, and --rep
 # Holds which start of the machine the server runs in, while it runs. If it is found and the machine has been started
 # since, the server ended with the machine.
 RUNNING_FILE = "RUNNING"
+MARKED_LOG = b"log "  # in the line behind that, before the number of a log that is not empty
+
+# What only a directory has in which there may be items. Without CURRENT, a first MANIFEST is what is left of a start
+# that was killed while it made the directory.
+_TRACE = re.compile(r"\d+\.(sst|log)|CURRENT|MANIFEST-(?!000001$)\d+|OPTIONS-\d+|DAMAGED|RUNNING")
 
 QUEUE_PREFIX = b"q"
 CURSOR_PREFIX = b"c"
@@ -170,6 +176,11 @@ def unpack_chunk_key(key: bytes) -> tuple[int, int, int]:
     """(number, blob, index)"""
     number, blob, index = Struct(">IQI").unpack(key)
     return number, blob, index
+
+
+def traces(names: Iterable[str]) -> list[str]:
+    """Of the names of a directory's files those that say that there may be items in it."""
+    return sorted(name for name in names if _TRACE.fullmatch(name))
 
 
 def is_format(found: bytes) -> bool:

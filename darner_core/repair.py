@@ -59,7 +59,7 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
                 say("nothing to repair")
                 return WHOLE
         except DataDirError as error:
-            if not os.path.exists(os.path.join(path, "IDENTITY")) and not wal.files(path):
+            if not records.traces(os.listdir(path)):
                 raise
             say(str(error))
         saving = _Saving(path, max_column_families, say, progress)

@@ -8,16 +8,16 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from glob import escape, glob
 from struct import error as struct_error
 from typing import Any, BinaryIO, NamedTuple
 
-from darner_core import database, records
+from darner_core import database, records, wal
 from darner_core.errors import DataDirError
 from darner_core.records import Blob, Item, QueueRecord, State
-from darner_core.storage import CHUNKS, DEFAULT
+from darner_core.storage import CHUNKS, DEFAULT, power_was_lost
 
 OPEN_FILES = 64
 
@@ -102,13 +102,45 @@ def _writable(path: str, folder: str) -> str:
     settings = os.path.join(path, _SETTINGS_FILE)
     if os.access(path, os.W_OK) and (os.access(settings, os.W_OK) or not os.path.exists(settings)):
         return path
+    return _linked(path, folder, ())
+
+
+def _linked(path: str, folder: str, without: Collection[str]) -> str:
+    """In `folder` a new directory of links to the files of `path`."""
     links = tempfile.mkdtemp(dir=folder)
     for name in os.listdir(path):
-        if name != _SETTINGS_FILE:
+        if name != _SETTINGS_FILE and name not in without:
             os.symlink(os.path.join(os.path.abspath(path), name), os.path.join(links, name))
-    if os.path.exists(settings):
+    if os.path.exists(settings := os.path.join(path, _SETTINGS_FILE)):
         shutil.copyfile(settings, os.path.join(links, _SETTINGS_FILE))
     return links
+
+
+def _without_lost_power(path: str, folder: str) -> str:
+    """`path`, or a directory of links in which the logs are not that a start after a loss of power puts aside."""
+    if not power_was_lost(path):
+        return path
+    first = database.first_log(path)
+    behind = wal.gap_between(path, first)
+    if behind is None:
+        return path
+    names = wal.files(path, first)
+    return _linked(path, folder, names[names.index(behind) :])
+
+
+def _mended(path: str, folder: str) -> tuple[str, bool]:
+    """A directory in which RocksDB can read what a start would let it read of a log that is not whole; and whether it
+    has to stop where the log does."""
+    damages = wal.examine(path, first=database.first_log(path))
+    if power_was_lost(path):
+        damages = [damage.after_loss_of_power() for damage in damages]
+    if all(damage.torn for damage in damages):
+        return path, True
+    names = {damage.name for damage in damages}
+    links = _linked(path, folder, names)
+    for name in names:
+        wal.mend(os.path.join(path, name), os.path.join(links, name))
+    return links, False
 
 
 class Directory:
@@ -117,8 +149,14 @@ class Directory:
     def __init__(self, path: str, log_folder: str, lenient: bool = False) -> None:
         """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
         self.path = path
-        path = _writable(path, log_folder)
-        self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient)
+        path = _without_lost_power(_writable(path, log_folder), log_folder)
+        try:
+            self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient, False)
+        except Exception as error:
+            if not database.is_damage(error):
+                raise
+            path, torn = _mended(path, log_folder)
+            self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
         names = set(database.family_names(path)) - {DEFAULT, CHUNKS}
         self.family_names = sorted(names, key=lambda name: int(name[1:]))
         self.families = [self._db.get_column_family(name) for name in self.family_names]

@@ -377,16 +377,28 @@ def on_signals(signals: Iterable[int], first: Callable[[], None], again: Callabl
         gevent.signal_handler(number, handle)
 
 
-def describe(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
-    """What the log says at the start."""
+def describe(config: Config) -> Iterator[str]:
+    """What the log says before anything is done."""
     yield f"{NAME}: queue server"
     yield f"version: {VERSION}"
+    yield f"data dir: {os.path.abspath(config.data)}"
+    yield "starting up"
+
+
+def recovered(server: Server) -> str:
+    """What the log says when the queues have been read back."""
+    queues = server.registry.queues.values()
+    items, size = sum(queue.waiting_items for queue in queues), sum(queue.waiting_bytes for queue in queues)
+    damaged = f", {len(server.registry.damaged)} queues are damaged" if server.registry.damaged else ""
+    return f"recovered: {len(queues):,} queues, {items:,} items, {size:,} bytes{damaged}"
+
+
+def listening(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
+    """What the log says of the addresses."""
     for listener in listeners:
         tls = ", TLS" if config.tls_cert and not listener.is_unix else ""
         dialect = f", {listener.dialect}" if listener.dialect != DARNER else ""
         yield f"listening on: {listener}{tls}{dialect}"
-    yield f"data dir: {config.data}"
-    yield "starting up"
 
 
 def warn(config: Config, listeners: Iterable[Listener]) -> None:

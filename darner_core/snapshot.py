@@ -3,8 +3,8 @@ locking anything, or writing a byte beside the queues.
 
 The snapshot is a directory of its own below the system's temporary one. Its table files and write-ahead logs are
 symbolic links to descriptors that this process holds open (/proc/self/fd), so they stay what they are when the server
-removes them, and nothing is left of them when this process ends, however it does. Only CURRENT and the MANIFEST are
-copied.
+removes them, and nothing is left of them when this process ends, however it does. Only CURRENT, the MANIFEST and
+RUNNING are copied.
 
 It is consistent because RocksDB never changes what it has written: tables and older logs are complete, the newest log
 only grows, and reading it gives the writes up to some moment. Which files belong together the MANIFEST says. It is
@@ -17,15 +17,18 @@ write to, and stay behind after kill -9.
 
 import os
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from darner_core.errors import DataDirError
 
 CURRENT = "CURRENT"  # holds the name of the MANIFEST
+# Says whether the server that had the directory ended with the machine; else the copy would be read otherwise.
+RUNNING = "RUNNING"
 TABLE, LOG = ".sst", ".log"
 
 # Under a flood the MANIFEST changes about three times a second, and an attempt takes about a millisecond.
@@ -49,7 +52,9 @@ def snapshot(path: str) -> Iterator[str]:
     if not os.path.isdir(path):
         raise DataDirError(f"data directory {path}: there is none")
     if not os.path.exists(os.path.join(path, CURRENT)):
-        raise DataDirError(f"data directory {path}: holds no queues")
+        traces = [name for name in os.listdir(path) if name.endswith((TABLE, LOG)) or name.startswith("MANIFEST-")]
+        missing = f"the file {CURRENT} is missing; --repair saves what can be read" if traces else "holds no queues"
+        raise DataDirError(f"data directory {path}: {missing}")
     with tempfile.TemporaryDirectory(prefix="darner-") as folder:
         for _ in range(ATTEMPTS):
             with ExitStack() as opened:
@@ -92,6 +97,8 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
         return False
     _write(os.path.join(folder, manifest), content)
     _write(os.path.join(folder, CURRENT), moment.current)
+    with suppress(FileNotFoundError):
+        shutil.copyfile(os.path.join(path, RUNNING), os.path.join(folder, RUNNING))
     return _look(path) == moment
 
 

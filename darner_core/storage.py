@@ -10,15 +10,16 @@ Source for the settings: RocksDB wiki, "Implement Queue Service Using RocksDB" a
 """
 
 import os
+import re
 import secrets
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
 from rocksdict import ReadOptions, WriteBatch
 
-from darner_core import database, records
+from darner_core import database, manifest, records, wal
 from darner_core.errors import DataDirError, StorageError
 from darner_core.records import Expiry, Item, QueueRecord, State
 
@@ -27,6 +28,10 @@ Batch = WriteBatch
 DEFAULT = "default"
 CHUNKS = "chunks"
 NEW = ".new"  # behind the name of a file that is being written
+# Room that opening needs besides that for the log, which is written to tables.
+OPEN_BYTES = 1 << 20
+TOLD_BYTES = 1 << 20  # a log of so many bytes takes so long to read that it is told
+_MADE_BY_START = re.compile(r"\d+\.(sst|log|dbtmp)|MANIFEST-\d+|OPTIONS-\d+(\.dbtmp)?")
 CHUNK_FAMILY = -1  # stands for it where queues' families are numbered
 DEFAULT_FAMILY = -2  # the same
 
@@ -71,9 +76,12 @@ class Storage:
         write_buffer_bytes: int,
         max_wal_bytes: int,
         max_open_files: int,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Open `path`, creating it if missing. Raises DataDirError with what a person can do about it."""
+        """Open `path`, creating it if missing. Raises DataDirError with what a person can do about it. `say` hears what
+        takes long."""
         self.path = path
+        self._say = say
         self._max_column_families = max_column_families
         self._settings = database.Settings(block_cache_bytes, write_buffer_bytes, max_wal_bytes, max_open_files)
         self.torn: list[str] = []  # what a crash has cut off, as found when opening
@@ -82,41 +90,110 @@ class Storage:
         self.damaged_families: set[int] = set()
         self.salvages = False  # opened so that damage does not stop what is whole
         self.fresh_from = records.MAX_NUMBER + 1  # no queue with a number from it on had chunks when the server started
-        self._prepare_directory()
+        self._nothing_left = False  # to be written or synced
+        how = self._prepare_directory()
         self.damage = self._read_damage()  # one line for each that opening has found, ever
+        before: set[str] = set()
         try:
-            self._open(database.POWER_LOST if self._power_was_lost() else database.START)
+            if how != database.NEW:
+                before = set(os.listdir(path))
+                self._look_over(how)
+            self._open(how)
+            self._note_format()
             self._note_running()
         except Exception as error:
             with suppress(StorageError):
                 self.close()
+            if how != database.NEW:
+                self._remove_what_start_made(before)
+            if isinstance(error, DataDirError):
+                raise
             raise DataDirError(_why_not_open(path, str(error))) from error
 
     # -- opening and closing
 
-    def _prepare_directory(self) -> None:
-        """See that the directory is ours, or empty, before RocksDB writes anything into it."""
+    def _prepare_directory(self) -> str:
+        """See that the directory is ours, or empty, before RocksDB writes anything into it. How to open it."""
         try:
             os.makedirs(self.path, exist_ok=True)
             names = set(os.listdir(self.path)) - {"lost+found", records.FORMAT_FILE + NEW}
+            traces = records.traces(names)
             if records.FORMAT_FILE in names:
                 with open(os.path.join(self.path, records.FORMAT_FILE), "rb") as file:
                     self._check_format(file.read(100))
+            elif traces and _may_hold_queues(self.path):
+                raise DataDirError(
+                    f"data directory {self.path}: the file {records.FORMAT_FILE} is missing, {shown_few(traces)} "
+                    f"{'is' if len(traces) == 1 else 'are'} there; if these are queues, --repair saves them"
+                )
             elif names:
                 raise DataDirError(
                     f"data directory {self.path}: holds other files and no queues; give an empty or a new directory"
                 )
             else:
                 self._write_file(records.FORMAT_FILE, records.FORMAT)
+            if not traces:
+                return database.NEW
+            if manifest.CURRENT not in names:
+                raise DataDirError(
+                    f"data directory {self.path}: the file {manifest.CURRENT} is missing, {shown_few(traces)} "
+                    f"{'is' if len(traces) == 1 else 'are'} there; {records.REPAIR_ADVICE}"
+                )
         except FileExistsError as error:
             raise DataDirError(f"data directory {self.path}: is a file") from error
         except OSError as error:
             raise DataDirError(f"data directory {self.path}: {error.strerror}") from error
+        return database.POWER_LOST if power_was_lost(self.path) else database.START
+
+    def _look_over(self, how: str) -> None:
+        """See that all is there that RocksDB needs, which it does not tell, and that there is room to open it."""
+        path = self.path
+        with database.locked(path) as is_free:
+            if not is_free:
+                return  # opening will say so
+            try:
+                found = manifest.read(path)
+            except manifest.Damaged as error:
+                raise DataDirError(f"data directory {path}: {error}; {records.REPAIR_ADVICE}") from error
+            if how == database.POWER_LOST:
+                self.torn += database.put_aside_behind_gap(path, found.first_log)
+            damage, torn = losses(path, found)
+            self.torn += torn
+            missing = sorted(manifest.missing_tables(path, found))
+            unlisted = sorted(manifest.unlisted_tables(path, found))
+            if unlisted and (damage or missing):
+                # RocksDB would remove these tables.
+                gone = damage[0] if damage else f"{shown_few(missing)}: missing"
+                raise DataDirError(
+                    f"data directory {path}: {gone}, and {found.name} does not list {shown_few(unlisted)}, where "
+                    f"items may be; {records.REPAIR_ADVICE}"
+                )
+            if damage:
+                self._note_damage(damage)
+            names = wal.files(path, found.first_log)
+            log_bytes = sum(os.path.getsize(os.path.join(path, name)) for name in names)
+            if log_bytes >= TOLD_BYTES:
+                self._say(f"reading the write-ahead log: {log_bytes / (1 << 20):,.1f} MiB in {len(names)} files")
+            free, needed = self.free_bytes(), log_bytes + OPEN_BYTES
+            if free < needed:
+                raise DataDirError(f"data directory {path}: {_no_space(free, needed)}")
+
+    def _remove_what_start_made(self, before: set[str]) -> None:
+        """A start has failed, on a full disk for example: leave no more behind than there was. `before`: the names of
+        the files before it."""
+        with suppress(OSError, manifest.Damaged), database.locked(self.path) as is_free:
+            if not is_free:
+                return
+            found = manifest.read(self.path)
+            for name in set(os.listdir(self.path)) - before:
+                path = os.path.join(self.path, name)
+                is_needed = name in found.tables or name == found.name
+                is_log = name.endswith(wal.SUFFIX) and os.path.getsize(path)
+                if _MADE_BY_START.fullmatch(name) and not is_needed and not is_log:
+                    os.unlink(path)
 
     def _check_format(self, found: bytes) -> None:
         if found in records.READABLE_FORMATS:
-            if found != records.FORMAT:
-                self._write_file(records.FORMAT_FILE, records.FORMAT)
             return
         if not records.is_format(found):
             damaged = f"; if the file {records.FORMAT_FILE} is damaged, --repair writes a new one"
@@ -128,6 +205,13 @@ class Storage:
             f"with a new directory{damaged}"
         )
 
+    def _note_format(self) -> None:
+        """The directory is of the newest format from now on. Not before it is ours alone."""
+        with open(os.path.join(self.path, records.FORMAT_FILE), "rb") as file:
+            if file.read() == records.FORMAT:
+                return
+        self._write_file(records.FORMAT_FILE, records.FORMAT)
+
     def _write_file(self, name: str, content: bytes) -> None:
         """One of the small files beside RocksDB's: all of it or nothing. Raises OSError."""
         path = os.path.join(self.path, name)
@@ -136,22 +220,26 @@ class Storage:
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + NEW, path)
+        database.sync_folder(self.path)
 
     def _open(self, how: str) -> None:
         # All families are made when the directory is: together 60 ms for 64, one by one up to 20 ms for each,
         # with every client waiting.
         names = {DEFAULT, CHUNKS, *map(family_name, range(self._max_column_families))}
-        names.update(database.family_names(self.path))
+        if how != database.NEW:
+            names.update(database.family_names(self.path))
         queues = sorted(names - {DEFAULT, CHUNKS}, key=lambda name: int(name[1:]))
         quiet = {CHUNKS if index == CHUNK_FAMILY else queues[index] for index in self.damaged_families}
         if how == database.SALVAGE and not quiet:
             quiet = names  # a compaction has met the damage, and RocksDB does not say where
-        opened = database.open_database(self.path, sorted(names), self._settings, how, quiet, self._note_damage)
+        opened = database.open_database(
+            self.path, sorted(names), self._settings, how, quiet, self._note_damage, self._say
+        )
         self._db = opened.db
         self.salvages = opened.salvaged
-        self.torn, found = opened.torn, opened.found
-        if found:
-            self._note_damage(found)
+        self.torn += opened.torn
+        if opened.found:
+            self._note_damage(opened.found)
         self._use(queues)
 
     def _use(self, queues: list[str]) -> None:
@@ -210,22 +298,16 @@ class Storage:
 
     # -- the loss of power
 
-    def _power_was_lost(self) -> bool:
-        """Whether the server that had the directory ended with the machine. kill -9 does not: the system still has
-        what was written."""
-        try:
-            with open(os.path.join(self.path, records.RUNNING_FILE), "rb") as file:
-                return file.read() != _machine_start()
-        except FileNotFoundError:
-            return False
-
     def _note_running(self) -> None:
-        self._write_file(records.RUNNING_FILE, _machine_start())
+        """RUNNING names the newest log, which is given a write without changes: so one that is empty by nature can be
+        told from one that was emptied."""
+        self._db.write(self.batch())
+        number = wal.number_of(wal.files(self.path)[-1])
+        self._write_file(records.RUNNING_FILE, _machine_start() + records.MARKED_LOG + b"%d\n" % number)
 
     def note_synced(self) -> None:
         """All is synced, and nothing will be written any more: a loss of power costs nothing from here on."""
-        with suppress(OSError):
-            os.unlink(os.path.join(self.path, records.RUNNING_FILE))
+        self._nothing_left = True
 
     # -- closing, and opening again
 
@@ -244,7 +326,13 @@ class Storage:
             try:
                 db.close()
             except Exception as error:
-                raise self._failure(error) from error
+                raise StorageError(database.file_named(error)) from error
+            # RocksDB has written the log to tables, and begun an empty one.
+            with suppress(OSError):
+                if self._nothing_left:
+                    os.unlink(os.path.join(self.path, records.RUNNING_FILE))
+                else:
+                    self._write_file(records.RUNNING_FILE, _machine_start())
 
     def _takes_writes(self) -> bool:
         """Whether the file system has room for the write buffers, and writes."""
@@ -272,10 +360,11 @@ class Storage:
         with suppress(StorageError):  # it is being closed because it does not work
             self.close()
         try:
-            os.stat(os.path.join(self.path, records.FORMAT_FILE))  # else RocksDB would begin anew
             self._open(database.SALVAGE if self.met_damage or self.salvages else database.AGAIN)
             if self._db.latest_sequence_number() < self._last_sequence:
                 self._note_damage(["write-ahead log: what was written is not there any more"])
+            with suppress(OSError):
+                self._note_running()
         except Exception as error:
             if database.is_damage(error):
                 self.met_damage = True  # next time it is opened beside the damage
@@ -601,6 +690,7 @@ class Storage:
         try:
             for family in (self._db, self._chunks, *self.families):
                 family.flush(True)
+            self._db.write(self.batch())
         except Exception as error:
             raise self._failure(error) from error
 
@@ -649,6 +739,48 @@ class Storage:
         return disk.f_bavail * disk.f_frsize
 
 
+def _left_running(path: str) -> bytes:
+    """What the server that had a directory has left there if it did not end well; b"" if it did."""
+    try:
+        with open(os.path.join(path, records.RUNNING_FILE), "rb") as file:
+            return file.read() or b"?"
+    except FileNotFoundError:
+        return b""
+
+
+def power_was_lost(path: str) -> bool:
+    """Whether the server that had a directory ended with the machine. kill -9 does not: the system still has what was
+    written."""
+    left = _left_running(path)
+    return left != b"" and not left.startswith(_machine_start())
+
+
+def losses(path: str, found: manifest.Manifest) -> tuple[list[str], list[str]]:
+    """What is missing of the log of a directory: what only damage can have taken, and what else may have."""
+    damage, torn = [], []
+    left = _left_running(path)
+    marked = int((re.search(records.MARKED_LOG + rb"(\d+)\n$", left) or [0, 0])[1])
+    for loss in manifest.lost_logs(path, found):
+        why = f"{loss.why}; what was in it is lost"
+        if not loss.newest:
+            damage.append(why)
+        elif loss.empty and not marked:
+            continue  # as it is when the server has closed it
+        elif left and not power_was_lost(path) and (not loss.empty or loss.empty == marked):
+            damage.append(why)
+        else:
+            torn.append(f"{loss.why}: it had just been begun, or it was emptied since" if loss.empty else why)
+    return damage, torn
+
+
+def _may_hold_queues(path: str) -> bool:
+    """Whether this can be a data directory though it does not say so."""
+    try:
+        return CHUNKS in manifest.read(path).families
+    except manifest.Damaged:
+        return True
+
+
 def _machine_start() -> bytes:
     """Different for each start of the machine; b"" where that cannot be known, and a loss of power not be told from a
     kill."""
@@ -667,8 +799,21 @@ def _bytes_of(entry: os.DirEntry[str]) -> int:
         return 0
 
 
+def shown_few(names: list[str]) -> str:
+    """Some names of files, for a line."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _no_space(free: int, needed: int = 0) -> str:
+    enough = f", about {needed / (1 << 20):,.1f} MiB are needed to open it" if needed else ""
+    return f"no space left on device: {free / (1 << 20):,.1f} MiB are free{enough}; make room and start again"
+
+
 def _why_not_open(path: str, message: str) -> str:
     if "lock hold by" in message or "While lock file" in message:
         return f"data directory {path}: in use by another server"
+    if database.is_full(message):
+        disk = os.statvfs(path)
+        return f"data directory {path}: {_no_space(disk.f_bavail * disk.f_frsize)}"
     advice = f"; {records.REPAIR_ADVICE}" if database.is_damage(message) else ""
     return f"data directory {path}: {database.file_named(message)}{advice}"

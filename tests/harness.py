@@ -44,7 +44,7 @@ class RunningServer:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             text = self._log_path.read_text()
-            if "starting up" in text:
+            if "ready: listening" in text:
                 found = re.search(r"listening on: \S+ port (\d+)", text)
                 assert found or "listening on: unix:" in text, text
                 self.port = int(found[1]) if found else 0

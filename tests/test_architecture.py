@@ -44,6 +44,7 @@ LAYERS = [
     "journal salvage",
     "storage",
     "database",
+    "manifest",
     "records",
     "listeners",
     # Leaves: of each other they know the errors and the words of `rights` at most, but for what `config` is made of.
@@ -64,6 +65,7 @@ OUTSIDE = {
     "gevent": {"waiters", "connection", "outgoing", "server", "reception", "access", "tls"},
     "rocksdict": {"storage", "database"},
     "thriftpy2": {"thrift_messages"},
+    "google_crc32c": {"wal"},
 }
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.

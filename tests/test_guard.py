@@ -309,6 +309,6 @@ def test_no_garbage_gets_through(users_file: Path) -> None:
 def test_a_stranger_is_cut_off_when_the_server_stops(server: RunningServer) -> None:
     stranger = server.client()
     stranger.send(b"set k 0 0 10\r\nbob")
-    wait_until(lambda: "starting up" in server.printed())
+    wait_until(lambda: "ready: listening" in server.printed())
     assert server.stop(signal.SIGTERM) == 0
     stranger.expect_hang_up()

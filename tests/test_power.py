@@ -370,9 +370,10 @@ def test_a_log_behind_one_whose_end_is_lost_is_not_read(tmp_path: Path) -> None:
     try:
         story = Story(server, seed=7)
         story.go_on()
-        while len(record_begins(logs(server.data)[-1].read_bytes())) < IN_FLIGHT:
-            story.put()
         copy = story.copy(tmp_path / "copy")
+        while len(record_begins(logs(copy.path)[-1].read_bytes())) < IN_FLIGHT:  # it has just been begun
+            shutil.rmtree(copy.path)
+            copy = story.copy(tmp_path / "copy")
         old = logs(copy.path)[-1].name
         os.link(server.data / old, tmp_path / old)  # RocksDB removes it when it has been written to tables
         while (new := logs(server.data)[-1]).name == old or new.stat().st_size < 3 * PAGE_BYTES:
