@@ -32,8 +32,9 @@ from darner_core.waiters import Waiter, wait_round
 
 log = logging.getLogger(NAME)
 
-# What a client may send ahead while it waits for an item. Beyond it nothing is read until the wait ends: a hang-up behind
-# more than the kernel takes as well is noticed only when the client's own kernel has given it up, after some minutes.
+# What a client may send ahead while it waits for an item. Beyond it nothing is read until the wait ends. A client that
+# has sent more than the kernel takes as well, and hangs up without a reset, is noticed only when its own kernel has
+# given up sending the rest, after some minutes.
 MAX_AHEAD_BYTES = 64 << 10
 
 # The same, and the portion of replies, while pipeline_memory_bytes are exceeded.
@@ -71,8 +72,8 @@ class Connection(Outgoing):
     __slots__ = (
         "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
         "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
-        "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late", "_reads_whole", "used_s",
-        "_share_ends", "_look_every", "_waits_for_share",
+        "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late", "_reads_whole",
+        "used_s", "_share_ends", "_look_every", "_waits_for_share",
     )  # fmt: skip
 
     def __init__(

@@ -80,8 +80,8 @@ class TlsSocket:
     """A socket that has been accepted and speaks TLS: what Connection needs of a socket, with BlockingIOError for "not
     now" and OSError for "no more".
 
-    A read takes a whole TLS record, 16 KiB at most, also if less was asked for, and OpenSSL reads none ahead. So nothing
-    stays behind that the epoll does not know of.
+    A read takes a whole TLS record, 16 KiB at most, even if less was asked for, and OpenSSL reads none ahead. So
+    nothing stays behind that the epoll does not know of.
     """
 
     def __init__(self, accepted: socket.socket, context: ssl.SSLContext) -> None:

@@ -50,7 +50,7 @@ MOST_TURNS = 8
 SHARE_S = 0.002
 TURN_S = 0.01
 
-# While clients wait for their shares, so much is read of each that has sent more: what is read and not served is memory.
+# While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
 CROWDED_RECV_BYTES = 4 << 10
 
 READ = 1  # libev's name for it

@@ -26,6 +26,7 @@ from servers import HOST, ROOT, free_port
 PAUSE_S = 0.005  # of the bystander, between two requests
 SETTLE_S = 1.0
 START_S = 20.0
+PUT_AND_GET = ((b"set bystander 0 0 4\r\nitem\r\n", b"STORED\r\n"), (b"get bystander\r\n", b"END\r\n"))
 SEND_BYTES = 256 << 10
 DEFAULT, THRIFT, TEXT = "darner", "thrift", "text"
 
@@ -62,11 +63,10 @@ def flood(port: int, clients: int, request: bytes) -> None:
     for _ in range(clients):
         sock = socket.create_connection((HOST, port))
         sock.setblocking(False)
-        selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, [0])
+        selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, ([0], sock))
     while True:
         for key, events in selector.select():
-            sock, position = key.fileobj, key.data
-            assert isinstance(sock, socket.socket)
+            position, sock = key.data
             try:
                 if events & selectors.EVENT_READ and not sock.recv(SEND_BYTES):
                     sys.exit("the server has hung up")
@@ -93,13 +93,14 @@ class Bystander:
 
     def figures(self) -> dict[str, int]:
         lines = self.ask(b"stats\r\n", b"END\r\n").split(b"\r\n")
-        return {words[1].decode(): int(words[2]) for line in lines if len(words := line.split()) == 3 and words[2].isdigit()}
+        stats = [words for line in lines if len(words := line.split()) == 3 and words[2].isdigit()]
+        return {words[1].decode(): int(words[2]) for words in stats}
 
     def wait_times(self, seconds: float) -> list[float]:
         times = []
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            for request, end in ((b"set bystander 0 0 4\r\nitem\r\n", b"STORED\r\n"), (b"get bystander\r\n", b"END\r\n")):
+            for request, end in PUT_AND_GET:
                 begun = time.perf_counter()
                 self.ask(request, end)
                 times.append(time.perf_counter() - begun)
