@@ -27,7 +27,7 @@ from darner_core.guard import Guard
 from darner_core.outgoing import Host, Outgoing
 from darner_core.protocol import Reader, Request, Vocabulary
 from darner_core.tls import TlsSocket
-from darner_core.turn import RECV_BYTES, SHARE_S
+from darner_core.turn import FIRST_SHARE_S, RECV_BYTES, SHARE_S
 from darner_core.waiters import Waiter, wait_round
 
 log = logging.getLogger(NAME)
@@ -201,6 +201,12 @@ class Connection(Outgoing):
         self._share_ends = self._turn.clock() + SHARE_S
         return b""
 
+    def _wait_first_share(self) -> bytes:
+        """The first is short: nobody knows yet whether the client has sent one request or thousands."""
+        self._wait_share()
+        self._share_ends = self._turn.clock() + FIRST_SHARE_S
+        return b""
+
     def serve_share(self) -> None:
         if self._waits_for_share:  # else it has hung up
             self._greenlet.switch()
@@ -253,7 +259,10 @@ class Connection(Outgoing):
 
     def _on_readable(self) -> None:
         """There is more of a request that came in pieces, or a request of a client that the turn does not read."""
-        data = self._receive()
+        most_bytes = RECV_BYTES
+        if not self._reads_whole:
+            most_bytes = max(self._turn.recv_bytes, min(self._reader.body_missing, RECV_BYTES))
+        data = self._receive(most_bytes)
         if data is not None:
             self.serve(data)
             if not self._paused and not self._reader.in_pieces:
@@ -278,7 +287,7 @@ class Connection(Outgoing):
         then, or None."""
         if self._is_share_over():
             self._backlog = backlog
-            return Connection._wait_share
+            return Connection._wait_first_share
         replies, session = self.replies, self.session
         task: Task | None = None
         reply_bytes = 0

@@ -48,6 +48,7 @@ MOST_TURNS = 8
 
 # How long one client is served before others are, and all of them before the turn ends and the loop goes round.
 SHARE_S = 0.002
+FIRST_SHARE_S = 0.0001
 TURN_S = 0.01
 
 # While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
@@ -199,7 +200,7 @@ class Turn:
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         plain, served = self._plain.get, self.served.append
         bytes_read = 0
-        recv_bytes = CROWDED_RECV_BYTES if self._waiting else RECV_BYTES
+        recv_bytes = self.recv_bytes
         if self.heard is not None:
             self.heard.update([fd for fd, _ in ready])
         for fd, events in ready:
@@ -271,6 +272,11 @@ class Turn:
             self._watch(fd, 0)
 
     # -- shares
+
+    @property
+    def recv_bytes(self) -> int:
+        """How much to read of a client."""
+        return CROWDED_RECV_BYTES if self._waiting else RECV_BYTES
 
     def share_ends(self) -> float:
         """Until when a client may be served that has not joined: a moment that is over if it has to join."""
