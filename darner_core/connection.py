@@ -50,7 +50,7 @@ SMALL_PIECE_BYTES = 512
 
 # So many requests are served between two looks at the clock, which costs a fortieth of a request. Where requests are
 # received whole, a single one may be thousands of items.
-LOOK_EVERY = 32
+LOOK_EVERY = 64
 LOOK_EVERY_WHOLE = 1
 
 # After an error the connection is closed for writing, and what the client still sends is read and dropped for so
@@ -130,9 +130,9 @@ class Connection(Outgoing):
                 task = self._wait_task()
                 while task is not None:
                     self._run_task(task)
-                    task = self._serve(self._backlog)
+                    task = self._serve_share(self._backlog)
                     while task is None and self._ahead and not self._closing:
-                        task = self._serve(self._reader.requests(self._take_ahead()))
+                        task = self._serve_share(self._reader.requests(self._take_ahead()))
         except ClientGone:
             pass
         finally:
@@ -179,6 +179,13 @@ class Connection(Outgoing):
             self._resume()
 
     # -- shares, see `Turn`
+
+    def _serve_share(self, backlog: Iterator[tuple[Request, bytes | None]]) -> Task | None:
+        """As `_serve`, if it is not the others' turn."""
+        if self._is_share_over():
+            self._backlog = backlog
+            return Connection._wait_first_share
+        return self._serve(backlog)
 
     def _is_share_over(self) -> bool:
         """Whether others are to be served first. Who has waited for something has waited for them, too."""
@@ -270,8 +277,11 @@ class Connection(Outgoing):
 
     def serve(self, data: bytes) -> None:
         """Serve what has been received, up to a request that has to wait: that goes to the greenlet."""
-        self._share_ends = self._turn.share_ends()
-        task = self._serve(self._reader.requests(data))
+        self._share_ends = 0.0
+        backlog = self._reader.requests(data)
+        # A short pipeline that comes alone is served without a look at the clock.
+        is_alone = not (self._turn.crowded or self._reads_whole)
+        task = self._serve(backlog) if is_alone else self._serve_share(backlog)
         if task is not None:
             self._greenlet.switch(task)
         elif self._reader.in_pieces and not self._paused:
@@ -285,9 +295,6 @@ class Connection(Outgoing):
     def _serve(self, backlog: Iterator[tuple[Request, bytes | None]]) -> Task | None:
         """Serve `backlog` up to a request that has to wait, or to the end of the client's share: what has to be done
         then, or None."""
-        if self._is_share_over():
-            self._backlog = backlog
-            return Connection._wait_first_share
         replies, session = self.replies, self.session
         task: Task | None = None
         reply_bytes = 0

@@ -46,6 +46,9 @@ FEW_READY = 8
 # a request (a tenth more requests from 3 to 10 clients, nothing from one or a hundred).
 MOST_TURNS = 8
 
+# So many at once may together be too much for a turn, even if each has sent only a little.
+MANY_READY = 256
+
 # How long one client is served before others are, and all of them before the turn ends and the loop goes round.
 SHARE_S = 0.002
 FIRST_SHARE_S = 0.0001
@@ -119,6 +122,7 @@ class Turn:
         self.clock = clock
         self._until = 0.0  # when the shares of this turn are used up; 0: nobody has asked yet
         self._waiting: list[tuple[float, int, Client]] = []  # for their shares: a heap, who has used least first
+        self.crowded = False  # there is more to be served than everybody can have at once
         self._numbers = count()
         self._least_used_s = 0.0  # what those have used that wait
         self._go_on = loop.timer(0, ref=False)
@@ -200,6 +204,7 @@ class Turn:
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         plain, served = self._plain.get, self.served.append
         bytes_read = 0
+        self.crowded = len(ready) >= MANY_READY or bool(self._waiting)
         recv_bytes = self.recv_bytes
         if self.heard is not None:
             self.heard.update([fd for fd, _ in ready])
@@ -292,6 +297,7 @@ class Turn:
         # Whoever asks seldom comes before those that always do, but does not save up for more than a turn.
         client.used_s = max(client.used_s, self._least_used_s - TURN_S)
         heappush(self._waiting, (client.used_s, next(self._numbers), client))
+        self.crowded = True
         self._stir()
 
     def _serve_shares(self) -> None:

@@ -5,9 +5,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
+import gevent
 import pytest
 
+from darner_core.config import Config
+from darner_core.connection import LOOK_EVERY
+from darner_core.server import Server
+from darner_core.storage import Storage
+from darner_core.turn import SHARE_S
 from tests.harness import Client, RunningServer
 
 Connect = Callable[[], Client]
@@ -501,3 +508,28 @@ def test_the_server_stops_beside_floods_and_answers_what_has_come(server: Runnin
         replies = client.read(60_000)
         assert replies
         assert replies == (b"END\r\n" * 10_000)[: len(replies)]
+
+
+def test_so_many_requests_are_served_between_two_looks_at_the_clock(open_storage: Callable[[], Storage]) -> None:
+    """Each look is the end of a share here: the others come then."""
+    server = Server(Config(port=0), open_storage())
+    served = [0]
+
+    def clock() -> float:
+        served.append(server.stats.get_misses)
+        return len(served) * SHARE_S
+
+    server.turn.clock = clock
+    server.start()
+    flooders = [socket.create_connection(("127.0.0.1", server.reception.listeners[0].port)) for _ in range(5)]
+    for flooder in flooders:
+        flooder.sendall(b"get none\r\n" * 1_000)
+    deadline = time.monotonic() + 10
+    while server.stats.get_misses < 5_000 and time.monotonic() < deadline:
+        gevent.sleep(0.001)
+    for flooder in flooders:
+        flooder.close()
+    server.request_stop()
+    server.wait_stopped()
+    assert server.stats.get_misses == 5_000
+    assert max(after - before for before, after in pairwise(served)) == LOOK_EVERY
