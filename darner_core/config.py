@@ -194,6 +194,13 @@ class Config:
         " more clients than this may not get; 0: no limit")
     client_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for so long and"
         " waits for nothing is hung up on, and the items that it has open go to others; 0: never")
+    keepalive_idle_s: int = _option(60, whole_number(0, 32_767), "after so long without a byte over TCP, the client's"
+        " host is asked whether it is still there; one that does not answer is hung up on; 0: never")
+    keepalive_interval_s: int = _option(10, whole_number(1, 32_767), "between two such questions while no answer comes")
+    keepalive_count: int = _option(6, whole_number(1, 127), "so many of them without an answer are enough")
+    unread_timeout_s: int = _option(0, whole_number(0, 86_400), "a client that takes nothing of what it is sent over"
+        " TCP for so long, or whose host does not acknowledge it, is hung up on; 0: the system decides, which gives up"
+        " only hosts that are gone, after about 15 minutes")
     # fmt: on
 
     # Tables of the file, which are no options.

@@ -29,12 +29,14 @@ from darner_core.outgoing import Host, Outgoing, careful
 from darner_core.protocol import Reader, Request, Vocabulary
 from darner_core.repeated import BY_TEXT
 from darner_core.tls import TlsSocket
-from darner_core.turn import RECV_BYTES
+from darner_core.turn import FIRST_SHARE_S, RECV_BYTES, SHARE_S
 from darner_core.waiters import Waiter, wait_round
 
 log = logging.getLogger(NAME)
 
-# What a client may send ahead while it waits for an item. Beyond it a hang-up goes unnoticed until the wait ends.
+# What a client may send ahead while it waits for an item. Beyond it nothing is read until the wait ends. A client that
+# has sent more than the kernel takes as well, and hangs up without a reset, is noticed only when its own kernel has
+# given up sending the rest, after some minutes.
 MAX_AHEAD_BYTES = 64 << 10
 
 # The same, and the portion of replies, while pipeline_memory_bytes are exceeded.
@@ -47,6 +49,11 @@ SMALL_REPLY_BYTES = 32
 
 # Less than this of an incomplete item is not worth writing to disk early.
 SMALL_PIECE_BYTES = 512
+
+# So many requests are served between two looks at the clock, which costs a fortieth of a request. Where requests are
+# received whole, a single one may be thousands of items.
+LOOK_EVERY = 64
+LOOK_EVERY_WHOLE = 1
 
 # After an error the connection is closed for writing, and what the client still sends is read and dropped for so
 # long: closing at once would reset it, and the client might never see why.
@@ -68,7 +75,7 @@ class Connection(Outgoing):
         "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
         "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
         "_piece_bytes", "_task_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late",
-        "_reads_whole", "_is_told", "_turn_failed",
+        "_reads_whole", "_is_told", "_turn_failed", "used_s", "_share_ends", "_look_every", "_waits_for_share",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +112,10 @@ class Connection(Outgoing):
         self._pipeline_memory = server.commands.pipeline_memory
         self._pending_bytes = 0  # as it knows them
         self._task_bytes = 0  # replies of what had to wait, since they are known to have been taken
+        self.used_s = 0.0  # for the turn, which counts it
+        self._share_ends = 0.0  # when others are to be served; 0: it is another turn
+        self._look_every = LOOK_EVERY_WHOLE if self._reads_whole else LOOK_EVERY
+        self._waits_for_share = False
         self._received = 0  # bytes of requests in pieces
         self._late: ClientError | None = None  # the rest of a large item has not come in time
         self._is_told = False  # the greenlet does what a command has to wait for, and is told of turns that fail
@@ -114,17 +125,19 @@ class Connection(Outgoing):
 
     def run(self) -> None:
         """Serve the client until one of the two hangs up. The body of its greenlet."""
+        self._turn.enter(self._fd, self)
         try:
             while not self._gone and not (self._closing and self._all_sent):
-                if self._server.stopping and not self._closing:
+                # Who has just had a share may have sent more: that is answered first, see `_resume`.
+                if self._server.stopping and not self._closing and not self._share_ends:
                     self._close(lingers=False)
                     self._be_special()
                 task = self._wait_task()
                 while task is not None:
                     self._run_task(task)
-                    task = self._serve(self._backlog)
+                    task = self._serve_share(self._backlog)
                     while task is None and self._ahead and not self._closing:
-                        task = self._serve(self._reader.requests(self._take_ahead()))
+                        task = self._serve_share(self._reader.requests(self._take_ahead()))
         except ClientGone:
             pass
         except Exception:
@@ -175,11 +188,56 @@ class Connection(Outgoing):
         if not self._paused:
             self._resume()
 
+    # -- shares, see `Turn`
+
+    def _serve_share(self, backlog: Iterator[tuple[Request, bytes | None]]) -> Task | None:
+        """As `_serve`, if it is not the others' turn."""
+        if self._is_share_over():
+            self._backlog = backlog
+            return Connection._wait_first_share
+        return self._serve(backlog)
+
+    def _is_share_over(self) -> bool:
+        """Whether others are to be served first. Who has waited for something has waited for them, too."""
+        if self._server.stopping:
+            return False
+        if not self._share_ends:
+            self._share_ends = self._turn.share_ends()
+        return self._turn.clock() >= self._share_ends
+
+    def _wait_share(self) -> bytes:
+        """Let the others have their shares; then begin another."""
+        self._turn.join(self)
+        self._waits_for_share = True
+        try:
+            gevent.get_hub().switch()
+        finally:
+            self._waits_for_share = False
+        if self._gone:
+            raise ClientGone
+        self._share_ends = self._turn.clock() + SHARE_S
+        return b""
+
+    def _wait_first_share(self) -> bytes:
+        """The first is short: nobody knows yet whether the client has sent one request or thousands."""
+        self._wait_share()
+        self._share_ends = self._turn.clock() + FIRST_SHARE_S
+        return b""
+
+    def serve_share(self) -> None:
+        if self._waits_for_share:  # else it has hung up
+            self._greenlet.switch()
+
+    def broken(self) -> None:
+        if not self._waits_for_share:  # else it is read to the end soon, and may have sent what needs no reply
+            self.hang_up()
+
     def _run_task(self, task: Task) -> None:
         """Run what a command has to wait for, and add its reply."""
         self._mid_reply = False
         self._turn_failed = None
-        self._is_told = task is not Connection._wait_taken  # the replies that are waited for have been replaced
+        # Between two requests nothing is owed but their replies, which a turn that fails replaces by itself.
+        self._is_told = task not in (Connection._wait_taken, Connection._wait_share, Connection._wait_first_share)
         try:
             reply = task(self)
             if self._turn_failed is not None:
@@ -248,7 +306,10 @@ class Connection(Outgoing):
     @careful
     def _on_readable(self) -> None:
         """There is more of a request that came in pieces, or a request of a client that the turn does not read."""
-        data = self._receive()
+        most_bytes = RECV_BYTES
+        if not self._reads_whole:
+            most_bytes = max(self._turn.recv_bytes, min(self._reader.body_missing, RECV_BYTES))
+        data = self._receive(most_bytes)
         if data is not None:
             self.serve(data)
             if not self._paused and not self._reader.in_pieces:
@@ -256,7 +317,11 @@ class Connection(Outgoing):
 
     def serve(self, data: bytes) -> None:
         """Serve what has been received, up to a request that has to wait: that goes to the greenlet."""
-        task = self._serve(self._reader.requests(data))
+        self._share_ends = 0.0
+        backlog = self._reader.requests(data)
+        # A short pipeline that comes alone is served without a look at the clock.
+        is_alone = not (self._turn.crowded or self._reads_whole)
+        task = self._serve(backlog) if is_alone else self._serve_share(backlog)
         if task is not None:
             self._greenlet.switch(task)
         elif self._reader.in_pieces and not self._paused:
@@ -265,13 +330,16 @@ class Connection(Outgoing):
     def start_task(self, task: Task) -> None:
         self._backlog = iter(())
         self._be_special()  # the command may have done something before it has to wait
+        self._share_ends = 0.0
         self._greenlet.switch(task)
 
     def _serve(self, backlog: Iterator[tuple[Request, bytes | None]]) -> Task | None:
-        """Serve `backlog` up to a request that has to wait: what that has to do, or None."""
+        """Serve `backlog` up to a request that has to wait, or to the end of the client's share: what has to be done
+        then, or None."""
         replies, session = self.replies, self.session
         task: Task | None = None
         reply_bytes = 0
+        left = self._look_every
         most_reply_bytes = SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else self._most_reply_bytes
         while not self._closing:
             request = None
@@ -288,6 +356,12 @@ class Connection(Outgoing):
                             if reply_bytes > most_reply_bytes:
                                 task = Connection._wait_taken
                                 break
+                    left -= 1
+                    if not left:
+                        if self._is_share_over():
+                            task = Connection._wait_share
+                            break
+                        left = self._look_every
                 else:
                     reader = self._reader
                     if reader.in_pieces or self._piece_bytes:
@@ -404,8 +478,11 @@ class Connection(Outgoing):
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         self._waiter = waiter
+        self._share_ends = 0.0
         if len(self._ahead) < self._most_ahead_bytes:
             self._turn.read_by(self._fd, self._on_readable_while_waiting)
+        else:
+            self._turn.await_end(self._fd, self._on_end_while_waiting)
         try:
             handed = waiter.wait_for(wait_ms)
         finally:
@@ -423,7 +500,12 @@ class Connection(Outgoing):
             self._ahead += data
             self._account_pending()
             if len(self._ahead) >= self._most_ahead_bytes:
-                self._turn.ignore(self._fd)
+                self._turn.await_end(self._fd, self._on_end_while_waiting)
+
+    def _on_end_while_waiting(self) -> None:
+        """As if it had been read up to its end."""
+        if self._held or not self.replies:  # as in `_receive`
+            self.hang_up()
 
     @property
     def _most_ahead_bytes(self) -> int:
@@ -437,6 +519,7 @@ class Connection(Outgoing):
             self._mid_reply = True
         del data  # else it would be kept in memory until the client has taken it
         self._be_special()
+        self._share_ends = 0.0
         while self.replies or self._unsent or self._held:
             if self._gone:
                 raise ClientGone
@@ -462,6 +545,7 @@ class Connection(Outgoing):
         while not data:
             # Through the loop even if there is more to read already: the others are served in between.
             self._in_body = True
+            self._share_ends = 0.0
             self._turn.read_by(self._fd, self._greenlet.switch)
             try:
                 gevent.get_hub().switch()
@@ -484,6 +568,9 @@ class Connection(Outgoing):
         wait_round()
         if self._gone:
             raise ClientGone
+        self._share_ends = 0.0
+        if self._is_share_over():
+            self._wait_share()
         self._go_on()
 
     def may_see(self, queue: bytes) -> bool:

@@ -68,6 +68,16 @@ class _Acceptor(StreamServer):
             self.start_accepting()
 
 
+def _watch_hosts(listening: socket.socket, config: Config) -> None:
+    """Have the kernel find out which clients' hosts are gone. The sockets that are accepted inherit it."""
+    if config.keepalive_idle_s:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, config.keepalive_idle_s)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, config.keepalive_interval_s)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, config.keepalive_count)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, config.unread_timeout_s * 1000)
+
+
 class Reception:
     """Listens from the beginning, accepts from `start` until `close`. `connections` are those that are in."""
 
@@ -90,6 +100,9 @@ class Reception:
         self._handshakes: set[TlsSocket] = set()
         self._turned_away = 0  # clients that are being told that they are too many
         self.knocking = 0  # clients that have been accepted, and not looked at yet
+        for listener in self.listeners:
+            if not listener.is_unix:
+                _watch_hosts(listener.socket, config)
         self._acceptors = [
             _Acceptor(listener.socket, partial(self._serve, listener), spawn=gevent.spawn_raw)
             for listener in self.listeners

@@ -25,6 +25,7 @@ MAX_METHOD_BYTES = 256
 
 CALL, REPLY, EXCEPTION = 1, 2, 3  # kinds of messages
 STRUCT, MAP, SET, LIST, STRING, BINARY = 12, 13, 14, 15, 11, 18
+_OF_STRINGS = bytes((STRING,))
 _FIXED_BYTES = {2: 1, 3: 1, 4: 8, 6: 2, 8: 4, 10: 8}  # bool, byte, double, i16, i32, i64
 _VERSION_1 = 0x8001
 
@@ -142,9 +143,21 @@ class _Walk:
         size, at = _i32(self._frame, at + kinds)
         self._require(size >= 0)
         self._count(size)
+        if of == _OF_STRINGS:
+            return self._strings(at, size)
         for _ in range(size):
             for kind in of:
                 at = self.value(kind, at, depth - 1)
+        return at
+
+    def _strings(self, at: int, size: int) -> int:
+        # As `value` does it, a quarter of the time: a put may hold thousands of items.
+        frame, length, unpack = self._frame, self._length, _I32.unpack_from
+        for _ in range(size):
+            if at + 4 > length or (string_bytes := unpack(frame, at)[0]) < 0:
+                self._require(False)
+            at += 4 + string_bytes
+        self._require(at <= length)
         return at
 
     def _count(self, elements: int) -> None:

@@ -15,6 +15,8 @@ from darner_core.errors import ConfigError, DarnerError
 # A client that has not finished its handshake by then is not going to.
 HANDSHAKE_S = 10.0
 
+RECORD_BYTES = 16 << 10  # the longest there are
+
 READ, WRITE = 1, 2  # libev's names for them
 
 
@@ -78,8 +80,8 @@ class TlsSocket:
     """A socket that has been accepted and speaks TLS: what Connection needs of a socket, with BlockingIOError for "not
     now" and OSError for "no more".
 
-    A read takes a whole TLS record, 16 KiB at most, if it asks for that much, and OpenSSL reads none ahead. So nothing
-    stays behind that the epoll does not know of, as long as nobody asks for less.
+    A read takes a whole TLS record, 16 KiB at most, even if less was asked for, and OpenSSL reads none ahead. So
+    nothing stays behind that the epoll does not know of.
     """
 
     def __init__(self, accepted: socket.socket, context: ssl.SSLContext) -> None:
@@ -133,7 +135,7 @@ class TlsSocket:
             # What still comes is dropped unread, but it has to be taken out of the kernel.
             return socket.socket.recv(self._socket, most_bytes)
         try:
-            return self._socket.recv(most_bytes)
+            return self._socket.recv(max(most_bytes, RECORD_BYTES))
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
         except ssl.SSLWantWriteError:

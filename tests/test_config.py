@@ -67,6 +67,10 @@ GOOD = {
     "connection_limit_refuse_writes": Good("100", "100", 100),
     "connection_limit_refuse_reads": Good("200", "200", 200),
     "client_timeout_s": Good("30", "30", 30),
+    "keepalive_idle_s": Good("0", "0", 0),
+    "keepalive_interval_s": Good("5", "5", 5),
+    "keepalive_count": Good("3", "3", 3),
+    "unread_timeout_s": Good("120", "120", 120),
 }
 
 every_option = pytest.mark.parametrize("option", [option.name for option in config.OPTIONS])
@@ -348,6 +352,10 @@ NUMBERS = {
     "connection_limit_refuse_writes": (0, 1_000_000),
     "connection_limit_refuse_reads": (0, 1_000_000),
     "client_timeout_s": (0, 31_536_000),
+    "keepalive_idle_s": (0, 32_767),
+    "keepalive_interval_s": (1, 32_767),
+    "keepalive_count": (1, 127),
+    "unread_timeout_s": (0, 86_400),
 }
 SIZES = {
     "max_item_bytes": (1, TIB),

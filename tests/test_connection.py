@@ -5,7 +5,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
+import gevent
+import pytest
+
+from darner_core.config import Config
+from darner_core.connection import LOOK_EVERY
+from darner_core.server import Server
+from darner_core.storage import Storage
+from darner_core.turn import SHARE_S
 from tests.harness import Client, RunningServer
 
 Connect = Callable[[], Client]
@@ -384,3 +393,143 @@ def test_who_has_said_all_it_will_is_answered_whatever_its_last_words_were(serve
         assert client.item() == b"x"
         for other in others:
             assert other.line().startswith(b"VERSION")
+
+
+# -- clients that are gone, in each state
+
+AHEAD = b"version\r\n" * 8_000  # more than is read ahead of a wait, and less than the kernel takes beside
+GONE = [Client.close, Client.reset]
+
+
+@pytest.fixture
+def kestrel(shared_server: Callable[..., RunningServer]) -> RunningServer:
+    """There a client can wait while it has items open."""
+    return shared_server("--dialect", "kestrel")
+
+
+def holder(server: RunningServer, other: Client, held: str) -> tuple[Client, str]:
+    """A client that has an item open, and how many clients there were before it."""
+    before = other.stats()["curr_connections"]
+    other.set(held, b"x")
+    client = Client(server.port)
+    assert client.get(f"{held}/open") == b"x"
+    return client, before
+
+
+@pytest.mark.parametrize("hang_up", GONE)
+@pytest.mark.parametrize("request_", [b"get wanted/t=60000", b"monitor wanted 60", b"watch wanted"])
+@pytest.mark.parametrize("ahead", [b"", AHEAD])
+def test_who_waits_or_watches_and_is_gone_holds_nothing(
+    kestrel: RunningServer, queue: str, request_: bytes, ahead: bytes, hang_up: Callable[[Client], None]
+) -> None:
+    other = kestrel.client()
+    gone, before = holder(kestrel, other, queue)
+    gone.send(request_ + b"\r\n" + ahead)
+    if request_.startswith(b"watch"):
+        gone.line()
+    else:
+        gone.expect_nothing()
+    hang_up(gone)
+    assert other.get(f"{queue}/t=9000") == b"x"
+    wait_until(lambda: other.stats()["curr_connections"] == before)
+    other.close()
+
+
+@pytest.mark.parametrize("hang_up", GONE)
+@pytest.mark.parametrize("state", ["sends a large item", "does not read", "was told of an error"])
+def test_who_is_gone_in_the_middle_of_something_holds_nothing(
+    kestrel: RunningServer, queue: str, state: str, hang_up: Callable[[Client], None]
+) -> None:
+    other = kestrel.client()
+    gone, before = holder(kestrel, other, queue)
+    if state == "sends a large item":
+        gone.send(b"set q 0 0 %d\r\n" % len(LARGE) + LARGE[:200_000])
+    elif state == "does not read":
+        other.set(f"big-{queue}", bytes(8 << 20))
+        gone.send(b"get big-%b\r\n" % queue.encode())
+        gone.read(1000)
+    else:
+        gone.send(b"nonsense\r\n")
+    hang_up(gone)
+    assert other.get(f"{queue}/t=9000") == b"x"
+    wait_until(lambda: other.stats()["curr_connections"] == before)
+    other.close()
+
+
+def test_who_is_gone_while_its_replies_wait_for_an_fsync_holds_nothing(connect: Connect) -> None:
+    other = connect()
+    for hang_up in GONE:
+        other.set("held", b"x")
+        gone = connect()
+        assert gone.get("held/open") == b"x"
+        gone.send(b"set q/sync 0 0 1\r\nx\r\n" * 50)
+        hang_up(gone)
+        assert other.get("held/t=9000") == b"x"
+    wait_until(lambda: other.stats()["curr_connections"] == "1")
+
+
+# -- shares
+
+
+def test_floods_are_answered_whole_and_in_order_also_of_clients_that_have_said_all_they_will(connect: Connect) -> None:
+    """More than one share each, so that all of them wait for theirs again and again."""
+    clients = [connect() for _ in range(4)]
+    requests = b"".join(b"set q%d 0 0 4\r\n%04d\r\nget q%d\r\n" % (n % 7, n, n % 7) for n in range(4_000))
+    for number, client in enumerate(clients):
+        client.send(requests.replace(b" q", b" c%d-q" % number))
+        client.socket.shutdown(socket.SHUT_WR)
+    for number, client in enumerate(clients):
+        client.expect(
+            b"".join(b"STORED\r\nVALUE c%d-q%d 0 4\r\n%04d\r\nEND\r\n" % (number, n % 7, n) for n in range(4_000))
+        )
+        client.expect_hang_up()
+
+
+def test_who_floods_and_is_gone_gives_back_what_it_held(connect: Connect) -> None:
+    other = connect()
+    other.set("held", b"x")
+    gone, alive = connect(), connect()
+    assert gone.get("held/open") == b"x"
+    for client in (gone, alive):
+        client.send(b"get none\r\n" * 20_000)
+    gone.reset()
+    assert other.get("held/t=9000") == b"x"
+    alive.expect(b"END\r\n" * 20_000)
+    wait_until(lambda: other.stats()["curr_connections"] == "2")
+
+
+def test_the_server_stops_beside_floods_and_answers_what_has_come(server: RunningServer) -> None:
+    clients = [server.client() for _ in range(3)]
+    for client in clients:
+        client.send(b"get none\r\n" * 10_000)
+    assert clients[0].read(5) == b"END\r\n"
+    assert server.stop() == 0
+    for client in clients:
+        replies = client.read(60_000)
+        assert replies
+        assert replies == (b"END\r\n" * 10_000)[: len(replies)]
+
+
+def test_so_many_requests_are_served_between_two_looks_at_the_clock(open_storage: Callable[[], Storage]) -> None:
+    """Each look is the end of a share here: the others come then."""
+    server = Server(Config(port=0), open_storage())
+    served = [0]
+
+    def clock() -> float:
+        served.append(server.stats.get_misses)
+        return len(served) * SHARE_S
+
+    server.turn.clock = clock
+    server.start()
+    flooders = [socket.create_connection(("127.0.0.1", server.reception.listeners[0].port)) for _ in range(5)]
+    for flooder in flooders:
+        flooder.sendall(b"get none\r\n" * 1_000)
+    deadline = time.monotonic() + 10
+    while server.stats.get_misses < 5_000 and time.monotonic() < deadline:
+        gevent.sleep(0.001)
+    for flooder in flooders:
+        flooder.close()
+    server.request_stop()
+    server.wait_stopped()
+    assert server.stats.get_misses == 5_000
+    assert max(after - before for before, after in pairwise(served)) == LOOK_EVERY

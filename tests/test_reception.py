@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from darner_core import reception
+from darner_core.config import Config
 from darner_core.reception import LOGIN_S, Reception
 from tests.harness import Client, RunningServer
 from tests.identities import Authority, TlsClient, login, write_users
@@ -309,13 +311,13 @@ def test_a_login_that_has_come_is_looked_at_before_the_time_is_over() -> None:
         def read_now(self) -> None:
             self.awaits_login = not self.has_sent
 
-        def hang_up(self) -> None:
+        def cut(self) -> None:
             self.said.append("hung up")
 
     for has_sent, said in ((True, []), (False, ["hung up"])):
         client: Any = Late(has_sent)
-        reception: Any = SimpleNamespace(connections={client})
-        Reception._end_login(reception, client, client)
+        house: Any = SimpleNamespace(connections={client})
+        Reception._end_login(house, client, client)
         assert client.said == said
 
 
@@ -341,3 +343,32 @@ def test_a_login_that_came_while_the_server_was_stopped_succeeds(
     server.process.send_signal(signal.SIGCONT)
     late.expect(b"STORED\r\n")
     silent.expect_hang_up()
+
+
+# -- hosts that are gone
+
+
+@pytest.mark.parametrize(("options", "set_"), [((), True), (("--keepalive-idle-s", "0"), False)])
+def test_the_kernel_asks_whether_a_clients_host_is_still_there(
+    start_server: Start, options: tuple[str, ...], set_: bool
+) -> None:
+    server = start_server(*options)
+    client = warmed(server)
+    ports = [server.port, client.socket.getsockname()[1]]
+
+    def timer() -> str:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return next(line[5] for line in lines if [int(line[at].split(":")[1], 16) for at in (1, 2)] == ports)[:2]
+
+    # As the kernel's proc_net_tcp.txt has it: 01 waits for an acknowledgement, 02 is keepalive's.
+    wait_until(lambda: timer() == ("02" if set_ else "00"))
+
+
+def test_accepted_sockets_inherit_how_hosts_are_watched() -> None:
+    config = Config(keepalive_idle_s=7, keepalive_interval_s=3, keepalive_count=2, unread_timeout_s=90)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        reception._watch_hosts(listening, config)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            assert [accepted.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [7, 3, 2, 90_000]

@@ -1,6 +1,7 @@
 """The turn over all clients: who is served right there, who is not, and what happens when the turn ends."""
 
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from darner_core.errors import RequestError, StorageError
 from darner_core.protocol import Command, Request, RequestReader
 from darner_core.request_lines import parse_naming, parse_storing
 from darner_core.stats import Stats
-from darner_core.turn import Turn
+from darner_core.turn import CROWDED_RECV_BYTES, RECV_BYTES, SHARE_S, TURN_S, Turn
 
 MOST_SPINS = 20
 
@@ -36,6 +37,8 @@ class Peer:
         self.session: Any = None
         self.happened: list[Any] = []
         self.turn = turn
+        self.used_s = 0.0
+        turn.enter(self.fd, self)
         turn.read_plain(self.fd, self)
 
     def says(self, data: bytes) -> None:
@@ -71,6 +74,12 @@ class Peer:
         self.happened.append("gone")
         self.replies.clear()
         self.turn.forget(self.fd)
+
+    def broken(self) -> None:
+        self.happened.append("broken")
+
+    def serve_share(self) -> None:
+        self.happened.append("share")
 
     def end_turn(self, sync: bool) -> None:
         assert not self.special
@@ -249,6 +258,174 @@ def test_nobody_reads_what_an_ignored_client_says_and_the_loop_does_not_spin(tur
     turn.read_plain(peer.fd, peer)
     run_loop()
     assert turn.served == [peer]
+
+
+def turns_of_the_loop() -> int:
+    turns = []
+    watcher = gevent.get_hub().loop.prepare()
+    watcher.start(lambda: turns.append(1))
+    gevent.sleep(0.05)
+    watcher.stop()
+    return len(turns)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        return client, listening.accept()[0]
+
+
+def reset(end: socket.socket) -> None:
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    end.close()
+
+
+@pytest.fixture
+def tcp_peer(turn: Turn, monkeypatch: pytest.MonkeyPatch) -> Peer:
+    monkeypatch.setattr(socket, "socketpair", tcp_pair)
+    return Peer(turn)
+
+
+@pytest.mark.parametrize("ahead", [b"", b"flush q\r\n"])
+def test_a_reset_is_told_once_while_nobody_reads_and_the_loop_does_not_spin(
+    turn: Turn, tcp_peer: Peer, ahead: bytes
+) -> None:
+    turn.ignore(tcp_peer.fd)
+    if ahead:
+        tcp_peer.says(ahead)
+    reset(tcp_peer.end)
+    assert turns_of_the_loop() < MOST_SPINS
+    assert tcp_peer.happened == ["broken"]
+
+
+def test_who_has_said_all_it_will_is_left_alone_while_nobody_reads(turn: Turn, tcp_peer: Peer) -> None:
+    turn.ignore(tcp_peer.fd)
+    tcp_peer.end.shutdown(socket.SHUT_WR)
+    assert turns_of_the_loop() < MOST_SPINS
+    assert tcp_peer.happened == []
+    turn.read_plain(tcp_peer.fd, tcp_peer)
+    run_loop()
+    assert tcp_peer.happened == ["gone"]
+
+
+def test_what_a_unix_client_has_sent_before_it_went_is_still_read(turn: Turn, peer: Peer) -> None:
+    turn.ignore(peer.fd)
+    peer.end.send(b"flush q\r\n")
+    peer.end.close()
+    assert turns_of_the_loop() < MOST_SPINS
+    assert peer.happened == []
+    turn.read_plain(peer.fd, peer)
+    run_loop()
+    assert peer.replies == [b"q()"]
+
+
+@pytest.mark.parametrize("end", [lambda end: end.shutdown(socket.SHUT_WR), socket.socket.close, reset])
+def test_the_end_of_a_client_that_is_not_read_can_be_awaited(
+    turn: Turn, tcp_peer: Peer, end: Callable[[socket.socket], None]
+) -> None:
+    def note() -> None:
+        tcp_peer.happened.append("end")
+        turn.ignore(tcp_peer.fd)
+
+    turn.await_end(tcp_peer.fd, note)
+    tcp_peer.says(b"flush q\r\n")
+    assert tcp_peer.happened == []
+    end(tcp_peer.end)
+    assert turns_of_the_loop() < MOST_SPINS
+    assert tcp_peer.happened[0] == "end"
+
+
+# -- shares
+
+
+class Clock:
+    """Moves only when somebody is served."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Flooder(Peer):
+    """Always wants more, and takes `cost_s` each time."""
+
+    def __init__(self, turn: Turn, clock: Clock, cost_s: float, served: list[Peer]) -> None:
+        super().__init__(turn)
+        self.clock, self.cost_s, self.order = clock, cost_s, served
+
+    def serve_share(self) -> None:
+        self.order.append(self)
+        self.clock.now += self.cost_s
+        self.turn.join(self)
+
+
+@pytest.fixture
+def clock(turn: Turn) -> Clock:
+    made = Clock()
+    turn.clock = made
+    return made
+
+
+def test_shares_end_with_the_turn_and_go_on_in_the_next_with_who_was_served_least(turn: Turn, clock: Clock) -> None:
+    order: list[Peer] = []
+    peers = [Flooder(turn, clock, 0.3 * TURN_S, order) for _ in range(8)]
+    for peer in peers:
+        turn.join(peer)
+    turn._serve_shares()
+    assert order == peers[:4]
+    turn._serve_shares()
+    assert order == peers
+
+
+def test_who_asks_seldom_comes_before_those_that_always_do(turn: Turn, clock: Clock) -> None:
+    order: list[Peer] = []
+    for cost_s in (SHARE_S, 20 * SHARE_S):
+        turn.join(Flooder(turn, clock, cost_s, order))
+    for _ in range(100):
+        turn._serve_shares()
+    heavy = sum(peer.cost_s == 20 * SHARE_S for peer in order if isinstance(peer, Flooder))
+    assert len(order) - heavy >= 15 * heavy  # equal time, not equal turns
+    seldom = Flooder(turn, clock, SHARE_S, order)
+    turn.join(seldom)
+    before = len(order)
+    turn._serve_shares()
+    assert order[before] is seldom
+
+
+def test_a_share_can_be_had_at_once_only_while_nobody_waits_and_the_turn_lasts(turn: Turn, clock: Clock) -> None:
+    assert turn.share_ends() == clock() + SHARE_S
+    clock.now += TURN_S
+    assert turn.share_ends() <= clock()
+    turn.send(sync=False)
+    assert turn.share_ends() > clock()
+    turn.join(Flooder(turn, clock, SHARE_S, []))
+    assert turn.share_ends() <= clock()
+    assert turn.recv_bytes == CROWDED_RECV_BYTES < RECV_BYTES
+
+
+def test_who_asks_once_is_answered_before_the_shares_of_a_turn_begin(turn: Turn, clock: Clock, peer: Peer) -> None:
+    happened: list[Any] = []
+    turn._end_turn = lambda: happened.append(peer.replies)
+    order: list[Peer] = happened
+    turn.join(Flooder(turn, clock, TURN_S, order))
+    peer.end.send(b"flush q\r\n")
+    turn._on_ready()
+    assert happened[0] == [b"q()"]
+    assert isinstance(happened[-1], Flooder)
+
+
+def test_what_goes_wrong_in_one_share_does_not_stop_the_others(turn: Turn, clock: Clock, peer: Peer) -> None:
+    def breaks() -> None:
+        raise ZeroDivisionError
+
+    other = Peer(turn)
+    peer.serve_share = breaks  # type: ignore[method-assign]
+    turn.join(peer)
+    turn.join(other)
+    run_loop()
+    assert (peer.happened, other.happened) == (["gone"], ["share"])
 
 
 def test_a_callback_reads_instead_until_the_client_is_plain_again(turn: Turn, peer: Peer) -> None:
