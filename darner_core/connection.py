@@ -29,7 +29,7 @@ from darner_core.outgoing import Host, Outgoing, careful
 from darner_core.protocol import Reader, Request, Vocabulary
 from darner_core.repeated import BY_TEXT
 from darner_core.tls import TlsSocket
-from darner_core.turn import FIRST_SHARE_S, RECV_BYTES, SHARE_S
+from darner_core.turn import RECV_BYTES, SHARE_S
 from darner_core.waiters import Waiter, wait_round
 
 log = logging.getLogger(NAME)
@@ -134,8 +134,9 @@ class Connection(Outgoing):
                     self._be_special()
                 task = self._wait_task()
                 while task is not None:
+                    has_share = task in SHARES
                     self._run_task(task)
-                    task = self._serve_share(self._backlog)
+                    task = self._serve(self._backlog) if has_share else self._serve_share(self._backlog)
                     while task is None and self._ahead and not self._closing:
                         task = self._serve_share(self._reader.requests(self._take_ahead()))
         except ClientGone:
@@ -205,9 +206,9 @@ class Connection(Outgoing):
             self._share_ends = self._turn.share_ends()
         return self._turn.clock() >= self._share_ends
 
-    def _wait_share(self) -> bytes:
+    def _wait_share(self, asks_anew: bool = False) -> bytes:
         """Let the others have their shares; then begin another."""
-        self._turn.join(self)
+        self._turn.join(self, asks_anew)
         self._waits_for_share = True
         try:
             gevent.get_hub().switch()
@@ -219,9 +220,10 @@ class Connection(Outgoing):
         return b""
 
     def _wait_first_share(self) -> bytes:
-        """The first is short: nobody knows yet whether the client has sent one request or thousands."""
-        self._wait_share()
-        self._share_ends = self._turn.clock() + FIRST_SHARE_S
+        """The first ends with the first look at the clock: nobody knows yet whether the client has sent one request, or
+        thousands."""
+        self._wait_share(asks_anew=True)
+        self._share_ends = self._turn.clock()
         return b""
 
     def serve_share(self) -> None:
@@ -762,3 +764,7 @@ class Connection(Outgoing):
     def cut(self) -> None:
         """The server has waited long enough for this client. Called in the hub."""
         self.hang_up()
+
+
+# The tasks that do nothing but wait for a share.
+SHARES = (Connection._wait_share, Connection._wait_first_share)

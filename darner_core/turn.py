@@ -51,8 +51,10 @@ MANY_READY = 256
 
 # How long one client is served before others are, and all of them before the turn ends and the loop goes round.
 SHARE_S = 0.002
-FIRST_SHARE_S = 0.0001
 TURN_S = 0.01
+
+# A client that was served more than the others some time ago does not wait for a thousand of them to catch up.
+MOST_DEBT_S = 0.0002
 
 # While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
 CROWDED_RECV_BYTES = 4 << 10
@@ -292,10 +294,13 @@ class Turn:
             self._until = now + TURN_S
         return min(now + SHARE_S, self._until)
 
-    def join(self, client: Client) -> None:
-        """`client` has more requests than its share: have `serve_share` called when it comes to it."""
+    def join(self, client: Client, asks_anew: bool = False) -> None:
+        """`client` has to wait for its share: have `serve_share` called when it comes to it. `asks_anew`: it has not
+        had one for what it asks."""
         # Whoever asks seldom comes before those that always do, but does not save up for more than a turn.
         client.used_s = max(client.used_s, self._least_used_s - TURN_S)
+        if asks_anew:
+            client.used_s = min(client.used_s, self._least_used_s + MOST_DEBT_S)
         heappush(self._waiting, (client.used_s, next(self._numbers), client))
         self.crowded = True
         self._stir()

@@ -397,7 +397,9 @@ def test_who_has_said_all_it_will_is_answered_whatever_its_last_words_were(serve
 
 # -- clients that are gone, in each state
 
-AHEAD = b"version\r\n" * 8_000  # more than is read ahead of a wait, and less than the kernel takes beside
+AHEAD = (
+    b"version\r\n" * 15_500
+)  # more than is read with a request and ahead of a wait, and not more than the kernel takes
 GONE = [Client.close, Client.reset]
 
 

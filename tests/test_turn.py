@@ -12,7 +12,7 @@ from darner_core.errors import RequestError, StorageError
 from darner_core.protocol import Command, Request, RequestReader
 from darner_core.request_lines import parse_naming, parse_storing
 from darner_core.stats import Stats
-from darner_core.turn import CROWDED_RECV_BYTES, RECV_BYTES, SHARE_S, TURN_S, Turn
+from darner_core.turn import CROWDED_RECV_BYTES, MOST_DEBT_S, RECV_BYTES, SHARE_S, TURN_S, Turn
 
 MOST_SPINS = 20
 
@@ -392,6 +392,19 @@ def test_who_asks_seldom_comes_before_those_that_always_do(turn: Turn, clock: Cl
     before = len(order)
     turn._serve_shares()
     assert order[before] is seldom
+
+
+def test_who_asks_anew_does_not_wait_for_all_others_to_catch_up(turn: Turn, clock: Clock) -> None:
+    order: list[Peer] = []
+    for _ in range(3):
+        turn.join(Flooder(turn, clock, MOST_DEBT_S, order))
+    turn._serve_shares()
+    before = len(order)
+    once_greedy = Flooder(turn, clock, MOST_DEBT_S, order)
+    once_greedy.used_s = 100.0
+    turn.join(once_greedy, asks_anew=True)
+    turn._serve_shares()
+    assert once_greedy in order[before : before + 7]
 
 
 def test_a_share_can_be_had_at_once_only_while_nobody_waits_and_the_turn_lasts(turn: Turn, clock: Clock) -> None:
