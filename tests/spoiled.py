@@ -67,7 +67,7 @@ def fill(path: str, seed: int) -> None:
 
 def _flipped(data: bytes, chance: random.Random) -> bytes:
     at = chance.randrange(len(data) or 1)
-    return data[:at] + bytes((byte ^ 1 << chance.randrange(8) for byte in data[at : at + 1])) + data[at + 1 :]
+    return data[:at] + bytes(byte ^ 1 << chance.randrange(8) for byte in data[at : at + 1]) + data[at + 1 :]
 
 
 def _zeroed(data: bytes, chance: random.Random) -> bytes:
