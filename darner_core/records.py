@@ -185,7 +185,7 @@ def traces(names: Iterable[str]) -> list[str]:
 
 def is_format(found: bytes) -> bool:
     """Whether this is what a file FORMAT of some version holds."""
-    return re.fullmatch(rb"\w+ \d+\n", found) is not None
+    return re.fullmatch(rb"darner \d+\n", found) is not None
 
 
 def queue_key(name: bytes) -> bytes:

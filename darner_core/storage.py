@@ -196,13 +196,16 @@ class Storage:
         if found in records.READABLE_FORMATS:
             return
         if not records.is_format(found):
-            damaged = f"; if the file {records.FORMAT_FILE} is damaged, --repair writes a new one"
+            damaged = f"if the file {records.FORMAT_FILE} is damaged, --repair writes a new one"
         else:
-            damaged = ""
+            damaged = (
+                f"if no other server ever had it, the file {records.FORMAT_FILE} is damaged: write the line "
+                f"{records.FORMAT.decode().strip()!r} into it"
+            )
         raise DataDirError(
             f"data directory {self.path}: of format {' '.join(found.decode('ascii', 'replace').split())!r}, this "
             f"server reads {records.FORMAT.decode().strip()!r}; drain it with the server that wrote it, and start "
-            f"with a new directory{damaged}"
+            f"with a new directory; {damaged}"
         )
 
     def _note_format(self) -> None:
@@ -301,9 +304,15 @@ class Storage:
     def _note_running(self) -> None:
         """RUNNING names the newest log, which is given a write without changes: so one that is empty by nature can be
         told from one that was emptied."""
-        self._db.write(self.batch())
-        number = wal.number_of(wal.files(self.path)[-1])
-        self._write_file(records.RUNNING_FILE, _machine_start() + records.MARKED_LOG + b"%d\n" % number)
+        mark = b""
+        try:
+            self._db.write(self.batch())
+            mark = records.MARKED_LOG + b"%d\n" % wal.number_of(wal.files(self.path)[-1])
+        except Exception as error:
+            if not database.is_damage(error):
+                raise
+            self.met_damage = True  # by a compaction, which has begun meanwhile
+        self._write_file(records.RUNNING_FILE, _machine_start() + mark)
 
     def note_synced(self) -> None:
         """All is synced, and nothing will be written any more: a loss of power costs nothing from here on."""
@@ -690,7 +699,7 @@ class Storage:
         try:
             for family in (self._db, self._chunks, *self.families):
                 family.flush(True)
-            self._db.write(self.batch())
+            self._note_running()
         except Exception as error:
             raise self._failure(error) from error
 

@@ -206,3 +206,24 @@ def test_what_has_expired_in_the_middle_is_not_missing_and_what_is_missing_besid
     bench.sweep()
     assert (bench.drain(b"p"), bench.drain(b"p+child")) == ([], [])
     assert bench.queue(b"p").expired_items == 4  # found by what repair has written for it
+
+
+@pytest.mark.parametrize("way", ["removed", "emptied"])
+def test_a_log_that_is_gone_or_empty_is_found(base: Path, tmp_path: Path, way: str) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    (log,) = directory.glob("*.log")
+    if way == "removed":
+        log.unlink()
+    else:
+        os.truncate(log, 0)
+    assert any(log.name in line and "is lost" in line for line in findings(directory))
+
+
+def test_a_directory_without_current_is_not_said_to_be_empty(base: Path, tmp_path: Path) -> None:
+    directory = copy_of(base, tmp_path / "data")
+    (directory / "CURRENT").unlink()
+    said: list[str] = []
+    with pytest.raises(DataDirError, match=r"cannot be read at all: .*--repair"):
+        check(str(directory), said.append, quiet.progress)
+    assert said == ["file CURRENT is missing"]
+    assert not (directory / "CURRENT").exists()

@@ -15,7 +15,9 @@ import pytest
 from darner_core.dump import DAMAGED, SHOWN, dump
 from darner_core.errors import DataDirError
 from darner_core.shown import TAKEN, WAITING
-from tests.damaged import ITEMS, POPPED, body, make_directory, turn_over
+from darner_core.storage import Storage
+from tests.conftest import SMALL
+from tests.damaged import ITEMS, POPPED, bodies, body, make_directory, turn_over
 from tests.harness import ROOT, Client, RunningServer
 
 Start = Callable[..., RunningServer]
@@ -207,3 +209,17 @@ def test_while_a_server_is_flooded_each_dump_is_a_whole_snapshot(start_server: S
     finally:
         ended.set()
         thread.join()
+
+
+def test_it_reads_what_the_server_reads_of_a_damaged_log_and_of_format_1(tmp_path: Path) -> None:
+    make_directory(tmp_path / "data")
+    (tmp_path / "data" / "FORMAT").write_bytes(b"darner 1\n")
+    (log,) = (tmp_path / "data").glob("*.log")
+    turn_over(log, log.read_bytes().index(body(b"a", 247)[:60]))  # in the middle of a large turn
+    out = io.StringIO()
+    dump(str(tmp_path / "data"), b"b", True, out, lambda line: None)
+    shown = [json.loads(line)["flags"] for line in out.getvalue().splitlines()]
+    storage = Storage(str(tmp_path / "data"), **SMALL)
+    assert [number for number, _ in bodies(storage, b"b")] == shown[: len(shown)]
+    assert storage.damage
+    storage.close()

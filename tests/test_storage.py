@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rocksdict import Options, Rdict, WriteBatch
 
-from darner_core import records
+from darner_core import database, records
 from darner_core.errors import DataDirError, StorageError
 from darner_core.records import Blob, Expiry, Item, QueueRecord, State, chunk_key, item_key
 from darner_core.storage import CHUNK_FAMILY, MANY_FILES, Storage
@@ -585,3 +585,135 @@ def test_a_storage_that_has_caught_up_is_not_behind_nor_is_one_that_is_closed(op
     assert storage.is_behind()
     storage.close()
     assert not storage.is_behind()
+
+
+# -- what is there is never made anew
+
+
+def killed(directory: Path) -> Path:
+    """A directory as kill -9 leaves it, with a queue in a table and one in the log."""
+    code = (
+        "import os, sys\n"
+        "from darner_core.records import QueueRecord\n"
+        "from darner_core.storage import Storage\n"
+        "from tests.conftest import SMALL\n"
+        "storage = Storage(sys.argv[1], **SMALL)\n"
+        "for number, name in enumerate((b'table', b'log'), 1):\n"
+        "    batch = storage.batch()\n"
+        "    storage.add_queue(batch, name, QueueRecord(number, 0, 5))\n"
+        "    storage.write(batch)\n"
+        "    number == 1 and storage.flush()\n"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(directory)], cwd=ROOT, check=True)
+    return directory
+
+
+def names_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir() if not path.name.startswith("LOG")}
+
+
+@pytest.mark.parametrize("missing", ["CURRENT", "MANIFEST-*", "FORMAT", "*.log"])
+def test_a_directory_without_one_of_its_files_is_refused_with_its_name_or_told(tmp_path: Path, missing: str) -> None:
+    directory = killed(tmp_path / "data")
+    (gone,) = directory.glob(missing)
+    gone.unlink()
+    before = names_in(directory)
+    if missing == "*.log":
+        storage = Storage(str(directory), **SMALL)
+        assert storage.damage == [f"write-ahead log {gone.name} or a newer one: missing; what was in it is lost"]
+        storage.close()
+        return
+    said = refusal(directory)
+    assert gone.name in said
+    assert "missing" in said
+    assert "--repair" in said
+    assert names_in(directory) == before
+
+
+@pytest.mark.parametrize(
+    "left", ["000005.sst", "000004.log", "MANIFEST-000007", "OPTIONS-000007", "RUNNING", "DAMAGED"]
+)
+def test_any_trace_of_data_keeps_a_directory_from_being_made(tmp_path: Path, left: str) -> None:
+    (tmp_path / "FORMAT").write_bytes(b"darner 2\n")
+    (tmp_path / left).write_bytes(b"x")
+    assert refusal(tmp_path).startswith(f"the file CURRENT is missing, {left} is there; ")
+    assert names_in(tmp_path) == {"FORMAT", left}
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        [],
+        ["FORMAT.new"],
+        ["FORMAT"],
+        ["FORMAT", "rocksdict-config.json", "LOG", "LOCK", "000000.dbtmp"],
+        ["FORMAT", "rocksdict-config.json", "LOG", "LOCK", "IDENTITY", "MANIFEST-000001", "000001.dbtmp"],
+    ],
+)
+def test_a_start_that_was_killed_while_it_made_the_directory_can_begin_again(tmp_path: Path, left: list[str]) -> None:
+    for name in left:
+        (tmp_path / name).write_bytes(b"darner 2\n" if name == "FORMAT" else b"")
+    storage = Storage(str(tmp_path), **SMALL)
+    assert storage.queues() == storage.damage == []
+    storage.close()
+
+
+def test_an_emptied_log_is_told(tmp_path: Path) -> None:
+    directory = killed(tmp_path / "data")
+    (log,) = directory.glob("*.log")
+    os.truncate(log, 0)
+    storage = Storage(str(directory), **SMALL)
+    assert storage.damage == [f"write-ahead log {log.name}: empty; what was in it is lost"]
+    storage.close()
+
+
+def test_tables_that_may_hold_what_a_missing_log_held_are_not_removed(tmp_path: Path) -> None:
+    directory = killed(tmp_path / "data")
+    (log,) = directory.glob("*.log")
+    log.unlink()
+    (directory / "000900.sst").write_bytes(b"x")
+    assert "MANIFEST-000005 does not list 000900.sst, where items may be" in refusal(directory)
+    assert (directory / "000900.sst").exists()
+
+
+def test_the_room_is_looked_at_before_anything_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = killed(tmp_path / "data")
+    before = names_in(directory)
+    monkeypatch.setattr(Storage, "free_bytes", lambda _: 100_000)
+    assert refusal(directory).startswith("no space left on device: 0.1 MiB are free, about 1.0 MiB are needed to open")
+    assert names_in(directory) == before
+
+
+def test_a_start_that_fails_leaves_no_files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = killed(tmp_path / "data")
+    before = names_in(directory)
+
+    def full(path: str, *_: object) -> None:
+        for name in ("000900.sst", "000901.log", "MANIFEST-000902", "000903.dbtmp", "mine"):
+            Path(path, name).write_bytes(b"" if name.endswith(".log") else b"x")
+        raise Exception("IO error: No space left on device: While appending to file: /x/000900.sst")
+
+    monkeypatch.setattr(database, "open_database", full)
+    assert refusal(directory).startswith("no space left on device: ")
+    assert names_in(directory) == before | {"mine"}
+
+
+def test_the_format_is_not_written_while_another_server_may_be_there(
+    open_storage: Callable[[], Storage], tmp_path: Path
+) -> None:
+    open_storage()
+    path = tmp_path / "storage" / "FORMAT"
+    path.write_bytes(b"darner 1\n")
+    assert refusal(tmp_path / "storage") == "in use by another server"
+    assert path.read_bytes() == b"darner 1\n"
+
+
+def test_the_folder_is_synced_behind_each_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    replace, sync_folder = os.replace, database.sync_folder
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("replace"), replace(*names))[1])
+    monkeypatch.setattr(database, "sync_folder", lambda path: (done.append("sync"), sync_folder(path))[1])
+    Storage(str(tmp_path), **SMALL).close()
+    assert done
+    assert done == ["replace", "sync"] * (len(done) // 2)

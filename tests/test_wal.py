@@ -158,3 +158,62 @@ def test_a_write_that_was_cut_off_does_not_count_where_the_next_log_has_its_numb
     (tmp_path / "000004.log").write_bytes(log_of([batch(1, 100), batch(2, 100)])[:-50])
     (tmp_path / "000009.log").write_bytes(log_of([batch(2, 0), batch(2, 10)]))
     assert wal.gap_between(str(tmp_path)) is None
+
+
+# -- what damage costs
+
+
+def read(log: Path) -> list[bytes]:
+    return [write[1] for write in wal.writes(str(log)) if not isinstance(write, wal.Bad)]
+
+
+@pytest.mark.parametrize("size", [40, 300, 100_000])
+def test_a_flipped_bit_costs_the_write_that_it_is_in_and_no_other(tmp_path: Path, size: int) -> None:
+    writes = [batch(number, size if number % 5 == 0 else 60) for number in range(1, 31)]
+    whole = log_of(writes)
+    log = tmp_path / "000004.log"
+    ends = [len(log_of(writes[:count])) for count in range(31)]
+    for at in range(0, len(whole), max(1, len(whole) // 150)):
+        log.write_bytes(whole[:at] + bytes((whole[at] ^ 1 << at % 8,)) + whole[at + 1 :])
+        place = next(place for place, end in enumerate(ends[1:]) if at < end)
+        assert read(log) == writes[:place] + writes[place + 1 :] or not any(whole[at : at + 7]), at
+        (damage,) = examine(log)
+        assert (damage.lost, damage.readable_behind) == (0 if place in (0, 29) else 1, 29 - place)
+
+
+def test_a_mended_log_holds_what_can_be_read_and_nothing_is_wrong_with_it(log: Path) -> None:
+    turn_over(log, 40_000)
+    turn_over(log, 90_000)
+    left = read(log)
+    wal.mend(str(log), str(log) + ".new")
+    Path(f"{log}.new").replace(log)
+    assert read(log) == left
+    assert examine(log) == []
+
+
+def test_an_item_that_looks_like_a_log_is_not_read_as_one(tmp_path: Path) -> None:
+    """Only where it lies in what is damaged could it be."""
+    inner = log_of([batch(1, 10), batch(900_000, 10)])
+    log = tmp_path / "000004.log"
+    log.write_bytes(log_of([batch(10, 5), batch(11, 0) + inner, batch(12, 5)]))
+    data = bytearray(log.read_bytes())
+    place = bytes(data).index(inner)
+    data[place - 17] ^= 0xFF  # the length
+    log.write_bytes(data)
+    assert read(log) == [batch(10, 5), batch(12, 5)]
+
+
+def test_the_checksum_is_the_same_without_google_crc32c() -> None:
+    for data in (b"", b"123456789", bytes(1000)):
+        assert wal._crc32c(data) == wal._crc32c_by_table(data)
+
+
+def test_the_numbers_at_the_ends_of_a_log_are_those_of_all_its_writes(log: Path) -> None:
+    writes = read(log)
+    first, last = writes[0], writes[-1]
+    following = int.from_bytes(last[:8], "little") + int.from_bytes(last[8:12], "little")
+    assert wal.numbers(str(log)) == (int.from_bytes(first[:8], "little"), following)
+    log.write_bytes(log_of([batch(5, 10), batch(6, 200_000)]))
+    assert wal.numbers(str(log)) == (5, 7)
+    log.write_bytes(log_of([batch(5, 10), batch(6, 200_000)])[:-1])
+    assert wal.numbers(str(log)) == (5, 6)
