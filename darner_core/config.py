@@ -121,51 +121,11 @@ class Config:
     """Every option with its default. Values have been checked."""
 
     # fmt: off
+    # -- Listening
     host: tuple[str, ...] = _option(("127.0.0.1",), hosts, "address to listen on; unix:/path is a Unix socket; may be"
         " given several times", shown="ADDRESS")
     port: int = _option(22133, whole_number(0, 65535), "port to listen on; 0 takes a free one", "-p", "PORT")
-    data: str = _option("./data", text, "directory that holds the queues, created if missing", "-d", "DIR")
-    debug: bool = _option(False, flag, "log every connection, and tracebacks")
-    sync: str | int = _option(SYNC_NEVER, sync, "when what was written is made to survive the loss of power (fsync):"
-        ' "never" leaves it to the operating system, a number is milliseconds between fsyncs, "always" answers only'
-        " afterwards; kill -9 loses nothing in any case", shown="WHEN")
-    dialect: str = _option(DARNER, one_of(*DIALECTS), "whose clients"
-        " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
-        shown="NAME")
-    reply_key: str = _option("queue", one_of(*REPLY_KEYS), 'the key in the reply to a get: "queue" names the'
-        ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
-        shown="WHICH")
-    max_item_bytes: int = _option(GIB, size(1, 1 << 40), "largest item that is accepted", shown="SIZE")
-    max_line_bytes: int = _option(8 * KIB, size(512, MIB), "longest request line that is accepted", shown="SIZE")
-    chunk_bytes: int = _option(128 * KIB, size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"
-        " this size, and never stand in memory whole", shown="SIZE")
-    max_reply_bytes: int = _option(256 * KIB, size(4 * KIB, GIB), "a client that pipelines is answered in portions"
-        " of about this size, each when the one before has been sent", shown="SIZE")
-    max_column_families: int = _option(64, whole_number(1, 1024), "so many queues get a column family of RocksDB of"
-        " their own, later ones share; a data directory never has fewer than it once had")
-    window_bytes: int = _option(16 * MIB, size(MIB, 1 << 40), "memory for items at the heads of all queues",
-        shown="SIZE")
-    block_cache_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
-    write_buffer_bytes: int = _option(32 * MIB, size(MIB, 1 << 40), "memory for what has been written to the"
-        " write-ahead log only", shown="SIZE")
-    max_wal_bytes: int = _option(64 * MIB, size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
-        " longer start after a crash", shown="SIZE")
-    max_open_files: int = _option(128, whole_number(16, 1_000_000), "table files that RocksDB keeps open")
-    body_memory_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for what has come of all clients' items;"
-        " over it, what has come of an item is written to disk before the rest is there", shown="SIZE")
-    pipeline_memory_bytes: int = _option(16 * MIB, size(MIB, 1 << 40), "memory for what all clients send ahead while"
-        " they wait, and for replies that they do not take; over it, each is answered in portions of 4 KiB",
-        shown="SIZE")
-    body_timeout_s: int = _option(60, whole_number(0, 86_400), "a client that stops in the middle of a request for so"
-        " long is hung up on; 0: never")
-    idle_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for so long, waits for"
-        " nothing and has no item open is hung up on; 0: never")
-    max_connections: int = _option(16_000, whole_number(1, 1_000_000), "clients at a time; one more is told so and"
-        " hung up on")
-    max_queues: int = _option(100_000, whole_number(1, 1 << 32), "queues that can exist; a set that would make one"
-        " more is refused")
-    min_free_bytes: int = _option(64 * MIB, size(0, 1 << 40), "sets are refused while the disk has less room than"
-        " this; gets and closes need some of it", shown="SIZE")
+    # -- Access
     unix_mode: str = _option("0600", mode, "permissions of the Unix sockets: who may write to one can connect",
         shown="MODE")
     tls_cert: str = _option("", optional_text, "file with the server's certificate chain (PEM): TCP is served with"
@@ -179,19 +139,42 @@ class Config:
     admin_from: tuple[str, ...] = _option((), places, 'from where commands that need the right "admin" are taken:'
         " loopback, unix (Unix sockets), addresses or networks; may be given several times; without any from"
         " everywhere, but shutdown only from loopback and Unix sockets", shown="PLACE")
+    # -- What clients are told
+    reply_key: str = _option("queue", one_of(*REPLY_KEYS), 'the key in the reply to a get: "queue" names the'
+        ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
+        shown="WHICH")
+    dialect: str = _option(DARNER, one_of(*DIALECTS), "whose clients"
+        " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
+        shown="NAME")
     get_timeout_ms: int = _option(10_000, whole_number(0, 2**31 - 1), "how long a get waits for an item in the"
         " kyototycoon dialect, whose clients cannot say it themselves; 0: not at all")
-    expiration_timer_s: int = _option(1, whole_number(0, 86_400), "between two sweeps for expired items, unused"
-        " queues and reads that have been open for too long; 0: never, and they are found when the queue is used")
+    # -- Status
     default_status: str = _option("up", _status, "what the server takes at the start, if status_file says nothing: up,"
         " writeavoid, readonly or quiescent", shown="STATUS")
     status_file: str = _option("", optional_text, "file that keeps the status over a restart", shown="FILE")
     status_change_grace_period_s: int = _option(0, whole_number(0, 86_400), "a stricter status is shown at once, and in"
         " force after so long")
-    connection_limit_refuse_writes: int = _option(0, whole_number(0, 1_000_000), "who connects while there are"
-        " more clients than this may not put; 0: no limit")
-    connection_limit_refuse_reads: int = _option(0, whole_number(0, 1_000_000), "who connects while there are"
-        " more clients than this may not get; 0: no limit")
+    # -- Data and safety
+    data: str = _option("./data", text, "directory that holds the queues, created if missing", "-d", "DIR")
+    sync: str | int = _option(SYNC_NEVER, sync, "when what was written is made to survive the loss of power (fsync):"
+        ' "never" leaves it to the operating system, a number is milliseconds between fsyncs, "always" answers only'
+        " afterwards; kill -9 loses nothing in any case", shown="WHEN")
+    min_free_bytes: int = _option(64 * MIB, size(0, 1 << 40), "sets are refused while the disk has less room than"
+        " this; gets and closes need some of it", shown="SIZE")
+    # -- What one client may ask for
+    max_item_bytes: int = _option(GIB, size(1, 1 << 40), "largest item that is accepted", shown="SIZE")
+    max_line_bytes: int = _option(8 * KIB, size(512, MIB), "longest request line that is accepted", shown="SIZE")
+    max_reply_bytes: int = _option(256 * KIB, size(4 * KIB, GIB), "a client that pipelines is answered in portions"
+        " of about this size, each when the one before has been sent", shown="SIZE")
+    # -- Limits for all clients together
+    max_connections: int = _option(16_000, whole_number(1, 1_000_000), "clients at a time; one more is told so and"
+        " hung up on")
+    max_queues: int = _option(100_000, whole_number(1, 1 << 32), "queues that can exist; a set that would make one"
+        " more is refused")
+    body_timeout_s: int = _option(60, whole_number(0, 86_400), "a client that stops in the middle of a request for so"
+        " long is hung up on; 0: never")
+    idle_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for so long, waits for"
+        " nothing and has no item open is hung up on; 0: never")
     client_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for so long and"
         " waits for nothing is hung up on, and the items that it has open go to others; 0: never")
     keepalive_idle_s: int = _option(60, whole_number(0, 32_767), "after so long without a byte over TCP, the client's"
@@ -201,6 +184,34 @@ class Config:
     unread_timeout_s: int = _option(0, whole_number(0, 86_400), "a client that takes nothing of what it is sent over"
         " TCP for so long, or whose host does not acknowledge it, is hung up on; 0: the system decides, which gives up"
         " only hosts that are gone, after about 15 minutes")
+    connection_limit_refuse_writes: int = _option(0, whole_number(0, 1_000_000), "who connects while there are"
+        " more clients than this may not put; 0: no limit")
+    connection_limit_refuse_reads: int = _option(0, whole_number(0, 1_000_000), "who connects while there are"
+        " more clients than this may not get; 0: no limit")
+    body_memory_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for what has come of all clients' items;"
+        " over it, what has come of an item is written to disk before the rest is there", shown="SIZE")
+    pipeline_memory_bytes: int = _option(16 * MIB, size(MIB, 1 << 40), "memory for what all clients send ahead while"
+        " they wait, and for replies that they do not take; over it, each is answered in portions of 4 KiB",
+        shown="SIZE")
+    # -- Queues
+    expiration_timer_s: int = _option(1, whole_number(0, 86_400), "between two sweeps for expired items, unused"
+        " queues and reads that have been open for too long; 0: never, and they are found when the queue is used")
+    # -- Memory
+    chunk_bytes: int = _option(128 * KIB, size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"
+        " this size, and never stand in memory whole", shown="SIZE")
+    window_bytes: int = _option(16 * MIB, size(MIB, 1 << 40), "memory for items at the heads of all queues",
+        shown="SIZE")
+    block_cache_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
+    write_buffer_bytes: int = _option(32 * MIB, size(MIB, 1 << 40), "memory for what has been written to the"
+        " write-ahead log only", shown="SIZE")
+    # -- Files
+    max_wal_bytes: int = _option(64 * MIB, size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
+        " longer start after a crash", shown="SIZE")
+    max_open_files: int = _option(128, whole_number(16, 1_000_000), "table files that RocksDB keeps open")
+    max_column_families: int = _option(64, whole_number(1, 1024), "so many queues get a column family of RocksDB of"
+        " their own, later ones share; a data directory never has fewer than it once had")
+    # -- Log
+    debug: bool = _option(False, flag, "log every connection, and tracebacks")
     # fmt: on
 
     # Tables of the file, which are no options.
@@ -230,6 +241,21 @@ class Config:
 
 OPTIONS = tuple(option for option in fields(Config) if "check" in option.metadata)
 TABLES = tuple(option for option in fields(Config) if "tables" in option.metadata)
+
+# The groups in which --help shows the options, by the first option of each. conf/darner.toml has the same.
+GROUPS = {
+    "host": "Listening",
+    "unix_mode": "Access",
+    "reply_key": "What clients are told",
+    "default_status": "Status",
+    "data": "Data and safety",
+    "max_item_bytes": "What one client may ask for",
+    "max_connections": "Limits for all clients together",
+    "expiration_timer_s": "Queues",
+    "chunk_bytes": "Memory",
+    "max_wal_bytes": "Files",
+    "debug": "Log",
+}
 
 _KNOWN = {option.name: option for option in OPTIONS}
 _TABLE_HEADERS = ("[users.NAME]", f"[{DEFAULT_TABLE}]", f"[{QUEUE_TABLES}.NAME]", "[aliases]", "[[listener]]")
@@ -309,7 +335,12 @@ def ask_password() -> bytes:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=NAME, description=f"{NAME}: a durable message queue server", allow_abbrev=False)
+    parser = _Parser(
+        prog=NAME,
+        usage=f"{NAME} [options]",
+        description=f"{NAME}: a durable message queue server",
+        allow_abbrev=False,
+    )
     parser.add_argument("-v", "--version", action="version", version=f"{NAME} {VERSION}")
     parser.add_argument(
         "-c", "--config", metavar="FILE", help="read options from this TOML file; the command line wins"
@@ -332,18 +363,21 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--user", metavar="NAME", help="with --follow: log in; the password is asked for, or read from"
         " standard input")  # fmt: skip
+    group = parser.add_argument_group()
     for option in OPTIONS:
+        if option.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[option.name])
         flags = [option.metadata["short"]] if option.metadata["short"] else []
         flags.append(f"--{option.name.replace('_', '-')}")
         about = option.metadata["about"].replace("%", "%%")
         if isinstance(option.default, bool):
-            parser.add_argument(*flags, dest=option.name, action=argparse.BooleanOptionalAction, help=about)
+            group.add_argument(*flags, dest=option.name, action=argparse.BooleanOptionalAction, help=about)
         else:
             default: Any = option.default
             if option.metadata["shown"] == "SIZE":
                 default = show_size(default)
             several = isinstance(default, tuple)
-            parser.add_argument(
+            group.add_argument(
                 *flags,
                 dest=option.name,
                 metavar=option.metadata["shown"],

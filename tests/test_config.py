@@ -14,6 +14,7 @@ from darner_core.errors import ConfigError
 from darner_core.listener_options import ListenerOptions
 from darner_core.queue_options import QueueOptions, QueueRules
 from darner_core.rights import Rights
+from tests.harness import ROOT
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "conf" / "darner.toml"
 
@@ -684,3 +685,12 @@ def test_a_dump_takes_words_of_its_own() -> None:
 def test_words_that_do_not_go_together_are_refused(arguments: list[str], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         config.parse_action(arguments)
+
+
+def test_help_shows_the_options_in_the_groups_of_the_example_file() -> None:
+    file = (ROOT / "conf" / "darner.toml").read_text()
+    headings = [re.split(r"[(;]", heading)[0].strip() for heading in re.findall(r"^# ---- (.+)$", file, re.MULTILINE)]
+    assert [*config.GROUPS.values()] == [heading for heading in headings if heading != "Tables"]
+    assert [option.name for option in OPTIONS] == re.findall(r"^([a-z_]+) = ", file, re.MULTILINE)
+    shown = config._parser().format_help()
+    assert [shown.index(f"\n{heading}:\n") for heading in config.GROUPS.values()]
