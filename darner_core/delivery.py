@@ -126,8 +126,9 @@ class Delivery:
             for _, upload in uploads:
                 upload.store()  # so that nothing can fail from here on
             self._make_room(names, takers, size, as_child)
+            taking = set(takers)
             for target, upload in uploads:
-                if target.queue in takers:
+                if target.queue in taking:
                     upload.finish()
                     target.queue.put_until(Blob(upload.blob, size), flags, expires_at_ms)
             self._count(names, size)
