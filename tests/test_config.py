@@ -691,6 +691,6 @@ def test_help_shows_the_options_in_the_groups_of_the_example_file() -> None:
     file = (ROOT / "conf" / "darner.toml").read_text()
     headings = [re.split(r"[(;]", heading)[0].strip() for heading in re.findall(r"^# ---- (.+)$", file, re.MULTILINE)]
     assert [*config.GROUPS.values()] == [heading for heading in headings if heading != "Tables"]
-    assert [option.name for option in OPTIONS] == re.findall(r"^([a-z_]+) = ", file, re.MULTILINE)
+    assert [option.name for option in config.OPTIONS] == re.findall(r"^([a-z_]+) = ", file, re.MULTILINE)
     shown = config._parser().format_help()
     assert [shown.index(f"\n{heading}:\n") for heading in config.GROUPS.values()]
