@@ -92,7 +92,7 @@ class ReadTimeouts:
 
 
 def _tell_too_late(queue: MessageQueue) -> None:
-    name, count, queue.late_closes = queue.name.decode("utf-8", "backslashreplace"), queue.late_closes, 0
+    name, count, queue.late_closes = show_bytes(queue.name), queue.late_closes, 0
     what = "1 item was closed too late: it" if count == 1 else f"{count} items were closed too late: they"
     log.info("queue %s: %s had been given back", name, what)
 
