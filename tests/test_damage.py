@@ -95,7 +95,7 @@ def served(directory: Path, told: list[str] | None = None) -> dict[bytes, tuple[
                     numbers.append(flags)
             except StorageError as raised:
                 error = str(raised)
-            assert numbers == sorted(set(numbers)), f"queue {name!r} served its items out of order"
+            assert numbers == sorted(set(numbers)), f"queue {name!r} served its items out of order: {numbers}"
             found[name] = (numbers, error)
         return found
     finally:
