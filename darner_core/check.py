@@ -312,6 +312,7 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
 
 def _check_queue(directory: Directory, named: Named, blobs: set[int], tell: Say, progress: Progress) -> Counts:
     counts = Counts()
+    _check_taken(directory, named, tell)
     for item_id, (body, *_) in read_queue(directory, named, tell, counts):
         if isinstance(body, Blob):
             blobs.add(body.blob)
@@ -324,6 +325,17 @@ def _check_queue(directory: Directory, named: Named, blobs: set[int], tell: Say,
         counts.bytes += len(body)
         progress.add(records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES + (0 if isinstance(body, Blob) else len(body)))
     return counts
+
+
+def _check_taken(directory: Directory, named: Named, tell: Say) -> None:
+    """Look at what has been taken and not been removed yet: nobody needs it, but RocksDB stops when it meets damage."""
+    record = named.record
+    state = directory.state(record)
+    first = records.FIRST_ID if isinstance(state, Broken) else state.first
+    begin, end = records.item_key(record.number, records.FIRST_ID), records.item_key(record.number, first)
+    for entry in directory.scan(directory.families[record.family], begin, end):
+        if isinstance(entry, Gap):
+            tell(f"{named.shown}: what has been taken of it cannot be read, and no item is lost by that: {entry.why}")
 
 
 def _check_blob(directory: Directory, number: int, blob: Blob, progress: Progress) -> str:

@@ -227,3 +227,23 @@ def test_a_directory_without_current_is_not_said_to_be_empty(base: Path, tmp_pat
         check(str(directory), said.append, quiet.progress)
     assert said == ["file CURRENT is missing"]
     assert not (directory / "CURRENT").exists()
+
+
+def test_damage_to_what_has_been_taken_is_found(open_storage: Callable[[], Storage], tmp_path: Path) -> None:
+    """RocksDB meets it when it compacts, and stops writing."""
+    storage = open_storage()
+    jobs = QueueRecord(1, 0, 5)
+    batch = storage.batch()
+    storage.add_queue(batch, b"jobs", jobs)
+    batch.put(item_key(1, 0), pack_state(250, 250, 301, 51 * 200, 1), storage.handle(0))
+    for number in range(1, 301):
+        batch.put(item_key(1, number), pack_item((b"%0200d" % number, 0, 0, 1)), storage.handle(0))
+    storage.write(batch)
+    storage.flush()
+    storage.close()
+    table = next(path for path in (tmp_path / "storage").glob("*.sst") if b"%0200d" % 5 in path.read_bytes())
+    turn_over(table, table.read_bytes().index(b"%0200d" % 5))
+    first, last = findings(tmp_path / "storage")
+    assert first.startswith("queue jobs: what has been taken of it cannot be read, and no item is lost by that: ")
+    assert table.name in first
+    assert last.startswith("damaged: 1 findings; 1 queues, 51 items, 10200 bytes can be read, 0 items are known to be ")
