@@ -73,7 +73,7 @@ class Connection(Outgoing):
         "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
         "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
         "_piece_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late", "_reads_whole",
-        "used_s", "_share_ends", "_look_every", "_waits_for_share",
+        "used_s", "last_share_s", "_share_ends", "_look_every", "_waits_for_share",
     )  # fmt: skip
 
     def __init__(
@@ -109,7 +109,7 @@ class Connection(Outgoing):
         self._accounts = False  # and is being told
         self._pipeline_memory = server.commands.pipeline_memory
         self._pending_bytes = 0  # as it knows them
-        self.used_s = 0.0  # for the turn, which counts it
+        self.used_s = self.last_share_s = 0.0  # for the turn, which counts them
         self._share_ends = 0.0  # when others are to be served; 0: it is another turn
         self._look_every = LOOK_EVERY_WHOLE if self._reads_whole else LOOK_EVERY
         self._waits_for_share = False
