@@ -75,7 +75,8 @@ class Connection(Outgoing):
         "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
         "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
         "_piece_bytes", "_task_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late",
-        "_reads_whole", "_is_told", "_turn_failed", "used_s", "_share_ends", "_look_every", "_waits_for_share",
+        "_reads_whole", "_is_told", "_turn_failed", "used_s", "last_share_s",
+        "_share_ends", "_look_every", "_waits_for_share",
     )  # fmt: skip
 
     def __init__(
@@ -112,7 +113,7 @@ class Connection(Outgoing):
         self._pipeline_memory = server.commands.pipeline_memory
         self._pending_bytes = 0  # as it knows them
         self._task_bytes = 0  # replies of what had to wait, since they are known to have been taken
-        self.used_s = 0.0  # for the turn, which counts it
+        self.used_s = self.last_share_s = 0.0  # for the turn, which counts them
         self._share_ends = 0.0  # when others are to be served; 0: it is another turn
         self._look_every = LOOK_EVERY_WHOLE if self._reads_whole else LOOK_EVERY
         self._waits_for_share = False

@@ -53,7 +53,8 @@ MANY_READY = 256
 SHARE_S = 0.002
 TURN_S = 0.01
 
-# A client that was served more than the others some time ago does not wait for a thousand of them to catch up.
+# A client that was served more than the others some time ago does not wait for a thousand of them to catch up, unless
+# what it asks takes longer than a share.
 MOST_DEBT_S = 0.0002
 
 # While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
@@ -73,6 +74,7 @@ class Client(Protocol):
     replies: list[bytes]  # of this turn, one element a request
     special: bool  # in `Turn.special`
     used_s: float  # how long it has been served in shares
+    last_share_s: float  # how long the last of them took
 
     def serve_share(self) -> None:
         """It has come to the client's share, see `Turn.join`."""
@@ -126,6 +128,8 @@ class Turn:
         self._waiting: list[tuple[float, int, Client]] = []  # for their shares: a heap, who has used least first
         self.crowded = False  # there is more to be served than everybody can have at once
         self._numbers = count()
+        self._served: Client | None = None  # who has its share now
+        self._begun = 0.0  # and since when
         self._least_used_s = 0.0  # what those have used that wait
         self._go_on = loop.timer(0, ref=False)
         self._go_on.priority = LOW_PRIORITY
@@ -297,9 +301,11 @@ class Turn:
     def join(self, client: Client, asks_anew: bool = False) -> None:
         """`client` has to wait for its share: have `serve_share` called when it comes to it. `asks_anew`: it has not
         had one for what it asks."""
+        if client is self._served:
+            self._charge(self.clock())
         # Whoever asks seldom comes before those that always do, but does not save up for more than a turn.
         client.used_s = max(client.used_s, self._least_used_s - TURN_S)
-        if asks_anew:
+        if asks_anew and client.last_share_s <= SHARE_S:
             client.used_s = min(client.used_s, self._least_used_s + MOST_DEBT_S)
         heappush(self._waiting, (client.used_s, next(self._numbers), client))
         self.crowded = True
@@ -312,16 +318,23 @@ class Turn:
         until = now + TURN_S
         while waiting and now < until:
             self._least_used_s, _, client = heappop(waiting)
-            begun = now
+            self._served, self._begun = client, now
             try:
                 client.serve_share()
             except Exception:
                 log.exception("a client could not be served")
                 client.hang_up()
             now = clock()
-            client.used_s += now - begun
+            if self._served is not None:  # else it waits for another share, and has been charged
+                self._charge(now)
         if waiting:
             self._stir()
+
+    def _charge(self, now: float) -> None:
+        client, self._served = self._served, None
+        if client is not None:
+            client.last_share_s = now - self._begun
+            client.used_s += client.last_share_s
 
     def _stir(self) -> None:
         if not self._go_on.active:

@@ -37,7 +37,7 @@ class Peer:
         self.session: Any = None
         self.happened: list[Any] = []
         self.turn = turn
-        self.used_s = 0.0
+        self.used_s = self.last_share_s = 0.0
         turn.enter(self.fd, self)
         turn.read_plain(self.fd, self)
 
@@ -405,6 +405,20 @@ def test_who_asks_anew_does_not_wait_for_all_others_to_catch_up(turn: Turn, cloc
     turn.join(once_greedy, asks_anew=True)
     turn._serve_shares()
     assert once_greedy in order[before : before + 7]
+
+
+def test_whose_requests_take_long_waits_for_the_others_to_catch_up(turn: Turn, clock: Clock) -> None:
+    order: list[Peer] = []
+    heavy = Flooder(turn, clock, 2 * TURN_S, order)
+    others = [Flooder(turn, clock, 0.2 * TURN_S, order) for _ in range(3)]
+    turn.join(heavy, asks_anew=True)
+    turn._serve_shares()
+    turn._waiting.clear()
+    turn.join(heavy, asks_anew=True)
+    for other in others:
+        turn.join(other, asks_anew=True)
+    turn._serve_shares()
+    assert order[1:4] == others
 
 
 def test_a_share_can_be_had_at_once_only_while_nobody_waits_and_the_turn_lasts(turn: Turn, clock: Clock) -> None:
