@@ -120,8 +120,11 @@ def open_database(
     whole, up_to_damage = DBRecoveryMode.absolute_consistency(), DBRecoveryMode.point_in_time()
     if how == SALVAGE:
         return Opened(attempt(DBRecoveryMode.skip_any_corrupted_record(), False), [], [], True)
+    first: Exception | None = None
+    has_hole = how in (START, POWER_LOST) and _has_hole(path)
     try:
-        return Opened(attempt(whole, True), [], [], False)
+        if not has_hole:
+            return Opened(attempt(whole, True), [], [], False)
     except Exception as error:
         if not is_damage(error):
             raise
@@ -139,6 +142,8 @@ def open_database(
         note(found)
         for damage in logs:
             _mend_log(path, damage.name)
+    elif has_hole:  # RocksDB would not stop there
+        torn += _cut_log(path, logs[0])
     mode = up_to_damage if torn else whole
     try:
         return Opened(attempt(mode, True), found, torn, False)
@@ -148,8 +153,12 @@ def open_database(
         table = file_named(error)
     try:
         return Opened(attempt(mode, False), [*found, table], torn, True)
-    except Exception:
-        raise first from None
+    except Exception as error:
+        raise (first or error) from None
+
+
+def _has_hole(path: str) -> bool:
+    return any(wal.has_hole(os.path.join(path, name)) for name in wal.files(path, first_log(path)))
 
 
 def first_log(path: str) -> int:
@@ -173,11 +182,17 @@ def _examine_log(path: str, say: Callable[[str], None]) -> list[wal.Damage]:
     return wal.examine(path, progress, first_log(path))
 
 
-def _mend_log(path: str, name: str) -> None:
+def _cut_log(path: str, damage: wal.Damage) -> list[str]:
+    """Let RocksDB read a log up to the damage, and none behind it; what is to be said of these."""
+    _mend_log(path, damage.name, damage.offset)
+    return put_aside_behind_gap(path, first_log(path))
+
+
+def _mend_log(path: str, name: str, end: int | None = None) -> None:
     """Write a log anew without what cannot be read, so that RocksDB can read it, and keep it as it was beside that."""
     log = os.path.join(path, name)
     kept, new = _free_name(log + DAMAGED), f"{log}.new"
-    wal.mend(log, new)
+    wal.mend(log, new, end)
     try:
         os.link(log, kept)
     except OSError:

@@ -238,10 +238,12 @@ def edits(path: str, progress: Progress | None = None) -> Iterator[tuple[int, by
         yield Bad(begun, False, False)
 
 
-def mend(source: str, target: str) -> None:
-    """Write a log of all the writes in `source` that can be read. Raises OSError."""
+def mend(source: str, target: str, end: int | None = None) -> None:
+    """Write a log of all the writes in `source`, up to the byte `end`, that can be read. Raises OSError."""
     with open(target, "wb") as file:
         for write in writes(source):
+            if end is not None and (write.offset if isinstance(write, Bad) else write[0]) >= end:
+                break
             if not isinstance(write, Bad):
                 _append(file, write[1])
         file.flush()
@@ -297,6 +299,23 @@ def examine(directory: str, progress: Progress | None = None, first: int = 0) ->
     return found
 
 
+def has_hole(path: str) -> bool:
+    """Whether a log has zeros where a write should begin. RocksDB passes over the rest of the block without a word."""
+    with open(path, "rb") as file:
+        start = 0
+        while block := file.read(BLOCK_BYTES):
+            # Few blocks have a page that begins so, and only these are looked at more closely.
+            if any(not any(block[page : page + EMPTY_BYTES]) for page in range(0, len(block), PAGE_BYTES)):
+                end = start
+                for place, _, end in _places(file, start):  # noqa: B007
+                    pass
+                if start + len(block) - end >= _header.size and not any(block[end - start :][: _header.size]):
+                    return True
+                file.seek(start + len(block))
+            start += len(block)
+    return False
+
+
 def gap_between(directory: str, first: int = 0) -> str | None:
     """The first log file, from the number `first` on, that begins with a later write than should follow the file before
     it; None: there is none. RocksDB numbers all changes without a gap. Only the ends of the files are looked at."""
@@ -322,9 +341,9 @@ def numbers(path: str) -> tuple[int, int]:
     return begin, number + count
 
 
-def _places(file: BinaryIO, start: int) -> Iterator[tuple[int, int]]:
-    """(offset, type) of each fragment of the block that begins at `start`, as far as the lengths say; their checksums
-    are not looked at."""
+def _places(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:
+    """(offset, type, end) of each fragment of the block that begins at `start`, as far as the lengths say; their
+    checksums are not looked at."""
     file.seek(start)
     block = file.read(BLOCK_BYTES)
     at = 0
@@ -333,19 +352,19 @@ def _places(file: BinaryIO, start: int) -> Iterator[tuple[int, int]]:
         end = at + _header.size + size
         if end > len(block) or not (kind or size):
             return  # cut off, or never written
-        yield start + at, kind
+        yield start + at, kind, start + end
         at = end
 
 
 def _first_place(file: BinaryIO) -> int | None:
-    return next((place for place, kind in _places(file, 0) if kind in (_FULL, _FIRST)), None)
+    return next((place for place, kind, _ in _places(file, 0) if kind in (_FULL, _FIRST)), None)
 
 
 def _last_place(file: BinaryIO, size: int) -> int | None:
     """Where the last whole write begins."""
     has_end = False
     for start in range((size - 1) // BLOCK_BYTES * BLOCK_BYTES, -1, -BLOCK_BYTES):
-        for place, kind in reversed(list(_places(file, start))):
+        for place, kind, _ in reversed(list(_places(file, start))):
             if kind == _FULL or (kind == _FIRST and has_end):
                 return place
             has_end = has_end or kind == _LAST

@@ -241,8 +241,8 @@ def test_damage_to_what_has_been_taken_is_found(open_storage: Callable[[], Stora
     storage.write(batch)
     storage.flush()
     storage.close()
-    table = next(path for path in (tmp_path / "storage").glob("*.sst") if b"%0200d" % 5 in path.read_bytes())
-    turn_over(table, table.read_bytes().index(b"%0200d" % 5))
+    table = next(path for path in (tmp_path / "storage").glob("*.sst") if b"%0200d" % 120 in path.read_bytes())
+    turn_over(table, table.read_bytes().index(b"%0200d" % 120))
     first, last = findings(tmp_path / "storage")
     assert first.startswith("queue jobs: what has been taken of it cannot be read, and no item is lost by that: ")
     assert table.name in first

@@ -217,3 +217,15 @@ def test_the_numbers_at_the_ends_of_a_log_are_those_of_all_its_writes(log: Path)
     assert wal.numbers(str(log)) == (5, 7)
     log.write_bytes(log_of([batch(5, 10), batch(6, 200_000)])[:-1])
     assert wal.numbers(str(log)) == (5, 6)
+
+
+def test_a_hole_is_found_wherever_it_begins(tmp_path: Path) -> None:
+    log = tmp_path / "000004.log"
+    whole = log_of([batch(number, 4096 - 12 - HEADER_BYTES) for number in range(1, 20)])  # a write a page
+    log.write_bytes(whole)
+    assert not wal.has_hole(str(log))
+    for page in range(19):
+        log.write_bytes(whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :])
+        assert wal.has_hole(str(log)), page
+    log.write_bytes(log_of([batch(1, 200_000), batch(2, 5000)]))  # an item of zeros
+    assert not wal.has_hole(str(log))
