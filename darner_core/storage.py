@@ -323,7 +323,8 @@ class Storage:
     def close(self) -> None:
         """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power."""
         db = self.__dict__.get("_db")
-        if db is not None and not self._takes_writes():
+        flushes = db is None or self._takes_writes()
+        if db is not None and not flushes:
             # Closing writes the write buffers to tables. Beside damage, RocksDB would try that until the disk works
             # again, with everybody waiting; else for a second. What is in the buffers is in the log.
             with suppress(Exception):
@@ -335,6 +336,8 @@ class Storage:
             try:
                 db.close()
             except Exception as error:
+                if not flushes:
+                    return  # it says that it was told to stop
                 raise StorageError(database.file_named(error)) from error
             # RocksDB has written the log to tables, and begun an empty one.
             with suppress(OSError):
