@@ -92,7 +92,7 @@ class Server:
         )
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
         deadline = time.monotonic() + START_S
-        while not any("starting up" in line for line in self.lines[begin:]):
+        while not any("ready: listening" in line for line in self.lines[begin:]):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise Violation("the server does not start: " + "".join(self.lines[-10:]))
             time.sleep(0.01)
