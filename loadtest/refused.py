@@ -486,7 +486,7 @@ class Memcache(Worker):
 
 
 class Text(Worker):
-    """A get confirms what is open, of which the worker keeps count."""
+    """A get, a peek and a monitor confirm what is open, of which the worker keeps count."""
 
     def connect(self) -> None:
         self.links = [Link(self.server.text_port)]
@@ -545,18 +545,17 @@ class Text(Worker):
         self.open = 0
 
     def monitor(self) -> None:
-        before = list(self.items)
+        before, was_open, opened = list(self.items), self.open, 0
         self.link.send(b"monitor %b 30\n" % self.queue)
         try:
-            while self.received(self.open):
-                self.open += 1
-        except Refused as error:
-            if "Too many open" not in str(error):
-                self.settle(before)
-                raise
-        except Unsure:
-            self.settle(before)
+            while self.received(was_open + opened):
+                opened += 1
+        except (Refused, Unsure):
+            self.settle(before, before[was_open:])
             raise
+        for _ in range(was_open):
+            self.items.popleft()
+        self.open = opened
 
     def monitor_and_confirm(self) -> None:
         self.monitor()
