@@ -309,7 +309,7 @@ class _Parser(argparse.ArgumentParser):
         word = words.split(" ")[0].partition("=")[0]
         if unrecognized and word.startswith("-"):
             near = did_you_mean(word, (option for option in self._option_string_actions if option.startswith("--")))
-            message = f"{message}: {near}" if near else message
+            message = f"{message}; {near}" if near else message
         raise ConfigError(f"{COMMAND_LINE}: {show_text(message)}; see {self.prog} --help")
 
 

@@ -241,6 +241,7 @@ class Trial:
         self.consumer = Reader(CONSUMED, "kestrel")
         self.cursors = {name: Reader(FEED + b"." + name, "siberite") for name in CURSORS}
         self.taken: set[bytes] = set()  # by the feed's own consumer
+        self.taking: bytes | None = None  # what it has asked for: a kill may come behind the write and before the reply
         self.feed: list[bytes] = []  # all that there ever was, as far as it is known
         self.trouble: BaseException | None = None
         self.checked = self.in_doubt = self.expired = 0
@@ -324,9 +325,11 @@ class Trial:
             head = wire.get(FEED + b"/peek")
             if head is None or not all(self._has_seen(reader, head) for reader in self.cursors.values()):
                 continue
+            self.taking = head
             body = wire.get(FEED)
             if body is not None:
                 self.taken.add(body)
+            self.taking = None
 
     @staticmethod
     def _has_seen(reader: Reader, body: bytes) -> bool:
@@ -431,6 +434,9 @@ class Trial:
         wire = self.connect("siberite")
         shown = {name: wire.all(reader.name) for name, reader in self.cursors.items()}
         there = wire.all(FEED)
+        if self.taking is not None and self.taking not in there:
+            self.taken.add(self.taking)
+        self.taking = None
         numbered = [body for body in (*self.taken, *there) if body.startswith(b"feed ")]
         stored = producer.look(sorted(numbered), "feed") if numbered else producer.first
         everything = [*self.feed, *(producer.body(number) for number in range(producer.first, stored))]

@@ -225,7 +225,7 @@ def test_a_bad_option_is_named_and_nothing_is_made(tmp_path: Path) -> None:
     file = tmp_path / "darner.toml"
     file.write_text("port = 99999\n")
     where = ["--data", str(data)]
-    said = 'command line: unrecognized arguments: --prot 1: did you mean "--port"?; see darner --help'
+    said = 'command line: unrecognized arguments: --prot 1; did you mean "--port"?; see darner --help'
     assert refusal(*where, "--prot", "1") == said
     assert refusal(*where, "--port", "x") == "command line: --port = 'x': must be a number from 0 to 65535"
     assert refusal(*where, "-c", str(file)) == f"{file}: line 1: port = 99999: must be a number from 0 to 65535"
@@ -274,7 +274,7 @@ def test_the_installed_command_is_the_same_program() -> None:
     )
     assert (ended.returncode, ended.stderr) == (
         1,
-        'darner: command line: unrecognized arguments: --prot: did you mean "--port"?; see darner --help\n',
+        'darner: command line: unrecognized arguments: --prot; did you mean "--port"?; see darner --help\n',
     )
 
 
