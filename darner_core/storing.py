@@ -3,6 +3,7 @@
 No call here switches greenlets, except through the Client's wait_... calls.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
@@ -204,4 +205,7 @@ class Storing:
         """Read and drop the rest of an item that is refused, and of its CR LF, as memcached does."""
         size += end_bytes
         while size:
-            size -= len(client.wait_body(min(size, self._chunk_bytes)))
+            # A turn that fails meanwhile is told here, before anything is taken. The client hears of an error anyhow; but
+            # what is left of the item must not be read as commands.
+            with suppress(ServerError):
+                size -= len(client.wait_body(min(size, self._chunk_bytes)))

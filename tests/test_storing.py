@@ -9,6 +9,7 @@ from darner_core import large_items
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.dialects import DIALECTS
+from darner_core.errors import ServerError
 from darner_core.protocol import Request, RequestReader
 from darner_core.queue_options import QueueRules
 from darner_core.records import Blob
@@ -138,3 +139,30 @@ def test_a_large_item_reaches_many_queues_in_slices_and_all_at_once(
         while download.missing_bytes:
             found += download.next(1000)
         assert found == body
+
+
+class Told:
+    """A client that is told of a failed turn while the rest of its item is read."""
+
+    def __init__(self, rest: bytes) -> None:
+        self.rest = rest
+        self.told = False
+
+    def wait_body(self, most_bytes: int) -> bytes:
+        if len(self.rest) < 1000 and not self.told:
+            self.told = True
+            raise ServerError("cannot write")
+        data, self.rest = self.rest[:most_bytes], self.rest[most_bytes:]
+        return data
+
+
+def test_a_refused_item_is_skipped_to_its_end_though_a_turn_fails_meanwhile(
+    open_storage: Callable[[], Storage],
+) -> None:
+    house = House(open_storage)
+    commands = Commands(house.registry, house.journal, Stats(), Config(chunk_bytes=1024, max_item_bytes=1500))
+    client: Any = Told(b"x" * 2000 + b"\r\nget q\r\n")
+    with pytest.raises(ServerError, match="too large"):
+        commands.storing.receive_large(Request(print, b"set", queue=b"q", body_bytes=2000), client)
+    assert client.told
+    assert client.rest == b"get q\r\n"
