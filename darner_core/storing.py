@@ -205,7 +205,7 @@ class Storing:
         """Read and drop the rest of an item that is refused, and of its CR LF, as memcached does."""
         size += end_bytes
         while size:
-            # A turn that fails meanwhile is told here, before anything is taken. The client hears of an error anyhow; but
+            # A turn that fails meanwhile is told here, before anything is taken. An error is answered anyhow, but
             # what is left of the item must not be read as commands.
             with suppress(ServerError):
                 size -= len(client.wait_body(min(size, self._chunk_bytes)))
