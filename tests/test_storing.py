@@ -138,3 +138,18 @@ def test_a_large_item_reaches_many_queues_in_slices_and_all_at_once(
         while download.missing_bytes:
             found += download.next(1000)
         assert found == body
+
+
+def test_who_hangs_up_before_a_large_item_has_begun_to_come_leaves_no_queues_behind(
+    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_items, "COPIES_A_TURN", 2)
+    house = House(open_storage)
+    commands = Commands(house.registry, house.journal, Stats(), Config(chunk_bytes=1000))
+    client: Any = Sending(house, b"", lambda: None)
+    client.gone_after = 1
+    request = Request(print, b"set", b"a+b+c", b"a", targets=(b"a", b"b", b"c"), body_bytes=2000)
+    with pytest.raises(ConnectionResetError):
+        commands.storing.receive_large(request, client)
+    house.turn()
+    assert not house.registry.queues
