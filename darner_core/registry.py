@@ -397,6 +397,7 @@ class Registry:
         self._family_users[queue.log.record.family] += 1
         self.deletes -= 1
         self.total_items_of_deleted -= queue.total_items
+        queue.log.recorded = 0  # perhaps the disk has deleted it all the same: see `recheck`
         self._place_of(queue.name)[queue.name] = queue
         self._set_options(queue)  # the rules may have been applied to all others meanwhile
         self._register(queue)
@@ -422,6 +423,8 @@ class Registry:
         for queue in self:
             if queue.log.recorded == 0:
                 queue.recheck(batch)
+                if not isinstance(queue.log, MemoryLog):
+                    storage.add_queue(batch, queue.name, queue.log.record)
         self.cursors.recheck(batch)
         orphans = list(self._journal.orphans)
         for number, blob in orphans:

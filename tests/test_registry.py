@@ -716,6 +716,26 @@ def test_a_failed_turn_in_which_a_queues_name_became_an_alias_is_undone(bench: B
     assert (bench.registry.queues, bench.registry.hidden) == ({b"old": old}, {})
 
 
+def test_what_is_put_after_a_delete_that_failed_and_is_on_disk_all_the_same_is_not_lost(bench: Bench) -> None:
+    (queue,) = bench.create(b"q")
+    write = bench.storage.write
+
+    def write_and_fail(batch: Any) -> None:
+        write(batch)
+        raise StorageError("disk error")
+
+    bench.registry.delete(b"q")
+    bench.storage.write = write_and_fail  # type: ignore[method-assign]
+    with pytest.raises(StorageError):
+        bench.end_turn()
+    bench.storage.write = write  # type: ignore[method-assign]
+    bench.registry.recheck()
+    queue.put(b"1", 0, 0)
+    bench.end_turn()
+    bench.crash()
+    assert bench.registry.queues[b"q"].take() is not None
+
+
 def test_named_queues_are_made_in_slices(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "MADE_A_TURN", 2)
     bench.registry.rules = QueueRules(queues={b"q%d" % number: {"max_items": 1} for number in range(5)})
