@@ -240,6 +240,9 @@ class Cursors:
 
     def _undelete(self, queue: MessageQueue, name: bytes, cursor: MessageQueue, hook: Callable[[Batch], bool]) -> None:
         self._add(queue, name, cursor)
+        cursor.options = queue.options  # the rules may have been applied to all others meanwhile
+        if isinstance(cursor, Cursor):
+            cursor.set_max_age(queue.max_age_ms)
         queue.log.hook = hook  # which knows what the queue had before this turn
         cursor.deleted = False
         place = self._pop_awaited(queue.name, name)

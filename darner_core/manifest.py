@@ -45,7 +45,7 @@ class Lost(NamedTuple):
 
     why: str
     newest: bool  # at the end of the newest log: a loss of power may take that
-    empty: int = 0  # the number of the newest log, which is empty, as it is when it has just been made
+    empty: int = 0  # the number of a newest log that is empty, as it is when it has just been made
 
 
 def read(directory: str) -> Manifest:
@@ -101,13 +101,15 @@ def lost_logs(directory: str, manifest: Manifest) -> list[Lost]:
         if names:
             found.append(Lost(f"{wal.FINDING}{manifest.first_log:06}{wal.SUFFIX}: missing", False))
     is_empty = False
+    written = [name for name in names if os.path.getsize(os.path.join(directory, name))]
     for name in names:
         path = os.path.join(directory, name)
         if is_empty:
             expected = 0  # it has been told
-        is_empty = not os.path.getsize(path)
+        is_empty = name not in written
         if is_empty:
-            newest = name == names[-1]
+            # Two starts that were killed before they wrote anything leave two.
+            newest = not written or wal.number_of(name) > wal.number_of(written[-1])
             found.append(Lost(f"{wal.FINDING}{name}: empty", newest, wal.number_of(name) if newest else 0))
             continue
         begin, following = wal.numbers(path)

@@ -303,10 +303,14 @@ class Registry:
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
         self.creates -= 1
         self._family_users[record.family] -= 1
-        del self.queues[queue.name]
+        del self._place_of(queue.name)[queue.name]
         self._unregister(queue)
         queue.deleted = True
         self._move_line(queue)
+
+    def _place_of(self, name: bytes) -> dict[bytes, MessageQueue]:
+        """Where a queue of this name stands: a reload may have made it an alias since its turn began."""
+        return self.hidden if name in self.aliases else self.queues
 
     @property
     def awaited_count(self) -> int:
@@ -393,7 +397,8 @@ class Registry:
         self._family_users[queue.log.record.family] += 1
         self.deletes -= 1
         self.total_items_of_deleted -= queue.total_items
-        self.queues[queue.name] = queue
+        queue.log.recorded = 0  # perhaps the disk has deleted it all the same: see `recheck`
+        self._place_of(queue.name)[queue.name] = queue
         self._set_options(queue)  # the rules may have been applied to all others meanwhile
         self._register(queue)
 
@@ -418,6 +423,8 @@ class Registry:
         for queue in self:
             if queue.log.recorded == 0:
                 queue.recheck(batch)
+                if not isinstance(queue.log, MemoryLog):
+                    storage.add_queue(batch, queue.name, queue.log.record)
         self.cursors.recheck(batch)
         orphans = list(self._journal.orphans)
         for number, blob in orphans:

@@ -102,9 +102,10 @@ class Storing:
             if targets:
                 self.require_room(size * len(targets))
                 self.wait_start_uploads(targets, uploads, client)
-        except (ServerError, StorageError):
+        except BaseException as error:  # the client may also have hung up
             self._delivery.abandon(targets or ())
-            self._skip_body(client, size)
+            if isinstance(error, (ServerError, StorageError)):
+                self._skip_body(client, size)
             raise
         if not uploads:
             self._skip_body(client, size)

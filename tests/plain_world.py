@@ -211,7 +211,8 @@ class World:
     ) -> bool:
         """Into all that decide, or none of them."""
         there = [(queue, decides) for queue, decides in targets if not queue.deleted]
-        self.make_room([queue for queue, _ in there], len(body))
+        if large:  # else that was in this very turn
+            self.make_room([queue for queue, _ in there], len(body))
         if any(decides and (queue.deleted or not self.has_room(queue, len(body))) for queue, decides in targets):
             return False
         for queue, _ in there:

@@ -693,6 +693,49 @@ def test_rules_that_change_while_a_delete_is_undone_are_applied(bench: Bench) ->
     assert bench.registry.queues[b"q"].options.max_items == 3
 
 
+def test_rules_that_change_while_the_delete_of_a_cursor_is_undone_are_applied(bench: Bench) -> None:
+    (queue,) = bench.create(b"q")
+    cursor = bench.registry.cursors.of(queue, b"c")
+    bench.end_turn()
+    for delete in (lambda: bench.registry.cursors.delete(b"q", b"c"), lambda: bench.registry.delete(b"q")):
+        delete()
+        age_s = queue.options.max_age_s + 3
+        bench.registry.set_rules(QueueRules(default={"max_age_s": age_s}))
+        bench.fail_turn()
+        assert (cursor.options.max_age_s, cursor.max_age_ms) == (age_s, age_s * 1000)
+
+
+def test_a_failed_turn_in_which_a_queues_name_became_an_alias_is_undone(bench: Bench) -> None:
+    (old,) = bench.create(b"old")
+    bench.registry.create(b"new")
+    bench.registry.delete(b"old")
+    bench.registry.hide((b"new", b"old"))
+    bench.fail_turn()
+    assert (bench.registry.queues, bench.registry.hidden) == ({}, {b"old": old})
+    bench.registry.hide(())
+    assert (bench.registry.queues, bench.registry.hidden) == ({b"old": old}, {})
+
+
+def test_what_is_put_after_a_delete_that_failed_and_is_on_disk_all_the_same_is_not_lost(bench: Bench) -> None:
+    (queue,) = bench.create(b"q")
+    write = bench.storage.write
+
+    def write_and_fail(batch: Any) -> None:
+        write(batch)
+        raise StorageError("disk error")
+
+    bench.registry.delete(b"q")
+    bench.storage.write = write_and_fail  # type: ignore[method-assign]
+    with pytest.raises(StorageError):
+        bench.end_turn()
+    bench.storage.write = write  # type: ignore[method-assign]
+    bench.registry.recheck()
+    queue.put(b"1", 0, 0)
+    bench.end_turn()
+    bench.crash()
+    assert bench.registry.queues[b"q"].take() is not None
+
+
 def test_named_queues_are_made_in_slices(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "MADE_A_TURN", 2)
     bench.registry.rules = QueueRules(queues={b"q%d" % number: {"max_items": 1} for number in range(5)})

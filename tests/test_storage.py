@@ -668,6 +668,25 @@ def test_an_emptied_log_is_told(tmp_path: Path) -> None:
     storage.close()
 
 
+def test_starts_that_were_killed_before_they_wrote_anything_are_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = killed(tmp_path / "data")
+    marked = (directory / "RUNNING").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "_note_running", lambda _: None)
+        storage = Storage(str(directory), **SMALL)
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy)
+        storage.close()
+    (log,) = copy.glob("*.log")
+    assert (log.stat().st_size, (copy / "RUNNING").read_bytes()) == (0, marked)
+    (copy / "000900.log").touch()
+    storage = Storage(str(copy), **SMALL)
+    assert storage.damage == []
+    storage.close()
+
+
 def test_tables_that_may_hold_what_a_missing_log_held_are_not_removed(tmp_path: Path) -> None:
     directory = killed(tmp_path / "data")
     (log,) = directory.glob("*.log")

@@ -166,3 +166,18 @@ def test_a_refused_item_is_skipped_to_its_end_though_a_turn_fails_meanwhile(
         commands.storing.receive_large(Request(print, b"set", queue=b"q", body_bytes=2000), client)
     assert client.told
     assert client.rest == b"get q\r\n"
+
+
+def test_who_hangs_up_before_a_large_item_has_begun_to_come_leaves_no_queues_behind(
+    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_items, "COPIES_A_TURN", 2)
+    house = House(open_storage)
+    commands = Commands(house.registry, house.journal, Stats(), Config(chunk_bytes=1000))
+    client: Any = Sending(house, b"", lambda: None)
+    client.gone_after = 1
+    request = Request(print, b"set", b"a+b+c", b"a", targets=(b"a", b"b", b"c"), body_bytes=2000)
+    with pytest.raises(ConnectionResetError):
+        commands.storing.receive_large(request, client)
+    house.turn()
+    assert not house.registry.queues
