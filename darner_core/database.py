@@ -121,9 +121,9 @@ def open_database(
     if how == SALVAGE:
         return Opened(attempt(DBRecoveryMode.skip_any_corrupted_record(), False), [], [], True)
     first: Exception | None = None
-    has_hole = how in (START, POWER_LOST) and _has_hole(path)
+    holed = how in (START, POWER_LOST) and has_hole(path)
     try:
-        if not has_hole:
+        if not holed:
             return Opened(attempt(whole, True), [], [], False)
     except Exception as error:
         if not is_damage(error):
@@ -142,7 +142,7 @@ def open_database(
         note(found)
         for damage in logs:
             _mend_log(path, damage.name)
-    elif has_hole:  # RocksDB would not stop there
+    elif holed:  # RocksDB would not stop there
         torn += _cut_log(path, logs[0])
     mode = up_to_damage if torn else whole
     try:
@@ -157,7 +157,8 @@ def open_database(
         raise (first or error) from None
 
 
-def _has_hole(path: str) -> bool:
+def has_hole(path: str) -> bool:
+    """Whether RocksDB would pass over zeros in the log without a word."""
     return any(wal.has_hole(os.path.join(path, name)) for name in wal.files(path, first_log(path)))
 
 

@@ -135,7 +135,12 @@ def _mended(path: str, folder: str) -> tuple[str, bool]:
     if power_was_lost(path):
         damages = [damage.after_loss_of_power() for damage in damages]
     if all(damage.torn for damage in damages):
-        return path, True
+        if not damages or not wal.has_hole(os.path.join(path, damages[0].name)):
+            return path, True
+        first, logs = damages[0], wal.files(path)
+        links = _linked(path, folder, logs[logs.index(first.name) :])
+        wal.mend(os.path.join(path, first.name), os.path.join(links, first.name), first.offset)
+        return links, False
     names = {damage.name for damage in damages}
     links = _linked(path, folder, names)
     for name in names:
@@ -150,8 +155,11 @@ class Directory:
         """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
         self.path = path
         path = _without_lost_power(_writable(path, log_folder), log_folder)
+        torn = False
+        if database.has_hole(path):
+            path, torn = _mended(path, log_folder)
         try:
-            self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient, False)
+            self._db = database.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
         except Exception as error:
             if not database.is_damage(error):
                 raise

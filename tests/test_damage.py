@@ -21,6 +21,7 @@ from darner_core.records import Blob
 from darner_core.registry import Registry
 from darner_core.repair import repair
 from darner_core.storage import Storage
+from darner_core.wal import BLOCK_BYTES
 from darner_core.window import WindowBudget
 from tests.conftest import SMALL
 from tests.damaged import CHUNK_BYTES, ITEMS, NAMES, POPPED, bodies, body, copy_of, make_directory, turn_over
@@ -425,3 +426,22 @@ def test_each_file_spoiled_in_each_way_is_served_told_or_refused(tmp_path: Path,
     assert not faults, "\n".join([str(outcomes), *faults])
     assert outcomes.keys() == {"served", "told", "refused"}
     print(dict(outcomes))
+
+
+def test_zeros_where_a_write_begins_are_told(tmp_path: Path) -> None:
+    """RocksDB takes them for the end of a block."""
+    storage = Storage(str(tmp_path / "made"), **SMALL)
+    (log,) = (tmp_path / "made").glob("*.log")
+    for number in range(4):  # a block each
+        left = BLOCK_BYTES - log.stat().st_size % BLOCK_BYTES
+        storage.put(0, b"%012d" % number, bytes([number + 1]) * (left - 37))
+        assert log.stat().st_size % BLOCK_BYTES == 0
+    directory = copy_of(tmp_path / "made", tmp_path / "data")
+    storage.close()
+    spoiled = directory / log.name
+    data = spoiled.read_bytes()
+    spoiled.write_bytes(data[: 2 * BLOCK_BYTES] + bytes(BLOCK_BYTES) + data[3 * BLOCK_BYTES :])
+    storage = Storage(str(directory), **SMALL)
+    assert [line for line in storage.torn if f"{log.name}: unreadable from byte {2 * BLOCK_BYTES} of" in line]
+    assert [int(key) for key, _ in storage._scan(storage.families[0], b"", b"\xff")] == [0, 1]
+    storage.close()
