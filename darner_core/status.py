@@ -115,6 +115,11 @@ def write_status(path: str, status: Status) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(new_path, path)
+        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else a loss of power may bring the old one back
+        finally:
+            os.close(folder)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(new_path)
