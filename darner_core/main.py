@@ -4,6 +4,7 @@ import gc
 import io
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     logging.raiseExceptions = False  # a log that nobody reads any more (darner | head) is no reason for tracebacks
     for line in server.describe(options):
         log.info(line)
+    existed = os.path.exists(options.data)
     storage = Storage(
         options.data,
         max_column_families=options.max_column_families,
@@ -97,6 +99,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
         queue_server = Server(options, storage)
     except BaseException:
         storage.close()
+        if not existed:
+            shutil.rmtree(options.data, ignore_errors=True)
         raise
     queue_server.wait_reload = partial(_reload, queue_server, arguments)
     reload = partial(_reload_at_signal, queue_server)

@@ -101,6 +101,7 @@ def test_the_example_file_is_good_to_start_with(start_server: StartServer) -> No
 def test_a_port_that_is_in_use_is_named(server: RunningServer, tmp_path: Path) -> None:
     line = refusal("--port", str(server.port), "--data", str(tmp_path / "other"))
     assert line == f"cannot listen on 127.0.0.1 port {server.port}: Address already in use"
+    assert not (tmp_path / "other").exists()  # what the start has made
     assert server.client().get("q") is None
 
 
