@@ -5,7 +5,8 @@
 
 The load of crash.py, held at a rate that leaves the machine to others, and coming in waves: the queues are filled up to
 some thousand items, then emptied. Beside it queues are made and deleted all the time, and clients die half-way
-(trouble.py). Every few minutes the server ends, by kill -9 and by SIGTERM in turn, starts again, and is held to its
+(trouble.py); and every minute the disk refuses writes for some seconds, with the checked load at rest and all else
+going on. Every few minutes the server ends, by kill -9 and by SIGTERM in turn, starts again, and is held to its
 promises (promises.py). Every few seconds its resident memory, open files and disk use are written down; before each
 restart, with the load at rest, also what the idle server takes of the processor. At the end the last third of the time
 is compared with the third before it: each must have levelled off, else the exit status is 1. The plot shows all of it.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import time
 from pathlib import Path
@@ -24,10 +26,11 @@ from typing import Any
 
 import matplotlib as mpl
 from books import DELETED, FLUSHED, Violation
+from client import Client
 from crash import Trial, keep
 from matplotlib.figure import Figure
 from mix import CHUNK_BYTES, Load
-from peers import FloodError
+from peers import FloodError, Memcache
 from plots import COLOURS, STYLE
 from promises import Model
 from report import Bar, ServerProcess
@@ -41,6 +44,9 @@ STEP_S = 1.0
 FIRST_PAUSE_S = 0.05
 CALM_S = 2.0  # what the load has asked is done by then, and compactions that it has caused have ended
 IDLE_S = 5.0
+FAILING_EVERY_S = 60.0
+FAILING_S = 3.0
+RECOVERED_S = 20.0  # the server opens its database again within a second or two
 
 # Figure, unit, what it is called, and by how much of it the last third may be above the one before: waves and restarts
 # do not fall alike into both.
@@ -69,7 +75,7 @@ class Soak:
         self.pause_s = FIRST_PAUSE_S
         self.filling = True
         self.idle_ms_per_s: float | None = None
-        self.queues_made = self.half_dead = 0
+        self.queues_made = self.half_dead = self.disk_failures = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -95,6 +101,7 @@ class Soak:
         trouble = Trouble(trial.server.port, f"{trial.seed} {len(self.restarts)}")
         until = min(self.elapsed_s + options.restart_seconds, options.seconds)
         next_sample_s = self.elapsed_s
+        next_failure_s = self.elapsed_s + FAILING_EVERY_S / 2
         while self.elapsed_s < until:
             self.load.pause_s, self.load.filling = self.pause_s, self.filling
             began, before = time.monotonic(), model.requests
@@ -103,6 +110,9 @@ class Soak:
             self.pause_s = min(1.0, max(0.001, self.pause_s * min(2.0, max(0.5, rate / options.rate))))
             waiting = waiting_items(model)
             self.filling = waiting < (FULL_ITEMS if self.filling else EMPTY_ITEMS)
+            if self.elapsed_s >= next_failure_s and until - self.elapsed_s > RECOVERED_S:
+                self._fail_disk()
+                next_failure_s = self.elapsed_s + FAILING_EVERY_S
             if self.elapsed_s >= next_sample_s:
                 next_sample_s += options.every
                 self.samples.append(
@@ -122,6 +132,33 @@ class Soak:
         self.half_dead += trouble.half_dead
         if self.options.restart_seconds > 10 * IDLE_S:
             self._look_at_idle(process)
+
+    def _fail_disk(self) -> None:
+        """No file of the server may grow for some seconds; then it serves again. Raises Violation if it does not."""
+        self.load.resting = True
+        self.load.wait_s(CALM_S)
+        pid = self.trial.server.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
+        self.load.wait_s(FAILING_S)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        client = Client(Memcache(), "127.0.0.1", self.trial.server.port, b"")
+        deadline = time.monotonic() + RECOVERED_S
+        while True:
+            self.load.wait_s(0.5)
+            try:
+                client.ask([Memcache().put(b"after-failure", b"x"), Memcache().get(b"after-failure")])
+                break
+            except FloodError as error:
+                if time.monotonic() > deadline:
+                    raise Violation(
+                        f"{RECOVERED_S:.0f} s after the disk works again, sets are refused: {error}"
+                    ) from None
+                client.close()
+                client = Client(Memcache(), "127.0.0.1", self.trial.server.port, b"")
+        client.close()
+        self.disk_failures += 1
+        self.load.resting = False
 
     def _look_at_idle(self, process: ServerProcess) -> None:
         """What the server takes of the processor while nobody asks anything."""
@@ -145,6 +182,7 @@ class Soak:
             "items_confirmed": model.confirmed,
             "queues_made_and_deleted": self.queues_made,
             "half_dead_clients": self.half_dead,
+            "disk_failures": self.disk_failures,
             "longest_start_s": round(self.trial.longest_start_s, 2),
             "restarts": self.restarts,
             "samples": self.samples,
@@ -218,7 +256,7 @@ def conclude(found: dict[str, Any], plot: Path | None) -> int:
         f"{found['seconds']:,} s, nothing lost: {found['items_stored']:,} items stored, {found['items_confirmed']:,} "
         f"confirmed, {found['requests']:,} requests, "
         f"{found['queues_made_and_deleted']:,} queues made and deleted, {found['half_dead_clients']:,} clients died "
-        f"half-way; {len(found['restarts'])} restarts, longest "
+        f"half-way, {found['disk_failures']} times the disk refused writes; {len(found['restarts'])} restarts, longest "
         f"{found['longest_start_s']} s; {'all levels off' if good else 'NOT LEVEL'}; seed {found['seed']}"
     )
     return 0 if good else 1
