@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from random import Random
 from socket import SO_LINGER, SOL_SOCKET
+from typing import BinaryIO
 
 import gevent
 import gevent.socket
@@ -66,23 +67,27 @@ class Trouble:
                 gevent.sleep(AGAIN_S)
 
     def _make_and_delete(self, rng: Random) -> None:
-        connection = self._connect()
         while self.found is None:
-            name = b"churn-%b-%d" % (self._tag, self.queues_made)
-            body = bytes(LARGE_BYTES) if rng.random() < 0.1 else b"%d" % self.queues_made
-            put = b"set %b 0 0 %d\r\n%b\r\n" % (name, len(body), body)
-            value = b"VALUE %b 0 %d\r\n%b\r\nEND\r\n" % (name, len(body), body)
+            connection = self._connect()
             try:
-                if _answer(connection, put, len(b"STORED\r\n")) == b"STORED\r\n" and rng.random() < 0.7:
-                    got = _answer(connection, b"get %b\r\n" % name, len(value))
-                    if got != value and not got.startswith(b"SERVER_ERROR"):
-                        self.found = Violation(f"queue {name.decode()}: an item was stored, and is not there")
-                _answer(connection, b"delete %b\r\n" % name, len(b"DELETED\r\n"))
-                self.queues_made += 1
-                gevent.sleep(QUEUE_PAUSE_S)
+                with connection, connection.makefile("rb") as answers:
+                    while self.found is None:
+                        self._make_one(rng, connection, answers)
+                        gevent.sleep(QUEUE_PAUSE_S)
             except OSError:
-                connection.close()
-                connection = self._connect()
+                pass  # the server is being restarted, or hangs up in the middle of a reply because the disk fails
+
+    def _make_one(self, rng: Random, connection: gevent.socket.socket, answers: BinaryIO) -> None:
+        self.queues_made += 1
+        name = b"churn-%b-%d" % (self._tag, self.queues_made)
+        body = bytes(LARGE_BYTES) if rng.random() < 0.1 else b"%d" % self.queues_made
+        stored = _answer(connection, answers, b"set %b 0 0 %d\r\n%b\r\n" % (name, len(body), body))
+        if stored == b"STORED\r\n" and rng.random() < 0.7:
+            got = _answer(connection, answers, b"get %b\r\n" % name)
+            value = b"VALUE %b 0 %d\r\n%b\r\nEND\r\n" % (name, len(body), body)
+            if got != value and not got.startswith(b"SERVER_ERROR"):
+                self.found = Violation(f"queue {name.decode()}: an item was stored, and then it is {got[:80]!r}")
+        _answer(connection, answers, b"delete %b\r\n" % name)
 
     def _die(self, rng: Random) -> None:
         dying: deque[gevent.socket.socket] = deque()
@@ -103,15 +108,12 @@ class Trouble:
             gevent.sleep(DYING_PAUSE_S)
 
 
-def _answer(connection: gevent.socket.socket, request: bytes, size: int) -> bytes:
-    """So many bytes of the answer to `request`, or less if it is an error. Raises OSError if the server has gone."""
+def _answer(connection: gevent.socket.socket, answers: BinaryIO, request: bytes) -> bytes:
+    """The answer to `request`: a line, or an item whole. Raises OSError if the server has gone."""
     connection.sendall(request)
-    answer = b""
-    while len(answer) < size and not answer.startswith((b"SERVER_ERROR", b"NOT_STORED")):
-        data = connection.recv(size - len(answer))
-        if not data:
-            raise OSError("hung up")
-        answer += data
-    while answer.startswith((b"SERVER_ERROR", b"NOT_STORED")) and not answer.endswith(b"\n"):
-        answer += connection.recv(1)
+    answer = answers.readline()
+    if answer.startswith(b"VALUE "):
+        answer += answers.read(int(answer.split()[3]) + len(b"\r\nEND\r\n"))
+    if not answer.endswith(b"\n"):
+        raise OSError("hung up")
     return answer
