@@ -29,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -242,11 +243,13 @@ class Worker(threading.Thread):
 
     # -- what each protocol has
 
+    @abstractmethod
     def actions(self) -> list[Callable[[], None]]:
-        raise NotImplementedError
+        """What it does, drawn by chance."""
 
+    @abstractmethod
     def connect(self) -> None:
-        raise NotImplementedError
+        """Make the connections that it needs."""
 
     def hang_up(self) -> None:
         for link in self.links:
