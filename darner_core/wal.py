@@ -300,7 +300,8 @@ def examine(directory: str, progress: Progress | None = None, first: int = 0) ->
 
 
 def has_hole(path: str) -> bool:
-    """Whether a log has zeros where a write should begin. RocksDB passes over the rest of the block without a word."""
+    """Whether a log has zeros where a write should begin, over which RocksDB passes to the end of the block without a
+    word; or an end at which RocksDB hangs. Such a log is read here, and RocksDB is given what can be read."""
     with open(path, "rb") as file:
         start = 0
         while block := file.read(BLOCK_BYTES):
@@ -313,7 +314,24 @@ def has_hole(path: str) -> bool:
                     return True
                 file.seek(start + len(block))
             start += len(block)
-    return False
+        return _ends_in_half_a_header(file, start)
+
+
+# What RocksDB writes if it may use log files again, which it may not here: type numbers, and the longer header.
+_RECYCLED = (5, 6, 7, 8)
+RECYCLED_HEADER_BYTES = 11
+
+
+def _ends_in_half_a_header(file: BinaryIO, size: int) -> bool:
+    """Whether the last bytes look like the begin of a header of a recycled log, which is longer than others. RocksDB
+    9.8 would look for the rest of it in a loop, for ever."""
+    end = start = max(size - 1, 0) // BLOCK_BYTES * BLOCK_BYTES
+    for place, _, following in _places(file, start):
+        end = following if following <= size else place
+    if not _header.size <= size - end < RECYCLED_HEADER_BYTES:
+        return False
+    file.seek(end)
+    return file.read(_header.size)[-1] in _RECYCLED
 
 
 def gap_between(directory: str, first: int = 0) -> str | None:

@@ -736,3 +736,15 @@ def test_the_folder_is_synced_behind_each_rename(tmp_path: Path, monkeypatch: py
     Storage(str(tmp_path), **SMALL).close()
     assert done
     assert done == ["replace", "sync"] * (len(done) // 2)
+
+
+def test_the_begin_of_a_longer_header_at_the_end_of_a_log_does_not_hang_the_start(tmp_path: Path) -> None:
+    """RocksDB would look for the rest of it in a loop."""
+    directory = killed(tmp_path / "data")
+    (log,) = directory.glob("*.log")
+    with open(log, "ab") as file:
+        file.write(bytes.fromhex("d926a3b238b008f763b6"))  # 08 is a type of recycled logs, whose headers have 11 bytes
+    storage = Storage(str(directory), **SMALL)
+    assert [name for name, _ in storage.queues()] == [b"log", b"table"]
+    assert "its end: a write that was cut off, or damage; dropped" in storage.torn[0]
+    storage.close()
