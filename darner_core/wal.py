@@ -314,21 +314,20 @@ def has_hole(path: str) -> bool:
                     return True
                 file.seek(start + len(block))
             start += len(block)
-        return _ends_in_half_a_header(file, start)
+        return _ends_in_recycled_part(file, start)
 
 
-# What RocksDB writes if it may use log files again, which it may not here: type numbers, and the longer header.
-_RECYCLED = (5, 6, 7, 8)
-RECYCLED_HEADER_BYTES = 11
+# Types of fragments that RocksDB writes if it may use log files again, which it may not here.
+_RECYCLED = (5, 6, 7, 8, 11, 131)
 
 
-def _ends_in_half_a_header(file: BinaryIO, size: int) -> bool:
-    """Whether the last bytes look like the begin of a header of a recycled log, which is longer than others. RocksDB
-    9.8 would look for the rest of it in a loop, for ever."""
+def _ends_in_recycled_part(file: BinaryIO, size: int) -> bool:
+    """Whether the last bytes look like the begin of a fragment of a recycled log. RocksDB 9.8 would look for the rest of
+    it in a loop, for ever."""
     end = start = max(size - 1, 0) // BLOCK_BYTES * BLOCK_BYTES
     for place, _, following in _places(file, start):
         end = following if following <= size else place
-    if not _header.size <= size - end < RECYCLED_HEADER_BYTES:
+    if size - end < _header.size:
         return False
     file.seek(end)
     return file.read(_header.size)[-1] in _RECYCLED
