@@ -322,8 +322,8 @@ _RECYCLED = (5, 6, 7, 8, 11, 131)
 
 
 def _ends_in_recycled_part(file: BinaryIO, size: int) -> bool:
-    """Whether the last bytes look like the begin of a fragment of a recycled log. RocksDB 9.8 would look for the rest of
-    it in a loop, for ever."""
+    """Whether the last bytes look like the begin of a fragment of a recycled log. RocksDB would look for the rest
+    of it in a loop, for ever."""
     end = start = max(size - 1, 0) // BLOCK_BYTES * BLOCK_BYTES
     for place, _, following in _places(file, start):
         end = following if following <= size else place
