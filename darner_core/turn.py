@@ -323,7 +323,7 @@ class Turn:
                 client.serve_share()
             except Exception:
                 log.exception("a client could not be served")
-                client.hang_up()
+                _cut(client)
             now = clock()
             if self._served is not None:  # else it waits for another share, and has been charged
                 self._charge(now)

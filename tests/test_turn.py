@@ -455,6 +455,18 @@ def test_what_goes_wrong_in_one_share_does_not_stop_the_others(turn: Turn, clock
     assert (peer.happened, other.happened) == (["gone"], ["share"])
 
 
+def test_who_cannot_be_hung_up_on_in_its_share_does_not_stop_the_others(turn: Turn, clock: Clock) -> None:
+    def breaks() -> None:
+        raise ZeroDivisionError
+
+    peer, other = Peer(turn), Peer(turn)
+    peer.serve_share = peer.hang_up = breaks  # type: ignore[method-assign]
+    turn.join(peer)
+    turn.join(other)
+    turn._on_ready()
+    assert other.happened == ["share"]
+
+
 def test_a_callback_reads_instead_until_the_client_is_plain_again(turn: Turn, peer: Peer) -> None:
     turn.read_by(peer.fd, lambda: peer.happened.append(peer.recv(100)))
     peer.says(b"flush q\r\n")
