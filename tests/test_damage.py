@@ -400,8 +400,7 @@ def look_at_spoiled(directory: Path, name: str, whole: dict[bytes, tuple[list[in
 
 
 @pytest.mark.long
-# Two directories of some 180 damages each; more seeds find more, by hand.
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(4))
 def test_each_file_spoiled_in_each_way_is_served_told_or_refused(tmp_path: Path, seed: int) -> None:
     """About 300 damages."""
     make_random(tmp_path / "base", seed)
