@@ -40,6 +40,10 @@ from darner_core.storage import CHUNK_FAMILY, Batch, Storage
 
 DROPPED = 1  # exit status: repaired, but not all could be saved
 
+# Then an older record may win over a newer one: a compaction to the last level sets the newer one's sequence number to
+# 0, and a table from before it may still be there.
+_MAY_COME_AGAIN = "saved from all tables there are, also from those that were replaced: confirmed items may come again"
+
 
 def repair(path: str, max_column_families: int, say: Say, progress: Progress) -> int:
     """Repair the directory `path`; the exit status. Raises DataDirError, and has changed nothing then."""
@@ -184,7 +188,8 @@ class _Saving:
         which a kill leaves, for good ones."""
         source, whole = _open_listed(self._path, self._rebuilt, log_folder, self._say)
         if source is None:
-            return self._copy_rebuilt(self.made, log_folder)
+            counts, said = self._copy_rebuilt(self.made, log_folder)
+            return counts, [_MAY_COME_AGAIN, *said]
         try:
             unlisted = bool(source.unlisted_tables())
             cut = unlisted and manifest_is_cut(source.path)
@@ -207,7 +212,7 @@ class _Saving:
             return listed, said
         shutil.rmtree(self.made)
         os.rename(self._other, self.made)
-        return rebuilt, said_of_rebuilt
+        return rebuilt, [_MAY_COME_AGAIN, *said_of_rebuilt]
 
     def _copy_rebuilt(self, made: str, log_folder: str) -> tuple[Counts, list[str]]:
         rebuild(self._path, self._rebuilt, self._families, log_folder)

@@ -185,20 +185,27 @@ class Directory:
     def scan(self, family: Any, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes] | Gap]:
         """(key, value) of all in [begin, end) that can be read, and a Gap for each stretch that cannot."""
         while True:
-            last = None
+            found: tuple[bytes, bytes] | None = None
             entries = family.iter()
             entries.seek(begin)
-            while entries.valid():
-                key = entries.key()
-                if key >= end:
-                    return
-                yield key, entries.value()
-                last = key
+            while entries.valid() and (key := entries.key()) < end:
+                if found is None or key != found[0]:
+                    if found is not None:
+                        yield found
+                    found = key, entries.value()
+                else:
+                    # RocksDB's repair also takes tables whose records were compacted into others. It gives a key twice
+                    # if both tables have it with sequence number 0, in either order. A look-up finds the newer record.
+                    found = key, family.get(key)
                 entries.next()
+            if found is not None:
+                yield found
+            if entries.valid():
+                return
             why = _status(entries)
             if not why:
                 return
-            after = begin if last is None else last
+            after = begin if found is None else found[0]
             resumes = self._beyond(family, after, end)
             yield Gap(after, resumes, why)
             if resumes is None:

@@ -7,6 +7,7 @@ import pytest
 
 from darner_core import database, rebuild
 from darner_core.repair import repair
+from darner_core.salvage import Directory
 from darner_core.storage import Storage
 from tests.conftest import SMALL
 from tests.damaged import ITEMS, NAMES, POPPED, body, make_directory, turn_over
@@ -93,3 +94,26 @@ def test_nothing_has_the_rebuilt_tables_open_while_they_are_looked_through(
     assert repair(str(directory), 4, quiet, quiet.progress) == 0
     for name in NAMES:
         assert numbers(directory, name) == list(range(1 + POPPED, ITEMS + 1))
+
+
+def test_a_record_that_two_tables_have_without_a_sequence_number_comes_once_and_as_it_was_last(tmp_path: Path) -> None:
+    """A compaction to the last level sets sequence numbers to 0. A kill can leave a table that it replaced."""
+    directory = tmp_path / "data"
+    storage = Storage(str(directory), **SMALL)
+    everything = b"", b"\xff" * 12
+    keys = [b"%012d" % number for number in range(20)]
+    for value in (b"old", b"new"):
+        for _ in range(2):  # RocksDB only moves a table that it need not merge with another
+            for key in keys:
+                storage.put(0, key, value)
+            storage.flush()
+        storage.compact(0, *everything)
+        if value == b"old":
+            replaced = next(path for path in directory.glob("*.sst") if keys[0] in path.read_bytes())
+            shutil.copy(replaced, tmp_path / "kept")
+    storage.close()
+    shutil.copy(tmp_path / "kept", directory / replaced.name)
+    rebuild.rebuild(str(directory), str(tmp_path / "rebuilt"), 4, str(tmp_path))
+    found = Directory(str(tmp_path / "rebuilt"), str(tmp_path))
+    assert list(found.scan(found.families[0], *everything)) == [(key, b"new") for key in keys]
+    found.close()
