@@ -176,7 +176,7 @@ class Server:
         self._take_over_names(config)
         for name in differences(self.config, config):
             if name not in RELOADED:
-                log.warning("reload: %s is another one now, and needs a restart", name)
+                log.warning("reload: %s has changed, and takes effect after a restart", name)
         self.commands.operating.take_over(config, RELOADED)
         for _ in self.registry.apply_rules():
             wait_round()

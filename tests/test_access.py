@@ -153,8 +153,8 @@ def test_the_log_level_changes_and_what_cannot_change_is_named(house: House) -> 
     house.reload()
     house.as_user("bob").set("q", bytes(2048))
     log = house.server.printed()
-    assert "WARNING reload: sync is another one now, and needs a restart\n" in log
-    assert "WARNING reload: max_item_bytes is another one now, and needs a restart\n" in log
+    assert "WARNING reload: sync has changed, and takes effect after a restart\n" in log
+    assert "WARNING reload: max_item_bytes has changed, and takes effect after a restart\n" in log
     assert "reload: host" not in log
     assert "DEBUG connected: " in log
     assert " is user bob\n" in log

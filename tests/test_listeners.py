@@ -150,7 +150,7 @@ def test_other_listeners_need_a_restart(start_server: Start, tmp_path: Path) -> 
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "INFO reloaded" in server.printed())
     assert re.findall(r"WARNING (.*)", server.printed()) == [
-        "reload: listeners is another one now, and needs a restart"
+        "reload: listeners has changed, and takes effect after a restart"
     ]
     file.write_text("[queues.q]\nmax_item = 5")
     server.process.send_signal(signal.SIGHUP)

@@ -51,7 +51,7 @@ def test_reload_does_what_the_signal_does_and_says_so(start_server: Start, tmp_p
     assert "connected:" not in server.printed()
     file.write_text("debug = true\nmax_queues = 5\n")
     client.ask(b"reload\r\n", b"Reloaded config.\r\n")
-    assert "reload: max_queues is another one now, and needs a restart" in server.printed()
+    assert "reload: max_queues has changed, and takes effect after a restart" in server.printed()
     server.client().ask(b"version\r\nquit\r\n", b"VERSION")
     wait_until(lambda: "connected:" in server.printed())
     client.set("q", b"x")
