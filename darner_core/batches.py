@@ -24,6 +24,9 @@ from darner_core.stats import Stats
 # Of a large item in one turn.
 PIECE_BYTES = 256 << 10
 
+# How many items are put in one turn: two milliseconds with their write.
+ITEMS_A_TURN = 2048
+
 # A large item that is to be put, once for each queue that it goes into; None: it is not large.
 Stored = list[tuple[Target, Upload]] | None
 
@@ -38,6 +41,7 @@ class Batches:
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
+        self._syncs = config.sync == SYNC_ALWAYS
 
     def queue(self, name: bytes) -> MessageQueue | None:
         """The queue to take from. To name a fanout child here makes it. Raises ServerError."""
@@ -103,6 +107,26 @@ class Batches:
         if queues and any(queue.options.sync == SYNC_ALWAYS for queue in queues):
             session.needs_sync = True
         return queues is not None
+
+    def wait_put_many(self, name: bytes, items: Sequence[bytes], expiry_ms: int | None, client: Client) -> int:
+        """Like `put`, over several turns; other clients' items may come between. If a turn fails, what earlier ones have
+        stored stays stored, and is counted. Raises ServerError instead if replies wait for an fsync: then it may be an
+        earlier turn whose items are not safe."""
+        stored, syncs = 0, self._syncs
+        for at in range(0, len(items), ITEMS_A_TURN):
+            some = items[at : at + ITEMS_A_TURN]
+            try:
+                put = self.put(client.session, name, some, expiry_ms)
+                syncs = syncs or client.session.needs_sync
+                client.wait_turn()
+            except (ServerError, StorageError):
+                if not stored or syncs:
+                    raise
+                break
+            stored += put
+            if put < len(some):
+                break
+        return stored
 
     def has_large(self, items: Iterable[bytes]) -> bool:
         """Whether one of them has to be stored in chunks: then it is `wait_put` that puts them."""

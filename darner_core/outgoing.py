@@ -185,13 +185,17 @@ class Outgoing(ABC):
 
     def _fail_sync(self, error: StorageError) -> None:
         """What the replies that were held tell of has been written, and perhaps does not survive a loss of power. The
-        item in the reply to a get is in no queue any more: it is handed over all the same."""
+        item in the reply to a get is in no queue any more: it is handed over all the same. If no reply was held, it was
+        a turn of a request that takes several: that request is told."""
         if self._mid_reply:
             self._fail(error, 0, self._held_replies)
             return
+        if not self.replies:
+            self._tell_task(error)
+            return
         refusal = self._error_reply(ServerError(str(error)))
-        held = self.replies[: self._held_replies]
-        self.replies[: self._held_replies] = [reply if self._hands_over(reply) else refusal for reply in held]
+        count = self._held_replies or len(self.replies)
+        self.replies[:count] = [reply if self._hands_over(reply) else refusal for reply in self.replies[:count]]
 
     def _send_replies(self) -> None:
         data = b"".join(self.replies)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from darner_core import NAME, VERSION
 from darner_core.administering import is_admin, require_admin
-from darner_core.batches import Batches, give_back, wait_body, wait_swept
+from darner_core.batches import ITEMS_A_TURN, Batches, give_back, wait_body, wait_swept
 from darner_core.client import Client, Reply
 from darner_core.commands import Commands
 from darner_core.config import Config
@@ -202,6 +202,8 @@ class ThriftService:
         items, expiry_ms = request.arguments.items, request.arguments.expiration_msec or None
         if self._batches.has_large(items):
             return partial(self._batches.wait_put, request.queue, items, expiry_ms)
+        if len(items) > ITEMS_A_TURN:
+            return partial(self._batches.wait_put_many, request.queue, items, expiry_ms)
         return self._batches.put(session, request.queue, items, expiry_ms)
 
     def _get(self, request: ThriftRequest, session: Session) -> Any:

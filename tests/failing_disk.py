@@ -1,9 +1,9 @@
 """The server, on a disk that refuses what the file DATA.fails says while it exists, and that takes its time for an
 fsync and says when it is done. Run as darner.py is.
 
-DATA.fails holds the names of the Storage's calls that fail; "once" before them: the first that is made, then no more;
-"bug" behind them: not as a disk fails, but as nobody has foreseen. Empty, it stands for every write. Of these names
-"reopen" fails before the database is closed, "_open" when it has been: it stays closed then.
+DATA.fails holds the names of the Storage's calls that fail. "once" before them: only the first that is made, or a
+number n: only the nth. "bug" behind them: not as a disk fails, but as nobody has foreseen. Empty, it stands for every
+write. Of these names "reopen" fails before the database is closed, "_open" when it has been: it stays closed then.
 """
 
 import os
@@ -33,7 +33,11 @@ class FailingStorage(storage.Storage):
             with open(switch) as file:
                 names = file.read().split() or WRITES
             if call in names:
-                if names[0] == "once":
+                if names[0].isdigit() and int(names[0]) > 1:
+                    with open(switch, "w") as file:
+                        file.write(" ".join([str(int(names[0]) - 1), *names[1:]]))
+                    return
+                if names[0] == "once" or names[0].isdigit():
                     os.unlink(switch)
                 if "bug" in names:
                     raise ZeroDivisionError("a bug")

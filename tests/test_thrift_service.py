@@ -14,6 +14,7 @@ from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport.base import TTransportException
 from thriftpy2.transport.memory import TMemoryBuffer
 
+from darner_core.batches import ITEMS_A_TURN
 from darner_core.commands import Commands
 from darner_core.config import Config
 from darner_core.errors import MalformedRequest
@@ -532,6 +533,45 @@ def test_an_item_whose_fsync_failed_is_handed_over_all_the_same(
         thrift.put("q", [b"a"])
         (tmp_path / "data.fails").write_text("once sync")
         assert data(thrift.get("q", 1)) == [b"a"]  # it is in no queue any more
+    finally:
+        server.end()
+
+
+def test_many_items_are_put_in_several_turns_and_counted_up_to_the_turn_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = KestrelServer(tmp_path / "data", fails=True)
+    try:
+        thrift = server.thrift_client()
+        items = [b"%d" % number for number in range(2 * ITEMS_A_TURN + 100)]
+        assert thrift.put("whole", items) == len(items)
+        switch = tmp_path / "data.fails"
+        switch.write_text("2 write")
+        assert thrift.put("part", items) == ITEMS_A_TURN
+        switch.write_text("once write")
+        assert why(thrift.put, "nothing", items) == "cannot write: no space left on device"
+        server.kill()
+        server.start()
+        thrift = server.thrift_client()
+        whole = [thrift.get("whole", ITEMS_A_TURN) for _ in range(3)]
+        assert [one for some in whole for one in data(some)] == items
+        assert data(thrift.get("part", len(items))) == items[:ITEMS_A_TURN]
+        assert thrift.get("part", 1) == []
+        assert thrift.get("nothing", 1) == []
+    finally:
+        server.end()
+
+
+def test_an_fsync_that_fails_in_the_middle_of_a_put_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = KestrelServer(tmp_path / "data", "--sync", "always", fails=True)
+    try:
+        thrift = server.thrift_client()
+        items = [b"%d" % number for number in range(2 * ITEMS_A_TURN + 100)]
+        assert thrift.put("q", items) == len(items)
+        (tmp_path / "data.fails").write_text("once sync")
+        assert "no space left on device" in why(thrift.put, "q", items)
     finally:
         server.end()
 
