@@ -109,9 +109,9 @@ class Batches:
         return queues is not None
 
     def wait_put_many(self, name: bytes, items: Sequence[bytes], expiry_ms: int | None, client: Client) -> int:
-        """Like `put`, over several turns; other clients' items may come between. If a turn fails, what earlier turns have
-        stored is counted. Raises ServerError instead if replies wait for an fsync: the items of an earlier turn may be
-        those that are not safe."""
+        """Like `put`, over several turns; other clients' items may come between. If a turn fails, what was stored in
+        earlier ones is counted. Raises ServerError instead if replies wait for an fsync: the items of an earlier turn
+        may be those that are not safe."""
         stored, syncs = 0, self._syncs
         for at in range(0, len(items), ITEMS_A_TURN):
             some = items[at : at + ITEMS_A_TURN]
