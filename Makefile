@@ -62,7 +62,7 @@ $(VENV)/made:
 	@touch $@
 
 # The server alone: gevent and rocksdict, in the versions that requirements.txt pins.
-$(VENV)/server-installed: $(VENV)/made requirements.txt pyproject.toml $(wildcard darner_core/*.py)
+$(VENV)/server-installed: $(VENV)/made requirements.txt pyproject.toml $(shell find darner_core -name "*.py")
 	@echo "Installing the server into $(VENV); the first time this takes about 15 seconds."
 	$(PIP) --constraint requirements.txt .
 	@touch $@

@@ -11,17 +11,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from darner_core import NAME, config, records, server
-from darner_core.check import UNREADABLE, check
-from darner_core.config import Config, Dump
-from darner_core.dump import NOT_THERE, dump
+from darner_core import NAME
+from darner_core.config import options as config
+from darner_core.config.options import Config, Dump
+from darner_core.config.values import show_text
 from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
-from darner_core.follow import follow
-from darner_core.option_values import show_text
-from darner_core.progress import Progress
-from darner_core.repair import repair
-from darner_core.server import Server
-from darner_core.storage import Storage
+from darner_core.server import server
+from darner_core.server.server import Server
+from darner_core.storage import records
+from darner_core.storage.storage import Storage
+from darner_core.tools.check import UNREADABLE, check
+from darner_core.tools.dump import NOT_THERE, dump
+from darner_core.tools.follow import follow
+from darner_core.tools.progress import Progress
+from darner_core.tools.repair import repair
 
 log = logging.getLogger(NAME)
 

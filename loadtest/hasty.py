@@ -11,15 +11,17 @@ from types import ModuleType
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from darner_core import journal, main, server, upkeep
+from darner_core import main
+from darner_core.engines.local import compaction, journal
+from darner_core.server import server
 
 HASTE: tuple[tuple[ModuleType, str, float], ...] = (
     (journal, "STATE_EVERY", 7),
     (journal, "RECLAIM_ITEMS", 50),
     (journal, "RECLAIM_BYTES", 20_000),
-    (upkeep, "COMPACT_BYTES", 200_000),
-    (upkeep, "COMPACT_QUIET_BYTES", 20_000),
-    (upkeep, "TRIM_WAL_BYTES", 100_000),
+    (compaction, "COMPACT_BYTES", 200_000),
+    (compaction, "COMPACT_QUIET_BYTES", 20_000),
+    (compaction, "TRIM_WAL_BYTES", 100_000),
     (server, "TICK_S", 0.05),
 )
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 
-from darner_core.delivery import Delivery
+from darner_core.config.queues import BUILT_IN, QueueOptions, QueueRules
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.message_queue import Large, MessageQueue
+from darner_core.engines.local.registry import Registry
+from darner_core.engines.local.routing import Delivery
+from darner_core.engines.local.sweeper import Sweeper
+from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import StorageError
-from darner_core.journal import Journal
-from darner_core.message_queue import Large, MessageQueue
-from darner_core.queue_options import BUILT_IN, QueueOptions, QueueRules
-from darner_core.records import Blob
-from darner_core.registry import Registry
 from darner_core.shared_memory import BodyMemory
-from darner_core.storage import Storage
-from darner_core.sweeper import Sweeper
-from darner_core.window import WindowBudget
+from darner_core.storage.records import Blob
+from darner_core.storage.storage import Storage
 from tests.moved_clock import MovedClock
 
 CHUNK_BYTES = 400  # of the large items here

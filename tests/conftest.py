@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.storage import Storage
+from darner_core.storage.storage import Storage
 from tests.harness import Client, RunningServer
 
 SMALL = {

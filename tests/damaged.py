@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from darner_core.journal import Journal
-from darner_core.records import Blob
-from darner_core.registry import Registry
-from darner_core.storage import Storage
-from darner_core.window import WindowBudget
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.registry import Registry
+from darner_core.engines.local.window import WindowBudget
+from darner_core.storage.records import Blob
+from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
 from tests.harness import ROOT
 

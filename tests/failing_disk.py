@@ -14,8 +14,10 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from darner_core import main, server, storage
+from darner_core import main
 from darner_core.errors import StorageError
+from darner_core.server import server
+from darner_core.storage import storage
 
 WRITES = ["write", "put", "put_chunk", "reopen"]
 CALLS = [

@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from darner_core import reception, tls
 from darner_core.main import command
+from darner_core.server import acceptor, tls
 
-reception.LOGIN_S = tls.HANDSHAKE_S = 0.3
+acceptor.LOGIN_S = tls.HANDSHAKE_S = 0.3
 
 command()

@@ -5,8 +5,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from darner_core import main, server
-from darner_core.journal import Journal
+from darner_core import main
+from darner_core.engines.local.journal import Journal
+from darner_core.server import server
 
 EVERY = 10  # turns
 

@@ -1,6 +1,6 @@
 """A clock that stands still until the test moves it."""
 
-from darner_core.journal import Journal
+from darner_core.engines.local.journal import Journal
 
 
 class MovedClock:

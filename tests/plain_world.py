@@ -8,7 +8,7 @@ docs/protocol.md promise, and is not to know how the server does it.
 import pickle
 from dataclasses import dataclass, field
 
-from darner_core.queue_options import QueueOptions, QueueRules, parent_of
+from darner_core.config.queues import QueueOptions, QueueRules, parent_of
 
 WAITS, OPEN, MOVES = "waits", "is open", "is being moved to where expired items go"
 

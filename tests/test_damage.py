@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.check import check
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.message_queue import Large
+from darner_core.engines.local.registry import Registry
+from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import DataDirError, StorageError
-from darner_core.journal import Journal
-from darner_core.message_queue import Large
-from darner_core.records import Blob
-from darner_core.registry import Registry
-from darner_core.repair import repair
-from darner_core.storage import Storage
-from darner_core.wal import BLOCK_BYTES
-from darner_core.window import WindowBudget
+from darner_core.storage.records import Blob
+from darner_core.storage.storage import Storage
+from darner_core.storage.wal import BLOCK_BYTES
+from darner_core.tools.check import check
+from darner_core.tools.repair import repair
 from tests.conftest import SMALL
 from tests.damaged import CHUNK_BYTES, ITEMS, NAMES, POPPED, bodies, body, copy_of, make_directory, turn_over
 from tests.harness import ROOT, RunningServer
 from tests.spoiled import WAYS, make_random, spoil
-from tests.test_repair import quiet
+from tests.tools.test_repair import quiet
 
 KINDS = ["*.sst", "*.log", "MANIFEST-*", "CURRENT", "OPTIONS-*", "IDENTITY", "LOG", "FORMAT", "RUNNING"]
 Serve = Callable[..., RunningServer]

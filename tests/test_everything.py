@@ -14,37 +14,37 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from darner_core import backlog as backlog_module
-from darner_core import cursor as cursor_module
-from darner_core import expiring as expiring_module
-from darner_core import journal as journal_module
-from darner_core import message_queue as message_queue_module
-from darner_core import read_timeouts as timeouts_module
-from darner_core import sweeper as sweeper_module
-from darner_core import upkeep as upkeep_module
-from darner_core.config import Config
-from darner_core.delivery import Delivery, Target
+from darner_core.config.options import Config
+from darner_core.config.queues import QueueRules
+from darner_core.engines.local import backlog as backlog_module
+from darner_core.engines.local import compaction as upkeep_module
+from darner_core.engines.local import cursor as cursor_module
+from darner_core.engines.local import expiring as expiring_module
+from darner_core.engines.local import journal as journal_module
+from darner_core.engines.local import message_queue as message_queue_module
+from darner_core.engines.local import read_timeouts as timeouts_module
+from darner_core.engines.local import sweeper as sweeper_module
+from darner_core.engines.local.compaction import Upkeep
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.large_items import Upload
+from darner_core.engines.local.message_queue import LARGE, MessageQueue
+from darner_core.engines.local.read_timeouts import ReadTimeouts
+from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.registry import Registry
+from darner_core.engines.local.routing import Delivery, Target
+from darner_core.engines.local.sweeper import Sweeper
+from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import ServerError, StorageError
-from darner_core.journal import Journal
-from darner_core.large_items import Upload
-from darner_core.message_queue import LARGE, MessageQueue
-from darner_core.open_read import OpenRead
-from darner_core.queue_options import QueueRules
-from darner_core.read_timeouts import ReadTimeouts
-from darner_core.records import EXPIRY_PREFIX, MAX_ID
-from darner_core.registry import Registry
-from darner_core.session import ManyReads, Session
+from darner_core.operations.putting import Storing
+from darner_core.operations.session import ManyReads, Session
+from darner_core.operations.stats import Stats
 from darner_core.shared_memory import BodyMemory
-from darner_core.stats import Stats
-from darner_core.storage import Storage
-from darner_core.storing import Storing
-from darner_core.sweeper import Sweeper
-from darner_core.upkeep import Upkeep
-from darner_core.window import WindowBudget
+from darner_core.storage.records import EXPIRY_PREFIX, MAX_ID
+from darner_core.storage.storage import Storage
 from tests import plain_world as plain
 from tests.conftest import SMALL
+from tests.engines.local.test_message_queue import CHUNK_BYTES, refusing_writes, whole_body
 from tests.plain_world import DEAD, MOVES, OPEN, WAITS, World
-from tests.test_message_queue import CHUNK_BYTES, refusing_writes, whole_body
 
 AT_ONCE = 5  # expired items that a look at the head removes
 

@@ -12,8 +12,8 @@ from thriftpy2.thrift import TApplicationException
 from tests.failing_disk import CALLS, IN_BACKGROUND
 from tests.harness import Client
 from tests.kestrel_clients import KestrelServer
-from tests.test_connection import wait_until
-from tests.test_server import FailingServer
+from tests.server.test_connection import wait_until
+from tests.server.test_server import FailingServer
 
 QUEUES = ["a", "b"]
 LARGE_BYTES = 3000

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Client, RunningServer
-from tests.test_connection import LARGE, wait_until
-from tests.test_reception import warmed
+from tests.server.test_acceptor import warmed
+from tests.server.test_connection import LARGE, wait_until
 
 Start = Callable[..., RunningServer]
 

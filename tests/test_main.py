@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from rocksdict import Options, Rdict
 
-from darner_core import VERSION, records
-from darner_core.config import OPTIONS
+from darner_core import VERSION
+from darner_core.config.options import OPTIONS
 from darner_core.errors import StorageError
 from darner_core.main import LogFormatter
-from darner_core.storage import Storage
+from darner_core.storage import records
+from darner_core.storage.storage import Storage
 from tests.harness import REPLY_S, ROOT, START_S, RunningServer
 
 StartServer = Callable[..., RunningServer]

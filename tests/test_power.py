@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 import pytest
 
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.message_queue import Large
+from darner_core.engines.local.registry import Registry
+from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import DataDirError, StorageError
-from darner_core.journal import Journal
-from darner_core.message_queue import Large
-from darner_core.records import RUNNING_FILE, Blob
-from darner_core.registry import Registry
-from darner_core.storage import Storage
-from darner_core.window import WindowBudget
+from darner_core.storage.records import RUNNING_FILE, Blob
+from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
 from tests.harness import Client, RunningServer
 

@@ -10,10 +10,8 @@ import sys
 import time
 from typing import Any
 
-from darner_core import thrift_messages
 from darner_core.errors import MalformedRequest, RequestError
-from darner_core.protocol import Command, Request
-from darner_core.text_protocol import (
+from darner_core.protocols.kestrel_text.reader import (
     TextReader,
     parse_bare,
     parse_confirm,
@@ -23,7 +21,9 @@ from darner_core.text_protocol import (
     parse_reading,
     parse_status,
 )
-from darner_core.thrift_protocol import CALL, FrameReader, check_arguments, read_message
+from darner_core.protocols.memcache.reader import Command, Request
+from darner_core.protocols.thrift import messages
+from darner_core.protocols.thrift.reader import CALL, FrameReader, check_arguments, read_message
 from tests.fuzz.fuzz_protocol import MAX_LINE, MOST_BYTES, mutations
 
 MAX_ITEM_BYTES = 100
@@ -33,7 +33,7 @@ PARSERS: dict[bytes, Any] = {
     b"confirm": parse_confirm, b"flush": parse_naming, b"delete": parse_naming, b"status": parse_status,
     b"version": parse_bare, b"quit": parse_bare,
 }  # fmt: skip
-SERVICE = thrift_messages.load_idl().Kestrel
+SERVICE = messages.load_idl().Kestrel
 
 
 def _run(*_: object) -> bytes:
@@ -50,16 +50,16 @@ def decode(frame: bytes) -> Request:
         raise MalformedRequest("no call")
     found = getattr(SERVICE, f"{method.decode('latin-1')}_args", None)
     if found is None:
-        return thrift_messages.ThriftRequest(_run, b"unknown", sequence=sequence)
+        return messages.ThriftRequest(_run, b"unknown", sequence=sequence)
     arguments = found()
     check_arguments(frame, at, arguments.thrift_spec)
-    thrift_messages.decode(frame[at:], arguments)
-    return thrift_messages.ThriftRequest(_run, method, sequence=sequence, arguments=arguments)
+    messages.decode(frame[at:], arguments)
+    return messages.ThriftRequest(_run, method, sequence=sequence, arguments=arguments)
 
 
 def call(method: str, **values: Any) -> bytes:
     arguments = getattr(SERVICE, f"{method}_args")(**values)
-    return thrift_messages.encode(method, CALL, 7, arguments)
+    return messages.encode(method, CALL, 7, arguments)
 
 
 SEEDS = [
@@ -83,7 +83,7 @@ def heard(pieces: list[bytes], reader: Any) -> tuple[list[str], str]:
 
 
 def shown(request: Any) -> str:
-    if isinstance(request, thrift_messages.ThriftRequest):
+    if isinstance(request, messages.ThriftRequest):
         return f"{request.verb!r} {request.sequence} {request.arguments}"
     items, expiry_ms = getattr(request, "items", None), getattr(request, "expiry_ms", None)
     answer = request.run() if request.verb == b"" else b""

@@ -26,16 +26,17 @@ MOST_BYTES = 4096
 
 
 def _reading() -> tuple[Any, Any, Any]:
-    from darner_core import dialects, protocol, request_lines
+    from darner_core.protocols.memcache import dialects, lines
+    from darner_core.protocols.memcache import reader as protocol
 
-    return protocol, request_lines, dialects
+    return protocol, lines, dialects
 
 
 if atheris is not None:
     with atheris.instrument_imports(include=["darner_core"]):
-        protocol, request_lines, dialects = _reading()
+        protocol, lines, dialects = _reading()
 else:
-    protocol, request_lines, dialects = _reading()
+    protocol, lines, dialects = _reading()
 
 from darner_core.errors import RequestError  # noqa: E402
 
@@ -45,26 +46,26 @@ def _no_command(*_: object) -> None:
 
 
 TABLE = {
-    b"set": protocol.Command(request_lines.parse_storing, _no_command),
-    b"get": protocol.Command(request_lines.parse_reading, _no_command),
-    b"gets": protocol.Command(request_lines.parse_reading, _no_command),
-    b"delete": protocol.Command(request_lines.parse_naming, _no_command),
-    b"flush": protocol.Command(request_lines.parse_naming, _no_command),
-    b"flush_all": protocol.Command(request_lines.parse_flush_all, _no_command),
-    b"stats": protocol.Command(request_lines.parse_bare, _no_command),
-    b"version": protocol.Command(request_lines.parse_bare, _no_command),
-    b"quit": protocol.Command(request_lines.parse_bare, _no_command),
-    b"monitor": protocol.Command(request_lines.parse_monitor, _no_command),
-    b"confirm": protocol.Command(request_lines.parse_confirm, _no_command),
-    b"flush_expired": protocol.Command(request_lines.parse_naming, _no_command),
-    b"flush_all_expired": protocol.Command(request_lines.parse_bare, _no_command),
-    b"dump_stats": protocol.Command(request_lines.parse_bare, _no_command),
-    b"dump_config": protocol.Command(request_lines.parse_describing, _no_command),
-    b"status": protocol.Command(request_lines.parse_status, _no_command),
-    b"watch": protocol.Command(request_lines.parse_naming, _no_command),
+    b"set": protocol.Command(lines.parse_storing, _no_command),
+    b"get": protocol.Command(lines.parse_reading, _no_command),
+    b"gets": protocol.Command(lines.parse_reading, _no_command),
+    b"delete": protocol.Command(lines.parse_naming, _no_command),
+    b"flush": protocol.Command(lines.parse_naming, _no_command),
+    b"flush_all": protocol.Command(lines.parse_flush_all, _no_command),
+    b"stats": protocol.Command(lines.parse_bare, _no_command),
+    b"version": protocol.Command(lines.parse_bare, _no_command),
+    b"quit": protocol.Command(lines.parse_bare, _no_command),
+    b"monitor": protocol.Command(lines.parse_monitor, _no_command),
+    b"confirm": protocol.Command(lines.parse_confirm, _no_command),
+    b"flush_expired": protocol.Command(lines.parse_naming, _no_command),
+    b"flush_all_expired": protocol.Command(lines.parse_bare, _no_command),
+    b"dump_stats": protocol.Command(lines.parse_bare, _no_command),
+    b"dump_config": protocol.Command(lines.parse_describing, _no_command),
+    b"status": protocol.Command(lines.parse_status, _no_command),
+    b"watch": protocol.Command(lines.parse_naming, _no_command),
 }
 DIALECTS = list(dialects.DIALECTS.values())
-OPENING = protocol.Command(partial(request_lines.parse_opening, wait_ms=100), _no_command)
+OPENING = protocol.Command(partial(lines.parse_opening, wait_ms=100), _no_command)
 
 # Kept over the runs, as a server keeps them over its clients: what one said must not change what another means.
 kept_lines: dict[str, dict[bytes, Any]] = {dialect.name: {} for dialect in DIALECTS}

@@ -1,0 +1,273 @@
+"""Who may come in and what they may do, as one reading of the files says; another takes its place with `reload`.
+
+Whether names are asked for at all, and whether TCP is TLS, stays as it was at the start: connections rely on it.
+
+A password costs so much to check that a crowd of guesses would keep users out. So checks wait in lanes, one for each
+name and address, and the next is taken from each name and from each address in turn. The same name and password is
+checked once for all who wait with it; and a name with a password that was right before is right at once, until the
+files are read again.
+
+Names that begin with wait_ switch greenlets; nothing else here does.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import ssl
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+import gevent
+
+from darner_core import NAME
+from darner_core.access.origins import AdminFrom, Origin
+from darner_core.access.rights import EVERYTHING, NOTHING, Rights
+from darner_core.access.users import Users, check_name, read_users
+from darner_core.config.options import Config
+from darner_core.errors import ClientError, ConfigError, ServerError
+from darner_core.server.listeners import Listener
+from darner_core.server.tls import make_context
+from darner_core.waiters import Waiter, WaitingLine
+
+log = logging.getLogger(NAME)
+
+# So many passwords are checked at a time: each takes a processor and 128 MiB for 0.4 s.
+CHECKED_AT_ONCE = 1
+
+# In one lane. With the whole processor for them, so many take 27 s.
+MOST_IN_LANE = 64
+
+# Who finds the lane full hears so after this time. At once, a crowd that tries again and again would take the processor
+# from the checks: with 300 of them each took three times as long.
+REFUSED_AFTER_MS = 3000
+
+# The longest that a client waits until its password is checked.
+LONGEST_WAIT_MS = 60_000
+
+
+_T = TypeVar("_T")
+
+
+class WaitingClient(Protocol):
+    """The connection of who logs in."""
+
+    def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
+        """Wait in line, watching for a hang-up. What was handed over, or None."""
+
+
+class Check:
+    """A name and a password, and all who wait to hear whether they belong together. `line` is handed that, or why it
+    could not be found out."""
+
+    __slots__ = ("name", "password", "lane", "line")
+
+    def __init__(self, name: str, password: bytes, lane: tuple[str, str]) -> None:
+        """`lane`: whose share of the checks this one comes out of, as name and address."""
+        self.name = name
+        self.password = password
+        self.lane = lane
+        self.line = WaitingLine()
+
+
+_Rounds = dict[str, dict[str, deque[Check]]]
+
+
+class Lanes:
+    """The checks that wait. `next` goes round the names and round the addresses by turns: whoever guesses at many names
+    leaves another address its turn, and who guesses at one name from many addresses leaves other names theirs."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[tuple[str, str], deque[Check]] = {}  # by name and address; none is empty
+        self._addresses: _Rounds = {}  # by name: whose turn it is next comes first, in both levels
+        self._names: _Rounds = {}  # by address
+        self._names_turn = False
+
+    def add(self, check: Check) -> None:
+        """Raises ClientError if too many wait in its lane."""
+        lane = self._lanes.get(check.lane)
+        if lane is None:
+            lane = self._lanes[check.lane] = deque()
+            name, address = check.lane
+            self._addresses.setdefault(name, {})[address] = lane
+            self._names.setdefault(address, {})[name] = lane
+        elif len(lane) >= MOST_IN_LANE:
+            raise ClientError(
+                f"too many log in at once: {MOST_IN_LANE} passwords from your address wait to be checked; try again"
+            )
+        lane.append(check)
+
+    def next(self) -> Check | None:
+        """Take out the next to be checked; None: none waits."""
+        if not self._lanes:
+            return None
+        self._names_turn = not self._names_turn
+        lane = _next(_next(self._addresses if self._names_turn else self._names))
+        check = lane[0]
+        self.discard(check)
+        return check
+
+    def discard(self, check: Check) -> bool:
+        """Take it out; False: it has been taken out before."""
+        lane = self._lanes.get(check.lane)
+        if lane is None or check not in lane:
+            return False
+        lane.remove(check)
+        if not lane:
+            del self._lanes[check.lane]
+            name, address = check.lane
+            for rounds, key, other in ((self._addresses, name, address), (self._names, address, name)):
+                del rounds[key][other]
+                if not rounds[key]:
+                    del rounds[key]
+        return True
+
+
+def _next(turns: dict[str, _T]) -> _T:
+    """Whose turn it is; from here on it is the last."""
+    key, found = next(iter(turns.items()))
+    del turns[key]
+    turns[key] = found
+    return found
+
+
+class Access:
+    """The users, their rights, and the TLS settings."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigError."""
+        self.users: Users | None
+        self.tls: ssl.SSLContext | None
+        self.admin_from: AdminFrom
+        self._rights: Mapping[str, Rights] | None
+        self._key = os.urandom(hashlib.blake2b.MAX_KEY_SIZE)
+        self._lanes = Lanes()
+        self._checked_now = 0
+        self._load(config)
+        self._shape = _shape(config)
+        self.names_by_certificate = bool(config.tls_ca)
+
+    def _load(self, config: Config) -> None:
+        for option in ("tls_key", "tls_ca"):
+            if getattr(config, option) and not config.tls_cert:
+                raise config.complaint(option, f"{option} needs tls_cert")
+        if config.users is not None and not (config.auth_file or config.tls_ca):
+            raise config.complaint("users", "[users] needs auth_file or tls_ca: else nobody has a name")
+        tls = make_context(config.tls_cert, config.tls_key, config.tls_ca) if config.tls_cert else None
+        users = read_users(config.auth_file) if config.auth_file else None
+        # All has been read: from here on nothing fails.
+        self.tls, self.users, self._rights = tls, users, config.users
+        self.admin_from = AdminFrom(config.admin_from)
+        self._right: dict[str, bytes] = {}  # by name: the digest of the password that was right
+        self._under_way: dict[bytes, Check] = {}  # by digest: what waits, or is being checked
+        if users is not None and users.cheap:
+            log.warning(
+                "auth_file %s: %d passwords have hashes that cost a guesser less than --hash-password's do now: make"
+                " them again",
+                config.auth_file,
+                users.cheap,
+            )
+
+    def reload(self, config: Config) -> None:
+        """Take what the files say now. Raises ConfigError; then all stays as it was."""
+        if _shape(config) != self._shape:
+            raise ConfigError("whether there is auth_file, tls_cert and tls_ca can only be changed by a restart")
+        self._load(config)
+
+    def is_user(self, name: str) -> bool:
+        """Whether there is, or still is, a user of that name. Without auth_file the authorities decide."""
+        return bool(name) and (self.users is None or name in self.users)
+
+    def user_of_certificate(self, name: str) -> str:
+        """Who comes in with a certificate of that name; "" if nobody does."""
+        try:
+            return check_name(name) if self.names_by_certificate and self.is_user(name) else ""
+        except ValueError:
+            return ""
+
+    def rights_of(self, name: str) -> Rights:
+        if self._rights is None:
+            return EVERYTHING
+        return self._rights.get(name, NOTHING)
+
+    def wait_check(self, client: WaitingClient, origin: Origin, name: str, password: bytes) -> bool:
+        """Whether this is that user's password. Raises RequestError if that cannot be found out now."""
+        digest = self._digest(name, password)
+        if hmac.compare_digest(self._right.get(name, b""), digest):
+            return True
+        check = self._under_way.get(digest)
+        if check is None:
+            try:
+                check = self._begin(origin, name, password, digest)
+            except ClientError:
+                client.wait_for(WaitingLine().join(), REFUSED_AFTER_MS)
+                raise
+        waiter = check.line.join()
+        try:
+            found = client.wait_for(waiter, LONGEST_WAIT_MS)
+        finally:
+            waiter.cancel()
+            if not check.line and self._lanes.discard(check):  # nobody wants to know any longer
+                self._forget(digest, check)
+        if isinstance(found, str):
+            raise ServerError(found)
+        if found is None:
+            raise ClientError("too many log in at once: the password could not be checked in time; try again")
+        return found is True
+
+    def _digest(self, name: str, password: bytes) -> bytes:
+        """Quick, which it must not be on disk. It stands in memory beside its key, and both end with the server."""
+        return hashlib.blake2b(name.encode("utf-8", "surrogateescape") + b"\0" + password, key=self._key).digest()
+
+    def _begin(self, origin: Origin, name: str, password: bytes, digest: bytes) -> Check:
+        is_user = self.users is not None and name in self.users
+        # All names that there are not share one lane of an address: there is no end of them.
+        check = Check(name, password, (name if is_user else "", origin.neighbourhood))
+        self._lanes.add(check)
+        self._under_way[digest] = check
+        if self._checked_now < CHECKED_AT_ONCE:
+            self._checked_now += 1
+            gevent.spawn(self._wait_checks)
+        return check
+
+    def _wait_checks(self) -> None:
+        """Check what waits, one after the other, in a thread."""
+        try:
+            while (check := self._lanes.next()) is not None:
+                users, digest = self.users, self._digest(check.name, check.password)
+                found = gevent.get_hub().threadpool.apply(_check, (users, check.name, check.password))
+                self._forget(digest, check)
+                if found is True and users is self.users:
+                    self._right[check.name] = digest
+                while check.line:
+                    check.line.next().hand(found)
+        finally:
+            self._checked_now -= 1
+
+    def _forget(self, digest: bytes, check: Check) -> None:
+        if self._under_way.get(digest) is check:  # else the files have been read again since
+            del self._under_way[digest]
+
+
+def _check(users: Users | None, name: str, password: bytes) -> bool | str:
+    """In a thread. Whether it is right, or why that cannot be told."""
+    try:
+        return users is not None and users.check(name, password)
+    except (MemoryError, ValueError) as error:  # OpenSSL has no memory
+        return f"the password cannot be checked: {error}"
+
+
+def _shape(config: Config) -> tuple[bool, ...]:
+    return bool(config.auth_file), bool(config.tls_cert), bool(config.tls_ca)
+
+
+def warnings(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
+    """What an operator should know of addresses that others than this machine reach."""
+    for listener in listeners:
+        if listener.is_local:
+            continue
+        if not (config.auth_file or config.tls_ca):
+            yield f"{listener}: nobody is asked for a name; whoever reaches this address can take and delete everything"
+        elif not config.tls_cert:
+            yield f"{listener}: passwords and items cross the network in clear, because there is no tls_cert"

@@ -1,0 +1,107 @@
+"""Where a client is and who it is: for the log, and for what is taken from some places only. No sockets.
+
+Log lines name a client as user@address, or by its address alone while it has no name.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Protocol
+
+from darner_core.config.values import LOOPBACK, UNIX_SOCKETS, show_text
+from darner_core.errors import ClientError
+
+SHUTDOWN = b"shutdown"
+
+
+class AdminFrom:
+    """The option admin_from: from where commands that need the right `admin` are taken."""
+
+    def __init__(self, places: Sequence[str] = ()) -> None:
+        """`places` as the option has them, which have been checked. Without any, everything is taken from everywhere,
+        but `shutdown` from this machine alone."""
+        self._places = places
+        self._networks = [ipaddress.ip_network(place) for place in places if place not in (LOOPBACK, UNIX_SOCKETS)]
+
+    def require(self, verb: bytes, host: str) -> None:
+        """Raises ClientError if this is not taken from there. `host`: an IP address; "": a Unix socket."""
+        if self._places:
+            if not self._has(host):
+                places = ", ".join(f'"{place}"' for place in self._places)
+                raise _refusal(verb, host, f"admin_from = [{places}] does not name it")
+        elif verb == SHUTDOWN and host and not _address(host).is_loopback:
+            raise _refusal(verb, host, "without admin_from only loopback and Unix sockets may do that")
+
+    def _has(self, host: str) -> bool:
+        if not host:
+            return UNIX_SOCKETS in self._places
+        address = _address(host)
+        return (LOOPBACK in self._places and address.is_loopback) or any(address in one for one in self._networks)
+
+
+def _refusal(verb: bytes, host: str, why: str) -> ClientError:
+    return ClientError(f"{verb.decode()} is not taken from {host or 'a Unix socket'}: {why}")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class Place(Protocol):
+    """The listener that a client has come to."""
+
+    def name_client(self, address: object) -> str:
+        """A client's address, as accept() tells it, as text."""
+
+
+class Settings(Protocol):
+    admin_from: AdminFrom
+
+
+class Origin:
+    """Of one client. `user` is "" until the client has shown a name. Texts are made when they are asked for."""
+
+    __slots__ = ("user", "_accepted", "_place", "_settings")
+
+    def __init__(self, accepted: object, place: Place, settings: Settings) -> None:
+        """`accepted`: the address as accept() tells it."""
+        self.user = ""
+        self._accepted = accepted
+        self._place = place
+        self._settings = settings
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.address}" if self.user else self.address
+
+    @property
+    def address(self) -> str:
+        return show_text(self._place.name_client(self._accepted))
+
+    @property
+    def host(self) -> str:
+        """Its IP address; "": it has come by a Unix socket."""
+        return str(self._accepted[0]) if isinstance(self._accepted, tuple) else ""
+
+    @property
+    def neighbourhood(self) -> str:
+        """What is one client's as a rule: an IPv4 address, 64 bits of an IPv6 address, all of a Unix socket's."""
+        if not self.host:
+            return ""
+        address = _address(self.host)
+        return str(address) if address.version == 4 else address.exploded[:19]
+
+    def require_admin(self, verb: bytes) -> None:
+        """Raises ClientError if an operator's commands are not taken from here."""
+        self._settings.admin_from.require(verb, self.host)
+
+
+class _Inside:
+    """The place and settings of what is no client of a socket."""
+
+    admin_from = AdminFrom()
+
+    def name_client(self, address: object) -> str:
+        return "inside"
+
+
+INSIDE = Origin(None, _Inside(), _Inside())

@@ -1,0 +1,112 @@
+"""The addresses to listen on, as the options say: `host` and `port`, and what the tables [[listener]] add to them.
+
+    [[listener]]
+    port = 22134
+    dialect = "kestrel"          default: that of the server
+    address = "unix:/run/d"      default: those of `host` that are no Unix sockets
+    reply_key = "request"        default: that of the server; not for "text" and "thrift", whose replies have no key
+
+No sockets are touched here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from darner_core.config.values import UNIX, BadOption, Keys, bad_value, hosts, one_of, show_text, whole_number
+from darner_core.nearest import did_you_mean
+
+LISTENER_TABLE = "listener"
+
+DARNER, KESTREL, SIBERITE, KYOTO_TYCOON = "darner", "kestrel", "siberite", "kyototycoon"
+DIALECTS = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
+# Kestrel's other two protocols, which are spoken at a port of their own.
+TEXT, THRIFT = "text", "thrift"
+
+# The key in the reply to a get: the queue's name, or what the client asked for.
+KEY_OF_QUEUE, KEY_OF_REQUEST = "queue", "request"
+REPLY_KEYS = (KEY_OF_QUEUE, KEY_OF_REQUEST)
+
+_CHECKS = {
+    "address": hosts,
+    "port": whole_number(0, 65535),
+    "dialect": one_of(*DIALECTS, TEXT, THRIFT),
+    "reply_key": one_of(*REPLY_KEYS),
+}
+
+
+class Endpoint(NamedTuple):
+    """One address. `port` means nothing to a Unix socket."""
+
+    host: str
+    port: int
+    dialect: str = DARNER
+    reply_key: str = KEY_OF_QUEUE
+
+
+@dataclass(frozen=True)
+class ListenerOptions:
+    """A table [[listener]], as it stands there."""
+
+    address: tuple[str, ...] = ()  # (): those of `host`
+    port: int | None = None
+    dialect: str = ""  # "": that of the server
+    reply_key: str = ""  # the same
+
+
+def read_listeners(tables: Mapping[str, Any]) -> tuple[ListenerOptions, ...]:
+    """Raises BadOption."""
+    written = tables.get(LISTENER_TABLE, [])
+    if not isinstance(written, list) or not all(isinstance(table, dict) for table in written):
+        raise BadOption((), f"{LISTENER_TABLE} = {written!r}: must be tables [[{LISTENER_TABLE}]]", LISTENER_TABLE)
+    listeners = []
+    for number, table in enumerate(written):
+        keys: Keys = (LISTENER_TABLE, number)
+        values: dict[str, Any] = {}
+        for option, value in table.items():
+            if option not in _CHECKS:
+                near = did_you_mean(option, _CHECKS, f"one of {', '.join(_CHECKS)}")
+                raise BadOption(keys, f"unknown option {show_text(option)}: {near}", option)
+            try:
+                values[option] = _CHECKS[option](value)
+            except ValueError as error:
+                raise bad_value(keys, option, value, error) from None
+        listeners.append(ListenerOptions(**values))
+    return tuple(listeners)
+
+
+def endpoints(
+    host: Sequence[str],
+    port: int,
+    dialect: str,
+    listeners: Sequence[ListenerOptions],
+    reply_key: str = KEY_OF_QUEUE,
+) -> tuple[Endpoint, ...]:
+    """Every address, those of `host` first. Raises BadOption for a listener that has none, or one that another has."""
+    found = [Endpoint(one, 0 if one.startswith(UNIX) else port, dialect, reply_key) for one in host]
+    for number, listener in enumerate(listeners):
+        keys = (LISTENER_TABLE, number)
+        addresses = listener.address or tuple(one for one in host if not one.startswith(UNIX))
+        if not addresses:
+            raise BadOption(keys, "must have an address: host has only Unix sockets")
+        if listener.port is None and any(not one.startswith(UNIX) for one in addresses):
+            raise BadOption(keys, "must have a port")
+        if listener.reply_key and listener.dialect in (TEXT, THRIFT):
+            said = f'must not be set for dialect = "{listener.dialect}", whose replies have no key'
+            raise BadOption(keys, f'reply_key = "{listener.reply_key}": {said}', "reply_key")
+        if listener.port is not None and all(one.startswith(UNIX) for one in addresses):
+            raise BadOption(keys, f"port = {listener.port}: must not be set for a Unix socket", "port")
+        for one in addresses:
+            is_unix = one.startswith(UNIX)
+            endpoint = Endpoint(
+                one,
+                0 if is_unix else listener.port or 0,
+                listener.dialect or dialect,
+                listener.reply_key or reply_key,
+            )
+            # Port 0 is a free one each time.
+            if (is_unix or endpoint.port) and endpoint[:2] in (other[:2] for other in found):
+                shown = one if is_unix else f"{one} port {endpoint.port}"
+                raise BadOption(keys, f"{shown}: must not be the address of another listener, or of host and port")
+            found.append(endpoint)
+    return tuple(found)

@@ -1,0 +1,216 @@
+"""The tables of the file that are about queues, read and checked: [default], [queues.NAME] and [aliases].
+
+    [default]                        every queue
+    [queues.mail]                    this queue, which exists from the start
+    [queues."mail.*"]                all that match; the patterns are those of `rights`
+    [queues."mail+archive"]          a fanout child of mail
+    [aliases]
+    both = ["mail", "news"]          a put into `both` goes to each of these
+
+What contradicts itself is refused with a BadOption. Aliases of aliases are followed here: what comes out are queues.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from darner_core.access.rights import is_for_children
+from darner_core.config.queues import (
+    CHECKS,
+    DEFAULT_TABLE,
+    QUEUE_TABLES,
+    Level,
+    QueueRules,
+    parent_of,
+)
+from darner_core.config.values import BadOption, Keys, bad_value, queue_name, show_bytes, show_table, show_text
+from darner_core.nearest import did_you_mean
+
+ALIAS_TABLE = "aliases"
+
+Aliases = Mapping[bytes, tuple[bytes, ...]]
+
+NO_ALIASES: Aliases = {}
+
+
+# -- [default] and [queues.NAME]
+
+
+def read_rules(tables: Mapping[str, Any]) -> QueueRules:
+    """The rules in these tables, by their names. Raises BadOption."""
+    default = _read_options((DEFAULT_TABLE,), tables.get(DEFAULT_TABLE, {}))
+    written = tables.get(QUEUE_TABLES, {})
+    if not isinstance(written, dict):
+        raise BadOption((), f"{QUEUE_TABLES} = {written!r}: must be tables [{QUEUE_TABLES}.NAME]", QUEUE_TABLES)
+    queues = {}
+    for text, table in written.items():
+        keys = (QUEUE_TABLES, text)
+        try:
+            name = queue_name(text)
+        except ValueError as error:
+            raise BadOption(keys, f"must have {error}") from None
+        settings = _read_options(keys, table)
+        if is_for_children(name):
+            _check_child(keys, name, settings)
+        if settings.get("expire_to_queue") == name:
+            raise _bad_target(keys, name, "another queue than itself")
+        queues[name] = settings
+    rules = QueueRules(default, queues)
+    for level in rules.every:
+        _check_durable([level])
+    for name in rules.named:
+        _check_durable(rules.levels(name))
+        _check_durable(rules.levels(name, parent_of(name)))
+    return rules
+
+
+def _read_options(keys: Keys, table: Any) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise BadOption(keys, "must be a table of options of queues")
+    settings = {}
+    for option, value in table.items():
+        if option not in CHECKS:
+            near = did_you_mean(option, CHECKS, f"one of {', '.join(CHECKS)}")
+            said = f"unknown option {show_text(option)}: {near}"
+            if isinstance(value, dict) and keys != (DEFAULT_TABLE,):
+                dotted = show_text(".".join([str(keys[-1]), option]))
+                said += f'; a queue with a dot in its name is written [{QUEUE_TABLES}."{dotted}"]'
+            raise BadOption(keys, said, option)
+        try:
+            settings[option] = CHECKS[option](value)
+        except ValueError as error:
+            raise bad_value(keys, option, value, error) from None
+    return settings
+
+
+def _check_child(keys: Keys, name: bytes, settings: Mapping[str, Any]) -> None:
+    parent, _, child = name.partition(b"+")
+    if not parent or not child:
+        raise BadOption(keys, "a name with + is that of a fanout child, PARENT+CHILD: neither may be empty")
+    if settings.get("fanout_only"):
+        raise BadOption(keys, "fanout_only = true: must not be set for a fanout child, which has none", "fanout_only")
+    if settings.get("expire_to_queue") == parent:
+        raise _bad_target(keys, parent, "another queue than its own parent, from which it would come back")
+
+
+def _bad_target(keys: Keys, target: bytes, allowed: str) -> BadOption:
+    return bad_value(keys, "expire_to_queue", show_bytes(target), allowed)
+
+
+def _check_durable(levels: list[Level]) -> None:
+    """That nobody asks for fsyncs of what is in memory only. What a queue that is not durable inherits from below may
+    say anything. `levels` from below."""
+    said = [number for number, level in enumerate(levels) if "durable" in level.settings]
+    if not said or levels[said[-1]].settings["durable"]:
+        return
+    table = show_table(levels[said[-1]].keys)
+    for level in levels[said[-1] :]:
+        if sync := level.settings.get("sync"):
+            raise BadOption(
+                level.keys,
+                f"sync = {sync!r}: must not be set for a queue in memory only, as durable = false in {table} says",
+                "sync",
+            )
+
+
+# -- [aliases]
+
+
+def read_aliases(tables: Mapping[str, Any]) -> Aliases:
+    """The queues that each alias leads to in the end. Raises BadOption."""
+    written = tables.get(ALIAS_TABLE, {})
+    if not isinstance(written, dict):
+        raise BadOption((), f"{ALIAS_TABLE} = {written!r}: must be a table [{ALIAS_TABLE}]", ALIAS_TABLE)
+    aliases = {}
+    for text, destinations in written.items():
+        try:
+            alias = queue_name(text)
+        except ValueError as error:
+            raise BadOption((ALIAS_TABLE,), f"{show_text(text)}: an alias must have {error}", text) from None
+        aliases[alias] = _read_destinations(text, destinations)
+    order, loop = walk(aliases, lambda name: aliases.get(name, ()))
+    if loop:
+        raise _loop((ALIAS_TABLE,), loop, "an alias must not lead to itself", loop[0].decode())
+    for alias in order:
+        if alias in aliases:  # those it leads to have been before
+            found = [queue for name in aliases[alias] for queue in aliases.get(name, (name,))]
+            aliases[alias] = tuple(dict.fromkeys(found))
+    return aliases
+
+
+def _read_destinations(alias: str, written: Any) -> tuple[bytes, ...]:
+    try:
+        if not isinstance(written, list) or not written:
+            raise ValueError('a list of queues, as in ["a", "b"], that is not empty')
+        destinations = tuple(queue_name(name) for name in written)
+        if len(set(destinations)) < len(destinations):
+            raise ValueError("queues that differ")
+    except ValueError as error:
+        raise bad_value((ALIAS_TABLE,), alias, written, error) from None
+    return destinations
+
+
+# -- both
+
+
+def check_together(rules: QueueRules, aliases: Aliases) -> None:
+    """Raises BadOption for what neither table can know."""
+    for alias in aliases:
+        if alias in rules.named:
+            raise BadOption(
+                (QUEUE_TABLES, alias.decode()),
+                "is an alias, too: nobody could reach the queue behind it; remove one of the two",
+            )
+
+    def after(name: bytes) -> list[bytes]:
+        return list(aliases[name]) if name in aliases else [target for target, _ in _leads(rules, name)]
+
+    targets = {target for level in rules.every for target in [level.settings.get("expire_to_queue")] if target}
+    _, loop = walk(sorted(targets), after)
+    if loop:
+        name = next(name for name in loop if name not in aliases)
+        target = loop[loop.index(name) + 1]
+        keys = next(level.keys for found, level in _leads(rules, name) if found == target)
+        raise _loop(keys, loop, "items must not come back to the queue that they expired in", "expire_to_queue")
+
+
+def _leads(rules: QueueRules, name: bytes) -> Iterator[tuple[bytes, Level]]:
+    """Where items that were put into queue `name` go when they expire, there or in a child, and who says so."""
+    parent = parent_of(name)
+    for above in {b"", parent}:
+        level = rules.set_by(name, above).get("expire_to_queue")
+        if level is not None and level.settings["expire_to_queue"]:
+            yield level.settings["expire_to_queue"], level
+    if not parent:
+        for level in rules.for_children(name):
+            target = level.settings.get("expire_to_queue")
+            if target and target != name:
+                yield target, level
+
+
+def _loop(table: Keys, loop: list[bytes], rule: str, option: str) -> BadOption:
+    return BadOption(table, f"{option} leads in a circle, {' -> '.join(map(show_bytes, loop))}: {rule}", option)
+
+
+def walk(starts: Iterable[bytes], after: Callable[[bytes], Iterable[bytes]]) -> tuple[list[bytes], list[bytes]]:
+    """Follow `after` from each of `starts`. All that was met, each behind those that it leads to; and a circle, its
+    first name again at its end, or nothing."""
+    done: dict[bytes, None] = {}
+    for start in starts:
+        path: dict[bytes, Iterator[bytes]] = {}
+        name = start
+        if name in done:
+            continue
+        path[name] = iter(after(name))
+        while path:
+            name = next(reversed(path))
+            for following in path[name]:
+                if following in path:
+                    names = list(path)
+                    return list(done), [*names[names.index(following) :], following]
+                if following not in done:
+                    path[following] = iter(after(following))
+                    break
+            else:
+                del path[name]
+                done[name] = None
+    return list(done), []

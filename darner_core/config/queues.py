@@ -1,0 +1,213 @@
+"""What a queue may be told to do: its options, and where each of them is set.
+
+Inheritance is Kestrel's: built in, then [default], then [queues.NAME], then for a fanout child [queues."NAME+CHILD"].
+A later one changes only what it names. NAME may be a pattern, as those of `rights`: patterns stand below the exact
+name, a shorter one below a longer, and of two as long the one that comes first in the file below the other.
+
+A table with a `+` in its name is about children: what a child has from its parent stands below it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+from darner_core.access.rights import is_for_children, matcher
+from darner_core.config.values import (
+    Keys,
+    flag,
+    optional_queue_name,
+    queue_sync,
+    show_table,
+    size,
+    whole_number,
+)
+
+BUILT_IN_LEVEL = "built in"
+DEFAULT_TABLE, QUEUE_TABLES = "default", "queues"
+
+MOST_ITEMS = 10**12
+MOST_BYTES = 1 << 50
+MOST_S = 100 * 365 * 86_400
+
+# Combinations of tables whose options are kept. Names are unbounded, and with many patterns that overlap so are these.
+MAX_KEPT = 4096
+
+
+def _option(default: Any, check: Any) -> Any:
+    return field(default=default, metadata={"check": check})
+
+
+@dataclass(frozen=True)
+class QueueOptions:
+    """One queue's options, as they are in effect. 0 is no limit, never, or none, where a number is meant."""
+
+    max_items: int = _option(0, whole_number(0, MOST_ITEMS))  # open ones are counted
+    max_bytes: int = _option(0, size(0, MOST_BYTES))  # of their bodies
+    max_item_bytes: int = _option(0, size(0, MOST_BYTES))
+    # The longest that an item lives, whatever its expiry says.
+    max_age_s: int = _option(0, whole_number(0, MOST_S))
+    discard_old_when_full: bool = _option(False, flag)
+    sync: str | int = _option("", queue_sync)  # as the server's `sync`; "": what that says
+    expire_to_queue: bytes = _option(b"", optional_queue_name)
+    max_expire_sweep: int = _option(0, whole_number(0, MOST_ITEMS))
+    fanout_only: bool = _option(False, flag)
+    # An empty queue that nobody has used for so long is deleted.
+    max_queue_age_s: int = _option(0, whole_number(0, MOST_S))
+    open_transaction_timeout_s: int = _option(0, whole_number(0, MOST_S))
+    # Of one connection, where a dialect has several; what Kestrel's shipped configurations have.
+    max_open_reads: int = _option(100, whole_number(1, 1_000_000))
+    durable: bool = _option(True, flag)
+    trace: bool = _option(False, flag)
+
+
+BUILT_IN = QueueOptions()
+CHECKS = {option.name: option.metadata["check"] for option in fields(QueueOptions)}
+
+
+class Level(NamedTuple):
+    """A table of the file: the way to it, and what it sets."""
+
+    keys: Keys
+    settings: Mapping[str, Any]
+
+
+class _Pattern(NamedTuple):
+    matches: Any
+    number: int
+    is_for_children: bool
+
+
+def is_pattern(name: bytes) -> bool:
+    return any(sign in name for sign in (b"*", b"?", b"["))
+
+
+def parent_of(name: bytes) -> bytes:
+    """Whose fanout child `name` is in the kestrel dialect; b"" if it is none. A grandchild is a child of the first."""
+    parent, _, child = name.partition(b"+")
+    return parent if child else b""
+
+
+class QueueRules:
+    """Which options each queue has. Never changed once it is made."""
+
+    def __init__(
+        self, default: Mapping[str, Any] | None = None, queues: Mapping[bytes, Mapping[str, Any]] | None = None
+    ) -> None:
+        """`default` is what the table [default] sets, `queues` what the others do by their names, in the file's order;
+        all checked."""
+        queues = queues or {}
+        self._tables = (dict(default or {}), list(queues.items()))
+        self._levels = [Level((DEFAULT_TABLE,), self._tables[0])]
+        self._exact: dict[bytes, int] = {}
+        patterns: list[tuple[int, _Pattern]] = []
+        for name, settings in queues.items():
+            number = len(self._levels)
+            self._levels.append(Level((QUEUE_TABLES, name.decode()), settings))
+            if is_pattern(name):
+                matches = matcher([name.decode()]).match
+                patterns.append((len(name), _Pattern(matches, number, is_for_children(name))))
+            else:
+                self._exact[name] = number
+        self._patterns = [pattern for _, pattern in sorted(patterns, key=lambda one: one[0])]
+        self._is_empty = not queues and not default
+        self._kept: dict[tuple[int, ...], QueueOptions] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueueRules) and other._tables == self._tables
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"QueueRules{self._tables}"
+
+    @property
+    def named(self) -> tuple[bytes, ...]:
+        """The queues that are named exactly: they exist from the start."""
+        return tuple(self._exact)
+
+    def of(self, name: bytes, parent: bytes = b"") -> QueueOptions:
+        """The options of queue `name`; `parent`: whose fanout child it is, `name` being PARENT+CHILD."""
+        if self._is_empty:
+            return BUILT_IN
+        applied = self._applied(name, parent)
+        options = self._kept.get(applied)
+        if options is None:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            values = {option: level.settings[option] for option, level in self._set_by(applied).items()}
+            options = self._kept[applied] = QueueOptions(**values)
+        return options
+
+    def set_by(self, name: bytes, parent: bytes = b"") -> dict[str, Level]:
+        """The level that each of the queue's options has its value from; those that are missing are built in."""
+        return self._set_by(self._applied(name, parent))
+
+    def describe(self, name: bytes, parent: bytes = b"") -> Iterator[tuple[str, Any, str]]:
+        """Each option of the queue: its name, the value in effect, and the level that has set it."""
+        set_by = self.set_by(name, parent)
+        for option, value in vars(self.of(name, parent)).items():
+            yield option, value, show_table(set_by[option].keys) if option in set_by else BUILT_IN_LEVEL
+
+    @property
+    def syncs(self) -> list[str | int]:
+        """What the levels say of `sync`."""
+        return [level.settings["sync"] for level in self._levels if "sync" in level.settings]
+
+    @property
+    def every(self) -> list[Level]:
+        """All levels, in no particular order."""
+        return self._levels
+
+    def levels(self, name: bytes, parent: bytes = b"") -> list[Level]:
+        """Those that apply to a queue, from below."""
+        return [self._levels[number if number >= 0 else ~number] for number in self._applied(name, parent)[1:]]
+
+    def for_children(self, parent: bytes) -> Iterator[Level]:
+        """The levels that may be those of children of `parent`."""
+        for (name, _), level in zip(self._tables[1], self._levels[1:], strict=True):
+            head = name.partition(b"+")[0]
+            if is_for_children(name) and matcher([head.decode()]).match(parent):
+                yield level
+
+    def _applied(self, name: bytes, parent: bytes) -> tuple[int, ...]:
+        """1 for a child or 0, then the numbers of the levels that apply, from below; ~n is a level n of which
+        expire_to_queue is left out."""
+        numbers = [0]
+        if parent:
+            numbers += self._chain(parent)
+            numbers += [
+                pattern.number for pattern in self._patterns if pattern.is_for_children and pattern.matches(name)
+            ]
+            if name in self._exact:
+                numbers.append(self._exact[name])
+        else:
+            numbers += self._chain(name)
+        return (
+            1 if parent else 0,
+            *(~number if self._leads_back(number, name, parent) else number for number in numbers),
+        )
+
+    def _chain(self, name: bytes) -> list[int]:
+        numbers = [pattern.number for pattern in self._patterns if pattern.matches(name)]
+        if name in self._exact:
+            numbers.append(self._exact[name])
+        return numbers
+
+    def _leads_back(self, number: int, name: bytes, parent: bytes) -> bool:
+        """Whether what this level says of expired items would send them where they come from. A queue that collects
+        what expires in all others inherits that, too."""
+        target = self._levels[number].settings.get("expire_to_queue")
+        return bool(target) and target in (name, parent)
+
+    def _set_by(self, applied: tuple[int, ...]) -> dict[str, Level]:
+        is_child, *numbers = applied
+        found = {}
+        for number in numbers:
+            level = self._levels[number if number >= 0 else ~number]
+            for option in level.settings:
+                if option == "expire_to_queue" and number < 0:
+                    continue
+                if option == "fanout_only" and is_child:  # a child stores what comes to it
+                    continue
+                found[option] = level
+        return found

@@ -1,0 +1,1 @@
+"""Where queues live: an engine for each kind of place."""

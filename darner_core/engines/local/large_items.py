@@ -1,0 +1,243 @@
+"""The large items of one queue: bodies that are received, stored and sent in chunks, never whole in memory.
+
+A large item's chunks lie under a number of their own, its blob, and are written as they come. Only when the last has
+come does the queue put an item that points to them. A note on disk says which blobs are being received, so that
+what a crash cuts off is removed at the next start. A chunk may be of any size up to the limit: what has come of an item
+is written before a chunk is full if all clients' items together take too much memory.
+
+No call here switches greenlets, but through a `wait` that is passed in.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from darner_core.engines.local.journal import Journal
+from darner_core.errors import StorageError
+from darner_core.shared_memory import BodyMemory
+from darner_core.storage.records import Blob
+from darner_core.storage.storage import Storage
+
+# Of a large item that goes into many queues, so much is written in one turn, and so many queues are dealt with: 1 ms.
+COPIED_BYTES = 1 << 20
+COPIES_A_TURN = 100
+
+_Each = TypeVar("_Each")
+
+
+class LargeItems:
+    __slots__ = ("_journal", "_next", "_receiving", "_kept", "_durable", "_number")
+
+    def __init__(self, journal: Journal, number: int, durable: bool = True, kept: Callable[[], set[int]] = set) -> None:
+        """For the queue with this number. Raises StorageError. The items of one that is not durable are noted as being
+        received for as long as they are there: so the next start removes them.
+
+        `kept`: the blobs that somebody else needs still, and will have removed.
+        """
+        self._durable = durable
+        self._journal = journal
+        self._number = number
+        self._kept = kept
+        self._next = journal.storage.next_blob(number)
+        self._receiving: set[int] = set()
+
+    @property
+    def number(self) -> int:
+        """Of the queue: their chunks are under it."""
+        return self._number
+
+    @property
+    def had_any(self) -> bool:
+        """Whether there ever was an item, as far as is known: False is certain."""
+        return self._next > 1
+
+    @property
+    def is_receiving(self) -> bool:
+        return bool(self._receiving)
+
+    def receive(self, chunk_bytes: int, memory: BodyMemory) -> "Upload":
+        """Begin to receive an item. Raises StorageError."""
+        return Upload(self, self._journal, self._number, self.start(), chunk_bytes, memory)
+
+    def start(self) -> int:
+        """The blob for an item that is about to be received. Raises StorageError."""
+        blob = self._next
+        self._journal.storage.start_upload(self._number, blob)
+        self._next += 1
+        self._receiving.add(blob)
+        return blob
+
+    def send(self, blob: Blob) -> "Download":
+        """Begin to read an item."""
+        return Download(self._journal, self._number, blob)
+
+    def finish(self, blob: int) -> None:
+        """It has been received: in this turn, the note that it is being received goes. If the turn cannot be written,
+        its chunks are nobody's."""
+        self._receiving.discard(blob)
+        self._journal.undo.append((self._journal.orphans.append, (self._number, blob)))
+        if not self._durable:
+            return
+        storage, number = self._journal.storage, self._number
+        self._journal.also.append(lambda batch: storage.end_upload(batch, number, blob))
+
+    def drop(self, blob: int, received_bytes: int) -> None:
+        """It will not be received: in this turn, what came is removed. Nothing happens if it is not being received."""
+        if blob not in self._receiving:
+            return
+        self.finish(blob)
+        self.remove(blob, blob + 1, received_bytes)
+
+    def remove(self, from_blob: int, to_blob: int, dead_bytes: int) -> None:
+        """In this turn, remove the chunks of the blobs in [from_blob, to_blob), about `dead_bytes` of them.
+
+        Those that are kept stay: whoever keeps one calls this again for it.
+        """
+        for kept in sorted(self._kept()):
+            if from_blob <= kept < to_blob:
+                self._remove(from_blob, kept, dead_bytes)
+                from_blob = kept + 1
+        self._remove(from_blob, to_blob, dead_bytes)
+
+    def _remove(self, from_blob: int, to_blob: int, dead_bytes: int) -> None:
+        if from_blob == to_blob:
+            return
+        storage, number = self._journal.storage, self._number
+        self._journal.also.append(lambda batch: storage.remove_blobs(batch, number, from_blob, to_blob))
+        if not self._durable:
+            self._journal.also.append(lambda batch: storage.end_uploads(batch, number, from_blob, to_blob))
+        self._journal.dead.add_chunks(number, from_blob, to_blob, dead_bytes)
+
+    def remove_all_but(self, keep: set[int], dead_bytes: int) -> None:
+        """In this turn, remove all blobs but these and those that are being received."""
+        begin = 1
+        for kept in [*sorted(keep | self._receiving), self._next]:
+            if begin < kept:
+                self.remove(begin, kept, dead_bytes)
+            begin = kept + 1
+
+
+class Upload:
+    """One item that is being received: what has come of it is in chunks on disk, and up to a chunk in memory."""
+
+    __slots__ = ("blob", "received_bytes", "_items", "_journal", "_number", "_chunk_bytes", "_memory", "_parts",
+        "_held", "_index", "_error")  # fmt: skip
+
+    def __init__(
+        self, items: LargeItems, journal: Journal, number: int, blob: int, chunk_bytes: int, memory: BodyMemory
+    ) -> None:
+        self.blob = blob
+        self.received_bytes = 0
+        self._items = items
+        self._journal = journal
+        self._number = number
+        self._chunk_bytes = chunk_bytes
+        self._memory = memory
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._index = 0  # of the next chunk
+        self._error: StorageError | None = None  # met while it was another client's turn
+
+    @property
+    def room_bytes(self) -> int:
+        """The most that `add` takes."""
+        return self._chunk_bytes - self._held
+
+    def add(self, data: bytes) -> None:
+        """The next bytes of the item have come. Raises StorageError."""
+        self.received_bytes += len(data)
+        self._parts.append(data)
+        self._held += len(data)
+        if self._held >= self._chunk_bytes:
+            self._store()
+        self._memory.account(self, self._held)
+        self._raise()
+
+    def store(self) -> None:
+        """Keep nothing in memory. Raises StorageError."""
+        held, self._held = self._held, 0
+        self._store()
+        self._memory.freed(held)
+        self._memory.account(self, 0)
+        self._raise()
+
+    def finish(self) -> None:
+        """All has come: in this turn, the note that it is being received goes. Raises StorageError."""
+        self.store()
+        self._items.finish(self.blob)
+
+    def drop(self) -> None:
+        """It will not be received: in this turn, what came is removed. Nothing happens if it has been received."""
+        self._parts = []
+        self._held = 0
+        self._memory.account(self, 0)
+        self._items.drop(self.blob, self.received_bytes)
+
+    def spill(self) -> None:
+        """The same at the memory's wish. If the disk refuses, that is told when the item goes on."""
+        held, self._held = self._held, 0
+        try:
+            self._store()
+            self._memory.freed(held)
+        except StorageError as error:
+            self._error = error
+
+    def _store(self) -> None:
+        if self._parts:
+            chunk = b"".join(self._parts)
+            self._parts = []
+            self._held = 0
+            self._journal.storage.put_chunk(self._number, self.blob, self._index, chunk)
+            self._index += 1
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class Download:
+    """One item that is being read, in pieces."""
+
+    __slots__ = ("missing_bytes", "index", "_journal", "_number", "_blob", "_offset")
+
+    def __init__(self, journal: Journal, number: int, blob: Blob) -> None:
+        self.missing_bytes = len(blob)
+        self.index = 0  # of the chunk that comes next
+        self._journal = journal
+        self._number = number
+        self._blob = blob.blob
+        self._offset = 0  # so much of it has been read
+
+    def next(self, most_bytes: int) -> bytes:
+        """What comes next of the item: at least a byte, at most the rest of a chunk. Raises StorageError."""
+        chunk = self._journal.storage.chunk(self._number, self._blob, self.index)
+        if len(chunk) - self._offset > self.missing_bytes:
+            raise StorageError(f"chunk {self.index} of large item {self._blob} is too long")
+        piece = chunk[self._offset : self._offset + most_bytes]
+        self._offset += len(piece)
+        if self._offset == len(chunk):
+            self.index += 1
+            self._offset = 0
+        self.missing_bytes -= len(piece)
+        return piece
+
+
+# The longest wait for the disk before more is written all the same.
+BEHIND_S, LOOKS_BEHIND = 0.005, 400
+
+
+def wait_not_behind(storage: Storage, wait: Callable[[float], object]) -> None:
+    """Before very much is written: let the disk catch up, for 2 s at most. Switches greenlets, through `wait`."""
+    for _ in range(LOOKS_BEHIND):
+        if not storage.is_behind():
+            return
+        wait(BEHIND_S)
+
+
+def in_turns(copies: Sequence[_Each], copy_bytes: int, wait: Callable[[], object]) -> Iterator[_Each]:
+    """Each of `copies`, with which something is done that writes so many bytes. `wait` lets the others have a turn
+    whenever that has been enough; not behind the last."""
+    at_once = min(COPIES_A_TURN, max(1, COPIED_BYTES // max(1, copy_bytes)))
+    for number, copy in enumerate(copies):
+        if number and number % at_once == 0:
+            wait()
+        yield copy

@@ -1,0 +1,301 @@
+"""Where an item goes: into its queue and that one's fanout children, or an alias's queues, as far as limits allow.
+
+A plain queue never comes here: it has no options, no children, and no alias has its name. An item is put into all of
+its queues or into none, in one turn, which a crash does not divide either. So whatever can be refused or can fail comes
+first, while nothing has been changed: `_plan` and `_takers`. What follows cannot fail. No call here switches greenlets.
+
+Source of the rules: Kestrel 2.4, "fanout queues", "aliases", "maxItems"; where they differ, docs/operations.md says so.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from darner_core import NAME
+from darner_core.config.queues import QueueOptions
+from darner_core.config.values import show_bytes
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.large_items import Upload
+from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
+from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.registry import Registry
+from darner_core.errors import DamagedError, ServerError, StorageError
+from darner_core.operations.stats import AliasCounts
+from darner_core.storage.records import Blob, Item
+
+log = logging.getLogger(NAME)
+
+# Items that puts discard in one turn of queues that hold more than they may: 4 ms. Each put discards two at least, so
+# that such a queue gets shorter.
+DISCARDED_AT_ONCE = 1000
+LEAST_DISCARDED = 2
+
+# Expired items of a full queue that each put removes, however many have been removed in the turn.
+LEAST_EXPIRED = 10
+
+
+class Target(NamedTuple):
+    """A queue that an item goes into."""
+
+    queue: MessageQueue
+    decides: bool  # whether the item is refused if this queue has no room for it; a child without room misses it
+    made: bool = False  # for this item, in the turn in which it was looked for
+
+
+class Delivery:
+    def __init__(self, registry: Registry, journal: Journal) -> None:
+        self._registry = registry
+        self._queues = registry.queues
+        self._journal = journal
+        self.aliases: dict[bytes, tuple[bytes, ...]] = {}
+        self.alias_counts: dict[bytes, AliasCounts] = {}
+        self.large_expired: list[OpenRead] = []  # to be moved to where they expire to; see `sweeper`
+        registry.bury = self._bury
+        registry.move_large = self.large_expired.append
+
+    def set_aliases(self, aliases: Mapping[bytes, tuple[bytes, ...]]) -> None:
+        """From now on these, each with its destinations, none of which is an alias. An alias wins over a queue of its
+        name, which is out of reach meanwhile."""
+        self.aliases = dict(aliases)
+        self.alias_counts = {name: self.alias_counts.get(name) or AliasCounts() for name in aliases}
+        self._registry.hide(aliases)
+
+    def targets(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> list[Target] | None:
+        """The queues that a large item of this size for `names` goes into, children first, each once; None: one that
+        decides has no room for it. `as_child`: the one name is a fanout child's.
+
+        Queues that do not exist are made, if nothing stands against it: `abandon` the targets if nothing is put in the
+        end. Raises ServerError if one cannot be made, StorageError if one cannot be used, with nothing changed.
+        """
+        as_child = as_child and names[0] not in self.aliases
+        plan = self._plan(names, size, as_child)
+        if plan is None:
+            return None
+        found, missing = plan
+        made = self._registry.create_all(missing, as_child)
+        return [Target(queue, decides) for queue, decides in found.items()] + [
+            Target(queue, True, True) for queue in made
+        ]
+
+    def abandon(self, targets: Iterable[Target]) -> None:
+        """Nothing is put there after all: remove the queues that were made for it, unless others have used them."""
+        for target in targets:
+            if target.made:
+                self._registry.remove_unused(target.queue)
+
+    def put(
+        self, names: tuple[bytes, ...], body: bytes, flags: int, expires_at_ms: int, as_child: bool = False
+    ) -> list[MessageQueue] | None:
+        """Put an item that is not large everywhere or nowhere; the queues that have it now, None: one that decides has
+        no room for it. Raises as `targets` does, with nothing changed."""
+        size = len(body)
+        as_child = as_child and names[0] not in self.aliases
+        plan = self._plan(names, size, as_child)
+        if plan is None:
+            return None
+        found, missing = plan
+        takers = self._takers(found, size, as_child)
+        takers += self._registry.create_all(missing, as_child)
+        self._make_room(names, takers, size, as_child)
+        for queue in takers:
+            queue.put_until(body, flags, expires_at_ms)
+        self._count(names, size)
+        return takers
+
+    def put_large(
+        self,
+        names: tuple[bytes, ...],
+        uploads: list[tuple[Target, Upload]],
+        size: int,
+        flags: int,
+        expires_at_ms: int,
+        as_child: bool = False,
+    ) -> list[MessageQueue] | None:
+        """The same for a large item, all of which has come. None, too, if a queue that decides has been deleted. What
+        is not put is dropped, whatever is raised."""
+        is_put = False
+        as_child = as_child and names[0] not in self.aliases
+        try:
+            if any(target.queue.deleted and target.decides for target, _ in uploads):
+                return None
+            found = {target.queue: target.decides for target, _ in uploads if not target.queue.deleted}
+            self._drop_expired(found, size)
+            if not self._all_fit(found, size, as_child):
+                return None
+            takers = self._takers(found, size, as_child)
+            for _, upload in uploads:
+                upload.store()  # so that nothing can fail from here on
+            self._make_room(names, takers, size, as_child)
+            taking = set(takers)
+            for target, upload in uploads:
+                if target.queue in taking:
+                    upload.finish()
+                    target.queue.put_until(Blob(upload.blob, size), flags, expires_at_ms)
+            self._count(names, size)
+            is_put = True
+            return takers
+        finally:
+            for _, upload in uploads:
+                upload.drop()
+            if not is_put:
+                self.abandon(target for target, _ in uploads)
+
+    # -- before anything is changed
+
+    def _plan(
+        self, names: Iterable[bytes], size: int, as_child: bool
+    ) -> tuple[dict[MessageQueue, bool], list[bytes]] | None:
+        """(which of the queues exist, and whether each decides; the names of those that have to be made)."""
+        queues = self._follow(names)
+        found = self._existing(queues, as_child)
+        for queue in found:
+            if isinstance(queue, DamagedQueue):
+                raise DamagedError(queue.damage)
+        if self._drop_expired(found, size):
+            found = self._existing(queues, as_child)  # where expired items go has perhaps been made
+        registry = self._registry
+        missing = []
+        for name in queues:
+            if name not in self._queues:
+                options = registry.options(name, as_child)
+                if as_child or not options.fanout_only:
+                    if self._is_too_large(options, size):
+                        return None
+                    missing.append(name)
+        if not self._all_fit(found, size, as_child):
+            return None
+        if missing:
+            registry.require_room(len(missing))
+        return found, missing
+
+    def _follow(self, names: Iterable[bytes]) -> tuple[bytes, ...]:
+        """The queues that these names stand for, each once."""
+        aliases = self.aliases
+        return tuple(dict.fromkeys(queue for name in names for queue in aliases.get(name, (name,))))
+
+    def _existing(self, queues: Iterable[bytes], as_child: bool) -> dict[MessageQueue, bool]:
+        found: dict[MessageQueue, bool] = {}
+        for name in queues:
+            for child in self._registry.children.get(name, {}).values():
+                found.setdefault(child, False)
+            queue = self._queues.get(name)
+            if queue is not None and (as_child or queue.is_child or not queue.options.fanout_only):
+                found[queue] = True
+        return found
+
+    def _drop_expired(self, queues: Iterable[MessageQueue], size: int) -> bool:
+        """What has expired takes nobody's room; False: all queues have room as they are. Raises StorageError."""
+        full = [queue for queue in queues if self._is_full(queue, queue.options, size)]
+        for queue in full:
+            queue.drop_expired(least=LEAST_EXPIRED)
+        return bool(full)
+
+    def _all_fit(self, found: Mapping[MessageQueue, bool], size: int, as_child: bool) -> bool:
+        """Whether all that decide have room."""
+        return all(
+            self._has_room(queue, self._options(queue, as_child), size) for queue, decides in found.items() if decides
+        )
+
+    def _options(self, queue: MessageQueue, as_child: bool) -> QueueOptions:
+        """A queue that becomes a child with this put has its parent's."""
+        return queue.options if queue.is_child or not as_child else self._registry.options(queue.name, True)
+
+    def _has_room(self, queue: MessageQueue, options: QueueOptions, size: int) -> bool:
+        """Whether `queue` takes an item of this size, as it is or after discarding older ones."""
+        if self._is_too_large(options, size):
+            return False
+        if options.discard_old_when_full:
+            if options.max_bytes and queue.open_bytes + size > options.max_bytes:
+                return False
+            return not (options.max_items and queue.open_reads >= options.max_items)
+        return not self._is_full(queue, options, size)
+
+    @staticmethod
+    def _is_too_large(options: QueueOptions, size: int) -> bool:
+        return bool(options.max_item_bytes and size > options.max_item_bytes) or bool(
+            options.max_bytes and size > options.max_bytes
+        )
+
+    @staticmethod
+    def _is_full(queue: MessageQueue, options: QueueOptions, size: int) -> bool:
+        if options.max_items and queue.waiting_items + queue.open_reads >= options.max_items:
+            return True
+        return bool(options.max_bytes) and queue.stored_bytes() + size > options.max_bytes
+
+    def _takers(self, found: Mapping[MessageQueue, bool], size: int, as_child: bool) -> list[MessageQueue]:
+        """Those that take the item: a child without room misses it. Raises StorageError if one that has to discard
+        cannot."""
+        takers = []
+        for queue, decides in found.items():
+            if decides or self._has_room(queue, queue.options, size):
+                takers.append(queue)
+                if self._is_full(queue, self._options(queue, as_child), size):
+                    queue.find_oldest()
+        return takers
+
+    # -- changing
+
+    def _make_room(self, names: Iterable[bytes], takers: Iterable[MessageQueue], size: int, as_child: bool) -> None:
+        """Discard what has to go. Of a queue that has far too many since its limits were changed, some go with each
+        put."""
+        if as_child:
+            for name in names:
+                self._registry.child(name)
+        journal = self._journal
+        for queue in takers:
+            discarded, most = 0, max(LEAST_DISCARDED, DISCARDED_AT_ONCE - journal.dropped)
+            while self._is_full(queue, queue.options, size):
+                try:
+                    if not queue.discard_oldest():
+                        break
+                except StorageError:
+                    break  # behind others that are gone: the next put is told
+                discarded += 1
+                journal.dropped += 1
+                if discarded >= most and self._is_full(queue, queue.options, 0):
+                    break
+
+    def _count(self, names: Iterable[bytes], size: int) -> None:
+        """It has been put by these names, some of them perhaps aliases."""
+        for name in names:
+            counts = self.alias_counts.get(name)
+            if counts is not None:
+                counts.put_items += 1
+                counts.put_bytes += size
+                self._journal.undo.append((self._uncount, counts, size))
+
+    @staticmethod
+    def _uncount(counts: AliasCounts, size: int) -> None:
+        counts.put_items -= 1
+        counts.put_bytes -= size
+
+    # -- expired items
+
+    def _bury(self, queue: MessageQueue, item: Item) -> None:
+        """`item` expires, and its queue has an expire_to_queue."""
+        body, flags, _, _ = item
+        assert isinstance(body, bytes)
+        name = queue.options.expire_to_queue
+        try:
+            stored = self.put((name,), body, flags, 0)
+        except (ServerError, DamagedError) as error:
+            self.lost(queue, str(error))
+            return
+        if stored is None:
+            self.lost(queue, "it is full")
+
+    def lost(self, queue: MessageQueue, why: str) -> None:
+        """An expired item could not go where it had to."""
+        queue.lost_expired += 1
+        self._journal.undo.append((self._unlose, queue))
+        said = (
+            "an expired item of queue %s was dropped: queue %s did not take it: %s",
+            show_bytes(queue.name),
+            show_bytes(queue.options.expire_to_queue),
+            why,
+        )
+        self._journal.after.append((log.warning, *said))  # if the turn fails, it has not been dropped
+
+    @staticmethod
+    def _unlose(queue: MessageQueue) -> None:
+        queue.lost_expired -= 1

@@ -1,0 +1,223 @@
+"""What one connection holds: its open reads. Closing the session gives them back.
+
+A read that was open for too long is given back without asking its session (see `read_timeouts`). The session holds it
+all the same, because its client does: to close or abort it does nothing to the item.
+
+No call here switches greenlets.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from operator import attrgetter
+
+from darner_core.access.origins import INSIDE, Origin
+from darner_core.config.values import show_bytes
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.reads import OpenRead
+from darner_core.errors import ClientError, StorageError
+
+# Reads that are given back or closed in one turn: 2 ms.
+READS_AT_ONCE = 1000
+
+
+class Session:
+    """One read can be open at a time, of whichever queue. `needs_sync` says that a reply has to wait for an fsync;
+    `origin`, whose session it is."""
+
+    __slots__ = ("_journal", "open_read", "needs_sync", "ended", "origin")
+
+    several_reads = False
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.open_read: OpenRead | None = None
+        self.needs_sync = False
+        self.ended = False
+        self.origin: Origin = INSIDE
+
+    @property
+    def holds_nothing(self) -> bool:
+        return self.open_read is None
+
+    def require_room(self, queue: bytes, max_open_reads: int) -> None:
+        """Raises ClientError if no more reads of `queue` may be opened."""
+
+    def require_none_open(self) -> None:
+        """Raises ClientError while a read is open."""
+        if self.open_read is not None:
+            name = show_bytes(self.open_read.queue.name)
+            raise ClientError(f"close current read first: an item of queue {name} is open on this connection")
+
+    def hold(self, read: OpenRead) -> None:
+        self.open_read = read
+        read.counted = True  # as `count` does, which would cost a call
+        read.queue.transactions += 1
+        self._journal.undo.append((self._let_go, read))
+
+    def _let_go(self, read: OpenRead) -> None:
+        if self.open_read is read:
+            self.open_read = None
+            read.uncount()
+            read.queue.give_back(read, wake=False)  # it may have been handed over in an earlier turn
+
+    def close_read(self, queue: bytes = b"") -> None:
+        """Confirm the open read, whichever queue is named: its item is gone. Nothing happens if none is open."""
+        read = self.open_read
+        if read is not None:
+            read.queue.close(read, self)
+            self.open_read = None
+
+    def unclose(self, read: OpenRead) -> None:
+        """Undo `close_read`, as far as it is the session's."""
+        if self.ended:  # hung up in the same turn
+            read.queue.give_back(read, wake=False)
+        else:
+            self.open_read = read
+
+    def abort_read(self, queue: bytes = b"") -> None:
+        """Give the open read back, whichever queue is named. Nothing happens if none is open."""
+        read = self.open_read
+        if read is not None:
+            self.open_read = None
+            self._journal.undo.append((self._unabort, read, read.returned))
+            read.queue.give_back(read)
+
+    def _unabort(self, read: OpenRead, too_late: bool) -> None:
+        if not self.ended:
+            self.open_read = read
+            if not too_late:
+                read.queue.take_back(read)
+
+    def end(self) -> None:
+        """The connection is gone: what it held goes to the next."""
+        self.ended = True
+        read, self.open_read = self.open_read, None
+        if read is not None:
+            read.queue.give_back(read)
+
+
+class ManyReads(Session):
+    """Several reads can be open at a time. Each is known by its queue's name; the oldest comes first."""
+
+    __slots__ = ("_reads",)
+
+    several_reads = True
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
+        self._reads: dict[bytes, deque[OpenRead]] = {}
+
+    @property
+    def holds_nothing(self) -> bool:
+        return not self._reads
+
+    def open_reads(self, queue: bytes) -> int:
+        return len(self._reads.get(queue, ()))
+
+    def has_room(self, queue: bytes, max_open_reads: int) -> bool:
+        return len(self._reads.get(queue, ())) < max_open_reads
+
+    def require_room(self, queue: bytes, max_open_reads: int) -> None:
+        if not self.has_room(queue, max_open_reads):
+            raise ClientError(
+                f"close a read first: {max_open_reads} items of queue {show_bytes(queue)} are open on this connection,"
+                " and max_open_reads allows no more"
+            )
+
+    def require_none_open(self) -> None:
+        pass
+
+    def hold(self, read: OpenRead) -> None:
+        self._reads.setdefault(read.queue.name, deque()).append(read)
+        read.count()
+        self._journal.undo.append((self._let_go, read))
+
+    def _let_go(self, read: OpenRead) -> None:
+        if self._forget(read):
+            read.uncount()
+            read.queue.give_back(read, wake=False)
+
+    def _forget(self, read: OpenRead) -> bool:
+        """Hold it no longer; False: it was not held."""
+        reads = self._reads.get(read.queue.name)
+        if not reads:
+            return False
+        if reads[0] is read:
+            reads.popleft()
+        elif reads[-1] is read:  # the last is undone first
+            reads.pop()
+        elif read in reads:
+            reads.remove(read)
+        else:
+            return False
+        if not reads:
+            del self._reads[read.queue.name]
+        return True
+
+    def close_read(self, queue: bytes = b"") -> None:
+        self.close_oldest(queue)
+
+    def close_oldest(self, queue: bytes, count: int = 1) -> bool:
+        """Confirm the `count` oldest open reads of `queue`; False: so many are not open, and nothing is changed. Raises
+        StorageError, with nothing changed."""
+        oldest = list(islice(self._reads.get(queue, ()), count))
+        if len(oldest) < count:
+            return False
+        for read in oldest:
+            if read.blob:
+                _ = read.queue.large_items  # what may raise, for all of them before any is closed
+        for read in oldest:
+            read.queue.close(read, self)
+            self._forget(read)
+        return True
+
+    def close_in_slices(self, queue: bytes, count: int) -> Iterator[None]:
+        """The same for any number, when so many are open: a part in each turn, the last when the iteration ends. Raises
+        StorageError if a part of them could not be closed."""
+        left = self.open_reads(queue) - count
+        for start in range(0, count, READS_AT_ONCE):
+            if start:
+                yield
+            if self.open_reads(queue) != left + count - start:  # the turn before was undone
+                raise StorageError("only some of the items are confirmed: a part could not be written")
+            self.close_oldest(queue, min(READS_AT_ONCE, count - start))
+
+    def unclose(self, read: OpenRead) -> None:
+        if self.ended:
+            read.queue.give_back(read, wake=False)
+        else:
+            self._reads.setdefault(read.queue.name, deque()).appendleft(read)
+
+    def abort_read(self, queue: bytes = b"") -> None:
+        reads = self._reads.get(queue)
+        if reads:
+            read = reads[0]
+            self._forget(read)
+            self._journal.undo.append((self._unabort, read, read.returned))
+            read.queue.give_back(read)
+
+    def _unabort(self, read: OpenRead, too_late: bool) -> None:
+        if not self.ended:
+            self._reads.setdefault(read.queue.name, deque()).appendleft(read)
+            if not too_late:
+                read.queue.take_back(read)
+
+    def end(self) -> None:
+        self.ended = True
+        held, self._reads = self._reads, {}
+        # The first of a queue to whoever has waited longest.
+        given_back = _give_back([read for reads in held.values() for read in sorted(reads, key=_id)])
+        for _ in given_back:
+            self._journal.slices.append(given_back)
+            break
+
+
+_id = attrgetter("id")
+
+
+def _give_back(reads: list[OpenRead]) -> Iterator[None]:
+    for count, read in enumerate(reads, 1):
+        read.queue.give_back(read)
+        if count % READS_AT_ONCE == 0:
+            yield

@@ -1,0 +1,211 @@
+"""Stands before a connection that may not do everything: lets through what its user may do, after who that is has been
+shown. To the connection it is its RequestReader.
+
+A client without a name gives one as memcached's protocol has it (doc/protocol.txt, "Authentication"): its first request
+is a set, of whatever key, whose body is `name password`. No byte behind it is looked at before it has succeeded. Of a
+client without a name nothing is kept but this one request, which has narrow limits.
+
+Each request is judged when its turn has come, by the rights of that moment.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from darner_core import NAME
+from darner_core.access.access import Access, WaitingClient
+from darner_core.access.origins import Origin
+from darner_core.access.rights import ADMIN, ADMIN_ALL, GET, PUT
+from darner_core.config.values import show_bytes, show_text
+from darner_core.errors import ClientError, RequestError
+from darner_core.protocols.memcache.reader import Command, Reader, Request, wrong_beginning
+from darner_core.protocols.memcache.replies import NONE, STORED
+
+log = logging.getLogger(NAME)
+
+MAX_LOGIN_LINE_BYTES = 512  # a key of 250 bytes and three numbers
+MAX_LOGIN_BYTES = 512  # name, space, password
+
+_MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not administer"}
+
+
+class Guard:
+    """Between one connection and its reader."""
+
+    def __init__(self, access: Access, reader: Reader, commands: Mapping[bytes, Command], origin: Origin) -> None:
+        self.origin = origin
+        self._access = access
+        self._reader = reader
+        self._commands = commands
+        self._login = b""  # what has come of the request that logs in
+        self._login_is_read = False
+        self._refused: RequestError | None = None
+
+    def let_in(self, user: str) -> None:
+        log.debug("%s is user %s", self.origin, show_text(user))
+        self.origin.user = user
+
+    @property
+    def user(self) -> str:
+        """ "" until the client has shown who it is."""
+        return self.origin.user
+
+    # -- what the connection asks
+
+    @property
+    def apart(self) -> bool:
+        """Whether the turn must not read this client by itself, because each request has to be judged."""
+        return not (self._is_user and self._access.rights_of(self.user).everything)
+
+    @property
+    def awaits_login(self) -> bool:
+        """The client has not yet said who it is."""
+        return not (self.user or self._login_is_read)
+
+    def may_see(self, queue: bytes) -> bool:
+        return self._is_user and self._access.rights_of(self.user).any_to(queue)
+
+    def may(self, right: str, queue: bytes) -> bool:
+        return self._is_user and self._access.rights_of(self.user).allow(right, queue)
+
+    @property
+    def _is_user(self) -> bool:
+        return self._access.is_user(self.user)
+
+    # -- as the connection's reader
+
+    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
+        if self.user:
+            return self._judged(self._reader.requests(data))
+        return self._log_in_first(data)
+
+    @property
+    def in_pieces(self) -> bool:
+        return bool(self._login) or self._reader.in_pieces
+
+    @property
+    def large(self) -> Request | None:
+        return self._reader.large
+
+    @property
+    def error(self) -> RequestError | None:
+        """What is wrong behind the last request returned; a large set that this user may not do is wrong, too."""
+        if self._refused is None:
+            if self._reader.error is not None:
+                return self._reader.error
+            if self._reader.large is not None:
+                self._refused = self._refusal(self._reader.large)
+        return self._refused
+
+    @property
+    def body_bytes(self) -> int:
+        return self._reader.body_bytes
+
+    @property
+    def body_missing(self) -> int:
+        return self._reader.body_missing
+
+    def hand_over(self) -> None:
+        self._reader.hand_over()
+
+    def drop(self) -> None:
+        self._login = b""
+        self._reader.drop()
+
+    def take_body(self, most_bytes: int) -> bytes:
+        return self._reader.take_body(most_bytes)
+
+    def end_body(self) -> None:
+        self._reader.end_body()
+
+    # -- judging
+
+    def _judged(self, requests: Iterator[tuple[Request, bytes | None]]) -> Iterator[tuple[Request, bytes | None]]:
+        for request, body in requests:
+            refusal = self._refusal(request)
+            if refusal is not None:
+                yield Request(partial(_raise, str(refusal))), None
+                return
+            yield request, body
+
+    def _refusal(self, request: Request) -> ClientError | None:
+        what = show_bytes(b" ".join((request.verb, request.key)).strip())
+        if not self._is_user:  # no longer, since the users were read again
+            return self._unauthenticated(what)
+        right, rights = self._commands[request.verb].right, self._access.rights_of(self.user)
+        named = request.targets or (request.queue,)
+        queue = next((queue for queue in named if not rights.allow(right, queue)), None)
+        if request.free or queue is None:
+            return None
+        log.warning("refused: %s: %s", self.origin, what)
+        if right == ADMIN_ALL:
+            return ClientError(f"user {self.user} may not administer every queue")
+        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {show_bytes(queue)}")
+
+    def _unauthenticated(self, what: str) -> ClientError:
+        why = "is no user any longer" if self.user else "has not logged in"
+        log.warning("refused: %s, who %s: %s", self.origin, why, what)
+        return ClientError("unauthenticated")
+
+    # -- logging in
+
+    def _log_in_first(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
+        self._login += data
+        del data  # else it would be kept while the password is checked
+        line, newline, rest = self._login.partition(b"\n")
+        begins_line = not line or wrong_beginning(line[0]) is None
+        if begins_line and not newline and len(line) <= MAX_LOGIN_LINE_BYTES:
+            return
+        size, noreply = _parse_login(line)
+        if size < 0:
+            self._login = b""
+            self._refused = self._unauthenticated(show_bytes(line[:MAX_LOGIN_LINE_BYTES].partition(b" ")[0].strip()))
+            return
+        if size > MAX_LOGIN_BYTES:
+            self._login = b""
+            self._refused = self._failure(f"a body of {size} bytes")
+            return
+        if len(rest) < size + 2:
+            return
+        self._login = b""
+        self._login_is_read = True
+        if rest[size : size + 2] != b"\r\n":
+            self._refused = self._failure("a body that does not end")
+            return
+        yield Request(partial(self._run_login, rest[:size], noreply)), None
+        if self.user:  # it goes on here only then; but this is the door
+            yield from self._judged(self._reader.requests(rest[size + 2 :]))
+
+    def _run_login(self, body: bytes, noreply: bool, *_: Any) -> Any:
+        return partial(self._wait_login, body, noreply)
+
+    def _wait_login(self, body: bytes, noreply: bool, client: WaitingClient) -> bytes:
+        """In the client's greenlet. Raises ClientError if that is not the password."""
+        word, space, password = body.partition(b" ")
+        if not space:  # the word may be the password: it is not for the log
+            raise self._failure("a body that is not name and password")
+        name = word.decode("utf-8", "surrogateescape")  # what is no UTF-8 is nobody's name
+        if not self._access.wait_check(client, self.origin, name, password):
+            raise self._failure(f"user {show_bytes(word)}")
+        self.let_in(name)
+        return NONE if noreply else STORED
+
+    def _failure(self, what: str) -> ClientError:
+        log.warning("authentication failure: %s: %s", self.origin, what)
+        return ClientError("authentication failure")
+
+
+def _parse_login(line: bytes) -> tuple[int, bool]:
+    """Of `set <key> <flags> <exptime> <bytes> [noreply]`: the bytes, and whether it says noreply; -1 if it is none."""
+    if len(line) > MAX_LOGIN_LINE_BYTES:
+        return -1, False
+    words = [word for word in line.removesuffix(b"\r").split(b" ") if word]
+    noreply = len(words) == 6 and words[5].lower() == b"noreply"
+    if not (len(words) == 5 or noreply) or words[0].lower() != b"set" or not words[4].isdigit():
+        return -1, False
+    return int(words[4]), noreply
+
+
+def _raise(refusal: str, *_: Any) -> Any:
+    raise ClientError(refusal)  # made here: one that is kept would keep the frames it has been raised through

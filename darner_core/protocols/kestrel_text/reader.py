@@ -1,0 +1,265 @@
+"""Kestrel's text protocol: bytes in, requests out. No sockets, no queues, no gevent.
+
+This module owns the grammar and its limits, as `protocol` does for the memcache protocol. It does not know which verbs
+exist: the table comes in from `text_commands`, and each parser below reads one form of line.
+
+    request = verb *( SP word ) *SP [CR] LF                          at most max_line_bytes
+            | verb *( SP word ) *SP ":" *SP [CR] LF *item [CR] LF    items up to an empty line
+    item    = 1*( byte other than LF ) [CR] LF
+
+A line ends where it ends whatever is wrong with it, so the connection goes on after an error: the request that cannot
+be understood is one that answers the error. The lines behind one that ends with ":" are items whatever is wrong with
+it. What is too long ends the connection, and so does what items or a stranger's lines may follow, which must never be
+carried out: a put without its ":", HTTP, another protocol's first byte.
+
+Source: section "text protocol" of Kestrel 2.4's guide.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from darner_core.errors import ClientError, MalformedRequest, RequestError
+from darner_core.nearest import did_you_mean
+from darner_core.protocols.memcache.dialects import DIALECTS
+from darner_core.protocols.memcache.reader import (
+    MAX_WAIT_MS,
+    Command,
+    Request,
+    WholeReader,
+    require_no_http,
+    set_name,
+    show,
+    wrong_beginning,
+)
+
+MAX_ITEMS = 1024  # in one put: Kestrel's
+# In one put. They are in memory until the empty line has come: a put is done as a whole or not at all.
+MAX_PUT_BYTES = 4 << 20
+
+MAX_EXPIRY_MS = 2**53 - 1
+MAX_COUNT = 2**31 - 1
+
+# Stand in the table beside the verbs, where clients cannot name them.
+NOT_UNDERSTOOD = b""  # a request that cannot be understood
+STATUS_TO = b"status to"  # to set the status, which needs another right than to see it
+
+
+@dataclass(slots=True)
+class TextRequest(Request):
+    items: tuple[bytes, ...] | None = None  # the lines behind one that ends with ":"
+    expiry_ms: int | None = None  # from now
+    count: int = 0
+    word: bytes = b""
+
+
+def error_reply(error: RequestError | str) -> bytes:
+    return b"-%b\n" % str(error).encode("utf-8", "backslashreplace")
+
+
+def _number(word: bytes, highest: int, what: str) -> int:
+    if word.isdigit() and len(word) <= 20 and int(word) <= highest:  # int() also takes "1_000" and other scripts
+        return int(word)
+    raise MalformedRequest(f'Error parsing {what}. "{show(word)}": a number from 0 to {highest}')
+
+
+def _name(request: Request, words: list[bytes], missing: str = "Queue name required.", fewest: int = 1) -> None:
+    if len(words) < fewest:
+        raise MalformedRequest(missing)
+    set_name(request, words[0])
+    request.key = words.pop(0)
+    DIALECTS["kestrel"].read_name(request)
+
+
+def _no_more(words: list[bytes]) -> None:
+    if words:
+        raise MalformedRequest(f'"{show(words[0])}" is not expected here')
+
+
+def parse_put(request: TextRequest, words: list[bytes]) -> None:
+    """`put name [expiry_ms]:`"""
+    _name(request, words)
+    if words:
+        request.expiry_ms = _number(words.pop(0), MAX_EXPIRY_MS, "expiration time")
+    _no_more(words)
+
+
+def parse_reading(request: TextRequest, words: list[bytes]) -> None:
+    """`get name [ms]`, `peek name [ms]`."""
+    _name(request, words)
+    if words:
+        request.wait_ms = _number(words.pop(0), MAX_WAIT_MS, "timeout")
+    _no_more(words)
+
+
+def parse_monitor(request: TextRequest, words: list[bytes]) -> None:
+    """`monitor name ms`."""
+    _name(request, words, "Queue name & timeout required.", fewest=2)
+    request.wait_ms = _number(words.pop(0), MAX_WAIT_MS, "timeout")
+    _no_more(words)
+
+
+def parse_confirm(request: TextRequest, words: list[bytes]) -> None:
+    """`confirm name count`."""
+    _name(request, words, "Queue name & count required.", fewest=2)
+    request.count = _number(words.pop(0), MAX_COUNT, "count")
+    _no_more(words)
+
+
+def parse_naming(request: TextRequest, words: list[bytes]) -> None:
+    """`flush name`, `delete name`."""
+    _name(request, words)
+    _no_more(words)
+
+
+def parse_bare(request: TextRequest, words: list[bytes]) -> None:
+    """`version`, `quit`, `shutdown`."""
+    _no_more(words)
+
+
+def parse_any(request: TextRequest, words: list[bytes]) -> None:
+    """`help`, whatever stands behind it."""
+
+
+def parse_status(request: TextRequest, words: list[bytes]) -> None:
+    """`status [word]`."""
+    if words:
+        request.key = request.word = words.pop(0)
+        request.verb = STATUS_TO
+    _no_more(words)
+
+
+class TextReader(WholeReader):
+    """Turns the bytes of one connection into requests. See `protocol.Reader`.
+
+    What it holds is bounded: one incomplete line, and the items of one put.
+    """
+
+    __slots__ = (
+        "_table",
+        "_verbs",
+        "_max_line",
+        "_max_item",
+        "_rest",
+        "_searched",
+        "_line",
+        "_items",
+        "_items_bytes",
+        "error",
+    )
+
+    def __init__(self, table: Mapping[bytes, Command], max_line_bytes: int, max_item_bytes: int) -> None:
+        self._table = table
+        self._verbs = [verb.decode() for verb in table if verb not in (NOT_UNDERSTOOD, STATUS_TO)]
+        self._max_line = max_line_bytes
+        self._max_item = max_item_bytes
+        self._rest = bytearray()  # an incomplete line
+        self._searched = 0  # so far there is no end of a line in it
+        self._line = b""  # whose items are being read
+        self._items: list[bytes] | None = None  # None: none are
+        self._items_bytes = 0
+        self.error: RequestError | None = None
+
+    @property
+    def in_pieces(self) -> bool:
+        return bool(self._rest) or self._items is not None
+
+    @property
+    def body_bytes(self) -> int:
+        return len(self._rest) + self._items_bytes
+
+    def drop(self) -> None:
+        self._rest = bytearray()
+        self._items, self._items_bytes = None, 0
+
+    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
+        assert self.error is None, "nothing can be read behind an error"
+        if self._rest:
+            self._rest += data
+            if self._rest.find(b"\n", self._searched) < 0:
+                self._keep(self._rest)
+                return
+            data = bytes(self._rest)
+            self._rest = bytearray()
+        position = 0
+        while (end := data.find(b"\n", position)) >= 0:
+            line = data[position : end - 1 if data[end - 1 : end] == b"\r" and end > position else end]
+            position = end + 1
+            if self._items is None:
+                try:
+                    self._require_readable(line)
+                except RequestError as error:
+                    self.error = error.with_traceback(None)
+                    return
+                line = line.rstrip()
+                if line.endswith(b":"):
+                    self._line, self._items = line[:-1], []
+                else:
+                    yield self._parse(line, None), None
+            elif line:
+                self._add(line)
+            else:
+                items, self._items, self._items_bytes = tuple(self._items), None, 0
+                yield self._parse(self._line, items), None
+            if self.error is not None:
+                return
+        self._keep(bytearray(data[position:]))
+
+    def _keep(self, rest: bytearray) -> None:
+        self._rest = rest
+        self._searched = len(rest)
+        if rest and self._items is None:
+            self.error = wrong_beginning(rest[0])
+        most_bytes = self._max_line if self._items is None else self._max_item
+        if self.error is None and len(rest) > most_bytes + 1:  # a CR may be part of its end
+            self.error = self._too_long()
+
+    def _require_readable(self, line: bytes) -> None:
+        """Raises RequestError if nothing can be read behind `line`, because nobody knows what that would be."""
+        wrong = wrong_beginning(line[0]) if line else None
+        if wrong is not None:
+            raise wrong
+        if len(line) > self._max_line:
+            raise self._too_long()
+        require_no_http(line)
+        if line.lower().split(None, 1)[:1] == [b"put"] and not line.rstrip().endswith(b":"):
+            raise MalformedRequest(
+                "a put is: put <queue> [<expiry in ms>]: and then a line for each item and an empty one"
+            )
+
+    def _too_long(self) -> RequestError:
+        if self._items is None:
+            return ClientError(f"line too long: at most {self._max_line} bytes")
+        return ClientError(f"item too long: at most {self._max_item} bytes in this protocol")
+
+    def _add(self, item: bytes) -> None:
+        assert self._items is not None
+        self._items.append(item)
+        self._items_bytes += len(item)
+        if len(item) > self._max_item:
+            self.error = self._too_long()
+        elif len(self._items) > MAX_ITEMS:
+            self.error = ClientError(f"too many items: at most {MAX_ITEMS} in one put")
+        elif self._items_bytes > MAX_PUT_BYTES:
+            self.error = ClientError(f"too many bytes: at most {MAX_PUT_BYTES} in one put")
+
+    def _parse(self, line: bytes, items: tuple[bytes, ...] | None) -> Request:
+        words = [word for word in line.split(b" ") if word]
+        verb = words.pop(0).lower() if words else b""
+        command = self._table.get(verb)
+        try:
+            if not verb or command is None:
+                near = did_you_mean(show(verb), self._verbs)
+                raise MalformedRequest(f"Unknown command: {show(verb)}{near and '; '}{near}")
+            request = TextRequest(command.run, verb, items=items)
+            command.parse(request, words)
+            if items is not None and command.parse is not parse_put:
+                raise MalformedRequest(f"{show(verb)} takes no items: its line must not end with a colon")
+        except RequestError as error:
+            return Request(partial(_answer, error_reply(error)), NOT_UNDERSTOOD)
+        return request
+
+
+def _answer(reply: bytes, *_: Any) -> bytes:
+    return reply

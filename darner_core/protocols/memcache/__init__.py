@@ -1,0 +1,1 @@
+"""The memcache text protocol, in the dialects of Darner, Kestrel, Siberite and Kyoto Tycoon."""

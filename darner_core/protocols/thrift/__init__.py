@@ -1,0 +1,1 @@
+"""Kestrel's thrift service: framed binary messages, as kestrel.thrift describes them."""

@@ -1,0 +1,73 @@
+"""Thrift messages as the library makes them and takes them apart; no other module knows it. It reads the IDL, decodes
+arguments and encodes results, from memory to memory, and never sees a socket. What `thrift_protocol` has judged sound
+is all that it is given.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import thriftpy2
+from thriftpy2.protocol.cybin import TCyBinaryProtocol
+from thriftpy2.thrift import TApplicationException
+from thriftpy2.transport.memory import TCyMemoryBuffer
+
+from darner_core.errors import MalformedRequest, RequestError
+from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
+from darner_core.protocols.memcache.reader import Request
+from darner_core.protocols.thrift.reader import EXCEPTION
+
+IDL = Path(__file__).with_name("kestrel.thrift")
+
+INTERNAL_ERROR = TApplicationException.INTERNAL_ERROR
+PROTOCOL_ERROR = TApplicationException.PROTOCOL_ERROR
+UNKNOWN_METHOD = TApplicationException.UNKNOWN_METHOD
+
+
+@dataclass(slots=True)
+class ThriftRequest(Request):
+    sequence: int = 0
+    arguments: Any = None
+
+
+def load_idl() -> Any:
+    """What the library makes of the IDL: its module, with a class for each struct."""
+    return thriftpy2.load(str(IDL), module_name="kestrel_thrift")
+
+
+def encode(method: str | bytes, kind: int, sequence: int, struct: Any) -> bytes:
+    """A message in its frame."""
+    buffer = TCyMemoryBuffer()
+    protocol = TCyBinaryProtocol(buffer)
+    protocol.write_message_begin(method, kind, sequence)
+    protocol.write_struct(struct)
+    message: bytes = buffer.getvalue()
+    return len(message).to_bytes(4, "big") + message
+
+
+def decode(data: bytes, struct: Any) -> None:
+    """Fill `struct` from `data`, which `thrift_protocol.check_arguments` has judged to be sound."""
+    TCyBinaryProtocol(TCyMemoryBuffer(data), decode_response=False).read_struct(struct)
+
+
+def exception(kind: int, text: str, method: bytes, sequence: int) -> bytes:
+    """The frame that answers a call with an exception."""
+    return encode(method, EXCEPTION, sequence, TApplicationException(kind, text))
+
+
+def error_reply(error: RequestError, method: bytes = b"", sequence: int = 0) -> bytes:
+    kind = PROTOCOL_ERROR if isinstance(error, MalformedRequest) else INTERNAL_ERROR
+    return exception(kind, str(error), method, sequence)
+
+
+# A reply to a get, as its frame begins behind the length: version and kind, the length of the name, the name.
+_GOT = b"\x80\x01\x00\x02\x00\x00\x00\x03get"
+
+
+def hands_over(reply: bytes) -> bool:
+    return reply.startswith(_GOT, 4)
+
+
+DIALECT = Dialect(
+    "thrift", DIALECTS["kestrel"].read_name, error_reply=error_reply, hands_over=hands_over, logs_in=False
+)

@@ -1,0 +1,273 @@
+"""Who comes in: accepting at every address, one client too many, the TLS handshake, the login, and who has been silent
+for too long.
+
+It owns the listening sockets and knows who is connected. What a client does once it is in, the Connection knows; who
+may come in, the Access.
+
+Names that begin with wait_ may switch greenlets.
+"""
+
+import logging
+import socket
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import gevent
+from gevent.server import StreamServer
+
+from darner_core import NAME
+from darner_core.access.access import Access
+from darner_core.access.origins import Origin
+from darner_core.config.options import Config
+from darner_core.errors import ClientError, ServerError
+from darner_core.protocols.guard import Guard
+from darner_core.protocols.memcache.reader import Vocabulary
+from darner_core.server.connection import Connection
+from darner_core.server.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
+from darner_core.server.idle import Timeouts
+from darner_core.server.listeners import Listener, open_listeners
+from darner_core.server.outbox import Host
+from darner_core.server.tls import TlsError, TlsSocket
+from darner_core.server.turn import RECV_BYTES
+from darner_core.waiters import wait_round
+
+log = logging.getLogger(NAME)
+
+# After an accept that failed, and between two looks at who is silent.
+TICK_S = 1.0
+
+# Clients that are looked at in one go for their timeouts, which takes 0.3 ms.
+LOOKED_AT = 500
+
+# A client that is asked for its name and password and has not given them by then is not going to.
+LOGIN_S = 10.0
+
+
+class _Acceptor(StreamServer):
+    """Accepts. What gevent would print as a traceback (no file descriptors left) is one line in the log."""
+
+    reception: "Reception"
+
+    def do_read(self) -> Any:
+        if self.reception.knocking >= MAX_KNOCKING:
+            return None  # nobody has looked yet whether they are too many; the kernel keeps the next ones
+        try:
+            accepted = super().do_read()
+            self.reception.knocking += accepted is not None
+            return accepted
+        except OSError as error:
+            log.error("cannot accept a connection: %s", error.strerror)
+            self.stop_accepting()
+            gevent.spawn_later(TICK_S, self._accept_again)
+            return None
+
+    def _accept_again(self) -> None:
+        if not self.closed:
+            self.start_accepting()
+
+
+def _watch_hosts(listening: socket.socket, config: Config) -> None:
+    """Have the kernel find out which clients' hosts are gone. The sockets that are accepted inherit it."""
+    if config.keepalive_idle_s:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, config.keepalive_idle_s)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, config.keepalive_interval_s)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, config.keepalive_count)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, config.unread_timeout_s * 1000)
+
+
+class Reception:
+    """Listens from the beginning, accepts from `start` until `close`. `connections` are those that are in."""
+
+    def __init__(self, host: Host, config: Config, access: Access) -> None:
+        """`host` is what each connection will work with. Raises StartError if an address cannot be listened on, or
+        there are too few file descriptors for a single client."""
+        self.connections: set[Connection] = set()
+        self.listeners = open_listeners(config.endpoints, config.unix_mode)
+        self._host = host
+        self._access = access
+        self._max_connections = room_for_clients(config.max_connections, config.max_open_files)
+        if self._max_connections < config.max_connections:
+            log.warning(
+                "at most %d connections, not the %d of max_connections: too few file descriptors (ulimit -n)",
+                self._max_connections,
+                config.max_connections,
+            )
+        self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, config.client_timeout_s, time.monotonic)
+        self._config = config
+        self._handshakes: set[TlsSocket] = set()
+        self._turned_away = 0  # clients that are being told that they are too many
+        self.knocking = 0  # clients that have been accepted, and not looked at yet
+        for listener in self.listeners:
+            if not listener.is_unix:
+                _watch_hosts(listener.socket, config)
+        self._acceptors = [
+            _Acceptor(listener.socket, partial(self._serve, listener), spawn=gevent.spawn_raw)
+            for listener in self.listeners
+        ]
+        for acceptor in self._acceptors:
+            acceptor.reception = self
+        self._loop = gevent.get_hub().loop
+
+    def start(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.start()
+
+    def close(self) -> None:
+        """Accept nobody any more, and end handshakes."""
+        for acceptor, listener in zip(self._acceptors, self.listeners, strict=True):
+            acceptor.close()
+            listener.close()
+        for handshake in list(self._handshakes):
+            handshake.cut_handshake()
+
+    def _serve(self, listener: Listener, accepted: Any, address: object) -> None:
+        """The greenlet of one client."""
+        self.knocking -= 1
+        client_socket: socket.socket | TlsSocket
+        client_socket = socket.socket(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        client_socket.setblocking(False)
+        if client_socket.family != socket.AF_UNIX:
+            client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tls = None if listener.is_unix else self._access.tls
+        origin = Origin(address, listener, self._access)
+        if len(self.connections) >= self._max_connections:
+            log.debug("refused: %s: too many connections", origin)
+            self._turn_away(client_socket, listener, tls is not None)
+            return
+        vocabulary = self._vocabulary(listener)
+        guard = self._guard(listener, vocabulary, origin)
+        if tls is not None:
+            try:
+                client_socket = TlsSocket(client_socket, tls)
+            except TlsError as error:
+                log.error("TLS with %s: %s", origin, error)
+                return
+        stats = self._host.stats
+        connection = Connection(self._host, client_socket, vocabulary, guard)
+        connection.session.origin = origin
+        self.connections.add(connection)
+        stats.curr_connections += 1
+        stats.total_connections += 1
+        log.debug("connected: %s", origin)
+        login_timer = None
+        try:
+            if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, guard, origin):
+                return
+            if guard is not None and guard.awaits_login:
+                login_timer = self._loop.timer(LOGIN_S, ref=False)
+                login_timer.start(self._end_login, guard, connection)
+                if not vocabulary.dialect.logs_in:
+                    log.warning("refused: %s, who has not logged in: %s has no login", origin, listener.dialect)
+                    connection.refuse(ClientError("unauthenticated: here only a TLS certificate says who a client is"))
+            connection.run()
+        finally:
+            if login_timer is not None:
+                login_timer.close()  # else it would keep the connection, and all that it has been sent
+            self.connections.discard(connection)
+            self._timeouts.forget(connection)
+            stats.curr_connections -= 1
+            log.debug("disconnected: %s", origin)
+
+    def _vocabulary(self, listener: Listener) -> Vocabulary:
+        """What a new client may ask, for as long as it is connected: less if there are many."""
+        count = len(self.connections) + 1
+        no_writes, no_reads = (
+            f"more than {limit} clients were connected when this one came" if 0 < limit < count else ""
+            for limit in (self._config.connection_limit_refuse_writes, self._config.connection_limit_refuse_reads)
+        )
+        return self._host.vocabularies.of(listener.dialect, no_writes, no_reads, listener.reply_key)
+
+    def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
+        """One client too many. Only so many are given time to read that: they take descriptors, too."""
+        self._host.stats.rejected_connections += 1
+        if is_tls:  # it could be told only after a handshake, which costs more than being served
+            client_socket.close()
+            return
+        error = ServerError("too many connections")
+        vocabulary = self._host.vocabularies.of(listener.dialect)
+        if self._turned_away < MAX_TURNED_AWAY:
+            self._turned_away += 1
+            try:
+                connection = Connection(self._host, client_socket, vocabulary)
+                connection.refuse(error)
+                connection.run()
+            finally:
+                self._turned_away -= 1
+            return
+        with suppress(OSError):
+            client_socket.send(vocabulary.dialect.error_reply(error))
+            client_socket.recv(RECV_BYTES)  # what is unread when it is closed would reset it
+        client_socket.close()
+
+    # -- who it is
+
+    def _guard(self, listener: Listener, vocabulary: Vocabulary, origin: Origin) -> Guard | None:
+        """What stands before a new client that has to say who it is."""
+        access = self._access
+        if access.users is None and (listener.is_unix or not access.names_by_certificate):
+            return None
+        return Guard(access, self._host.new_reader(vocabulary), vocabulary.table, origin)
+
+    def _wait_handshake(self, client: TlsSocket, guard: Guard | None, origin: Origin) -> bool:
+        """False: the handshake has failed, and the socket is closed."""
+        self._handshakes.add(client)
+        try:
+            client.wait_handshake()
+            if guard is not None and self._access.names_by_certificate:
+                user = self._access.user_of_certificate(client.certificate_name())
+                if user:
+                    guard.let_in(user)
+                elif self._access.users is None:
+                    raise TlsError("the client's certificate has no common name that can be a user's")
+        except TlsError as error:
+            if not self._host.stopping:
+                log.error("TLS with %s: %s", origin, error)
+            client.close()
+            return False
+        finally:
+            self._handshakes.discard(client)
+        return True
+
+    def _end_login(self, guard: Guard, connection: Connection) -> None:
+        if guard.awaits_login and connection in self.connections:
+            connection.read_now()  # the login may have come while the server was stopped
+        if guard.awaits_login and connection in self.connections:
+            log.error("%s has not logged in within %g s", guard.origin, LOGIN_S)
+            connection.cut()
+
+    def rejudge(self) -> None:
+        """The rights are others now."""
+        for connection in self.connections:
+            connection.rejudge()
+
+    def end_waits(self) -> None:
+        """Nobody waits in line for an item any longer."""
+        for connection in self.connections:
+            connection.end_wait()
+
+    # -- who is silent
+
+    @property
+    def looks_for_silent(self) -> bool:
+        return bool(self._timeouts.body_timeout_s) or self._timeouts.needs_heard
+
+    def wait_look_for_silent(self) -> None:
+        """Cut off who has been silent for too long; to be called every TICK_S. Switches."""
+        timeouts, turn = self._timeouts, self._host.turn
+        heard = turn.heard or set()
+        if timeouts.needs_heard:
+            turn.heard = set()
+        connections = list(self.connections)
+        for start in range(0, len(connections), LOOKED_AT):
+            here = [one for one in connections[start : start + LOOKED_AT] if one in self.connections]
+            stalled, idle, silent = timeouts.look(here, heard)
+            for connection in stalled:
+                self._loop.run_callback(connection.give_up, timeouts.body_timeout_s)
+            for connection in idle:
+                self._loop.run_callback(connection.cut_idle)
+            for connection in silent:
+                self._loop.run_callback(connection.cut_silent)
+            wait_round()

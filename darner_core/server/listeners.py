@@ -1,0 +1,147 @@
+"""The addresses that the server listens on: TCP and Unix sockets, bound and ready to accept. Accepts nothing itself.
+
+A Unix socket's file is made with its permissions, never wider for a moment. A file that a killed server has left is
+removed; one that a running server answers on, and any other file, is not.
+"""
+
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Iterable
+
+from darner_core.config.listeners import DARNER, KEY_OF_QUEUE, Endpoint
+from darner_core.config.values import UNIX
+from darner_core.errors import StartError
+
+BACKLOG = 1024  # connections the kernel holds until they are accepted; capped by net.core.somaxconn
+
+
+class Listener:
+    """One bound socket, and the Unix socket's file if it is one. `dialect` is what clients speak there, `reply_key` the
+    key that replies to gets have there."""
+
+    def __init__(self, host: str, bound: socket.socket, dialect: str = DARNER, reply_key: str = KEY_OF_QUEUE) -> None:
+        self.host = host
+        self.dialect = dialect
+        self.reply_key = reply_key
+        self.socket = bound
+        self.is_unix = bound.family == socket.AF_UNIX
+        self.port = 0 if self.is_unix else int(bound.getsockname()[1])
+        self._file = _identity(host.removeprefix(UNIX)) if self.is_unix else None
+
+    def __str__(self) -> str:
+        return self.host if self.is_unix else f"{self.host} port {self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.is_unix or ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
+
+    def name_client(self, address: object) -> str:
+        """A client's address, as accept() tells it, for the log."""
+        if not isinstance(address, tuple):
+            return self.host
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def close(self) -> None:
+        self.socket.close()
+        path = self.host.removeprefix(UNIX)
+        if self._file is not None and _identity(path) == self._file:  # else another server has put its own there
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
+
+
+def open_listeners(endpoints: Iterable[Endpoint], unix_mode: str) -> list[Listener]:
+    """Bind and listen. Raises StartError naming the address; then nothing is left open."""
+    opened: list[Listener] = []
+    try:
+        for host, port, dialect, reply_key in endpoints:
+            if host.startswith(UNIX):
+                bound = _bind_unix(host.removeprefix(UNIX), int(unix_mode, 8))
+            else:
+                bound = _bind_tcp(host, port)
+            opened.append(Listener(host, bound, dialect, reply_key))
+    except BaseException:
+        for listener in opened:
+            listener.close()
+        raise
+    return opened
+
+
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # A name such as localhost may have addresses of both kinds.
+        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # "::" can stand beside "0.0.0.0"
+            bound.bind(address)
+            _listen(bound)
+        except BaseException:
+            bound.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        raise StartError(f"cannot listen on {host} port {port}: {_reason(error)}") from error
+    return bound
+
+
+def _bind_unix(path: str, mode: int) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        os.fchmod(bound.fileno(), mode)  # the file is made with it, less the umask
+        bound.bind(path)
+        os.chmod(path, mode)
+        _listen(bound)
+    except OSError as error:
+        bound.close()
+        raise StartError(f"cannot listen on {UNIX}{path}: {_reason(error)}") from error
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _listen(bound: socket.socket) -> None:
+    bound.listen(BACKLOG)
+    bound.setblocking(False)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that nobody listens on. Raises StartError or OSError if something else stands there."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise StartError(f"cannot listen on {UNIX}{path}: there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        code = probe.connect_ex(path)
+    if code in (0, errno.EAGAIN):  # EAGAIN: so many wait for it that there is no room for one more
+        raise StartError(f"cannot listen on {UNIX}{path}: another server answers there")
+    if code != errno.ECONNREFUSED:
+        raise OSError(code, os.strerror(code))
+    os.unlink(path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    # A gaierror's number is none that strerror knows.
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error)

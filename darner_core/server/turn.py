@@ -1,0 +1,401 @@
+"""The turn of the event loop, for all clients at once: who has sent something is read and served, and when the turn's
+changes have been written, the replies are sent.
+
+This is the hot path: two loops over plain locals, because at 64 bytes a request the interpreter's share is what a
+server in Python can save (figures in docs/benchmarks.md). What does not fit them, a request in pieces, a wait, an
+fsync, an error, is done by the Connection.
+
+All clients' sockets are in one epoll, which is itself watched by the loop: one call of a callback serves all that are
+ready, where a watcher for each costs a call from C each. A socket stays in it while its client is not read, so that a
+reset is noticed then, too.
+
+A client that has sent many requests at once is served in shares: SHARE_S, then its rest waits, and whoever has been
+served least comes next. All shares of a turn together take TURN_S. So a hundred clients that send as fast as they can
+cost another client that much time and no more.
+
+No call here switches greenlets, except that what a client's greenlet waits for is handed to it, its end included.
+"""
+
+import logging
+import select
+import time
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, Protocol
+
+from darner_core import NAME
+from darner_core.errors import StorageError
+from darner_core.operations.session import Session
+from darner_core.operations.stats import Stats
+from darner_core.protocols.memcache.reader import Request
+
+log = logging.getLogger(NAME)
+
+RECV_BYTES = 64 << 10
+
+# More than that are served in the next turn.
+MOST_READY = 1024
+
+# When only few were ready, it is asked once more who is: the more requests share a write, the cheaper they are (a
+# tenth more requests from 10 clients; with many clients it would only delay the replies).
+FEW_READY = 8
+
+# When only few were ready, the turn ends at once and the next begins, so many times before the loop goes round: by the
+# time the replies have been sent, the first who had theirs have asked again, and a round of the loop costs as much as
+# a request (a tenth more requests from 3 to 10 clients, nothing from one or a hundred).
+MOST_TURNS = 8
+
+# So many at once may together be too much for a turn, even if each has sent only a little.
+MANY_READY = 256
+
+# How long one client is served before others are, and all of them before the turn ends and the loop goes round.
+SHARE_S = 0.002
+TURN_S = 0.01
+
+# A client that was served more than the others some time ago does not wait for a thousand of them to catch up, unless
+# what it asks takes longer than a share.
+MOST_DEBT_S = 0.0002
+
+# While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
+CROWDED_RECV_BYTES = 4 << 10
+
+READ = 1  # libev's name for it
+LOW_PRIORITY = -1  # as libev counts: behind the epoll's watcher
+
+
+class Client(Protocol):
+    """The connection, as the turn sees it."""
+
+    session: Session
+    recv: Callable[[int], bytes]
+    send: Callable[[bytes], int]
+    kept_line: Callable[[bytes], Request | None]  # a line of this client's dialect that has been parsed before
+    replies: list[bytes]  # of this turn, one element a request
+    special: bool  # in `Turn.special`
+    used_s: float  # how long it has been served in shares
+    last_share_s: float  # how long the last of them took
+
+    def serve_share(self) -> None:
+        """It has come to the client's share, see `Turn.join`."""
+
+    def serve(self, data: bytes) -> None:
+        """What has been received is not one whole plain request."""
+
+    def failed(self, request: Request, error: Exception) -> None:
+        """A command raised `error`."""
+
+    def start_task(self, task: Any) -> None:
+        """A command has to wait for something."""
+
+    def wait_to_write(self, unsent: bytes) -> None:
+        """The client does not take its replies as fast as it asks."""
+
+    def hang_up(self) -> None:
+        """The client has gone."""
+
+    def broken(self) -> None:
+        """The connection has failed while nobody reads it."""
+
+    def end_turn(self, sync: bool) -> None:
+        """The turn's changes are written; of who is in `Turn.special`."""
+
+    def fail_turn(self, error: StorageError) -> None:
+        """Nothing of the turn has happened. Of who has replies, and who is in `Turn.special`."""
+
+
+class Turn:
+    """Who can be read, and who has replies to be sent at the end of the turn."""
+
+    def __init__(
+        self, loop: Any, stats: Stats, end_turn: Callable[[], None], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """`end_turn` writes what the turn has changed and calls `send`; it is also called before the loop sleeps."""
+        self.served: list[Client] = []  # who has replies; some perhaps more than once
+        self.special: list[Client] = []  # who has more to do at the end of the turn than to send replies
+        self._stats = stats
+        self._end_turn = end_turn
+        self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
+        self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
+        self._watched: dict[int, int] = {}  # by file descriptor: what the kernel is asked to tell
+        self._clients: dict[int, Client] = {}  # all of them, read or not
+        self.heard: set[int] | None = None  # whose descriptors were ready, if somebody wants to know
+        self._epoll = select.epoll()
+        self._watcher = loop.io(self._epoll.fileno(), READ)
+        self._watcher.start(self._on_ready)
+        self.clock = clock
+        self._until = 0.0  # when the shares of this turn are used up; 0: nobody has asked yet
+        self._waiting: list[tuple[float, int, Client]] = []  # for their shares: a heap, who has used least first
+        self.crowded = False  # there is more to be served than everybody can have at once
+        self._numbers = count()
+        self._served: Client | None = None  # who has its share now
+        self._begun = 0.0  # and since when
+        self._least_used_s = 0.0  # what those have used that wait
+        self._go_on = loop.timer(0, ref=False)
+        self._go_on.priority = LOW_PRIORITY
+
+    def close(self) -> None:
+        self._go_on.close()
+        self._watcher.stop()
+        self._epoll.close()
+
+    # -- who is read
+
+    def enter(self, fd: int, client: Client) -> None:
+        """A new client, which nobody reads as yet."""
+        self._clients[fd] = client
+
+    def read_plain(self, fd: int, client: Client) -> None:
+        """Serve `client`: it has sent nothing that is incomplete, and has no replies that it has not taken."""
+        self.ignore(fd)
+        self._plain[fd] = client
+        self._watch(fd, select.EPOLLIN)
+
+    def read_by(self, fd: int, callback: Callable[[], object]) -> None:
+        """Call `callback` while there is something to read."""
+        self.ignore(fd)
+        self._callbacks[fd] = callback
+        self._watch(fd, select.EPOLLIN)
+
+    def await_end(self, fd: int, callback: Callable[[], object]) -> None:
+        """Nobody reads; call `callback` when the client has said all that it is going to say, or has gone."""
+        self.ignore(fd)
+        self._callbacks[fd] = callback
+        self._watch(fd, select.EPOLLRDHUP)
+
+    def ignore(self, fd: int) -> None:
+        """Nobody reads. The kernel is told only if the client does send something."""
+        self._plain.pop(fd, None)
+        self._callbacks.pop(fd, None)
+
+    def forget(self, fd: int) -> None:
+        """Before the socket is closed."""
+        self.ignore(fd)
+        self._clients.pop(fd, None)
+        self._unwatch(fd)
+
+    def _watch(self, fd: int, events: int) -> None:
+        watched = self._watched.get(fd)
+        if watched == events:
+            return
+        if watched is None:
+            self._epoll.register(fd, events)
+        else:
+            self._epoll.modify(fd, events)
+        self._watched[fd] = events
+
+    def _unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    # -- reading and serving
+
+    def _on_ready(self) -> None:
+        poll = self._epoll.poll
+        self._until = 0.0
+        for _ in range(MOST_TURNS):
+            ready = poll(0, MOST_READY)
+            if not ready:
+                break
+            self._serve(ready)
+            if 1 < len(ready) < FEW_READY and (more := poll(0, MOST_READY)):
+                self._serve(more)
+            if len(ready) >= FEW_READY or self.special:
+                break  # who is special may have something to do in the loop
+            self._end_turn()
+        if self._waiting:
+            self._end_turn()  # whoever has just been served has its reply before the shares begin
+            self._serve_shares()
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        plain, served = self._plain.get, self.served.append
+        bytes_read = 0
+        self.crowded = len(ready) >= MANY_READY or bool(self._waiting)
+        recv_bytes = self.recv_bytes
+        if self.heard is not None:
+            self.heard.update([fd for fd, _ in ready])
+        for fd, events in ready:
+            try:
+                client = plain(fd)
+                if client is None:
+                    self._on_other(fd, events)
+                    continue
+                try:
+                    data = client.recv(recv_bytes)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    data = b""
+                if not data:
+                    if not client.replies:  # else it is told again when they have been sent: it may read them yet
+                        client.hang_up()
+                    continue
+                # One whole request, as clients send that do not pipeline, is served right here.
+                bytes_read += len(data)
+                line, newline, body = data.partition(b"\n")
+                request = client.kept_line(line)
+                if (
+                    request is None
+                    or not newline
+                    or len(body) != request.plain_bytes
+                    or (body and body[-2:] != b"\r\n")
+                ):
+                    self._stats.bytes_read += bytes_read  # before any command that tells it
+                    bytes_read = 0
+                    client.serve(data)
+                    if self._waiting:
+                        recv_bytes = CROWDED_RECV_BYTES
+                    continue
+                if body:
+                    body = body[:-2]
+                try:
+                    reply = request.run(request, body, client.session)
+                except Exception as error:
+                    client.failed(request, error)
+                    continue
+                if reply.__class__ is bytes:
+                    if reply:
+                        client.replies.append(reply)
+                        served(client)
+                else:
+                    self._stats.bytes_read += bytes_read
+                    bytes_read = 0
+                    client.start_task(reply)
+            except Exception:
+                # gevent would stop the watcher, which is everybody's.
+                log.exception("a client could not be served")
+                self.ignore(fd)
+                if client is not None:
+                    _cut(client)
+        self._stats.bytes_read += bytes_read
+
+    def _on_other(self, fd: int, events: int) -> None:
+        callback = self._callbacks.get(fd)
+        if callback is not None:
+            callback()
+        elif events & (select.EPOLLERR | select.EPOLLHUP):
+            # These are told whether they are asked for or not, again and again.
+            self._unwatch(fd)
+            client = self._clients.get(fd)  # None: it was closed in this turn
+            if client is not None and events & select.EPOLLERR:  # else a Unix socket: what was sent may still be read
+                client.broken()
+        elif fd in self._watched:
+            self._watch(fd, 0)
+
+    # -- shares
+
+    @property
+    def recv_bytes(self) -> int:
+        """How much to read of a client."""
+        return CROWDED_RECV_BYTES if self._waiting else RECV_BYTES
+
+    def share_ends(self) -> float:
+        """Until when a client may be served that has not joined: a moment that is over if it has to join."""
+        now = self.clock()
+        if self._waiting:
+            return now
+        if not self._until:
+            self._until = now + TURN_S
+        return min(now + SHARE_S, self._until)
+
+    def join(self, client: Client, asks_anew: bool = False) -> None:
+        """`client` has to wait for its share: have `serve_share` called when it comes to it. `asks_anew`: it has not
+        had one for what it asks."""
+        if client is self._served:
+            self._charge(self.clock())
+        # Whoever asks seldom comes before those that always do, but does not save up for more than a turn.
+        client.used_s = max(client.used_s, self._least_used_s - TURN_S)
+        if asks_anew and client.last_share_s <= SHARE_S:
+            client.used_s = min(client.used_s, self._least_used_s + MOST_DEBT_S)
+        heappush(self._waiting, (client.used_s, next(self._numbers), client))
+        self.crowded = True
+        self._stir()
+
+    def _serve_shares(self) -> None:
+        self._go_on.stop()
+        waiting, clock = self._waiting, self.clock
+        now = clock()
+        until = now + TURN_S
+        while waiting and now < until:
+            self._least_used_s, _, client = heappop(waiting)
+            self._served, self._begun = client, now
+            try:
+                client.serve_share()
+            except Exception:
+                log.exception("a client could not be served")
+                _cut(client)
+            now = clock()
+            if self._served is not None:  # else it waits for another share, and has been charged
+                self._charge(now)
+        if waiting:
+            self._stir()
+
+    def _charge(self, now: float) -> None:
+        client, self._served = self._served, None
+        if client is not None:
+            client.last_share_s = now - self._begun
+            client.used_s += client.last_share_s
+
+    def _stir(self) -> None:
+        if not self._go_on.active:
+            self._go_on.start(self._on_ready)
+
+    # -- the end of the turn
+
+    def send(self, sync: bool) -> None:
+        """The turn's changes are written: send its replies; first comes an fsync for all of them if `sync`."""
+        served, special = self.served, self.special
+        self.served, self.special = [], []
+        self._until = 0.0
+        if sync:
+            special = list(dict.fromkeys(special + served))
+            served = []
+        join = b"".join
+        bytes_written = 0
+        for client in served:
+            if client.special:
+                continue
+            replies = client.replies
+            if not replies:
+                continue
+            data = join(replies)
+            try:
+                sent = client.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                _cut(client)
+                continue
+            replies.clear()
+            bytes_written += sent
+            if sent != len(data):
+                try:
+                    client.wait_to_write(data[sent:])
+                except Exception:
+                    log.exception("a client could not be answered")
+                    _cut(client)
+        self._stats.bytes_written += bytes_written
+        for client in special:
+            client.special = False
+            try:
+                client.end_turn(sync)
+            except Exception:
+                log.exception("a client could not be answered")
+                _cut(client)
+
+    def fail(self, error: StorageError) -> None:
+        """The turn's changes could not be written, and are undone."""
+        for client in dict.fromkeys(self.served + self.special):
+            try:
+                client.fail_turn(error)
+            except Exception:
+                log.exception("a client could not be told that its turn has failed")
+                _cut(client)
+
+
+def _cut(client: Client) -> None:
+    """Hang up on `client`, so that nothing is raised: the turn is everybody's."""
+    try:
+        client.hang_up()
+    except Exception:
+        log.exception("a client could not be hung up on")

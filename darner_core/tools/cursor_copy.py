@@ -1,0 +1,66 @@
+"""The cursors of one queue, on their way into a repaired directory, where the queue's items have other ids.
+
+A cursor keeps its place: the first item that is saved of those that it had not passed. It keeps what was open or given
+back, as far as that can be read. Its own copies get ids below all of the queue's.
+"""
+
+from typing import NamedTuple
+
+from darner_core.storage import records
+from darner_core.storage.records import Item, QueueRecord
+from darner_core.tools.check import Say, shown_cursor
+from darner_core.tools.salvage import Broken, Directory, IdGap
+
+
+class Copied(NamedTuple):
+    """A cursor as it was found."""
+
+    name: bytes
+    record: QueueRecord
+    place: int
+    copies: list[Item]
+    marks: set[int]  # ids of what its queue has
+
+
+class CopiedCursors:
+    """`first_id` is the lowest id that the queue's own items may have."""
+
+    def __init__(self, source: Directory, queue: bytes, cursors: list[tuple[bytes, QueueRecord]], say: Say) -> None:
+        self.found: list[Copied] = []
+        self.places: dict[int, int] = {}  # old place -> new
+        self._pending: list[int] = []  # old places that no item saved so far has reached, the lowest first
+        self.marks: dict[int, int] = {}  # old id -> new
+        for name, record in cursors:
+            self.found.append(_read(source, queue, name, record, say))
+        self._pending = sorted({cursor.place for cursor in self.found})
+        self._wanted = {item_id for cursor in self.found for item_id in cursor.marks}
+        self.first_id = records.FIRST_ID + sum(len(cursor.copies) for cursor in self.found)
+
+    def saved(self, old_id: int, new_id: int) -> None:
+        """This item of the queue has been saved. In order of the ids."""
+        while self._pending and self._pending[0] <= old_id:
+            self.places[self._pending.pop(0)] = new_id
+        if old_id in self._wanted:
+            self.marks[old_id] = new_id
+
+    def end(self, tail: int) -> None:
+        """There are no more items; the next would have this id."""
+        for place in self._pending:
+            self.places[place] = tail
+
+
+def _read(source: Directory, queue: bytes, name: bytes, record: QueueRecord, say: Say) -> Copied:
+    state = source.state(record)
+    copies: list[Item] = []
+    marks: set[int] = set()
+    if isinstance(state, Broken):
+        say(f"cursor {shown_cursor(queue, name)}: it begins again at the head of its queue")
+        return Copied(name, record, records.FIRST_ID, copies, marks)
+    for entry in source.cursor_items(record):
+        if isinstance(entry, (IdGap, Broken)):
+            say(f"cursor {shown_cursor(queue, name)}: an item that was open there may be dropped: {entry.why}")
+        elif entry[1] is None:
+            marks.add(entry[0])
+        else:
+            copies.append(entry[1])
+    return Copied(name, record, state.next, copies, marks)

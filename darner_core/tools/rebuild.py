@@ -1,0 +1,131 @@
+"""A directory that RocksDB cannot open, made again from its table files and its write-ahead log.
+
+It is done in a copy that shares the table files: RocksDB makes a new list of those it can read, and the changes in the
+write-ahead log's files are applied to them. It may be less than was there, because RocksDB leaves out the whole of a
+table with a damaged block, and more, because it takes obsolete tables, which a kill leaves, for good ones.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from darner_core.errors import DataDirError, StorageError
+from darner_core.storage import manifest, records, rocks, wal
+from darner_core.storage.storage import CHUNK_FAMILY, Storage
+from darner_core.tools.salvage import Directory
+
+BATCH_BYTES = 1 << 20
+SETTINGS: dict[str, Any] = {
+    "block_cache_bytes": 8 << 20,
+    "write_buffer_bytes": 32 << 20,
+    "max_wal_bytes": 64 << 20,
+    "max_open_files": 128,
+}
+
+NOT_COPIED = (records.DAMAGE_FILE, records.RUNNING_FILE)
+
+
+def rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
+    """Make a database of the tables and the write-ahead log of `path`, whatever else is lost."""
+    try:
+        share(path, rebuilt)
+        for name in wal.files(rebuilt):
+            os.unlink(os.path.join(rebuilt, name))
+        rocks.rebuild(rebuilt)
+        with opened(rebuilt, families):
+            pass  # makes the column families; and compacts, beside which nothing else can read it
+        family_of = _families_in_tables(rebuilt, log_folder)
+        with opened(rebuilt, families) as storage:
+            _replay(path, storage, family_of)
+    except (DataDirError, StorageError, OSError):
+        raise
+    except Exception as error:  # RocksDB's
+        raise DataDirError(f"data directory {path}: cannot be rebuilt: {rocks.file_named(error)}") from error
+
+
+def share(path: str, copy: str) -> None:
+    """Copy a database; its table files, which are never changed, only by name if the file system can."""
+    shutil.rmtree(copy, ignore_errors=True)
+    os.mkdir(copy, 0o700)
+    for name in os.listdir(path):
+        source, target = os.path.join(path, name), os.path.join(copy, name)
+        if not os.path.isfile(source) or name.startswith(("LOG", "LOCK")) or name in NOT_COPIED:
+            continue
+        if name.endswith(".sst"):
+            with suppress(OSError):
+                os.link(source, target)
+                continue
+        shutil.copyfile(source, target)
+    with open(os.path.join(copy, records.FORMAT_FILE), "wb") as file:
+        file.write(records.FORMAT)
+
+
+def _changes(path: str) -> Iterator[tuple[str, int, bytes, bytes]]:
+    for name in wal.files(path):
+        for write in wal.writes(os.path.join(path, name)):
+            if not isinstance(write, wal.Bad):
+                with suppress(ValueError, IndexError):
+                    yield from wal.operations(write[1])
+
+
+def _families_in_tables(rebuilt: str, log_folder: str) -> dict[int, int]:
+    """By queue number, the column family that its records lie in."""
+    directory = Directory(rebuilt, log_folder)
+    try:
+        return {number: family for family, cf in enumerate(directory.families) for number in directory.numbers(cf)}
+    finally:
+        directory.close()
+
+
+def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
+    """Apply the write-ahead log of the directory `path`. Which number a column family had there nobody knows any more,
+    but a key's length says what it is, and a queue's records, or the record of the queue, which family it is in."""
+    for what, family, key, value in _changes(path):
+        if family == 0 and what == wal.PUT and key.startswith((records.QUEUE_PREFIX, records.CURSOR_PREFIX)):
+            record = records.unpack_queue(value)
+            family_of.setdefault(record.number, record.family)
+    with suppress(StorageError):
+        listed = [record for _, record in storage.queues()] + [record for _, _, record in storage.cursors()]
+        for record in listed:
+            family_of.setdefault(record.number, record.family)
+    batch, size = storage.batch(), 0
+    for what, family, key, value in _changes(path):
+        if family == 0:
+            handle = storage.handle(None)
+        elif len(key) == records.CHUNK_KEY_BYTES:
+            handle = storage.handle(CHUNK_FAMILY)
+        else:
+            handle = storage.handle(family_of.get(int.from_bytes(key[:4]), family) % len(storage.families))
+        if what == wal.PUT:
+            batch.put(key, value, handle)
+        elif what == wal.DELETE:
+            batch.delete(key, handle)
+        else:
+            batch.delete_range(key, value, handle)
+        size += len(key) + len(value)
+        if size > BATCH_BYTES:
+            storage.write(batch)
+            batch, size = storage.batch(), 0
+    storage.write(batch)
+
+
+def manifest_is_cut(path: str) -> bool:
+    """Whether the list of the table files, which is written like a log, ends in the middle of something."""
+    try:
+        return manifest.read(path).cut_at is not None
+    except manifest.Damaged:
+        return True
+
+
+@contextmanager
+def opened(path: str, families: int) -> Iterator[Storage]:
+    storage = Storage(path, max_column_families=families, **SETTINGS)
+    try:
+        yield storage
+    except BaseException:
+        with suppress(StorageError):  # it cannot be closed because of the error that is on its way
+            storage.close()
+        raise
+    storage.close()

@@ -1,0 +1,377 @@
+"""`--repair`: save what can be read of a damaged data directory, and say what is dropped.
+
+The damaged directory is only read. What can be read of it is written to a new one beside it, queue by queue, in order:
+items with their flags, expiry and time, open ones as waiting. When that is on disk the two change places, and the old
+one is kept as DATA.damaged-<time>. If anything fails, the old one stands where it stood.
+
+If RocksDB cannot open the directory, or items are missing that may lie in tables that it does not list, what can be
+rebuilt of it (see `rebuild`) is copied as well, and the fuller is kept.
+"""
+
+import ctypes
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+
+from darner_core.errors import DataDirError, StorageError
+from darner_core.storage import records, wal
+from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, item_key
+from darner_core.storage.storage import CHUNK_FAMILY, Batch, Storage
+from darner_core.tools.check import (
+    WHOLE,
+    Counts,
+    Named,
+    Say,
+    directory_bytes,
+    examine,
+    find_cursors,
+    find_queues,
+    leftovers,
+    read_queue,
+)
+from darner_core.tools.cursor_copy import CopiedCursors
+from darner_core.tools.progress import Progress
+from darner_core.tools.rebuild import BATCH_BYTES, manifest_is_cut, opened, rebuild, share
+from darner_core.tools.salvage import Directory, Missing, lock
+
+DROPPED = 1  # exit status: repaired, but not all could be saved
+
+# Then an older record may win over a newer one: a compaction to the last level sets the newer one's sequence number to
+# 0, and a table from before it may still be there.
+_MAY_COME_AGAIN = "saved from all tables there are, also from those that were replaced: confirmed items may come again"
+
+
+def repair(path: str, max_column_families: int, say: Say, progress: Progress) -> int:
+    """Repair the directory `path`; the exit status. Raises DataDirError, and has changed nothing then."""
+    path = os.path.realpath(path)
+    log_damaged = False
+
+    def say_and_note(finding: str) -> None:
+        nonlocal log_damaged
+        log_damaged = log_damaged or finding.startswith(wal.FINDING)
+        say(finding)
+
+    with lock(path):
+        for note in leftovers(path):
+            say(note)
+        try:
+            if examine(path, say_and_note, progress) == WHOLE:
+                say("nothing to repair")
+                return WHOLE
+        except DataDirError as error:
+            if not records.traces(os.listdir(path)):
+                raise
+            say(str(error))
+        saving = _Saving(path, max_column_families, say, progress)
+        try:
+            counts = saving.run()
+            _make_alike(path, saving.made)
+        except BaseException as error:
+            shutil.rmtree(saving.made, ignore_errors=True)
+            if isinstance(error, (StorageError, OSError)):
+                raise DataDirError(f"data directory {path}: not repaired, and not changed: {error}") from error
+            raise
+        _change_places(path, saving.made, f"{path}.damaged-{saving.stamp}")
+    say(f"{path} is repaired; the damaged directory is kept as {path}.damaged-{saving.stamp}")
+    if log_damaged:
+        say("writes in the unreadable part of the write-ahead log are lost, too; nothing tells whose they were")
+        return DROPPED
+    return DROPPED if counts.lost or counts.nameless or counts.stateless else WHOLE
+
+
+def _free_stamp(path: str) -> str:
+    """The time, for the names of the directories that come to stand beside `path`; with a number if it was used."""
+    now = stamp = time.strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while any(os.path.exists(f"{path}.{what}-{stamp}") for what in ("damaged", "repaired", "rebuilt")):
+        number += 1
+        stamp = f"{now}-{number}"
+    return stamp
+
+
+def _make_alike(path: str, made: str) -> None:
+    """Give the directory `made` to the user whose `path` is, with the same permissions, so that the server can use it
+    and nobody else can read it."""
+    files = Counter(_access(entry.path) for entry in os.scandir(path) if entry.is_file())
+    (mode, user, group), _ = files.most_common(1)[0]
+    for entry in os.scandir(made):
+        _set_access(entry.path, mode, user, group)
+    _set_access(made, *_access(path))
+    _sync_folder(made)
+
+
+def _access(path: str) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+
+
+def _set_access(path: str, mode: int, user: int, group: int) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, user, group)  # before the mode, whose special bits it takes away
+    os.chmod(path, mode)
+
+
+def _change_places(path: str, made: str, kept: str) -> None:
+    """Put `made` in the place of `path`, which becomes `kept`: in one step where the system can, so that a kill leaves
+    one or the other there. Raises DataDirError, and `path` is what it was."""
+    try:
+        os.rename(made, kept)
+        if not _exchange(kept, path):
+            os.rename(kept, made)
+            os.rename(path, kept)
+            os.rename(made, path)
+    except OSError as error:
+        with suppress(OSError):
+            if not os.path.exists(path):
+                os.rename(kept, path)
+            elif not os.path.exists(made):
+                os.rename(kept, made)
+        raise DataDirError(
+            f"data directory {path}: repaired as {made}, which cannot take its place: {error.strerror}"
+        ) from error
+    _sync_folder(os.path.dirname(path))
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Let two names change places at once (Linux's renameat2); False if that cannot be done here."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    at_working_directory, exchange = -100, 2
+    return not rename(at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other), exchange)
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# -- what is saved, and from where
+
+
+class _Saving:
+    """The directory `made`, with what can be read of `path`."""
+
+    def __init__(self, path: str, families: int, say: Say, progress: Progress) -> None:
+        self._path = path
+        self._families = families
+        self._say = say
+        self._progress = progress
+        self.stamp = _free_stamp(path)
+        self.made = f"{path}.repaired-{self.stamp}"
+        self._other = f"{self.made}-2"
+        self._rebuilt = f"{path}.rebuilt-{self.stamp}"
+
+    def run(self) -> Counts:
+        """Save all; what was saved, and what is lost."""
+        try:
+            with tempfile.TemporaryDirectory() as log_folder:
+                counts, said = self._fuller(log_folder)
+        finally:
+            shutil.rmtree(self._rebuilt, ignore_errors=True)
+            shutil.rmtree(self._other, ignore_errors=True)
+        for line in said:
+            self._say(line)
+        return counts
+
+    def _fuller(self, log_folder: str) -> tuple[Counts, list[str]]:
+        """Copy what the directory lists. Only if that may not be all, copy what can be rebuilt of it as well, and keep
+        the fuller: RocksDB's repair leaves out the whole of a table with a damaged block, and takes obsolete tables,
+        which a kill leaves, for good ones."""
+        source, whole = _open_listed(self._path, self._rebuilt, log_folder, self._say)
+        if source is None:
+            counts, said = self._copy_rebuilt(self.made, log_folder)
+            return counts, [_MAY_COME_AGAIN, *said]
+        try:
+            unlisted = bool(source.unlisted_tables())
+            cut = unlisted and manifest_is_cut(source.path)
+            listed, said = self._copy(source, self.made)
+        finally:
+            source.close()
+        if whole and not (unlisted and (cut or listed.missing or listed.nameless)):
+            return listed, said
+        if whole:
+            self._say("items may be in tables that RocksDB does not list: rebuilding")
+        try:
+            rebuilt, said_of_rebuilt = self._copy_rebuilt(self._other, log_folder)
+        except (DataDirError, StorageError, OSError) as error:
+            return listed, [f"{error}; saved what could be read without that", *said]
+        if rebuilt.items < listed.items or not (
+            rebuilt.lost < listed.lost
+            or rebuilt.nameless < listed.nameless
+            or (rebuilt.items > listed.items and (cut or not whole))
+        ):
+            return listed, said
+        shutil.rmtree(self.made)
+        os.rename(self._other, self.made)
+        return rebuilt, [_MAY_COME_AGAIN, *said_of_rebuilt]
+
+    def _copy_rebuilt(self, made: str, log_folder: str) -> tuple[Counts, list[str]]:
+        rebuild(self._path, self._rebuilt, self._families, log_folder)
+        source = Directory(self._rebuilt, log_folder)
+        try:
+            return self._copy(source, made)
+        finally:
+            source.close()
+
+    def _copy(self, source: Directory, made: str) -> tuple[Counts, list[str]]:
+        said: list[str] = []
+        os.mkdir(made, 0o700)  # nobody else may read it meanwhile
+        with opened(made, max(self._families, len(source.families))) as storage:
+            counts = _Copy(source, storage, said.append, self._progress).run(directory_bytes(self._path))
+        return counts, said
+
+
+def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Directory | None, bool]:
+    """The damaged directory if RocksDB can open it, be it without some files; and whether it could with all."""
+    with suppress(Exception):
+        return Directory(path, log_folder), True
+    say("RocksDB does not open all of it: rebuilding")
+    manifests = [name for name in os.listdir(path) if name.startswith("MANIFEST-")]
+    for manifest in sorted(manifests, key=lambda name: (len(name), name), reverse=True):
+        share(path, shared)  # only CURRENT may be damaged
+        with open(os.path.join(shared, "CURRENT"), "w") as file:
+            file.write(f"{manifest}\n")
+        with suppress(Exception):
+            return Directory(shared, log_folder), True
+    with suppress(Exception):
+        return Directory(path, log_folder, lenient=True), False
+    return None, False
+
+
+# -- copying
+
+
+class _Copy:
+    """What can be read of `source`, written to a new data directory."""
+
+    def __init__(self, source: Directory, storage: Storage, say: Say, progress: Progress) -> None:
+        self._source = source
+        self._say = say
+        self._progress = progress
+        self._storage = storage
+        self._batch: Batch = storage.batch()
+        self._batched = 0
+        self._names: set[bytes] = set()
+        self._cursors: dict[bytes, list[tuple[bytes, QueueRecord]]] = {}  # by queue
+        self._next_number = 0  # for a cursor
+
+    def run(self, total_bytes: int) -> Counts:
+        """Copy all of it."""
+        told: list[str] = []
+        total = Counts()
+        self._progress.begin("saving", total_bytes)
+        queues = list(find_queues(self._source, told.append))
+        self._names = {named.name for named in queues if not named.lost}
+        self._next_number = len(queues) + 1
+        for queue, name, record in find_cursors(self._source, told.append):
+            self._cursors.setdefault(queue, []).append((name, record))
+        for number, named in enumerate(queues, 1):
+            total.add(self._queue(number, named))
+        self._flush()
+        self._storage.flush()
+        self._storage.sync()
+        self._progress.end()
+        self._say(f"saved {len(queues)} queues, {total.items} items, {total.bytes} bytes; {total.lost} items dropped")
+        return total
+
+    def _queue(self, number: int, named: Named) -> Counts:
+        name = named.name
+        while named.lost and name in self._names:
+            name += b"-"
+        self._names.add(name)
+        made_at_ms = named.record.created_at_ms or int(time.time() * 1000)
+        record = QueueRecord(number, named.record.family, made_at_ms, named.record.kind)
+        self._storage.add_queue(self._batch, name, record)
+        counts = Counts()
+        counts.nameless += named.lost
+        dropped: list[str] = []
+        cursors = CopiedCursors(self._source, named.name, self._cursors.get(named.name, []), self._say)
+        tail, blobs = cursors.first_id, 0
+        for item_id, item in read_queue(self._source, named, dropped.append, counts):
+            body = item[0]
+            if isinstance(body, Blob):
+                blobs += 1
+                why = self._blob(named.record.number, body, number, blobs)
+                if why is not None:
+                    counts.lost += 1
+                    counts.missing += isinstance(why, Missing)
+                    dropped.append(f"{named.shown}: large item {item_id}: {why}")
+                    continue
+                item = (Blob(blobs, len(body)), *item[1:])
+            self._item(record, tail, item)
+            cursors.saved(item_id, tail)
+            tail += 1
+            counts.items += 1
+            counts.bytes += len(body)
+        cursors.end(tail)
+        self._put_cursors(record, name, named, cursors, blobs)
+        first_id = cursors.first_id
+        state = records.pack_state(first_id, first_id, tail, counts.bytes, first_id)
+        self._put(record.family, item_key(number, records.STATE_ID), state)
+        self._progress.end()
+        if dropped or named.lost:
+            shown = Named(name, record).shown
+            self._say(f"{shown}: {counts.items} items saved, {counts.lost} dropped")
+        return counts
+
+    def _put_cursors(self, queue: QueueRecord, name: bytes, named: Named, cursors: CopiedCursors, blobs: int) -> None:
+        copy_id = records.FIRST_ID
+        copied: dict[int, int] = {}  # large items that several cursors may have
+        for cursor in cursors.found:
+            number, self._next_number = self._next_number, self._next_number + 1
+            record = QueueRecord(number, queue.family, cursor.record.created_at_ms)
+            self._storage.add_cursor(self._batch, name, cursor.name, record)
+            place = cursors.places[cursor.place]
+            self._put(record.family, item_key(number, records.STATE_ID), records.pack_state(place, place, 0, 0, 0))
+            for item_id in cursor.marks & cursors.marks.keys():
+                self._put(record.family, item_key(number, cursors.marks[item_id]), records.HELD)
+            for item in cursor.copies:
+                body = item[0]
+                if isinstance(body, Blob):
+                    if body.blob not in copied:
+                        blobs += 1
+                        if self._blob(named.record.number, body, queue.number, blobs) is not None:
+                            shown = Named(cursor.name, record).shown.replace("queue", "cursor", 1)
+                            self._say(f"{shown}: a large item that was open there is dropped")
+                            continue
+                        copied[body.blob] = blobs
+                    item = (Blob(copied[body.blob], len(body)), *item[1:])
+                self._item(record, copy_id, item)
+                copy_id += 1
+
+    def _item(self, record: QueueRecord, item_id: int, item: Item) -> None:
+        value = records.pack_item(item)
+        self._put(record.family, item_key(record.number, item_id), value)
+        if item[2]:
+            self._storage.add_expiry(self._batch, Expiry(item[2], record.number, item_id))
+        self._progress.add(records.ITEM_KEY_BYTES + len(value))
+
+    def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> ValueError | None:
+        """Copy the chunks of a large item, all or none; why not."""
+        try:
+            for index, chunk in enumerate(self._source.blob_chunks(from_number, body)):
+                self._put(CHUNK_FAMILY, records.chunk_key(number, blob, index), chunk)
+                self._progress.add(len(chunk))
+        except ValueError as error:
+            self._storage.remove_blobs(self._batch, number, blob, blob + 1)
+            return error
+        return None
+
+    def _put(self, family: int, key: bytes, value: bytes) -> None:
+        self._batch.put(key, value, self._storage.handle(family))
+        self._batched += len(key) + len(value)
+        if self._batched > BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._storage.write(self._batch)
+        self._batch, self._batched = self._storage.batch(), 0

@@ -1,0 +1,567 @@
+"""The turn over all clients: who is served right there, who is not, and what happens when the turn ends."""
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from darner_core.errors import RequestError, StorageError
+from darner_core.operations.stats import Stats
+from darner_core.protocols.memcache.lines import parse_naming, parse_storing
+from darner_core.protocols.memcache.reader import Command, Request, RequestReader
+from darner_core.server.turn import CROWDED_RECV_BYTES, MOST_DEBT_S, RECV_BYTES, SHARE_S, TURN_S, Turn
+
+MOST_SPINS = 20
+
+opened: list[socket.socket] = []  # closed after each test
+kept: dict[bytes, Request] = {}  # the lines that all clients share
+
+
+class Peer:
+    """A client: its end of the connection, and, as `turn.Client`, what the turn does with the server's end."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.end, self.socket = socket.socketpair()
+        opened.extend((self.end, self.socket))
+        self.end.setblocking(False)
+        self.socket.setblocking(False)
+        self.fd = self.socket.fileno()
+        self.recv = self.socket.recv
+        self.send: Callable[[bytes], int] = self.socket.send
+        self.kept_line = kept.get
+        self.replies: list[bytes] = []
+        self.special = False
+        self.session: Any = None
+        self.happened: list[Any] = []
+        self.turn = turn
+        self.used_s = self.last_share_s = 0.0
+        turn.enter(self.fd, self)
+        turn.read_plain(self.fd, self)
+
+    def says(self, data: bytes) -> None:
+        """`data` arrives, and what is ready is served."""
+        self.end.send(data)
+        run_loop()
+
+    def hears(self) -> bytes:
+        try:
+            return self.end.recv(4096)
+        except BlockingIOError:
+            return b""
+
+    def be_special(self) -> None:
+        self.special = True
+        self.turn.special.append(self)
+
+    # -- as the turn sees it
+
+    def serve(self, data: bytes) -> None:
+        self.happened.append(data)
+
+    def failed(self, request: Request, error: Exception) -> None:
+        self.happened.append(error)
+
+    def start_task(self, task: Any) -> None:
+        self.happened.append(task)
+
+    def wait_to_write(self, unsent: bytes) -> None:
+        self.happened.append(("unsent", unsent))
+
+    def hang_up(self) -> None:
+        self.happened.append("gone")
+        self.replies.clear()
+        self.turn.forget(self.fd)
+
+    def broken(self) -> None:
+        self.happened.append("broken")
+
+    def serve_share(self) -> None:
+        self.happened.append("share")
+
+    def end_turn(self, sync: bool) -> None:
+        assert not self.special
+        self.happened.append(("end", sync, self.replies))
+
+    def fail_turn(self, error: StorageError) -> None:
+        self.happened.append(error)
+
+
+def run_loop() -> None:
+    """Several rounds: on a busy machine a timer may be due in the round in which it was set."""
+    for _ in range(4):
+        gevent.sleep(0.001)
+
+
+def answer(request: Request, body: bytes | None, session: object) -> Any:
+    """The command of these tests: says what it was given, or does what the queue is called."""
+    if request.queue == b"waits":
+        return "a task"
+    if request.queue == b"fails":
+        raise RequestError("no")
+    if request.queue == b"breaks":
+        raise ZeroDivisionError
+    return b"" if request.noreply else b"%b(%b)" % (request.queue, body or b"")
+
+
+@pytest.fixture
+def turn() -> Iterator[Turn]:
+    kept.clear()
+    reader = RequestReader(
+        {b"set": Command(parse_storing, answer), b"flush": Command(parse_naming, answer)}, kept, 8192, chunk_bytes=100
+    )
+    for line in (b"set q 0 0 2", b"set q 0 0 0", b"set q 0 0 2 noreply", b"set q/sync 0 0 2"):
+        reader.feed(line + b"\r\n\r\n" if line == b"set q 0 0 0" else line + b"\r\nxx\r\n")
+    for name in (b"q", b"waits", b"fails", b"breaks"):
+        reader.feed(b"flush %b\r\n" % name)
+    reader.feed(b"flush bare\nset bare 0 0 0\n\r\n")
+    RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100).feed(b"set q 0 0 101\r\n")
+    made = Turn(gevent.get_hub().loop, Stats(), lambda: None)
+    yield made
+    made.close()
+    while opened:
+        opened.pop().close()
+
+
+@pytest.fixture
+def peer(turn: Turn) -> Peer:
+    return Peer(turn)
+
+
+@pytest.mark.parametrize(
+    ("said", "reply"),
+    [(b"flush q\r\n", b"q()"), (b"set q 0 0 2\r\n\r\n\r\n", b"q(\r\n)"), (b"set q 0 0 0\r\n\r\n", b"q()")],
+)
+def test_one_whole_request_is_served_and_answered_at_the_end_of_the_turn(
+    turn: Turn, peer: Peer, said: bytes, reply: bytes
+) -> None:
+    peer.says(said)
+    assert peer.hears() == b""
+    turn.send(sync=False)
+    assert peer.hears() == reply
+    assert (peer.replies, turn.served, peer.happened) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"flush",
+        b"flush q",
+        b"flush q\r",
+        b"flush bare",
+        b"set bare 0 0 0",
+        b"set q 0 0 2\r",
+        b"flush other\r\n",
+        b"flush q\r\nflush q\r\n",
+        b"set q 0 0 2\r\n",
+        b"set q 0 0 2\r\nab",
+        b"set q 0 0 2\r\nab\r",
+        b"set q 0 0 2\r\nabcd",
+        b"set q 0 0 2\r\nabc\r\n",
+        b"set q 0 0 0\r\nab",
+        b"set q/sync 0 0 2\r\nab\r\n",
+        b"set q 0 0 101\r\n",
+        b"set q 0 0 101\r\n" + b"x" * 101 + b"\r\n",
+        b"\n",
+    ],
+)
+def test_all_else_is_left_to_the_connection(turn: Turn, peer: Peer, said: bytes) -> None:
+    peer.says(said)
+    assert peer.happened == [said]
+    assert turn.served == []
+
+
+def test_what_asks_for_no_reply_gets_none(turn: Turn, peer: Peer) -> None:
+    peer.says(b"set q 0 0 2 noreply\r\nab\r\n")
+    assert (turn.served, peer.happened) == ([], [])
+
+
+def test_a_command_that_waits_or_fails_does_not_hold_up_the_next_client(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(4)]
+    for peer, name in zip(peers, (b"waits", b"fails", b"breaks", b"q"), strict=True):
+        peer.end.send(b"flush %b\r\n" % name)
+    run_loop()
+    assert peers[0].happened == ["a task"]
+    assert [type(peer.happened[0]) for peer in peers[1:3]] == [RequestError, ZeroDivisionError]
+    assert peers[3].replies == [b"q()"]
+
+
+def test_what_goes_wrong_with_one_client_is_not_felt_by_the_others(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(4)]
+
+    def breaks(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    peers[0].serve = breaks  # type: ignore[method-assign]
+    peers[1].failed = breaks  # type: ignore[method-assign]
+    turn.read_by(peers[2].fd, breaks)
+    for _ in range(2):
+        for peer, said in zip(peers, (b"half", b"flush breaks\r\n", b"x", b"flush q\r\n"), strict=True):
+            peer.end.send(said)
+        run_loop()
+    assert [peer.happened for peer in peers] == [["gone"], ["gone"], [], []]
+    assert peers[3].replies == [b"q()"] * 2
+
+
+def test_what_goes_wrong_at_the_end_of_one_clients_turn_is_not_felt_by_the_others(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(2)]
+
+    def breaks(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    peers[0].end_turn = breaks  # type: ignore[method-assign]
+    for peer in peers:
+        peer.be_special()
+    turn.send(sync=False)
+    assert [peer.happened for peer in peers] == [["gone"], [("end", False, [])]]
+
+
+def test_who_is_served_twice_in_a_turn_is_answered_once_and_in_order(turn: Turn, peer: Peer) -> None:
+    peer.says(b"flush q\r\n")
+    peer.says(b"set q 0 0 2\r\nab\r\n")
+    sent = []
+    peer.send = lambda data: sent.append(data) or len(data)  # type: ignore[func-returns-value]
+    turn.send(sync=False)
+    assert sent == [b"q()q(ab)"]
+
+
+def test_a_hang_up_is_noticed(turn: Turn, peer: Peer) -> None:
+    peer.end.close()
+    run_loop()
+    assert peer.happened == ["gone"]
+
+
+def test_who_has_said_all_it_will_is_answered_before_its_hang_up_is_noticed(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(3)]
+    for peer in peers:
+        peer.end.send(b"flush q\r\n")
+        peer.end.shutdown(socket.SHUT_WR)
+    run_loop()
+    turn.send(sync=False)
+    assert [peer.hears() for peer in peers] == [b"q()"] * 3
+    run_loop()
+    assert [peer.happened for peer in peers] == [["gone"]] * 3
+
+
+def test_nobody_reads_what_an_ignored_client_says_and_the_loop_does_not_spin(turn: Turn, peer: Peer) -> None:
+    turn.ignore(peer.fd)
+    peer.says(b"flush q\r\n")
+    turns = []
+    watcher = gevent.get_hub().loop.prepare()
+    watcher.start(lambda: turns.append(1))
+    gevent.sleep(0.05)
+    watcher.stop()
+    assert len(turns) < MOST_SPINS
+    assert (turn.served, peer.happened) == ([], [])
+    turn.read_plain(peer.fd, peer)
+    run_loop()
+    assert turn.served == [peer]
+
+
+def turns_of_the_loop() -> int:
+    turns = []
+    watcher = gevent.get_hub().loop.prepare()
+    watcher.start(lambda: turns.append(1))
+    gevent.sleep(0.05)
+    watcher.stop()
+    return len(turns)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        return client, listening.accept()[0]
+
+
+def reset(end: socket.socket) -> None:
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    end.close()
+
+
+@pytest.fixture
+def tcp_peer(turn: Turn, monkeypatch: pytest.MonkeyPatch) -> Peer:
+    monkeypatch.setattr(socket, "socketpair", tcp_pair)
+    return Peer(turn)
+
+
+@pytest.mark.parametrize("ahead", [b"", b"flush q\r\n"])
+def test_a_reset_is_told_once_while_nobody_reads_and_the_loop_does_not_spin(
+    turn: Turn, tcp_peer: Peer, ahead: bytes
+) -> None:
+    turn.ignore(tcp_peer.fd)
+    if ahead:
+        tcp_peer.says(ahead)
+    reset(tcp_peer.end)
+    assert turns_of_the_loop() < MOST_SPINS
+    assert tcp_peer.happened == ["broken"]
+
+
+def test_who_has_said_all_it_will_is_left_alone_while_nobody_reads(turn: Turn, tcp_peer: Peer) -> None:
+    turn.ignore(tcp_peer.fd)
+    tcp_peer.end.shutdown(socket.SHUT_WR)
+    assert turns_of_the_loop() < MOST_SPINS
+    assert tcp_peer.happened == []
+    turn.read_plain(tcp_peer.fd, tcp_peer)
+    run_loop()
+    assert tcp_peer.happened == ["gone"]
+
+
+def test_what_a_unix_client_has_sent_before_it_went_is_still_read(turn: Turn, peer: Peer) -> None:
+    turn.ignore(peer.fd)
+    peer.end.send(b"flush q\r\n")
+    peer.end.close()
+    assert turns_of_the_loop() < MOST_SPINS
+    assert peer.happened == []
+    turn.read_plain(peer.fd, peer)
+    run_loop()
+    assert peer.replies == [b"q()"]
+
+
+@pytest.mark.parametrize("end", [lambda end: end.shutdown(socket.SHUT_WR), socket.socket.close, reset])
+def test_the_end_of_a_client_that_is_not_read_can_be_awaited(
+    turn: Turn, tcp_peer: Peer, end: Callable[[socket.socket], None]
+) -> None:
+    def note() -> None:
+        tcp_peer.happened.append("end")
+        turn.ignore(tcp_peer.fd)
+
+    turn.await_end(tcp_peer.fd, note)
+    tcp_peer.says(b"flush q\r\n")
+    assert tcp_peer.happened == []
+    end(tcp_peer.end)
+    assert turns_of_the_loop() < MOST_SPINS
+    assert tcp_peer.happened[0] == "end"
+
+
+# -- shares
+
+
+class Clock:
+    """Moves only when somebody is served."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Flooder(Peer):
+    """Always wants more, and takes `cost_s` each time."""
+
+    def __init__(self, turn: Turn, clock: Clock, cost_s: float, served: list[Peer]) -> None:
+        super().__init__(turn)
+        self.clock, self.cost_s, self.order = clock, cost_s, served
+
+    def serve_share(self) -> None:
+        self.order.append(self)
+        self.clock.now += self.cost_s
+        self.turn.join(self)
+
+
+@pytest.fixture
+def clock(turn: Turn) -> Clock:
+    made = Clock()
+    turn.clock = made
+    return made
+
+
+def test_shares_end_with_the_turn_and_go_on_in_the_next_with_who_was_served_least(turn: Turn, clock: Clock) -> None:
+    order: list[Peer] = []
+    peers = [Flooder(turn, clock, 0.3 * TURN_S, order) for _ in range(8)]
+    for peer in peers:
+        turn.join(peer)
+    turn._serve_shares()
+    assert order == peers[:4]
+    turn._serve_shares()
+    assert order == peers
+
+
+def test_who_asks_seldom_comes_before_those_that_always_do(turn: Turn, clock: Clock) -> None:
+    order: list[Peer] = []
+    for cost_s in (SHARE_S, 20 * SHARE_S):
+        turn.join(Flooder(turn, clock, cost_s, order))
+    for _ in range(100):
+        turn._serve_shares()
+    heavy = sum(peer.cost_s == 20 * SHARE_S for peer in order if isinstance(peer, Flooder))
+    assert len(order) - heavy >= 15 * heavy  # equal time, not equal turns
+    seldom = Flooder(turn, clock, SHARE_S, order)
+    turn.join(seldom)
+    before = len(order)
+    turn._serve_shares()
+    assert order[before] is seldom
+
+
+def test_who_asks_anew_does_not_wait_for_all_others_to_catch_up(turn: Turn, clock: Clock) -> None:
+    order: list[Peer] = []
+    for _ in range(3):
+        turn.join(Flooder(turn, clock, MOST_DEBT_S, order))
+    turn._serve_shares()
+    before = len(order)
+    once_greedy = Flooder(turn, clock, MOST_DEBT_S, order)
+    once_greedy.used_s = 100.0
+    turn.join(once_greedy, asks_anew=True)
+    turn._serve_shares()
+    assert once_greedy in order[before : before + 7]
+
+
+def test_whose_requests_take_long_waits_for_the_others_to_catch_up(turn: Turn, clock: Clock) -> None:
+    order: list[Peer] = []
+    heavy = Flooder(turn, clock, 2 * TURN_S, order)
+    others = [Flooder(turn, clock, 0.2 * TURN_S, order) for _ in range(3)]
+    turn.join(heavy, asks_anew=True)
+    turn._serve_shares()
+    turn._waiting.clear()
+    turn.join(heavy, asks_anew=True)
+    for other in others:
+        turn.join(other, asks_anew=True)
+    turn._serve_shares()
+    assert order[1:4] == others
+
+
+def test_a_share_can_be_had_at_once_only_while_nobody_waits_and_the_turn_lasts(turn: Turn, clock: Clock) -> None:
+    assert turn.share_ends() == clock() + SHARE_S
+    clock.now += TURN_S
+    assert turn.share_ends() <= clock()
+    turn.send(sync=False)
+    assert turn.share_ends() > clock()
+    turn.join(Flooder(turn, clock, SHARE_S, []))
+    assert turn.share_ends() <= clock()
+    assert turn.recv_bytes == CROWDED_RECV_BYTES < RECV_BYTES
+
+
+def test_who_asks_once_is_answered_before_the_shares_of_a_turn_begin(turn: Turn, clock: Clock, peer: Peer) -> None:
+    happened: list[Any] = []
+    turn._end_turn = lambda: happened.append(peer.replies)
+    order: list[Peer] = happened
+    turn.join(Flooder(turn, clock, TURN_S, order))
+    peer.end.send(b"flush q\r\n")
+    turn._on_ready()
+    assert happened[0] == [b"q()"]
+    assert isinstance(happened[-1], Flooder)
+
+
+def test_what_goes_wrong_in_one_share_does_not_stop_the_others(turn: Turn, clock: Clock, peer: Peer) -> None:
+    def breaks() -> None:
+        raise ZeroDivisionError
+
+    other = Peer(turn)
+    peer.serve_share = breaks  # type: ignore[method-assign]
+    turn.join(peer)
+    turn.join(other)
+    run_loop()
+    assert (peer.happened, other.happened) == (["gone"], ["share"])
+
+
+def test_who_cannot_be_hung_up_on_in_its_share_does_not_stop_the_others(turn: Turn, clock: Clock) -> None:
+    def breaks() -> None:
+        raise ZeroDivisionError
+
+    peer, other = Peer(turn), Peer(turn)
+    peer.serve_share = peer.hang_up = breaks  # type: ignore[method-assign]
+    turn.join(peer)
+    turn.join(other)
+    turn._on_ready()
+    assert other.happened == ["share"]
+
+
+def test_a_callback_reads_instead_until_the_client_is_plain_again(turn: Turn, peer: Peer) -> None:
+    turn.read_by(peer.fd, lambda: peer.happened.append(peer.recv(100)))
+    peer.says(b"flush q\r\n")
+    assert peer.happened == [b"flush q\r\n"]
+    turn.read_plain(peer.fd, peer)
+    peer.says(b"flush q\r\n")
+    assert turn.served == [peer]
+
+
+def test_the_descriptor_of_a_forgotten_client_can_be_the_next_ones(turn: Turn, peer: Peer) -> None:
+    turn.forget(peer.fd)
+    peer.socket.close()
+    after = Peer(turn)
+    after.says(b"flush q\r\n")
+    assert turn.served == [after]
+
+
+def test_who_is_special_ends_the_turn_in_its_own_way(turn: Turn, peer: Peer) -> None:
+    peer.says(b"flush q\r\n")
+    peer.be_special()
+    turn.send(sync=False)
+    assert peer.happened == [("end", False, [b"q()"])]
+    assert peer.hears() == b""
+
+
+def test_an_fsync_for_all_is_asked_for_once_by_each(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(3)]
+    for peer in peers:
+        peer.says(b"flush q\r\n")
+    peers[0].be_special()
+    turn.served.append(peers[1])
+    turn.send(sync=True)
+    assert [peer.happened for peer in peers] == [[("end", True, [b"q()"])]] * 3
+    assert [peer.hears() for peer in peers] == [b""] * 3
+
+
+def test_what_a_client_does_not_take_is_left_to_the_connection(turn: Turn) -> None:
+    slow, blocked, gone, quick = (Peer(turn) for _ in range(4))
+    for peer in (slow, blocked, gone, quick):
+        peer.says(b"flush q\r\n")
+
+    def raises(error: OSError) -> Callable[[bytes], int]:
+        def send(_: bytes) -> int:
+            raise error
+
+        return send
+
+    slow.send = lambda data: 1
+    blocked.send = raises(BlockingIOError())
+    gone.send = raises(ConnectionResetError())
+    turn.send(sync=False)
+    assert slow.happened == [("unsent", b"()")]
+    assert blocked.happened == [("unsent", b"q()")]
+    assert gone.happened == ["gone"]
+    assert quick.hears() == b"q()"
+    assert slow.replies == blocked.replies == quick.replies == []
+
+
+def test_a_failed_turn_is_told_to_each_once(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(2)]
+    for peer in peers:
+        peer.says(b"flush q\r\n")
+    peers[0].be_special()
+    error = StorageError("full")
+    turn.fail(error)
+    assert [peer.happened for peer in peers] == [[error], [error]]
+
+
+def test_bytes_are_counted(turn: Turn, peer: Peer) -> None:
+    stats = turn._stats
+    peer.says(b"flush q\r\n")
+    turn.send(sync=False)
+    assert (stats.bytes_read, stats.bytes_written) == (9, 3)
+
+
+def test_who_cannot_even_be_hung_up_on_stops_nobody(turn: Turn) -> None:
+    peers = [Peer(turn) for _ in range(5)]
+
+    def breaks(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    for peer in peers[:4]:
+        peer.hang_up = breaks  # type: ignore[method-assign]
+    peers[0].serve = breaks  # type: ignore[method-assign]
+    peers[1].send = lambda data: 0
+    peers[1].wait_to_write = breaks  # type: ignore[method-assign]
+    peers[2].end_turn = breaks  # type: ignore[method-assign]
+    peers[3].fail_turn = breaks  # type: ignore[method-assign]
+    for peer, said in zip(peers, (b"half", *[b"flush q\r\n"] * 4), strict=True):
+        peer.end.send(said)
+    peers[2].be_special()
+    run_loop()
+    turn.fail(StorageError("no room"))
+    turn.send(sync=False)
+    assert peers[4].hears() == b"q()"
+    assert isinstance(peers[4].happened[0], StorageError)
+    peers[4].says(b"flush q\r\n")
+    assert peers[4].replies == [b"q()"]
