@@ -126,7 +126,7 @@ def test_a_directory_with_other_files_is_refused_and_left_alone(tmp_path: Path) 
 def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path, raw: bool) -> None:
     database = Rdict(str(tmp_path), Options(raw_mode=raw))
     database[b"theirs"] = b"1"
-    rocks.close()
+    database.close()
     assert refusal(tmp_path) == "holds other files and no queues; give an empty or a new directory"
     assert Rdict.list_cf(str(tmp_path), Options(raw_mode=raw)) == ["default"]
     database = Rdict(str(tmp_path))
