@@ -131,7 +131,7 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path, raw
     assert Rdict.list_cf(str(tmp_path), Options(raw_mode=raw)) == ["default"]
     database = Rdict(str(tmp_path))
     assert database[b"theirs"] == b"1"
-    rocks.close()
+    database.close()
 
 
 def test_a_directory_in_use_is_refused(open_storage: OpenStorage, tmp_path: Path) -> None:
