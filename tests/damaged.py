@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from darner_core.engines.local.journal import Journal
@@ -61,8 +62,13 @@ def fill(path: str) -> None:
 
 
 def copy_of(base: Path, target: Path) -> Path:
+    """A copy of a data directory, which may be open: RocksDB deletes in the background what it no longer needs."""
     shutil.rmtree(target, ignore_errors=True)
-    return Path(shutil.copytree(base, target))
+    target.mkdir()
+    for path in base.iterdir():
+        with suppress(FileNotFoundError):
+            shutil.copy2(path, target)
+    return target
 
 
 def turn_over(path: Path, offset: int, size: int = 4) -> None:

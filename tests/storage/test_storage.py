@@ -16,6 +16,7 @@ from darner_core.storage import records, rocks
 from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, State, chunk_key, item_key
 from darner_core.storage.storage import CHUNK_FAMILY, MANY_FILES, Storage
 from tests.conftest import SMALL
+from tests.damaged import copy_of
 from tests.harness import ROOT
 
 OpenStorage = Callable[[], Storage]
@@ -676,10 +677,9 @@ def test_starts_that_were_killed_before_they_wrote_anything_are_no_damage(
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "_note_running", lambda _: None)
         storage = Storage(str(directory), **SMALL)
-        copy = tmp_path / "copy"
-        shutil.copytree(directory, copy)
+        copy = copy_of(directory, tmp_path / "copy")
         storage.close()
-    log = max(copy.glob("*.log"))  # RocksDB may not have deleted the one before yet
+    log = max(copy.glob("*.log"))  # the one before may not be deleted yet
     assert (log.stat().st_size, (copy / "RUNNING").read_bytes()) == (0, marked)
     (copy / "000900.log").touch()
     storage = Storage(str(copy), **SMALL)
