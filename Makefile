@@ -28,15 +28,15 @@ test-long: $(VENV)/all-installed
 
 ifdef SECONDS
 soak: $(VENV)/all-installed
-	$(BIN)/python loadtest/soak.py --seconds $(SECONDS)
+	$(BIN)/python -m loadtest.crash.soak --seconds $(SECONDS)
 else
 soak: $(VENV)/all-installed
-	$(BIN)/python loadtest/crash.py --rounds $(or $(ROUNDS),20)
-	$(BIN)/python loadtest/together_crash.py --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.kill --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.together --rounds $(or $(ROUNDS),20)
 endif
 
 refused: $(VENV)/all-installed
-	$(BIN)/python loadtest/refused.py --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.refused --rounds $(or $(ROUNDS),20)
 
 fuzz: $(VENV)/all-installed
 	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
