@@ -95,7 +95,7 @@ def test_an_interrupted_comparison_leaves_no_server_and_no_files(tmp_path: Path)
         text=True,
     )
     try:
-        wait_for(lambda: processes_with(str(tmp_path)) != [])
+        wait_for(lambda: list(tmp_path.glob("compare-*/data/FORMAT")) != [])  # the server runs
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=START_S)
     finally:
