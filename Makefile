@@ -1,6 +1,7 @@
 # make run    a server on port 22133, its queues in ./data
 # make test   the test suite, in less than five minutes
 # make test-long   what takes longer than that
+# make coverage   the test suite, and which lines of darner_core it does not run
 # make soak   kill -9 at random moments under load, ROUNDS=20 times; with SECONDS=3600, an hour of load with restarts
 # make refused   a disk that refuses writes now and then, ROUNDS=20 times
 # make fuzz   what the suite does for seconds, RUNS=n times: the parsers, then a whole server over sockets
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: run test test-long soak refused fuzz style types check lock clean
+.PHONY: run test test-long coverage soak refused fuzz style types check lock clean
 
 run: $(VENV)/server-installed
 	$(BIN)/darner --port $(PORT)
@@ -26,17 +27,23 @@ test: $(VENV)/all-installed
 test-long: $(VENV)/all-installed
 	$(BIN)/python -m pytest -m long
 
+coverage: $(VENV)/all-installed
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 ifdef SECONDS
 soak: $(VENV)/all-installed
-	$(BIN)/python loadtest/soak.py --seconds $(SECONDS)
+	$(BIN)/python -m loadtest.crash.soak --seconds $(SECONDS)
 else
 soak: $(VENV)/all-installed
-	$(BIN)/python loadtest/crash.py --rounds $(or $(ROUNDS),20)
-	$(BIN)/python loadtest/together_crash.py --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.kill --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.together --rounds $(or $(ROUNDS),20)
 endif
 
 refused: $(VENV)/all-installed
-	$(BIN)/python loadtest/refused.py --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.refused --rounds $(or $(ROUNDS),20)
 
 fuzz: $(VENV)/all-installed
 	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
@@ -53,7 +60,7 @@ types: $(VENV)/all-installed
 check: test style types
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # A .venv without this file was left half made, and is made again from the beginning.
 $(VENV)/made:

@@ -528,7 +528,7 @@ def test_what_belongs_to_the_database_is_not_there_while_it_is_closed(name: str,
     storage.reopen()
     assert getattr(storage, name) is not None
     with pytest.raises(AttributeError):
-        storage.something_else  # type: ignore[attr-defined]  # noqa: B018
+        storage.something_else  # noqa: B018
 
 
 def test_a_directory_that_is_away_is_an_error_and_no_damage(open_storage: OpenStorage) -> None:
@@ -656,7 +656,7 @@ def test_a_start_that_was_killed_while_it_made_the_directory_can_begin_again(tmp
     for name in left:
         (tmp_path / name).write_bytes(b"darner 2\n" if name == "FORMAT" else b"")
     storage = Storage(str(tmp_path), **SMALL)
-    assert storage.queues() == storage.damage == []
+    assert (storage.queues(), storage.damage) == ([], [])
     storage.close()
 
 
