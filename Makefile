@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help run test test-long soak refused fuzz style types smoke check lock clean
+.PHONY: help run test test-long coverage soak refused fuzz style types smoke check lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -24,17 +24,23 @@ test: $(VENV)/all-installed ## the test suite, in less than five minutes
 test-long: $(VENV)/all-installed ## the tests that take longer than that
 	$(BIN)/python -m pytest -m long
 
+coverage: $(VENV)/all-installed ## the test suite, and which lines of darner_core it does not run
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 ifdef SECONDS
 soak: $(VENV)/all-installed ## kill -9 at random moments under load, ROUNDS=20; or SECONDS=3600 of load with restarts
-	$(BIN)/python loadtest/soak.py --seconds $(SECONDS)
+	$(BIN)/python -m loadtest.crash.soak --seconds $(SECONDS)
 else
 soak: $(VENV)/all-installed
-	$(BIN)/python loadtest/crash.py --rounds $(or $(ROUNDS),20)
-	$(BIN)/python loadtest/together_crash.py --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.kill --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.together --rounds $(or $(ROUNDS),20)
 endif
 
 refused: $(VENV)/all-installed ## a disk that refuses writes now and then, ROUNDS=20
-	$(BIN)/python loadtest/refused.py --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.refused --rounds $(or $(ROUNDS),20)
 
 fuzz: $(VENV)/all-installed ## random input to the parsers and to a whole server, RUNS=100000
 	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
@@ -54,7 +60,7 @@ smoke: $(VENV)/made ## install, start and stop the server with this Python, and 
 check: style types test smoke ## what every change has to pass: all that .ci/run does, but for test-long
 
 clean: ## remove .venv and all that tools leave behind
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # A .venv without this file was left half made, and is made again from the beginning.
 $(VENV)/made:

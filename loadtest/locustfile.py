@@ -42,13 +42,18 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import gevent
-from client import ANSWER_TIMEOUT_S, Client
-from ledger import MIN_ITEM_BYTES, Balance, Item, Ledger
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # Locust adds only this folder
+
 from locust import User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from peers import FloodError, Memcache, Request, RequestLost
-from session import random_text
+
+from loadtest.errors import LoadTestError, RequestLost
+from loadtest.load.client import ANSWER_TIMEOUT_S, Client
+from loadtest.load.ledger import MIN_ITEM_BYTES, Balance, Item, Ledger
+from loadtest.load.peers import Memcache, Request
+from loadtest.load.session import random_text
 
 DEFAULT_HOST = "tcp://127.0.0.1:22133"
 PEER = Memcache()
@@ -85,13 +90,13 @@ class QueueUser(User):
     def ask(self, name: str, request: Request, size_bytes: int = 0) -> bytes | None:
         """Send a request and wait for its answer, which is an item or none; note both in the statistics.
 
-        Raises RequestLost if it is not known what became of the request, another FloodError if nothing did.
+        Raises RequestLost if it is not known what became of the request, another LoadTestError if nothing did.
         """
         client = self.client or self._connect()
         begun = time.perf_counter()
         try:
             bodies = client.ask([request])
-        except FloodError as error:
+        except LoadTestError as error:
             self._note(name, begun, 0, error)
             self.hang_up()
             raise
@@ -112,14 +117,14 @@ class QueueUser(User):
         begun = time.perf_counter()
         try:
             self.client = Client(PEER, *self.address, self.queue)
-        except FloodError as error:
+        except LoadTestError as error:
             self._note("connect", begun, 0, error)
             gevent.sleep(RECONNECT_PAUSE_S)
             raise
         self._note("connect", begun, 0)
         return self.client
 
-    def _note(self, name: str, begun: float, size_bytes: int, error: FloodError | None = None) -> None:
+    def _note(self, name: str, begun: float, size_bytes: int, error: LoadTestError | None = None) -> None:
         self.environment.events.request.fire(
             request_type=type(self).__name__,
             name=name,
@@ -149,7 +154,7 @@ class Producer(QueueUser):
             self.ask("set", PEER.put(self.queue, body), len(body))
         except RequestLost:
             return
-        except FloodError:
+        except LoadTestError:
             self.ledger.refused(item)
         else:
             self.ledger.stored(item)
@@ -169,7 +174,7 @@ class Consumer(QueueUser):
             body = self.ask("get /t", PEER.get(self.key(f"/t={self.run_now.wait_ms}")))
         except RequestLost:
             return
-        except FloodError:
+        except LoadTestError:
             pass
         self.ledger.answered(body)
 
@@ -197,7 +202,7 @@ class Worker(QueueUser):
             body = self.ask("get /close/open", PEER.get(self.key(f"/t={self.run_now.wait_ms}/close/open")))
         except RequestLost:
             return
-        except FloodError:
+        except LoadTestError:
             if closing:
                 self.ledger.not_closed(closing)
             return
@@ -217,7 +222,7 @@ class Worker(QueueUser):
         self.held = None  # answered or not, it goes back
         try:
             self.ask("get /abort", Request(b"get %b\r\n" % self.key("/abort"), 1, b"END\r\n"))
-        except FloodError:
+        except LoadTestError:
             pass
 
 
@@ -225,7 +230,7 @@ class Run:
     """One run's options, its queues and their ledgers."""
 
     def __init__(self, environment: Environment) -> None:
-        """FloodError if an option makes no sense, the server is not there, or a queue is not empty."""
+        """LoadTestError if an option makes no sense, the server is not there, or a queue is not empty."""
         options = environment.parsed_options
         assert options
         self.address = address(environment.host or DEFAULT_HOST)
@@ -244,7 +249,7 @@ class Run:
         client = Client(PEER, *self.address, b"")
         for queue, _ledger in self.books:
             if client.ask([PEER.get(queue + b"/peek")]):
-                raise FloodError(f"queue {queue.decode()} is not empty: what is in it could not be told from a fault")
+                raise LoadTestError(f"queue {queue.decode()} is not empty: its items could not be told from a fault")
         client.close()
 
     def place(self, kind: str) -> tuple[bytes, Ledger, tuple[str, int]]:
@@ -253,7 +258,7 @@ class Run:
         return queue, ledger, self.address
 
     def balance(self) -> Balance:
-        """Drain the queues, and see; only when all users have ended. FloodError if the server does not answer."""
+        """Drain the queues, and see; only when all users have ended. LoadTestError if the server does not answer."""
         balance = Balance()
         gevent.sleep(SETTLE_S)
         client = Client(PEER, *self.address, b"")
@@ -269,20 +274,20 @@ class Run:
 
 
 def address(host: str) -> tuple[str, int]:
-    """The address in `127.0.0.1:22133` or `tcp://127.0.0.1:22133`; FloodError for anything else."""
+    """The address in `127.0.0.1:22133` or `tcp://127.0.0.1:22133`; LoadTestError for anything else."""
     try:
         url = urlsplit(host if "://" in host else f"tcp://{host}")
         if url.scheme == "tcp" and url.hostname and url.port:
             return url.hostname, url.port
     except ValueError:  # a port that is none
         pass
-    raise FloodError(f"bad host {host!r}: give it as 127.0.0.1:22133 or tcp://127.0.0.1:22133")
+    raise LoadTestError(f"bad host {host!r}: give it as 127.0.0.1:22133 or tcp://127.0.0.1:22133")
 
 
 def within(value: float, option: str, lowest: float, highest: float) -> Any:
-    """The value of an option (the web page lets anything pass), or FloodError."""
+    """The value of an option (the web page lets anything pass), or LoadTestError."""
     if not lowest <= value <= highest:
-        raise FloodError(f"bad {option} {value}: from {lowest:g} to {highest:g}")
+        raise LoadTestError(f"bad {option} {value}: from {lowest:g} to {highest:g}")
     return value
 
 
@@ -305,7 +310,7 @@ class Referee:
         """A run begins; if it cannot, one line says why, and no users are started."""
         try:
             self.run = QueueUser.run_now = Run(self.environment)
-        except FloodError as error:
+        except LoadTestError as error:
             self._judge(False, f"NOT STARTED: {error}")
             runner = self.environment.runner
             assert runner
@@ -325,7 +330,7 @@ class Referee:
                 self._judge(False, NOTHING_ASKED)
             else:
                 self._judge(balance.good, balance.line())
-        except FloodError as error:
+        except LoadTestError as error:
             self._judge(False, f"NOT CHECKED: {error}")
         self.checking = False
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from peers import FloodError
+from loadtest.errors import LoadTestError
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -40,7 +40,7 @@ PEERS = {
     "redis": f"redis-server --bind {HOST} --port {PORT} --dir {DIRECTORY} --maxclients 12000 --appendonly yes "
     "--appendfsync everysec --save ''",
     "beanstalkd": f"beanstalkd -l {HOST} -p {PORT} -b {DIRECTORY} -z 16000000",
-    FLOOR: f"{shlex.quote(sys.executable)} loadtest/floor.py --port {PORT}",
+    FLOOR: f"{shlex.quote(sys.executable)} -m loadtest.compare.floor --port {PORT}",
 }
 ALL = (OURS, *PEERS)
 PROTOCOL = {OURS: "memcache", "memcached": "memcache", "redis": "redis", "beanstalkd": "beanstalkd", FLOOR: "memcache"}
@@ -91,7 +91,7 @@ def installed_peer(name: str) -> Kind | None:
     if name == "memcached" and os.geteuid() == 0:
         words += ["-u", "nobody"]  # as root it refuses to start without
     # "memcached 1.6.18", "Redis server v=7.0.15 sha=...", "beanstalkd 1.12"
-    said = output([*(words[:2] if name == FLOOR else words[:1]), VERSION_OPTION[name]]).split()
+    said = output([*(words[:3] if name == FLOOR else words[:1]), VERSION_OPTION[name]]).split()
     version = next((word.removeprefix("v=") for word in said if word.removeprefix("v=")[0].isdigit()), "unknown")
     return Kind(name, version, tuple(words))
 
@@ -103,16 +103,16 @@ def python_of(kind: Kind) -> dict[str, object]:
 
 
 def output(command: list[str]) -> str:
-    """What a command prints; FloodError if it cannot be run or fails."""
+    """What a command prints; LoadTestError if it cannot be run or fails."""
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
     except OSError as error:
-        raise FloodError(f"cannot run {command[0]}: {error.strerror}") from error
+        raise LoadTestError(f"cannot run {command[0]}: {error.strerror}") from error
     except subprocess.CalledProcessError as error:
         said = (error.stderr or "").strip().splitlines()[-1:]  # of a traceback, what it is about
-        raise FloodError(f"{command[0]} failed: {' '.join(said)}") from error
+        raise LoadTestError(f"{command[0]} failed: {' '.join(said)}") from error
     except subprocess.TimeoutExpired as error:
-        raise FloodError(f"{command[0]} does not end") from error
+        raise LoadTestError(f"{command[0]} does not end") from error
     return done.stdout
 
 
@@ -127,7 +127,7 @@ def free_port() -> int:
             except OSError:
                 continue
         return port
-    raise FloodError("found no free port")
+    raise LoadTestError("found no free port")
 
 
 class Server:
@@ -191,14 +191,14 @@ class Server:
             self.process.wait()
 
     def check(self) -> None:
-        """FloodError if it has ended by itself or has had an accident."""
+        """LoadTestError if it has ended by itself or has had an accident."""
         if self.process is not None and self.process.poll() is not None:
-            raise FloodError(f"{self.kind.name} ended with status {self.process.returncode}: {self._log()[-500:]}")
+            raise LoadTestError(f"{self.kind.name} ended with status {self.process.returncode}: {self._log()[-500:]}")
         if "Traceback" in self._log():
-            raise FloodError(f"{self.kind.name} has had an accident: {self._log()[-2000:]}")
+            raise LoadTestError(f"{self.kind.name} has had an accident: {self._log()[-2000:]}")
 
     def wait_until_it_listens(self) -> None:
-        """Until it takes connections. Raises FloodError if it ends before, or never does."""
+        """Until it takes connections. Raises LoadTestError if it ends before, or never does."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             self.check()
@@ -208,10 +208,71 @@ class Server:
                 time.sleep(LOOK_AGAIN_S)
             else:
                 return
-        raise FloodError(f"{self.kind.name} does not listen after {START_S:.0f} s: {self._log()[-500:]}")
+        raise LoadTestError(f"{self.kind.name} does not listen after {START_S:.0f} s: {self._log()[-500:]}")
 
     def _log(self) -> str:
         try:
             return (self.folder / "log").read_text(errors="replace").strip()
         except FileNotFoundError:
             return ""
+
+
+class ServerProcess:
+    """The server as /proc shows it; every figure is None if no process was named."""
+
+    def __init__(self, pid: int | None, data: Path | None) -> None:
+        """pid: the server; data: the directory it keeps its data in."""
+        self.pid, self.data = pid, data
+        if pid is not None and not Path(f"/proc/{pid}").is_dir():
+            raise LoadTestError(f"no process {pid}")
+        if data is not None and not data.is_dir():
+            raise LoadTestError(f"no directory {data}")
+
+    def cpu_s(self) -> float | None:
+        """Processor time so far, of all threads."""
+        text = self._read("stat")
+        if text is None:
+            return None
+        fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self) -> int | None:
+        """VmRSS."""
+        text = self._read("status")
+        if text is None:
+            return None
+        return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmRSS:")), 0)
+
+    def open_files(self) -> int | None:
+        """Descriptors, sockets included."""
+        if self.pid is None:
+            return None
+        try:
+            return len(os.listdir(f"/proc/{self.pid}/fd"))
+        except OSError as error:
+            raise LoadTestError(f"cannot look at the open files of process {self.pid}: {error.strerror}") from error
+
+    def disk_bytes(self) -> int | None:
+        """Blocks allocated below the data directory; files may vanish while we look."""
+        if self.data is None:
+            return None
+        total = 0
+        for folder, _folders, names in os.walk(self.data):
+            for name in names:
+                try:
+                    total += os.stat(os.path.join(folder, name)).st_blocks * 512
+                except FileNotFoundError:
+                    continue
+        return total
+
+    def footprint(self) -> dict[str, int | None]:
+        """Resident memory and disk use at this moment."""
+        return {"resident_bytes": self.resident_bytes(), "disk_bytes": self.disk_bytes()}
+
+    def _read(self, name: str) -> str | None:
+        if self.pid is None:
+            return None
+        try:
+            return Path(f"/proc/{self.pid}/{name}").read_text()
+        except OSError as error:
+            raise LoadTestError(f"cannot look at process {self.pid}: {error.strerror}") from error

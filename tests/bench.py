@@ -5,6 +5,7 @@ from collections.abc import Callable
 from darner_core.config.queues import BUILT_IN, QueueOptions, QueueRules
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import Large, MessageQueue
+from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.engines.local.sweeper import Sweeper
@@ -16,6 +17,13 @@ from darner_core.storage.storage import Storage
 from tests.moved_clock import MovedClock
 
 CHUNK_BYTES = 400  # of the large items here
+
+
+def opened(queue: MessageQueue) -> OpenRead:
+    """Hand out the next item of this queue, which has one."""
+    read = queue.open()
+    assert read is not None
+    return read
 
 
 class Rules(QueueRules):

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from darner_core.storage.storage import Storage
 from tests.harness import Client, RunningServer
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "max_column_families": 4,
     "block_cache_bytes": 8 << 20,
     "write_buffer_bytes": 16 << 20,

@@ -67,6 +67,6 @@ for name in CALLS + IN_BACKGROUND:
         setattr(FailingStorage, name, failing(name))
 
 if __name__ == "__main__":
-    main.Storage = FailingStorage  # type: ignore[misc]
+    main.Storage = FailingStorage  # type: ignore[attr-defined]
     server.TICK_S = float(os.environ.get("DARNER_TICK_S", server.TICK_S))  # it tries to recover at each tick
     main.command()

@@ -21,5 +21,5 @@ class LateJournal(Journal):
 
 
 if __name__ == "__main__":
-    server.Journal = LateJournal  # type: ignore[misc]
+    server.Journal = LateJournal  # type: ignore[attr-defined]
     main.command()

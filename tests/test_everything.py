@@ -121,7 +121,7 @@ class Everything(RuleBasedStateMachine):
         self.swept: dict[bytes, int] = {}
         self.disturbed = False
         self.meanwhile: list[Any] = []
-        self.rules = QueueRules(None, {b"memory": {"durable": False}})
+        self.queue_rules = QueueRules(None, {b"memory": {"durable": False}})
         self.start()
 
     def teardown(self) -> None:
@@ -131,9 +131,9 @@ class Everything(RuleBasedStateMachine):
     def start(self) -> None:
         world = self.world
         world.now_ms = self.now_ms
-        world.set_rules(self.rules)
+        world.set_rules(self.queue_rules)
         self.journal = Journal(self.storage, lambda: self.now_s)
-        self.registry = Registry(self.journal, WindowBudget(4000), rules=self.rules)
+        self.registry = Registry(self.journal, WindowBudget(4000), rules=self.queue_rules)
         self.delivery = Delivery(self.registry, self.journal)
         self.delivery.set_aliases(world.aliases)
         memory = BodyMemory(1 << 20, lambda: None)
@@ -300,6 +300,7 @@ class Everything(RuleBasedStateMachine):
                 continue
             else:
                 assert expected is not None
+                assert isinstance(item, tuple)
                 assert item[:2] == (expected.item.body, expected.item.flags)
             self.world.close(expected)
 
@@ -447,9 +448,9 @@ class Everything(RuleBasedStateMachine):
             tables[b"p"]["fanout_only"] = True
         if self.size < 100:
             tables[b"p+b"] = some()
-        self.rules = QueueRules(None, tables)
-        self.registry.set_rules(self.rules)
-        self.world.set_rules(self.rules)
+        self.queue_rules = QueueRules(None, tables)
+        self.registry.set_rules(self.queue_rules)
+        self.world.set_rules(self.queue_rules)
         self.registry.create_named()
         self.world.create_named()
 
@@ -612,7 +613,7 @@ class Everything(RuleBasedStateMachine):
         for one in uploads:
             for _, upload in one:
                 upload.drop()
-        world.set_rules(self.rules)
+        world.set_rules(self.queue_rules)
         for client in self.gone:
             for read in world.held.pop(client, []):
                 world.give_back(read)
@@ -721,10 +722,10 @@ class Everything(RuleBasedStateMachine):
             held = reads_of(session)
             assert {name: len(reads) for name, reads in held.items()} == {n: len(r) for n, r in expected.items()}
             for name, reads in held.items():
-                for read, other in zip(reads, expected[name], strict=True):
-                    assert read.queue.holds(read) == other.lives, (name, other.item)
+                for mine, other in zip(reads, expected[name], strict=True):
+                    assert mine.queue.holds(mine) == other.lives, (name, other.item)
                     if other.lives:
-                        assert self.body_of(read.queue, read) == other.item.body
+                        assert self.body_of(mine.queue, mine) == other.item.body
 
 
 def reads_of(session: Session) -> dict[bytes, list[OpenRead]]:

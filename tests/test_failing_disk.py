@@ -4,6 +4,7 @@ error has not happened, memory and disk agree afterwards, and nothing that was a
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,13 +88,15 @@ class Load:
             assert not self.queues[name]
             return None
         if not line:  # cut off in the middle of a large item, or before it
-            return self._cut_off()
+            self._cut_off()
+            return None
         if not line.startswith(b"VALUE "):
             self._answered(line, b"")
             return None
         body = self._client.read(int(line.split()[3]))
         if self._client.read(7) != b"\r\nEND\r\n":
-            return self._cut_off()
+            self._cut_off()
+            return None
         return body
 
     def _cut_off(self) -> None:
@@ -175,7 +178,7 @@ def test_whatever_fails_nothing_that_was_answered_is_gone(server: FailingServer,
         load.run(12)
         switch.unlink(missing_ok=True)
         other = server.client()
-        wait_until(lambda other=other: _stored(other, load))
+        wait_until(partial(_stored, other, load))
         load.agrees(other)
     assert load.refused > len(CALLS) // 2
     server.kill()

@@ -10,7 +10,7 @@ from darner_core.protocols.memcache import dialects
 
 
 def of(text: str, host: tuple[str, ...] = ("127.0.0.1",), port: int = 1) -> list[tuple[str, int, str]]:
-    return [tuple(one[:3]) for one in endpoints(host, port, "siberite", read_listeners(tomllib.loads(text)))]
+    return [(one[0], one[1], one[2]) for one in endpoints(host, port, "siberite", read_listeners(tomllib.loads(text)))]
 
 
 def test_the_dialects_are_those_that_there_are() -> None:

@@ -14,6 +14,7 @@ from darner_core.config import options as config
 from darner_core.config.listeners import ListenerOptions
 from darner_core.config.options import Config, Dump
 from darner_core.config.queues import QueueOptions, QueueRules
+from darner_core.config.values import show_size
 from darner_core.errors import ConfigError
 from tests.harness import ROOT
 
@@ -387,7 +388,7 @@ def test_the_limits_themselves_are_allowed_and_nothing_beyond(option: str, file:
         allowed = (
             f"a {kind} from {lowest} to {highest}"
             if option in NUMBERS
-            else f"a {kind} from {config.show_size(lowest)} to {config.show_size(highest)}, in bytes, KiB, MiB or GiB"
+            else f"a {kind} from {show_size(lowest)} to {show_size(highest)}, in bytes, KiB, MiB or GiB"
         )
         assert typed == f"command line: --{option.replace('_', '-')} = '{value}': must be {allowed}"
         assert written == f"{file.path}: line 1: {option} = {value}: must be {allowed}"
@@ -404,10 +405,10 @@ def test_sizes_are_bytes_or_have_a_unit(text: str, size: int, file: File) -> Non
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0"), (1, "1"), (1023, "1023"), (KIB, "1 KiB"), (1536, "1536")])
 def test_sizes_are_shown_as_they_can_be_typed(size: int, text: str) -> None:
-    assert config.show_size(size) == text
+    assert show_size(size) == text
     for shown in (size * KIB, size * MIB, size * GIB):
         if 0 < shown <= TIB:
-            assert config.parse(["--max-item-bytes", config.show_size(shown)]).max_item_bytes == shown
+            assert config.parse(["--max-item-bytes", show_size(shown)]).max_item_bytes == shown
 
 
 @pytest.mark.parametrize(
@@ -579,7 +580,7 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
         assert f"--{option.name.replace('_', '-')}" in text
         if not isinstance(option.default, bool):
             default: Any = option.default
-            shown = config.show_size(default) if option.name in SIZES else default
+            shown = show_size(default) if option.name in SIZES else default
             if isinstance(default, tuple):
                 shown = " ".join(default)
             assert f"(default {shown or 'none'})" in text
@@ -639,7 +640,7 @@ def test_the_example_file_writes_sizes_as_people_do() -> None:
     with open(EXAMPLE, "rb") as opened:
         written: dict[str, Any] = tomllib.load(opened)
     for option in SIZES:
-        assert written[option] == config.show_size(getattr(Config(), option))
+        assert written[option] == show_size(getattr(Config(), option))
 
 
 def test_the_example_file_says_of_every_option_what_it_does() -> None:

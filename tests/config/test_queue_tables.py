@@ -219,7 +219,7 @@ def test_what_contradicts_itself_is_named(text: str, keys: tuple[str | int, ...]
     assert refused.value.keys == keys
 
 
-BAD_VALUES = {
+BAD_VALUES: dict[str, list[Any]] = {
     "max_items": [-1, 10**12 + 1, 1.5, True, "5 KiB", []],
     "max_bytes": [-1, "5 KB", (1 << 50) + 1, False],
     "max_item_bytes": [-1, "x", None],

@@ -132,7 +132,8 @@ def test_each_option_is_described_with_its_value_and_who_has_set_it() -> None:
 
 
 def test_the_same_tables_give_the_same_options_and_are_kept_once() -> None:
-    kept = rules({"max_items": 1}, **{"a*": {"max_items": 2}, "x": {"expire_to_queue": b"y"}})
+    tables: dict[str, dict[str, Any]] = {"a*": {"max_items": 2}, "x": {"expire_to_queue": b"y"}}
+    kept = rules({"max_items": 1}, **tables)
     assert kept.of(b"a1") is kept.of(b"a2")
     assert kept.of(b"b1") is kept.of(b"b2")
     assert kept.of(b"a1") != kept.of(b"b1")

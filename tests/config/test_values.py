@@ -76,7 +76,7 @@ def refused(check: Callable[[Any], Any], value: object) -> str | None:
 @settings(deadline=None)
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers())))
 def test_whatever_stands_there_is_taken_or_refused_with_what_is_allowed(value: object) -> None:
-    checks = [values.queue_name, values.optional_queue_name, queue_sync, values.sync]
+    checks: list[Callable[[Any], object]] = [values.queue_name, values.optional_queue_name, queue_sync, values.sync]
     checks += [values.whole_number(0, 5), values.size(0, 5), values.flag, values.text]
     checks += [values.optional_text, values.hosts, values.mode, values.one_of("a")]
     for check in checks:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 try:
-    import atheris
+    import atheris as atheris
 except ImportError:  # no wheel for this Python or machine
     atheris = None
 

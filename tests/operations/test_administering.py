@@ -135,9 +135,9 @@ def test_many_statistics_that_nobody_takes_are_not_all_kept(server: RunningServe
 # -- who did what, and from where it is taken
 
 
-def told(server: RunningServer, begin: str) -> list[str]:
+def told(server: RunningServer, begin: str) -> list[tuple[str, str]]:
     """What the log says behind `begin` and a client at 127.0.0.1, without its port."""
-    return re.findall(rf"{begin}: ((?:\w+@)?127\.0\.0\.1):\d+: (.+)\n", server.printed())  # type: ignore[return-value]
+    return re.findall(rf"{begin}: ((?:\w+@)?127\.0\.0\.1):\d+: (.+)\n", server.printed())
 
 
 def test_the_log_says_who_has_had_what_done(start_server: Start, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_an_item_that_cannot_be_read_ends_a_monitor_after_what_comes_before_it(
     request = Request(print, b"monitor", b"q", b"q", opens=True, wait_ms=60_000)
     client = FakeClient(house.many())
     with pytest.raises(DamagedError):
-        commands.monitoring.monitor(request, None, client.session)(client)  # type: ignore[operator]
+        commands.monitoring.monitor(request, None, client.session)(client)  # type: ignore[operator,arg-type]
     assert client.sent == [b"VALUE q 0 1\r\na\r\nEND\r\n"]
     assert client.session.open_reads(b"q") == 1
 

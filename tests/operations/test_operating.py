@@ -22,7 +22,7 @@ Connect = Callable[[], Client]
 def frames(client: Client, request: bytes) -> Iterator[tuple[str, list[str]]]:
     """The frames of the reply to a dump_...: the title and the lines of each."""
     client.send(request + b"\r\n")
-    title, lines = "", []
+    title, lines = "", list[str]()
     while (line := client.line()) != b"END\r\n":
         text = line.decode().removesuffix("\r\n")
         if text.endswith(" {"):

@@ -19,6 +19,7 @@ from darner_core.operations import session as session_module
 from darner_core.operations.session import ManyReads, Session
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
+from tests.bench import opened
 from tests.conftest import SMALL
 
 OpenStorage = Callable[[], Storage]
@@ -727,7 +728,7 @@ def test_many_open_reads_are_given_back_and_confirmed_in_slices(
     house.turn()
     queue, session = house.registry.queues[b"q"], house.many()
     for _ in range(8):
-        session.hold(queue.open())
+        session.hold(opened(queue))
     house.turn()
     steps = 0
     for _ in session.close_in_slices(b"q", 3):

@@ -166,7 +166,7 @@ def test_events_beyond_the_limit_are_counted_and_not_kept() -> None:
 def test_a_watcher_can_be_told_a_few_at_a_time_and_of_what_was_too_much_at_the_end() -> None:
     watcher = Watcher()
     for number in range(MOST_EVENTS + 5):
-        watcher.tell(Event(1000, GET, number, 0))
+        watcher.tell(Event(b"q", GET, number, 0))
     told = b""
     while lines := watcher.take_lines(most=12):
         assert lines.count(b"\r\n") <= 13

@@ -85,7 +85,7 @@ class Inside:
         if dialect == "text":
             self._vocabulary = TextCommands(*parts, lambda: None, status).vocabulary()
         else:
-            pending = PendingReads(house.journal, lambda *_: None)  # type: ignore[arg-type,return-value]
+            pending = PendingReads(house.journal, lambda *_: None)  # type: ignore[arg-type]
             self._vocabulary = ThriftService(*parts, pending, status).vocabulary()
         assert self._vocabulary.new_reader is not None
         self._reader = self._vocabulary.new_reader()

@@ -44,8 +44,8 @@ class Talk:
                 request.run(request, body, self.done)
         except RequestError as error:
             return self._told(error)
-        error, self._reader.error = self._reader.error, None
-        return self._told(error) if error is not None else ""
+        wrong, self._reader.error = self._reader.error, None
+        return self._told(wrong) if wrong is not None else ""
 
     def _told(self, error: RequestError) -> str:
         assert isinstance(error, Unavailable)

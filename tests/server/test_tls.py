@@ -4,6 +4,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pymemcache
@@ -31,10 +32,16 @@ def server(start_server: Start, authority: Authority) -> RunningServer:
     return start_server(*authority.options())
 
 
+def printed(server: RunningServer, complaint: str, times: int) -> bool:
+    return server.printed().count(complaint) == times
+
+
 @pytest.fixture
 def connect(server: RunningServer, authority: Authority) -> Connect:
-    def connect(context: ssl.SSLContext | None = None) -> Client:
-        return server.adopt(TlsClient(server.port, context or authority.context()))
+    def connect(context: ssl.SSLContext | None = None) -> TlsClient:
+        client = TlsClient(server.port, context or authority.context())
+        server.adopt(client)
+        return client
 
     return connect
 
@@ -164,7 +171,8 @@ def test_a_client_without_tls_is_an_error_in_the_log(connect: Connect, server: R
         plain = server.client()
         plain.send(greeting)
         host, port = plain.socket.getsockname()
-        wait_until(lambda address=f"{host}:{port}": f"ERROR TLS with {address}: " in server.printed())
+        complaint = f"ERROR TLS with {host}:{port}: "
+        wait_until(partial(printed, server, complaint, 1))
         with contextlib.suppress(ConnectionResetError):
             assert b"VERSION" not in plain.read(1000)
         good.set("q", b"x")
@@ -281,7 +289,7 @@ def test_a_name_that_is_no_users_is_refused(strict: RunningServer, authority: Au
     for count, name in enumerate(("two words", "a:b", "line\nfeed", ""), 1):
         refused(strict, authority.context(name))
         complaint = "the client's certificate has no common name that can be a user's"
-        wait_until(lambda complaint=complaint, count=count: strict.printed().count(complaint) == count)
+        wait_until(partial(printed, strict, complaint, count))
 
 
 def test_with_a_list_of_users_it_counts_who_stands_there(
@@ -328,7 +336,7 @@ def test_what_is_wrong_with_the_files_is_one_line_at_the_start(authority: Author
             f"tls_key {other_key}: the key does not belong to the certificate in tls_cert {cert}",
         ),
     ):
-        config = Config(**options)
+        config = Config(**options)  # type: ignore[arg-type]
         with pytest.raises(ConfigError) as complained:
             make_context(config.tls_cert, config.tls_key, config.tls_ca)
         message = str(complained.value)

@@ -29,9 +29,9 @@ class Peer:
         self.end.setblocking(False)
         self.socket.setblocking(False)
         self.fd = self.socket.fileno()
-        self.recv = self.socket.recv
+        self.recv: Callable[[int], bytes] = self.socket.recv
         self.send: Callable[[bytes], int] = self.socket.send
-        self.kept_line = kept.get
+        self.kept_line: Callable[[bytes], Request | None] = kept.get
         self.replies: list[bytes] = []
         self.special = False
         self.session: Any = None
@@ -194,8 +194,8 @@ def test_what_goes_wrong_with_one_client_is_not_felt_by_the_others(turn: Turn) -
     def breaks(*_: Any) -> None:
         raise ZeroDivisionError
 
-    peers[0].serve = breaks  # type: ignore[method-assign]
-    peers[1].failed = breaks  # type: ignore[method-assign]
+    peers[0].serve = breaks  # type: ignore[method-assign,assignment]
+    peers[1].failed = breaks  # type: ignore[method-assign,assignment]
     turn.read_by(peers[2].fd, breaks)
     for _ in range(2):
         for peer, said in zip(peers, (b"half", b"flush breaks\r\n", b"x", b"flush q\r\n"), strict=True):
@@ -211,7 +211,7 @@ def test_what_goes_wrong_at_the_end_of_one_clients_turn_is_not_felt_by_the_other
     def breaks(*_: Any) -> None:
         raise ZeroDivisionError
 
-    peers[0].end_turn = breaks  # type: ignore[method-assign]
+    peers[0].end_turn = breaks  # type: ignore[method-assign,assignment]
     for peer in peers:
         peer.be_special()
     turn.send(sync=False)
@@ -222,7 +222,7 @@ def test_who_is_served_twice_in_a_turn_is_answered_once_and_in_order(turn: Turn,
     peer.says(b"flush q\r\n")
     peer.says(b"set q 0 0 2\r\nab\r\n")
     sent = []
-    peer.send = lambda data: sent.append(data) or len(data)  # type: ignore[func-returns-value]
+    peer.send = lambda data: sent.append(data) or len(data)
     turn.send(sync=False)
     assert sent == [b"q()q(ab)"]
 
@@ -550,11 +550,11 @@ def test_who_cannot_even_be_hung_up_on_stops_nobody(turn: Turn) -> None:
 
     for peer in peers[:4]:
         peer.hang_up = breaks  # type: ignore[method-assign]
-    peers[0].serve = breaks  # type: ignore[method-assign]
+    peers[0].serve = breaks  # type: ignore[method-assign,assignment]
     peers[1].send = lambda data: 0
-    peers[1].wait_to_write = breaks  # type: ignore[method-assign]
-    peers[2].end_turn = breaks  # type: ignore[method-assign]
-    peers[3].fail_turn = breaks  # type: ignore[method-assign]
+    peers[1].wait_to_write = breaks  # type: ignore[method-assign,assignment]
+    peers[2].end_turn = breaks  # type: ignore[method-assign,assignment]
+    peers[3].fail_turn = breaks  # type: ignore[method-assign,assignment]
     for peer, said in zip(peers, (b"half", *[b"flush q\r\n"] * 4), strict=True):
         peer.end.send(said)
     peers[2].be_special()

@@ -1,5 +1,6 @@
 """The data directory: opening it, what is written and read there, its space, and its errors."""
 
+import contextlib
 import inspect
 import os
 import shutil
@@ -527,7 +528,7 @@ def test_what_belongs_to_the_database_is_not_there_while_it_is_closed(name: str,
     storage.reopen()
     assert getattr(storage, name) is not None
     with pytest.raises(AttributeError):
-        storage.something_else  # type: ignore[attr-defined]  # noqa: B018
+        storage.something_else  # noqa: B018
 
 
 def test_a_directory_that_is_away_is_an_error_and_no_damage(open_storage: OpenStorage) -> None:
@@ -655,7 +656,7 @@ def test_a_start_that_was_killed_while_it_made_the_directory_can_begin_again(tmp
     for name in left:
         (tmp_path / name).write_bytes(b"darner 2\n" if name == "FORMAT" else b"")
     storage = Storage(str(tmp_path), **SMALL)
-    assert storage.queues() == storage.damage == []
+    assert (storage.queues(), storage.damage) == ([], [])
     storage.close()
 
 
@@ -677,9 +678,10 @@ def test_starts_that_were_killed_before_they_wrote_anything_are_no_damage(
         patch.setattr(Storage, "_note_running", lambda _: None)
         storage = Storage(str(directory), **SMALL)
         copy = tmp_path / "copy"
-        shutil.copytree(directory, copy)
+        with contextlib.suppress(shutil.Error):  # RocksDB may delete the log before this one while it is copied
+            shutil.copytree(directory, copy)
         storage.close()
-    log = max(copy.glob("*.log"))  # RocksDB may not have deleted the one before yet
+    log = max(copy.glob("*.log"))  # or not have deleted it yet
     assert (log.stat().st_size, (copy / "RUNNING").read_bytes()) == (0, marked)
     (copy / "000900.log").touch()
     storage = Storage(str(copy), **SMALL)

@@ -52,12 +52,14 @@ def directory(tmp_path: Path) -> Path:
         cursors[b"begun"].take()
     reads = [cursors[b"open"].open() for _ in range(7)]
     for index in (0, 3, 6):
-        assert reads[index] is not None
-        cursors[b"open"].close(reads[index])
+        read = reads[index]
+        assert read is not None
+        cursors[b"open"].close(read)
     large = [cursors[b"large"].open() for _ in range(9)]
     for index in range(8):
-        assert large[index] is not None
-        cursors[b"large"].close(large[index])
+        read = large[index]
+        assert read is not None
+        cursors[b"large"].close(read)
     for _ in range(3):
         queue.take()
     opened.journal.commit()

@@ -39,7 +39,8 @@ def test_between_two_gaps_nothing_is_passed_over(base: Path, tmp_path: Path, dam
     for number in damaged:
         turn_over(table, table.read_bytes().index(body(b"a", number)))
     directory = Directory(str(path), str(tmp_path))
-    ids, gaps = [], []
+    ids: list[int] = []
+    gaps: list[int] = []
     for entry in directory.items(queues(directory)[b"a"], 1, ITEMS + 1):
         if isinstance(entry, IdGap):
             assert table.name in entry.why

@@ -84,8 +84,10 @@ def test_a_directory_that_changes_meanwhile_is_looked_at_again(
 ) -> None:
     storage = open_storage()
     put(storage, 1)
-    take, taken = snapshot_module._take, []
-    listdir, changed = os.listdir, []
+    take = snapshot_module._take
+    taken: list[bool] = []
+    listdir = os.listdir
+    changed: list[bool] = []
 
     def listdir_and_change(path: str) -> list[str]:
         """The server writes a table and lets go of its log behind the back of who has just listed them."""
@@ -101,7 +103,7 @@ def test_a_directory_that_changes_meanwhile_is_looked_at_again(
         return take(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(snapshot_module, "_take", counted)
-    monkeypatch.setattr(snapshot_module.os, "listdir", listdir_and_change)
+    monkeypatch.setattr(os, "listdir", listdir_and_change)
     with snapshot(storage.path) as here:
         assert len(taken) == 2
         assert read(readable(here)) == [1, 2]

@@ -3,9 +3,8 @@
 
 import pytest
 
+from darner_core.storage.records import ITEM_HEADER_BYTES, ITEM_KEY_BYTES
 from tests.engines.local.test_message_queue import (  # noqa: F401
-    ITEM_HEADER_BYTES,
-    ITEM_KEY_BYTES,
     Bench,
     OpenStorage,
     bench,

@@ -427,7 +427,7 @@ def test_only_so_many_queues_are_tidied_up_in_one_tick(bench: Bench, monkeypatch
         queue.flush()
     bench.journal.commit()
     bench.tick()
-    left = []
+    left: list[int] = []
     while not left or left[-1]:
         bench.tick()
         left.append(sum(queue.first_id() > queue.log.reclaimed for queue in bench.registry))

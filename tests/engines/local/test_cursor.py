@@ -464,7 +464,7 @@ class Plain:
     def close(self, name: bytes, item: Item) -> None:
         if not name:
             self.open.pop(item.id, None)
-        elif name in self.cursors and self.cursors[name].open.pop(item.id, None):
+        elif name in self.cursors and self.cursors[name].open.pop(item.id, None) is not None:
             cursor = self.cursors[name]
             cursor.marked.discard(item.id)
             if item.id < cursor.next:
@@ -474,7 +474,7 @@ class Plain:
         if not name:
             if self.open.pop(item.id, None):
                 self.waiting[item.id] = item
-        elif name in self.cursors and self.cursors[name].open.pop(item.id, None):
+        elif name in self.cursors and self.cursors[name].open.pop(item.id, None) is not None:
             self.cursors[name].returned[item.id] = item
 
     def flush(self, name: bytes) -> None:
@@ -757,7 +757,7 @@ def test_what_is_behind_very_many_that_have_expired_is_found_in_turns(open_stora
     bench.put(b"q", b"last")
     bench.end_turn()
     bench.now_s += 2
-    got = []
+    got: list[object] = []
     while not got or cursor.half_swept:
         got.append(cursor.take())
         got.append(cursor.take())

@@ -351,11 +351,11 @@ def test_a_queue_without_cursors_is_looked_at_no_further(open_storage: Callable[
     journal = Journal(open_storage())
     registry = Registry(journal, WindowBudget(1 << 20))
     queue = registry.create(b"q")
-    assert (queue.cursors, queue.log.hook) == (None, None)
+    assert [queue.cursors, queue.log.hook] == [None, None]
     registry.cursors.of(queue, b"c")
     assert queue.log.hook is not None
     registry.cursors.delete(b"q", b"c")
-    assert (queue.cursors, queue.log.hook) == (None, None)
+    assert [queue.cursors, queue.log.hook] == [None, None]
     journal.commit()
     waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
     assert queue.line is not None
@@ -402,7 +402,7 @@ def test_a_new_queue_looks_at_its_own_cursors_that_are_waited_for_alone(open_sto
     waiters = [cursors.wait_at(b"q%d" % number, b"c").join_line(peeks=False) for number in range(20)]
     asked: list[bytes] = []
     of = cursors.of
-    cursors.of = lambda queue, *more: asked.append(queue.name) or of(queue, *more)  # type: ignore[method-assign, func-returns-value]
+    cursors.of = lambda queue, *more: asked.append(queue.name) or of(queue, *more)  # type: ignore[method-assign]
     bench.registry.create(b"q7").put(b"x", 0, 0)
     bench.journal.commit()
     assert asked == [b"q7"]

@@ -6,7 +6,7 @@ import pytest
 
 from darner_core.config.queues import QueueOptions
 from darner_core.storage.storage import Storage
-from tests.bench import Bench
+from tests.bench import Bench, opened
 
 OpenStorage = Callable[[], Storage]
 
@@ -67,7 +67,7 @@ def test_given_back_after_its_time_it_is_not_handed_out_again(bench: Bench) -> N
     bench.put(b"q", b"1", b"2", expires_in_s=1)
     bench.put(b"q", b"3")
     queue = bench.queue()
-    first, second = queue.open(), queue.open()
+    first, second = opened(queue), opened(queue)
     bench.now_s += 2
     queue.give_back(first)
     queue.give_back(second)

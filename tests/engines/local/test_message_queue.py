@@ -629,14 +629,14 @@ class Queues(RuleBasedStateMachine, MovedClock):
         for _ in range(count):
             body = self.a_body(size)
             self.a_queue(name).put(body, flags, NEVER_MS + flags)
-            self.plain.queue(name).put(body, flags, NEVER_MS + flags, self.now_s * 1000, large=False)
+            self.plain.queue(name).put(body, flags, NEVER_MS + flags, int(self.now_s * 1000), large=False)
             self.plain.serve(name)
 
     @rule(name=NAMES)
     def put_large(self, name: bytes) -> None:
         body = self.a_body(900)
         put_large(self.a_queue(name), body)
-        self.plain.queue(name).put(body, 0, 0, self.now_s * 1000, large=True)
+        self.plain.queue(name).put(body, 0, 0, int(self.now_s * 1000), large=True)
         self.plain.serve(name)
 
     @rule(name=NAMES, count=st.integers(1, 6))
@@ -785,7 +785,7 @@ class Queues(RuleBasedStateMachine, MovedClock):
         self.storage.put_chunk(queue.log.record.number, blob, 1, body[CHUNK_BYTES:])
         queue.large_items.finish(blob)
         queue.put(Blob(blob, len(body)), 0, 0)
-        self.plain.queues[name].put(body, 0, 0, self.now_s * 1000, large=True)
+        self.plain.queues[name].put(body, 0, 0, int(self.now_s * 1000), large=True)
         self.plain.serve(name)
 
     # -- what the server does

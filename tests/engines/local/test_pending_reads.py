@@ -10,6 +10,7 @@ from darner_core.engines.local.pending_reads import PendingReads
 from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
 from darner_core.storage.storage import Storage
+from tests.bench import opened
 from tests.operations.test_session import House
 
 
@@ -254,7 +255,7 @@ def test_many_that_are_overdue_go_back_a_part_at_a_time(
     monkeypatch.setattr(pending_module, "DECIDED_AT_ONCE", 2)
     queue = house.registry.queues[b"q"]
     for item_id in pending.next_ids(3):
-        pending.hold(item_id, queue.open(), "owner", 1000)
+        pending.hold(item_id, opened(queue), "owner", 1000)
     house.turn()
     clock.now += 2
     timer = min(one for one in clock.timers if not one[2].closed)

@@ -15,7 +15,7 @@ from darner_core.operations.stats import Stats
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import QueueRecord
 from darner_core.storage.storage import Storage
-from tests.bench import CHUNK_BYTES, Bench
+from tests.bench import CHUNK_BYTES, Bench, opened
 
 OpenStorage = Callable[[], Storage]
 
@@ -36,7 +36,7 @@ def test_a_full_queue_refuses(open_storage: OpenStorage) -> None:
 def test_open_items_count_and_expired_ones_do_not(open_storage: OpenStorage) -> None:
     bench = Bench(open_storage, q=QueueOptions(max_items=2))
     bench.put(b"q", b"1", b"2")
-    read = bench.queue().open()
+    read = opened(bench.queue())
     assert not bench.put(b"q", b"3")
     bench.queue().close(read)
     assert bench.put(b"q", b"3", expires_in_s=10)
@@ -74,7 +74,7 @@ def test_what_is_open_is_not_discarded_and_what_was_given_back_goes_first(open_s
     bench = Bench(open_storage, q=QueueOptions(max_items=2, discard_old_when_full=True))
     bench.put(b"q", b"1", b"2")
     queue = bench.queue()
-    first, second = queue.open(), queue.open()
+    first, second = opened(queue), opened(queue)
     assert not bench.put(b"q", b"3")  # all there is is open
     queue.give_back(first)
     assert bench.put(b"q", b"3")
@@ -86,7 +86,7 @@ def test_a_failed_turn_brings_back_what_was_discarded(open_storage: OpenStorage)
     bench = Bench(open_storage, q=QueueOptions(max_items=2, discard_old_when_full=True))
     bench.put(b"q", b"1", b"2")
     queue = bench.queue()
-    queue.give_back(queue.open())
+    queue.give_back(opened(queue))
     bench.end_turn()
     bench.put(b"q", b"3", b"4", b"5")
     bench.fail_turn()
@@ -394,7 +394,11 @@ def test_a_large_item_that_cannot_be_put_in_the_end_leaves_nothing_anywhere(
 
 
 def test_a_large_item_keeps_the_queue_that_was_made_for_it_if_others_use_it(bench: Bench) -> None:
-    stored = put_large(bench, (b"made", b"plain"), lambda: (bench.put(b"made", b"1"), bench.registry.delete(b"plain")))
+    def meanwhile() -> None:
+        bench.put(b"made", b"1")
+        bench.registry.delete(b"plain")
+
+    stored = put_large(bench, (b"made", b"plain"), meanwhile)
     assert stored is None
     assert bench.drain(b"made") == [b"1"]
 
@@ -569,7 +573,7 @@ def test_a_large_expired_item_is_moved_with_its_chunks(open_storage: OpenStorage
     body = bytes(range(256)) * 10
     bench.put_large(b"q", body, expires_in_s=1)
     if given_back:
-        bench.queue().give_back(bench.queue().open())
+        bench.queue().give_back(opened(bench.queue()))
         bench.end_turn()
     bench.put(b"q", b"next")
     bench.now_s += 2
@@ -613,7 +617,7 @@ def test_a_large_item_that_was_given_back_goes_and_not_the_one_before_it(open_st
     bench.put(b"q", b"small")
     bench.put_large(b"q", b"1" * 1000, expires_in_s=1)
     queue = bench.queue()
-    small, large = queue.open(), queue.open()
+    small, large = opened(queue), opened(queue)
     queue.give_back(large)
     queue.give_back(small)
     bench.end_turn()

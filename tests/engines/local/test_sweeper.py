@@ -13,7 +13,7 @@ from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.storage import Storage
-from tests.bench import CHUNK_BYTES, Bench
+from tests.bench import CHUNK_BYTES, Bench, opened
 from tests.harness import RunningServer
 from tests.server.test_connection import wait_until
 
@@ -61,7 +61,7 @@ def test_what_is_open_does_not_expire_until_it_is_given_back(bench: Bench) -> No
     bench.put(b"q", b"1", b"2", expires_in_s=1)
     bench.end_turn()
     queue = bench.queue()
-    first, second = queue.open(), queue.open()
+    first, second = opened(queue), opened(queue)
     bench.now_s += 2
     bench.sweep()
     queue.give_back(second)
@@ -84,7 +84,7 @@ def test_a_sweep_that_cannot_read_forgets_nothing(
     bench.put(b"slow", *[b"x"] * 8, expires_in_s=1)
     bench.put(b"q", *[b"x"] * 8, expires_in_s=1)
     bench.end_turn()
-    held = [bench.queue(b"q").open() for _ in range(12)]
+    held = [opened(bench.queue(b"q")) for _ in range(12)]
     bench.end_turn()
     bench.now_s += 2
     bench.sweep()
@@ -129,7 +129,7 @@ def test_a_failed_turn_expires_nothing(bench: Bench) -> None:
     bench.put(b"q", b"3")
     queue = bench.queue()
     queue.open()
-    queue.give_back(queue.open())
+    queue.give_back(opened(queue))
     bench.end_turn()
     bench.now_s += 2
     before = (queue.waiting_items, queue.waiting_bytes, queue.missing)
@@ -196,7 +196,7 @@ def test_nor_does_it_to_an_item_that_was_given_back(bench: Bench) -> None:
     bench.crash()
     bench.put(b"other", b"stays", expires_in_s=1000)
     queue = bench.queue(b"other")
-    queue.give_back(queue.open())
+    queue.give_back(opened(queue))
     bench.end_turn()
     bench.now_s += 2
     bench.sweep()
@@ -235,7 +235,7 @@ def test_a_queue_in_memory_expires_too_and_ends_with_the_server(open_storage: Op
     bench.now_s += 2
     bench.sweep()
     queue = bench.queue()
-    read = queue.open()
+    read = opened(queue)
     queue.give_back(read)
     queue.drop_window()
     assert bench.drain() == [b"1", b"4", b"y" * 1000]
@@ -437,7 +437,7 @@ def test_a_sweep_whose_turn_failed_is_made_up_for(bench: Bench) -> None:
     bench.end_turn()
     bench.now_s += 6
     waits = iter([bench.fail_turn])
-    bench.sweeper._wait = lambda _: next(waits, bench.end_turn)()  # type: ignore[assignment]
+    bench.sweeper._wait = lambda _: next(waits, bench.end_turn)()
     bench.sweep()
     assert bench.queue().waiting_items == 2
     bench.sweep()
@@ -510,9 +510,9 @@ def test_a_large_item_is_not_lost_if_the_queue_it_goes_to_is_deleted_meanwhile(o
         bench.registry.delete(b"dead")
         bench.end_turn()
 
-    bench.sweeper._wait = wait  # type: ignore[assignment]
+    bench.sweeper._wait = wait
     bench.sweep()
-    bench.sweeper._wait = lambda _: bench.end_turn()  # type: ignore[assignment]
+    bench.sweeper._wait = lambda _: bench.end_turn()
     assert bench.take() is None
     bench.sweep()
     assert bench.drain(b"dead") == [b"x" * 900]
@@ -526,7 +526,7 @@ def test_a_large_item_that_is_given_back_while_it_is_copied_is_moved_once(open_s
         bench.queue().give_back(read)
         bench.end_turn()
 
-    bench.sweeper._wait = wait  # type: ignore[assignment]
+    bench.sweeper._wait = wait
     bench.sweeper._journal.time_ms = lambda: 0  # type: ignore[method-assign]  # nothing else expires in this sweep
     bench.sweep()
     del bench.sweeper._journal.time_ms
@@ -546,7 +546,7 @@ def test_what_is_open_does_not_stop_the_sweeps_of_others(bench: Bench, monkeypat
     bench.put(b"other", b"lives")
     bench.put(b"other", b"x", expires_in_s=2)
     bench.end_turn()
-    reads = [bench.queue(b"held").open() for _ in range(30)]
+    reads = [opened(bench.queue(b"held")) for _ in range(30)]
     bench.now_s += 3
     bench.sweep()
     assert bench.queue(b"other").waiting_items == 1
@@ -679,7 +679,7 @@ def test_what_leaves_in_order_or_from_the_middle_of_what_was_given_back_takes_co
     bench.put(b"q", *[b"x"] * 5000)
     bench.end_turn()
     queue = bench.queue()
-    reads = [queue.open() for _ in range(5000)]
+    reads = [opened(queue) for _ in range(5000)]
     bench.end_turn()
     for read in reads:
         queue.give_back(read)
@@ -743,7 +743,7 @@ def test_queues_that_nobody_uses_are_deleted_in_slices(
         if len(left) == 2:
             bench.put(b"q4", b"used meanwhile")
 
-    bench.sweeper._wait = wait  # type: ignore[assignment]
+    bench.sweeper._wait = wait
     bench.sweeper.wait_expire_queues()
     assert max(before - after for before, after in pairwise(left)) == 3
     assert bench.registry.expires == 19
@@ -757,7 +757,7 @@ def test_queues_are_not_gone_if_the_turn_that_deletes_them_fails(open_storage: O
     bench.end_turn()
     bench.sweeper.wait_expire_queues()
     bench.now_s += 11
-    bench.sweeper._wait = lambda _: None  # type: ignore[assignment]
+    bench.sweeper._wait = lambda _: None
     bench.sweeper.wait_expire_queues()
     assert (bench.registry.expires, bench.registry.deletes) == (1, 1)
     bench.fail_turn()

@@ -379,7 +379,7 @@ def test_what_has_been_judged_sound_is_decoded_from_the_frame_alone(open_storage
     hand out memory that was never sent."""
     house, stats, config = House(open_storage), Stats(), Config()
     commands = Commands(house.registry, house.journal, stats, config)
-    pending = PendingReads(house.journal, lambda *_: None)  # type: ignore[arg-type,return-value]
+    pending = PendingReads(house.journal, lambda *_: None)  # type: ignore[arg-type]
     service = ThriftService(commands, house.registry, house.journal, stats, config, pending)
     good = call("put", name("queue") + field(15, 2, b"\x0b" + struct.pack(">i", 2) + text(b"one") + text(b"two")))[4:]
     chance = random.Random(2)

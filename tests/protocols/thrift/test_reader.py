@@ -19,9 +19,11 @@ from darner_core.protocols.thrift.reader import (
     read_message,
 )
 
+Fields = dict[int, tuple[object, ...]]
+
 # put(1: string queue_name, 2: list<binary> items, 3: i32 expiration_msec), as the library has it
-PUT_FIELDS = {1: (STRING, "queue_name", False), 2: (LIST, "items", 18, False), 3: (8, "expiration_msec", False)}
-CONFIRM_FIELDS = {1: (STRING, "queue_name", False), 2: (SET, "ids", 10, False)}
+PUT_FIELDS: Fields = {1: (STRING, "queue_name", False), 2: (LIST, "items", 18, False), 3: (8, "expiration_msec", False)}
+CONFIRM_FIELDS: Fields = {1: (STRING, "queue_name", False), 2: (SET, "ids", 10, False)}
 
 
 def text(data: bytes) -> bytes:
@@ -37,11 +39,11 @@ ITEMS = field(15, 2, b"\x0b" + struct.pack(">i", 2) + text(b"a") + text(b"bc"))
 PUT = NAME + ITEMS + field(8, 3, struct.pack(">i", 5)) + b"\0"
 
 
-def check(arguments: bytes, fields: dict[int, tuple[object, ...]] = PUT_FIELDS) -> None:
+def check(arguments: bytes, fields: Fields = PUT_FIELDS) -> None:
     check_arguments(b"before" + arguments, 6, fields)
 
 
-def why(arguments: bytes, fields: dict[int, tuple[object, ...]] = PUT_FIELDS) -> str:
+def why(arguments: bytes, fields: Fields = PUT_FIELDS) -> str:
     with pytest.raises(MalformedRequest) as raised:
         check(arguments, fields)
     return str(raised.value)

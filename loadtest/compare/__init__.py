@@ -1,0 +1,1 @@
+"""Comparisons: with other servers, with another checkout, of features with the plain thing."""

@@ -1,0 +1,1 @@
+"""Harnesses that kill the server or refuse its writes under load, and check every promise afterwards."""

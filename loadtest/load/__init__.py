@@ -1,0 +1,1 @@
+"""The load generator: scenarios over many connections, and what it measures."""
