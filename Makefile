@@ -1,12 +1,4 @@
-# make run    a server on port 22133, its queues in ./data
-# make test   the test suite, in less than five minutes
-# make test-long   what takes longer than that
-# make coverage   the test suite, and which lines of darner_core it does not run
-# make soak   kill -9 at random moments under load, ROUNDS=20 times; with SECONDS=3600, an hour of load with restarts
-# make refused   a disk that refuses writes now and then, ROUNDS=20 times
-# make fuzz   what the suite does for seconds, RUNS=n times: the parsers, then a whole server over sockets
-# make lock   requirements.txt and requirements-dev.txt from the short lists in pyproject.toml
-# All make what they need in .venv first. PYTHON=python3.12 make test takes another Python (3.11 or newer).
+# `make` alone lists the targets. Each makes what it needs in .venv first.
 
 PYTHON ?= python3
 PORT ?= 22133
@@ -16,25 +8,30 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: run test test-long coverage soak refused fuzz style types check lock clean
+.PHONY: help run test test-long coverage soak refused fuzz style types smoke check lock clean
 
-run: $(VENV)/server-installed
-	$(BIN)/darner --port $(PORT)
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
+	@echo
+	@echo 'PYTHON=python3.12 make test takes another Python; 3.11 or newer is needed.'
 
-test: $(VENV)/all-installed
+run: $(VENV)/server-installed ## a server on port 22133 with its queues in ./data; PORT=22134, ARGS="--dialect kestrel"
+	$(BIN)/darner --port $(PORT) $(ARGS)
+
+test: $(VENV)/all-installed ## the test suite, in less than five minutes
 	$(BIN)/python -m pytest
 
-test-long: $(VENV)/all-installed
+test-long: $(VENV)/all-installed ## the tests that take longer than that
 	$(BIN)/python -m pytest -m long
 
-coverage: $(VENV)/all-installed
+coverage: $(VENV)/all-installed ## the test suite, and which lines of darner_core it does not run
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 ifdef SECONDS
-soak: $(VENV)/all-installed
+soak: $(VENV)/all-installed ## kill -9 at random moments under load, ROUNDS=20; or SECONDS=3600 of load with restarts
 	$(BIN)/python -m loadtest.crash.soak --seconds $(SECONDS)
 else
 soak: $(VENV)/all-installed
@@ -42,24 +39,27 @@ soak: $(VENV)/all-installed
 	$(BIN)/python -m loadtest.crash.together --rounds $(or $(ROUNDS),20)
 endif
 
-refused: $(VENV)/all-installed
+refused: $(VENV)/all-installed ## a disk that refuses writes now and then, ROUNDS=20
 	$(BIN)/python -m loadtest.crash.refused --rounds $(or $(ROUNDS),20)
 
-fuzz: $(VENV)/all-installed
+fuzz: $(VENV)/all-installed ## random input to the parsers and to a whole server, RUNS=100000
 	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
 	$(BIN)/python -m tests.fuzz.fuzz_kestrel -runs=$(RUNS)
 	$(BIN)/python -m tests.fuzz.fuzz_server --runs $(RUNS)
 
-style: $(VENV)/all-installed
+style: $(VENV)/all-installed ## ruff: lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/all-installed
+types: $(VENV)/all-installed ## mypy
 	$(BIN)/mypy
 
-check: test style types
+smoke: $(VENV)/made ## install, start and stop the server with this Python, and with 3.12 and 3.13 if they are here
+	.ci/smoke $(BIN)/python
 
-clean:
+check: style types test smoke ## what every change has to pass: all that .ci/run does, but for test-long
+
+clean: ## remove .venv and all that tools leave behind
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # A .venv without this file was left half made, and is made again from the beginning.
@@ -80,8 +80,7 @@ $(VENV)/all-installed: $(VENV)/made requirements.txt requirements-dev.txt
 	$(PIP) --requirement requirements.txt --requirement requirements-dev.txt
 	@touch $@
 
-# Versions move on only with UPGRADE=--upgrade.
-lock: $(VENV)/made
+lock: $(VENV)/made ## pin requirements*.txt anew from pyproject.toml; newer versions only with UPGRADE=--upgrade
 	$(PIP) uv==0.13.9
 	$(LOCK) --group requirements --output-file requirements.txt
 	$(LOCK) --group dev --constraint requirements.txt --output-file requirements-dev.txt

@@ -1,29 +1,124 @@
-"""The README's examples for Python, run as they stand there against a real server."""
+"""The examples of README.md and docs/protocol.md, run as they stand there against a real server."""
 
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.harness import REPLY_S, ROOT, RunningServer
+from tests.harness import REPLY_S, ROOT, Client, RunningServer
 
-EXAMPLES = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text()
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WORKER, PRODUCER = PYTHON.findall(README)
+LIBRARIES = PYTHON.findall((ROOT / "docs" / "protocol.md").read_text())
+
+KYOTOTYCOON = ("--dialect", "kyototycoon")
 
 
-def run_example(library: str, server: RunningServer) -> tuple[str, str]:
-    """What the example of this library prints, and what it complains of."""
-    example = next(example for example in EXAMPLES if library in example)
+def at_port(example: str, port: int) -> str:
     assert "22133" in example
-    ended = subprocess.run(
-        [sys.executable, "-c", example.replace("22133", str(server.port))],
-        capture_output=True,
-        text=True,
-        timeout=REPLY_S,
-        check=False,
-    )
+    return example.replace("22133", str(port))
+
+
+def run_example(example: str, port: int) -> tuple[str, str]:
+    """What this example prints, and what it complains of."""
+    command = [sys.executable, "-c", at_port(example, port)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=REPLY_S, check=False)
     return ended.stdout, ended.stderr
+
+
+# -- README.md
+
+
+def test_the_conversation_is_what_the_server_says(start_server: Callable[..., RunningServer]) -> None:
+    found = re.search(r"^Escape character is.*?\n(.*?)^Connection closed", README, re.MULTILINE | re.DOTALL)
+    assert found
+    client = start_server().client()
+    before = ""
+    for line in found[1].splitlines():
+        if line.startswith(("set ", "get ", "quit")) or before.startswith("set "):
+            client.send(line.encode() + b"\r\n")
+        else:
+            client.expect(line.encode() + b"\r\n")
+        before = line
+    assert client.read(1) == b""
+
+
+class Worker:
+    """README's worker in a process of its own."""
+
+    def __init__(self, program: str, port: int, log: Path) -> None:
+        self.log = log
+        with open(log, "w") as opened:
+            command = [sys.executable, "-c", at_port(program, port)]
+            self.process = subprocess.Popen(command, stdout=opened, stderr=subprocess.STDOUT)
+
+    def wait_prints(self, text: str) -> None:
+        deadline = time.monotonic() + REPLY_S
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def start(port: int, program: str = WORKER) -> Worker:
+        workers.append(Worker(program, port, tmp_path / f"worker{len(workers)}.log"))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+
+
+def queue_is_empty(client: Client) -> bool:
+    client.send(b"get mail/peek\r\n")
+    return client.line() == b"END\r\n"
+
+
+def test_the_worker_does_what_the_producer_puts(
+    start_server: Callable[..., RunningServer], start_worker: Callable[..., Worker]
+) -> None:
+    server = start_server(*KYOTOTYCOON)
+    worker = start_worker(server.port)
+    assert run_example(PRODUCER, server.port) == ("", "")
+    worker.wait_prints("done: hello\n")
+    server.kill()
+    worker.wait_prints("will be tried again: ")
+
+
+def test_a_worker_that_dies_or_fails_leaves_its_job_to_the_next(
+    start_server: Callable[..., RunningServer], start_worker: Callable[..., Worker]
+) -> None:
+    server = start_server(*KYOTOTYCOON)
+    assert run_example(PRODUCER, server.port) == ("", "")
+    prints = 'print("done:", job.decode(), flush=True)'
+    assert prints in WORKER
+    fails = start_worker(server.port, WORKER.replace(prints, "raise OSError('no mail server')"))
+    fails.wait_prints("will be tried again: no mail server\n")
+    fails.kill()
+    dies = start_worker(server.port, WORKER.replace(prints, "print('begun', flush=True); time.sleep(60)"))
+    dies.wait_prints("begun\n")
+    assert queue_is_empty(server.client())
+    dies.kill()
+    start_worker(server.port).wait_prints("done: hello\n")
+
+
+# -- docs/protocol.md
+
+
+def example_of(library: str) -> str:
+    return next(example for example in LIBRARIES if library in example)
 
 
 @pytest.mark.parametrize(
@@ -34,11 +129,11 @@ def test_the_example_of_a_client_library(
     library: str, options: tuple[str, ...], printed: str, start_server: Callable[..., RunningServer]
 ) -> None:
     server = start_server(*options)
-    assert run_example(library, server) == (printed, "")
+    assert run_example(example_of(library), server.port) == (printed, "")
     server.client().ask(b"get work\r\n", b"END\r\n")  # the last item, too, was confirmed
 
 
 def test_without_the_option_that_pymemcache_needs_it_never_sees_the_item(
     start_server: Callable[..., RunningServer],
 ) -> None:
-    assert run_example("pymemcache", start_server())[0] == ""
+    assert run_example(example_of("pymemcache"), start_server().port)[0] == ""
