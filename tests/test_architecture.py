@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "config": "access",
     "access": "",
 }
-FREE = {"", "errors", "nearest", "repeated", "memory", "heap", "shared_memory", "waiters"}
+FREE = {"", "errors", "files", "nearest", "repeated", "memory", "heap", "shared_memory", "waiters"}
 
 # Who may import what does not belong to us.
 OUTSIDE = {

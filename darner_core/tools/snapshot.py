@@ -25,11 +25,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from darner_core.errors import DataDirError
-
-CURRENT = "CURRENT"  # holds the name of the MANIFEST
-# Says whether the server that had the directory ended with the machine; else the copy would be read otherwise.
-RUNNING = "RUNNING"
-TABLE, LOG = ".sst", ".log"
+from darner_core.storage.manifest import CURRENT, TABLE
+from darner_core.storage.records import RUNNING_FILE
+from darner_core.storage.wal import SUFFIX as LOG
 
 # Under a flood the MANIFEST changes about three times a second, and an attempt takes about a millisecond.
 ATTEMPTS = 100
@@ -98,7 +96,8 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
     _write(os.path.join(folder, manifest), content)
     _write(os.path.join(folder, CURRENT), moment.current)
     with suppress(FileNotFoundError):
-        shutil.copyfile(os.path.join(path, RUNNING), os.path.join(folder, RUNNING))
+        # It says whether the server that had the directory ended with the machine: then a log is read otherwise.
+        shutil.copyfile(os.path.join(path, RUNNING_FILE), os.path.join(folder, RUNNING_FILE))
     return _look(path) == moment
 
 
