@@ -67,7 +67,7 @@ def _changes(path: str) -> Iterator[tuple[str, int, bytes, bytes]]:
         for write in wal.writes(os.path.join(path, name)):
             if not isinstance(write, wal.Bad):
                 with suppress(ValueError, IndexError):
-                    yield from wal.operations(write[1])
+                    yield from wal.operations(write.data)
 
 
 def _families_in_tables(rebuilt: str, log_folder: str) -> dict[int, int]:
