@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from darner_core.config.values import show_bytes
 from darner_core.errors import DataDirError
+from darner_core.showing import show
 from darner_core.storage import manifest, opening, records, wal
 from darner_core.storage.directory import (
     earlier_damage,
@@ -39,7 +39,7 @@ class Named(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return "queue " + show_bytes(self.name)
+        return "queue " + show(self.name)
 
 
 class Counts:
@@ -235,7 +235,7 @@ def find_cursors(directory: Directory, tell: Say) -> Iterator[tuple[bytes, bytes
 
 
 def shown_cursor(queue: bytes, name: bytes) -> str:
-    return show_bytes(b".".join((queue, name)))
+    return show(b".".join((queue, name)))
 
 
 def _check_cursor(
@@ -245,7 +245,7 @@ def _check_cursor(
     shown = f"cursor {shown_cursor(queue, name)}"
     blobs: set[int] = set()
     if not has_queue:
-        tell(f"{shown}: there is no queue {show_bytes(queue)}")
+        tell(f"{shown}: there is no queue {show(queue)}")
     state = directory.state(record)
     if isinstance(state, Broken):
         tell(f"{shown}: its state cannot be read ({state.why})")

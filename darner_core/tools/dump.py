@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-from darner_core.config.values import show_bytes
 from darner_core.errors import DataDirError
+from darner_core.showing import show
 from darner_core.storage import opening, records
 from darner_core.storage.directory import read_format, require_readable_format
 from darner_core.storage.records import Blob, Item, QueueRecord
@@ -67,10 +67,10 @@ def _find(path: str, directory: Directory, queue: bytes, say: Say) -> QueueRecor
         elif entry[0] == queue and entry[1].family < len(directory.families):
             return entry[1]
         else:
-            others.append(show_bytes(entry[0]))
+            others.append(show(entry[0]))
     names = ", ".join(others[:MOST_NAMES]) or "none"
     more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
-    raise DataDirError(f"data directory {path}: there is no queue {show_bytes(queue)}; its queues: {names}{more}")
+    raise DataDirError(f"data directory {path}: there is no queue {show(queue)}; its queues: {names}{more}")
 
 
 class _Dump:
