@@ -9,11 +9,14 @@ import getpass
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from darner_core import NAME, VERSION
 from darner_core.access.users import check_name, hash_password
 from darner_core.config.options import BY_NAME, OPTIONS, Config, check_listeners, read_options
+from darner_core.config.queues import DEFAULT_TABLE, QUEUE_TABLES, QueueOptions
 from darner_core.config.toml_file import TomlFile
 from darner_core.config.values import BadOption, show_size
 from darner_core.errors import ConfigError
@@ -56,6 +59,8 @@ GROUPS = {
     "debug": "Log",
 }
 
+_INDENTED: dict[str, Any] = {"initial_indent": " " * 24, "subsequent_indent": " " * 24}  # as argparse does
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
@@ -65,6 +70,15 @@ class _Parser(argparse.ArgumentParser):
             near = did_you_mean(word, (option for option in self._option_string_actions if option.startswith("--")))
             message = f"{message}; {near}" if near else message
         raise ConfigError(f"{COMMAND_LINE}: {show(message)}; see {self.prog} --help")
+
+    def format_help(self) -> str:
+        """Options of queues are no options of the command line, so argparse does not know them."""
+        lines = [f"Options of queues (in the file, in [{DEFAULT_TABLE}] or [{QUEUE_TABLES}.NAME]):"]
+        for option in fields(QueueOptions):
+            default = option.default.decode() if isinstance(option.default, bytes) else option.default
+            shown = str(default).lower() or "none"
+            lines += [f"  {option.name}", *wrap(f"{option.metadata['about']} (default {shown})", 78, **_INDENTED)]
+        return "\n".join([super().format_help(), *lines, ""])
 
 
 class _HashPassword(argparse.Action):

@@ -17,9 +17,9 @@ from darner_core.showing import show
 # What is in the last line of a statement that spans several.
 _ENDINGS = ("]", '"""', "'''")
 
-# Behind so many characters that were read in vain, the rest of the file has no lines. A list as long as that, with an
-# ending in each line, takes a second.
-_MOST_IN_VAIN = 8 << 20
+# When this many characters have been read in vain, the rest of the file gets no lines. It takes a list of a thousand
+# lines with an ending in each, and half a second.
+_MOST_IN_VAIN = 2 << 20
 
 
 class TomlFile:

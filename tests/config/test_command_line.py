@@ -1,6 +1,7 @@
 """The command line: help, what is refused, and what can be done instead of serving."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from darner_core import VERSION
 from darner_core.config import command_line
 from darner_core.config.command_line import Dump, parse
 from darner_core.config.options import OPTIONS, Config
+from darner_core.config.queues import QueueOptions
 from darner_core.config.values import show_size
 from darner_core.errors import ConfigError
 from tests.configured import complaint_about
@@ -101,3 +103,11 @@ def test_help_shows_the_options_in_the_groups_of_the_example_file() -> None:
     assert [option.name for option in OPTIONS] == re.findall(r"^([a-z_]+) = ", file, re.MULTILINE)
     shown = command_line._parser().format_help()
     assert [shown.index(f"\n{heading}:\n") for heading in command_line.GROUPS.values()]
+
+
+def test_help_says_of_every_option_of_a_queue_what_it_does() -> None:
+    shown = " ".join(command_line._parser().format_help().split())
+    for option in fields(QueueOptions):
+        default = option.default.decode() if isinstance(option.default, bytes) else option.default
+        about = f"{option.metadata['about']} (default {str(default).lower() or 'none'})"
+        assert f" {option.name} {about}" in shown
