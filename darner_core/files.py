@@ -1,6 +1,7 @@
-"""Files that are replaced whole or not at all."""
+"""Files that are replaced whole or not at all, and how many may be open."""
 
 import os
+import resource
 from contextlib import suppress
 
 NEW = ".new"  # behind the name of a file while it is being written
@@ -29,3 +30,14 @@ def sync_folder(path: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def allow_open_files(needed: int) -> int:
+    """Raise this process's limit of open files as far as that is needed and allowed; how many there may be now, at most
+    `needed`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return needed
+    soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft

@@ -24,7 +24,19 @@ MAY_IMPORT = {
     "config": "access",
     "access": "",
 }
-FREE = {"", "errors", "files", "nearest", "repeated", "showing", "memory", "heap", "shared_memory", "waiters"}
+FREE = {
+    "",
+    "errors",
+    "files",
+    "nearest",
+    "repeated",
+    "showing",
+    "slicing",
+    "memory",
+    "heap",
+    "shared_memory",
+    "waiters",
+}
 
 # Who may import what does not belong to us.
 OUTSIDE = {

@@ -16,7 +16,6 @@ write to, and stay behind after kill -9.
 """
 
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -25,6 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from darner_core.errors import DataDirError
+from darner_core.files import allow_open_files
 from darner_core.storage.manifest import CURRENT, TABLE
 from darner_core.storage.records import RUNNING_FILE
 from darner_core.storage.wal import SUFFIX as LOG
@@ -79,7 +79,7 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
     if moment is None:
         return False
     names = [name for name in os.listdir(path) if name.endswith((TABLE, LOG))]
-    _allow_descriptors(len(names))
+    allow_open_files(len(names) + SPARE_DESCRIPTORS)  # if that does not suffice, opening says so
     for name in names:
         try:
             file = os.open(os.path.join(path, name), os.O_RDONLY)
@@ -115,12 +115,3 @@ def _look(path: str) -> _Moment | None:
 def _write(path: str, content: bytes) -> None:
     with open(path, "wb") as file:
         file.write(content)
-
-
-def _allow_descriptors(count: int) -> None:
-    """Raise this process's limit as far as it is needed and allowed; if that does not suffice, opening says so."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + SPARE_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
