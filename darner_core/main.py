@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 from darner_core import NAME
-from darner_core.config import options as config
-from darner_core.config.options import Config, Dump
-from darner_core.config.values import show_text
+from darner_core.config import command_line
+from darner_core.config.command_line import Dump
+from darner_core.config.options import Config
 from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
 from darner_core.server import server
 from darner_core.server.server import Server
+from darner_core.showing import show
 from darner_core.storage import records
 from darner_core.storage.storage import Storage
 from darner_core.tools.check import UNREADABLE, check
@@ -43,18 +44,18 @@ class LogFormatter(logging.Formatter):
     """Names that clients choose stand in log lines: whatever is in them, a message is one line of printable letters."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        record.message = show_text(record.message)
+        record.message = show(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        return "\n".join(map(show_text, super().formatException(ei).split("\n")))
+        return "\n".join(map(show, super().formatException(ei).split("\n")))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit status."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        action, options = config.parse_action(given)
+        action, options = command_line.parse_action(given)
         if isinstance(action, Dump):
             return _look_into(action, options)
         if action:
@@ -127,7 +128,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
 def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
     """Read the files again. Raises ConfigError or StorageError, and tells the log; the server goes on as it was."""
     try:
-        options = config.parse(arguments)
+        options = command_line.parse(arguments)
         queue_server.wait_take_over(options)
     except (ConfigError, StorageError) as error:
         log.error("not reloaded: %s", error)
@@ -153,7 +154,7 @@ def _look_after(action: str, options: Config) -> int:
     """Do what --check or --repair says; its exit status."""
     progress = Progress(sys.stderr)
     try:
-        if action == config.CHECK:
+        if action == command_line.CHECK:
             return check(options.data, _say, progress)
         return repair(options.data, options.max_column_families, _say, progress)
     except DataDirError as error:
@@ -168,7 +169,7 @@ def _look_into(action: Dump, options: Config) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if action.follow:
-            password = config.ask_password() if action.user else b""
+            password = command_line.ask_password() if action.user else b""
             status = follow(options, action.queue, action.user, password, action.json, sys.stdout, _complain)
         else:
             status = dump(options.data, action.queue, action.json, sys.stdout, _complain)

@@ -84,6 +84,7 @@ class Bench(MovedClock):
             raise StorageError("no space left on device")
 
         assert self.storage is not None
+        whole = self.storage.write, self.storage.put
         self.storage.write = refuse  # type: ignore[assignment, method-assign]
         self.storage.put = refuse  # type: ignore[assignment, method-assign]
         try:
@@ -91,7 +92,7 @@ class Bench(MovedClock):
         except StorageError:
             return True
         finally:
-            del self.storage.write, self.storage.put
+            self.storage.write, self.storage.put = whole
             self.journal.begin()
         return False
 

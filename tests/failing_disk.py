@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -17,7 +18,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from darner_core import main
 from darner_core.errors import StorageError
 from darner_core.server import server
-from darner_core.storage import storage
+from darner_core.storage.rocks import Rocks
+from darner_core.storage.storage import Storage
 
 WRITES = ["write", "put", "put_chunk", "reopen"]
 CALLS = [
@@ -27,46 +29,50 @@ CALLS = [
 IN_BACKGROUND = ["expiries", "free_bytes", "wal_bytes", "table_bytes"]
 
 
-class FailingStorage(storage.Storage):
-    def check(self, call: str) -> None:
-        """Raise StorageError if it is to fail."""
-        switch = f"{self.path}.fails"
-        with suppress(FileNotFoundError):
-            with open(switch) as file:
-                names = file.read().split() or WRITES
-            if call in names:
-                if names[0].isdigit() and int(names[0]) > 1:
-                    with open(switch, "w") as file:
-                        file.write(" ".join([str(int(names[0]) - 1), *names[1:]]))
-                    return
-                if names[0] == "once" or names[0].isdigit():
-                    os.unlink(switch)
-                if "bug" in names:
-                    raise ZeroDivisionError("a bug")
-                raise StorageError("no space left on device")
+def check(path: str, call: str) -> None:
+    """Raise StorageError if it is to fail."""
+    switch = f"{path}.fails"
+    with suppress(FileNotFoundError):
+        with open(switch) as file:
+            names = file.read().split() or WRITES
+        if call in names:
+            if names[0].isdigit() and int(names[0]) > 1:
+                with open(switch, "w") as file:
+                    file.write(" ".join([str(int(names[0]) - 1), *names[1:]]))
+                return
+            if names[0] == "once" or names[0].isdigit():
+                os.unlink(switch)
+            if "bug" in names:
+                raise ZeroDivisionError("a bug")
+            raise StorageError("no space left on device")
+
+
+class FailingStorage(Storage):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.write = partial(failing(Rocks.write, "write"), self._rocks)
+        self.put = partial(failing(Rocks.put, "put"), self._rocks)
 
     def sync(self) -> None:
-        self.check("sync")
+        check(self.path, "sync")
         time.sleep(0.2)
         super().sync()
         print("synced", flush=True)
 
 
-def failing(call: str) -> Any:
-    whole = getattr(storage.Storage, call)
-
-    def fail_or_call(self: FailingStorage, *arguments: Any) -> Any:
-        self.check(call)
+def failing(whole: Any, call: str) -> Any:
+    def fail_or_call(self: Storage | Rocks, *arguments: Any) -> Any:
+        check(self.path, call)
         return whole(self, *arguments)
 
     return fail_or_call
 
 
-for name in CALLS + IN_BACKGROUND:
-    if name != "sync":
-        setattr(FailingStorage, name, failing(name))
+for name in {*CALLS, *IN_BACKGROUND} - {"sync", "write", "put", "_open"}:
+    setattr(FailingStorage, name, failing(getattr(Storage, name), name))
 
 if __name__ == "__main__":
-    main.Storage = FailingStorage  # type: ignore[attr-defined]
+    main.Storage = FailingStorage  # type: ignore[misc]
+    Rocks.open = failing(Rocks.open, "_open")  # type: ignore[method-assign]
     server.TICK_S = float(os.environ.get("DARNER_TICK_S", server.TICK_S))  # it tries to recover at each tick
     main.command()

@@ -19,7 +19,7 @@ from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage.records import Blob
-from darner_core.storage.storage import Storage
+from darner_core.storage.storage import DEFAULT_FAMILY, Storage
 from darner_core.storage.wal import BLOCK_BYTES
 from darner_core.tools.check import check
 from darner_core.tools.repair import repair
@@ -291,7 +291,7 @@ def test_a_new_queue_never_takes_the_number_of_one_that_is_lost(base: Path, tmp_
     storage = Storage(str(directory), **SMALL)
     record = dict(storage.queues())[b"f"]
     batch = storage.batch()
-    batch.delete(b"qf", storage.handle(None))
+    batch.delete(b"qf", storage.handles[DEFAULT_FAMILY])
     storage.write(batch)
     storage.close()
     (directory / "DAMAGED").write_text("write-ahead log: damaged\n")
@@ -443,5 +443,5 @@ def test_zeros_where_a_write_begins_are_told(tmp_path: Path) -> None:
     spoiled.write_bytes(data[: 2 * BLOCK_BYTES] + bytes(BLOCK_BYTES) + data[3 * BLOCK_BYTES :])
     storage = Storage(str(directory), **SMALL)
     assert [line for line in storage.torn if f"{log.name}: unreadable from byte {2 * BLOCK_BYTES} of" in line]
-    assert [int(key) for key, _ in storage._scan(storage.families[0], b"", b"\xff")] == [0, 1]
+    assert [int(key) for key, _ in storage._rocks.scan(0, b"", b"\xff")] == [0, 1]
     storage.close()

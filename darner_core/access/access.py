@@ -16,8 +16,8 @@ import logging
 import os
 import ssl
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import gevent
 
@@ -25,10 +25,7 @@ from darner_core import NAME
 from darner_core.access.origins import AdminFrom, Origin
 from darner_core.access.rights import EVERYTHING, NOTHING, Rights
 from darner_core.access.users import Users, check_name, read_users
-from darner_core.config.options import Config
 from darner_core.errors import ClientError, ConfigError, ServerError
-from darner_core.server.listeners import Listener
-from darner_core.server.tls import make_context
 from darner_core.waiters import Waiter, WaitingLine
 
 log = logging.getLogger(NAME)
@@ -48,6 +45,34 @@ LONGEST_WAIT_MS = 60_000
 
 
 _T = TypeVar("_T")
+
+
+class AccessOptions(NamedTuple):
+    """The options and tables that say who may come in, named as in the configuration."""
+
+    auth_file: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    users: Mapping[str, Rights] | None = None
+    admin_from: Sequence[str] = ()
+
+    @property
+    def asks_for_names(self) -> bool:
+        return bool(self.auth_file or self.tls_ca)
+
+    @property
+    def shape(self) -> tuple[bool, ...]:
+        """What must stay as it is while the server runs."""
+        return bool(self.auth_file), bool(self.tls_cert), bool(self.tls_ca)
+
+
+class Listener(Protocol):
+    """An address that is listened on; str() names it."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
 
 
 class WaitingClient(Protocol):
@@ -135,8 +160,8 @@ def _next(turns: dict[str, _T]) -> _T:
 class Access:
     """The users, their rights, and the TLS settings."""
 
-    def __init__(self, config: Config) -> None:
-        """Raises ConfigError."""
+    def __init__(self, options: AccessOptions, make_context: Callable[[str, str, str], ssl.SSLContext]) -> None:
+        """`make_context` makes the TLS settings of the files tls_cert, tls_key and tls_ca. Raises ConfigError."""
         self.users: Users | None
         self.tls: ssl.SSLContext | None
         self.admin_from: AdminFrom
@@ -144,36 +169,34 @@ class Access:
         self._key = os.urandom(hashlib.blake2b.MAX_KEY_SIZE)
         self._lanes = Lanes()
         self._checked_now = 0
-        self._load(config)
-        self._shape = _shape(config)
-        self.names_by_certificate = bool(config.tls_ca)
+        self._make_context = make_context
+        self._load(options)
+        self._shape = options.shape
+        self.names_by_certificate = bool(options.tls_ca)
 
-    def _load(self, config: Config) -> None:
-        for option in ("tls_key", "tls_ca"):
-            if getattr(config, option) and not config.tls_cert:
-                raise config.complaint(option, f"{option} needs tls_cert")
-        if config.users is not None and not (config.auth_file or config.tls_ca):
-            raise config.complaint("users", "[users] needs auth_file or tls_ca: else nobody has a name")
-        tls = make_context(config.tls_cert, config.tls_key, config.tls_ca) if config.tls_cert else None
-        users = read_users(config.auth_file) if config.auth_file else None
+    def _load(self, options: AccessOptions) -> None:
+        tls = None
+        if options.tls_cert:
+            tls = self._make_context(options.tls_cert, options.tls_key, options.tls_ca)
+        users = read_users(options.auth_file) if options.auth_file else None
         # All has been read: from here on nothing fails.
-        self.tls, self.users, self._rights = tls, users, config.users
-        self.admin_from = AdminFrom(config.admin_from)
+        self.tls, self.users, self._rights = tls, users, options.users
+        self.admin_from = AdminFrom(options.admin_from)
         self._right: dict[str, bytes] = {}  # by name: the digest of the password that was right
         self._under_way: dict[bytes, Check] = {}  # by digest: what waits, or is being checked
         if users is not None and users.cheap:
             log.warning(
                 "auth_file %s: %d passwords have hashes that cost a guesser less than --hash-password's do now: make"
                 " them again",
-                config.auth_file,
+                options.auth_file,
                 users.cheap,
             )
 
-    def reload(self, config: Config) -> None:
+    def reload(self, options: AccessOptions) -> None:
         """Take what the files say now. Raises ConfigError; then all stays as it was."""
-        if _shape(config) != self._shape:
+        if options.shape != self._shape:
             raise ConfigError("whether there is auth_file, tls_cert and tls_ca can only be changed by a restart")
-        self._load(config)
+        self._load(options)
 
     def is_user(self, name: str) -> bool:
         """Whether there is, or still is, a user of that name. Without auth_file the authorities decide."""
@@ -258,16 +281,12 @@ def _check(users: Users | None, name: str, password: bytes) -> bool | str:
         return f"the password cannot be checked: {error}"
 
 
-def _shape(config: Config) -> tuple[bool, ...]:
-    return bool(config.auth_file), bool(config.tls_cert), bool(config.tls_ca)
-
-
-def warnings(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
+def warnings(options: AccessOptions, listeners: Iterable[Listener]) -> Iterator[str]:
     """What an operator should know of addresses that others than this machine reach."""
     for listener in listeners:
         if listener.is_local:
             continue
-        if not (config.auth_file or config.tls_ca):
+        if not options.asks_for_names:
             yield f"{listener}: nobody is asked for a name; whoever reaches this address can take and delete everything"
-        elif not config.tls_cert:
+        elif not options.tls_cert:
             yield f"{listener}: passwords and items cross the network in clear, because there is no tls_cert"

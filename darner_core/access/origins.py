@@ -7,8 +7,10 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Protocol
 
-from darner_core.config.values import LOOPBACK, UNIX_SOCKETS, show_text
 from darner_core.errors import ClientError
+from darner_core.showing import show
+
+LOOPBACK, UNIX_SOCKETS = "loopback", "unix"  # in admin_from, beside addresses and networks
 
 SHUTDOWN = b"shutdown"
 
@@ -75,7 +77,7 @@ class Origin:
 
     @property
     def address(self) -> str:
-        return show_text(self._place.name_client(self._accepted))
+        return show(self._place.name_client(self._accepted))
 
     @property
     def host(self) -> str:

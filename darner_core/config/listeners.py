@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from darner_core.config.values import UNIX, BadOption, Keys, bad_value, hosts, one_of, show_text, whole_number
+from darner_core.config.values import UNIX, BadOption, Keys, bad_value, hosts, one_of, whole_number
 from darner_core.nearest import did_you_mean
+from darner_core.showing import show
 
 LISTENER_TABLE = "listener"
 
 DARNER, KESTREL, SIBERITE, KYOTO_TYCOON = "darner", "kestrel", "siberite", "kyototycoon"
-DIALECTS = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
+DIALECT_NAMES = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
 # Kestrel's other two protocols, which are spoken at a port of their own.
 TEXT, THRIFT = "text", "thrift"
 
@@ -30,7 +31,7 @@ REPLY_KEYS = (KEY_OF_QUEUE, KEY_OF_REQUEST)
 _CHECKS = {
     "address": hosts,
     "port": whole_number(0, 65535),
-    "dialect": one_of(*DIALECTS, TEXT, THRIFT),
+    "dialect": one_of(*DIALECT_NAMES, TEXT, THRIFT),
     "reply_key": one_of(*REPLY_KEYS),
 }
 
@@ -66,7 +67,7 @@ def read_listeners(tables: Mapping[str, Any]) -> tuple[ListenerOptions, ...]:
         for option, value in table.items():
             if option not in _CHECKS:
                 near = did_you_mean(option, _CHECKS, f"one of {', '.join(_CHECKS)}")
-                raise BadOption(keys, f"unknown option {show_text(option)}: {near}", option)
+                raise BadOption(keys, f"unknown option {show(option)}: {near}", option)
             try:
                 values[option] = _CHECKS[option](value)
             except ValueError as error:

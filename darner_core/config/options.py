@@ -1,27 +1,22 @@
 """The options: their names, types, defaults, meanings and limits, in one place.
 
-The command line and the TOML file (`-c`) both come from the fields of `Config`; conf/darner.toml is checked against
-them by a test. The command line wins over the file, the file over the default. Sizes are bytes, or a number
-with KiB, MiB or GiB behind it; times have their unit in the option's name.
+The command line and the TOML file (`-c`) both come from the fields of `Config`, and a test checks conf/darner.toml
+against them. Sizes are bytes, or a number with KiB, MiB or GiB behind it; times have their unit in the option's name.
 
-Besides options the file may hold tables, such as [users.NAME]; they, too, are fields of `Config`, and the modules
-that they are about read them.
+Besides options the file may hold tables, such as [users.NAME]. They are fields of `Config`, too; the modules about
+users, queues and listeners say how they are read.
 """
 
-import argparse
-import getpass
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
-from darner_core import NAME, VERSION
+from darner_core.access.access import AccessOptions
 from darner_core.access.rights import Rights, parse_rights
-from darner_core.access.users import check_name, hash_password
+from darner_core.access.users import check_name
 from darner_core.config.listeners import (
     DARNER,
-    DIALECTS,
+    DIALECT_NAMES,
     LISTENER_TABLE,
     REPLY_KEYS,
     TEXT,
@@ -33,7 +28,6 @@ from darner_core.config.listeners import (
 )
 from darner_core.config.queue_tables import ALIAS_TABLE, Aliases, check_together, read_aliases, read_rules
 from darner_core.config.queues import BUILT_IN_LEVEL, CHECKS, DEFAULT_TABLE, QUEUE_TABLES, QueueRules
-from darner_core.config.toml_file import TomlFile
 from darner_core.config.values import (
     GIB,
     KIB,
@@ -49,8 +43,6 @@ from darner_core.config.values import (
     one_of,
     optional_text,
     places,
-    show_size,
-    show_text,
     size,
     sync,
     text,
@@ -58,48 +50,28 @@ from darner_core.config.values import (
 )
 from darner_core.errors import ConfigError
 from darner_core.nearest import did_you_mean
+from darner_core.showing import show
 
-COMMAND_LINE = "command line"
-
-# What can be done instead of serving. They take the same options, but only --data means something to them.
-CHECK, REPAIR = "check", "repair"
-ACTIONS = {
-    CHECK: "read the whole data directory, change nothing, and say what is damaged; exit status 0 whole, 1 damaged,"
-    " 2 cannot be read",
-    REPAIR: "save what can be read of a damaged data directory, and keep the damaged one beside it; exit status 0 all"
-    " was saved, 1 something had to be dropped, 2 not repaired",
-}
-
-
-USER_TABLES = "users"
-
-
-class Dump(NamedTuple):
-    """The action --dump, which has words of its own."""
-
-    queue: bytes
-    json: bool
-    follow: bool
-    user: str  # who follows; "": a server that asks for no name
+_USER_TABLES = "users"
 
 
 def _read_users(tables: Mapping[str, Any]) -> dict[str, Rights] | None:
-    if USER_TABLES not in tables:
+    if _USER_TABLES not in tables:
         return None
-    written = tables[USER_TABLES]
+    written = tables[_USER_TABLES]
     if not isinstance(written, dict):
-        raise BadOption((), f"users = {written!r}: must be tables [users.NAME]", USER_TABLES)
+        raise BadOption((), f"users = {written!r}: must be tables [users.NAME]", _USER_TABLES)
     users = {}
     for name, table in written.items():
-        keys: Keys = (USER_TABLES, name)
+        keys: Keys = (_USER_TABLES, name)
         try:
             check_name(name)
             for kind in table if isinstance(table, dict) else ():
-                keys = (USER_TABLES, name, kind)
+                keys = (_USER_TABLES, name, kind)
                 parse_rights({kind: table[kind]})
             users[name] = parse_rights(table)
         except ValueError as error:
-            raise BadOption((USER_TABLES, name), show_text(str(error)), *keys[2:]) from None
+            raise BadOption((_USER_TABLES, name), show(str(error)), *keys[2:]) from None
     return users
 
 
@@ -143,7 +115,7 @@ class Config:
     reply_key: str = _option("queue", one_of(*REPLY_KEYS), 'the key in the reply to a get: "queue" names the'
         ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
         shown="WHICH")
-    dialect: str = _option(DARNER, one_of(*DIALECTS), "whose clients"
+    dialect: str = _option(DARNER, one_of(*DIALECT_NAMES), "whose clients"
         " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
         shown="NAME")
     get_timeout_ms: int = _option(10_000, whole_number(0, 2**31 - 1), "how long a get waits for an item in the"
@@ -215,10 +187,10 @@ class Config:
     # fmt: on
 
     # Tables of the file, which are no options.
-    # None: they may do everything.
-    users: dict[str, Rights] | None = field(default=None, metadata=_read_by(_read_users, USER_TABLES))
+    # The rights of each user; None: every user may do everything.
+    users: dict[str, Rights] | None = field(default=None, metadata=_read_by(_read_users, _USER_TABLES))
     rules: QueueRules = field(default_factory=QueueRules, metadata=_read_by(read_rules, DEFAULT_TABLE, QUEUE_TABLES))
-    # The queues that each leads to in the end.
+    # The queues that each alias leads to in the end.
     aliases: Aliases = field(default_factory=dict, metadata=_read_by(read_aliases, ALIAS_TABLE))
     listeners: tuple[ListenerOptions, ...] = field(default=(), metadata=_read_by(read_listeners, LISTENER_TABLE))
 
@@ -233,6 +205,15 @@ class Config:
         """What is wrong with this option or table, if it is not wrong by itself."""
         return ConfigError(f"{self.levels[option]}: {said}" if option in self.levels else said)
 
+    def access_options(self) -> AccessOptions:
+        """What `access` needs to know. Raises ConfigError for an option that needs another."""
+        for option in ("tls_key", "tls_ca"):
+            if getattr(self, option) and not self.tls_cert:
+                raise self.complaint(option, f"{option} needs tls_cert")
+        if self.users is not None and not (self.auth_file or self.tls_ca):
+            raise self.complaint("users", "[users] needs auth_file or tls_ca: else nobody has a name")
+        return AccessOptions(self.auth_file, self.tls_cert, self.tls_key, self.tls_ca, self.users, self.admin_from)
+
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Every address to listen on; those of `host` come first."""
@@ -242,22 +223,8 @@ class Config:
 OPTIONS = tuple(option for option in fields(Config) if "check" in option.metadata)
 TABLES = tuple(option for option in fields(Config) if "tables" in option.metadata)
 
-# The groups in which --help shows the options, by the first option of each. conf/darner.toml has the same.
-GROUPS = {
-    "host": "Listening",
-    "unix_mode": "Access",
-    "reply_key": "What clients are told",
-    "default_status": "Status",
-    "data": "Data and safety",
-    "max_item_bytes": "What one client may ask for",
-    "max_connections": "Limits for all clients together",
-    "expiration_timer_s": "Queues",
-    "chunk_bytes": "Memory",
-    "max_wal_bytes": "Files",
-    "debug": "Log",
-}
 
-_KNOWN = {option.name: option for option in OPTIONS}
+BY_NAME = {option.name: option for option in OPTIONS}
 _TABLE_HEADERS = ("[users.NAME]", f"[{DEFAULT_TABLE}]", f"[{QUEUE_TABLES}.NAME]", "[aliases]", "[[listener]]")
 _TABLE_NAMES = frozenset(name for table in TABLES for name in table.metadata["tables"])
 
@@ -267,16 +234,16 @@ def differences(old: Config, new: Config) -> list[str]:
     return [one.name for one in (*OPTIONS, *TABLES) if getattr(old, one.name) != getattr(new, one.name)]
 
 
-def _read(written: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file sets, by the names of Config's fields, all checked. Raises BadOption."""
+def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
+    """What is set by a file with these keys, checked, by the names of Config's fields. Raises BadOption."""
     values = {}
     for name, value in written.items():
         if name in _TABLE_NAMES:
             continue
-        if name not in _KNOWN:
-            raise BadOption((), f"unknown option {show_text(name)}: {_nearest(name)}", name)
+        if name not in BY_NAME:
+            raise BadOption((), f"unknown option {show(name)}: {_nearest(name)}", name)
         try:
-            values[name] = _KNOWN[name].metadata["check"](value)
+            values[name] = BY_NAME[name].metadata["check"](value)
         except ValueError as error:
             raise bad_value((), name, value, error) from None
     for table in TABLES:
@@ -293,151 +260,17 @@ def _nearest(name: str) -> str:
     if name in CHECKS:
         return f"it is an option of queues, which stands in [{DEFAULT_TABLE}] or [{QUEUE_TABLES}.NAME]"
     tables = ", ".join(_TABLE_HEADERS)
-    return did_you_mean(name, (*_KNOWN, *_TABLE_NAMES), f"--help lists the options, and the tables are {tables}")
+    return did_you_mean(name, (*BY_NAME, *_TABLE_NAMES), f"--help lists the options, and the tables are {tables}")
 
 
 def _misplaced(bad: BadOption) -> BadOption:
     """Most likely what belongs above the first table was written below it."""
-    if len(bad.keys) > 1 and bad.keys[-1] in _KNOWN and bad.keys[-1] not in CHECKS and "unknown option" in str(bad):
+    if len(bad.keys) > 1 and bad.keys[-1] in BY_NAME and bad.keys[-1] not in CHECKS and "unknown option" in str(bad):
         bad.args = (f"{bad}; {bad.keys[-1]} is an option of the server, which stands above all tables",)
     return bad
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        _, unrecognized, words = message.partition("unrecognized arguments: ")
-        word = words.split(" ")[0].partition("=")[0]
-        if unrecognized and word.startswith("-"):
-            near = did_you_mean(word, (option for option in self._option_string_actions if option.startswith("--")))
-            message = f"{message}; {near}" if near else message
-        raise ConfigError(f"{COMMAND_LINE}: {show_text(message)}; see {self.prog} --help")
-
-
-class _HashPassword(argparse.Action):
-    """Like --version: says something and ends."""
-
-    def __call__(self, parser: argparse.ArgumentParser, _1: Any, name: Any, _2: Any = None) -> None:
-        try:
-            prefix = f"{check_name(name)}:" if name else ""
-            print(prefix + hash_password(ask_password()))
-        except (ValueError, EOFError) as error:
-            parser.error(f"--hash-password: {error}")
-        parser.exit()
-
-
-def ask_password() -> bytes:
-    if not sys.stdin.isatty():
-        return sys.stdin.buffer.readline().rstrip(b"\r\n")
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("The same again: ") != password:
-        raise ValueError("these were not the same")
-    return password.encode()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=NAME,
-        usage=f"{NAME} [options]",
-        description=f"{NAME}: a durable message queue server",
-        allow_abbrev=False,
-    )
-    parser.add_argument("-v", "--version", action="version", version=f"{NAME} {VERSION}")
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", help="read options from this TOML file; the command line wins"
-    )
-    parser.add_argument(
-        "--hash-password", nargs="?", metavar="NAME", const="", action=_HashPassword, help="ask for a password, or read"
-        " it from standard input, print its hash, or the line for auth_file if NAME is given, and end"
-    )  # fmt: skip
-    actions = parser.add_mutually_exclusive_group()
-    for name, about in ACTIONS.items():
-        actions.add_argument(f"--{name}", dest="action", action="store_const", const=name, help=about)
-    actions.add_argument(
-        "--dump", metavar="QUEUE", help="show what is in a queue, one line an item, whether a server is running in the"
-        " data directory or not; exit status 0, 1 not all can be read, 2 no such directory, queue or server"
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", default=None, help="with --dump: one JSON object a line")
-    parser.add_argument(
-        "--follow", action="store_true", default=None, help="with --dump: show puts and gets as they happen, until"
-        " Ctrl-C; asks the server at --host and --port"
-    )  # fmt: skip
-    parser.add_argument("--user", metavar="NAME", help="with --follow: log in; the password is asked for, or read from"
-        " standard input")  # fmt: skip
-    group = parser.add_argument_group()
-    for option in OPTIONS:
-        if option.name in GROUPS:
-            group = parser.add_argument_group(GROUPS[option.name])
-        flags = [option.metadata["short"]] if option.metadata["short"] else []
-        flags.append(f"--{option.name.replace('_', '-')}")
-        about = option.metadata["about"].replace("%", "%%")
-        if isinstance(option.default, bool):
-            group.add_argument(*flags, dest=option.name, action=argparse.BooleanOptionalAction, help=about)
-        else:
-            default: Any = option.default
-            if option.metadata["shown"] == "SIZE":
-                default = show_size(default)
-            several = isinstance(default, tuple)
-            group.add_argument(
-                *flags,
-                dest=option.name,
-                metavar=option.metadata["shown"],
-                action="append" if several else "store",
-                help=f"{about} (default {' '.join(default or ('none',)) if several else default or 'none'})",
-            )
-    return parser
-
-
-def _take_dump(given: dict[str, Any]) -> Dump | None:
-    """The action --dump, if it is `given`, and the options that go with it. Raises ConfigError."""
-    if "dump" not in given:
-        for option in ("json", "follow", "user"):
-            if option in given:
-                raise ConfigError(f"{COMMAND_LINE}: --{option} goes with --dump QUEUE")
-        return None
-    if "user" in given and "follow" not in given:
-        raise ConfigError(f"{COMMAND_LINE}: --user goes with --follow")
-    queue = os.fsencode(given.pop("dump"))
-    return Dump(queue, given.pop("json", False), given.pop("follow", False), given.pop("user", ""))
-
-
-def parse(arguments: Sequence[str]) -> Config:
-    """The configuration for these command-line arguments. Raises ConfigError; exits for --help and --version."""
-    return parse_action(arguments)[1]
-
-
-def parse_action(arguments: Sequence[str]) -> tuple[str | Dump, Config]:
-    """What to do, one of ACTIONS, a Dump or "" for serving, and the configuration. Raises and exits as `parse`."""
-    given = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
-    action = _take_dump(given) or given.pop("action", "")
-    path = given.pop("config", None)
-    values: dict[str, Any] = {}
-    levels: dict[str, str] = {}
-    file = TomlFile(path) if path is not None else None
-    if file is not None:
-        try:
-            values = _read(file.values)
-        except BadOption as bad:
-            raise file.complaint(bad) from None
-        levels = {name: file.place((name,)) for name in file.values}
-    for name in ("host", "admin_from"):
-        if len(given.get(name, ())) == 1:
-            given[name] = given[name][0]
-    for name, value in given.items():
-        try:
-            values[name] = _KNOWN[name].metadata["check"](value)
-        except ValueError as error:
-            raise ConfigError(f"{COMMAND_LINE}: --{name.replace('_', '-')} = {value!r}: must be {error}") from None
-        levels[name] = COMMAND_LINE
-    config = Config(**values, levels=levels)
-    if file is not None:
-        try:
-            _check_listeners(config)
-        except BadOption as bad:
-            raise file.complaint(bad) from None
-    return action, config
-
-
-def _check_listeners(config: Config) -> None:
+def check_listeners(config: Config) -> None:
     """Raises BadOption for what only the file and the command line together tell."""
     endpoints(config.host, config.port, config.dialect, config.listeners)
     for number, listener in enumerate(config.listeners):

@@ -22,8 +22,9 @@ from darner_core.config.queues import (
     QueueRules,
     parent_of,
 )
-from darner_core.config.values import BadOption, Keys, bad_value, queue_name, show_bytes, show_table, show_text
+from darner_core.config.values import BadOption, Keys, bad_value, queue_name, show_table
 from darner_core.nearest import did_you_mean
+from darner_core.showing import show
 
 ALIAS_TABLE = "aliases"
 
@@ -70,9 +71,9 @@ def _read_options(keys: Keys, table: Any) -> dict[str, Any]:
     for option, value in table.items():
         if option not in CHECKS:
             near = did_you_mean(option, CHECKS, f"one of {', '.join(CHECKS)}")
-            said = f"unknown option {show_text(option)}: {near}"
+            said = f"unknown option {show(option)}: {near}"
             if isinstance(value, dict) and keys != (DEFAULT_TABLE,):
-                dotted = show_text(".".join([str(keys[-1]), option]))
+                dotted = show(".".join([str(keys[-1]), option]))
                 said += f'; a queue with a dot in its name is written [{QUEUE_TABLES}."{dotted}"]'
             raise BadOption(keys, said, option)
         try:
@@ -93,7 +94,7 @@ def _check_child(keys: Keys, name: bytes, settings: Mapping[str, Any]) -> None:
 
 
 def _bad_target(keys: Keys, target: bytes, allowed: str) -> BadOption:
-    return bad_value(keys, "expire_to_queue", show_bytes(target), allowed)
+    return bad_value(keys, "expire_to_queue", show(target), allowed)
 
 
 def _check_durable(levels: list[Level]) -> None:
@@ -125,7 +126,7 @@ def read_aliases(tables: Mapping[str, Any]) -> Aliases:
         try:
             alias = queue_name(text)
         except ValueError as error:
-            raise BadOption((ALIAS_TABLE,), f"{show_text(text)}: an alias must have {error}", text) from None
+            raise BadOption((ALIAS_TABLE,), f"{show(text)}: an alias must have {error}", text) from None
         aliases[alias] = _read_destinations(text, destinations)
     order, loop = walk(aliases, lambda name: aliases.get(name, ()))
     if loop:
@@ -188,7 +189,7 @@ def _leads(rules: QueueRules, name: bytes) -> Iterator[tuple[bytes, Level]]:
 
 
 def _loop(table: Keys, loop: list[bytes], rule: str, option: str) -> BadOption:
-    return BadOption(table, f"{option} leads in a circle, {' -> '.join(map(show_bytes, loop))}: {rule}", option)
+    return BadOption(table, f"{option} leads in a circle, {' -> '.join(map(show, loop))}: {rule}", option)
 
 
 def walk(starts: Iterable[bytes], after: Callable[[bytes], Iterable[bytes]]) -> tuple[list[bytes], list[bytes]]:

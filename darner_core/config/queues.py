@@ -33,31 +33,38 @@ MOST_S = 100 * 365 * 86_400
 MAX_KEPT = 4096
 
 
-def _option(default: Any, check: Any) -> Any:
-    return field(default=default, metadata={"check": check})
+def _option(default: Any, check: Any, about: str) -> Any:
+    return field(default=default, metadata={"check": check, "about": about})
 
 
 @dataclass(frozen=True)
 class QueueOptions:
     """One queue's options, as they are in effect. 0 is no limit, never, or none, where a number is meant."""
 
-    max_items: int = _option(0, whole_number(0, MOST_ITEMS))  # open ones are counted
-    max_bytes: int = _option(0, size(0, MOST_BYTES))  # of their bodies
-    max_item_bytes: int = _option(0, size(0, MOST_BYTES))
-    # The longest that an item lives, whatever its expiry says.
-    max_age_s: int = _option(0, whole_number(0, MOST_S))
-    discard_old_when_full: bool = _option(False, flag)
-    sync: str | int = _option("", queue_sync)  # as the server's `sync`; "": what that says
-    expire_to_queue: bytes = _option(b"", optional_queue_name)
-    max_expire_sweep: int = _option(0, whole_number(0, MOST_ITEMS))
-    fanout_only: bool = _option(False, flag)
-    # An empty queue that nobody has used for so long is deleted.
-    max_queue_age_s: int = _option(0, whole_number(0, MOST_S))
-    open_transaction_timeout_s: int = _option(0, whole_number(0, MOST_S))
-    # Of one connection, where a dialect has several; what Kestrel's shipped configurations have.
-    max_open_reads: int = _option(100, whole_number(1, 1_000_000))
-    durable: bool = _option(True, flag)
-    trace: bool = _option(False, flag)
+    # fmt: off
+    max_items: int = _option(0, whole_number(0, MOST_ITEMS), "a put into a queue that holds this many items, open ones"
+        " counted, is refused")
+    max_bytes: int = _option(0, size(0, MOST_BYTES), "a put that would bring the bodies of its items above this size is"
+        " refused; open ones count")
+    max_item_bytes: int = _option(0, size(0, MOST_BYTES), "a larger item is refused")
+    max_age_s: int = _option(0, whole_number(0, MOST_S), "an item expires at this age, whatever expiry it was put with")
+    discard_old_when_full: bool = _option(False, flag, "a full queue drops its oldest items instead of refusing a new"
+        " one")
+    sync: str | int = _option("", queue_sync, '"always": a put is answered after an fsync; a number of milliseconds'
+        ' between fsyncs; "": as the server\'s sync')
+    expire_to_queue: bytes = _option(b"", optional_queue_name, "the queue that expired items move to")
+    max_expire_sweep: int = _option(0, whole_number(0, MOST_ITEMS), "at most this many items expire in one sweep")
+    fanout_only: bool = _option(False, flag, "stores nothing itself: what is put goes to its fanout children alone")
+    max_queue_age_s: int = _option(0, whole_number(0, MOST_S), "the queue is deleted when it is empty and has not been"
+        " used for this long")
+    open_transaction_timeout_s: int = _option(0, whole_number(0, MOST_S), "an item that one client has had open for"
+        " this long goes to others")
+    # The default is that of Kestrel's shipped configurations.
+    max_open_reads: int = _option(100, whole_number(1, 1_000_000), "a client that has this many items open is refused"
+        " one more, in dialects in which it can have several")
+    durable: bool = _option(True, flag, "false: its items are kept in memory only, and a restart loses them")
+    trace: bool = _option(False, flag, "each put, get, open, close, abort, expiry and discard is a line in the log")
+    # fmt: on
 
 
 BUILT_IN = QueueOptions()

@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from darner_core.access.origins import LOOPBACK, UNIX_SOCKETS
 from darner_core.nearest import did_you_mean
+from darner_core.showing import show
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 _UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
@@ -17,8 +19,6 @@ _UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
 SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
 UNIX = "unix:"  # what an address begins with that is the path of a Unix socket
-
-LOOPBACK, UNIX_SOCKETS = "loopback", "unix"  # in admin_from, beside networks
 
 # As `protocol` reads it, which a test compares.
 MAX_NAME_BYTES = 250
@@ -38,25 +38,18 @@ class BadOption(ValueError):
 
 
 def bad_value(table: Keys, option: str, value: Any, allowed: object) -> BadOption:
-    return BadOption(table, f"{show_text(option)} = {value!r}: must be {allowed}", option)
+    return BadOption(table, f"{show(option)} = {value!r}: must be {allowed}", option)
 
 
 # -- how things are shown
 
 
-def show_text(text: str) -> str:
-    """`text` on one line, whatever is in it."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
-def show_bytes(name: bytes) -> str:
-    """A queue's name for a person, on one line."""
-    return show_text(name.decode("utf-8", "backslashreplace"))
+show_text = show_bytes = show  # for the rooms that still call it so
 
 
 def show_table(keys: Keys) -> str:
     """A table's name as its header has it: [queues."mail.*"], [[listener]]."""
-    words = [key if _BARE_KEY.fullmatch(key) else f'"{show_text(key)}"' for key in keys if isinstance(key, str)]
+    words = [key if _BARE_KEY.fullmatch(key) else f'"{show(key)}"' for key in keys if isinstance(key, str)]
     header = f"[{'.'.join(words)}]"
     return f"[{header}]" if isinstance(keys[-1], int) else header
 

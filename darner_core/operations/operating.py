@@ -18,7 +18,7 @@ from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.errors import ClientError, ConfigError, ServerError, StorageError
-from darner_core.operations.administering import Pieces, slices
+from darner_core.operations.administering import QUEUES_A_TURN, Pieces
 from darner_core.operations.client import Client, HangUp, Reply
 from darner_core.operations.enforcement import Enforcement
 from darner_core.operations.session import Session
@@ -28,6 +28,7 @@ from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.reader import Request, show
 from darner_core.protocols.memcache.replies import END
 from darner_core.shared_memory import PipelineMemory
+from darner_core.slicing import slices
 
 # How many queues' options one turn of `dump_config` tells.
 DESCRIBED_A_TURN = 25
@@ -108,7 +109,7 @@ class Operating:
     def _dump_stats(self, asked_for: tuple[bytes, ...], client: Client) -> bytes:
         """Of these queues and aliases; of all, if none is named."""
         pieces = Pieces(client, self._pipeline_memory)
-        for names in slices(asked_for or dict.fromkeys((*self._queues, *self._delivery.aliases))):
+        for names in slices(asked_for or dict.fromkeys((*self._queues, *self._delivery.aliases)), QUEUES_A_TURN):
             for name in names:
                 if frame := self._frame_of(name, client):
                     pieces.wait_add(frame)

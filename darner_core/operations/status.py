@@ -7,11 +7,10 @@ write the file which keeps the status over a restart: a clock comes in, and what
 Source: Kestrel 2.4's guide, "Server status".
 """
 
-import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from darner_core import files
 from darner_core.nearest import did_you_mean
 
 MOST_FILE_BYTES = 100  # a file with more in it is not one of ours
@@ -108,19 +107,4 @@ def read_status(path: str) -> Status | None:
 
 def write_status(path: str, status: Status) -> None:
     """Put `status` in the place of what the file says, whole or not at all. Raises OSError."""
-    new_path = f"{path}.new"
-    try:
-        with open(new_path, "w") as file:
-            file.write(f"{status.stored}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new_path, path)
-        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else a loss of power may bring the old one back
-        finally:
-            os.close(folder)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(new_path)
-        raise
+    files.write_atomically(path, f"{status.stored}\n".encode())

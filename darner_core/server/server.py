@@ -41,6 +41,7 @@ from darner_core.server import acceptor
 from darner_core.server.acceptor import Reception
 from darner_core.server.connection import Connection
 from darner_core.server.listeners import Listener
+from darner_core.server.tls import make_context
 from darner_core.server.turn import Turn
 from darner_core.storage import records
 from darner_core.storage.storage import Storage
@@ -67,7 +68,7 @@ class Server:
         """Raises StorageError if the queues cannot be read back, StartError if an address cannot be listened on, or a
         file about who may come in cannot be used."""
         self.config = config
-        self.access = Access(config)
+        self.access = Access(config.access_options(), make_context)
         self.stats = Stats()
         self.stats.budget = WindowBudget(config.window_bytes)
         self.journal = Journal(storage)
@@ -174,7 +175,7 @@ class Server:
         if not self.registry.has_room_for(config.rules):
             said = f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
             raise config.complaint(QUEUE_TABLES, said)
-        self.access.reload(config)  # the last that can fail
+        self.access.reload(config.access_options())  # the last that can fail
         self.reception.rejudge()
         self.registry.rules = config.rules
         self._take_over_names(config)
@@ -406,5 +407,5 @@ def listening(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
 
 
 def warn(config: Config, listeners: Iterable[Listener]) -> None:
-    for line in access.warnings(config, listeners):
+    for line in access.warnings(config.access_options(), listeners):
         log.warning(line)

@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 from darner_core.storage import wal
+from darner_core.storage.encoding import counted_bytes, varint
 
 CURRENT = "CURRENT"  # holds the name of the MANIFEST
 TABLE = ".sst"
@@ -56,16 +57,16 @@ def read(directory: str) -> Manifest:
     first_log = last_log = last_sequence = edits = 0
     first_sequence = 1
     cut_at: int | None = None
-    for edit in wal.edits(os.path.join(directory, name)):
+    for edit in wal.records(os.path.join(directory, name)):
         if isinstance(edit, wal.Bad):
             cut_at = edit.offset if cut_at is None else cut_at
             continue
         if cut_at is not None:
             raise Damaged(f"{name}: damaged at byte {cut_at}")
         try:
-            fields, added = _fields(edit[1])
+            fields, added = _fields(edit.data)
         except (IndexError, ValueError) as error:
-            raise Damaged(f"{name}: damaged at byte {edit[0]}") from error
+            raise Damaged(f"{name}: damaged at byte {edit.offset}") from error
         edits += 1
         families |= added
         kept_log = log_number = 0
@@ -160,16 +161,13 @@ def _fields(edit: bytes) -> tuple[list[tuple[int, ...]], set[str]]:
 
     def number() -> int:
         nonlocal at
-        value, at = wal.varint(edit, at)
+        value, at = varint(edit, at)
         return value
 
-    def slice_() -> bytes:
+    def text() -> bytes:
         nonlocal at
-        size = number()
-        at += size
-        if at > len(edit):
-            raise ValueError("cut short")
-        return edit[at - size : at]
+        found, at = counted_bytes(edit, at)
+        return found
 
     while at < len(edit):
         tag = number()
@@ -180,20 +178,20 @@ def _fields(edit: bytes) -> tuple[list[tuple[int, ...]], set[str]]:
         elif tag in _NEW_FILES:
             before, behind = _NEW_FILES[tag]
             numbers = [number() for _ in range(before)]
-            slice_()
-            slice_()
+            text()
+            text()
             for _ in range(behind):
                 number()
             while tag == _WITH_MORE and number() != 1:
-                slice_()
+                text()
             found.append((tag, numbers[0], numbers[1], numbers[-1]))
         elif tag == _COMPACT_CURSOR:
             number()
-            slice_()
+            text()
         elif tag == _NEW_FAMILY:
-            families.add(slice_().decode("utf-8", "backslashreplace"))
+            families.add(text().decode("utf-8", "backslashreplace"))
         elif tag == _COMPARATOR or tag & _IGNORABLE:
-            slice_()
+            text()
         elif tag in _NUMBERS:
             for _ in range(_NUMBERS[tag]):
                 number()

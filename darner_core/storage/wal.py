@@ -1,8 +1,8 @@
 """RocksDB's write-ahead log files, read without RocksDB: where one is damaged, and what can still be read of it.
 
 RocksDB itself says of a damaged log only that it is one, or drops what it cannot read without a word. This module finds
-the file and the byte, and tells a write that was cut off by a crash from bytes that were changed later. It only reads,
-and knows nothing of queues.
+the file and the byte, and tells a write that was cut off by a crash from bytes that were changed later. It can write a
+log anew without what cannot be read (`mend`). Otherwise it only reads, and it knows nothing of queues.
 
 A log file is a sequence of blocks of 32 KiB. A block holds fragments: CRC-32C u32 (masked), length u16, type u8, the
 bytes; all little-endian. One write is one fragment, or a first, middle ones and a last.
@@ -14,14 +14,11 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import BinaryIO, NamedTuple
 
-try:
-    from google_crc32c import value as _fast_crc32c
-except ImportError:  # it is optional
-    _fast_crc32c = None
+from darner_core.storage.encoding import counted_bytes, masked_crc, varint
 
 BLOCK_BYTES = 32 << 10
 PAGE_BYTES = 4096  # what the system writes out at a time
-EMPTY_BYTES = 16  # so many zeros at the end of a page are taken for a page that was never, or not again, written
+EMPTY_BYTES = 16  # a page that ends with this many zeros is taken for one that was never written, or not again
 SUFFIX = ".log"
 FINDING = "write-ahead log "  # begins what is said of damage
 
@@ -30,7 +27,7 @@ _OF_WRITES = (_FULL, _FIRST, _MIDDLE, _LAST)
 _header = Struct("<IHB")
 _batch_head = Struct("<QI")
 
-# So many damaged blocks of a file are searched for what is whole in them; it may take a tenth of a second for each.
+# Up to this many damaged blocks of a file are searched for what is whole in them, at up to a tenth of a second each.
 _SEARCHED_BLOCKS = 64
 
 # The tags of a WriteBatch that the server writes: whether a column family's number follows.
@@ -45,12 +42,19 @@ _TAGS = {
     _FAMILY_DELETE_RANGE: (DELETE_RANGE, True),
 }
 
-# (offset in the file, bytes of the file) every so often.
+# Called now and then with (offset in the file, bytes of the file).
 Progress = Callable[[int, int], None]
 
 
+class Record(NamedTuple):
+    """A record that is whole: in a log, a write."""
+
+    offset: int
+    data: bytes
+
+
 class Bad(NamedTuple):
-    """Bytes that are no fragment, or a write that is not whole."""
+    """Bytes that are no fragment, or a record that is not whole."""
 
     offset: int
     empty: bool  # zeros to the end of the block, as a file system shows them for what it had no time to write
@@ -64,7 +68,7 @@ class Damage(NamedTuple):
     offset: int  # of the first byte that cannot be read
     file_bytes: int
     readable_behind: int  # writes that can be read behind it, in this file and later ones
-    empty: bool
+    empty: bool  # as `Bad` says of that byte
     page_empty: bool
     lost: int = 0  # changes that are missing between writes that can be read; the numbers tell
 
@@ -86,36 +90,6 @@ class Damage(NamedTuple):
             return f"{where}, where nothing was ever written: a loss of power; what follows is dropped"
         lost = f"{self.lost} changes in it are lost, " if self.lost else ""
         return f"{where}: damaged; {lost}{self.readable_behind} writes behind it can be read"
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for number in range(256):
-        for _ in range(8):
-            number = (number >> 1) ^ (0x82F63B78 if number & 1 else 0)
-        table.append(number)
-    return table
-
-
-_CRC = _crc_table()
-
-
-def _crc32c(data: bytes) -> int:
-    """400 times faster with google-crc32c."""
-    if _fast_crc32c is not None:
-        return int(_fast_crc32c(data))
-    return _crc32c_by_table(data)
-
-
-def _crc32c_by_table(data: bytes) -> int:
-    crc, table = 0xFFFFFFFF, _CRC
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
-
-
-def _masked(crc: int) -> int:
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def number_of(name: str) -> int:
@@ -161,10 +135,10 @@ def _fragments(path: str, progress: Progress | None) -> Iterator[tuple[int, int,
 
 
 def _is_fragment(block: bytes, at: int) -> bool:
-    """Whether there is one, and its checksum is right."""
+    """Whether there is a fragment at `at`, and its checksum is right."""
     crc, size, _ = _header.unpack_from(block, at)
     end: int = at + _header.size + size
-    return end <= len(block) and _masked(_crc32c(block[at + 6 : end])) == crc
+    return end <= len(block) and masked_crc(block[at + 6 : end]) == crc
 
 
 def _is_write_fragment(block: bytes, at: int) -> bool:
@@ -188,30 +162,30 @@ def _has_empty_page(block: bytes, begin: int, end: int) -> bool:
     return False
 
 
-def writes(path: str, progress: Progress | None = None) -> Iterator[tuple[int, bytes] | Bad]:
-    """(offset, WriteBatch) of each write that can be read, in order; Bad for what cannot.
+def writes(path: str, progress: Progress | None = None) -> Iterator[Record | Bad]:
+    """Each write (RocksDB's WriteBatch) that can be read, in order; Bad for what cannot.
 
     An item may hold what looks like a log. So what follows damage counts only if its numbers are such as come next.
     """
     following = damaged_at = -1
-    for write in edits(path, progress):
+    for write in records(path, progress):
         if isinstance(write, Bad):
             damaged_at = write.offset if damaged_at < 0 else damaged_at
-        elif len(write[1]) < _batch_head.size:
-            write = Bad(write[0], False, False)
+        elif len(write.data) < _batch_head.size:
+            write = Bad(write.offset, False, False)
         else:
-            number, count = _batch_head.unpack_from(write[1])
-            if damaged_at >= 0 and following >= 0 and not 0 <= number - following <= write[0] - damaged_at:
-                write = Bad(write[0], False, False)
+            number, count = _batch_head.unpack_from(write.data)
+            if damaged_at >= 0 and following >= 0 and not 0 <= number - following <= write.offset - damaged_at:
+                write = Bad(write.offset, False, False)
             else:
                 following, damaged_at = number + count, -1
         yield write
 
 
-def edits(path: str, progress: Progress | None = None) -> Iterator[tuple[int, bytes] | Bad]:
-    """The same of a file that is written like a log, whatever its records are."""
+def records(path: str, progress: Progress | None = None) -> Iterator[Record | Bad]:
+    """Each record that can be read of a file that is written like a log, in order; Bad for what cannot."""
     parts: list[bytes] = []
-    begun = -1  # the offset of a write that has begun and not ended
+    begun = -1  # the offset of a record that has begun and not ended
     for fragment in _fragments(path, progress):
         if isinstance(fragment, Bad):
             yield fragment if begun < 0 else fragment._replace(offset=begun)
@@ -226,13 +200,13 @@ def edits(path: str, progress: Progress | None = None) -> Iterator[tuple[int, by
             if kind not in (_FULL, _FIRST):
                 continue
         if kind == _FULL:
-            yield offset, data
+            yield Record(offset, data)
         elif kind == _FIRST:
             parts, begun = [data], offset
         else:
             parts.append(data)
             if kind == _LAST:
-                yield begun, b"".join(parts)
+                yield Record(begun, b"".join(parts))
                 parts, begun = [], -1
     if begun >= 0:
         yield Bad(begun, False, False)
@@ -242,10 +216,10 @@ def mend(source: str, target: str, end: int | None = None) -> None:
     """Write a log of all the writes in `source`, up to the byte `end`, that can be read. Raises OSError."""
     with open(target, "wb") as file:
         for write in writes(source):
-            if end is not None and (write.offset if isinstance(write, Bad) else write[0]) >= end:
+            if end is not None and write.offset >= end:
                 break
-            if not isinstance(write, Bad):
-                _append(file, write[1])
+            if isinstance(write, Record):
+                _append(file, write.data)
         file.flush()
         os.fsync(file.fileno())
 
@@ -261,14 +235,14 @@ def _append(file: BinaryIO, write: bytes) -> None:
         part = write[at : at + room - _header.size]
         at += len(part)
         kind = (_FULL if first else _LAST) if at == len(write) else (_FIRST if first else _MIDDLE)
-        crc = _masked(_crc32c(bytes((kind,)) + part))
+        crc = masked_crc(bytes((kind,)) + part)
         file.write(_header.pack(crc, len(part), kind) + part)
         first = False
 
 
 def examine(directory: str, progress: Progress | None = None, first: int = 0) -> list[Damage]:
-    """What is wrong with the log files of a database, from the one with the number `first` on. `progress` hears of all
-    files together. Without google-crc32c some 10 MB/s."""
+    """What is wrong with the log files of a database, from the one with the number `first` on. `progress` is told of
+    all files as if they were one. Reads some 10 MB/s without google-crc32c."""
     found: list[Damage] = []
     names = files(directory, first)
     total, before = sum(os.path.getsize(os.path.join(directory, name)) for name in names), 0
@@ -285,18 +259,23 @@ def examine(directory: str, progress: Progress | None = None, first: int = 0) ->
             if isinstance(write, Bad):
                 bad = bad or write
                 continue
-            number, count = _batch_head.unpack_from(write[1])
+            number, count = _batch_head.unpack_from(write.data)
             lost += max(0, number - following) if following else 0
             following = number + count
-            behind += 1 if bad is not None else 0
-            if bad is None and found:
-                found = [damage._replace(readable_behind=damage.readable_behind + 1) for damage in found]
+            if bad is not None:
+                behind += 1
+            else:
+                found = _with_more_behind(found, 1)
         before += os.path.getsize(path)
         if bad is not None:
-            found = [damage._replace(readable_behind=damage.readable_behind + behind) for damage in found]
+            found = _with_more_behind(found, behind)
             size = os.path.getsize(path)
             found.append(Damage(name, bad.offset, size, behind, bad.empty, bad.page_empty, lost))
     return found
+
+
+def _with_more_behind(found: list[Damage], writes_behind: int) -> list[Damage]:
+    return [damage._replace(readable_behind=damage.readable_behind + writes_behind) for damage in found]
 
 
 def has_hole(path: str) -> bool:
@@ -334,8 +313,8 @@ def _ends_in_recycled_part(file: BinaryIO, size: int) -> bool:
 
 
 def gap_between(directory: str, first: int = 0) -> str | None:
-    """The first log file, from the number `first` on, that begins with a later write than should follow the file before
-    it; None: there is none. RocksDB numbers all changes without a gap. Only the ends of the files are looked at."""
+    """The first log file, from the number `first` on, before which writes are missing; None: there is none. RocksDB
+    numbers all changes without a gap, so only the ends of the files are looked at."""
     expected = 0
     for name in files(directory, first):
         begin, following = numbers(os.path.join(directory, name))
@@ -378,7 +357,7 @@ def _first_place(file: BinaryIO) -> int | None:
 
 
 def _last_place(file: BinaryIO, size: int) -> int | None:
-    """Where the last whole write begins."""
+    """Where the last whole write begins, as far as the lengths say."""
     has_end = False
     for start in range((size - 1) // BLOCK_BYTES * BLOCK_BYTES, -1, -BLOCK_BYTES):
         for place, kind, _ in reversed(list(_places(file, start))):
@@ -420,24 +399,8 @@ def operations(batch: bytes) -> Iterator[tuple[str, int, bytes, bytes]]:
         family = 0
         if has_family:
             family, at = varint(batch, at)
-        key, at = _slice(batch, at)
+        key, at = counted_bytes(batch, at)
         value = b""
         if what != DELETE:
-            value, at = _slice(batch, at)
+            value, at = counted_bytes(batch, at)
         yield what, family, key, value
-
-
-def varint(data: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-        shift += 7
-
-
-def _slice(data: bytes, at: int) -> tuple[bytes, int]:
-    size, at = varint(data, at)
-    return data[at : at + size], at + size

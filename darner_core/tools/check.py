@@ -11,11 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from darner_core.config.values import show_bytes
 from darner_core.errors import DataDirError
-from darner_core.storage import manifest, records, rocks, wal
+from darner_core.showing import show
+from darner_core.storage import manifest, opening, records, wal
+from darner_core.storage.directory import (
+    earlier_damage,
+    losses,
+    read_format,
+    require_readable_format,
+    shown_few,
+)
 from darner_core.storage.records import Blob, Item, QueueRecord, State
-from darner_core.storage.storage import losses, shown_few
 from darner_core.tools.progress import Progress
 from darner_core.tools.salvage import Broken, Directory, Gap, IdGap, lock
 
@@ -33,7 +39,7 @@ class Named(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return "queue " + show_bytes(self.name)
+        return "queue " + show(self.name)
 
 
 class Counts:
@@ -122,7 +128,7 @@ def leftovers(path: str) -> Iterator[str]:
     """What stands in the directory and beside it, and may be removed by a person."""
     with suppress(OSError):
         for name in sorted(name for name in os.listdir(path) if wal.SUFFIX + "." in name):
-            why = "as it was before it was mended" if rocks.DAMAGED in name else "put aside after a loss of power"
+            why = "as it was before it was mended" if opening.DAMAGED in name else "put aside after a loss of power"
             yield f"note: {os.path.join(path, name)}: {why}; it only takes space"
     folder, name = os.path.split(os.path.realpath(path))
     with suppress(OSError):
@@ -146,21 +152,15 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
     if not records.traces(os.listdir(path)):
         raise DataDirError(f"data directory {path}: holds no queues")
     try:
-        with open(os.path.join(path, records.FORMAT_FILE), "rb") as file:
-            found = file.read(100)
-        what = "damaged"
+        found, what = read_format(path), "damaged"
     except FileNotFoundError:
         found, what = b"", "missing"
+    require_readable_format(path, found)
     if found not in records.READABLE_FORMATS:
-        if records.is_format(found):
-            raise DataDirError(
-                f"data directory {path}: of format {found.decode().strip()!r}, which this server cannot read"
-            )
         tell(f"file {records.FORMAT_FILE}: {what}; the queues do not suffer from that")
     _check_listed(path, tell)
-    with suppress(FileNotFoundError), open(os.path.join(path, records.DAMAGE_FILE), errors="backslashreplace") as notes:
-        for line in notes:
-            tell(f"found at an earlier start: {line.strip()}")
+    for line in earlier_damage(path):
+        tell(f"found at an earlier start: {line.strip()}")
     total = sum(os.path.getsize(os.path.join(path, name)) for name in wal.files(path))
     progress.begin("checking the write-ahead log", total)
     for damage in wal.examine(path, lambda offset, _: progress.at(offset)):
@@ -192,11 +192,11 @@ def open_damaged(path: str, log_folder: str, tell: Say) -> Directory:
     try:
         return Directory(path, log_folder)
     except Exception as error:
-        first = rocks.file_named(error)
+        first = opening.file_named(error)
     try:
         directory = Directory(path, log_folder, lenient=True)
     except Exception as error:
-        why = rocks.file_named(error)
+        why = opening.file_named(error)
         advice = "" if "Permission denied" in why or "Read-only" in why else "; --repair"
         raise DataDirError(f"data directory {path}: cannot be read at all: {why}{advice}") from error
     tell(f"table file: {first}")
@@ -235,7 +235,7 @@ def find_cursors(directory: Directory, tell: Say) -> Iterator[tuple[bytes, bytes
 
 
 def shown_cursor(queue: bytes, name: bytes) -> str:
-    return show_bytes(b".".join((queue, name)))
+    return show(b".".join((queue, name)))
 
 
 def _check_cursor(
@@ -245,7 +245,7 @@ def _check_cursor(
     shown = f"cursor {shown_cursor(queue, name)}"
     blobs: set[int] = set()
     if not has_queue:
-        tell(f"{shown}: there is no queue {show_bytes(queue)}")
+        tell(f"{shown}: there is no queue {show(queue)}")
     state = directory.state(record)
     if isinstance(state, Broken):
         tell(f"{shown}: its state cannot be read ({state.why})")

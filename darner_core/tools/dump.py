@@ -6,15 +6,16 @@ that writes the queue's state happens to the queue, and then to be open or given
 Memory does not grow with the queue, nor with its items.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
-from darner_core.config.values import show_bytes
 from darner_core.errors import DataDirError
-from darner_core.storage import records, rocks
+from darner_core.showing import show
+from darner_core.storage import opening, records
+from darner_core.storage.directory import read_format, require_readable_format
 from darner_core.storage.records import Blob, Item, QueueRecord
 from darner_core.tools.formatting import START_BYTES, TAKEN, WAITING, item_head, item_json, item_line, show_start
 from darner_core.tools.salvage import Broken, Directory, Gap, IdGap
@@ -42,15 +43,8 @@ def dump(path: str, queue: bytes, as_json: bool, out: TextIO, say: Say) -> int:
 
 
 def _check_format(path: str) -> None:
-    try:
-        with open(os.path.join(path, records.FORMAT_FILE), "rb") as file:
-            found = file.read(100)
-    except OSError:
-        return  # --check tells of it
-    if found not in records.READABLE_FORMATS and records.is_format(found):
-        raise DataDirError(
-            f"data directory {path}: of format {found.decode().strip()!r}, which this server cannot read"
-        )
+    with suppress(OSError):  # --check tells of it
+        require_readable_format(path, read_format(path))
 
 
 def _open(path: str, here: str, log_folder: str) -> Directory:
@@ -61,7 +55,7 @@ def _open(path: str, here: str, log_folder: str) -> Directory:
     try:
         return Directory(here, log_folder, lenient=True)
     except Exception:
-        why = rocks.file_named(first).replace(here, path)
+        why = opening.file_named(first).replace(here, path)
         raise DataDirError(f"data directory {path}: cannot be read: {why}") from first
 
 
@@ -73,10 +67,10 @@ def _find(path: str, directory: Directory, queue: bytes, say: Say) -> QueueRecor
         elif entry[0] == queue and entry[1].family < len(directory.families):
             return entry[1]
         else:
-            others.append(show_bytes(entry[0]))
+            others.append(show(entry[0]))
     names = ", ".join(others[:MOST_NAMES]) or "none"
     more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
-    raise DataDirError(f"data directory {path}: there is no queue {show_bytes(queue)}; its queues: {names}{more}")
+    raise DataDirError(f"data directory {path}: there is no queue {show(queue)}; its queues: {names}{more}")
 
 
 class _Dump:
@@ -131,7 +125,7 @@ class _Dump:
         try:
             chunk = self._directory.chunks.get(records.chunk_key(self._queue.number, blob.blob, 0))
         except Exception as error:
-            self._tell(f"item {item_id}: {rocks.file_named(error)}")
+            self._tell(f"item {item_id}: {opening.file_named(error)}")
             return b""
         if chunk is None:
             self._tell(f"item {item_id}: its first chunk is missing")

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from darner_core.config.options import Config
-from darner_core.config.values import UNIX, show_bytes
+from darner_core.config.values import UNIX
 from darner_core.errors import StartError
+from darner_core.showing import show
 from darner_core.tools.formatting import EVENT_HEAD, event_json, event_line
 
 CONNECT_S = 10.0
@@ -27,7 +28,7 @@ def follow(options: Config, queue: bytes, user: str, password: bytes, as_json: b
     server, or it refuses."""
     host = next((host for host in options.host if host.startswith(UNIX)), options.host[0])
     where = host if host.startswith(UNIX) else f"{host} port {options.port}"
-    name = show_bytes(queue)
+    name = show(queue)
     with _connect(options, host, where) as connection:
         lines = _lines(connection)
         begun = _ask(connection, lines, queue, user, password, where)
@@ -88,7 +89,7 @@ def _ask(
 
 
 def _refused(line: bytes, where: str) -> StartError:
-    said = show_bytes(line.strip()) or "the server has hung up"
+    said = show(line.strip()) or "the server has hung up"
     return StartError(f"cannot follow: {where}: {said}")
 
 

@@ -10,6 +10,8 @@ import json
 import time
 from typing import Any
 
+from darner_core.showing import show
+
 START_BYTES = 40  # so much of a body is shown
 
 WAITING = "waiting"  # or opened since the queue's state was written last
@@ -50,9 +52,7 @@ def show_start(start: bytes, body_bytes: int) -> str:
     cut = len(start) < body_bytes
     # Of what is cut, not the rest of a letter.
     text, _ = codecs.utf_8_decode(start.replace(b"\\", b"\\\\"), "backslashreplace", not cut)
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return f"{text}..." if cut else text
+    return show(text) + ("..." if cut else "")
 
 
 def item_head(id_letters: int) -> str:

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from darner_core.errors import DataDirError, StorageError
-from darner_core.storage import manifest, records, rocks, wal
-from darner_core.storage.storage import CHUNK_FAMILY, Storage
+from darner_core.storage import manifest, opening, records, wal
+from darner_core.storage.storage import CHUNK_FAMILY, DEFAULT_FAMILY, Storage
 from darner_core.tools.salvage import Directory
 
 BATCH_BYTES = 1 << 20
@@ -33,7 +33,7 @@ def rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
         share(path, rebuilt)
         for name in wal.files(rebuilt):
             os.unlink(os.path.join(rebuilt, name))
-        rocks.rebuild(rebuilt)
+        opening.rebuild(rebuilt)
         with opened(rebuilt, families):
             pass  # makes the column families; and compacts, beside which nothing else can read it
         family_of = _families_in_tables(rebuilt, log_folder)
@@ -42,7 +42,7 @@ def rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
     except (DataDirError, StorageError, OSError):
         raise
     except Exception as error:  # RocksDB's
-        raise DataDirError(f"data directory {path}: cannot be rebuilt: {rocks.file_named(error)}") from error
+        raise DataDirError(f"data directory {path}: cannot be rebuilt: {opening.file_named(error)}") from error
 
 
 def share(path: str, copy: str) -> None:
@@ -67,7 +67,7 @@ def _changes(path: str) -> Iterator[tuple[str, int, bytes, bytes]]:
         for write in wal.writes(os.path.join(path, name)):
             if not isinstance(write, wal.Bad):
                 with suppress(ValueError, IndexError):
-                    yield from wal.operations(write[1])
+                    yield from wal.operations(write.data)
 
 
 def _families_in_tables(rebuilt: str, log_folder: str) -> dict[int, int]:
@@ -93,11 +93,11 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
     batch, size = storage.batch(), 0
     for what, family, key, value in _changes(path):
         if family == 0:
-            handle = storage.handle(None)
+            handle = storage.handles[DEFAULT_FAMILY]
         elif len(key) == records.CHUNK_KEY_BYTES:
-            handle = storage.handle(CHUNK_FAMILY)
+            handle = storage.handles[CHUNK_FAMILY]
         else:
-            handle = storage.handle(family_of.get(int.from_bytes(key[:4]), family) % len(storage.families))
+            handle = storage.handles[family_of.get(int.from_bytes(key[:4]), family) % len(storage.families)]
         if what == wal.PUT:
             batch.put(key, value, handle)
         elif what == wal.DELETE:

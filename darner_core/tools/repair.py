@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 
+from darner_core import files
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage import records, wal
 from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, item_key
@@ -96,12 +97,12 @@ def _free_stamp(path: str) -> str:
 def _make_alike(path: str, made: str) -> None:
     """Give the directory `made` to the user whose `path` is, with the same permissions, so that the server can use it
     and nobody else can read it."""
-    files = Counter(_access(entry.path) for entry in os.scandir(path) if entry.is_file())
-    (mode, user, group), _ = files.most_common(1)[0]
+    found = Counter(_access(entry.path) for entry in os.scandir(path) if entry.is_file())
+    (mode, user, group), _ = found.most_common(1)[0]
     for entry in os.scandir(made):
         _set_access(entry.path, mode, user, group)
     _set_access(made, *_access(path))
-    _sync_folder(made)
+    files.sync_folder(made)
 
 
 def _access(path: str) -> tuple[int, int, int]:
@@ -133,7 +134,7 @@ def _change_places(path: str, made: str, kept: str) -> None:
         raise DataDirError(
             f"data directory {path}: repaired as {made}, which cannot take its place: {error.strerror}"
         ) from error
-    _sync_folder(os.path.dirname(path))
+    files.sync_folder(os.path.dirname(path))
 
 
 def _exchange(one: str, other: str) -> bool:
@@ -144,14 +145,6 @@ def _exchange(one: str, other: str) -> bool:
         return False
     at_working_directory, exchange = -100, 2
     return not rename(at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other), exchange)
-
-
-def _sync_folder(path: str) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 # -- what is saved, and from where
@@ -367,7 +360,7 @@ class _Copy:
         return None
 
     def _put(self, family: int, key: bytes, value: bytes) -> None:
-        self._batch.put(key, value, self._storage.handle(family))
+        self._batch.put(key, value, self._storage.handles[family])
         self._batched += len(key) + len(value)
         if self._batched > BATCH_BYTES:
             self._flush()

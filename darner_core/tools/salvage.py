@@ -15,9 +15,10 @@ from struct import error as struct_error
 from typing import Any, BinaryIO, NamedTuple
 
 from darner_core.errors import DataDirError
-from darner_core.storage import records, rocks, wal
+from darner_core.storage import opening, records, wal
+from darner_core.storage.directory import power_was_lost, take_lock
+from darner_core.storage.opening import CHUNKS, DEFAULT
 from darner_core.storage.records import Blob, Item, QueueRecord, State
-from darner_core.storage.storage import CHUNKS, DEFAULT, power_was_lost
 
 OPEN_FILES = 64
 
@@ -70,10 +71,8 @@ def lock(path: str, only_reads: bool = False) -> Iterator[None]:
     except OSError as error:
         raise DataDirError(f"data directory {path}: {error.strerror}") from error
     with file:
-        try:
-            fcntl.lockf(file, kind | fcntl.LOCK_NB)  # the same lock as RocksDB's
-        except OSError as error:
-            raise DataDirError(f"data directory {path}: in use by a server; stop it first") from error
+        if not take_lock(file, kind):
+            raise DataDirError(f"data directory {path}: in use by a server; stop it first")
         yield
 
 
@@ -120,7 +119,7 @@ def _without_lost_power(path: str, folder: str) -> str:
     """`path`, or a directory of links in which the logs are not that a start after a loss of power puts aside."""
     if not power_was_lost(path):
         return path
-    first = rocks.first_log(path)
+    first = opening.first_log(path)
     behind = wal.gap_between(path, first)
     if behind is None:
         return path
@@ -131,7 +130,7 @@ def _without_lost_power(path: str, folder: str) -> str:
 def _mended(path: str, folder: str) -> tuple[str, bool]:
     """A directory in which RocksDB can read what a start would let it read of a log that is not whole; and whether it
     has to stop where the log does."""
-    damages = wal.examine(path, first=rocks.first_log(path))
+    damages = wal.examine(path, first=opening.first_log(path))
     if power_was_lost(path):
         damages = [damage.after_loss_of_power() for damage in damages]
     if all(damage.torn for damage in damages):
@@ -156,16 +155,16 @@ class Directory:
         self.path = path
         path = _without_lost_power(_writable(path, log_folder), log_folder)
         torn = False
-        if rocks.has_hole(path):
+        if opening.has_hole(path):
             path, torn = _mended(path, log_folder)
         try:
-            self._db = rocks.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
+            self._db = opening.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
         except Exception as error:
-            if not rocks.is_damage(error):
+            if not opening.is_damage(error):
                 raise
             path, torn = _mended(path, log_folder)
-            self._db = rocks.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
-        names = set(rocks.family_names(path)) - {DEFAULT, CHUNKS}
+            self._db = opening.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
+        names = set(opening.family_names(path)) - {DEFAULT, CHUNKS}
         self.family_names = sorted(names, key=lambda name: int(name[1:]))
         self.families = [self._db.get_column_family(name) for name in self.family_names]
         self.chunks: Any = self._db.get_column_family(CHUNKS)
@@ -327,7 +326,7 @@ class Directory:
             value = self.families[queue.family].get(key)
             return State() if value is None else records.unpack_state(value)
         except Exception as error:
-            return Broken(records.STATE_ID, rocks.file_named(error))
+            return Broken(records.STATE_ID, opening.file_named(error))
 
     def items(self, queue: QueueRecord, from_id: int, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
         """(id, item) of what can be read of a queue from `from_id` on, in order. Ids go up to `tail` at least."""
@@ -367,7 +366,7 @@ class Directory:
             try:
                 chunk = self.chunks.get(records.chunk_key(number, blob.blob, index))
             except Exception as error:
-                raise ValueError(f"chunk {index}: {rocks.file_named(error)}") from error
+                raise ValueError(f"chunk {index}: {opening.file_named(error)}") from error
             if chunk is None:
                 raise Missing(f"chunk {index} is missing: {size} of its {len(blob)} bytes are there")
             yield chunk
@@ -389,5 +388,5 @@ def _status(entries: Any) -> str:
     try:
         entries.status()
     except Exception as error:
-        return rocks.file_named(error)
+        return opening.file_named(error)
     return ""

@@ -16,7 +16,6 @@ write to, and stay behind after kill -9.
 """
 
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -25,11 +24,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from darner_core.errors import DataDirError
-
-CURRENT = "CURRENT"  # holds the name of the MANIFEST
-# Says whether the server that had the directory ended with the machine; else the copy would be read otherwise.
-RUNNING = "RUNNING"
-TABLE, LOG = ".sst", ".log"
+from darner_core.files import allow_open_files
+from darner_core.storage.manifest import CURRENT, TABLE
+from darner_core.storage.records import RUNNING_FILE
+from darner_core.storage.wal import SUFFIX as LOG
 
 # Under a flood the MANIFEST changes about three times a second, and an attempt takes about a millisecond.
 ATTEMPTS = 100
@@ -81,7 +79,7 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
     if moment is None:
         return False
     names = [name for name in os.listdir(path) if name.endswith((TABLE, LOG))]
-    _allow_descriptors(len(names))
+    allow_open_files(len(names) + SPARE_DESCRIPTORS)  # if that does not suffice, opening says so
     for name in names:
         try:
             file = os.open(os.path.join(path, name), os.O_RDONLY)
@@ -98,7 +96,8 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
     _write(os.path.join(folder, manifest), content)
     _write(os.path.join(folder, CURRENT), moment.current)
     with suppress(FileNotFoundError):
-        shutil.copyfile(os.path.join(path, RUNNING), os.path.join(folder, RUNNING))
+        # It says whether the server that had the directory ended with the machine: then a log is read otherwise.
+        shutil.copyfile(os.path.join(path, RUNNING_FILE), os.path.join(folder, RUNNING_FILE))
     return _look(path) == moment
 
 
@@ -116,12 +115,3 @@ def _look(path: str) -> _Moment | None:
 def _write(path: str, content: bytes) -> None:
     with open(path, "wb") as file:
         file.write(content)
-
-
-def _allow_descriptors(count: int) -> None:
-    """Raise this process's limit as far as it is needed and allowed; if that does not suffice, opening says so."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + SPARE_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from darner_core.config.listeners import DIALECTS, ListenerOptions, endpoints, read_listeners
+from darner_core.config.listeners import DIALECT_NAMES, ListenerOptions, endpoints, read_listeners
 from darner_core.config.values import BadOption, Keys
 from darner_core.protocols.memcache import dialects
 
@@ -14,7 +14,7 @@ def of(text: str, host: tuple[str, ...] = ("127.0.0.1",), port: int = 1) -> list
 
 
 def test_the_dialects_are_those_that_there_are() -> None:
-    assert tuple(dialects.DIALECTS) == DIALECTS
+    assert tuple(dialects.DIALECTS) == DIALECT_NAMES
 
 
 def test_without_tables_there_is_what_host_and_port_say() -> None:

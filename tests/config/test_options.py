@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from darner_core import VERSION
 from darner_core.access.rights import Rights
-from darner_core.config import options as config
+from darner_core.config.command_line import parse
 from darner_core.config.listeners import ListenerOptions
-from darner_core.config.options import Config, Dump
+from darner_core.config.options import OPTIONS, Config, differences
 from darner_core.config.queues import QueueOptions, QueueRules
 from darner_core.config.values import show_size
-from darner_core.errors import ConfigError
-from tests.harness import ROOT
+from tests.configured import File, as_typed, complaint_about
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "conf" / "darner.toml"
 
@@ -76,52 +74,20 @@ GOOD = {
     "unread_timeout_s": Good("120", "120", 120),
 }
 
-every_option = pytest.mark.parametrize("option", [option.name for option in config.OPTIONS])
-
-
-def as_typed(option: str, text: str) -> list[str]:
-    flag = f"--{option.replace('_', '-')}"
-    return [flag, text] if text else [flag]
-
-
-class File:
-    """A file of options."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, *lines: str) -> list[str]:
-        """The command line that gives these lines in the file."""
-        self.path.write_text("\n".join(lines))
-        return ["-c", str(self.path)]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> File:
-    return File(tmp_path / "darner.toml")
-
-
-def complaint_about(arguments: list[str]) -> str:
-    """What the user is told, which is one line."""
-    with pytest.raises(ConfigError) as refused:
-        config.parse(arguments)
-    message = str(refused.value)
-    assert len(message.splitlines()) == 1, message
-    assert message.isprintable()
-    return message
+every_option = pytest.mark.parametrize("option", [option.name for option in OPTIONS])
 
 
 # -- where a value comes from
 
 
 def test_nothing_given_means_the_defaults() -> None:
-    assert config.parse([]) == Config()
+    assert parse([]) == Config()
 
 
 @every_option
 def test_an_option_can_be_given_at_the_command_line(option: str) -> None:
     good = GOOD[option]
-    options = config.parse(as_typed(option, good.typed))
+    options = parse(as_typed(option, good.typed))
     assert getattr(options, option) == good.value
     assert options == Config(**{option: good.value})
     assert options != Config()
@@ -130,15 +96,15 @@ def test_an_option_can_be_given_at_the_command_line(option: str) -> None:
 @every_option
 def test_an_option_can_be_given_in_the_file(option: str, file: File) -> None:
     good = GOOD[option]
-    options = config.parse(file(f"{option} = {good.written}"))
+    options = parse(file(f"{option} = {good.written}"))
     assert options == Config(**{option: good.value})
     assert options != Config()
 
 
 def test_all_options_can_be_given_at_once(file: File) -> None:
     expected = Config(**{option: good.value for option, good in GOOD.items()})
-    assert config.parse(file(*(f"{option} = {good.written}" for option, good in GOOD.items()))) == expected
-    assert config.parse([word for option, good in GOOD.items() for word in as_typed(option, good.typed)]) == expected
+    assert parse(file(*(f"{option} = {good.written}" for option, good in GOOD.items()))) == expected
+    assert parse([word for option, good in GOOD.items() for word in as_typed(option, good.typed)]) == expected
 
 
 @every_option
@@ -149,37 +115,37 @@ def test_the_command_line_wins_over_the_file(option: str, file: File) -> None:
         default = list(default)
     in_file = f'{option} = "{default}"' if isinstance(default, str) else f"{option} = {default}".lower()
     for arguments in (file(in_file) + as_typed(option, good.typed), as_typed(option, good.typed) + file(in_file)):
-        assert config.parse(arguments) == Config(**{option: good.value})
+        assert parse(arguments) == Config(**{option: good.value})
 
 
 def test_what_the_command_line_leaves_open_the_file_says(file: File) -> None:
-    options = config.parse([*file("port = 1", 'host = "::1"'), "--port", "2"])
+    options = parse([*file("port = 1", 'host = "::1"'), "--port", "2"])
     assert (options.port, options.host, options.data) == (2, ("::1",), Config().data)
 
 
 def test_the_usual_options_have_short_names(file: File) -> None:
-    options = config.parse(["-p", "5", "-d", "/x"])
+    options = parse(["-p", "5", "-d", "/x"])
     assert (options.port, options.data) == (5, "/x")
     file("port = 7")
-    assert config.parse(["--config", str(file.path)]).port == 7
+    assert parse(["--config", str(file.path)]).port == 7
 
 
 def test_an_empty_file_changes_nothing(file: File) -> None:
-    assert config.parse(file("", "# port = 5")) == Config()
+    assert parse(file("", "# port = 5")) == Config()
 
 
 def test_what_was_configured_stays(file: File) -> None:
-    options = config.parse([])
+    options = parse([])
     with pytest.raises(FrozenInstanceError):
         options.port = 1  # type: ignore[misc]
 
 
 def test_there_may_be_several_hosts(file: File) -> None:
     both = ("127.0.0.1", "unix:/run/darner")
-    assert config.parse(["--host", both[0], "--host", both[1]]).host == both
-    assert config.parse(file('host = ["127.0.0.1", "unix:/run/darner"]')).host == both
+    assert parse(["--host", both[0], "--host", both[1]]).host == both
+    assert parse(file('host = ["127.0.0.1", "unix:/run/darner"]')).host == both
     # Those of the command line stand in the place of the file's.
-    assert config.parse([*file('host = ["::1", "::2"]'), "--host", "::3"]).host == ("::3",)
+    assert parse([*file('host = ["::1", "::2"]'), "--host", "::3"]).host == ("::3",)
     message = complaint_about(["--host", "::1", "--host", "::1"])
     assert message == "command line: --host = ['::1', '::1']: must be addresses that differ"
 
@@ -188,10 +154,10 @@ def test_there_may_be_several_hosts(file: File) -> None:
 
 
 def test_the_rights_of_users_stand_in_tables(file: File) -> None:
-    assert config.parse(file("port = 1")).users is None
-    users = config.parse(file('[users.bob]\nput = ["a*"]', "[users.eve]")).users
+    assert parse(file("port = 1")).users is None
+    users = parse(file('[users.bob]\nput = ["a*"]', "[users.eve]")).users
     assert users == {"bob": Rights({"put": ("a*",)}), "eve": Rights({})}
-    assert config.parse(file("[users]")).users == {}
+    assert parse(file("[users]")).users == {}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +192,7 @@ def test_a_bad_table_is_named_in_one_line(lines: str, complaint: str, file: File
 
 
 def test_queues_aliases_and_listeners_stand_in_tables(file: File) -> None:
-    options = config.parse(
+    options = parse(
         file(
             "port = 5",
             "[default]",
@@ -246,7 +212,7 @@ def test_queues_aliases_and_listeners_stand_in_tables(file: File) -> None:
     assert options.aliases == {b"all": (b"mail", b"news")}
     assert options.listeners == (ListenerOptions(port=6, dialect="kestrel"),)
     assert [one[:3] for one in options.endpoints] == [("127.0.0.1", 5, "darner"), ("127.0.0.1", 6, "kestrel")]
-    nothing = config.parse([])
+    nothing = parse([])
     assert (nothing.rules, nothing.aliases, nothing.listeners) == (QueueRules(), {}, ())
     assert nothing.rules.of(b"mail") == QueueOptions()
 
@@ -291,7 +257,7 @@ def test_an_option_of_the_server_below_a_table_is_told_where_it_belongs(file: Fi
 
 def test_a_listener_must_not_have_the_address_that_the_command_line_gives(file: File) -> None:
     listener = file("port = 1", "[[listener]]", "port = 2")
-    assert len(config.parse(listener).endpoints) == 2
+    assert len(parse(listener).endpoints) == 2
     said = "127.0.0.1 port 2: must not be the address of another listener, or of host and port"
     assert complaint_about([*listener, "--port", "2"]) == f"{file.path}: line 2: [[listener]]: {said}"
 
@@ -304,8 +270,8 @@ def test_a_protocol_without_login_does_not_stand_beside_passwords(dialect: str, 
         " login"
     )
     # Who has a certificate needs no login.
-    config.parse([*file(lines), "--auth-file", "users", "--tls-ca", "ca", "--tls-cert", "cert"])
-    config.parse([*file(lines.replace(dialect, "kestrel")), "--auth-file", "users"])
+    parse([*file(lines), "--auth-file", "users", "--tls-ca", "ca", "--tls-cert", "cert"])
+    parse([*file(lines.replace(dialect, "kestrel")), "--auth-file", "users"])
     # There are no certificates at a Unix socket, so nobody could come in.
     for address in ('"unix:/run/x"', '["127.0.0.1", "unix:/run/x"]'):
         port = "port = 1\n" if "127" in address else ""
@@ -317,7 +283,7 @@ def test_a_protocol_without_login_does_not_stand_beside_passwords(dialect: str, 
 
 
 def test_it_is_known_where_each_option_was_set(file: File) -> None:
-    options = config.parse([*file("# options", "port = 1", "debug = true"), "--port", "2"])
+    options = parse([*file("# options", "port = 1", "debug = true"), "--port", "2"])
     assert options.level("port") == "command line"
     assert options.level("debug") == f"{file.path}: line 3"
     assert options.level("host") == "built in"
@@ -326,17 +292,17 @@ def test_it_is_known_where_each_option_was_set(file: File) -> None:
 
 
 def test_the_same_options_are_the_same_wherever_they_were_set(file: File) -> None:
-    assert config.parse(file("port = 1")) == config.parse(["--port", "1"])
+    assert parse(file("port = 1")) == parse(["--port", "1"])
 
 
 def test_differences_are_named(file: File) -> None:
-    old = config.parse([])
-    assert config.differences(old, config.parse(file("", "port = 22133"))) == []
-    changed = config.parse(file("port = 1", "[default]", "trace = true", "[users.bob]", "[[listener]]", "port = 2"))
-    assert config.differences(old, changed) == ["port", "users", "rules", "listeners"]
-    aliases = config.parse(file("[aliases]", 'a = ["b"]'))
-    assert config.differences(old, aliases) == ["aliases"]
-    assert config.differences(aliases, aliases) == []
+    old = parse([])
+    assert differences(old, parse(file("", "port = 22133"))) == []
+    changed = parse(file("port = 1", "[default]", "trace = true", "[users.bob]", "[[listener]]", "port = 2"))
+    assert differences(old, changed) == ["port", "users", "rules", "listeners"]
+    aliases = parse(file("[aliases]", 'a = ["b"]'))
+    assert differences(old, aliases) == ["aliases"]
+    assert differences(aliases, aliases) == []
 
 
 # -- what is allowed
@@ -379,8 +345,8 @@ SIZES = {
 def test_the_limits_themselves_are_allowed_and_nothing_beyond(option: str, file: File) -> None:
     lowest, highest = (NUMBERS | SIZES)[option]
     for value in (lowest, highest):
-        assert getattr(config.parse(as_typed(option, str(value))), option) == value
-        assert getattr(config.parse(file(f"{option} = {value}")), option) == value
+        assert getattr(parse(as_typed(option, str(value))), option) == value
+        assert getattr(parse(file(f"{option} = {value}")), option) == value
     for value in (lowest - 1, highest + 1):
         typed = complaint_about([f"--{option.replace('_', '-')}={value}"])
         written = complaint_about(file(f"{option} = {value}"))
@@ -399,8 +365,8 @@ def test_the_limits_themselves_are_allowed_and_nothing_beyond(option: str, file:
     [("1024", KIB), ("1KiB", KIB), ("1 KiB", KIB), ("2  MiB", 2 * MIB), (" 3 gib ", 3 * GIB), ("007 KIB", 7 * KIB)],
 )
 def test_sizes_are_bytes_or_have_a_unit(text: str, size: int, file: File) -> None:
-    assert config.parse(["--max-item-bytes", text]).max_item_bytes == size
-    assert config.parse(file(f'max_item_bytes = "{text}"')).max_item_bytes == size
+    assert parse(["--max-item-bytes", text]).max_item_bytes == size
+    assert parse(file(f'max_item_bytes = "{text}"')).max_item_bytes == size
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0"), (1, "1"), (1023, "1023"), (KIB, "1 KiB"), (1536, "1536")])
@@ -408,16 +374,16 @@ def test_sizes_are_shown_as_they_can_be_typed(size: int, text: str) -> None:
     assert show_size(size) == text
     for shown in (size * KIB, size * MIB, size * GIB):
         if 0 < shown <= TIB:
-            assert config.parse(["--max-item-bytes", show_size(shown)]).max_item_bytes == shown
+            assert parse(["--max-item-bytes", show_size(shown)]).max_item_bytes == shown
 
 
 @pytest.mark.parametrize(
     ("given", "value"), [("never", "never"), ("always", "always"), ("1", 1), ("3600000", 3_600_000)]
 )
 def test_sync_is_a_word_or_milliseconds(given: str, value: str | int, file: File) -> None:
-    assert config.parse(["--sync", given]).sync == value
+    assert parse(["--sync", given]).sync == value
     written = f'"{value}"' if isinstance(value, str) else value
-    assert config.parse(file(f"sync = {written}")).sync == value
+    assert parse(file(f"sync = {written}")).sync == value
 
 
 # -- what is said about the rest
@@ -506,9 +472,7 @@ def test_a_bad_value_is_one_line_that_names_place_option_value_and_what_is_allow
 
 
 def test_every_option_has_a_value_that_is_not_allowed() -> None:
-    assert {option for option, *_ in BAD_VALUES} | set(NUMBERS) | set(SIZES) == {
-        option.name for option in config.OPTIONS
-    }
+    assert {option for option, *_ in BAD_VALUES} | set(NUMBERS) | set(SIZES) == {option.name for option in OPTIONS}
 
 
 def test_an_unknown_option_in_the_file_is_named_with_the_nearest_that_exists(file: File) -> None:
@@ -531,26 +495,11 @@ def test_an_unknown_option_is_told_of_in_one_line_whatever_it_is_called(file: Fi
     complaint_about(["--a\nb"])
 
 
-@pytest.mark.parametrize(
-    ("word", "near"),
-    [("--prot", "--port"), ("--por=2", "--port"), ("--max_item_bytes", "--max-item-bytes"), ("-x", ""), ("extra", "")],
-)
-def test_an_unknown_option_at_the_command_line_is_named_with_where_to_look(word: str, near: str) -> None:
-    near = near and f'; did you mean "{near}"?'
-    message = complaint_about(["--port", "1", word])
-    assert message == f"command line: unrecognized arguments: {word}{near}; see darner --help"
-
-
 def test_a_word_that_is_none_of_those_allowed_is_told_the_nearest() -> None:
     message = complaint_about(["--dialect", "kestral"])
     assert message.startswith("command line: --dialect = 'kestral': must be \"darner\" or ")
     assert message.endswith('; did you mean "kestrel"?')
     assert "did you mean" not in complaint_about(["--dialect", "redis"])
-
-
-def test_an_option_without_its_value_is_named() -> None:
-    assert complaint_about(["--port"]).startswith("command line: argument -p/--port: expected one argument")
-    assert "--debug" in complaint_about(["--debug=yes"])
 
 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, file: File) -> None:
@@ -568,46 +517,20 @@ def test_a_file_that_is_not_toml_is_named_with_the_line(file: File) -> None:
     assert complaint_about(["-c", str(file.path)]) == f"{file.path}: line 2: must be UTF-8"
 
 
-# -- help and version
-
-
-def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        config.parse(["--help"])
-    assert ended.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    for option in config.OPTIONS:
-        assert f"--{option.name.replace('_', '-')}" in text
-        if not isinstance(option.default, bool):
-            default: Any = option.default
-            shown = show_size(default) if option.name in SIZES else default
-            if isinstance(default, tuple):
-                shown = " ".join(default)
-            assert f"(default {shown or 'none'})" in text
-    assert "--config" in text
-
-
-def test_version_is_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        config.parse(["--version"])
-    assert ended.value.code == 0
-    assert capsys.readouterr().out == f"darner {VERSION}\n"
-
-
 # -- conf/darner.toml
 
 
 def test_the_example_file_holds_every_option_with_its_default() -> None:
     with open(EXAMPLE, "rb") as opened:
         written = tomllib.load(opened)
-    assert set(written) == {option.name for option in config.OPTIONS}
-    assert config.parse(["-c", str(EXAMPLE)]) == Config()
+    assert set(written) == {option.name for option in OPTIONS}
+    assert parse(["-c", str(EXAMPLE)]) == Config()
 
 
 def test_the_example_tables_can_be_used_as_they_stand(file: File) -> None:
     _, tables = EXAMPLE.read_text().split("# ---- Tables")
     lines = [line.removeprefix("#   ") for line in tables.splitlines() if line.startswith("#   ")]
-    options = config.parse(file(*lines))
+    options = parse(file(*lines))
     # What [default] shows is what is built in.
     assert options.rules.of(b"any") == QueueOptions()
     assert list(tomllib.loads("\n".join(lines))["default"]) == list(vars(QueueOptions()))
@@ -624,7 +547,7 @@ def test_the_examples_in_the_docs_can_be_used_as_they_stand(file: File) -> None:
     ]
     assert len(examples) >= 3
     for example in examples:
-        config.parse(file(example))
+        parse(file(example))
 
 
 def test_the_docs_tell_of_every_option_of_a_queue_and_its_built_in_value() -> None:
@@ -650,49 +573,3 @@ def test_the_example_file_says_of_every_option_what_it_does() -> None:
         if re.match(r"\w+ = ", line):
             assert re.match(r"# \w", above) or above.startswith("#   "), f"no comment above {line}"
         above = line
-
-
-# -- what can be done instead of serving
-
-
-@pytest.mark.parametrize("action", ["check", "repair"])
-def test_an_action_takes_the_options_that_the_server_takes(action: str, tmp_path: Path) -> None:
-    file = tmp_path / "darner.toml"
-    file.write_text('data = "/srv/queues"')
-    assert config.parse_action([f"--{action}", "-c", str(file)]) == (action, Config(data="/srv/queues"))
-    assert config.parse_action(["--data", "x"]) == ("", Config(data="x"))
-
-
-def test_only_one_action_can_be_done() -> None:
-    with pytest.raises(ConfigError, match="not allowed with"):
-        config.parse_action(["--check", "--repair"])
-
-
-def test_a_dump_takes_words_of_its_own() -> None:
-    assert config.parse_action(["--dump", "q", "-d", "x"]) == (Dump(b"q", False, False, ""), Config(data="x"))
-    words = ["--dump", "q", "--json", "--follow", "--user", "anna"]
-    assert config.parse_action(words)[0] == Dump(b"q", True, True, "anna")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["--json"], "--json goes with --dump QUEUE"),
-        (["--follow", "--check"], "--follow goes with --dump QUEUE"),
-        (["--dump", "q", "--user", "anna"], "--user goes with --follow"),
-        (["--dump", "q", "--check"], "not allowed with"),
-        (["--dump"], "expected one argument"),
-    ],
-)
-def test_words_that_do_not_go_together_are_refused(arguments: list[str], why: str) -> None:
-    with pytest.raises(ConfigError, match=why):
-        config.parse_action(arguments)
-
-
-def test_help_shows_the_options_in_the_groups_of_the_example_file() -> None:
-    file = (ROOT / "conf" / "darner.toml").read_text()
-    headings = [re.split(r"[(;]", heading)[0].strip() for heading in re.findall(r"^# ---- (.+)$", file, re.MULTILINE)]
-    assert [*config.GROUPS.values()] == [heading for heading in headings if heading != "Tables"]
-    assert [option.name for option in config.OPTIONS] == re.findall(r"^([a-z_]+) = ", file, re.MULTILINE)
-    shown = config._parser().format_help()
-    assert [shown.index(f"\n{heading}:\n") for heading in config.GROUPS.values()]

@@ -1,8 +1,6 @@
 """Checks of single values; most of what they refuse is in test_config."""
 
-import ast
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darner_core.config import values
-from darner_core.config.values import BadOption, bad_value, queue_name, queue_sync, show_bytes, show_table, show_text
+from darner_core.config.values import BadOption, bad_value, queue_name, queue_sync, show_table
 from darner_core.errors import RequestError
 from darner_core.protocols.memcache import lines
 from darner_core.protocols.memcache import reader as protocol
-from tests.harness import ROOT
 
 
 @pytest.mark.parametrize(
@@ -30,12 +27,6 @@ from tests.harness import ROOT
 )
 def test_a_table_is_shown_as_its_header(keys: values.Keys, header: str) -> None:
     assert show_table(keys) == header
-
-
-def test_names_are_shown_on_one_line() -> None:
-    assert show_text("a\nb") == "a\\nb"
-    assert show_bytes("ä".encode()) == "ä"
-    assert show_bytes(b"\xff\n") == "\\xff\\n"
 
 
 def test_what_is_wrong_knows_where_it_stands() -> None:
@@ -90,45 +81,3 @@ def test_the_sync_of_a_queue_may_be_left_to_the_server() -> None:
     assert queue_sync(5) == 5
     with pytest.raises(ValueError, match=r'^"never", .*; "" is what the server\'s sync says$'):
         queue_sync("sometimes")
-
-
-# -- names
-
-
-def _is_log_call(node: ast.Call) -> bool:
-    called = node.func
-    return isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "log"
-
-
-def _decodes(node: ast.AST) -> bool:
-    """Whether bytes that may be anything are decoded here."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr != "decode":
-        return False
-    return any(isinstance(word, ast.Constant) and word.value in ("backslashreplace", "replace") for word in node.args)
-
-
-# What is no name for a line: files that are read; what dump_config repeats as it stands in the file.
-DECODE_OTHER_THINGS = {"values.py", "status.py", "manifest.py", "snapshot.py", "storage.py", "operating.py"}
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "darner_core").rglob("*.py")), ids=lambda path: path.name)
-def test_names_are_shown_by_one_function(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    if path.name not in DECODE_OTHER_THINGS:
-        assert [node.lineno for node in ast.walk(tree) if _decodes(node)] == []  # type: ignore[attr-defined]
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_log_call(node)):
-        for argument in call.args[1:]:
-            # A name by itself would be bytes, and shown as b'...'.
-            is_name = isinstance(argument, ast.Attribute) and argument.attr in ("name", "queue", "key")
-            assert not is_name, f"line {call.lineno}: show_bytes"
-
-
-def test_a_name_is_shown_on_one_line_in_printable_letters() -> None:
-    for name, shown in (
-        (b"mail", "mail"),
-        ("grün".encode(), "grün"),
-        (b"\xff\xfe", r"\xff\xfe"),
-        ("a\u009b31m\u0085ERROR\u202ex\n\x1b[0m".encode(), r"a\x9b31m\x85ERROR\u202ex\n\x1b[0m"),
-    ):
-        assert show_bytes(name) == shown
-        assert show_text(shown) == shown, "twice does no harm"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.config import options as config
+from darner_core.config import command_line
+from darner_core.config.options import OPTIONS
 from darner_core.config.queues import QueueOptions
 from tests.harness import REPLY_S, Client, RunningServer
 from tests.identities import login, write_users
@@ -191,8 +192,8 @@ def test_dump_config_tells_each_option_of_the_server_as_the_file_has_it(start_se
     lines = [line.rpartition(" (")[0] for line in dumped["server"]]
     assert all(line.endswith(")") for line in dumped["server"])
     told = tomllib.loads("\n".join(lines))  # a script can read it so
-    assert list(told) == [option.name for option in config.OPTIONS]
-    expected = config.parse(
+    assert list(told) == [option.name for option in OPTIONS]
+    expected = command_line.parse(
         ["-c", str(file), "--debug", *server.options[2:6], "--port", "0", "--data", str(server.data)]
     )
     for name, value in told.items():

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darner_core.access.access import Access
+from darner_core.access.access import Access, AccessOptions
 from darner_core.access.origins import Origin
 from darner_core.access.rights import FREE, PUT
-from darner_core.config.options import Config
 from darner_core.errors import ClientError
 from darner_core.protocols.guard import Guard
 from darner_core.protocols.memcache.lines import parse_bare, parse_storing
 from darner_core.protocols.memcache.reader import Command, RequestReader
+from darner_core.server.tls import make_context
 from tests.harness import Client, RunningServer
 from tests.identities import FAILURE, UNAUTHENTICATED, UnixClient, login, write_users
 from tests.server.test_connection import LARGE, wait_until
@@ -236,8 +236,8 @@ class Answers:
             b"set": Command(parse_storing, lambda *_: b"", PUT),
             b"version": Command(parse_bare, lambda *_: b"", FREE),
         }
-        access = Access(Config(auth_file=str(users)))
-        access.wait_check = self._check  # type: ignore[method-assign]  # not in a thread
+        access = Access(AccessOptions(auth_file=str(users)), make_context)
+        access.wait_check = self._check  # type: ignore[method-assign, assignment]  # not in a thread
         self._guard = Guard(access, RequestReader(table, {}, 8192, 100), table, Origin(None, Here(), access))
         self._users = access.users
 

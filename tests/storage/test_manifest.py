@@ -27,7 +27,7 @@ def several_logs(path: Path) -> list[str]:
     storage = Storage(str(path / "made"), **SMALL)
     for number in range(3):
         storage.put(number, b"%012d" % number, bytes(100))
-        storage._chunks.flush(True)  # has nothing to write, so the log stays
+        storage._rocks._families[-1].flush(True)  # has nothing to write, so the log stays
         storage.put(3, b"%012d" % number, bytes(100))
         storage.families[3].flush(True)  # begins a new log, while that of the others is still needed
     storage.put(0, b"%012d" % 9, bytes(100))

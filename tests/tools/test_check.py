@@ -11,7 +11,7 @@ import pytest
 
 from darner_core.errors import DataDirError
 from darner_core.storage.records import QueueRecord, chunk_key, item_key, pack_item, pack_state
-from darner_core.storage.storage import CHUNK_FAMILY, Storage
+from darner_core.storage.storage import CHUNK_FAMILY, DEFAULT_FAMILY, Storage
 from darner_core.tools.check import DAMAGED, WHOLE, check
 from tests.bench import Bench
 from tests.conftest import SMALL
@@ -44,9 +44,9 @@ def altered(directory: Path, *changes: tuple[int | None, bytes, bytes | None]) -
     batch = storage.batch()
     for family, key, value in changes:
         if value is None:
-            batch.delete(key, storage.handle(family))
+            batch.delete(key, storage.handles[DEFAULT_FAMILY if family is None else family])
         else:
-            batch.put(key, value, storage.handle(family))
+            batch.put(key, value, storage.handles[DEFAULT_FAMILY if family is None else family])
     storage.write(batch)
     storage.close()
 
@@ -235,9 +235,9 @@ def test_damage_to_what_has_been_taken_is_found(open_storage: Callable[[], Stora
     jobs = QueueRecord(1, 0, 5)
     batch = storage.batch()
     storage.add_queue(batch, b"jobs", jobs)
-    batch.put(item_key(1, 0), pack_state(250, 250, 301, 51 * 200, 1), storage.handle(0))
+    batch.put(item_key(1, 0), pack_state(250, 250, 301, 51 * 200, 1), storage.handles[0])
     for number in range(1, 301):
-        batch.put(item_key(1, number), pack_item((b"%0200d" % number, 0, 0, 1)), storage.handle(0))
+        batch.put(item_key(1, number), pack_item((b"%0200d" % number, 0, 0, 1)), storage.handles[0])
     storage.write(batch)
     storage.flush()
     storage.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.storage import rocks
+from darner_core.storage import opening
 from darner_core.storage.storage import Storage
 from darner_core.tools import rebuild
 from darner_core.tools.repair import repair
@@ -22,7 +22,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("gone", ["CURRENT", "MANIFEST", "both"])
-def test_a_directory_that_rocksdb_does_not_open_is_rebuilt_whole(directory: Path, gone: str) -> None:
+def test_a_directory_that_openingdb_does_not_open_is_rebuilt_whole(directory: Path, gone: str) -> None:
     for pattern in {"both": ["CURRENT", "MANIFEST-*"]}.get(gone, [f"{gone}*"]):
         for path in directory.glob(pattern):
             path.unlink()
@@ -69,7 +69,7 @@ def test_if_a_table_is_gone_the_fuller_of_two_ways_is_taken(
         raise RuntimeError("Unable to encode VersionEdit")
 
     if not rebuilds:
-        monkeypatch.setattr(rocks, "rebuild", cannot)
+        monkeypatch.setattr(opening, "rebuild", cannot)
     said: list[str] = []
     assert repair(str(directory), 4, said.append, quiet.progress) == 1
     failures = [line for line in said if "Unable to encode VersionEdit; saved what could be read" in line]

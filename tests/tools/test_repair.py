@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from darner_core.errors import DataDirError, StorageError
+from darner_core.storage.rocks import Rocks
 from darner_core.storage.storage import Storage
 from darner_core.tools import repair as repair_module
 from darner_core.tools.progress import Progress
@@ -153,7 +154,7 @@ def test_the_error_that_stopped_it_is_said_and_not_that_closing_failed(
         close(storage)
         raise StorageError("is not open")
 
-    monkeypatch.setattr(Storage, "write", no_room)
+    monkeypatch.setattr(Rocks, "write", no_room)
     monkeypatch.setattr(Storage, "close", fails)
     with pytest.raises(DataDirError, match="not repaired, and not changed: No space left on device"):
         repair(str(directory), 4, quiet, quiet.progress)

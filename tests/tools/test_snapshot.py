@@ -23,7 +23,7 @@ def put(storage: Storage, *numbers: int) -> None:
 def read(path: str) -> list[int]:
     storage = Storage(path, **SMALL)
     try:
-        return [int(value) for _, value in storage._scan(storage.families[0], b"", b"\xff")]
+        return [int(value) for _, value in storage._rocks.scan(0, b"", b"\xff")]
     finally:
         storage.close()
 

@@ -8,7 +8,7 @@ Names that begin with wait_ switch greenlets.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -24,6 +24,7 @@ from darner_core.engines.local.routing import Delivery, Target
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.repeated import BY_TEXT
 from darner_core.shared_memory import BodyMemory
+from darner_core.slicing import slices
 from darner_core.storage import records
 from darner_core.storage.records import Blob, Expiry
 from darner_core.storage.storage import DEFAULT_FAMILY, Batch, Storage
@@ -109,7 +110,7 @@ class Sweeper:
             self._wait_kept()
             self._wait_behind()
             self._wait_expiries()
-            for queues in _slices([only] if only is not None else list(self._registry.timed)):
+            for queues in slices([only] if only is not None else self._registry.timed, QUEUES_AT_ONCE):
                 for queue in queues:
                     if not queue.deleted:
                         self._wait_head(queue)
@@ -410,7 +411,7 @@ class Sweeper:
         whether there is one or not."""
         now = self._monotonic()
         quiet: dict[MessageQueue, tuple[int, float]] = {}
-        for queues in _slices(list(self._registry.timed)):
+        for queues in slices(self._registry.timed, QUEUES_AT_ONCE):
             deleted = 0
             for queue in queues:
                 age_s = queue.options.max_queue_age_s
@@ -446,11 +447,6 @@ def _is_idle(queue: MessageQueue) -> bool:
     if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or isinstance(queue, DamagedQueue):
         return False
     return not any(cursor.outstanding or cursor.line for cursor in (queue.cursors or {}).values())
-
-
-def _slices(queues: list[MessageQueue]) -> Iterator[Iterable[MessageQueue]]:
-    for start in range(0, len(queues), QUEUES_AT_ONCE):
-        yield queues[start : start + QUEUES_AT_ONCE]
 
 
 def _forget(journal: Journal, before: bytes, kept: list[Expiry], batch: Batch) -> None:

@@ -41,12 +41,13 @@ def refusing_writes(storage: Storage) -> Iterator[None]:
     def refuse(*_: Any) -> None:
         raise StorageError("no space left on device")
 
+    whole = storage.write, storage.put
     storage.write = refuse  # type: ignore[assignment, method-assign]
     storage.put = refuse  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
-        del storage.write, storage.put
+        storage.write, storage.put = whole
 
 
 def put_large(queue: MessageQueue, body: bytes) -> None:

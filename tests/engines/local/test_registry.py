@@ -14,7 +14,7 @@ from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import ServerError, StorageError
 from darner_core.storage import records, wal
 from darner_core.storage.records import Blob, QueueRecord, State
-from darner_core.storage.storage import Storage
+from darner_core.storage.storage import DEFAULT_FAMILY, Storage
 from darner_core.waiters import Waiter
 from tests.moved_clock import MovedClock
 
@@ -53,11 +53,12 @@ class Bench(MovedClock):
         def refuse(*_: Any) -> None:
             raise StorageError("no space left on device")
 
+        whole = self.storage.write, self.storage.put
         self.storage.write = refuse  # type: ignore[assignment, method-assign]
         self.storage.put = refuse  # type: ignore[assignment, method-assign]
         with pytest.raises(StorageError):
             self.end_turn()
-        del self.storage.write, self.storage.put
+        self.storage.write, self.storage.put = whole
 
     def create(self, *names: bytes) -> list[MessageQueue]:
         queues = [self.registry.create(name) for name in names]
@@ -547,7 +548,7 @@ def test_with_records_missing_no_number_is_given_twice_whatever_the_clock_says(
     numbers, blobs = [], []
     for name in (b"a", b"b", b"c"):
         if name != b"a":
-            bench.storage._note_damage(["something"])
+            bench.storage._directory.note_damage(["something"])
             bench.crash()
         queue = bench.registry.create(name)
         queue.put(b"x", 0, 0)
@@ -555,7 +556,7 @@ def test_with_records_missing_no_number_is_given_twice_whatever_the_clock_says(
         bench.end_turn()
         blobs.append(bench.storage.next_blob(1))
         batch = bench.storage.batch()  # damage hides it
-        batch.delete(b"q" + name, bench.storage._default_handle)
+        batch.delete(b"q" + name, bench.storage.handles[DEFAULT_FAMILY])
         bench.storage.write(batch)
     assert len(set(numbers)) == 3
     assert max(numbers) < 2**32 - 1000

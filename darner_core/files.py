@@ -1,0 +1,43 @@
+"""Files that are replaced whole or not at all, and how many may be open."""
+
+import os
+import resource
+from contextlib import suppress
+
+NEW = ".new"  # behind the name of a file while it is being written
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    """Put `content` in the place of what the file `path` holds. Whatever happens, and if the power goes, the file holds
+    the one or the other. Raises OSError."""
+    try:
+        with open(path + NEW, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + NEW, path)
+        sync_folder(os.path.dirname(os.path.abspath(path)))
+    except OSError:
+        with suppress(OSError):
+            os.unlink(path + NEW)
+        raise
+
+
+def sync_folder(path: str) -> None:
+    """Make the renames in a directory survive the loss of power. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def allow_open_files(needed: int) -> int:
+    """Raise this process's limit of open files as far as that is needed and allowed; how many there may be now, at most
+    `needed`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return needed
+    soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft

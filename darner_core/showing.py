@@ -1,0 +1,8 @@
+"""Names and texts that somebody else has chosen, shown to a person."""
+
+
+def show(text: str | bytes) -> str:
+    """`text` on one line, in printable letters, whatever is in it."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
