@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "config": "access",
     "access": "",
 }
-FREE = {"", "errors", "nearest", "repeated", "memory", "heap", "shared_memory", "waiters"}
+FREE = {"", "errors", "nearest", "repeated", "memory", "shared_memory", "waiters", "operating_system"}
 
 # Who may import what does not belong to us.
 OUTSIDE = {

@@ -73,6 +73,8 @@ ACTIONS = {
 
 USER_TABLES = "users"
 
+POLLERS = ("auto", "epoll", "gevent")
+
 
 class Dump(NamedTuple):
     """The action --dump, which has words of its own."""
@@ -210,6 +212,10 @@ class Config:
     max_open_files: int = _option(128, whole_number(16, 1_000_000), "table files that RocksDB keeps open")
     max_column_families: int = _option(64, whole_number(1, 1024), "so many queues get a column family of RocksDB of"
         " their own, later ones share; a data directory never has fewer than it once had")
+    # -- System
+    poller: str = _option("auto", one_of(*POLLERS), "how the server learns which clients have sent something: epoll is"
+        " the fastest and Linux's, gevent runs everywhere and may notice late that a client has gone; auto: the best"
+        " there is", shown="WHICH")
     # -- Log
     debug: bool = _option(False, flag, "log every connection, and tracebacks")
     # fmt: on
@@ -254,6 +260,7 @@ GROUPS = {
     "expiration_timer_s": "Queues",
     "chunk_bytes": "Memory",
     "max_wal_bytes": "Files",
+    "poller": "System",
     "debug": "Log",
 }
 

@@ -20,6 +20,7 @@ from typing import Any
 from rocksdict import ReadOptions, WriteBatch
 
 from darner_core.errors import DataDirError, StorageError
+from darner_core.operating_system import boot_id, free_bytes
 from darner_core.storage import manifest, records, rocks, wal
 from darner_core.storage.records import Expiry, Item, QueueRecord, State
 
@@ -310,7 +311,7 @@ class Storage:
             if not rocks.is_damage(error):
                 raise
             self.met_damage = True  # by a compaction, which has begun meanwhile
-        self._write_file(records.RUNNING_FILE, _machine_start() + mark)
+        self._write_file(records.RUNNING_FILE, boot_id() + mark)
 
     def note_synced(self) -> None:
         """All is synced, and nothing will be written any more: a loss of power costs nothing from here on."""
@@ -342,7 +343,7 @@ class Storage:
                 if self._nothing_left:
                     os.unlink(os.path.join(self.path, records.RUNNING_FILE))
                 else:
-                    self._write_file(records.RUNNING_FILE, _machine_start())
+                    self._write_file(records.RUNNING_FILE, boot_id())
 
     def _takes_writes(self) -> bool:
         """Whether the file system has room for the write buffers, and writes."""
@@ -743,10 +744,9 @@ class Storage:
     def free_bytes(self) -> int:
         """Bytes that may still be written to the file system of the data directory. Raises StorageError."""
         try:
-            disk = os.statvfs(self.path)
+            return free_bytes(self.path)
         except OSError as error:
             raise StorageError(f"data directory {self.path}: {error.strerror}") from error
-        return disk.f_bavail * disk.f_frsize
 
 
 def _left_running(path: str) -> bytes:
@@ -762,7 +762,7 @@ def power_was_lost(path: str) -> bool:
     """Whether the server that had a directory ended with the machine. kill -9 does not: the system still has what was
     written."""
     left = _left_running(path)
-    return left != b"" and not left.startswith(_machine_start())
+    return left != b"" and not left.startswith(boot_id())
 
 
 def losses(path: str, found: manifest.Manifest) -> tuple[list[str], list[str]]:
@@ -791,16 +791,6 @@ def _may_hold_queues(path: str) -> bool:
         return True
 
 
-def _machine_start() -> bytes:
-    """Different for each start of the machine; b"" where that cannot be known, and a loss of power not be told from a
-    kill."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
 def _bytes_of(entry: os.DirEntry[str]) -> int:
     """0 for a file that RocksDB has removed since the directory was read."""
     try:
@@ -823,7 +813,6 @@ def _why_not_open(path: str, message: str) -> str:
     if "lock hold by" in message or "While lock file" in message:
         return f"data directory {path}: in use by another server"
     if rocks.is_full(message):
-        disk = os.statvfs(path)
-        return f"data directory {path}: {_no_space(disk.f_bavail * disk.f_frsize)}"
+        return f"data directory {path}: {_no_space(free_bytes(path))}"
     advice = f"; {records.REPAIR_ADVICE}" if rocks.is_damage(message) else ""
     return f"data directory {path}: {rocks.file_named(message)}{advice}"

@@ -16,7 +16,6 @@ write to, and stay behind after kill -9.
 """
 
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -25,6 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from darner_core.errors import DataDirError
+from darner_core.operating_system import raise_descriptor_limit
 
 CURRENT = "CURRENT"  # holds the name of the MANIFEST
 # Says whether the server that had the directory ended with the machine; else the copy would be read otherwise.
@@ -81,7 +81,7 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
     if moment is None:
         return False
     names = [name for name in os.listdir(path) if name.endswith((TABLE, LOG))]
-    _allow_descriptors(len(names))
+    raise_descriptor_limit(len(names) + SPARE_DESCRIPTORS)
     for name in names:
         try:
             file = os.open(os.path.join(path, name), os.O_RDONLY)
@@ -116,12 +116,3 @@ def _look(path: str) -> _Moment | None:
 def _write(path: str, content: bytes) -> None:
     with open(path, "wb") as file:
         file.write(content)
-
-
-def _allow_descriptors(count: int) -> None:
-    """Raise this process's limit as far as it is needed and allowed; if that does not suffice, opening says so."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + SPARE_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
