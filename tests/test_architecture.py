@@ -47,7 +47,7 @@ WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "
 UPWARDS = {
     ("operations", "protocols"), ("operations", "storage"), ("operations", "engines.local"),
     ("protocols", "engines.local"), ("protocols", "storage"), ("engines.local", "operations"),
-    ("access", "config"), ("access", "server"),
+    ("access", "config"),
 }  # fmt: skip
 
 

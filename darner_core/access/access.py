@@ -16,7 +16,7 @@ import logging
 import os
 import ssl
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 import gevent
@@ -27,8 +27,6 @@ from darner_core.access.rights import EVERYTHING, NOTHING, Rights
 from darner_core.access.users import Users, check_name, read_users
 from darner_core.config.options import Config
 from darner_core.errors import ClientError, ConfigError, ServerError
-from darner_core.server.listeners import Listener
-from darner_core.server.tls import make_context
 from darner_core.waiters import Waiter, WaitingLine
 
 log = logging.getLogger(NAME)
@@ -132,11 +130,24 @@ def _next(turns: dict[str, _T]) -> _T:
     return found
 
 
+class Reachable(Protocol):
+    """An address that clients come to. As text it is what the log calls it."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+
+
+# The TLS settings made from certificate, key and authorities, PEM files; "" is none. Raises ConfigError.
+MakeContext = Callable[[str, str, str], ssl.SSLContext]
+
+
 class Access:
     """The users, their rights, and the TLS settings."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, make_context: MakeContext) -> None:
         """Raises ConfigError."""
+        self._make_context = make_context
         self.users: Users | None
         self.tls: ssl.SSLContext | None
         self.admin_from: AdminFrom
@@ -154,7 +165,7 @@ class Access:
                 raise config.complaint(option, f"{option} needs tls_cert")
         if config.users is not None and not (config.auth_file or config.tls_ca):
             raise config.complaint("users", "[users] needs auth_file or tls_ca: else nobody has a name")
-        tls = make_context(config.tls_cert, config.tls_key, config.tls_ca) if config.tls_cert else None
+        tls = self._make_context(config.tls_cert, config.tls_key, config.tls_ca) if config.tls_cert else None
         users = read_users(config.auth_file) if config.auth_file else None
         # All has been read: from here on nothing fails.
         self.tls, self.users, self._rights = tls, users, config.users
@@ -262,7 +273,7 @@ def _shape(config: Config) -> tuple[bool, ...]:
     return bool(config.auth_file), bool(config.tls_cert), bool(config.tls_ca)
 
 
-def warnings(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
+def warnings(config: Config, listeners: Iterable[Reachable]) -> Iterator[str]:
     """What an operator should know of addresses that others than this machine reach."""
     for listener in listeners:
         if listener.is_local:

@@ -42,6 +42,7 @@ from darner_core.server.acceptor import Reception
 from darner_core.server.connection import Connection
 from darner_core.server.listeners import Listener
 from darner_core.server.poller import make_poller
+from darner_core.server.tls import make_context
 from darner_core.server.turn import Turn
 from darner_core.storage import records
 from darner_core.storage.storage import Storage
@@ -68,7 +69,7 @@ class Server:
         """Raises StorageError if the queues cannot be read back, StartError if an address cannot be listened on, or a
         file about who may come in cannot be used."""
         self.config = config
-        self.access = Access(config)
+        self.access = Access(config, make_context)
         self.stats = Stats()
         self.stats.budget = WindowBudget(config.window_bytes)
         self.journal = Journal(storage)

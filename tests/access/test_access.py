@@ -21,6 +21,7 @@ from darner_core.config.listeners import Endpoint
 from darner_core.config.options import Config
 from darner_core.errors import ClientError, ConfigError, ServerError
 from darner_core.server.listeners import open_listeners
+from darner_core.server.tls import make_context
 from darner_core.waiters import Waiter
 from tests.harness import Client, RunningServer
 from tests.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
@@ -284,7 +285,7 @@ class Logins:
     """Clients that log in at an Access whose checks are made here, one by one."""
 
     def __init__(self, users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.access = Access(Config(auth_file=str(users)))
+        self.access = Access(Config(auth_file=str(users)), make_context)
         self.checked: list[tuple[str, bytes]] = []
         self.go_on = gevent.lock.Semaphore(0)
         monkeypatch.setattr(gevent.get_hub(), "threadpool", self)
@@ -375,7 +376,7 @@ def test_a_check_for_which_there_is_no_memory_is_said_to_be_that(
 
 
 def test_hashes_that_cost_less_than_new_ones_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Access(Config(auth_file=str(write_users(tmp_path / "users", bob="secret", eve="other", machine="*"))))
+    Access(Config(auth_file=str(write_users(tmp_path / "users", bob="secret", eve="other", machine="*"))), make_context)
     assert "2 passwords have hashes that cost a guesser less" in caplog.text
 
 
@@ -419,12 +420,12 @@ def test_rights_need_names(tmp_path: Path) -> None:
     line = refusal("-c", str(file), "--port", "0", "--data", str(tmp_path / "data"))
     assert line == f"{file}: line 1: [users] needs auth_file or tls_ca: else nobody has a name"
     with pytest.raises(ConfigError, match="tls_key needs tls_cert"):
-        Access(Config(tls_key="key.pem"))
+        Access(Config(tls_key="key.pem"), make_context)
 
 
 def test_a_certificates_name_counts_only_where_certificates_are_asked_for(tmp_path: Path) -> None:
     users = write_users(tmp_path / "users", bob="secret")
-    assert Access(Config(auth_file=str(users))).user_of_certificate("bob") == ""
+    assert Access(Config(auth_file=str(users)), make_context).user_of_certificate("bob") == ""
 
 
 def test_with_certificates_only_a_unix_socket_is_for_who_may_open_its_file(start_server: Start, tmp_path: Path) -> None:

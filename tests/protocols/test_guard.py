@@ -19,6 +19,7 @@ from darner_core.errors import ClientError
 from darner_core.protocols.guard import Guard
 from darner_core.protocols.memcache.lines import parse_bare, parse_storing
 from darner_core.protocols.memcache.reader import Command, RequestReader
+from darner_core.server.tls import make_context
 from tests.harness import Client, RunningServer
 from tests.identities import FAILURE, UNAUTHENTICATED, UnixClient, login, write_users
 from tests.server.test_connection import LARGE, wait_until
@@ -236,7 +237,7 @@ class Answers:
             b"set": Command(parse_storing, lambda *_: b"", PUT),
             b"version": Command(parse_bare, lambda *_: b"", FREE),
         }
-        access = Access(Config(auth_file=str(users)))
+        access = Access(Config(auth_file=str(users)), make_context)
         access.wait_check = self._check  # type: ignore[method-assign, assignment]  # not in a thread
         self._guard = Guard(access, RequestReader(table, {}, 8192, 100), table, Origin(None, Here(), access))
         self._users = access.users
