@@ -1,7 +1,6 @@
-"""Files that are replaced whole or not at all, and how many may be open."""
+"""Files that are replaced whole or not at all."""
 
 import os
-import resource
 from contextlib import suppress
 
 NEW = ".new"  # behind the name of a file while it is being written
@@ -30,14 +29,3 @@ def sync_folder(path: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def allow_open_files(needed: int) -> int:
-    """Raise this process's limit of open files as far as that is needed and allowed; how many there may be now, at most
-    `needed`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return needed
-    soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft

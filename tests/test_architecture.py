@@ -25,18 +25,9 @@ MAY_IMPORT = {
     "access": "",
 }
 FREE = {
-    "",
-    "errors",
-    "files",
-    "nearest",
-    "repeated",
-    "showing",
-    "slicing",
-    "memory",
-    "heap",
-    "shared_memory",
+    "", "errors", "files", "memory", "nearest", "operating_system", "repeated", "shared_memory", "showing", "slicing",
     "waiters",
-}
+}  # fmt: skip
 
 # Who may import what does not belong to us.
 OUTSIDE = {

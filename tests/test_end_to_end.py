@@ -259,9 +259,11 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
         worker.stdout.close()
 
 
+@pytest.mark.parametrize("poller", ["auto", "gevent"])
 def test_a_file_comes_out_as_it_went_in_though_a_consumer_and_the_server_are_killed(
-    tmp_path: Path, server: RunningServer, start_worker: StartWorker
+    tmp_path: Path, start_server: Callable[..., RunningServer], start_worker: StartWorker, poller: str
 ) -> None:
+    server = start_server("--poller", poller)
     write_source(tmp_path / "source")
     bodies = [body for number in range(len(IN_FLIGHT)) for body in bodies_of(tmp_path / "source", number)]
     observer = server.client()

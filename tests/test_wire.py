@@ -50,10 +50,11 @@ class Servers:
         self._threads = ThreadPoolExecutor(8)
         self._slow: dict[str, Future[None]] = {}  # by the title of the case
 
-    def address(self, dialect: str) -> tuple[str, int]:
-        if dialect not in self._running:
-            self._running[dialect] = RunningServer(self._directory / dialect, "--dialect", dialect)
-        return "127.0.0.1", self._running[dialect].port
+    def address(self, dialect: str, poller: str = "auto") -> tuple[str, int]:
+        name = f"{dialect} {poller}"
+        if name not in self._running:
+            self._running[name] = RunningServer(self._directory / name, "--dialect", dialect, "--poller", poller)
+        return "127.0.0.1", self._running[name].port
 
     def quiet_address(self, dialect: str) -> tuple[str, int]:
         """The same while no case that sleeps is going on: some cases change what the whole server does."""
@@ -101,6 +102,12 @@ def test_whole_packets(servers: Servers, dialect: str, case: Case) -> None:
 @each(wanted=False)
 def test_byte_by_byte(servers: Servers, dialect: str, case: Case) -> None:
     Replay(servers.quiet_address(dialect), bytewise=True).run(case, f"bytewise{case.steps[0].line}")
+
+
+@each(wanted=False)
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_under_the_poller_that_runs_everywhere(servers: Servers, dialect: str, case: Case, bytewise: bool) -> None:
+    Replay(servers.address(dialect, "gevent"), bytewise).run(case, f"{bytewise}{case.steps[0].line}")
 
 
 # -- the replay itself: a transcript that the server does not keep to is found out

@@ -157,6 +157,18 @@ def _next(turns: dict[str, _T]) -> _T:
     return found
 
 
+class Reachable(Protocol):
+    """An address that clients come to. As text it is what the log calls it."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+
+
+# The TLS settings made from certificate, key and authorities, PEM files; "" is none. Raises ConfigError.
+MakeContext = Callable[[str, str, str], ssl.SSLContext]
+
+
 class Access:
     """The users, their rights, and the TLS settings."""
 

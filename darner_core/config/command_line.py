@@ -56,6 +56,7 @@ GROUPS = {
     "expiration_timer_s": "Queues",
     "chunk_bytes": "Memory",
     "max_wal_bytes": "Files",
+    "poller": "System",
     "debug": "Log",
 }
 

@@ -54,6 +54,8 @@ from darner_core.showing import show
 
 _USER_TABLES = "users"
 
+POLLERS = ("auto", "epoll", "gevent")
+
 
 def _read_users(tables: Mapping[str, Any]) -> dict[str, Rights] | None:
     if _USER_TABLES not in tables:
@@ -182,6 +184,10 @@ class Config:
     max_open_files: int = _option(128, whole_number(16, 1_000_000), "table files that RocksDB keeps open")
     max_column_families: int = _option(64, whole_number(1, 1024), "so many queues get a column family of RocksDB of"
         " their own, later ones share; a data directory never has fewer than it once had")
+    # -- System
+    poller: str = _option("auto", one_of(*POLLERS), "how the server learns which clients have sent something: epoll is"
+        " the fastest and Linux's, gevent runs everywhere and may notice late that a client has gone; auto: the best"
+        " there is", shown="WHICH")
     # -- Log
     debug: bool = _option(False, flag, "log every connection, and tracebacks")
     # fmt: on

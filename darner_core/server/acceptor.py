@@ -22,24 +22,20 @@ from darner_core.access.access import Access
 from darner_core.access.origins import Origin
 from darner_core.config.options import Config
 from darner_core.errors import ClientError, ServerError
+from darner_core.operating_system import watch_host
 from darner_core.protocols.guard import Guard
 from darner_core.protocols.memcache.reader import Vocabulary
-from darner_core.server.connection import Connection
+from darner_core.server.connection import Connection, Host
 from darner_core.server.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
 from darner_core.server.idle import Timeouts
 from darner_core.server.listeners import Listener, open_listeners
-from darner_core.server.outbox import Host
 from darner_core.server.tls import TlsError, TlsSocket
 from darner_core.server.turn import RECV_BYTES
-from darner_core.waiters import wait_round
 
 log = logging.getLogger(NAME)
 
 # After an accept that failed, and between two looks at who is silent.
 TICK_S = 1.0
-
-# Clients that are looked at in one go for their timeouts, which takes 0.3 ms.
-LOOKED_AT = 500
 
 # A client that is asked for its name and password and has not given them by then is not going to.
 LOGIN_S = 10.0
@@ -68,16 +64,6 @@ class _Acceptor(StreamServer):
             self.start_accepting()
 
 
-def _watch_hosts(listening: socket.socket, config: Config) -> None:
-    """Have the kernel find out which clients' hosts are gone. The sockets that are accepted inherit it."""
-    if config.keepalive_idle_s:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, config.keepalive_idle_s)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, config.keepalive_interval_s)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, config.keepalive_count)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, config.unread_timeout_s * 1000)
-
-
 class Reception:
     """Listens from the beginning, accepts from `start` until `close`. `connections` are those that are in."""
 
@@ -102,7 +88,13 @@ class Reception:
         self.knocking = 0  # clients that have been accepted, and not looked at yet
         for listener in self.listeners:
             if not listener.is_unix:
-                _watch_hosts(listener.socket, config)
+                watch_host(
+                    listener.socket,
+                    config.keepalive_idle_s,
+                    config.keepalive_interval_s,
+                    config.keepalive_count,
+                    config.unread_timeout_s,
+                )
         self._acceptors = [
             _Acceptor(listener.socket, partial(self._serve, listener), spawn=gevent.spawn_raw)
             for listener in self.listeners
@@ -248,26 +240,12 @@ class Reception:
         for connection in self.connections:
             connection.end_wait()
 
-    # -- who is silent
+    # -- clients that have been silent for too long
 
     @property
     def looks_for_silent(self) -> bool:
-        return bool(self._timeouts.body_timeout_s) or self._timeouts.needs_heard
+        return self._timeouts.are_set
 
     def wait_look_for_silent(self) -> None:
-        """Cut off who has been silent for too long; to be called every TICK_S. Switches."""
-        timeouts, turn = self._timeouts, self._host.turn
-        heard = turn.heard or set()
-        if timeouts.needs_heard:
-            turn.heard = set()
-        connections = list(self.connections)
-        for start in range(0, len(connections), LOOKED_AT):
-            here = [one for one in connections[start : start + LOOKED_AT] if one in self.connections]
-            stalled, idle, silent = timeouts.look(here, heard)
-            for connection in stalled:
-                self._loop.run_callback(connection.give_up, timeouts.body_timeout_s)
-            for connection in idle:
-                self._loop.run_callback(connection.cut_idle)
-            for connection in silent:
-                self._loop.run_callback(connection.cut_silent)
-            wait_round()
+        """To be called about once a second. Switches."""
+        self._timeouts.wait_look(self.connections, self._host.turn.take_heard())

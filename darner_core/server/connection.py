@@ -1,350 +1,268 @@
-"""One client: its socket, its greenlet, what it has asked and what it is owed.
+"""One client, as the loop serves it: the state it is in, its requests, its replies, its end.
 
-The greenlet owns the connection. Requests that need not wait are served by the Turn, in a callback, without switching
-to the greenlet (1.1 to 1.4 times as many requests a second); what has to wait for something (an item, a large body, a
-slow reader) is done in the greenlet, blocking-style. A client is read either by a callback or by its greenlet, never
-by both at a time.
+Its greenlet owns the connection, see `caller`. Requests that need not wait are served by the Turn, in a callback,
+without switching to the greenlet (1.1 to 1.4 times as many requests a second). What has to wait for something, an item,
+a large body or a slow reader, is done in the greenlet, blocking-style. A client is read either by a callback or by its
+greenlet, never by both at a time: its State says by which.
 
-Replies are gathered, and sent with one call when the turn's changes have been written.
+The bytes that come are the Inbox's, those that go the Outbox's. Replies are gathered, and sent with one call when the
+turn's changes have been written.
 
-Names that begin with wait_ may switch greenlets; callbacks and what they call run in the hub and never do.
+No call here switches greenlets, but for `run` and where the client's greenlet is handed what it waits for.
 """
 
-import fcntl
 import logging
 import socket
-import struct
-import termios
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import gevent
-from gevent.event import Event
 
 from darner_core import NAME
+from darner_core.config.options import Config
 from darner_core.config.values import show_text
-from darner_core.errors import ClientError, DamagedError, RequestError, ServerError, StorageError
+from darner_core.engines.local.journal import Journal
+from darner_core.errors import DamagedError, RequestError, ServerError, StorageError
+from darner_core.operating_system import unread_bytes
 from darner_core.operations.client import HangUp
+from darner_core.operations.session import ManyReads, Session
+from darner_core.operations.stats import Stats
 from darner_core.protocols.guard import Guard
+from darner_core.protocols.memcache.commands import Commands
 from darner_core.protocols.memcache.reader import Reader, Request, Vocabulary
+from darner_core.protocols.refusals import Vocabularies
 from darner_core.repeated import BY_TEXT
-from darner_core.server.outbox import Host, Outgoing, careful
+from darner_core.server.caller import Caller, Task
+from darner_core.server.inbox import Inbox
+from darner_core.server.outbox import Outbox
+from darner_core.server.states import MOVES, UNOCCUPIED, WOKEN_AT_END, Ending, State
 from darner_core.server.tls import TlsSocket
-from darner_core.server.turn import RECV_BYTES, SHARE_S
-from darner_core.waiters import Waiter, wait_round
+from darner_core.server.turn import Turn, careful
+from darner_core.waiters import SyncGroup, Waiter
 
 log = logging.getLogger(NAME)
 
-# What a client may send ahead while it waits for an item. Beyond it nothing is read until the wait ends. A client that
-# has sent more than the kernel takes as well, and hangs up without a reset, is noticed only when its own kernel has
-# given up sending the rest, after some minutes.
-MAX_AHEAD_BYTES = 64 << 10
-
-# The same, and the portion of replies, while pipeline_memory_bytes are exceeded.
-SCARCE_AHEAD_BYTES = 4 << 10
+# How many bytes of replies a client may cause before it has to take them, while pipeline_memory_bytes are exceeded.
 SCARCE_REPLY_BYTES = 4 << 10
 
 # Replies up to this size are not counted towards max_reply_bytes: the shortest requests that one read can hold cause
 # 340 KiB of them.
 SMALL_REPLY_BYTES = 32
 
-# Less than this of an incomplete item is not worth writing to disk early.
-SMALL_PIECE_BYTES = 512
-
-# So many requests are served between two looks at the clock, which costs a fortieth of a request. Where requests are
-# received whole, a single one may be thousands of items.
+# How many requests are served between two looks at the clock, each of which costs a fortieth of a request. Where
+# requests are received whole, a single one may be thousands of items.
 LOOK_EVERY = 64
 LOOK_EVERY_WHOLE = 1
 
-# After an error the connection is closed for writing, and what the client still sends is read and dropped for so
-# long: closing at once would reset it, and the client might never see why.
-LINGER_S = 1.0
+Backlog = Iterator[tuple[Request, bytes | None]]
 
 
-class ClientGone(Exception):
-    """The client hung up while its greenlet was waiting for something."""
+class Host(Protocol):
+    """What a connection needs of its server."""
+
+    config: Config
+    stats: Stats
+    journal: Journal
+    commands: Commands
+    vocabularies: Vocabularies
+    turn: Turn
+    sync_group: SyncGroup
+    stopping: bool
+
+    def new_reader(self, vocabulary: Vocabulary) -> Reader: ...
 
 
-# What a request has to wait for, done in the client's greenlet; its reply.
-Task = Callable[["Connection"], bytes]
+class Connection:
+    """One client: `turn.Client` for the turn, `shared_memory.Holder` for the memory that all share.
 
-
-class Connection(Outgoing):
-    """One client: `turn.Client` for the turn, `client.Client` for the functions that wait."""
+    What its Caller and `idle` use has no underscore."""
 
     __slots__ = (
-        "recv", "kept_line", "_most_reply_bytes", "_socket", "_greenlet", "_reader", "_backlog", "_ahead", "_idle",
-        "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
-        "_piece_bytes", "_task_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late",
-        "_reads_whole", "_is_told", "_turn_failed", "used_s", "last_share_s",
-        "_share_ends", "_look_every", "_waits_for_share",
+        "recv", "send", "kept_line", "replies", "special", "session", "used_s", "last_share_s",  # see `turn.Client`
+        "fd", "socket", "state", "ending", "inbox", "outbox", "guard", "host", "turn", "pipeline_memory", "backlog",
+        "waiter", "sent", "is_told", "failed_turn", "share_ends",
+        "_reader", "_stats", "_greenlet", "_look_every", "_most_reply_bytes",
     )  # fmt: skip
 
     def __init__(
         self,
-        server: Host,
+        host: Host,
         client_socket: socket.socket | TlsSocket,
         vocabulary: Vocabulary,
         guard: Guard | None = None,
     ) -> None:
-        """`guard`: the client has to say who it is, and may perhaps not do everything."""
-        super().__init__(server, client_socket, vocabulary.dialect)
-        self.kept_line: Callable[[bytes], Request | None] = vocabulary.kept_lines.get
-        self.recv: Callable[[int], bytes] = client_socket.recv
-        self._most_reply_bytes = server.config.max_reply_bytes
-        self._socket = client_socket
+        """To be made in the client's greenlet. `guard`: the client has to say who it is, and may perhaps not do
+        everything."""
+        commands, reads_whole = host.commands, vocabulary.new_reader is not None
+        self.fd = client_socket.fileno()
+        self.socket = client_socket
+        self.guard = guard
+        self.host = host
+        self.turn = host.turn
+        self.pipeline_memory = commands.pipeline_memory
+        self._stats = host.stats
+        self._reader: Reader = host.new_reader(vocabulary) if guard is None else guard
         self._greenlet = gevent.getcurrent()
-        self._reader: Reader = server.new_reader(vocabulary) if guard is None else guard
-        self._guard = guard
-        self._is_tls = isinstance(client_socket, TlsSocket)
-        self._backlog: Iterator[tuple[Request, bytes | None]] = iter(())  # requests read and not yet served
-        self._ahead = b""  # bytes that came while the greenlet was waiting for an item
-        self._paused = True  # no callback reads
-        self._idle = False  # the greenlet waits for something to do, and a callback reads
-        self._gone = False  # the client has hung up
-        self._closing = False  # hang up when all is sent
-        self._lingers = False
-        self._waiter: Waiter | None = None
-        self._in_body = False  # the greenlet waits for more of a large item
-        self._sent: Event | None = None  # set when all is sent
-        self._reads_whole = vocabulary.new_reader is not None  # its requests cannot be received in pieces
-        self._body_memory = server.commands.whole_memory if self._reads_whole else server.commands.body_memory
-        self._piece_bytes = 0  # as it knows them
-        self._accounts = False  # and is being told
-        self._pipeline_memory = server.commands.pipeline_memory
-        self._pending_bytes = 0  # as it knows them
-        self._task_bytes = 0  # replies of what had to wait, since they are known to have been taken
-        self.used_s = self.last_share_s = 0.0  # for the turn, which counts them
-        self._share_ends = 0.0  # when others are to be served; 0: it is another turn
-        self._look_every = LOOK_EVERY_WHOLE if self._reads_whole else LOOK_EVERY
-        self._waits_for_share = False
-        self._received = 0  # bytes of requests in pieces
-        self._late: ClientError | None = None  # the rest of a large item has not come in time
-        self._is_told = False  # the greenlet does what a command has to wait for, and is told of turns that fail
-        self._turn_failed: ServerError | None = None  # one of those in which it has done something
+        self._look_every = LOOK_EVERY_WHOLE if reads_whole else LOOK_EVERY
+        self._most_reply_bytes = host.config.max_reply_bytes
+        self.inbox = Inbox(
+            client_socket, self._reader, reads_whole, host.turn, host.stats,
+            commands.whole_memory if reads_whole else commands.body_memory, commands.pipeline_memory,
+        )  # fmt: skip
+        self.outbox = Outbox(client_socket.send, self.fd, vocabulary.dialect, host.stats, commands.pipeline_memory)
 
-    # -- the greenlet
+        # For the turn, which looks at these for each request.
+        self.recv: Callable[[int], bytes] = client_socket.recv
+        self.send: Callable[[bytes], int] = client_socket.send
+        self.kept_line: Callable[[bytes], Request | None] = vocabulary.kept_lines.get
+        self.session: Session = (ManyReads if vocabulary.dialect.several_reads else Session)(host.journal)
+        self.replies: list[bytes] = self.outbox.replies
+        self.special = False
+        self.used_s = self.last_share_s = 0.0
+
+        self.state = State.BUSY
+        self.ending: Ending | None = None
+        self.backlog: Backlog = iter(())  # requests read and not yet served
+        self.waiter: Waiter | None = None  # while IN_LINE
+        self.sent: Any = None  # while SENDING: an Event, set when the client has taken its replies
+        self.is_told = False  # the greenlet does what a command has to wait for, and is told of turns that fail
+        self.failed_turn: ServerError | None = None  # one of those in which it has done something
+        self.share_ends = 0.0  # when others are to be served; 0: it is another turn
 
     def run(self) -> None:
         """Serve the client until one of the two hangs up. The body of its greenlet."""
-        self._turn.enter(self._fd, self)
+        self.turn.enter(self.fd, self)
         try:
-            while not self._gone and not (self._closing and self._all_sent):
-                # Who has just had a share may have sent more: that is answered first, see `_resume`.
-                if self._server.stopping and not self._closing and not self._share_ends:
-                    self._close(lingers=False)
-                    self._be_special()
-                task = self._wait_task()
-                while task is not None:
-                    has_share = task in SHARES
-                    self._run_task(task)
-                    task = self._serve(self._backlog) if has_share else self._serve_share(self._backlog)
-                    while task is None and self._ahead and not self._closing:
-                        task = self._serve_share(self._reader.requests(self._take_ahead()))
-        except ClientGone:
-            pass
-        except Exception:
-            log.exception("a client could not be served")
+            Caller(self).run()
         finally:
-            try:
-                self._end()
-                if self._lingers and not self._gone:
-                    self._wait_linger()
-            finally:
-                self._gone = True  # whatever still comes for this connection must not touch the next one's descriptor
-                self._turn.forget(self._fd)
-                self._socket.close()
+            self.state = State.GONE  # whatever still comes for it must not touch the next client's descriptor
+            self.turn.forget(self.fd)
+            self.socket.close()
 
-    def _wait_task(self) -> Task | None:
-        """Let the callback serve the client until there is something to wait for; None: until the end. Switches."""
-        self._idle = True
-        self._resume()
-        try:
-            task: Task | None = gevent.get_hub().switch()
-            return task
-        finally:
-            self._idle = False
-            self._pause()
+    # -- states
 
-    def _pause(self) -> None:
-        if not self._paused:  # else it is the greenlet that reads, or nobody
-            self._paused = True
-            self._turn.ignore(self._fd)
+    def move(self, state: State) -> None:
+        if state not in MOVES[self.state]:
+            raise RuntimeError(f"a connection cannot come from {self.state} to {state}")
+        self.state = state
 
-    def _resume(self) -> None:
+    def end_state(self) -> None:
+        """A wait is over: from here on the greenlet reads, or nobody."""
+        if self.state is State.READ:
+            self.turn.ignore(self.fd)
+        if self.state is not State.GONE:
+            self.move(State.BUSY)
+
+    def pause(self) -> None:
+        """Read no more for now. The greenlet reads, or nobody, if it is not the loop."""
+        if self.state is State.READ:
+            self.move(State.PAUSED)
+            self.turn.ignore(self.fd)
+
+    def resume(self) -> None:
         """Let a callback read, if it may."""
-        if not self._idle or self._unsent or self._held or self._closing:
+        if self.state not in UNOCCUPIED:
             return
-        if self._reader.in_pieces or (self._guard is not None and self._guard.apart):
-            self._turn.read_by(self._fd, self._on_readable)
+        if self.outbox.unsent or self.outbox.held or self.ending is not None:
+            return
+        if self._reader.in_pieces or (self.guard is not None and self.guard.apart):
+            self.turn.read_by(self.fd, self._on_readable)
         else:
-            self._turn.read_plain(self._fd, self)
-        if self._paused:
-            self._paused = False
-            if self._server.stopping:
+            self.turn.read_plain(self.fd, self)
+        if self.state is State.PAUSED:
+            self.move(State.READ)
+            if self.host.stopping:
                 gevent.get_hub().loop.run_callback(self.stop)
-                self._server.stir()
+                self.turn.stir()
 
     @careful
     def rejudge(self) -> None:
-        """The rights are others now: the turn may read this client by itself no longer, or from now on."""
-        if not self._paused:
-            self._resume()
+        """Rights have changed: from now on the turn may read this client by itself, or no longer."""
+        if self.state is State.READ:
+            self.resume()
+
+    @property
+    def reply_limit_bytes(self) -> int:
+        """The client takes its replies before it causes more than this."""
+        return SCARCE_REPLY_BYTES if self.pipeline_memory.scarce else self._most_reply_bytes
 
     # -- shares, see `Turn`
 
-    def _serve_share(self, backlog: Iterator[tuple[Request, bytes | None]]) -> Task | None:
-        """As `_serve`, if it is not the others' turn."""
-        if self._is_share_over():
-            self._backlog = backlog
-            return Connection._wait_first_share
-        return self._serve(backlog)
+    def serve_share_of(self, backlog: Backlog) -> Task | None:
+        """As `serve_backlog`, if it is not the others' turn."""
+        if self.is_share_over():
+            self.backlog = backlog
+            return Caller.wait_first_share
+        return self.serve_backlog(backlog)
 
-    def _is_share_over(self) -> bool:
-        """Whether others are to be served first. Who has waited for something has waited for them, too."""
-        if self._server.stopping:
+    def is_share_over(self) -> bool:
+        """Whether others are to be served first. A client that has waited for something has waited for them, too."""
+        if self.host.stopping:
             return False
-        if not self._share_ends:
-            self._share_ends = self._turn.share_ends()
-        return self._turn.clock() >= self._share_ends
-
-    def _wait_share(self, asks_anew: bool = False) -> bytes:
-        """Let the others have their shares; then begin another."""
-        self._turn.join(self, asks_anew)
-        self._waits_for_share = True
-        try:
-            gevent.get_hub().switch()
-        finally:
-            self._waits_for_share = False
-        if self._gone:
-            raise ClientGone
-        self._share_ends = self._turn.clock() + SHARE_S
-        return b""
-
-    def _wait_first_share(self) -> bytes:
-        """The first ends with the first look at the clock: nobody knows yet whether the client has sent one request, or
-        thousands."""
-        self._wait_share(asks_anew=True)
-        self._share_ends = self._turn.clock()
-        return b""
+        if not self.share_ends:
+            self.share_ends = self.turn.share_ends()
+        return self.turn.clock() >= self.share_ends
 
     def serve_share(self) -> None:
-        if self._waits_for_share:  # else it has hung up
+        if self.state is State.IN_SHARES:  # else it has gone
             self._greenlet.switch()
 
     def broken(self) -> None:
-        if not self._waits_for_share:  # else it is read to the end soon, and may have sent what needs no reply
+        if self.state is not State.IN_SHARES:  # then it is read to the end soon: it may have sent what needs no reply
             self.hang_up()
-
-    def _run_task(self, task: Task) -> None:
-        """Run what a command has to wait for, and add its reply."""
-        self._mid_reply = False
-        self._turn_failed = None
-        # Between two requests nothing is owed but their replies, which a turn that fails replaces by itself.
-        self._is_told = task not in (Connection._wait_taken, Connection._wait_share, Connection._wait_first_share)
-        try:
-            reply = task(self)
-            if self._turn_failed is not None:
-                raise self._turn_failed
-        except (RequestError, StorageError) as error:
-            self._refuse(error)
-        except ClientGone:
-            raise
-        except HangUp:
-            self._close(lingers=False)
-        except Exception:
-            log.exception("a request failed")
-            self._close(lingers=True)
-        else:
-            if reply:
-                self.replies.append(reply)
-                self._task_bytes += len(reply)
-                self._pipeline_memory.turn_bytes += len(reply)
-            self._is_told = False
-            most_bytes = SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else self._most_reply_bytes
-            if self._mid_reply or self._task_bytes > most_bytes:
-                del reply  # else it would be kept in memory until the client has taken it
-                self._task_bytes = 0
-                self.wait_sent()
-                self._mid_reply = False
-        self._is_told = False
-        self._be_special()
-
-    def _tell_task(self, error: StorageError) -> None:
-        """Of a turn that has failed, and in which the greenlet has done something and then waited. Once is enough; and
-        who is being sent a reply already has been hung up on, if that turn added to it."""
-        if self._is_told and not self._mid_reply:
-            self._is_told = False
-            self._turn_failed = ServerError(str(error))
-            if self._waiter is not None:
-                self._waiter.cancel()
-
-    def _go_on(self) -> None:
-        """After each wait: what the greenlet does from here on belongs to the turn that is going on. Raises ServerError
-        if one in which it has done something has failed."""
-        if self._turn_failed is not None:
-            error, self._turn_failed = self._turn_failed, None
-            raise error
-        self._be_special()
 
     # -- reading and serving
 
-    def _receive(self, most_bytes: int = RECV_BYTES) -> bytes | None:
-        """What there is to read; None: nothing, or the client has hung up. Over TLS it may be more than asked for: the
-        epoll does not know of what has been decrypted and not taken."""
-        try:
-            data = self.recv(RECV_BYTES if self._is_tls else most_bytes)
-        except BlockingIOError:
-            self._received += self._is_tls  # part of a record has come
+    def look_for_end(self, data: bytes | None) -> bytes | None:
+        """What the inbox has received; None: nothing, or the client has gone."""
+        if data == b"":
+            self._on_end()
             return None
-        except OSError:
-            data = b""
-        if not data:
-            if self._held or not self.replies:  # else they are sent first: the client may read them yet
-                self.hang_up()
-            return None
-        self._stats.bytes_read += len(data)
-        self._received += len(data)
         return data
+
+    @careful
+    def _on_end(self) -> None:
+        """The client has said all. Replies of this turn are sent first, because it may still read them; then it is told
+        again."""
+        if self.outbox.held or not self.replies:
+            self.hang_up()
 
     @careful
     def _on_readable(self) -> None:
         """There is more of a request that came in pieces, or a request of a client that the turn does not read."""
-        most_bytes = RECV_BYTES
-        if not self._reads_whole:
-            most_bytes = max(self._turn.recv_bytes, min(self._reader.body_missing, RECV_BYTES))
-        data = self._receive(most_bytes)
+        data = self.look_for_end(self.inbox.receive_requests())
         if data is not None:
             self.serve(data)
-            if not self._paused and not self._reader.in_pieces:
-                self._resume()
+            if self.state is State.READ and not self._reader.in_pieces:
+                self.resume()
 
     def serve(self, data: bytes) -> None:
         """Serve what has been received, up to a request that has to wait: that goes to the greenlet."""
-        self._share_ends = 0.0
+        self.share_ends = 0.0
         backlog = self._reader.requests(data)
         # A short pipeline that comes alone is served without a look at the clock.
-        is_alone = not (self._turn.crowded or self._reads_whole)
-        task = self._serve(backlog) if is_alone else self._serve_share(backlog)
+        is_alone = not (self.turn.crowded or self.inbox.reads_whole)
+        task = self.serve_backlog(backlog) if is_alone else self.serve_share_of(backlog)
         if task is not None:
             self._greenlet.switch(task)
-        elif self._reader.in_pieces and not self._paused:
-            self._resume()
+        elif self._reader.in_pieces and self.state is State.READ:
+            self.resume()
 
     def start_task(self, task: Task) -> None:
-        self._backlog = iter(())
-        self._be_special()  # the command may have done something before it has to wait
-        self._share_ends = 0.0
+        self.backlog = iter(())
+        self.be_special()  # the command may have done something before it has to wait
+        self.share_ends = 0.0
         self._greenlet.switch(task)
 
-    def _serve(self, backlog: Iterator[tuple[Request, bytes | None]]) -> Task | None:
+    def serve_backlog(self, backlog: Backlog) -> Task | None:
         """Serve `backlog` up to a request that has to wait, or to the end of the client's share: what has to be done
         then, or None."""
         replies, session = self.replies, self.session
         task: Task | None = None
         reply_bytes = 0
         left = self._look_every
-        most_reply_bytes = SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else self._most_reply_bytes
-        while not self._closing:
+        most_reply_bytes = self.reply_limit_bytes
+        while self.ending is None:
             request = None
             try:
                 for request, body in backlog:
@@ -357,51 +275,51 @@ class Connection(Outgoing):
                         if len(reply) > SMALL_REPLY_BYTES:
                             reply_bytes += len(reply)
                             if reply_bytes > most_reply_bytes:
-                                task = Connection._wait_taken
+                                task = Caller.wait_taken
                                 break
                     left -= 1
                     if not left:
-                        if self._is_share_over():
-                            task = Connection._wait_share
+                        if self.is_share_over():
+                            task = Caller.wait_share
                             break
                         left = self._look_every
                 else:
-                    reader = self._reader
-                    if reader.in_pieces or self._piece_bytes:
-                        self._account_pieces(reader.body_bytes)
-                    if reader.error is not None:
-                        self._refuse(reader.error)
-                    elif reader.large is not None:
-                        task = Connection._wait_large
+                    if self._reader.in_pieces or self.inbox.piece_bytes:
+                        self.inbox.account(self)
+                    if self._reader.error is not None:
+                        self.answer_error(self._reader.error)
+                    elif self._reader.large is not None:
+                        task = Caller.wait_large
                 break
             except Exception as error:
                 self._failed(request, error)
-        self._backlog = backlog
+        self.backlog = backlog
         if reply_bytes:
-            self._pipeline_memory.turn_bytes += reply_bytes
-        if task is not None and self._piece_bytes:
-            self._account_pieces(self._reader.body_bytes)
-        if task is not None or self._closing or self._held or self._unsent or self.session.needs_sync:
-            self._be_special()
+            self.pipeline_memory.turn_bytes += reply_bytes
+        if task is not None and self.inbox.piece_bytes:
+            self.inbox.account(self)
+        outbox = self.outbox
+        if task is not None or self.ending is not None or outbox.held or outbox.unsent or session.needs_sync:
+            self.be_special()
         elif replies:
-            self._turn.served.append(self)
+            self.turn.served.append(self)
         return task
 
     def failed(self, request: Request, error: Exception) -> None:
         self._failed(request, error)
-        self._be_special()
+        self.be_special()
 
     def _failed(self, request: Request | None, error: Exception) -> None:
         if isinstance(error, (RequestError, StorageError)) and request is not None:
             if not request.noreply or (isinstance(error, RequestError) and error.hangs_up):
-                self._refuse(error)
+                self.answer_error(error)
         elif isinstance(error, HangUp):
-            self._close(lingers=False)
+            self.close(Ending.AT_ONCE)
         else:
             log.error("a request failed", exc_info=error)
-            self._close(lingers=True)
+            self.close(Ending.LINGERS)
 
-    def _refuse(self, error: RequestError | StorageError) -> None:
+    def answer_error(self, error: RequestError | StorageError) -> None:
         """Answer with an error, and hang up if that is its way."""
         if isinstance(error, StorageError):
             if not isinstance(error, DamagedError):  # which its queue has told already
@@ -409,41 +327,33 @@ class Connection(Outgoing):
             error = ServerError(str(error))
         else:
             log.debug("refused: %s: %s", self.session.origin, show_text(str(error)))
-        if self._mid_reply:
-            self._close(lingers=False)
+        if self.outbox.mid_reply:
+            self.close(Ending.AT_ONCE)
             return
-        self.replies.append(self._error_reply(error))
+        self.outbox.refuse(error)
         if error.hangs_up:
-            self._close(lingers=True)
-
-    def _close(self, lingers: bool) -> None:
-        """Hang up when all is sent. What the client holds goes to the next at once."""
-        self._closing = True
-        self._lingers = lingers
-        self._backlog = iter(())
-        self._pause()
-        self._drop_pieces()
-        self.session.end()
+            self.close(Ending.LINGERS)
 
     def refuse(self, error: RequestError) -> None:
-        """Serve nothing: say why, and hang up. Before `run`."""
-        self._refuse(error)
-        self._close(lingers=True)
-        self._be_special()
+        """Serve nothing: say why, and hang up."""
+        self.answer_error(error)
+        self.close(Ending.LINGERS)
+        self.be_special()
 
-    # -- memory that all clients share
+    def refuse_rest(self, error: RequestError) -> None:
+        """As `refuse`; the rest of a large item is waited for no longer."""
+        if self.state is State.IN_BODY:
+            self._greenlet.throw(error)
+        else:
+            self.refuse(error)
 
-    def _account_pieces(self, held_bytes: int) -> None:
-        self._piece_bytes = held_bytes if held_bytes > SMALL_PIECE_BYTES else 0
-        self._accounts = True
-        self._body_memory.account(self, self._piece_bytes)
-        self._accounts = False
+    # -- incomplete items in the shared memory
 
     def spill(self) -> None:
         """Go on receiving the incomplete item as a large one: from here on it is in memory for a chunk at most."""
-        self._piece_bytes = 0
+        self.inbox.forget_pieces()
         hub = gevent.get_hub()
-        if self._accounts or gevent.getcurrent() is not hub:
+        if self.inbox.is_accounting or gevent.getcurrent() is not hub:
             # This client is just being served, or another one's greenlet runs, which must not be left.
             hub.loop.run_callback(self._hand_over)
         else:
@@ -451,321 +361,189 @@ class Connection(Outgoing):
 
     @careful
     def _hand_over(self) -> None:
-        if not self._idle or self._closing or self._gone:
+        if self.state not in UNOCCUPIED or self.ending is not None:
             return
         if self._reader.body_missing:
             self._reader.hand_over()
-            self._greenlet.switch(Connection._wait_large)
-        elif self._reads_whole and self._reader.in_pieces:
+            self._greenlet.switch(Caller.wait_large)
+        elif self.inbox.reads_whole and self._reader.in_pieces:
             self.refuse(ServerError("too much memory is taken by requests that have come in part; try again"))
 
-    def _drop_pieces(self) -> None:
-        held_bytes = self._reader.body_bytes
-        self._reader.drop()
-        if self._piece_bytes:
-            self._account_pieces(0)
-        if held_bytes:
-            self._body_memory.freed(held_bytes)
+    # -- bytes sent ahead
 
-    def _take_ahead(self) -> bytes:
-        ahead, self._ahead = self._ahead, b""
-        self._account_pending()
-        return ahead
-
-    def _account_pending(self) -> None:
-        pending_bytes = len(self._ahead) + len(self._unsent)
-        self._pipeline_memory.used_bytes += pending_bytes - self._pending_bytes
-        self._pending_bytes = pending_bytes
-
-    # -- what functions that wait call, in the greenlet
-
-    def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
-        self._waiter = waiter
-        self._share_ends = 0.0
-        if len(self._ahead) < self._most_ahead_bytes:
-            self._turn.read_by(self._fd, self._on_readable_while_waiting)
+    def read_ahead(self) -> None:
+        """While the greenlet waits in line, keep what the client sends, and notice its end."""
+        if self._room_ahead > 0:
+            self.turn.read_by(self.fd, self._on_ahead)
         else:
-            self._turn.await_end(self._fd, self._on_end_while_waiting)
-        try:
-            handed = waiter.wait_for(wait_ms)
-        finally:
-            self._waiter = None
-            self._turn.ignore(self._fd)
-        if self._gone:
-            raise ClientGone
-        self._go_on()
-        return handed
+            self.turn.await_end(self.fd, self._on_end)
 
     @careful
-    def _on_readable_while_waiting(self) -> None:
-        data = self._receive(max(1, self._most_ahead_bytes - len(self._ahead)))
+    def _on_ahead(self) -> None:
+        data = self.look_for_end(self.inbox.receive(max(1, self._room_ahead)))
         if data is not None:
-            self._ahead += data
-            self._account_pending()
-            if len(self._ahead) >= self._most_ahead_bytes:
-                self._turn.await_end(self._fd, self._on_end_while_waiting)
-
-    def _on_end_while_waiting(self) -> None:
-        """As if it had been read up to its end."""
-        if self._held or not self.replies:  # as in `_receive`
-            self.hang_up()
+            self.inbox.keep_ahead(data)
+            if self._room_ahead <= 0:
+                self.turn.await_end(self.fd, self._on_end)
 
     @property
-    def _most_ahead_bytes(self) -> int:
-        is_stranger = self._guard is not None and not self._guard.user
-        return SCARCE_AHEAD_BYTES if is_stranger or self._pipeline_memory.scarce else MAX_AHEAD_BYTES
+    def _room_ahead(self) -> int:
+        return self.inbox.room_ahead(is_stranger=self.guard is not None and not self.guard.user)
 
-    def wait_sent(self, data: bytes = b"") -> None:
-        says_more = bool(data)
-        if says_more:
-            self.replies.append(data)
-            self._mid_reply = True
-        del data  # else it would be kept in memory until the client has taken it
-        self._be_special()
-        self._share_ends = 0.0
-        while self.replies or self._unsent or self._held:
-            if self._gone:
-                raise ClientGone
-            if self._closing and not self.replies:
-                raise ClientGone
-            self._sent = Event()
-            self._sent.wait()
-        self._sent = None
-        if self._gone or (self._closing and says_more):
-            raise ClientGone
-        self._go_on()
+    # -- what is owed
 
-    def _wait_taken(self) -> bytes:
-        """Let the client take the replies it has caused before it causes more."""
-        self.wait_sent()
-        return b""
-
-    def wait_body(self, most_bytes: int) -> bytes:
-        data = self._reader.take_body(most_bytes)
-        if not data and self._ahead:
-            data, self._ahead = self._ahead[:most_bytes], self._ahead[most_bytes:]
-            self._account_pending()
-        while not data:
-            # Through the loop even if there is more to read already: the others are served in between.
-            self._in_body = True
-            self._share_ends = 0.0
-            self._turn.read_by(self._fd, self._greenlet.switch)
-            try:
-                gevent.get_hub().switch()
-            finally:
-                self._in_body = False
-                self._turn.ignore(self._fd)
-            if self._late is not None:
-                raise self._late
-            if not self._gone:
-                self._go_on()  # before anything is taken: who is told skips the rest
-                data = self._receive(min(most_bytes, RECV_BYTES)) or b""
-                if len(data) > most_bytes:
-                    data, self._ahead = data[:most_bytes], data[most_bytes:]
-                    self._account_pending()
-            if self._gone:
-                raise ClientGone
-        return data
-
-    def wait_turn(self) -> None:
-        wait_round()
-        if self._gone:
-            raise ClientGone
-        self._share_ends = 0.0
-        if self._is_share_over():
-            self._wait_share()
-        self._go_on()
-
-    def may_see(self, queue: bytes) -> bool:
-        return self._guard is None or self._guard.may_see(queue)
-
-    def may(self, right: str, request: Request) -> bool:
-        return self._guard is None or self._guard.may(right, request.queue)
-
-    def _wait_large(self) -> bytes:
-        """Receive the large item that the reader has come upon, and go on behind it."""
-        request = self._reader.large
-        assert request is not None
-        if self._reader.error is not None:  # one that was handed over has not been judged yet
-            raise self._reader.error
-        try:
-            return self._server.commands.storing.receive_large(request, self)
-        except (ServerError, StorageError) as error:
-            if not request.noreply:
-                raise
-            if isinstance(error, StorageError):
-                log.error("%s", error, extra=BY_TEXT)
-            return b""
-        finally:
-            self._reader.end_body()
-            if not self._gone and not self._closing:
-                self._backlog = self._reader.requests(b"")
-
-    # -- what is owed, see `Outgoing`
-
-    def _be_special(self) -> None:
+    def be_special(self) -> None:
         """Have `end_turn` called."""
         if not self.special:
             self.special = True
-            self._turn.special.append(self)
+            self.turn.special.append(self)
+
+    def end_turn(self, sync: bool) -> None:
+        """The turn's changes are written: send its replies, after an fsync if they need one. Called in the hub."""
+        if sync:
+            self.session.needs_sync = True
+        self.outbox.end_turn()
+        if not self.outbox.held:  # else the fsync that runs may have begun before this turn: `synced` sees to another
+            self._send()
+
+    def _send(self) -> None:
+        outbox = self.outbox
+        if self.session.needs_sync:
+            self.session.needs_sync = False
+            outbox.hold()
+            self.pause()
+            self.host.sync_group.join(self)
+            self.turn.stir()
+            return
+        try:
+            all_sent = outbox.send_replies(self._on_writable)
+        except OSError:
+            self.hang_up()
+            return
+        self._went_out() if all_sent else self.pause()
+
+    @careful
+    def synced(self, error: StorageError | None) -> None:
+        """The fsync that the replies waited for has ended. Called in the hub."""
+        self.outbox.release()
+        if error is not None:
+            if self.outbox.mid_reply:
+                self._break_off()
+            elif self.replies:
+                self.outbox.fail_sync(error)
+            else:  # it was the fsync of a request that takes several turns: that request is told
+                self._tell_task(error)
+        if not self.special:  # else more is being added: the end of this turn sends it all
+            self._send()
+
+    def fail_turn(self, error: StorageError) -> None:
+        """Nothing of the turn has happened."""
+        if not self.outbox.fail_turn(error):
+            self._break_off()
+        self._tell_task(error)
+
+    def _tell_task(self, error: StorageError) -> None:
+        """A turn has failed, in which the greenlet may have done something before it waited. It is told once; and not
+        if it is sending a reply: then the client has been hung up on, if that turn added to the reply."""
+        if self.is_told and not self.outbox.mid_reply:
+            self.is_told = False
+            self.failed_turn = ServerError(str(error))
+            if self.waiter is not None:
+                self.waiter.cancel()
+
+    def _break_off(self) -> None:
+        """The rest of a reply cannot be sent."""
+        self.replies.clear()
+        self.close(Ending.AT_ONCE)
+        self.turn.stir()
+
+    def wait_to_write(self, unsent: bytes) -> None:
+        self.outbox.wait_to_write(unsent, self._on_writable)
+        self.pause()
+
+    @careful
+    def _on_writable(self) -> None:
+        try:
+            all_sent = self.outbox.send_more()
+        except OSError:
+            self.hang_up()
+            return
+        if all_sent:
+            self._went_out()
 
     def _went_out(self) -> None:
         """All replies have been taken by the kernel."""
-        if self._sent is not None:
-            self._sent.set()
-            self._server.stir()
-        elif self._idle:
-            if self._closing:
-                self._server.stir()
+        if self.state is State.SENDING:
+            self.sent.set()
+            self.turn.stir()
+        elif self.state in UNOCCUPIED:
+            if self.ending is not None:
+                self.turn.stir()
                 self._greenlet.switch(None)
             else:
-                self._resume()
+                self.resume()
 
     # -- the end
 
-    def hang_up(self) -> None:
-        """The client has gone: give back what it holds and end its greenlet, wherever that waits."""
-        if self._gone:
-            return
-        self._gone = True
-        self._server.stir()
-        if self._waiter is not None:
-            self._waiter.cancel()  # first, or it might be handed what it gives back
-        try:
-            self._end()
-        finally:
-            if self._sent is not None:
-                self._sent.set()
-            if self._idle or self._in_body:
-                self._greenlet.switch(None)
-
-    def _end(self) -> None:
-        self._turn.ignore(self._fd)
-        if self._write_watcher is not None:
-            self._write_watcher.stop()
-        self._unsent = self._ahead = b""
-        self._account_pending()
-        self._drop_pieces()
-        self.replies.clear()
-        self._backlog = iter(())
+    def close(self, ending: Ending) -> None:
+        """Hang up when all is sent. What the client holds goes to the next at once."""
+        self.ending = ending
+        self.backlog = iter(())
+        self.pause()
+        self.inbox.drop_pieces(self)
         self.session.end()
 
-    def _wait_linger(self) -> None:
+    def hang_up(self) -> None:
+        """The client has gone: give back what it holds and end its greenlet, wherever that waits."""
+        if self.state is State.GONE:
+            return
+        before = self.state
+        self.move(State.GONE)
+        self.turn.stir()
+        if self.waiter is not None:
+            self.waiter.cancel()  # first, or it might be handed what it gives back
         try:
-            self._socket.shutdown(socket.SHUT_WR)
-            self._turn.read_by(self._fd, self._greenlet.switch)
-            with gevent.Timeout(LINGER_S, False):
-                while True:
-                    gevent.get_hub().switch()
-                    try:
-                        if not self.recv(RECV_BYTES):
-                            break
-                    except BlockingIOError:
-                        pass  # part of a TLS record
-        except OSError:
-            pass
+            self.drop()
+        finally:
+            if before is State.SENDING:
+                self.sent.set()
+            if before in WOKEN_AT_END:
+                self._greenlet.switch(None)
+
+    def drop(self) -> None:
+        self.turn.ignore(self.fd)
+        self.outbox.drop()
+        self.inbox.drop(self)
+        self.backlog = iter(())
+        self.session.end()
 
     @careful
     def end_wait(self) -> None:
-        """Who waits in line for an item leaves it, as if its time were over."""
-        if self._waiter is not None and (self._guard is None or self._guard.user):  # else it waits to log in
-            self._waiter.cancel()
+        """A client that waits in line for an item leaves it, as if its time were over."""
+        if self.waiter is not None and (self.guard is None or self.guard.user):  # else it waits to log in
+            self.waiter.cancel()
 
-    def read_now(self) -> None:
-        """Serve what has come by now, if it is the loop that reads. Called in the hub."""
-        before = -1
-        while not (self._paused or self._closing or self._gone) and before < self._stats.bytes_read:
+    def read_now(self, most_bytes: float = float("inf")) -> None:
+        """Serve what has come by now, if it is the loop that reads, up to about `most_bytes`. Called in the hub."""
+        before, until = -1, self._stats.bytes_read + most_bytes
+        while self.state is State.READ and before < self._stats.bytes_read < until:
             before = self._stats.bytes_read
             self._on_readable()
 
     @careful
     def stop(self) -> None:
         """The server stops: answer what has been received, end the wait, then hang up. Called in the hub."""
-        if self._waiter is not None:
-            self._waiter.cancel()
-        if self._paused or self._closing:
-            return  # `run` or `_resume` comes to it when what is being done is done
+        if self.waiter is not None:
+            self.waiter.cancel()
+        if self.state is not State.READ:
+            return  # `run` or `resume` comes to it when what is being done is done
         # What has come by now, and no more: else a client that never stops sending would never let the server stop.
-        unread = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))[0]
-        before, until = -1, self._stats.bytes_read + unread
-        while not (self._paused or self._closing or self._gone) and before < self._stats.bytes_read < until:
-            before = self._stats.bytes_read
-            self._on_readable()
-        if self._idle and not self._closing:
-            self._close(lingers=False)
-            self._be_special()
-
-    # -- timeouts, looked at by `timeouts`
-
-    @property
-    def fd(self) -> int:
-        return self._fd
-
-    @property
-    def _unread_bytes(self) -> int:
-        """What the kernel has of our replies: it asks for more only when a third of its buffer is free."""
-        return int(struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))[0])
-
-    @property
-    def progress(self) -> int | None:
-        """Changes with every byte of the request that is being received, or of the last words that are being sent;
-        None: nothing of the kind is going on."""
-        if self._closing:
-            return -1 - len(self._unsent) - self._unread_bytes
-        if self._in_body or (self._idle and not self._paused and self._reader.in_pieces):
-            return self._received
-        return None
-
-    @property
-    def idle(self) -> bool:
-        """Asks nothing, waits for nothing, holds nothing."""
-        return self._idle and not self._paused and not self._reader.in_pieces and self.session.holds_nothing
-
-    @property
-    def silence(self) -> int | None:
-        """Changes with what the client takes of what it is sent; None: it is the client that waits for the server. That
-        it sends something the turn knows."""
-        its_turn = self._idle or self._in_body or self._sent is not None or self._closing
-        if not its_turn or self._held:
-            return None
-        return len(self._unsent) + self._unread_bytes if self._unsent else 0
-
-    @careful
-    def give_up(self, timeout_s: int) -> None:
-        """The rest of what the client has begun to send does not come. Called in the hub."""
-        if self._gone or self.progress is None:
-            return
-        if self._closing:
-            self.hang_up()
-        elif self._in_body or self._reader.body_missing:
-            error = ClientError(f"the rest of the item did not come for {timeout_s} s")
-            if self._in_body:
-                self._late = error
-                self._greenlet.switch()
-            else:
-                self.refuse(error)
-        else:
-            what = "request" if self._reads_whole else "line"
-            self.refuse(ClientError(f"the rest of the {what} did not come for {timeout_s} s"))
-
-    @careful
-    def cut_idle(self) -> None:
-        """The client has been silent for too long. Called in the hub."""
-        if self.idle and not self._closing:
-            self._close(lingers=False)
-            self._be_special()
-
-    @careful
-    def cut_silent(self) -> None:
-        """Nothing has come from the client for too long: what it holds goes to others. Called in the hub."""
-        if self.silence is not None:
-            self.hang_up()
+        self.read_now(unread_bytes(self.fd))
+        if self.state in UNOCCUPIED and self.ending is None:
+            self.close(Ending.AT_ONCE)
+            self.be_special()
 
     @careful
     def cut(self) -> None:
         """The server has waited long enough for this client. Called in the hub."""
         self.hang_up()
-
-
-# The tasks that do nothing but wait for a share.
-SHARES = (Connection._wait_share, Connection._wait_first_share)

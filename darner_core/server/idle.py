@@ -1,82 +1,158 @@
-"""Who has been silent for too long: clients that stop in the middle of a request, and, if that is wanted, clients that
-ask nothing any more and hold nothing, and clients from which nothing comes whatever they hold.
+"""Clients that have been silent for too long: stalled in the middle of a request; idle, asking nothing and holding
+nothing; or silent, sending nothing whatever they hold.
 
-It is looked at about once a second, by what each client shows of itself; serving a request costs nothing for it. Times
-are of the monotonic clock, which nobody can set. No call here switches greenlets.
+They are looked at about once a second, by what each connection shows; serving a request costs nothing for it. Times are
+of the monotonic clock, which nobody can set. Only `wait_look` switches greenlets.
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
+
+import gevent
+
+from darner_core.errors import ClientError
+from darner_core.operating_system import unsent_bytes
+from darner_core.server.states import UNOCCUPIED, Ending, State
+from darner_core.server.turn import careful
+from darner_core.waiters import wait_round
+
+if TYPE_CHECKING:
+    from darner_core.server.connection import Connection
+
+# How many clients are looked at in one go, which takes 0.3 ms.
+LOOKED_AT = 500
+
+# -- what a client shows
 
 
-class Client(Hashable, Protocol):
-    """The connection, as it is looked at."""
-
-    @property
-    def fd(self) -> int: ...
-
-    @property
-    def progress(self) -> int | None:
-        """Changes with every byte that is received of a request, or sent of the last reply; None: neither goes on."""
-
-    @property
-    def idle(self) -> bool:
-        """Asks nothing, waits for nothing, holds nothing."""
-
-    @property
-    def silence(self) -> int | None:
-        """Changes with every byte that it takes; None: it waits for the server."""
+def progress(client: "Connection") -> int | None:
+    """Changes with every byte that is received of a request, or sent of the last reply; None: neither goes on."""
+    if client.ending is not None:
+        return -1 - _untaken_bytes(client)
+    if client.state is State.IN_BODY or (client.state is State.READ and client.inbox.reader.in_pieces):
+        return client.inbox.received_bytes
+    return None
 
 
-C = TypeVar("C", bound=Client)
+def is_idle(client: "Connection") -> bool:
+    """Asks nothing, waits for nothing, holds nothing."""
+    return client.state is State.READ and not client.inbox.reader.in_pieces and client.session.holds_nothing
+
+
+def silence(client: "Connection") -> int | None:
+    """Changes with every byte that the client takes of what it is sent; None: the client waits for the server. The turn
+    knows whether it has sent something."""
+    its_turn = client.state in ITS_TURN or client.ending is not None
+    if not its_turn or client.outbox.held:
+        return None
+    return _untaken_bytes(client) if client.outbox.unsent else 0
+
+
+ITS_TURN = UNOCCUPIED | {State.IN_BODY, State.SENDING}
+
+
+def _untaken_bytes(client: "Connection") -> int:
+    """What the kernel has of the replies counts, too: it asks for more only when a third of its buffer is free."""
+    return len(client.outbox.unsent) + unsent_bytes(client.fd)
+
+
+# -- what is done about it, in the hub
+
+
+@careful
+def end_stalled(client: "Connection", timeout_s: int) -> None:
+    """The rest of what the client has begun to send does not come."""
+    if client.state is State.GONE or progress(client) is None:
+        return
+    if client.ending is not None:
+        client.hang_up()
+        return
+    what = "request" if client.inbox.reads_whole else "line"
+    if client.state is State.IN_BODY or client.inbox.reader.body_missing:
+        what = "item"
+    client.refuse_rest(ClientError(f"the rest of the {what} did not come for {timeout_s} s"))
+
+
+@careful
+def end_idle(client: "Connection") -> None:
+    if is_idle(client) and client.ending is None:
+        client.close(Ending.AT_ONCE)
+        client.be_special()
+
+
+@careful
+def end_silent(client: "Connection") -> None:
+    """What the client holds goes to others."""
+    if silence(client) is not None:
+        client.hang_up()
+
+
+Since = dict["Connection", tuple[int, float]]  # what a client shows, and since when
 
 
 class Timeouts:
     def __init__(
         self, body_timeout_s: int, idle_timeout_s: int, client_timeout_s: int, clock: Callable[[], float]
     ) -> None:
-        """0 is never."""
-        self.body_timeout_s = body_timeout_s
-        self.idle_timeout_s = idle_timeout_s
-        self.client_timeout_s = client_timeout_s
+        """A timeout of 0 is never."""
+        self._body_timeout_s = body_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._client_timeout_s = client_timeout_s
         self._clock = clock
-        self._stalled: dict[Client, tuple[int, float]] = {}  # the progress they show, and since when
-        self._idle: dict[Client, float] = {}  # since when
-        self._silent: dict[Client, tuple[int, float]] = {}  # as `_stalled`
+        self._stalled: Since = {}
+        self._idle: dict[Connection, float] = {}  # since when
+        self._silent: Since = {}
 
     @property
-    def needs_heard(self) -> bool:
-        """Whether `look` has to be told who has sent something."""
-        return bool(self.idle_timeout_s or self.client_timeout_s)
+    def are_set(self) -> bool:
+        return bool(self._body_timeout_s or self._idle_timeout_s or self._client_timeout_s)
 
-    def look(self, clients: Iterable[C], heard: Collection[int]) -> tuple[list[C], list[C], list[C]]:
-        """Those of `clients` that have stopped half-way for too long, those that have been idle for too long, and those
-        that have been silent for too long. `heard` are the descriptors of those that have sent something since they
+    def wait_look(self, connections: Collection["Connection"], heard: Collection[int]) -> None:
+        """Hang up on those of `connections` that have been silent for too long; to be called about once a second.
+        `heard`: as in `look`. Switches."""
+        loop = gevent.get_hub().loop
+        several = list(connections)
+        for start in range(0, len(several), LOOKED_AT):
+            here = [one for one in several[start : start + LOOKED_AT] if one in connections]
+            stalled, idle, silent = self.look(here, heard)
+            for client in stalled:
+                loop.run_callback(end_stalled, client, self._body_timeout_s)
+            for client in idle:
+                loop.run_callback(end_idle, client)
+            for client in silent:
+                loop.run_callback(end_silent, client)
+            wait_round()
+
+    def look(
+        self, clients: Iterable["Connection"], heard: Collection[int]
+    ) -> tuple[list["Connection"], list["Connection"], list["Connection"]]:
+        """Those of `clients` that have stalled for too long, those that have been idle for too long, and those that
+        have been silent for too long. `heard` are the descriptors of the clients that have sent something since they
         were last looked at."""
         now = self._clock()
-        stalled: list[C] = []
-        idle: list[C] = []
-        silent: list[C] = []
+        stalled: list[Connection] = []
+        idle: list[Connection] = []
+        silent: list[Connection] = []
         for client in clients:
-            if self.body_timeout_s and self._is_still(self._stalled, client, client.progress, now, self.body_timeout_s):
+            if self._body_timeout_s and self._is_still(
+                self._stalled, client, progress(client), now, self._body_timeout_s
+            ):
                 stalled.append(client)
                 continue
-            if self.client_timeout_s:
-                sign = None if client.fd in heard else client.silence
-                if self._is_still(self._silent, client, sign, now, self.client_timeout_s):
+            if self._client_timeout_s:
+                sign = None if client.fd in heard else silence(client)
+                if self._is_still(self._silent, client, sign, now, self._client_timeout_s):
                     silent.append(client)
                     continue
-            if self.idle_timeout_s:
-                if not client.idle or client.fd in heard:
+            if self._idle_timeout_s:
+                if client.fd in heard or not is_idle(client):
                     self._idle.pop(client, None)
-                elif now - self._idle.setdefault(client, now) >= self.idle_timeout_s:
+                elif now - self._idle.setdefault(client, now) >= self._idle_timeout_s:
                     idle.append(client)
         return stalled, idle, silent
 
-    def _is_still(
-        self, seen: dict[Client, tuple[int, float]], client: Client, sign: int | None, now: float, timeout_s: int
-    ) -> bool:
-        """Whether `sign` has not changed for so long."""
+    def _is_still(self, seen: Since, client: "Connection", sign: int | None, now: float, timeout_s: int) -> bool:
+        """Whether `sign` has been the same for `timeout_s`."""
         if sign is None:
             seen.pop(client, None)
             return False
@@ -86,7 +162,6 @@ class Timeouts:
         seen[client] = (sign, since)
         return now - since >= timeout_s
 
-    def forget(self, client: Client) -> None:
-        """It is gone."""
+    def forget(self, client: "Connection") -> None:
         for seen in (self._stalled, self._idle, self._silent):
             seen.pop(client, None)

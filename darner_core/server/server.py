@@ -41,6 +41,7 @@ from darner_core.server import acceptor
 from darner_core.server.acceptor import Reception
 from darner_core.server.connection import Connection
 from darner_core.server.listeners import Listener
+from darner_core.server.poller import make_poller
 from darner_core.server.tls import make_context
 from darner_core.server.turn import Turn
 from darner_core.storage import records
@@ -93,7 +94,9 @@ class Server:
         self._background: list[gevent.Greenlet] = []
         self._stopped = Event()
         self._hub = gevent.get_hub()
-        self.turn = Turn(self._hub.loop, self.stats, self._end_turn)
+        poller = make_poller(config.poller, self._hub.loop)
+        tells_heard = bool(config.idle_timeout_s or config.client_timeout_s)
+        self.turn = Turn(self._hub.loop, poller, self.stats, self._end_turn, tells_heard)
         self.reception = Reception(self, config, self.access)
         self.status = Enforcement(config, self.vocabularies, self._hub.loop, self._block_reads)
         self.commands.operating.host = self
@@ -105,7 +108,6 @@ class Server:
             self.vocabularies.add(dialect, make)
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
-        self._again = self._hub.loop.timer(0, ref=False)
         self._tell_damage()
 
     def start(self) -> None:
@@ -240,7 +242,7 @@ class Server:
                     break
             except Exception:
                 log.exception("what was too much for one turn did not come to its end")
-        self.stir()
+        self.turn.stir()
 
     def _look_for_room(self) -> None:
         """See whether sets have to be refused: in the background once a second, and after so many bytes, because a
@@ -255,11 +257,6 @@ class Server:
             log.error("cannot see how much room there is: %s", error, extra=BY_FORM)
         except Exception:
             log.exception("cannot see how much room there is", extra=BY_FORM)
-
-    def stir(self) -> None:
-        # gevent runs what was made ready before the loop sleeps, but it looks for that before the turn ends.
-        if not self._again.active:
-            self._again.start(_nothing)
 
     def _turn_failed(self, error: StorageError) -> None:
         log.error("cannot write: %s", error, extra=BY_FORM)

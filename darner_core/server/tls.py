@@ -11,13 +11,13 @@ from typing import Any
 import gevent
 
 from darner_core.errors import ConfigError, DarnerError
+from darner_core.operating_system import acknowledge_at_once
+from darner_core.server.poller import READ, WRITE
 
 # A client that has not finished its handshake by then is not going to.
 HANDSHAKE_S = 10.0
 
 RECORD_BYTES = 16 << 10  # the longest there are
-
-READ, WRITE = 1, 2  # libev's names for them
 
 
 class TlsError(DarnerError):
@@ -102,7 +102,7 @@ class TlsSocket:
                     self._socket.do_handshake()
                     # Acknowledge its end at once: a client with Nagle's algorithm keeps back its first request until
                     # then, which was 43 ms.
-                    self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                    acknowledge_at_once(self._socket)
                     return
                 except ssl.SSLWantReadError:
                     events = READ

@@ -5,9 +5,8 @@ This is the hot path: two loops over plain locals, because at 64 bytes a request
 server in Python can save (figures in docs/benchmarks.md). What does not fit them, a request in pieces, a wait, an
 fsync, an error, is done by the Connection.
 
-All clients' sockets are in one epoll, which is itself watched by the loop: one call of a callback serves all that are
-ready, where a watcher for each costs a call from C each. A socket stays in it while its client is not read, so that a
-reset is noticed then, too.
+A Poller tells which sockets are ready. A socket stays with it while its client is not read, so that a reset is noticed
+then, too.
 
 A client that has sent many requests at once is served in shares: SHARE_S, then its rest waits, and whoever has been
 served least comes next. All shares of a turn together take TURN_S. So a hundred clients that send as fast as they can
@@ -17,18 +16,19 @@ No call here switches greenlets, except that what a client's greenlet waits for 
 """
 
 import logging
-import select
 import time
 from collections.abc import Callable
+from functools import wraps
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol
 
 from darner_core import NAME
 from darner_core.errors import StorageError
 from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
 from darner_core.protocols.memcache.reader import Request
+from darner_core.server.poller import CLOSED, ENDED, FAILED, READABLE, Poller
 
 log = logging.getLogger(NAME)
 
@@ -60,8 +60,7 @@ MOST_DEBT_S = 0.0002
 # While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
 CROWDED_RECV_BYTES = 4 << 10
 
-READ = 1  # libev's name for it
-LOW_PRIORITY = -1  # as libev counts: behind the epoll's watcher
+LOW_PRIORITY = -1  # as libev counts: behind the poller's watcher
 
 
 class Client(Protocol):
@@ -108,9 +107,16 @@ class Turn:
     """Who can be read, and who has replies to be sent at the end of the turn."""
 
     def __init__(
-        self, loop: Any, stats: Stats, end_turn: Callable[[], None], clock: Callable[[], float] = time.perf_counter
+        self,
+        loop: Any,
+        poller: Poller,
+        stats: Stats,
+        end_turn: Callable[[], None],
+        tells_heard: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`end_turn` writes what the turn has changed and calls `send`; it is also called before the loop sleeps."""
+        """`end_turn` writes what the turn has changed and calls `send`; it is also called before the loop sleeps.
+        `tells_heard`: see `take_heard`."""
         self.served: list[Client] = []  # who has replies; some perhaps more than once
         self.special: list[Client] = []  # who has more to do at the end of the turn than to send replies
         self._stats = stats
@@ -119,10 +125,10 @@ class Turn:
         self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
         self._watched: dict[int, int] = {}  # by file descriptor: what the kernel is asked to tell
         self._clients: dict[int, Client] = {}  # all of them, read or not
-        self.heard: set[int] | None = None  # whose descriptors were ready, if somebody wants to know
-        self._epoll = select.epoll()
-        self._watcher = loop.io(self._epoll.fileno(), READ)
-        self._watcher.start(self._on_ready)
+        self._heard: set[int] | None = set() if tells_heard else None
+        self._poller = poller
+        self._poll = poller.poll
+        poller.start(self._on_ready)
         self.clock = clock
         self._until = 0.0  # when the shares of this turn are used up; 0: nobody has asked yet
         self._waiting: list[tuple[float, int, Client]] = []  # for their shares: a heap, who has used least first
@@ -133,11 +139,18 @@ class Turn:
         self._least_used_s = 0.0  # what those have used that wait
         self._go_on = loop.timer(0, ref=False)
         self._go_on.priority = LOW_PRIORITY
+        self._once_more = loop.timer(0, ref=False)
 
     def close(self) -> None:
         self._go_on.close()
-        self._watcher.stop()
-        self._epoll.close()
+        self._once_more.close()
+        self._poller.close()
+
+    def stir(self) -> None:
+        """Something was made ready at the end of the turn: go round once more before the loop sleeps. gevent runs what
+        is ready before the loop sleeps, too, but it looks for that before the turn ends."""
+        if not self._once_more.active:
+            self._once_more.start(_nothing)
 
     # -- who is read
 
@@ -149,19 +162,19 @@ class Turn:
         """Serve `client`: it has sent nothing that is incomplete, and has no replies that it has not taken."""
         self.ignore(fd)
         self._plain[fd] = client
-        self._watch(fd, select.EPOLLIN)
+        self._watch(fd, READABLE)
 
     def read_by(self, fd: int, callback: Callable[[], object]) -> None:
         """Call `callback` while there is something to read."""
         self.ignore(fd)
         self._callbacks[fd] = callback
-        self._watch(fd, select.EPOLLIN)
+        self._watch(fd, READABLE)
 
     def await_end(self, fd: int, callback: Callable[[], object]) -> None:
         """Nobody reads; call `callback` when the client has said all that it is going to say, or has gone."""
         self.ignore(fd)
         self._callbacks[fd] = callback
-        self._watch(fd, select.EPOLLRDHUP)
+        self._watch(fd, ENDED)
 
     def ignore(self, fd: int) -> None:
         """Nobody reads. The kernel is told only if the client does send something."""
@@ -175,23 +188,25 @@ class Turn:
         self._unwatch(fd)
 
     def _watch(self, fd: int, events: int) -> None:
-        watched = self._watched.get(fd)
-        if watched == events:
-            return
-        if watched is None:
-            self._epoll.register(fd, events)
-        else:
-            self._epoll.modify(fd, events)
-        self._watched[fd] = events
+        if self._watched.get(fd) != events:
+            self._poller.watch(fd, events)
+            self._watched[fd] = events
 
     def _unwatch(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            self._poller.unwatch(fd)
+
+    def take_heard(self) -> set[int]:
+        """The descriptors that were ready since this was asked last, if the turn was told to keep them."""
+        heard = self._heard or set()
+        if heard:
+            self._heard = set()
+        return heard
 
     # -- reading and serving
 
     def _on_ready(self) -> None:
-        poll = self._epoll.poll
+        poll = self._poll
         self._until = 0.0
         for _ in range(MOST_TURNS):
             ready = poll(0, MOST_READY)
@@ -212,8 +227,8 @@ class Turn:
         bytes_read = 0
         self.crowded = len(ready) >= MANY_READY or bool(self._waiting)
         recv_bytes = self.recv_bytes
-        if self.heard is not None:
-            self.heard.update([fd for fd, _ in ready])
+        if self._heard is not None:
+            self._heard.update([fd for fd, _ in ready])
         for fd, events in ready:
             try:
                 client = plain(fd)
@@ -273,11 +288,11 @@ class Turn:
         callback = self._callbacks.get(fd)
         if callback is not None:
             callback()
-        elif events & (select.EPOLLERR | select.EPOLLHUP):
+        elif events & (FAILED | CLOSED):
             # These are told whether they are asked for or not, again and again.
             self._unwatch(fd)
             client = self._clients.get(fd)  # None: it was closed in this turn
-            if client is not None and events & select.EPOLLERR:  # else a Unix socket: what was sent may still be read
+            if client is not None and events & FAILED:  # else a Unix socket: what was sent may still be read
                 client.broken()
         elif fd in self._watched:
             self._watch(fd, 0)
@@ -391,6 +406,29 @@ class Turn:
             except Exception:
                 log.exception("a client could not be told that its turn has failed")
                 _cut(client)
+
+
+Arguments = ParamSpec("Arguments")
+Callback = Callable[Concatenate[Any, Arguments], None]
+
+
+def careful(callback: Callback[Arguments]) -> Callback[Arguments]:
+    """What the loop calls of a client. If it raises something, this client is hung up on and the others are served:
+    gevent would stop the watcher, and drop what the same call still had to do for others."""
+
+    @wraps(callback)
+    def call(client: Any, /, *arguments: Arguments.args, **more: Arguments.kwargs) -> None:
+        try:
+            callback(client, *arguments, **more)
+        except Exception:
+            log.exception("a client could not be served")
+            _cut(client)
+
+    return call
+
+
+def _nothing() -> None:
+    pass
 
 
 def _cut(client: Client) -> None:

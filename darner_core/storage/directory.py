@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from darner_core import files
+from darner_core import files, operating_system
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage import manifest, opening, records, wal
 
@@ -91,7 +91,7 @@ def power_was_lost(path: str) -> bool:
     """Whether the server that had the directory ended with the machine. kill -9 is no such end: the system still has
     what was written."""
     left = _left_running(path)
-    return left != b"" and not left.startswith(_machine_start())
+    return left != b"" and not left.startswith(operating_system.boot_id())
 
 
 def losses(path: str, found: manifest.Manifest) -> tuple[list[str], list[str]]:
@@ -123,16 +123,6 @@ def _left_running(path: str) -> bytes:
         with open(os.path.join(path, records.RUNNING_FILE), "rb") as file:
             return file.read() or b"?"
     except FileNotFoundError:
-        return b""
-
-
-def _machine_start() -> bytes:
-    """Another one after each start of the machine; b"" where the system does not tell. Then a loss of power looks like
-    a kill."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            return file.read()
-    except OSError:
         return b""
 
 
@@ -263,7 +253,7 @@ class DataDirectory:
 
     def note_running(self, mark: bytes = b"") -> None:
         """A server has the directory, and its newest log, if `mark` names one, is not empty."""
-        self._write(records.RUNNING_FILE, _machine_start() + mark)
+        self._write(records.RUNNING_FILE, operating_system.boot_id() + mark)
 
     def note_ended(self) -> None:
         """The server has ended, and all it has written is synced."""
@@ -294,10 +284,9 @@ class DataDirectory:
     def free_bytes(self) -> int:
         """Bytes that may still be written to the file system of the directory. Raises StorageError."""
         try:
-            disk = os.statvfs(self.path)
+            return operating_system.free_bytes(self.path)
         except OSError as error:
             raise StorageError(f"data directory {self.path}: {error.strerror}") from error
-        return disk.f_bavail * disk.f_frsize
 
     def takes_writes(self) -> bool:
         """Whether the file system has room for what waits in memory to be written, and writes."""

@@ -8,7 +8,6 @@ If RocksDB cannot open the directory, or items are missing that may lie in table
 rebuilt of it (see `rebuild`) is copied as well, and the fuller is kept.
 """
 
-import ctypes
 import os
 import shutil
 import stat
@@ -19,6 +18,7 @@ from contextlib import suppress
 
 from darner_core import files
 from darner_core.errors import DataDirError, StorageError
+from darner_core.operating_system import exchange
 from darner_core.storage import records, wal
 from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, item_key
 from darner_core.storage.storage import CHUNK_FAMILY, Batch, Storage
@@ -121,7 +121,7 @@ def _change_places(path: str, made: str, kept: str) -> None:
     one or the other there. Raises DataDirError, and `path` is what it was."""
     try:
         os.rename(made, kept)
-        if not _exchange(kept, path):
+        if not exchange(kept, path):
             os.rename(kept, made)
             os.rename(path, kept)
             os.rename(made, path)
@@ -135,16 +135,6 @@ def _change_places(path: str, made: str, kept: str) -> None:
             f"data directory {path}: repaired as {made}, which cannot take its place: {error.strerror}"
         ) from error
     files.sync_folder(os.path.dirname(path))
-
-
-def _exchange(one: str, other: str) -> bool:
-    """Let two names change places at once (Linux's renameat2); False if that cannot be done here."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    at_working_directory, exchange = -100, 2
-    return not rename(at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other), exchange)
 
 
 # -- what is saved, and from where

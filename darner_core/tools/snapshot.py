@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from darner_core.errors import DataDirError
-from darner_core.files import allow_open_files
+from darner_core.operating_system import raise_descriptor_limit
 from darner_core.storage.manifest import CURRENT, TABLE
 from darner_core.storage.records import RUNNING_FILE
 from darner_core.storage.wal import SUFFIX as LOG
@@ -79,7 +79,7 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
     if moment is None:
         return False
     names = [name for name in os.listdir(path) if name.endswith((TABLE, LOG))]
-    allow_open_files(len(names) + SPARE_DESCRIPTORS)  # if that does not suffice, opening says so
+    raise_descriptor_limit(len(names) + SPARE_DESCRIPTORS)  # if that does not suffice, opening says so
     for name in names:
         try:
             file = os.open(os.path.join(path, name), os.O_RDONLY)

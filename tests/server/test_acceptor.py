@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from darner_core.config.options import Config
-from darner_core.server import acceptor
 from darner_core.server.acceptor import LOGIN_S, Reception
 from tests.harness import Client, RunningServer
 from tests.identities import Authority, TlsClient, login, write_users
@@ -362,13 +360,3 @@ def test_the_kernel_asks_whether_a_clients_host_is_still_there(
 
     # As the kernel's proc_net_tcp.txt has it: 01 waits for an acknowledgement, 02 is keepalive's.
     wait_until(lambda: timer() == ("02" if set_ else "00"))
-
-
-def test_accepted_sockets_inherit_how_hosts_are_watched() -> None:
-    config = Config(keepalive_idle_s=7, keepalive_interval_s=3, keepalive_count=2, unread_timeout_s=90)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        acceptor._watch_hosts(listening, config)
-        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
-            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
-            assert [accepted.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [7, 3, 2, 90_000]

@@ -1,5 +1,10 @@
 """Who has been silent for too long, by a clock of our own."""
 
+from operator import attrgetter
+
+import pytest
+
+from darner_core.server import idle
 from darner_core.server.idle import Timeouts
 
 BODY_S, IDLE_S = 10, 100
@@ -11,6 +16,13 @@ class Client:
         self.silence: int | None = 0
         self.progress: int | None = None
         self.idle = True
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these clients show, they have as attributes."""
+    for sign, attribute in (("progress", "progress"), ("is_idle", "idle"), ("silence", "silence")):
+        monkeypatch.setattr(idle, sign, attrgetter(attribute))
 
 
 class Watch:

@@ -89,7 +89,9 @@ def test_half_an_upload_leaves_nothing_after_a_kill(server: RunningServer) -> No
     assert client.get("q") == LARGE[::-1]
 
 
-def test_nothing_that_was_answered_is_lost_when_killed_under_load(server: RunningServer) -> None:
+@pytest.mark.parametrize("poller", ["auto", "gevent"])
+def test_nothing_that_was_answered_is_lost_when_killed_under_load(start_server: Start, poller: str) -> None:
+    server = start_server("--poller", poller)
     stored: list[int] = []
     got: list[bytes] = []
 

@@ -12,6 +12,8 @@ from darner_core.errors import RequestError, StorageError
 from darner_core.operations.stats import Stats
 from darner_core.protocols.memcache.lines import parse_naming, parse_storing
 from darner_core.protocols.memcache.reader import Command, Request, RequestReader
+from darner_core.server import poller
+from darner_core.server.poller import make_poller
 from darner_core.server.turn import CROWDED_RECV_BYTES, MOST_DEBT_S, RECV_BYTES, SHARE_S, TURN_S, Turn
 
 MOST_SPINS = 20
@@ -106,8 +108,9 @@ def answer(request: Request, body: bytes | None, session: object) -> Any:
     return b"" if request.noreply else b"%b(%b)" % (request.queue, body or b"")
 
 
-@pytest.fixture
-def turn() -> Iterator[Turn]:
+@pytest.fixture(params=["epoll", "gevent"])
+def turn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
+    monkeypatch.setattr(poller, "LOOK_S", 0.01)
     kept.clear()
     reader = RequestReader(
         {b"set": Command(parse_storing, answer), b"flush": Command(parse_naming, answer)}, kept, 8192, chunk_bytes=100
@@ -118,7 +121,8 @@ def turn() -> Iterator[Turn]:
         reader.feed(b"flush %b\r\n" % name)
     reader.feed(b"flush bare\nset bare 0 0 0\n\r\n")
     RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100).feed(b"set q 0 0 101\r\n")
-    made = Turn(gevent.get_hub().loop, Stats(), lambda: None)
+    loop = gevent.get_hub().loop
+    made = Turn(loop, make_poller(request.param, loop), Stats(), lambda: None)
     yield made
     made.close()
     while opened:
@@ -438,7 +442,7 @@ def test_who_asks_once_is_answered_before_the_shares_of_a_turn_begin(turn: Turn,
     order: list[Peer] = happened
     turn.join(Flooder(turn, clock, TURN_S, order))
     peer.end.send(b"flush q\r\n")
-    turn._on_ready()
+    run_loop()
     assert happened[0] == [b"q()"]
     assert isinstance(happened[-1], Flooder)
 

@@ -181,7 +181,7 @@ def test_the_directories_change_places_and_no_server_can_come_between(
 ) -> None:
     turn_over(table(directory, b"a"), 0)
     files = {path.name: path.read_bytes() for path in directory.iterdir()}
-    exchange, rename = repair_module._exchange, os.rename
+    exchange, rename = repair_module.exchange, os.rename
 
     def look(one: str, other: str) -> bool:
         assert "in use" in run(directory, "--check").stderr
@@ -195,7 +195,7 @@ def test_the_directories_change_places_and_no_server_can_come_between(
         rename(one, other)
         assert directory.is_dir() or not at_once
 
-    monkeypatch.setattr(repair_module, "_exchange", look)
+    monkeypatch.setattr(repair_module, "exchange", look)
     monkeypatch.setattr(os, "rename", never_without)
     assert repair(str(directory), 4, quiet, quiet.progress) == 1
     assert len(numbers(directory, b"b")) == ITEMS - POPPED

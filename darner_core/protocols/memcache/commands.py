@@ -4,7 +4,6 @@ the verbs; the server knows none by name.
 
 from functools import partial
 
-from darner_core import heap
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.options import Config
 from darner_core.engines.local.journal import Journal
@@ -12,6 +11,7 @@ from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.engines.local.sweeper import Sweeper
 from darner_core.engines.local.tracing import Traces
+from darner_core.operating_system import trim_heap
 from darner_core.operations.administering import Administering, as_admin
 from darner_core.operations.monitoring import Monitoring
 from darner_core.operations.operating import Operating
@@ -64,8 +64,8 @@ class Commands:
     """All commands, bound to what they work on."""
 
     def __init__(self, registry: Registry, journal: Journal, stats: Stats, config: Config) -> None:
-        self.body_memory = BodyMemory(config.body_memory_bytes, heap.trim)
-        self.whole_memory = BodyMemory(WHOLE_BYTES, heap.trim)
+        self.body_memory = BodyMemory(config.body_memory_bytes, trim_heap)
+        self.whole_memory = BodyMemory(WHOLE_BYTES, trim_heap)
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self.delivery = Delivery(registry, journal)
         self.storing = Storing(registry, self.delivery, journal, stats, config, self.body_memory)
