@@ -125,13 +125,13 @@ def _set_tcp_option(of: socket.socket, name: str, value: int) -> bool:
 
 
 def raise_descriptor_limit(needed: int) -> int:
-    """Raise this process's limit of open files as far as it is needed and allowed; how many there may be now, `needed`
-    where there is no limit."""
+    """Raise this process's limit of open files as far as it is needed and allowed; how many there may be now, at most
+    `needed`."""
     if resource is None:
         return needed
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return soft
-    return needed if soft == resource.RLIM_INFINITY else soft
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return needed
+    soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return int(soft)

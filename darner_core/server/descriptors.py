@@ -30,4 +30,4 @@ def room_for_clients(max_connections: int, max_open_files: int) -> int:
             f"too few file descriptors: {allowed}, of which max_open_files and the server's own take {beside}; "
             "raise the limit (ulimit -n), or lower max_open_files"
         )
-    return min(max_connections, allowed - beside)
+    return allowed - beside
