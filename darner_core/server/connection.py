@@ -24,8 +24,8 @@ from darner_core import NAME
 from darner_core.config.values import show_text
 from darner_core.errors import ClientError, DamagedError, RequestError, ServerError, StorageError
 from darner_core.operations.client import HangUp
+from darner_core.protocols.contract import Reader, Request, Vocabulary
 from darner_core.protocols.guard import Guard
-from darner_core.protocols.memcache.reader import Reader, Request, Vocabulary
 from darner_core.repeated import BY_TEXT
 from darner_core.server.outbox import Host, Outgoing, careful
 from darner_core.server.tls import TlsSocket
@@ -76,7 +76,7 @@ class Connection(Outgoing):
         "_paused", "_gone", "_closing", "_lingers", "_waiter", "_in_body", "_sent", "_guard", "_is_tls", "_body_memory",
         "_piece_bytes", "_task_bytes", "_accounts", "_pipeline_memory", "_pending_bytes", "_received", "_late",
         "_reads_whole", "_is_told", "_turn_failed", "used_s", "last_share_s",
-        "_share_ends", "_look_every", "_waits_for_share",
+        "_share_ends", "_look_every", "_receive_large", "_waits_for_share",
     )  # fmt: skip
 
     def __init__(
@@ -93,8 +93,9 @@ class Connection(Outgoing):
         self._most_reply_bytes = server.config.max_reply_bytes
         self._socket = client_socket
         self._greenlet = gevent.getcurrent()
-        self._reader: Reader = server.new_reader(vocabulary) if guard is None else guard
+        self._reader: Reader = vocabulary.new_reader() if guard is None else guard
         self._guard = guard
+        self._receive_large = vocabulary.protocol.receive_large
         self._is_tls = isinstance(client_socket, TlsSocket)
         self._backlog: Iterator[tuple[Request, bytes | None]] = iter(())  # requests read and not yet served
         self._ahead = b""  # bytes that came while the greenlet was waiting for an item
@@ -106,11 +107,11 @@ class Connection(Outgoing):
         self._waiter: Waiter | None = None
         self._in_body = False  # the greenlet waits for more of a large item
         self._sent: Event | None = None  # set when all is sent
-        self._reads_whole = vocabulary.new_reader is not None  # its requests cannot be received in pieces
-        self._body_memory = server.commands.whole_memory if self._reads_whole else server.commands.body_memory
+        self._reads_whole = vocabulary.dialect.receives_whole  # its requests cannot be received in pieces
+        self._body_memory = server.whole_memory if self._reads_whole else server.body_memory
         self._piece_bytes = 0  # as it knows them
         self._accounts = False  # and is being told
-        self._pipeline_memory = server.commands.pipeline_memory
+        self._pipeline_memory = server.pipeline_memory
         self._pending_bytes = 0  # as it knows them
         self._task_bytes = 0  # replies of what had to wait, since they are known to have been taken
         self.used_s = self.last_share_s = 0.0  # for the turn, which counts them
@@ -579,8 +580,8 @@ class Connection(Outgoing):
     def may_see(self, queue: bytes) -> bool:
         return self._guard is None or self._guard.may_see(queue)
 
-    def may(self, right: str, request: Request) -> bool:
-        return self._guard is None or self._guard.may(right, request.queue)
+    def may(self, right: str, queue: bytes) -> bool:
+        return self._guard is None or self._guard.may(right, queue)
 
     def _wait_large(self) -> bytes:
         """Receive the large item that the reader has come upon, and go on behind it."""
@@ -589,7 +590,7 @@ class Connection(Outgoing):
         if self._reader.error is not None:  # one that was handed over has not been judged yet
             raise self._reader.error
         try:
-            return self._server.commands.storing.receive_large(request, self)
+            return self._receive_large(request, self)
         except (ServerError, StorageError) as error:
             if not request.noreply:
                 raise

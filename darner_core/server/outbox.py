@@ -20,12 +20,11 @@ from darner_core.engines.local.journal import Journal
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.session import ManyReads, Session
 from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache.commands import Commands
-from darner_core.protocols.memcache.dialects import Dialect
-from darner_core.protocols.memcache.reader import Reader, Vocabulary
-from darner_core.protocols.refusals import Vocabularies
+from darner_core.protocols.contract import Traits
+from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.server.tls import TlsSocket
 from darner_core.server.turn import Turn
+from darner_core.shared_memory import BodyMemory, PipelineMemory
 from darner_core.waiters import SyncGroup
 
 log = logging.getLogger(NAME)
@@ -41,13 +40,15 @@ class Host(Protocol):
     config: Config
     stats: Stats
     journal: Journal
-    commands: Commands
+    body_memory: BodyMemory
+    whole_memory: BodyMemory
+    pipeline_memory: PipelineMemory
     vocabularies: Vocabularies
     turn: Turn
     sync_group: SyncGroup
-    stopping: bool
 
-    def new_reader(self, vocabulary: Vocabulary) -> Reader: ...
+    @property
+    def stopping(self) -> bool: ...
 
     def stir(self) -> None:
         """Something was woken up at the end of the turn: go round once more before the loop sleeps."""
@@ -76,7 +77,7 @@ class Outgoing(ABC):
         "_held", "_held_replies", "_written_replies", "_mid_reply", "_error_reply", "_hands_over",
     )  # fmt: skip
 
-    def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, dialect: Dialect) -> None:
+    def __init__(self, server: Host, client_socket: socket.socket | TlsSocket, dialect: Traits) -> None:
         self.session = (ManyReads if dialect.several_reads else Session)(server.journal)
         self._error_reply = dialect.error_reply
         self._hands_over = dialect.hands_over
