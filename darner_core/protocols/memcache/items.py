@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from darner_core.operations.operations import Operations
     from darner_core.operations.putting import LargePut
     from darner_core.operations.session import ManyReads, Session
-    from darner_core.operations.taking import Settle, Shown
+    from darner_core.operations.taking import Shown
     from darner_core.storage.records import Item
 
 
@@ -176,13 +176,20 @@ class Items:
         return self._peek(request) if request.peeks else self._open(request, session)
 
     def _open(self, request: LineRequest, session: "Session") -> Reply:
+        if not (request.several or request.cursor) and (queue := self._queues.get(request.queue)) is not None:
+            # What follows could be done by `Taking.open`; reliable readers ask for this with each item.
+            if session.several_reads and request.opens:
+                session.require_room(request.queue, queue.options.max_open_reads)
+            read = queue.open()
+            if read is not None:
+                return self._answer(request, session, read)
         names = request.targets or (request.queue,)
         if session.several_reads and request.opens:
             self._taking.require_room(session, names)
-        read = self._taking.open(names, request.wait_ms, request.cursor)
-        if read is LATER:
+        found = self._taking.open(names, request.wait_ms, request.cursor)
+        if found is LATER:
             return partial(self._wait_open, request)
-        return self._opened(request, session, read)
+        return self._opened(request, session, found)
 
     def _wait_open(self, request: LineRequest, client: Client) -> bytes:
         names, until = request.targets or (request.queue,), time.monotonic() + request.wait_ms / 1000
@@ -200,12 +207,24 @@ class Items:
 
     def _answer(self, request: LineRequest, session: "Session", read: "OpenRead") -> Reply:
         """The reply with an item that has been opened, which a get without /open closes at once."""
-        settle = session.hold if request.opens else read.queue.close
+        queue = read.queue
         if read.blob:
-            return partial(self._wait_send, request, read, settle)
-        return self._value(request, self._taking.accept(read, settle), read.id)
+            return partial(self._wait_send, request, read)
+        # As `Taking.accept`, without its call.
+        try:
+            item = queue.item_of(read)
+        except BaseException:
+            queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        if request.opens:
+            session.hold(read)
+        else:
+            queue.close(read)
+        return self._value(request, item, read.id)
 
-    def _wait_send(self, request: LineRequest, read: "OpenRead", settle: "Settle", client: Client) -> bytes:
+    def _wait_send(self, request: LineRequest, read: "OpenRead", client: Client) -> bytes:
+        settle = client.session.hold if request.opens else read.queue.close
         self._taking.wait_send(client, read, lambda item: self._head_of(request, item, read.id), settle)
         return AFTER_BODY
 
