@@ -40,7 +40,7 @@ class Administering:
             self._registry.delete(name)
 
     def flush(self, name: bytes, cursor: bytes = b"") -> None:
-        """Empty a queue, or put a cursor behind its last item. Nothing happens if there is none. Raises
+        """Empty a queue, or put a cursor of it back to the queue's head. Nothing happens if there is none. Raises
         StorageError."""
         if cursor:
             self._registry.cursors.flush(name, cursor)
@@ -99,10 +99,6 @@ class InEffect:
     @property
     def aliases(self) -> Mapping[bytes, tuple[bytes, ...]]:
         return self._config.aliases
-
-    @property
-    def queues(self) -> "Mapping[bytes, object]":
-        return self._queues
 
     def of_server(self) -> Options:
         return [

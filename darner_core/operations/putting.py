@@ -119,7 +119,7 @@ class Putting:
         if queue is not None and not queue.governed and not expires_at_ms and (queue.is_child or not as_child):
             plain = queue
         stored = 0
-        for number, item in enumerate(items[: len(large)] if large else items):
+        for number, item in enumerate(items):
             self._stats.cmd_set += 1
             if len(item) > self._max_item_bytes:
                 break
