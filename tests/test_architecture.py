@@ -39,7 +39,7 @@ OUTSIDE = {
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
 PURE = [
-    "protocols.memcache.reader", "protocols.memcache.lines", "protocols.memcache.replies", "protocols.refusals",
+    "protocols.memcache.reader", "protocols.memcache.lines", "protocols.memcache.replies", "protocols.grammar",
     "protocols.kestrel_text.reader", "protocols.thrift.reader", "storage.records", "errors", "shared_memory",
     "engines.local.window", "access.rights", "config.values", "config.queues",
     "config.queue_tables", "config.listeners",
@@ -48,8 +48,7 @@ WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "
 
 # What points up, and is being mended.
 UPWARDS = {
-    ("operations", "protocols"), ("operations", "storage"), ("operations", "engines.local"),
-    ("protocols", "engines.local"), ("protocols", "storage"), ("engines.local", "operations"),
+    ("operations", "engines.local"),
 }  # fmt: skip
 
 

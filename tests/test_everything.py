@@ -7,14 +7,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from darner_core.config.options import Config
 from darner_core.config.queues import QueueRules
 from darner_core.engines.local import backlog as backlog_module
 from darner_core.engines.local import compaction as upkeep_module
@@ -35,9 +34,7 @@ from darner_core.engines.local.routing import Delivery, Target
 from darner_core.engines.local.sweeper import Sweeper
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import ServerError, StorageError
-from darner_core.operations.putting import Storing
 from darner_core.operations.session import ManyReads, Session
-from darner_core.operations.stats import Stats
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import EXPIRY_PREFIX, MAX_ID
 from darner_core.storage.storage import Storage
@@ -136,8 +133,7 @@ class Everything(RuleBasedStateMachine):
         self.registry = Registry(self.journal, WindowBudget(4000), rules=self.queue_rules)
         self.delivery = Delivery(self.registry, self.journal)
         self.delivery.set_aliases(world.aliases)
-        memory = BodyMemory(1 << 20, lambda: None)
-        self.storing = Storing(self.registry, self.delivery, self.journal, Stats(), Config(), memory)
+        self.memory = memory = BodyMemory(1 << 20, lambda: None)
         self.sweeper = Sweeper(
             self.registry, self.delivery, self.journal, memory, CHUNK_BYTES, self.wait_in_sweep, lambda: self.now_s
         )
@@ -238,18 +234,20 @@ class Everything(RuleBasedStateMachine):
         names = (self.name,) if self.count > 1 else self.choose(SEVERAL)
         body = self.a_body(900)
         before = set(self.world.queues)
-        targets, expected = self.delivery.targets(names, len(body)), self.world.targets(names, len(body))
+        transfer = self.delivery.transfer(self.memory, CHUNK_BYTES, names, len(body), False)
+        found, expected = transfer.find_queues(), self.world.targets(names, len(body))
         self.settle_dead()
-        assert (targets is None) == (expected is None)
-        if targets is None or expected is None:
+        assert (found is None) == (expected is None)
+        if found is None or expected is None:
             return
+        targets = transfer._targets
         names_found = [target.queue.name for target in targets]
         assert sorted(names_found) == sorted(queue.name for queue, _ in expected)
         expected.sort(key=lambda one: names_found.index(one[0].name))  # children come in any order
         if not targets:
             return
-        uploads: list[tuple[Target, Upload]] = []
-        self.storing.wait_start_uploads(targets, uploads, cast(Any, OneTurn()))
+        transfer.wait_begin(OneTurn().wait_turn)
+        uploads = transfer.uploads
         for _, upload in uploads:
             for at in range(0, len(body), CHUNK_BYTES):
                 upload.add(body[at : at + CHUNK_BYTES])
@@ -273,7 +271,7 @@ class Everything(RuleBasedStateMachine):
             return
         names, body, flags = expected.names, expected.body, expected.flags
         expires_ms = self.expires_ms if DEAD not in names else 0
-        stored = self.storing.put_large(names, uploads, len(body), flags, expires_ms, self.sessions[0])
+        stored = self.delivery.put_large(names, uploads, len(body), flags, expires_ms) is not None
         assert stored == self.world.put_into(expected.targets, body, flags, expires_ms, True)
         if not stored:
             self.world.abandon(expected)

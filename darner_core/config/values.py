@@ -20,7 +20,7 @@ SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
 UNIX = "unix:"  # what an address begins with that is the path of a Unix socket
 
-# As `protocol` reads it, which a test compares.
+# As `protocols.grammar` has it, which a test compares.
 MAX_NAME_BYTES = 250
 _NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
 

@@ -1,21 +1,29 @@
-"""What a command sees of the client that it is done for.
+"""What an operation sees of the client that it is done for, and the two forms that an operation can have.
 
-A command is a method  (request, body, session) -> reply.  The reply is bytes, b"" for none, or, when the command has to
-wait for something, a function of the Client that the server runs in the client's own greenlet, blocking-style, and
-that returns the bytes. Commands raise RequestError for what the client did wrong and StorageError for the disk.
-
-The commands themselves never switch greenlets; the functions they return do, through the Client's wait_... calls.
+An operation that may have to wait for something has two forms. The first answers in the turn: with a value, or with
+LATER. The second has a name that begins with wait_, takes the Client, and runs in the client's own greenlet: it does
+what the first form left open. The first form never switches greenlets; the second does, through the Client's calls.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 
-from darner_core.operations.session import Session
-from darner_core.protocols.memcache.reader import Request
 from darner_core.waiters import Waiter
+
+if TYPE_CHECKING:
+    from darner_core.operations.session import Session
 
 # Why what goes on for long ends before its time.
 RIGHTS_GONE = "you may not do this any longer: the rights of users have been read again"
+
+
+class Later(Enum):
+    """The answer of an operation that has to wait before it can answer."""
+
+    LATER = "later"
+
+
+LATER = Later.LATER
 
 
 class HangUp(Exception):
@@ -23,9 +31,9 @@ class HangUp(Exception):
 
 
 class Client(Protocol):
-    """The connection, as the functions that wait see it. Every call may switch greenlets."""
+    """The connection, as the operations that wait see it. Every call may switch greenlets, but for may and may_see."""
 
-    session: Session
+    session: "Session"
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         """Wait in line, watching for a hang-up. What was handed over, or None."""
@@ -34,17 +42,14 @@ class Client(Protocol):
         """Send `data` behind all replies so far, and wait until the client has taken it."""
 
     def wait_body(self, most_bytes: int) -> bytes:
-        """The next bytes of the large item that is being received; at least one, at most so many."""
+        """The next bytes of the large item that is being received: at least one, at most `most_bytes`."""
 
     def wait_turn(self) -> None:
-        """Let the others have their turn."""
+        """Let other clients have their turn."""
 
     def may_see(self, queue: bytes) -> bool:
-        """Whether `stats` tells this client of `queue`. Does not switch."""
+        """Whether `stats` tells this client of `queue`."""
 
-    def may(self, right: str, request: Request) -> bool:
-        """Whether the client may, at this moment, do such things to the queue that it has asked for. For what goes on
-        for long: the rights may have been read again. Does not switch."""
-
-
-Reply = bytes | Callable[[Client], bytes]
+    def may(self, right: str, queue: bytes) -> bool:
+        """Whether the client may do such things to `queue` at this moment. An operation that goes on for long asks
+        again and again: the rights may have been read anew."""

@@ -1,103 +1,112 @@
-"""Watching a queue: `monitor`, which opens items as they come and sends each at once, and `confirm`, which closes the
-oldest of them. For dialects with several open reads; see `client` for what a command is.
+"""Watching a queue: `monitor` opens items as they come and sends each at once, `confirm` closes the oldest of them.
 
-What a monitor has sent is open like any other read: it goes to the next when the client hangs up, in whatever moment.
-
-No call here switches greenlets, except through the Client's wait_... calls.
+For sessions with several open reads. What a monitor has sent is open like any other read: it goes to the next client
+when this one hangs up, at whatever moment. See `client` for the two forms of an operation.
 """
 
 import time
-from functools import partial
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from darner_core.access.rights import GET
-from darner_core.engines.local.registry import Registry
 from darner_core.errors import ClientError, StorageError
-from darner_core.operations.client import RIGHTS_GONE, Client, Reply
-from darner_core.operations.session import READS_AT_ONCE, ManyReads, Session
-from darner_core.operations.taking import Reading
-from darner_core.protocols.memcache.lines import MAX_READS
-from darner_core.protocols.memcache.reader import Request
-from darner_core.protocols.memcache.replies import END, NOT_THAT_MANY_OPEN
+from darner_core.operations.client import LATER, RIGHTS_GONE, Client, Later
+from darner_core.operations.session import READS_AT_ONCE, ManyReads
 
-# What is there already is sent in portions of about so much: one by one it was a seventh as many items of 64 bytes.
+if TYPE_CHECKING:
+    from darner_core.engines.local.reads import OpenRead
+    from darner_core.operations.availability import Availability
+    from darner_core.operations.taking import Taking
+    from darner_core.shared_memory import PipelineMemory
+
+# What is there already is sent in portions of about so many bytes: one by one it was a seventh as many items of 64
+# bytes. The second is for when pipeline_memory_bytes are exceeded.
 SEND_BYTES = 8 << 10
+SCARCE_SEND_BYTES = 4 << 10
+
+# The reply with an item that has just been opened: bytes, or, for a large item, a function that sends it.
+Answer = Callable[["OpenRead"], bytes | Callable[[Client], bytes]]
 
 
 class Monitoring:
-    """These commands, bound to what they work on."""
+    def __init__(self, taking: "Taking", pipeline_memory: "PipelineMemory", availability: "Availability") -> None:
+        self._taking = taking
+        self._pipeline_memory = pipeline_memory
+        self._availability = availability
 
-    def __init__(self, registry: Registry, reading: Reading) -> None:
-        self._registry = registry
-        self._queues = registry.queues
-        self._reading = reading
-
-    def monitor(self, request: Request, body: None, session: ManyReads) -> Reply:
-        if not request.wait_ms or request.queue in self._registry.aliases:
-            return END
-        return partial(self._wait_monitor, request)
-
-    def monitor_placed(self, request: Request, body: None, session: ManyReads) -> Reply:
-        """The same of a fanout child."""
-        self._registry.child(request.queue)
-        return self.monitor(request, body, session)
-
-    def _wait_monitor(self, request: Request, client: Client) -> bytes:
-        """Until the time is over, so many have come, no more may be open, or the server stops."""
-        until = time.monotonic() + request.wait_ms / 1000
+    def wait_monitor(
+        self, client: Client, name: bytes, wait_ms: int, most: int, answer: Answer, takes_all: bool = False
+    ) -> None:
+        """Open items and send them by `answer`, until the time is over, `most` have come, no more may be open, or
+        clients may wait no longer. `takes_all`: what is there is taken although the time is over. Raises StorageError
+        behind what could be sent, and ClientError if the client has lost the right."""
         unsent: list[bytes] = []
         try:
-            for _ in range(request.most or MAX_READS):
-                wait_ms = int((until - time.monotonic()) * 1000)
-                if wait_ms <= 0 or self._reading.waits_end or not self._has_room(request, client.session):
-                    break
-                queue = self._queues.get(request.queue)
-                read = queue.open() if queue is not None else None
-                if read is None:
-                    _wait_sent(unsent, client)
-                    self._reading.wait_swept(request.queue, client)
-                    queue = self._queues.get(request.queue)
-                    read = queue.open() if queue is not None else None
-                if read is None:
-                    read = self._reading.wait_for_read((request.queue,), client, wait_ms)
-                    if read is None:
-                        break
-                if not client.may(GET, request):
-                    read.queue.give_back(read)
-                    _wait_sent(unsent, client)
-                    raise ClientError(RIGHTS_GONE)
-                reply = self._reading.answer_with(request, client.session, read)
-                if not isinstance(reply, bytes):
-                    _wait_sent(unsent, client)
-                    reply = reply(client)
-                unsent.append(reply)
-                if sum(map(len, unsent)) >= SEND_BYTES:
-                    _wait_sent(unsent, client)
-        except StorageError:
-            _wait_sent(unsent, client)  # it has them open: with the first of them sent, it is hung up on
+            self._wait_items(client, name, time.monotonic() + wait_ms / 1000, most, answer, takes_all, unsent)
+        except (ClientError, StorageError):
+            _wait_sent(client, unsent)  # the client has these open
             raise
-        _wait_sent(unsent, client)
-        return END
+        _wait_sent(client, unsent)
 
-    def _has_room(self, request: Request, session: Session) -> bool:
+    def _wait_items(
+        self,
+        client: Client,
+        name: bytes,
+        until: float,
+        most: int,
+        answer: Answer,
+        takes_all: bool,
+        unsent: list[bytes],
+    ) -> None:
+        session = client.session
         assert isinstance(session, ManyReads)
-        queue = self._queues.get(request.queue)
-        return queue is None or session.has_room(request.queue, queue.options.max_open_reads)
+        taking, unsent_bytes = self._taking, 0
+        for _ in range(most):
+            if (not takes_all and time.monotonic() >= until) or self._availability.waits_end:
+                break
+            if not session.has_room(name, taking.most_open(name)):
+                break
+            read = taking.open((name,), 1)
+            if read is LATER:
+                unsent_bytes = _wait_sent(client, unsent)
+                read = taking.wait_open(client, (name,), until)
+            if read is None:
+                break
+            if not client.may(GET, name):
+                read.queue.give_back(read)
+                raise ClientError(RIGHTS_GONE)
+            reply = answer(read)
+            if not isinstance(reply, bytes):
+                try:
+                    _wait_sent(client, unsent)
+                except BaseException:
+                    read.queue.give_back(read)
+                    raise
+                reply = reply(client)
+            unsent.append(reply)
+            unsent_bytes += len(reply)
+            if unsent_bytes >= (SCARCE_SEND_BYTES if self._pipeline_memory.scarce else SEND_BYTES):
+                unsent_bytes = _wait_sent(client, unsent)
 
-    def confirm(self, request: Request, body: None, session: ManyReads) -> Reply:
-        if request.most > READS_AT_ONCE and session.open_reads(request.queue) >= request.most:
-            return partial(self._wait_confirm, request)
-        return END if session.close_oldest(request.queue, request.most) else NOT_THAT_MANY_OPEN
+    # -- confirming
 
-    @staticmethod
-    def _wait_confirm(request: Request, client: Client) -> bytes:
+    def confirm(self, session: ManyReads, name: bytes, count: int) -> bool | Literal[Later.LATER]:
+        """Close the `count` oldest items of this queue that the session has open. False: it has not that many open, and
+        nothing is changed. Raises StorageError, with nothing changed."""
+        if count > READS_AT_ONCE and session.open_reads(name) >= count:
+            return LATER
+        return session.close_oldest(name, count)
+
+    def wait_confirm(self, client: Client, name: bytes, count: int) -> None:
+        """Go on where `confirm` has said LATER. Raises StorageError if a part could not be closed."""
         assert isinstance(client.session, ManyReads)
-        for _ in client.session.close_in_slices(request.queue, request.most):
+        for _ in client.session.close_in_slices(name, count):
             client.wait_turn()
-        return END
 
 
-def _wait_sent(unsent: list[bytes], client: Client) -> None:
+def _wait_sent(client: Client, unsent: list[bytes]) -> int:
     if unsent:
         data = b"".join(unsent)
         unsent.clear()
         client.wait_sent(data)
+    return 0

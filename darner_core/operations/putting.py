@@ -1,213 +1,255 @@
-"""Putting items: the commands that store, whole and piece by piece. See `client` for what a command is.
+"""Putting items: one, several, and large ones piece by piece, for all protocols.
 
-No call here switches greenlets, except through the Client's wait_... calls.
+The set of a plain queue does not come here: it is the hot path, and stands where the memcache protocol has it. See
+`client` for the two forms of an operation.
 """
 
-from contextlib import suppress
-from functools import partial
-from typing import NoReturn
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Literal, Self
 
-from darner_core.config.options import Config
 from darner_core.config.values import SYNC_ALWAYS
-from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.large_items import Upload, in_turns, wait_not_behind
-from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.routing import Delivery, Target
 from darner_core.errors import ServerError, StorageError
-from darner_core.operations.client import Client
-from darner_core.operations.session import Session
-from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache import reader as protocol
-from darner_core.protocols.memcache import replies
-from darner_core.protocols.memcache.reader import Request
-from darner_core.protocols.memcache.replies import NONE, NOT_STORED, STORED
-from darner_core.shared_memory import BodyMemory
-from darner_core.waiters import wait_round
+from darner_core.operations.client import LATER, Client, Later
+
+if TYPE_CHECKING:
+    from darner_core.config.options import Config
+    from darner_core.engines.local.journal import Journal
+    from darner_core.engines.local.message_queue import MessageQueue
+    from darner_core.engines.local.registry import Registry
+    from darner_core.engines.local.routing import Delivery
+    from darner_core.engines.local.transfer import Transfer
+    from darner_core.operations.availability import Availability
+    from darner_core.operations.session import Session
+    from darner_core.operations.stats import Stats
+    from darner_core.shared_memory import BodyMemory
+
+# How many items are put in one turn: two milliseconds with their write.
+ITEMS_A_TURN = 2048
 
 
-class Storing:
-    """The commands that put items, bound to what they work on."""
+class Putting:
+    """What puts items, bound to the queues."""
 
     def __init__(
         self,
-        registry: Registry,
-        delivery: Delivery,
-        journal: Journal,
-        stats: Stats,
-        config: Config,
-        body_memory: BodyMemory,
+        registry: "Registry",
+        delivery: "Delivery",
+        journal: "Journal",
+        stats: "Stats",
+        config: "Config",
+        body_memory: "BodyMemory",
+        availability: "Availability",
     ) -> None:
-        self._registry = registry
-        self._delivery = delivery
         self._queues = registry.queues
+        self._delivery = delivery
         self._journal = journal
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
         self._min_free_bytes = config.min_free_bytes
+        self._syncs = config.sync == SYNC_ALWAYS
         self._body_memory = body_memory
-        self.refuse_sets = ""  # why sets are refused at present
+        self._availability = availability
 
-    def set(self, request: Request, body: bytes, session: Session) -> bytes:
-        self._stats.cmd_set += 1
-        if self.refuse_sets or request.body_bytes > self._max_item_bytes:
-            self._refuse(request)
-        queue = self._queues.get(request.queue)
-        if queue is None or queue.governed or request.expiry:
-            return self._set_with_care(request, body, session, (request.queue,))
-        queue.put(body, request.flags, 0)
-        if request.sync:
-            session.needs_sync = True
-        return NONE if request.noreply else STORED
-
-    def set_placed(self, request: Request, body: bytes, session: Session) -> bytes:
-        """The same for a fanout child, or for several queues."""
-        self._stats.cmd_set += 1
-        if self.refuse_sets or request.body_bytes > self._max_item_bytes:
-            self._refuse(request)
-        return self._set_with_care(request, body, session, request.targets or (request.queue,))
-
-    def _set_with_care(self, request: Request, body: bytes, session: Session, names: tuple[bytes, ...]) -> bytes:
-        expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
-        stored = self._delivery.put(names, body, request.flags, expires_at_ms, request.parent != b"")
-        if request.sync or (stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored)):
-            session.needs_sync = True
-        return self._reply(request, stored is not None)
-
-    @staticmethod
-    def _reply(request: Request, is_stored: bool) -> bytes:
-        if request.noreply:
-            return NONE
-        return STORED if is_stored else NOT_STORED
-
-    def _refuse(self, request: Request) -> NoReturn:
-        if request.body_bytes > self._max_item_bytes:
+    def require_taken(self, size: int) -> None:
+        """Raises ServerError if no item of this size is taken at present."""
+        if size > self._max_item_bytes:
             raise ServerError("object too large for cache")
-        raise ServerError(self.refuse_sets)
+        if self._availability.no_room:
+            raise ServerError(self._availability.no_room)
 
-    def _expires_at_ms(self, request: Request) -> int:
-        return request.expires_at_ms(request.expiry, self._journal.time_ms())
-
-    def receive_large(self, request: Request, client: Client) -> bytes:
-        """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it
-        piece by piece."""
-        self._stats.cmd_set += 1
-        size = request.body_bytes
-        names = request.targets or (request.queue,)
-        targets: list[Target] | None = None
-        uploads: list[tuple[Target, Upload]] = []
-        try:
-            if self.refuse_sets or request.body_bytes > self._max_item_bytes:
-                self._refuse(request)
-            targets = self._delivery.targets(names, size, request.parent != b"")
-            if targets:
-                self.require_room(size * len(targets))
-                self.wait_start_uploads(targets, uploads, client)
-        except BaseException as error:  # the client may also have hung up
-            self._delivery.abandon(targets or ())
-            if isinstance(error, (ServerError, StorageError)):
-                self._skip_body(client, size)
-            raise
-        if not uploads:
-            self._skip_body(client, size)
-            return self._reply(request, targets is not None)
-        return self._reply(request, self._receive(request, client, names, uploads))
-
-    def wait_start_uploads(self, targets: list[Target], uploads: list[tuple[Target, Upload]], client: Client) -> None:
-        """Begin to receive a large item for each of `targets`, all or none. Raises StorageError."""
-        try:
-            for target in in_turns(targets, 0, client.wait_turn):
-                upload = target.queue.large_items.receive(self._chunk_bytes, self._body_memory)
-                uploads.append((target, upload))
-        except BaseException:  # the client may also have hung up
-            for _, upload in uploads:
-                upload.drop()
-            raise
-
-    def _receive(
-        self, request: Request, client: Client, names: tuple[bytes, ...], uploads: list[tuple[Target, Upload]]
-    ) -> bool:
-        """Store the item piece by piece, once for each queue it goes into, and put it; False: there was no room."""
-        size = request.body_bytes
-        first = uploads[0][1]
-        end = b""
-        try:
-            if size <= self._chunk_bytes:  # memory is short, so that what has come of it must not wait there
-                self._add(uploads, client, size)
-                self.wait_stored(uploads, client)
-            while missing := size - first.received_bytes:
-                if self.refuse_sets:  # others have filled the disk meanwhile
-                    raise ServerError(self.refuse_sets)
-                self._add(uploads, client, min(missing, *(upload.room_bytes for _, upload in uploads)))
-            while len(end) < len(replies.CRLF):
-                end += client.wait_body(len(replies.CRLF) - len(end))
-            if end != replies.CRLF:
-                raise protocol.bad_terminator(request)
-            self.wait_stored(uploads, client)
-            if any(target.queue.deleted for target, _ in uploads if target.decides):
-                raise ServerError("the queue was deleted while its item was being received")
-        except BaseException as error:  # the client may also have hung up
-            for _, upload in uploads:
-                upload.drop()
-            self._delivery.abandon(target for target, _ in uploads)
-            if isinstance(error, (ServerError, StorageError)):
-                self._skip_body(client, size - first.received_bytes, len(replies.CRLF) - len(end))
-            raise
-        session = client.session
-        session.needs_sync = session.needs_sync or request.sync
-        expires_at_ms = self._expires_at_ms(request) if request.expiry else 0
-        as_child = request.parent != b""
-        return self.put_large(names, uploads, size, request.flags, expires_at_ms, session, as_child)
-
-    def _add(self, uploads: list[tuple[Target, Upload]], client: Client, most_bytes: int) -> None:
-        # What has come is nobody's when the next is waited for: else it would be kept meanwhile.
-        self.wait_added(uploads, client.wait_body(most_bytes), client)
-
-    def wait_added(self, uploads: list[tuple[Target, Upload]], data: bytes, client: Client) -> None:
-        """The next bytes of the item have come. Raises StorageError."""
-        fills = bool(uploads) and len(data) >= uploads[0][1].room_bytes  # then each writes a chunk
-        for _, upload in in_turns(uploads, self._chunk_bytes if fills else len(data), partial(self._wait_turn, client)):
-            upload.add(data)
-
-    def wait_stored(self, uploads: list[tuple[Target, Upload]], client: Client) -> None:
-        """All that has come of the item is written. Raises StorageError."""
-        for _, upload in in_turns(uploads, self._chunk_bytes, partial(self._wait_turn, client)):
-            upload.store()
-
-    def _wait_turn(self, client: Client) -> None:
-        wait_not_behind(self._journal.storage, wait_round)
-        client.wait_turn()
-
-    def put_large(
+    def put(
         self,
+        session: "Session",
         names: tuple[bytes, ...],
-        uploads: list[tuple[Target, Upload]],
-        size: int,
-        flags: int,
-        expires_at_ms: int,
-        session: Session,
+        body: bytes,
+        flags: int = 0,
+        expires_at_ms: int = 0,
         as_child: bool = False,
     ) -> bool:
-        """All of a large item has come and is stored: put it everywhere, in this turn. False: there was no room, and it
-        is nowhere. Raises StorageError."""
-        stored = self._delivery.put_large(names, uploads, size, flags, expires_at_ms, as_child)
+        """Put an item that is not large into these queues, all of them or none. False: one of them has no room.
+        `as_child`: the one name is a fanout child's. Raises ServerError or StorageError, with nothing changed."""
+        return self.note_sync(session, self._delivery.put(names, body, flags, expires_at_ms, as_child))
+
+    @staticmethod
+    def note_sync(session: "Session", stored: "list[MessageQueue] | None") -> bool:
         if stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored):
             session.needs_sync = True
         return stored is not None
 
+    # -- several
+
+    def put_several(
+        self, session: "Session", name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+    ) -> int | Literal[Later.LATER]:
+        """Put items up to the first that is refused; how many that are. They expire `expiry_ms` from now; None: never.
+        Raises ServerError if nothing is put at present."""
+        if len(items) > ITEMS_A_TURN or any(map(self._is_large, items)):
+            return LATER
+        return self._put_several(session, name, items, expiry_ms, as_child)
+
+    def wait_put_several(
+        self, client: Client, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+    ) -> int:
+        """Go on where `put_several` has said LATER: there are many items, or large ones among them."""
+        if any(map(self._is_large, items)):
+            return self._wait_put_large(client, name, items, expiry_ms, as_child)
+        return self._wait_put_many(client, name, items, expiry_ms, as_child)
+
+    def _is_large(self, item: bytes) -> bool:
+        """Whether it has to be stored in chunks. An item that is too large is not stored at all."""
+        return self._chunk_bytes < len(item) <= self._max_item_bytes
+
+    def _put_several(
+        self,
+        session: "Session",
+        name: bytes,
+        items: Sequence[bytes],
+        expiry_ms: int | None,
+        as_child: bool,
+        large: "Sequence[LargePut | None]" = (),
+    ) -> int:
+        """In this turn. `large`: for each item, what has been stored of it already if it is large."""
+        if self._availability.no_room:
+            raise ServerError(self._availability.no_room)
+        expires_at_ms = max(1, self._journal.time_ms() + expiry_ms) if expiry_ms is not None else 0
+        queue = self._queues.get(name)
+        plain = None
+        if queue is not None and not queue.governed and not expires_at_ms and (queue.is_child or not as_child):
+            plain = queue
+        stored = 0
+        for number, item in enumerate(items):
+            self._stats.cmd_set += 1
+            if len(item) > self._max_item_bytes:
+                break
+            upload = large[number] if large else None
+            try:
+                if upload is not None:
+                    is_stored = upload.put(session, 0, expires_at_ms)
+                elif plain is not None:
+                    plain.put(item, 0, 0)
+                    is_stored = True
+                else:
+                    is_stored = self.put(session, (name,), item, 0, expires_at_ms, as_child)
+            except (ServerError, StorageError):
+                if not stored:
+                    raise
+                break  # those before it have been put, and that has to be told
+            if not is_stored:
+                break
+            stored += 1
+        return stored
+
+    def _wait_put_many(
+        self, client: Client, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+    ) -> int:
+        """Over several turns, so that other clients' items may come between. If a turn fails, what was stored in
+        earlier ones is counted. Raises ServerError instead if replies wait for an fsync: the items of an earlier turn
+        may be those that are not safe."""
+        stored, syncs = 0, self._syncs
+        for at in range(0, len(items), ITEMS_A_TURN):
+            some = items[at : at + ITEMS_A_TURN]
+            try:
+                put = self._put_several(client.session, name, some, expiry_ms, as_child)
+                syncs = syncs or client.session.needs_sync
+                client.wait_turn()
+            except (ServerError, StorageError):
+                if not stored or syncs:
+                    raise
+                break
+            stored += put
+            if put < len(some):
+                break
+        return stored
+
+    def _wait_put_large(
+        self, client: Client, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+    ) -> int:
+        """The chunks of large items are written over several turns. Nothing is in a queue before all of them have been
+        written; then all items are put in one turn."""
+        large: list[LargePut | None] = []
+        with ExitStack() as uploads:
+            for item in items:
+                if not self._is_large(item):
+                    large.append(None)
+                    continue
+                upload = uploads.enter_context(self.large((name,), len(item), as_child))
+                if not upload.wait_begin(client):
+                    break  # there is no room for it: it is the first that is refused
+                for at in range(0, len(item), self._chunk_bytes):
+                    upload.wait_add(client, item[at : at + self._chunk_bytes])
+                    client.wait_turn()
+                upload.wait_store(client)
+                large.append(upload)
+            return self._put_several(client.session, name, items[: len(large)], expiry_ms, as_child, large)
+
+    # -- large items
+
+    def large(self, names: tuple[bytes, ...], size: int, as_child: bool) -> "LargePut":
+        """A large item of this size, which is put piece by piece."""
+        transfer = self._delivery.transfer(self._body_memory, self._chunk_bytes, names, size, as_child)
+        return LargePut(self, transfer, size)
+
     def require_room(self, size: int) -> None:
-        """Raises ServerError if so many bytes more would leave less than min_free_bytes."""
+        """Raises ServerError if `size` bytes more would leave less than min_free_bytes on the disk."""
         free = self._journal.storage.free_bytes()
         if free - size < self._min_free_bytes:
             raise ServerError(
                 f"out of disk space: {free} bytes free, an item of {size} bytes has to leave {self._min_free_bytes}"
             )
 
-    def _skip_body(self, client: Client, size: int, end_bytes: int = len(replies.CRLF)) -> None:
-        """Read and drop the rest of an item that is refused, and of its CR LF, as memcached does."""
-        size += end_bytes
-        while size:
-            # A turn that fails meanwhile is told here, before anything is taken. An error is answered anyhow, but
-            # what is left of the item must not be read as commands.
-            with suppress(ServerError):
-                size -= len(client.wait_body(min(size, self._chunk_bytes)))
+
+class LargePut:
+    """A large item that is being put: begun, added to, stored, and put. A context: what has not been put when it ends
+    is dropped."""
+
+    def __init__(self, putting: Putting, transfer: "Transfer", size: int) -> None:
+        self._putting = putting
+        self._transfer = transfer
+        self._missing_bytes = size
+        self._size = size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._transfer.__exit__()
+
+    def wait_begin(self, client: Client) -> bool:
+        """Find the queues that the item goes into. False: one of them has no room. Raises ServerError or
+        StorageError."""
+        self._putting.require_taken(self._size)
+        queues = self._transfer.find_queues()
+        if queues is None:
+            return False
+        self._putting.require_room(self._size * queues)
+        self._transfer.wait_begin(client.wait_turn)
+        if not queues:
+            self._missing_bytes = 0  # a fanout without children: nobody has it
+        return True
+
+    @property
+    def wanted_bytes(self) -> int:
+        """How much may be added next; 0: all has come. Raises ServerError if items are refused by now."""
+        if not self._missing_bytes:
+            return 0
+        self._putting.require_taken(self._size)  # others may have filled the disk meanwhile
+        return min(self._missing_bytes, self._transfer.room_bytes)
+
+    def wait_add(self, client: Client, data: bytes) -> None:
+        """The next bytes of the item have come. Raises StorageError."""
+        self._missing_bytes -= len(data)
+        self._transfer.wait_add(data, client.wait_turn)
+
+    def wait_store(self, client: Client) -> None:
+        """Write what has come. Raises StorageError."""
+        self._transfer.wait_store(client.wait_turn)
+
+    def require_queues(self) -> None:
+        """Raises ServerError if a queue was deleted that decides whether the item is stored."""
+        self._transfer.require_queues()
+
+    def put(self, session: "Session", flags: int, expires_at_ms: int) -> bool:
+        """All has come and is stored: put it, in this turn. False: there was no room. Raises StorageError."""
+        return self._putting.note_sync(session, self._transfer.put(flags, expires_at_ms))

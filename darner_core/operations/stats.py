@@ -1,20 +1,36 @@
-"""The statistics: what is counted, and the lines of the `stats` reply. Names are Darner's and Kestrel's.
+"""The statistics: what is counted of connections and requests, and all figures by name, for protocols to write.
 
-Counters of items live where the items are (the queues); here is what the connections count.
+Counters of items live where the items are, in the queues. Names of figures are Darner's and Kestrel's. No call here
+switches greenlets, except `wait_totals`.
 """
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from darner_core import VERSION
-from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
-from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import StorageError
-from darner_core.protocols.memcache import replies
+from darner_core.operations.client import Client
+from darner_core.slicing import slices
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.message_queue import MessageQueue
+    from darner_core.engines.local.registry import Registry
+    from darner_core.engines.local.routing import Delivery
+    from darner_core.engines.local.window import WindowBudget
 
 MaySee = Callable[[bytes], bool]
+
+# What is told of the server, a queue or an alias, in this order.
+Figures = list[tuple[bytes, int | bytes]]
+
+# How many queues one turn goes through to tell their figures, or to flush them: 100 are 1 to 2 ms.
+QUEUES_A_TURN = 100
+
+# Queues of which one turn adds up the figures: 1 ms.
+SUMMED_A_TURN = 1000
 
 
 class Stats:
@@ -22,15 +38,10 @@ class Stats:
 
     __slots__ = (
         "started", "curr_connections", "total_connections", "rejected_connections", "cmd_set", "cmd_peek", "get_hits",
-        "get_misses", "bytes_read", "bytes_written", "children_of", "budget", "_clock", "_monotonic",
+        "get_misses", "bytes_read", "bytes_written",
     )  # fmt: skip
 
-    def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`clock` tells the time of day, which may be set; `monotonic` only runs forward."""
-        self.budget = WindowBudget(1)  # the queues', when there are some
-        self.children_of: Callable[[bytes], Collection[bytes]] = _no_children  # a queue's fanout children
-        self._clock = clock
-        self._monotonic = monotonic
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.started = monotonic()
         self.curr_connections = 0
         self.total_connections = 0
@@ -41,91 +52,6 @@ class Stats:
         self.get_misses = 0
         self.bytes_read = 0
         self.bytes_written = 0
-
-    def server_lines(self, registry: Registry, totals: "Totals") -> Iterator[bytes]:
-        now = self._clock()
-        for name, value in (
-            ("uptime", int(self._monotonic() - self.started)),
-            ("time", int(now)),
-            ("version", VERSION.encode()),
-            ("pid", os.getpid()),
-            ("curr_items", totals.waiting_items),
-            ("total_items", totals.total_items),
-            ("bytes", totals.waiting_bytes),
-            ("reserved_memory_ratio", b"%.3f" % (self.budget.used_bytes / self.budget.budget_bytes)),
-            ("curr_connections", self.curr_connections),
-            ("total_connections", self.total_connections),
-            ("rejected_connections", self.rejected_connections),
-            ("cmd_get", self.get_hits + self.get_misses),
-            ("cmd_set", self.cmd_set),
-            ("cmd_peek", self.cmd_peek),
-            ("get_hits", self.get_hits),
-            ("get_misses", self.get_misses),
-            ("bytes_read", self.bytes_read),
-            ("bytes_written", self.bytes_written),
-            ("queue_creates", registry.creates),
-            ("queue_deletes", registry.deletes),
-            ("queue_expires", registry.expires),  # deleted by max_queue_age_s; among the deletes
-            ("queues_damaged", totals.damaged),
-            ("queues_awaited", registry.awaited_count),  # that do not exist, and have somebody waiting for them
-        ):
-            yield replies.stat(name.encode(), value)
-
-    def queue_lines(self, queue: MessageQueue, may_see: MaySee) -> bytes:
-        prefix = b"queue_%b_" % queue.name
-        lines = [replies.stat(prefix + name, value) for name, value in self.of_queue(queue, may_see)]
-        for cursor in (queue.cursors or {}).values():
-            prefix = b"queue_%b_" % cursor.name
-            lines += [replies.stat(prefix + name, value) for name, value in self.of_cursor(cursor)]
-        return b"".join(lines)
-
-    def of_queue(self, queue: MessageQueue, may_see: MaySee) -> list[tuple[bytes, int | bytes]]:
-        """What is told of one queue, in Kestrel's order; what Kestrel does not have comes last. `may_see`: whether the
-        name of another queue may be told."""
-        if isinstance(queue, DamagedQueue):
-            return [(b"damaged", 1)]  # nothing else is known of it
-        in_memory = [len(item[0]) for item in queue.window if item[0].__class__ is bytes]
-        children = sorted(filter(may_see, self.children_of(queue.name)))
-        return [
-            (b"items", queue.waiting_items),
-            (b"bytes", queue.waiting_bytes),
-            (b"total_items", queue.total_items),
-            (b"logsize", queue.log_bytes),
-            (b"expired_items", queue.expired_items),
-            (b"mem_items", len(in_memory)),
-            (b"mem_bytes", sum(in_memory)),
-            (b"age", self.age_ms(queue)),
-            (b"discarded", queue.discarded),
-            (b"waiters", len(queue.line) if queue.line is not None else 0),
-            (b"open_transactions", queue.open_reads),
-            (b"transactions", queue.transactions),
-            (b"canceled_transactions", queue.canceled_transactions),
-            (b"total_flushes", queue.total_flushes),
-            *([(b"children", b",".join(children))] if children else ()),
-            (b"create_time", queue.log.record.created_at_ms // 1000),
-            *([(b"expired_lost", queue.lost_expired)] if queue.options.expire_to_queue else ()),
-            *([(b"damaged", 1)] if queue.damage else ()),
-        ]
-
-    def of_cursor(self, cursor: MessageQueue) -> list[tuple[bytes, int | bytes]]:
-        """What is told of a cursor."""
-        if isinstance(cursor, DamagedQueue):
-            return [(b"damaged", 1)]
-        return [
-            (b"items", cursor.waiting_items),
-            (b"waiters", len(cursor.line) if cursor.line is not None else 0),
-            (b"open_transactions", cursor.open_reads),
-            (b"total_flushes", cursor.total_flushes),
-            (b"create_time", cursor.log.record.created_at_ms // 1000),
-        ]
-
-    def age_ms(self, queue: MessageQueue) -> int:
-        """How long the head has been waiting; 0 if nothing waits, or it cannot be read."""
-        try:
-            added_at_ms = queue.head_added_at_ms()
-        except StorageError:
-            return 0  # who gets the item is told; the statistics of the others are of use still
-        return max(0, int(self._clock() * 1000) - added_at_ms) if added_at_ms else 0
 
 
 class Totals:
@@ -139,7 +65,7 @@ class Totals:
         self.expired_items = 0
         self.damaged = 0
 
-    def add(self, queues: Iterable[MessageQueue]) -> None:
+    def add(self, queues: "Iterable[MessageQueue]") -> None:
         for queue in queues:
             self.total_items += queue.total_items
             self.expired_items += queue.expired_items
@@ -152,20 +78,131 @@ class Totals:
                 self.damaged += sum(bool(cursor.damage) for cursor in queue.cursors.values())
 
 
-class AliasCounts:
-    """What has been put by an alias's name since the server started."""
+class Statistics:
+    """All figures of the server, its queues and its aliases."""
 
-    def __init__(self) -> None:
-        self.put_items = 0
-        self.put_bytes = 0
+    def __init__(self, stats: Stats, registry: "Registry", delivery: "Delivery", budget: "WindowBudget") -> None:
+        """`budget`: what the queues may read ahead together."""
+        self._stats = stats
+        self._registry = registry
+        self._delivery = delivery
+        self._budget = budget
+
+    @property
+    def aliases(self) -> Mapping[bytes, object]:
+        return self._delivery.aliases
+
+    def wait_totals(self, client: Client) -> Totals:
+        """The sums over all queues, in slices if there are many."""
+        registry = self._registry
+        totals = Totals(registry.total_items_of_deleted)
+        everyone = chain(registry.queues.values(), registry.hidden.values())
+        for number, queues in enumerate(slices(everyone, SUMMED_A_TURN)):
+            if number:
+                client.wait_turn()
+            totals.add(queues)
+        return totals
+
+    def of_server(self, totals: Totals) -> Figures:
+        """What is told of the server, and of all its queues together."""
+        stats, registry, budget = self._stats, self._registry, self._budget
+        return [
+            (b"uptime", int(time.monotonic() - stats.started)),
+            (b"time", int(time.time())),
+            (b"version", VERSION.encode()),
+            (b"pid", os.getpid()),
+            (b"curr_items", totals.waiting_items),
+            (b"total_items", totals.total_items),
+            (b"bytes", totals.waiting_bytes),
+            (b"reserved_memory_ratio", b"%.3f" % (budget.used_bytes / budget.budget_bytes)),
+            (b"curr_connections", stats.curr_connections),
+            (b"total_connections", stats.total_connections),
+            (b"rejected_connections", stats.rejected_connections),
+            (b"cmd_get", stats.get_hits + stats.get_misses),
+            (b"cmd_set", stats.cmd_set),
+            (b"cmd_peek", stats.cmd_peek),
+            (b"get_hits", stats.get_hits),
+            (b"get_misses", stats.get_misses),
+            (b"bytes_read", stats.bytes_read),
+            (b"bytes_written", stats.bytes_written),
+            (b"queue_creates", registry.creates),
+            (b"queue_deletes", registry.deletes),
+            (b"queue_expires", registry.expires),  # deleted by max_queue_age_s; among the deletes
+            (b"queues_damaged", totals.damaged),
+            (b"queues_awaited", registry.awaited_count),  # that do not exist, and that clients wait for
+        ]
+
+    def of_queue(self, name: bytes, may_see: MaySee) -> Figures | None:
+        """What is told of one queue, in Kestrel's order; what Kestrel does not have comes last. None: there is none.
+        `may_see`: whether the name of another queue may be told."""
+        queue = self._registry.queues.get(name)
+        if queue is None:
+            return None
+        if queue.is_damaged:
+            return [(b"damaged", 1)]  # nothing else is known of it
+        in_memory = [len(item[0]) for item in queue.window if item[0].__class__ is bytes]
+        children = sorted(filter(may_see, self._registry.children_of(name)))
+        return [
+            (b"items", queue.waiting_items),
+            (b"bytes", queue.waiting_bytes),
+            (b"total_items", queue.total_items),
+            (b"logsize", queue.log_bytes),
+            (b"expired_items", queue.expired_items),
+            (b"mem_items", len(in_memory)),
+            (b"mem_bytes", sum(in_memory)),
+            (b"age", self.age_ms(queue)),
+            (b"discarded", queue.discarded),
+            (b"waiters", _waiters(queue)),
+            (b"open_transactions", queue.open_reads),
+            (b"transactions", queue.transactions),
+            (b"canceled_transactions", queue.canceled_transactions),
+            (b"total_flushes", queue.total_flushes),
+            *([(b"children", b",".join(children))] if children else ()),
+            (b"create_time", queue.log.record.created_at_ms // 1000),
+            *([(b"expired_lost", queue.lost_expired)] if queue.options.expire_to_queue else ()),
+            *([(b"damaged", 1)] if queue.damage else ()),
+        ]
+
+    def of_cursors(self, name: bytes) -> Iterator[tuple[bytes, Figures]]:
+        """What is told of each cursor of a queue, by the cursor's name."""
+        queue = self._registry.queues.get(name)
+        for cursor in (queue.cursors or {}).values() if queue is not None else ():
+            if cursor.is_damaged:
+                yield cursor.name, [(b"damaged", 1)]
+                continue
+            yield (
+                cursor.name,
+                [
+                    (b"items", cursor.waiting_items),
+                    (b"waiters", _waiters(cursor)),
+                    (b"open_transactions", cursor.open_reads),
+                    (b"total_flushes", cursor.total_flushes),
+                    (b"create_time", cursor.log.record.created_at_ms // 1000),
+                ],
+            )
+
+    def of_alias(self, name: bytes, may_see: MaySee) -> Figures | None:
+        """What is told of one alias. None: there is none."""
+        counts = self._delivery.alias_counts.get(name)
+        if counts is None:
+            return None
+        seen = sorted(filter(may_see, self._delivery.aliases[name]))
+        children: Figures = [(b"children", b",".join(seen))] if seen else []
+        return [(b"put_items", counts.put_items), (b"put_bytes", counts.put_bytes), *children]
+
+    def waiters(self, name: bytes) -> int:
+        """How many clients wait for an item of the queue, which need not exist."""
+        queue = self._registry.queues.get(name) or self._registry.awaited.get(name)
+        return _waiters(queue) if queue is not None else 0
+
+    def age_ms(self, queue: "MessageQueue") -> int:
+        """How long the head has been waiting; 0 if nothing waits, or the head cannot be read."""
+        try:
+            added_at_ms = queue.head_added_at_ms()
+        except StorageError:
+            return 0  # a client that takes the item is told; the statistics of other queues are of use still
+        return max(0, int(time.time() * 1000) - added_at_ms) if added_at_ms else 0
 
 
-def of_alias(counts: AliasCounts, queues: Iterable[bytes], may_see: MaySee) -> list[tuple[bytes, int | bytes]]:
-    """What is told of one alias, which leads to these `queues`."""
-    seen = sorted(filter(may_see, queues))
-    children = [(b"children", b",".join(seen))] if seen else []
-    return [(b"put_items", counts.put_items), (b"put_bytes", counts.put_bytes), *children]
-
-
-def _no_children(_: bytes) -> Collection[bytes]:
-    return ()
+def _waiters(queue: "MessageQueue") -> int:
+    return len(queue.line) if queue.line is not None else 0

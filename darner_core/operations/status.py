@@ -1,17 +1,29 @@
 """The server's status: what it is willing to do, as an operator says it, in Kestrel's words.
 
-A stricter status is shown at once and in force after a grace period, so that who looks at it (a load balancer, a
-client library) has time to turn elsewhere before anything is refused. Pure, but for the two functions that read and
-write the file which keeps the status over a restart: a clock comes in, and what a status forbids is known elsewhere.
+A stricter status is shown at once and in force after a grace period, so that whatever looks at it (a load balancer, a
+client library) has time to turn elsewhere before anything is refused. A file keeps it over a restart. What comes of a
+status in force is known elsewhere: `forbid` is told what it refuses, and why.
+
+Names that begin with wait_ may switch greenlets; nothing else here does.
 
 Source: Kestrel 2.4's guide, "Server status".
 """
 
+import logging
+import os
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from darner_core import files
+from darner_core import NAME, files
+from darner_core.config.options import Config
+from darner_core.errors import StorageError
 from darner_core.nearest import did_you_mean
+from darner_core.waiters import wait_in_thread
+
+log = logging.getLogger(NAME)
 
 MOST_FILE_BYTES = 100  # a file with more in it is not one of ours
 
@@ -44,50 +56,101 @@ def status_of(word: str) -> Status:
     return status
 
 
+class Timer(Protocol):
+    def close(self) -> None: ...
+
+
 class ServerStatus:
     """`shown` is what clients are told, `enforced` what is in force. They differ during a grace period only, and then
     `shown` is the stricter."""
 
     def __init__(
-        self, first: Status, grace_s: float, clock: Callable[[], float], enforce: Callable[[Status], None]
+        self,
+        config: Config,
+        forbid: Callable[[str, str], None],
+        run_after: Callable[[float, Callable[[], None]], Timer],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` only runs forward. `enforce(status)` is called whenever another one comes into force."""
-        self.shown = self.enforced = first
-        self._grace_s = grace_s
+        """`forbid(why nobody may write, why nobody may read)` is called whenever another status comes into force, also
+        for the first; "" for what is allowed. `run_after(seconds, call)` calls once, in the loop."""
+        self._path = config.status_file
+        self._grace_s = config.status_change_grace_period_s
+        self._forbid = forbid
+        self._run_after = run_after
         self._clock = clock
-        self._enforce = enforce
-        self._due_at = 0.0
-        self.pending = False  # a stricter one is not in force yet
+        self._writing = threading.Lock()  # the file
+        self._due_at: float | None = None  # when `shown` comes into force; None: it is
+        self._timer: Timer | None = None
+        self.shown = self.enforced = self._first(status_of(config.default_status))
+        self._enforce()
+
+    def _first(self, default: Status) -> Status:
+        if not self._path:
+            return default
+        if not os.path.isdir(os.path.dirname(self._path) or "."):
+            log.warning("status_file %s: there is no such directory, so that no status can be kept", self._path)
+        try:
+            return read_status(self._path) or default
+        except ValueError as error:
+            log.warning("status_file %s %s; the status is %s", self._path, error, default.word)
+            return default
 
     def change(self, new: Status) -> bool:
-        """Show `new`, and see when it comes into force. False: it is ignored, because a change to one as strict or
-        stricter is pending already."""
+        """Show `new`, and see when it comes into force. False: it is ignored, because a change to one that is at least
+        as strict is pending already."""
         old = self.shown
-        if self.pending and new.strictness >= old.strictness:
+        if self._due_at is not None and new.strictness >= old.strictness:
+            log.warning("status %s is ignored: %s comes into force soon", new.word, old.word)
             return False
+        log.info("status %s, it was %s", new.word, old.word)
         self.shown = new
-        self.pending = new.strictness > old.strictness and self._grace_s > 0
-        if self.pending:
-            self._due_at = self._clock() + self._grace_s
-        else:
-            self._take_effect()
+        self._due_at = self._clock() + (self._grace_s if new.strictness > old.strictness else 0)
+        self._look()
         return True
 
-    @property
-    def due_in_s(self) -> float:
-        """How long until `look` will find that the grace period is over."""
-        return max(0.0, self._due_at - self._clock())
-
-    def look(self) -> None:
-        """See whether the grace period is over."""
-        if self.pending and self._clock() >= self._due_at:
-            self.pending = False
-            self._take_effect()
-
-    def _take_effect(self) -> None:
+    def _look(self) -> None:
+        """Put into force what is due, and come back when the rest is."""
+        self.close()
+        if self._due_at is None:
+            return
+        rest_s = self._due_at - self._clock()
+        if rest_s > 0:
+            self._timer = self._run_after(rest_s, self._look)
+            return
+        self._due_at = None
         if self.enforced is not self.shown:
             self.enforced = self.shown
-            self._enforce(self.shown)
+            self._enforce()
+
+    def _enforce(self) -> None:
+        status = self.enforced
+        log.debug("status %s is in force", status.word)
+        why = f"the server is {status.word}"
+        self._forbid(why if status.blocks_writes else "", why if status.blocks_reads else "")
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
+    # -- the file
+
+    def wait_kept(self) -> None:
+        """Write what is shown to the file, if there is to be one. Raises StorageError."""
+        if self._path:
+            wait_in_thread(self._keep)
+
+    def _keep(self) -> None:
+        """In a thread. When several clients change the status, the file has what is shown last."""
+        with self._writing:
+            status = self.shown
+            try:
+                write_status(self._path, status)
+            except OSError as error:
+                raise StorageError(
+                    f"the status is {status.word} now, but {self._path} cannot be written: {error.strerror}; the next"
+                    " start will not know of it"
+                ) from error
 
 
 def read_status(path: str) -> Status | None:

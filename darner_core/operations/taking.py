@@ -1,38 +1,62 @@
-"""Taking items: the commands that read, wait in line, and send large items. See `client` for what a command is.
+"""Taking items: open, peek, wait in line, and send large items, for all protocols.
 
-No call here switches greenlets, except through the Client's wait_... calls.
+What is opened belongs to the caller until it has been settled: held by a session, or closed. Whoever cannot answer with
+it gives it back, so that no item is lost on the way to a client. See `client` for the two forms of an operation.
 """
 
 import time
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from darner_core.config.options import Config
-from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.large_items import Download
-from darner_core.engines.local.message_queue import Large, MessageQueue
-from darner_core.engines.local.reads import OpenRead
-from darner_core.engines.local.registry import Registry
-from darner_core.errors import StorageError
-from darner_core.operations.client import Client, HangUp, Reply
-from darner_core.operations.session import ManyReads, Session
-from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache import replies
-from darner_core.protocols.memcache.reader import Request
-from darner_core.protocols.memcache.replies import AFTER_BODY, DELETED, END, NONE, NOT_FOUND
-from darner_core.shared_memory import PipelineMemory
-from darner_core.storage.records import Blob, Item
+from darner_core.errors import ServerError, StorageError
+from darner_core.operations.client import LATER, Client, HangUp, Later
 
-# What is sent of a large item at a time while pipeline_memory_bytes are exceeded.
+if TYPE_CHECKING:
+    from darner_core.config.options import Config
+    from darner_core.engines.local.journal import Journal
+    from darner_core.engines.local.large_items import Download
+    from darner_core.engines.local.message_queue import MessageQueue
+    from darner_core.engines.local.reads import OpenRead
+    from darner_core.engines.local.registry import Registry
+    from darner_core.operations.availability import Availability
+    from darner_core.operations.session import Session
+    from darner_core.operations.stats import Stats
+    from darner_core.shared_memory import PipelineMemory
+    from darner_core.storage.records import Item
+
+# How much of a large item is sent at a time while pipeline_memory_bytes are exceeded.
 SCARCE_SEND_BYTES = 16 << 10
 
+# How much of a large item that is peeked at is read before other clients get a turn.
+PIECE_BYTES = 256 << 10
 
-class Reading:
-    """The commands that take items, bound to what they work on."""
+# What becomes of an item that a client has got: its session holds it, or it is closed.
+Settle = Callable[["OpenRead"], object]
+
+
+class Shown(NamedTuple):
+    """An item at the head of a queue or cursor, which goes on waiting there."""
+
+    queue: "MessageQueue"
+    item: "Item"
+    id: int
+
+    @property
+    def is_large(self) -> bool:
+        return self.item[0].__class__ is not bytes
+
+
+class Taking:
+    """What takes items, bound to the queues."""
 
     def __init__(
-        self, registry: Registry, journal: Journal, stats: Stats, config: Config, pipeline_memory: PipelineMemory
+        self,
+        registry: "Registry",
+        journal: "Journal",
+        stats: "Stats",
+        config: "Config",
+        pipeline_memory: "PipelineMemory",
+        availability: "Availability",
     ) -> None:
         self._registry = registry
         self._queues = registry.queues
@@ -40,233 +64,133 @@ class Reading:
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._pipeline_memory = pipeline_memory
+        self._availability = availability
         # (queue's number, large item) -> its chunk that could not be read when it was last sent.
         self._unreadable: dict[tuple[int, int], int] = {}
         self.sending: dict[OpenRead, Download] = {}  # the large items that are being sent
-        self.stopping = False  # no one waits any longer
-        self.blocked = False  # the same for as long as the status forbids to read
 
-    @property
-    def waits_end(self) -> bool:
-        return self.stopping or self.blocked
+    # -- where to take from
 
-    def get(self, request: Request, body: None, session: Session) -> Reply:
-        if not request.plain or session.open_read is not None:
-            return self._get_with_options(request, session)
-        # A plain get. Everything below stands in `_get_with_options` too; here it is the hot path.
-        queue = self._queues.get(request.queue)
-        if queue is None or (item := queue.take()) is None:
-            if queue is not None and queue.half_swept:
-                return partial(self._sweep_and_get, request)
-            self._stats.get_misses += 1
-            return END
-        if item.__class__ is Large:
-            return partial(self._send_large, request, queue, None)
-        self._stats.get_hits += 1
-        return self._value(request, item, 0)  # type: ignore[arg-type]
+    def make_child(self, name: bytes) -> None:
+        """Taking from a fanout child makes it. Raises ServerError if there may be no more queues."""
+        self._registry.child(name)
 
-    def get_placed(self, request: Request, body: None, session: Session) -> Reply:
-        """The same for a fanout child, which is made by its first use, a peek aside, or for a cursor."""
-        if request.cursor:
-            return self._get_at_cursor(request, session)
-        if request.opens or not (request.closes or request.aborts or request.peeks):
-            self._registry.child(request.queue)
-        return self.get(request, body, session)
+    def most_open(self, name: bytes) -> int:
+        """How many items of this queue one client may have open."""
+        queue = self._queues.get(name)
+        return (queue.options if queue is not None else self._registry.options(name)).max_open_reads
 
-    def _get_at_cursor(self, request: Request, session: Session) -> Reply:
-        queue = self._queues.get(request.queue)
-        if not request.plain or session.open_read is not None or queue is None:
-            return self._get_with_options(request, session)
-        cursor = (queue.cursors or {}).get(request.cursor) or self._registry.cursors.of(queue, request.cursor)
-        item = cursor.take()
-        if item is None:
-            if cursor.half_swept:
-                return partial(self._sweep_and_get, request)
-            self._stats.get_misses += 1
-            return END
-        if item.__class__ is Large:
-            return partial(self._send_large, request, cursor, None)
-        self._stats.get_hits += 1
-        return self._value(request, item, 0)  # type: ignore[arg-type]
+    def require_room(self, session: "Session", names: Iterable[bytes]) -> None:
+        """Raises ClientError if the session may open no more items of one of these queues."""
+        for name in names:
+            queue = self._queues.get(name)
+            if queue is not None:
+                session.require_room(name, queue.options.max_open_reads)
 
-    def _find(self, request: Request) -> MessageQueue | None:
-        """The queue or cursor that is asked; a cursor is made. Raises ServerError if there may be no more of them."""
-        queue = self._queues.get(request.queue)
-        if request.cursor and queue is not None:
-            return self._registry.cursors.of(queue, request.cursor, request.peeks)
+    def _find(self, name: bytes, cursor: bytes, peeks: bool = False) -> "MessageQueue | None":
+        """The queue, or its cursor, which is made. Raises ServerError if there may be no more cursors."""
+        queue = self._queues.get(name)
+        if cursor and queue is not None:
+            return self._registry.cursors.of(queue, cursor, peeks)
         return queue
 
-    def _get_with_options(self, request: Request, session: Session) -> Reply:
-        if request.closes:
-            session.close_read(request.queue)
-            if not request.opens:
-                return END
-        elif request.aborts:
-            session.abort_read(request.queue)
-            return END
-        elif session.open_read is not None:
-            session.require_none_open()
-        return self._look(request, session)
+    def _may_wait(self, names: Iterable[bytes]) -> bool:
+        """Whether an item can come: an alias never has one."""
+        return not self._availability.waits_end and any(name not in self._registry.aliases for name in names)
 
-    def _sweep_and_get(self, request: Request, client: Client) -> bytes:
-        """So many items at the head have expired that they cannot be removed in one turn."""
-        if request.cursor:
-            _wait_swept(self._find(request), client)
-        else:
-            for name in request.targets or (request.queue,):
-                self.wait_swept(name, client)
-        again = self._look_at_several if request.several else self._look
-        reply = again(request, client.session)
-        return reply if isinstance(reply, bytes) else reply(client)
+    # -- opening
 
-    def wait_swept(self, name: bytes, client: Client) -> None:
-        """Until what stands at the head of this queue has not expired."""
-        _wait_swept(self._queues.get(name), client)
-
-    def _look(self, request: Request, session: Session) -> Reply:
-        """What is there now, or wait for it."""
-        queue = self._find(request) if request.cursor else self._queues.get(request.queue)
-        if session.several_reads and request.opens and queue is not None:
-            session.require_room(request.queue, queue.options.max_open_reads)
-        if request.peeks:
-            self._stats.cmd_peek += 1
-            item = queue.peek() if queue is not None else None
-            if item is not None:
-                assert queue is not None
-                if isinstance(item[0], Blob):
-                    return partial(self._send_large_peek, request, queue, item)
-                return self._value(request, item, queue.head_id)
-        elif queue is not None:
+    def open(
+        self, names: Sequence[bytes], wait_ms: int = 0, cursor: bytes = b""
+    ) -> "OpenRead | Literal[Later.LATER] | None":
+        """Open an item of the first of these queues that has one, or of this cursor of the one queue. None: there is
+        none, and the client does not wait for one. Raises StorageError or ServerError."""
+        for name in names:
+            queue = self._find(name, cursor)
+            if queue is None:
+                continue
             read = queue.open()
             if read is not None:
-                return self.answer_with(request, session, read)
-        if queue is not None and queue.half_swept:
-            return partial(self._sweep_and_get, request)
-        if request.wait_ms and not self.waits_end and request.queue not in self._registry.aliases:
-            return partial(self._wait_and_peek if request.peeks else self._wait_and_get, request)
-        return self._miss(request)
-
-    def get_first(self, request: Request, body: None, session: Session) -> Reply:
-        """A get of several queues: opens an item of the first that has one, or waits at all of them."""
-        return self._look_at_several(request, session)
-
-    def _look_at_several(self, request: Request, session: Session) -> Reply:
-        found = [(one, queue) for one in request.several if (queue := self._queues.get(one.queue)) is not None]
-        for one, queue in found:
-            session.require_room(one.queue, queue.options.max_open_reads)
-        for one, queue in found:
-            read = queue.open()
-            if read is not None:
-                return self.answer_with(one, session, read)
-            if queue.half_swept:
-                return partial(self._sweep_and_get, request)
-        wait_ms = request.several[0].wait_ms
-        if wait_ms and not self.waits_end:
-            return partial(self._wait_and_get_first, request)
-        return self._miss(request)
-
-    def acknowledge(self, request: Request, body: None, session: ManyReads) -> bytes:
-        """The client has dealt with the oldest item of this queue that it has open."""
-        reply = DELETED if session.close_oldest(request.queue) else NOT_FOUND
-        return NONE if request.noreply else reply
-
-    def _miss(self, request: Request) -> bytes:
-        if not request.peeks:
-            self._stats.get_misses += 1
-        return END
-
-    def answer_with(self, request: Request, session: Session, read: OpenRead) -> Reply:
-        """The reply with an item that has just been opened, which a get without /open closes at once."""
-        queue = read.queue
-        try:
-            if read.blob:
-                return partial(self._send_large, request, queue, read)
-            item = queue.item_of(read)
-        except BaseException:
-            queue.give_back(read)
-            raise
-        self._stats.get_hits += 1
-        if request.opens:
-            session.hold(read)
-        else:
-            queue.close(read)
-        return self._value(request, item, read.id)
-
-    # -- waiting
-
-    def _wait_and_get(self, request: Request, client: Client) -> bytes:
-        read = self.wait_for_read((request.queue,), client, request.wait_ms, request.cursor)
-        return self._wait_answered(request, read, client)
-
-    def _wait_and_get_first(self, request: Request, client: Client) -> bytes:
-        by_name = {one.queue: one for one in request.several}
-        names = [name for name in request.targets if name not in self._registry.aliases]
-        read = self.wait_for_read(names, client, request.several[0].wait_ms) if names else None
-        return self._wait_answered(request if read is None else by_name[read.queue.name], read, client)
-
-    def _wait_answered(self, request: Request, read: OpenRead | None, client: Client) -> bytes:
-        if read is None:
-            return self._miss(request)
-        reply = self.answer_with(request, client.session, read)
-        return reply if isinstance(reply, bytes) else reply(client)
-
-    def wait_for_read(
-        self, names: Sequence[bytes], client: Client, wait_ms: int, cursor: bytes = b""
-    ) -> OpenRead | None:
-        """Wait in line at these queues, or at a cursor of one, for an item of any of them. It is handed over open, so
-        that it goes to the next if the client has gone; None: none has come."""
-        until = time.monotonic() + wait_ms / 1000
-        while True:
-            read = self._wait_in_lines(names, client, False, max(0, int((until - time.monotonic()) * 1000)), cursor)
-            if read is None:
-                return None
-            assert isinstance(read, OpenRead)
-            if read.queue.holds(read):
                 return read
-            # Handed over, and deleted before we came to run, or its turn could not be written: wait on.
-            if not cursor and read.queue.deleted and (found := self._queues.get(read.queue.name)) is not None:
-                read = found.open()  # what was put into the next of its name found nobody in line
-                if read is not None:
-                    return read
-            if self.waits_end:
-                return None
+            if queue.half_swept:
+                return LATER
+        return LATER if wait_ms > 0 and self._may_wait(names) else None
 
-    def wait_peeked(self, name: bytes, client: Client, until: float, cursor: bytes = b"") -> bool:
-        """Wait in line at queue `name`, or at a cursor of it, until there is something to look at, or perhaps was: it
-        may be gone when this returns. False: it is `until` by time.monotonic(), or nobody waits any longer."""
-        rest_ms = int((until - time.monotonic()) * 1000)
-        if rest_ms <= 0 or self.waits_end:
-            return False
-        return self._wait_in_lines((name,), client, True, rest_ms, cursor) is not None
+    def wait_open(self, client: Client, names: Sequence[bytes], until: float, cursor: bytes = b"") -> "OpenRead | None":
+        """Go on where `open` has said LATER. None: no item has come before `until`, by time.monotonic(), or clients
+        may wait no longer."""
+        while True:
+            rest_ms = _rest_ms(until)
+            read = self.open(names, rest_ms, cursor)
+            if read is not LATER:
+                return read
+            if self._wait_swept(client, names, cursor):
+                continue
+            handed: Any = self._wait_in_lines(client, names, rest_ms, cursor)
+            if handed is None or handed.queue.holds(handed):
+                return handed  # type: ignore[no-any-return]
+            # Deleted before this greenlet came to run, or the turn in which it was handed over could not be written.
 
-    def _wait_and_peek(self, request: Request, client: Client) -> bytes:
-        until = time.monotonic() + request.wait_ms / 1000
-        while self.wait_peeked(request.queue, client, until, request.cursor):
-            _wait_swept(self._find(request), client)
-            found = self._find(request)
-            item = found.peek() if found is not None else None
+    def peek(self, name: bytes, wait_ms: int = 0, cursor: bytes = b"") -> "Shown | Literal[Later.LATER] | None":
+        """The item at the head of this queue, or of a cursor of it. None: there is none, and the client does not wait
+        for one. Raises StorageError."""
+        self._stats.cmd_peek += 1
+        return self._peek(name, wait_ms, cursor)
+
+    def _peek(self, name: bytes, wait_ms: int, cursor: bytes) -> "Shown | Literal[Later.LATER] | None":
+        queue = self._find(name, cursor, peeks=True)
+        if queue is not None:
+            item = queue.peek()
             if item is not None:
-                assert found is not None
-                if isinstance(item[0], Blob):
-                    return self._send_large_peek(request, found, item, client)
-                return self._value(request, item, found.head_id)
-        return END
+                return Shown(queue, item, queue.head_id)
+            if queue.half_swept:
+                return LATER
+        return LATER if wait_ms > 0 and self._may_wait((name,)) else None
+
+    def wait_peek(self, client: Client, name: bytes, until: float, cursor: bytes = b"") -> Shown | None:
+        """Go on where `peek` has said LATER, like `wait_open`."""
+        while True:
+            rest_ms = _rest_ms(until)
+            shown = self._peek(name, rest_ms, cursor)
+            if shown is not LATER:
+                return shown
+            if self._wait_swept(client, (name,), cursor, peeks=True):
+                continue
+            if self._wait_in_lines(client, (name,), rest_ms, cursor, peeks=True) is None:
+                return None
+            # There is something at the head, or there was: another client may have taken it meanwhile.
+
+    def _wait_swept(self, client: Client, names: Iterable[bytes], cursor: bytes, peeks: bool = False) -> bool:
+        """Expired items at the head may be too many to be removed in one turn: remove them in several. False: there are
+        none. Raises StorageError."""
+        swept = False
+        for name in names:
+            queue = self._find(name, cursor, peeks)
+            while queue is not None and queue.half_swept and not queue.deleted:
+                queue.drop_expired()
+                client.wait_turn()
+                swept = True
+        return swept
 
     def _wait_in_lines(
-        self, names: Sequence[bytes], client: Client, peeks: bool, wait_ms: int, cursor: bytes = b""
-    ) -> Any:
+        self, client: Client, names: Sequence[bytes], wait_ms: int, cursor: bytes, peeks: bool = False
+    ) -> object:
+        """Wait in line at these queues, or at a cursor of the one, until one of them hands over an item, which is open;
+        to peek, until there is one. None: none has come."""
         registry = self._registry
         queues: list[MessageQueue] = []
         waiter = None
         try:
             for name in names:
-                queues.append(self._place(name, cursor, peeks))
-                waiter = queues[-1].join_line(peeks, waiter)
+                if name not in registry.aliases:
+                    queues.append(self._place(name, cursor, peeks))
+                    waiter = queues[-1].join_line(peeks, waiter)
             assert waiter is not None
             return client.wait_for(waiter, wait_ms)
         except BaseException:
-            if waiter is not None and isinstance(waiter.got, OpenRead):
-                waiter.got.queue.give_back(waiter.got)
+            if waiter is not None and waiter.got is not None and not peeks:
+                got: Any = waiter.got
+                got.queue.give_back(got)
             raise
         finally:
             if waiter is not None:
@@ -276,7 +200,7 @@ class Reading:
                     registry.cursors.done_waiting(names[0], cursor, queue)
                 registry.done_waiting(queue)
 
-    def _place(self, name: bytes, cursor: bytes, peeks: bool) -> MessageQueue:
+    def _place(self, name: bytes, cursor: bytes, peeks: bool) -> "MessageQueue":
         """Where to wait. To wait for a cursor makes it, except to peek: without a cursor that waits at the queue."""
         if cursor and peeks:
             queue = self._queues.get(name)
@@ -284,69 +208,55 @@ class Reading:
                 cursor = b""
         return self._registry.cursors.wait_at(name, cursor) if cursor else self._registry.wait_at(name)
 
-    # -- replies
+    # -- answering with what was opened
 
-    def _value(self, request: Request, item: Item, item_id: int) -> bytes:
-        """The reply with `item`, which is not large. `gets` tells its id."""
-        body, flags, _, _ = item
-        if flags or request.with_cas:
-            return self._head(request, flags, len(body), item_id) + body + AFTER_BODY  # type: ignore[operator]
-        if len(body) != request.head_bytes:  # else the last reply to this line began with the same head
-            request.head_bytes = len(body)
-            request.head = self._head(request, 0, len(body), item_id)
-        return request.head + body + AFTER_BODY  # type: ignore[operator]
-
-    def _head(self, request: Request, flags: int, body_bytes: int, item_id: int) -> bytes:
-        key = request.key if request.repeats_key else request.queue
-        if request.with_cas:
-            return replies.value_head_with_cas(key, flags, body_bytes, item_id)
-        return replies.value_head(key, flags, body_bytes)
-
-    def _send_large(self, request: Request, queue: MessageQueue, read: OpenRead | None, client: Client) -> bytes:
-        """Send a large item chunk by chunk. It is open while it is sent, so it goes to the next if the client goes."""
-        if read is None:
-            read = queue.open()
-            assert read is not None
+    def accept(self, read: "OpenRead", settle: Settle) -> "Item":
+        """The item of `read`, which is open and not large. The client gets it: `settle` holds it, or closes it. Raises
+        StorageError; then the item has been given back."""
         try:
-            item = queue.item_of(read)
-            self.send_chunks(self._large_head(request, item, read.id), queue, item, read.id, client, read)
-            if not request.opens:
-                queue.close(read)
+            item = read.queue.item_of(read)
         except BaseException:
-            queue.give_back(read)
+            read.queue.give_back(read)
             raise
         self._stats.get_hits += 1
-        if request.opens:
-            client.session.hold(read)
-        return AFTER_BODY
+        settle(read)
+        return item
 
-    def _send_large_peek(self, request: Request, queue: MessageQueue, item: Item, client: Client) -> bytes:
-        """The same for a peek, which holds nobody up: if another client takes the item, this one is cut off."""
-        head_id = queue.head_id
+    def wait_send(self, client: Client, read: "OpenRead", head: "Callable[[Item], bytes]", settle: Settle) -> None:
+        """Send a large item chunk by chunk, behind its `head`, then `settle` it. It is open while it is sent, so that
+        it goes to the next client if this one hangs up. Raises StorageError if nothing has been sent yet, else HangUp.
+        """
         try:
-            self.send_chunks(self._large_head(request, item, head_id), queue, item, head_id, client)
+            item = read.queue.item_of(read)
+            self._wait_send_chunks(client, head(item), read.queue, item, read.id, read)
+            settle(read)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+
+    def wait_show(self, client: Client, shown: Shown, head: bytes) -> None:
+        """Send a large item that is peeked at, behind its `head`. It holds nobody up: if another client takes the item,
+        this one is hung up on. Raises StorageError if nothing has been sent yet, else HangUp."""
+        queue = shown.queue
+        try:
+            self._wait_send_chunks(client, head, queue, shown.item, shown.id)
         except StorageError:
-            if queue.head_id != head_id:
+            if queue.head_id != shown.id:
                 raise HangUp from None
             raise
-        return AFTER_BODY
 
-    def _large_head(self, request: Request, item: Item, item_id: int) -> bytes:
-        return self._head(request, item[1], len(item[0]), item_id)
-
-    def send_chunks(
+    def _wait_send_chunks(
         self,
-        head: bytes,
-        queue: MessageQueue,
-        item: Item,
-        item_id: int,
         client: Client,
-        read: OpenRead | None = None,
+        head: bytes,
+        queue: "MessageQueue",
+        item: "Item",
+        item_id: int,
+        read: "OpenRead | None" = None,
     ) -> None:
-        """Send `head` and the body of `item`, which is large, and which `read` has open if it is not only shown. For
-        all protocols. Raises StorageError if nothing has been sent yet, else HangUp."""
-        blob = item[0]
-        assert isinstance(blob, Blob)
+        """`read`: who has the item open; None: it is only shown."""
+        blob: Any = item[0]
         key = queue.large_items.number, blob.blob
         bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
@@ -358,13 +268,13 @@ class Reading:
                 self._journal.storage.chunk(*key, bad)
                 del self._unreadable[key]
             # The head goes with the first piece: before the reply has begun, the client can be told of an error, later
-            # it can only be cut off. No name for what is sent: it would be kept while the client takes it.
-            client.wait_sent(head + body.next(self._most_sent_bytes))
+            # it can only be hung up on. The piece gets no name: it would be kept while the client takes it.
+            client.wait_sent(head + body.next(self._send_limit_bytes))
             begun = True
             while body.missing_bytes:
                 if queue.deleted or (read is not None and read.returned):  # the client stood still for too long
                     raise HangUp
-                client.wait_sent(body.next(self._most_sent_bytes))
+                client.wait_sent(body.next(self._send_limit_bytes))
             if read is not None and read.returned:
                 raise HangUp
         except StorageError as error:
@@ -383,12 +293,117 @@ class Reading:
                 self.sending.pop(read, None)
 
     @property
-    def _most_sent_bytes(self) -> int:
-        """Of a large item at a time; never more than a chunk."""
+    def _send_limit_bytes(self) -> int:
+        """How much of a large item is sent at a time. `Download.next` gives out a chunk at most."""
         return SCARCE_SEND_BYTES if self._pipeline_memory.scarce else self._max_item_bytes
 
 
-def _wait_swept(queue: MessageQueue | None, client: Client) -> None:
-    while queue is not None and queue.half_swept and not queue.deleted:
-        queue.drop_expired()
+def _rest_ms(until: float) -> int:
+    return max(0, int((until - time.monotonic()) * 1000))
+
+
+def give_back(reads: "Iterable[OpenRead]") -> None:
+    """These wait again, in their order: the oldest goes to the client that has waited longest."""
+    for read in sorted(reads, key=lambda read: read.id):
+        read.queue.give_back(read)
+
+
+def wait_body(client: Client, shown: Shown) -> bytes:
+    """The whole body of a large item that is peeked at, read in as many turns as it takes. Raises StorageError, also if
+    it has been taken meanwhile."""
+    pieces = []
+    blob: Any = shown.item[0]
+    download = shown.queue.large_items.send(blob)
+    while download.missing_bytes:
+        pieces.append(download.next(PIECE_BYTES))
         client.wait_turn()
+    return b"".join(pieces)
+
+
+class Batch:
+    """Several items for one reply, opened for as long as the reply has room. A large item goes alone."""
+
+    def __init__(self, taking: Taking, most_items: int, most_bytes: int, most_item_bytes: int) -> None:
+        """`most_bytes`: of all bodies; the first is taken whatever its size, up to `most_item_bytes`."""
+        self.reads: list[OpenRead] = []  # what is open
+        self.full = most_items <= 0
+        self._taking = taking
+        self._bytes = 0
+        self._most_items = most_items
+        self._most_bytes = most_bytes
+        self._most_item_bytes = most_item_bytes
+
+    @property
+    def is_large(self) -> bool:
+        """The one item is large."""
+        return bool(self.reads) and bool(self.reads[0].blob)
+
+    def fill(self, name: bytes, wait_ms: int) -> bool:
+        """Take what there is; False: `wait_fill` may take more. Raises StorageError if the first item cannot be read,
+        and ServerError if it is too large for the reply; then nothing is open."""
+        return self._fill(lambda: self._taking.open((name,), wait_ms))
+
+    def wait_fill(self, client: Client, name: bytes, until: float) -> None:
+        """Take more, and wait for it until the reply is full or `until` has come. Raises as `fill` does."""
+        self._fill(lambda: self._taking.wait_open(client, (name,), until))
+
+    def _fill(self, open_first: "Callable[[], OpenRead | Literal[Later.LATER] | None]") -> bool:
+        try:
+            while not self.full:
+                try:
+                    read = open_first()
+                    if read is LATER:
+                        return False
+                    if read is None:
+                        return True
+                    queue = read.queue
+                    self._add(read)
+                    while not self.full and not queue.deleted and (read := queue.open()) is not None:
+                        self._add(read)
+                except StorageError:
+                    if not self.reads:
+                        raise
+                    self.full = True  # what lies before the damage is served
+        except BaseException:
+            self.give_back()
+            raise
+        return True
+
+    def _add(self, read: "OpenRead") -> None:
+        if self.reads and (read.blob or self._bytes + read.body_bytes > self._most_bytes):
+            self.full = True
+            read.queue.give_back(read)
+            return
+        if read.body_bytes > self._most_item_bytes:
+            read.queue.give_back(read)
+            raise ServerError(
+                f"the item at the head has {read.body_bytes} bytes, and a frame can hold {self._most_item_bytes}: take"
+                " it by another protocol"
+            )
+        self.reads.append(read)
+        self._bytes += read.body_bytes
+        self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes
+
+    def readable(self) -> "list[tuple[OpenRead, bytes]]":
+        """What is still open and can be read, with its body; the rest is given back. Raises StorageError if the first
+        item cannot be read."""
+        reads, self.reads = self.reads, []
+        found: list[tuple[OpenRead, Any]] = []
+        for read in reads:
+            if not read.queue.holds(read):  # flushed, deleted or undone meanwhile
+                continue
+            try:
+                found.append((read, read.queue.item_of(read)[0]))
+            except StorageError:
+                if not found:
+                    give_back(reads)
+                    raise
+                break  # what lies before the damage is served
+        self.reads = [read for read, _ in found]
+        kept = set(self.reads)
+        give_back(read for read in reads if read not in kept and read.queue.holds(read))
+        return found
+
+    def give_back(self) -> None:
+        reads, self.reads = self.reads, []
+        give_back(reads)

@@ -11,7 +11,7 @@ Each request is judged when its turn has come, by the rights of that moment.
 import logging
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from darner_core import NAME
 from darner_core.access.access import Access, WaitingClient
@@ -19,8 +19,12 @@ from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN, ADMIN_ALL, GET, PUT
 from darner_core.config.values import show_bytes, show_text
 from darner_core.errors import ClientError, RequestError
-from darner_core.protocols.memcache.reader import Command, Reader, Request, wrong_beginning
+from darner_core.protocols.contract import Command, Reader, Request
+from darner_core.protocols.grammar import wrong_beginning
 from darner_core.protocols.memcache.replies import NONE, STORED
+
+if TYPE_CHECKING:
+    from darner_core.operations.session import Session
 
 log = logging.getLogger(NAME)
 
@@ -28,6 +32,39 @@ MAX_LOGIN_LINE_BYTES = 512  # a key of 250 bytes and three numbers
 MAX_LOGIN_BYTES = 512  # name, space, password
 
 _MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not administer"}
+
+
+# What needs the right `admin` and changes nothing.
+_LOOKS = frozenset((b"watch", b"dump_config"))
+
+
+def is_admin(command: Command) -> bool:
+    """Whether this is an operator's command, which admin_from is about."""
+    return command.right in (ADMIN, ADMIN_ALL)
+
+
+def require_admin(request: Request, session: "Session") -> None:
+    """Before an operator's command is carried out: raises ClientError if it is not taken from where the client is.
+    The log says who has had what changed."""
+    if request.free:
+        return
+    session.origin.require_admin(request.verb)
+    if request.verb not in _LOOKS:
+        what = show_bytes(b" ".join((request.verb, request.key)).strip())
+        log.info("admin: %s: %s", session.origin, what)
+
+
+def as_admin(command: Command) -> Command:
+    """`command` as it stands in a table: with this asked and logged, if it is an operator's."""
+    if not is_admin(command):
+        return command
+    run = command.run
+
+    def run_if_admin(request: Request, body: Any, session: "Session") -> Any:
+        require_admin(request, session)
+        return run(request, body, session)
+
+    return command._replace(run=run_if_admin)
 
 
 class Guard:

@@ -23,8 +23,8 @@ from darner_core.access.origins import Origin
 from darner_core.config.options import Config
 from darner_core.errors import ClientError, ServerError
 from darner_core.operating_system import watch_host
+from darner_core.protocols.contract import Vocabulary
 from darner_core.protocols.guard import Guard
-from darner_core.protocols.memcache.reader import Vocabulary
 from darner_core.server.connection import Connection, Host
 from darner_core.server.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
 from darner_core.server.idle import Timeouts
@@ -201,7 +201,7 @@ class Reception:
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None
-        return Guard(access, self._host.new_reader(vocabulary), vocabulary.table, origin)
+        return Guard(access, vocabulary.new_reader(), vocabulary.table, origin)
 
     def _wait_handshake(self, client: TlsSocket, guard: Guard | None, origin: Origin) -> bool:
         """False: the handshake has failed, and the socket is closed."""

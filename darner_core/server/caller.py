@@ -17,7 +17,6 @@ from gevent.event import Event
 from darner_core import NAME
 from darner_core.errors import RequestError, ServerError, StorageError
 from darner_core.operations.client import HangUp
-from darner_core.protocols.memcache.reader import Request
 from darner_core.repeated import BY_TEXT
 from darner_core.server.states import ClientGone, Ending, State
 from darner_core.server.turn import RECV_BYTES, SHARE_S
@@ -230,9 +229,9 @@ class Caller:
         guard = self._client.guard
         return guard is None or guard.may_see(queue)
 
-    def may(self, right: str, request: Request) -> bool:
+    def may(self, right: str, queue: bytes) -> bool:
         guard = self._client.guard
-        return guard is None or guard.may(right, request.queue)
+        return guard is None or guard.may(right, queue)
 
     # -- tasks that no command asks for
 
@@ -264,7 +263,7 @@ class Caller:
         if reader.error is not None:  # one that was handed over has not been judged yet
             raise reader.error
         try:
-            return client.host.commands.storing.receive_large(request, self)
+            return client.receive_large(request, self)
         except (ServerError, StorageError) as error:
             if not request.noreply:
                 raise

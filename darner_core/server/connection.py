@@ -27,10 +27,9 @@ from darner_core.operating_system import unread_bytes
 from darner_core.operations.client import HangUp
 from darner_core.operations.session import ManyReads, Session
 from darner_core.operations.stats import Stats
+from darner_core.protocols.contract import Reader, Request, Vocabulary
 from darner_core.protocols.guard import Guard
-from darner_core.protocols.memcache.commands import Commands
-from darner_core.protocols.memcache.reader import Reader, Request, Vocabulary
-from darner_core.protocols.refusals import Vocabularies
+from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import BY_TEXT
 from darner_core.server.caller import Caller, Task
 from darner_core.server.inbox import Inbox
@@ -38,6 +37,7 @@ from darner_core.server.outbox import Outbox
 from darner_core.server.states import MOVES, UNOCCUPIED, WOKEN_AT_END, Ending, State
 from darner_core.server.tls import TlsSocket
 from darner_core.server.turn import Turn, careful
+from darner_core.shared_memory import BodyMemory, PipelineMemory
 from darner_core.waiters import SyncGroup, Waiter
 
 log = logging.getLogger(NAME)
@@ -63,13 +63,15 @@ class Host(Protocol):
     config: Config
     stats: Stats
     journal: Journal
-    commands: Commands
+    body_memory: BodyMemory
+    whole_memory: BodyMemory
+    pipeline_memory: PipelineMemory
     vocabularies: Vocabularies
     turn: Turn
     sync_group: SyncGroup
-    stopping: bool
 
-    def new_reader(self, vocabulary: Vocabulary) -> Reader: ...
+    @property
+    def stopping(self) -> bool: ...
 
 
 class Connection:
@@ -80,7 +82,7 @@ class Connection:
     __slots__ = (
         "recv", "send", "kept_line", "replies", "special", "session", "used_s", "last_share_s",  # see `turn.Client`
         "fd", "socket", "state", "ending", "inbox", "outbox", "guard", "host", "turn", "pipeline_memory", "backlog",
-        "waiter", "sent", "is_told", "failed_turn", "share_ends",
+        "receive_large", "waiter", "sent", "is_told", "failed_turn", "share_ends",
         "_reader", "_stats", "_greenlet", "_look_every", "_most_reply_bytes",
     )  # fmt: skip
 
@@ -93,23 +95,24 @@ class Connection:
     ) -> None:
         """To be made in the client's greenlet. `guard`: the client has to say who it is, and may perhaps not do
         everything."""
-        commands, reads_whole = host.commands, vocabulary.new_reader is not None
+        reads_whole = vocabulary.dialect.receives_whole
         self.fd = client_socket.fileno()
         self.socket = client_socket
         self.guard = guard
         self.host = host
         self.turn = host.turn
-        self.pipeline_memory = commands.pipeline_memory
+        self.receive_large = vocabulary.protocol.receive_large
+        self.pipeline_memory = host.pipeline_memory
         self._stats = host.stats
-        self._reader: Reader = host.new_reader(vocabulary) if guard is None else guard
+        self._reader: Reader = vocabulary.new_reader() if guard is None else guard
         self._greenlet = gevent.getcurrent()
         self._look_every = LOOK_EVERY_WHOLE if reads_whole else LOOK_EVERY
         self._most_reply_bytes = host.config.max_reply_bytes
         self.inbox = Inbox(
             client_socket, self._reader, reads_whole, host.turn, host.stats,
-            commands.whole_memory if reads_whole else commands.body_memory, commands.pipeline_memory,
+            host.whole_memory if reads_whole else host.body_memory, host.pipeline_memory,
         )  # fmt: skip
-        self.outbox = Outbox(client_socket.send, self.fd, vocabulary.dialect, host.stats, commands.pipeline_memory)
+        self.outbox = Outbox(client_socket.send, self.fd, vocabulary.dialect, host.stats, host.pipeline_memory)
 
         # For the turn, which looks at these for each request.
         self.recv: Callable[[int], bytes] = client_socket.recv

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 
 from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache.reader import Reader, Request
+from darner_core.protocols.contract import Reader, Request
 from darner_core.server.tls import TlsSocket
 from darner_core.server.turn import RECV_BYTES, Turn
 from darner_core.shared_memory import BodyMemory, Holder, PipelineMemory

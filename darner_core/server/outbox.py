@@ -12,7 +12,7 @@ import gevent
 
 from darner_core.errors import RequestError, ServerError, StorageError
 from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache.dialects import Dialect
+from darner_core.protocols.contract import Traits
 from darner_core.server.poller import WRITE
 from darner_core.shared_memory import PipelineMemory
 
@@ -24,7 +24,7 @@ class Outbox:
     )  # fmt: skip
 
     def __init__(
-        self, send: Callable[[bytes], int], fd: int, dialect: Dialect, stats: Stats, pipeline_memory: PipelineMemory
+        self, send: Callable[[bytes], int], fd: int, dialect: Traits, stats: Stats, pipeline_memory: PipelineMemory
     ) -> None:
         self.replies: list[bytes] = []  # of this turn, one element a request; always the same list
         self.unsent = b""  # replies that the client has not taken

@@ -24,18 +24,18 @@ from darner_core.config.options import Config, differences
 from darner_core.config.queues import QUEUE_TABLES
 from darner_core.config.values import SYNC_ALWAYS
 from darner_core.engines.local.compaction import Upkeep
+from darner_core.engines.local.engine import LocalEngine
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.read_timeouts import ReadTimeouts
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import ServerError, StorageError
-from darner_core.operations.enforcement import Enforcement
+from darner_core.operating_system import trim_heap
+from darner_core.operations.availability import Availability
+from darner_core.operations.operations import Operations
 from darner_core.operations.stats import Stats
-from darner_core.protocols import kestrel_ports
-from darner_core.protocols.memcache.commands import READS, WRITES, Commands
-from darner_core.protocols.memcache.dialects import DIALECTS
-from darner_core.protocols.memcache.reader import Reader, RequestReader, Vocabulary
-from darner_core.protocols.refusals import Vocabularies
+from darner_core.operations.status import ServerStatus
+from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import BY_FORM, Repeated
 from darner_core.server import acceptor
 from darner_core.server.acceptor import Reception
@@ -44,6 +44,7 @@ from darner_core.server.listeners import Listener
 from darner_core.server.poller import make_poller
 from darner_core.server.tls import make_context
 from darner_core.server.turn import Turn
+from darner_core.shared_memory import WHOLE_BYTES, BodyMemory, PipelineMemory
 from darner_core.storage import records
 from darner_core.storage.storage import Storage
 from darner_core.waiters import SyncGroup, wait_in_thread, wait_round
@@ -71,13 +72,19 @@ class Server:
         self.config = config
         self.access = Access(config.access_options(), make_context)
         self.stats = Stats()
-        self.stats.budget = WindowBudget(config.window_bytes)
+        budget = WindowBudget(config.window_bytes)
         self.journal = Journal(storage)
-        self.registry = Registry(self.journal, self.stats.budget, config.max_queues, config.rules)
-        self.stats.children_of = self.registry.children_of
-        self.commands = Commands(self.registry, self.journal, self.stats, config)
+        self.registry = Registry(self.journal, budget, config.max_queues, config.rules)
+        self.body_memory = BodyMemory(config.body_memory_bytes, trim_heap)
+        self.whole_memory = BodyMemory(WHOLE_BYTES, trim_heap)
+        self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
+        self.availability = Availability()
+        self._hub = gevent.get_hub()
+        self._engine = LocalEngine(self.registry, self.journal, config.chunk_bytes, self.body_memory, self._run_after)
+        self.operations = Operations(
+            self._engine, budget, self.stats, config, self.body_memory, self.pipeline_memory, self.availability, self
+        )
         self.sync_group = SyncGroup(storage.sync, self._synced)
-        self.stopping = False
         self.wait_reload: Callable[[], None] = _nothing  # reads the files again; raises ConfigError
         self._take_over_names(config)
         for _ in self._make_named():
@@ -86,8 +93,8 @@ class Server:
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
         self._upkeep = Upkeep(self.registry, self.journal, config.min_free_bytes)
-        self._read_timeouts = ReadTimeouts(self.registry, self.commands.reading.sending, time.monotonic)
-        self.vocabularies = Vocabularies(self.commands.table, WRITES, READS)
+        self._read_timeouts = ReadTimeouts(self.registry, self.operations.taking.sending, time.monotonic)
+        self.vocabularies = Vocabularies(self.operations, config)
         self._disk_failed = False
         self._look_again_at_bytes = 0
         self._repeated = Repeated(log)
@@ -98,14 +105,9 @@ class Server:
         tells_heard = bool(config.idle_timeout_s or config.client_timeout_s)
         self.turn = Turn(self._hub.loop, poller, self.stats, self._end_turn, tells_heard)
         self.reception = Reception(self, config, self.access)
-        self.status = Enforcement(config, self.vocabularies, self._hub.loop, self._block_reads)
-        self.commands.operating.host = self
-        for dialect in {listener.dialect for listener in self.reception.listeners} - DIALECTS.keys():
-            make = kestrel_ports.maker(
-                dialect, self.commands, self.registry, self.journal, self.stats, config, self.request_stop,
-                self._run_after, self.status,
-            )  # fmt: skip
-            self.vocabularies.add(dialect, make)
+        for listener in self.reception.listeners:
+            self.vocabularies.of(listener.dialect)
+        self.status = ServerStatus(config, self._forbid, self._run_after)
         self._turn_end = self._hub.loop.prepare(ref=False)
         self._turn_end.priority = LAST_PRIORITY
         self._tell_damage()
@@ -151,14 +153,6 @@ class Server:
         for queue in self.registry.damaged:
             log.error("%s", queue.damage)
 
-    def new_reader(self, vocabulary: Vocabulary) -> Reader:
-        if vocabulary.new_reader is not None:
-            return vocabulary.new_reader()
-        config = self.config
-        return RequestReader(
-            vocabulary.table, vocabulary.kept_lines, config.max_line_bytes, config.chunk_bytes, vocabulary.dialect
-        )
-
     def _run_after(self, seconds: float, call: Callable[[], None]) -> Any:
         """Call once, in the hub; what can be closed to have it not called."""
         timer = self._hub.loop.timer(seconds, ref=False)
@@ -184,7 +178,7 @@ class Server:
         for name in differences(self.config, config):
             if name not in RELOADED:
                 log.warning("reload: %s has changed, and takes effect after a restart", name)
-        self.commands.operating.take_over(config, RELOADED)
+        self.operations.in_effect.take_over(config, RELOADED)
         for _ in self.registry.apply_rules():
             wait_round()
         for _ in self._make_named():
@@ -199,14 +193,16 @@ class Server:
 
     def _take_over_names(self, config: Config) -> None:
         """The aliases are these from now on, and so often the disk is synced."""
-        self.commands.delivery.set_aliases(config.aliases)
+        self._engine.delivery.set_aliases(config.aliases)
         # One fsync is for all queues: the most frequent is for them all.
         every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
         self._sync_ms = min(every_ms, default=0)
 
-    def _block_reads(self, blocked: bool) -> None:
-        self.commands.reading.blocked = blocked
-        if blocked:
+    def _forbid(self, no_writes: str, no_reads: str) -> None:
+        """From now on no client may write, or read, for these reasons; "": it may."""
+        self.availability.no_writes, self.availability.no_reads = no_writes, no_reads
+        self.vocabularies.refuse()
+        if no_reads:
             self.reception.end_waits()
 
     # -- the end of a turn
@@ -225,7 +221,7 @@ class Server:
         # From here on nothing is raised: each client is one by itself, and what is called belongs to all of them.
         if self.turn.served or self.turn.special:
             self.turn.send(sync=wrote and self.config.sync == SYNC_ALWAYS)
-            self.commands.pipeline_memory.turn_bytes = 0
+            self.pipeline_memory.turn_bytes = 0
         if self.stats.bytes_read >= self._look_again_at_bytes:
             self._look_for_room()
         if self.journal.slices:
@@ -252,7 +248,7 @@ class Server:
         if self._disk_failed:
             return
         try:
-            self.commands.storing.refuse_sets = self._upkeep.no_room()
+            self.availability.no_room = self._upkeep.no_room()
         except StorageError as error:  # what is known of the room stands until the next look
             log.error("cannot see how much room there is: %s", error, extra=BY_FORM)
         except Exception:
@@ -261,7 +257,7 @@ class Server:
     def _turn_failed(self, error: StorageError) -> None:
         log.error("cannot write: %s", error, extra=BY_FORM)
         self._disk_failed = True
-        self.commands.storing.refuse_sets = f"cannot write: {error}"
+        self.availability.no_room = f"cannot write: {error}"
         self.turn.fail(error)
 
     def _synced(self, connections: list[Connection], error: StorageError | None) -> None:
@@ -281,13 +277,13 @@ class Server:
             wait_in_thread(job)
 
     def _wait_sweep(self) -> None:
-        self.commands.sweeper.wait_expire_queues()
-        self.commands.sweeper.wait_sweep()
+        self._engine.sweeper.wait_expire_queues()
+        self._engine.sweeper.wait_sweep()
 
     def _wait_moves(self) -> None:
         """Without sweeps: a large item that a get has found expired does not go elsewhere in the turn of that get, and
         what is left of items that have been taken goes all the same."""
-        self.commands.sweeper.wait_moves()
+        self._engine.sweeper.wait_moves()
 
     def _wait_recover(self) -> None:
         """RocksDB writes nothing more after an error; opened again, it does. Raises StorageError."""
@@ -321,10 +317,14 @@ class Server:
 
     # -- stopping
 
+    @property
+    def stopping(self) -> bool:
+        return self.availability.stopping
+
     def request_stop(self) -> None:
         """Begin to stop. Nothing happens if that has begun already."""
         if not self.stopping:
-            self.stopping = self.commands.reading.stopping = True
+            self.availability.stopping = True
             gevent.spawn(self._wait_stop)
 
     def _wait_stop(self) -> None:

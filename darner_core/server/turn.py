@@ -27,7 +27,7 @@ from darner_core import NAME
 from darner_core.errors import StorageError
 from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache.reader import Request
+from darner_core.protocols.contract import Request
 from darner_core.server.poller import CLOSED, ENDED, FAILED, READABLE, Poller
 
 log = logging.getLogger(NAME)

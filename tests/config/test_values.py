@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from darner_core.config import values
 from darner_core.config.values import BadOption, bad_value, queue_name, queue_sync, show_table
 from darner_core.errors import RequestError
+from darner_core.protocols import grammar
 from darner_core.protocols.memcache import lines
 from darner_core.protocols.memcache import reader as protocol
 
@@ -42,7 +43,7 @@ def test_what_is_wrong_knows_where_it_stands() -> None:
 def test_the_names_of_queues_are_those_of_the_protocol(name: str) -> None:
     def protocol_takes() -> bool:
         try:
-            lines.parse_reading(protocol.Request(lambda: None), [name.encode()])
+            lines.parse_reading(protocol.LineRequest(lambda: None), [name.encode()])
         except RequestError:
             return False
         return True
@@ -53,7 +54,7 @@ def test_the_names_of_queues_are_those_of_the_protocol(name: str) -> None:
     else:
         with pytest.raises(ValueError, match=r"^the name of a queue: 1 to 250 bytes other than control characters"):
             queue_name(name)
-    assert values.MAX_NAME_BYTES == protocol.MAX_NAME_BYTES
+    assert values.MAX_NAME_BYTES == grammar.MAX_NAME_BYTES
 
 
 def refused(check: Callable[[Any], Any], value: object) -> str | None:

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from darner_core.errors import MalformedRequest, RequestError
+from darner_core.protocols.contract import Command, Request
 from darner_core.protocols.kestrel_text.reader import (
     TextReader,
     parse_bare,
@@ -21,7 +22,6 @@ from darner_core.protocols.kestrel_text.reader import (
     parse_reading,
     parse_status,
 )
-from darner_core.protocols.memcache.reader import Command, Request
 from darner_core.protocols.thrift import messages
 from darner_core.protocols.thrift.reader import CALL, FrameReader, check_arguments, read_message
 from tests.fuzz.fuzz_protocol import MAX_LINE, MOST_BYTES, mutations

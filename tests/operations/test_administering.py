@@ -10,19 +10,17 @@ import pytest
 from thriftpy2.thrift import TApplicationException
 
 from darner_core.config.options import Config
-from darner_core.operations import administering as administering_module
-from darner_core.operations.administering import ONE_PIECE_BYTES, SCARCE_PIECE_BYTES, Administering
+from darner_core.operations import stats as stats_module
 from darner_core.operations.session import Session
-from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache.commands import Commands
-from darner_core.protocols.memcache.reader import Request
-from darner_core.shared_memory import PipelineMemory
+from darner_core.protocols.memcache.operating import ONE_PIECE_BYTES, SCARCE_PIECE_BYTES, Operating
+from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.storage.storage import Storage
 from tests.bench import Bench
 from tests.harness import Client, RunningServer
 from tests.identities import login, write_users
 from tests.kestrel_clients import IDL, KestrelServer
 from tests.operations.test_session import House
+from tests.operations_on import operations_on
 
 Connect = Callable[[], Client]
 Start = Callable[..., RunningServer]
@@ -89,15 +87,16 @@ class Taker:
 def test_a_long_reply_comes_in_as_few_pieces_as_its_bytes_allow(open_storage: Callable[[], Storage]) -> None:
     """npm's memcached loses the first piece of two."""
     house = House(open_storage)
-    commands = Commands(house.registry, house.journal, Stats(), Config())
+    operations = operations_on(house)
+    operating = Operating(operations, Config())
 
     def pieces_of(command: Callable[..., Any]) -> list[bytes]:
         client = Taker()
-        rest = command(Request(command), None, None)(client)
+        rest = command(LineRequest(command), None, None)(client)
         assert rest.endswith(b"END\r\n")
         return [*client.pieces, rest]
 
-    asked = (commands.administering.stats, commands.operating.dump_stats, commands.operating.dump_config)
+    asked = (operating.stats, operating.dump_stats, operating.dump_config)
     for number in range(60):
         house.registry.create(b"queue%d" % number)
     for command in asked:
@@ -106,9 +105,9 @@ def test_a_long_reply_comes_in_as_few_pieces_as_its_bytes_allow(open_storage: Ca
         assert 10_000 < len(piece) <= ONE_PIECE_BYTES
     for number in range(60, 250):
         house.registry.create(b"queue%d" % number)
-    commands.pipeline_memory.used_bytes = commands.pipeline_memory.budget_bytes
+    operations.pipeline_memory.used_bytes = operations.pipeline_memory.budget_bytes
     whole = [pieces_of(command) for command in asked]
-    commands.pipeline_memory.used_bytes += 1  # now it is scarce
+    operations.pipeline_memory.used_bytes += 1  # now it is scarce
     small = [pieces_of(command) for command in asked]
     for pieces, limit in (
         *((pieces, ONE_PIECE_BYTES) for pieces in whole),
@@ -266,7 +265,7 @@ class Asking:
 def test_the_sums_of_stats_are_taken_in_slices_and_a_queue_that_goes_meanwhile_counts_once(
     open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(administering_module, "SUMMED_A_TURN", 4)
+    monkeypatch.setattr(stats_module, "SUMMED_A_TURN", 4)
     bench = Bench(open_storage)
     for number in range(12):
         bench.put(b"q%02d" % number, b"xy", b"xy")
@@ -280,10 +279,8 @@ def test_the_sums_of_stats_are_taken_in_slices_and_a_queue_that_goes_meanwhile_c
             bench.end_turn()
 
     client: Any = Asking(between)
-    administering = Administering(
-        bench.registry, bench.delivery, Stats(), bench.sweeper, Config(), PipelineMemory(1 << 20)
-    )
-    stats = administering.stats(Request(print), None, Session(bench.journal))
+    operating = Operating(operations_on(bench), Config())
+    stats = operating.stats(LineRequest(print), None, Session(bench.journal))
     assert callable(stats)
     reply = stats(client)
     assert client.turns >= 2

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.config.options import Config
 from darner_core.errors import DamagedError, StorageError
 from darner_core.operations.session import ManyReads
-from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache.commands import Commands
-from darner_core.protocols.memcache.reader import Request
+from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.storage.records import Item, QueueRecord
 from darner_core.storage.storage import Storage
 from tests.harness import Client, RunningServer
 from tests.identities import login, write_users
 from tests.operations.test_session import House
+from tests.operations_on import items_on
 from tests.server.test_connection import LARGE, wait_until
 
 Shared = Callable[..., RunningServer]
@@ -202,11 +200,11 @@ def test_an_item_that_cannot_be_read_ends_a_monitor_after_what_comes_before_it(
             yield item_id, item
 
     monkeypatch.setattr(house.storage, "items", damaged)
-    commands = Commands(house.registry, house.journal, Stats(), Config())
-    request = Request(print, b"monitor", b"q", b"q", opens=True, wait_ms=60_000)
+    items = items_on(house)
+    request = LineRequest(print, b"monitor", b"q", b"q", opens=True, wait_ms=60_000)
     client = FakeClient(house.many())
     with pytest.raises(DamagedError):
-        commands.monitoring.monitor(request, None, client.session)(client)  # type: ignore[operator,arg-type]
+        items.monitor(request, None, client.session)(client)  # type: ignore[operator]
     assert client.sent == [b"VALUE q 0 1\r\na\r\nEND\r\n"]
     assert client.session.open_reads(b"q") == 1
 
@@ -216,7 +214,7 @@ class FakeClient:
         self.session = session
         self.sent: list[bytes] = []
 
-    def may(self, right: str, request: Request) -> bool:
+    def may(self, right: str, queue: bytes) -> bool:
         return True
 
     def wait_sent(self, data: bytes = b"") -> None:

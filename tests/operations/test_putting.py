@@ -1,183 +1,184 @@
-"""Putting items, as a client sees it, beyond the recorded conversations of tests/wire."""
+"""Items put several at a time, over a real journal: up to the first that is refused, and large ones not before all of
+their chunks are there."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from darner_core.config.options import Config
-from darner_core.config.queues import QueueRules
-from darner_core.engines.local import large_items
-from darner_core.errors import ServerError
-from darner_core.operations.stats import Stats
-from darner_core.protocols.memcache.commands import Commands
-from darner_core.protocols.memcache.dialects import DIALECTS
-from darner_core.protocols.memcache.reader import Request, RequestReader
+from darner_core.config.values import SYNC_ALWAYS
+from darner_core.errors import ServerError, StorageError
+from darner_core.operations.client import LATER
+from darner_core.operations.operations import Operations
+from darner_core.operations.putting import Putting
+from darner_core.operations.taking import Shown, wait_body
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
-from tests.harness import Client
 from tests.operations.test_session import House
+from tests.operations_on import operations_on
 
-Connect = Callable[[], Client]
-
-
-def test_flags_come_back_whatever_they_are(connect: Connect) -> None:
-    client = connect()
-    for flags in (0, 1, 65535, 2**32 - 1, 0):
-        client.set("q", b"x", flags)
-        client.ask(b"get q\r\n", b"VALUE q %d 1\r\nx\r\nEND\r\n" % flags)
+LARGE = bytes(range(256)) * 20
 
 
-def test_an_expiry_is_taken_in_every_form_memcached_has(connect: Connect) -> None:
-    client = connect()
-    for expiry in (b"0", b"60", b"999999", b"1893456000", b"99999999999"):
-        client.ask(b"set q 0 " + expiry + b" 1\r\nx\r\n", b"STORED\r\n")
-        assert client.get("q") == b"x"
-    for expiry in (b"-1", b"-9223372036854775808", b"1000000", b"1600000000"):
-        client.ask(b"set q 0 " + expiry + b" 1\r\nx\r\n", b"STORED\r\n")
-        assert client.get("q") is None
+class Client:
+    """Counts the turns that a function which waits gives to others, and ends each of them."""
 
-
-@pytest.mark.parametrize(
-    ("dialect", "name", "waits"),
-    [
-        ("darner", b"plain", False),
-        ("darner", b"plain/sync", True),
-        ("darner", b"safe", True),
-        ("darner", b"everyone", True),
-        ("kestrel", b"parent", True),
-        ("kestrel", b"parent+other", False),
-        ("siberite", b"plain+other", False),
-        ("siberite", b"plain+safe", True),
-    ],
-)
-def test_a_set_waits_for_the_disk_if_a_queue_that_it_goes_into_says_so(
-    open_storage: Callable[[], Storage], dialect: str, name: bytes, waits: bool
-) -> None:
-    house = House(open_storage)
-    house.registry.set_rules(QueueRules(queues={b"safe": {"sync": "always"}, b"parent+kept": {"sync": "always"}}))
-    house.registry.create_named()
-    commands = Commands(house.registry, house.journal, Stats(), Config())
-    commands.delivery.set_aliases({b"everyone": (b"plain", b"safe")})
-    reader = RequestReader(commands.table(DIALECTS[dialect]), {}, 1000, 1000, DIALECTS[dialect])
-    for _ in range(2):  # the first makes queues
-        session = house.session()
-        for request, body in reader.feed(b"set %b 0 0 1\r\nx\r\n" % name):
-            assert request.run(request, body, session) == b"STORED\r\n"
-        house.turn()
-        assert session.needs_sync == waits
-
-
-class Sending:
-    """A client that sends a large item, and what its server's other clients see in the turns between."""
-
-    def __init__(self, house: House, body: bytes, seen: Callable[[], None]) -> None:
-        self.session = house.session()
+    def __init__(self, house: House) -> None:
         self.turns = 0
-        self.gone_after = 1 << 30
-        self._rest = body + b"\r\n"
+        self.session = house.session()
+        self.on_turn: Callable[[], None] = lambda: None
         self._house = house
-        self._seen = seen
-
-    def wait_body(self, most_bytes: int) -> bytes:
-        piece, self._rest = self._rest[:most_bytes], self._rest[most_bytes:]
-        return piece
 
     def wait_turn(self) -> None:
         self._house.turn()
         self.turns += 1
-        self._seen()
-        if self.turns == self.gone_after:
-            raise ConnectionResetError
+        self.on_turn()
 
 
-@pytest.mark.parametrize("gone_after", [1 << 30, 1, 5, 8])
-def test_a_large_item_reaches_many_queues_in_slices_and_all_at_once(
-    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch, gone_after: int
-) -> None:
-    monkeypatch.setattr(large_items, "COPIES_A_TURN", 4)
-    monkeypatch.setattr(large_items, "COPIED_BYTES", 3000)
-    house = House(open_storage)
-    commands = Commands(house.registry, house.journal, Stats(), Config(chunk_bytes=1000))
-    children = [house.registry.create(b"p+%d" % number, is_child=True) for number in range(10)]
+@pytest.fixture
+def house(open_storage: Callable[[], Storage]) -> House:
+    return House(open_storage)
+
+
+@pytest.fixture
+def client(house: House) -> Any:
+    return Client(house)
+
+
+@pytest.fixture
+def operations(house: House) -> Operations:
+    return operations_on(house, CONFIG)
+
+
+@pytest.fixture
+def putting(operations: Operations) -> Putting:
+    return operations.putting
+
+
+CONFIG = Config(chunk_bytes=1024, max_item_bytes=6000, min_free_bytes=0)
+
+
+def heads(house: House) -> list[bytes | Blob]:
+    queue = house.registry.queues.get(b"q")
+    return [item[0] for item in queue.window] if queue is not None else []
+
+
+def test_items_are_put_up_to_the_first_that_is_refused(house: House, putting: Putting) -> None:
+    assert putting.put_several(house.session(), b"q", [b"a", b"b", bytes(6001), b"c"], None, False) == 2
     house.turn()
-    written: list[int] = []  # bytes of chunks in each turn
-    put_chunk = house.storage.put_chunk
+    assert house.waiting() == [b"a", b"b"]
 
-    def count(number: int, blob: int, index: int, chunk: bytes) -> None:
-        written[-1] += len(chunk)
-        put_chunk(number, blob, index, chunk)
 
-    def see() -> None:
-        written.append(0)
-        assert not any(queue.waiting_items for queue in house.registry)  # no queue has it before all have
+def test_an_expiry_counts_from_now(house: House, putting: Putting) -> None:
+    assert putting.put_several(house.session(), b"q", [b"a"], 500, False) == 1
+    assert putting.put_several(house.session(), b"q", [b"b"], None, False) == 1
+    house.turn()
+    (_, _, expires_at_ms, added_at_ms), (_, _, never, _) = house.registry.queues[b"q"].window
+    assert 0 < expires_at_ms - added_at_ms <= 500
+    assert never == 0
 
-    written.append(0)
-    house.storage.put_chunk = count  # type: ignore[method-assign]
-    body = bytes(range(250)) * 10
-    client: Any = Sending(house, body, see)
-    client.gone_after = gone_after
-    request = Request(print, b"set", b"p", b"p", body_bytes=len(body))
-    if gone_after < 1 << 30:
-        with pytest.raises(ConnectionResetError):
-            commands.storing.receive_large(request, client)
+
+def test_a_queue_that_syncs_always_has_the_reply_wait_for_it(house: House, putting: Putting, client: Any) -> None:
+    for items in ([b"a"], [LARGE]):
+        queue = house.registry.queues.get(b"q") or house.registry.create(b"q")
+        session = client.session = house.session()
+        assert putting.put_several(session, b"q", [b"a"], 1000, False) == 1
+        assert not session.needs_sync
+        queue.options, queue.governed = replace(queue.options, sync=SYNC_ALWAYS), True
+        stored = putting.put_several(session, b"q", items, None, False)
+        if stored is LATER:
+            stored = putting.wait_put_several(client, b"q", items, None, False)
+        assert stored == 1
+        assert session.needs_sync
         house.turn()
-        assert not any(queue.waiting_items for queue in house.registry)
-        assert house.storage.first_chunk() is None
-        assert house.storage.unfinished_uploads() == []
-        return
-    assert commands.storing.receive_large(request, client) == b"STORED\r\n"
-    house.turn()
-    assert [queue.waiting_items for queue in house.registry] == [1] * 11
-    assert sum(written) == 11 * len(body)
-    assert max(written) <= 2 * 3000  # the end of one piece, and the beginning of the next
-    for queue in children:
-        item = queue.peek()
-        assert item is not None
-        assert isinstance(item[0], Blob)
-        download, found = queue.large_items.send(item[0]), b""
-        while download.missing_bytes:
-            found += download.next(1000)
-        assert found == body
+        house.registry.delete(b"q")
 
 
-class Told:
-    """A client that is told of a failed turn while the rest of its item is read."""
-
-    def __init__(self, rest: bytes) -> None:
-        self.rest = rest
-        self.told = False
-
-    def wait_body(self, most_bytes: int) -> bytes:
-        if len(self.rest) < 1000 and not self.told:
-            self.told = True
-            raise ServerError("cannot write")
-        data, self.rest = self.rest[:most_bytes], self.rest[most_bytes:]
-        return data
-
-
-def test_a_refused_item_is_skipped_to_its_end_though_a_turn_fails_meanwhile(
-    open_storage: Callable[[], Storage],
+def test_nothing_is_put_while_sets_are_refused(
+    house: House, operations: Operations, putting: Putting, client: Any
 ) -> None:
-    house = House(open_storage)
-    commands = Commands(house.registry, house.journal, Stats(), Config(chunk_bytes=1024, max_item_bytes=1500))
-    client: Any = Told(b"x" * 2000 + b"\r\nget q\r\n")
-    with pytest.raises(ServerError, match="too large"):
-        commands.storing.receive_large(Request(print, b"set", queue=b"q", body_bytes=2000), client)
-    assert client.told
-    assert client.rest == b"get q\r\n"
+    operations.availability.no_room = "out of disk space"
+    with pytest.raises(ServerError, match="out of disk space"):
+        putting.put_several(house.session(), b"q", [b"a"], None, False)
+    with pytest.raises(ServerError, match="out of disk space"):
+        putting.wait_put_several(client, b"q", [LARGE], None, False)
+    assert house.registry.queues == {}
 
 
-def test_who_hangs_up_before_a_large_item_has_begun_to_come_leaves_no_queues_behind(
-    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+def test_large_items_are_put_with_the_others_when_all_their_chunks_are_there(
+    house: House, putting: Putting, client: Any
 ) -> None:
-    monkeypatch.setattr(large_items, "COPIES_A_TURN", 2)
-    house = House(open_storage)
-    commands = Commands(house.registry, house.journal, Stats(), Config(chunk_bytes=1000))
-    client: Any = Sending(house, b"", lambda: None)
-    client.gone_after = 1
-    request = Request(print, b"set", b"a+b+c", b"a", targets=(b"a", b"b", b"c"), body_bytes=2000)
-    with pytest.raises(ConnectionResetError):
-        commands.storing.receive_large(request, client)
+    items = [b"a", LARGE, b"b"]
+    assert putting.put_several(client.session, b"q", items, None, False) is LATER
+    seen: list[list[bytes | Blob]] = []
+    client.on_turn = lambda: seen.append(heads(house))
+    assert putting.wait_put_several(client, b"q", items, None, False) == 3
+    assert seen == [[]] * 5  # a turn for each chunk
     house.turn()
-    assert not house.registry.queues
+    house.restart()
+    queue = house.registry.queues[b"q"]
+    found = []
+    while (read := queue.open()) is not None:
+        item = queue.item_of(read)
+        found.append(item[0] if isinstance(item[0], bytes) else wait_body(client, Shown(queue, item, read.id)))
+    assert found == items
+
+
+def test_a_queue_deleted_meanwhile_refuses_the_item_and_has_no_chunks(
+    house: House, putting: Putting, client: Any
+) -> None:
+    client.on_turn = lambda: house.registry.delete(b"q")
+    assert putting.wait_put_several(client, b"q", [LARGE], None, False) == 0
+    house.turn()
+    assert house.registry.queues == {}
+    assert list(house.storage.unfinished_uploads()) == []
+
+
+def test_what_is_refused_behind_a_large_item_leaves_no_chunks(house: House, putting: Putting, client: Any) -> None:
+    assert putting.wait_put_several(client, b"q", [bytes(6001), LARGE], None, False) == 0
+    house.turn()
+    assert list(house.storage.unfinished_uploads()) == []
+    assert house.waiting() == []
+
+
+def test_a_client_that_goes_leaves_no_chunks(house: House, putting: Putting, client: Any) -> None:
+    class Gone(Exception):
+        pass
+
+    def go() -> None:
+        raise Gone
+
+    client.on_turn = go
+    with pytest.raises(Gone):
+        putting.wait_put_several(client, b"q", [b"a", LARGE], None, False)
+    house.turn()
+    assert house.waiting() == []
+    assert list(house.storage.unfinished_uploads()) == []
+
+
+@pytest.mark.parametrize("what", ["refused", "full", "error"])
+def test_what_large_items_have_left_on_disk_goes_if_they_are_not_put(
+    house: House, putting: Putting, operations: Operations, client: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def happen() -> None:
+        if what == "refused":
+            operations.availability.no_room = "no room"
+        elif what == "full":
+            monkeypatch.setattr(operations.putting._delivery, "_all_fit", lambda *_: False)
+        else:
+
+            def refuse(*_: object) -> None:
+                raise StorageError("a hiccup")
+
+            monkeypatch.setattr(operations.putting._delivery, "_takers", refuse)
+
+    client.on_turn = happen
+    with suppress(ServerError, StorageError):
+        assert putting.wait_put_several(client, b"new", [LARGE], None, False) == 0
+    house.turn()
+    assert house.storage.first_chunk() is None
+    assert house.storage.unfinished_uploads() == []
+    assert b"new" not in house.registry.queues

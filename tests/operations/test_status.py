@@ -1,10 +1,12 @@
 """The status's words and rules, by a clock of our own, and the file that keeps it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from darner_core.config.options import Config
 from darner_core.operations.status import (
     QUIESCENT,
     READONLY,
@@ -26,11 +28,27 @@ class Changing:
     def __init__(self, first: Status = UP, grace_s: float = GRACE_S) -> None:
         self._now_s = 5000.0
         self.came_into_force: list[Status] = []
-        self.status = ServerStatus(first, grace_s, lambda: self._now_s, self.came_into_force.append)
+        self._timer: tuple[float, Callable[[], None]] | None = None
+        config = Config(default_status=first.word, status_change_grace_period_s=grace_s)  # type: ignore[arg-type]
+        self.status = ServerStatus(config, self._note, self._run_after, lambda: self._now_s)
+
+    def _note(self, no_writes: str, no_reads: str) -> None:
+        self.forbidden = no_writes, no_reads
+        if hasattr(self, "status"):  # else it is the first
+            self.came_into_force.append(self.status.enforced)
+
+    def _run_after(self, seconds: float, call: Callable[[], None]) -> "Changing":
+        self._timer = self._now_s + seconds, call
+        return self
+
+    def close(self) -> None:
+        """As the timer."""
+        self._timer = None
 
     def pass_s(self, seconds: float) -> None:
         self._now_s += seconds
-        self.status.look()
+        if self._timer is not None and self._timer[0] <= self._now_s:
+            self._timer[1]()
 
     def now(self) -> tuple[Status, Status]:
         return self.status.shown, self.status.enforced
@@ -64,11 +82,11 @@ def test_a_stricter_one_is_shown_at_once_and_in_force_after_the_grace_period() -
     changing = Changing()
     assert changing.status.change(READONLY)
     assert changing.now() == (READONLY, UP)
-    assert changing.status.due_in_s == GRACE_S
     changing.pass_s(9.9)
     assert changing.now() == (READONLY, UP)
     changing.pass_s(0.1)
     assert changing.now() == (READONLY, READONLY)
+    assert changing.forbidden == ("the server is READONLY", "")
     changing.pass_s(1000)
     assert changing.came_into_force == [READONLY]
 
@@ -103,6 +121,11 @@ def test_without_a_grace_period_it_is_in_force_at_once() -> None:
         assert changing.status.change(status)
         assert changing.now() == (status, status)
     assert changing.came_into_force == [QUIESCENT, UP, READONLY]
+
+
+def test_the_first_is_in_force_at_once() -> None:
+    assert Changing().forbidden == ("", "")
+    assert Changing(QUIESCENT).forbidden == ("the server is QUIESCENT", "the server is QUIESCENT")
 
 
 def test_the_same_again_changes_nothing() -> None:

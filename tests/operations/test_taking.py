@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from darner_core.errors import ServerError
+from darner_core.operations.taking import Batch, give_back
 from darner_core.protocols.memcache.dialects import DIALECTS
+from darner_core.storage.storage import Storage
 from tests.harness import Client, RunningServer
 from tests.identities import login, write_users
+from tests.operations.test_session import House
+from tests.operations_on import operations_on
 from tests.server.test_connection import LARGE, wait_until
 
 Connect = Callable[[], Client]
@@ -463,3 +468,52 @@ def test_nobody_waits_at_an_alias(start_server: Shared, tmp_path: Path) -> None:
     client = start_server("-c", str(file), "--dialect", "kyototycoon").client()
     client.ask(b"get both\r\n", b"END\r\n")
     client.ask(b"get both both2/t=0\r\n", b"END\r\n")
+
+
+# -- several items for one reply: up to so many items or bytes, or one large item alone
+
+
+@pytest.fixture
+def house(open_storage: Callable[[], Storage]) -> House:
+    return House(open_storage)
+
+
+def take(house: House, most_bytes: int, most_items: int) -> Batch:
+    batch = Batch(operations_on(house).taking, most_items, most_bytes, 16_382_976)
+    batch.fill(b"q", 0)
+    return batch
+
+
+def test_as_much_as_there_is_and_no_more_than_fits(house: House) -> None:
+    assert not take(house, 100, 5).reads  # there is no queue
+    house.put(*[b"x" * 10] * 8)
+    some = take(house, 100, 5)
+    assert (len(some.reads), some.full) == (5, True)
+    rest = take(house, 100, 5)
+    assert (len(rest.reads), rest.full) == (3, False)
+    house.put(*[b"x" * 30] * 8)
+    few = take(house, 100, 50)
+    assert (len(few.reads), few.full) == (3, True)
+    assert house.registry.queues[b"q"].waiting_items == 5
+
+
+def test_the_first_fits_whatever_its_size(house: House) -> None:
+    house.put(b"x" * 1000, b"y")
+    batch = take(house, 100, 5)
+    assert ([read.body_bytes for read in batch.reads], batch.full) == ([1000], True)
+
+
+def test_what_no_frame_can_hold_is_refused_and_stays(house: House) -> None:
+    house.put(bytes(16_384_000))
+    with pytest.raises(ServerError, match="the item at the head has 16384000 bytes"):
+        take(house, 100, 5)
+    assert house.registry.queues[b"q"].waiting_items == 1
+
+
+def test_given_back_items_go_to_who_waits_in_their_order(house: House) -> None:
+    house.put(b"a", b"b")
+    queue = house.registry.queues[b"q"]
+    reads = [queue.open(), queue.open()]
+    waiter = queue.join_line(peeks=False)
+    give_back([read for read in reversed(reads) if read is not None])
+    assert queue.item_of(waiter.got)[0] == b"a"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from darner_core.engines.local.tracing import GET, PUT, Event
-from darner_core.operations.watching import MOST_EVENTS, Watcher
+from darner_core.operations.watching import MOST_EVENTS, Told, Watcher
+from darner_core.protocols.memcache.operating import events_lines
 from tests.harness import REPLY_S, Client, RunningServer
 from tests.identities import login, write_users
 from tests.server.test_connection import wait_until
@@ -151,16 +152,20 @@ def test_a_request_that_names_no_queue_is_refused(server: RunningServer, line: b
 # -- without a server
 
 
+def lines_of(watcher: Watcher, most: int = MOST_EVENTS) -> bytes:
+    return events_lines(Told(*watcher.take(most), True))
+
+
 def test_events_beyond_the_limit_are_counted_and_not_kept() -> None:
     watcher = Watcher()
     for number in range(MOST_EVENTS + 5):
         watcher.tell(Event(b"q", PUT, 1000, number + 1, 1, 0, b"a"))
-    lines = watcher.take_lines().split(b"\r\n")
+    lines = lines_of(watcher).split(b"\r\n")
     assert [json.loads(line)["id"] for line in lines[:-2]] == list(range(1, MOST_EVENTS + 1))
     assert json.loads(lines[-2]) == {"what": "not shown", "events": 5}
     watcher.tell(Event(b"q", GET, 1000, 1))
-    assert json.loads(watcher.take_lines()) == {"time_ms": 1000, "what": "get", "id": 1, "bytes": 0}
-    assert watcher.take_lines() == b""
+    assert json.loads(lines_of(watcher)) == {"time_ms": 1000, "what": "get", "id": 1, "bytes": 0}
+    assert lines_of(watcher) == b""
 
 
 def test_a_watcher_can_be_told_a_few_at_a_time_and_of_what_was_too_much_at_the_end() -> None:
@@ -168,7 +173,7 @@ def test_a_watcher_can_be_told_a_few_at_a_time_and_of_what_was_too_much_at_the_e
     for number in range(MOST_EVENTS + 5):
         watcher.tell(Event(b"q", GET, number, 0))
     told = b""
-    while lines := watcher.take_lines(most=12):
+    while lines := lines_of(watcher, 12):
         assert lines.count(b"\r\n") <= 13
         told += lines
     assert told.count(b"\r\n") == MOST_EVENTS + 1

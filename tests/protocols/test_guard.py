@@ -15,9 +15,10 @@ from darner_core.access.access import Access, AccessOptions
 from darner_core.access.origins import Origin
 from darner_core.access.rights import FREE, PUT
 from darner_core.errors import ClientError
+from darner_core.protocols.contract import Command
 from darner_core.protocols.guard import Guard
 from darner_core.protocols.memcache.lines import parse_bare, parse_storing
-from darner_core.protocols.memcache.reader import Command, RequestReader
+from darner_core.protocols.memcache.reader import RequestReader
 from darner_core.server.tls import make_context
 from tests.harness import Client, RunningServer
 from tests.identities import FAILURE, UNAUTHENTICATED, UnixClient, login, write_users

@@ -10,16 +10,18 @@ import pytest
 
 from darner_core.errors import RequestError, StorageError
 from darner_core.operations.stats import Stats
+from darner_core.protocols.contract import Command
 from darner_core.protocols.memcache.lines import parse_naming, parse_storing
-from darner_core.protocols.memcache.reader import Command, Request, RequestReader
+from darner_core.protocols.memcache.reader import LineRequest, RequestReader
 from darner_core.server import poller
 from darner_core.server.poller import make_poller
 from darner_core.server.turn import CROWDED_RECV_BYTES, MOST_DEBT_S, RECV_BYTES, SHARE_S, TURN_S, Turn
+from tests.feeding import feed
 
 MOST_SPINS = 20
 
 opened: list[socket.socket] = []  # closed after each test
-kept: dict[bytes, Request] = {}  # the lines that all clients share
+kept: dict[bytes, LineRequest] = {}  # the lines that all clients share
 
 
 class Peer:
@@ -33,7 +35,7 @@ class Peer:
         self.fd = self.socket.fileno()
         self.recv: Callable[[int], bytes] = self.socket.recv
         self.send: Callable[[bytes], int] = self.socket.send
-        self.kept_line: Callable[[bytes], Request | None] = kept.get
+        self.kept_line: Callable[[bytes], Any] = kept.get
         self.replies: list[bytes] = []
         self.special = False
         self.session: Any = None
@@ -63,7 +65,7 @@ class Peer:
     def serve(self, data: bytes) -> None:
         self.happened.append(data)
 
-    def failed(self, request: Request, error: Exception) -> None:
+    def failed(self, request: LineRequest, error: Exception) -> None:
         self.happened.append(error)
 
     def start_task(self, task: Any) -> None:
@@ -97,7 +99,7 @@ def run_loop() -> None:
         gevent.sleep(0.001)
 
 
-def answer(request: Request, body: bytes | None, session: object) -> Any:
+def answer(request: LineRequest, body: bytes | None, session: object) -> Any:
     """The command of these tests: says what it was given, or does what the queue is called."""
     if request.queue == b"waits":
         return "a task"
@@ -116,11 +118,11 @@ def turn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         {b"set": Command(parse_storing, answer), b"flush": Command(parse_naming, answer)}, kept, 8192, chunk_bytes=100
     )
     for line in (b"set q 0 0 2", b"set q 0 0 0", b"set q 0 0 2 noreply", b"set q/sync 0 0 2"):
-        reader.feed(line + b"\r\n\r\n" if line == b"set q 0 0 0" else line + b"\r\nxx\r\n")
+        feed(reader, line + b"\r\n\r\n" if line == b"set q 0 0 0" else line + b"\r\nxx\r\n")
     for name in (b"q", b"waits", b"fails", b"breaks"):
-        reader.feed(b"flush %b\r\n" % name)
-    reader.feed(b"flush bare\nset bare 0 0 0\n\r\n")
-    RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100).feed(b"set q 0 0 101\r\n")
+        feed(reader, b"flush %b\r\n" % name)
+    feed(reader, b"flush bare\nset bare 0 0 0\n\r\n")
+    feed(RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100), b"set q 0 0 101\r\n")
     loop = gevent.get_hub().loop
     made = Turn(loop, make_poller(request.param, loop), Stats(), lambda: None)
     yield made

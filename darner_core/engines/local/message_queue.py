@@ -11,7 +11,7 @@ from darner_core import NAME
 from darner_core.config.queues import BUILT_IN, QueueOptions
 from darner_core.engines.local.backlog import MANY, why_damaged
 from darner_core.engines.local.expiring import Expiring
-from darner_core.engines.local.journal import Journal, QueueLog
+from darner_core.engines.local.journal import Journal, MemoryLog, QueueLog
 from darner_core.engines.local.large_items import LargeItems
 from darner_core.engines.local.reads import Holder, OpenRead
 from darner_core.engines.local.window import WindowBudget
@@ -38,6 +38,8 @@ class MessageQueue(Expiring):
 
     __slots__ = ("line", "governed", "polled", "total_flushes", "transactions", "canceled_transactions", "late_closes")
 
+    is_damaged = False  # nothing is known of it but its name
+
     def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
         super().__init__(name, budget, options)
         self.line: WaitingLine | None = None  # None while nobody waits
@@ -47,6 +49,11 @@ class MessageQueue(Expiring):
         self.transactions = 0  # reads that clients have opened
         self.canceled_transactions = 0  # of these, given back
         self.late_closes = 0  # of what had been given back, and the log has not told of yet: see `read_timeouts`
+
+    @property
+    def in_memory(self) -> bool:
+        """Nothing of it is on disk, but chunks of large items."""
+        return isinstance(self.log, MemoryLog)
 
     # -- the log
 
@@ -450,6 +457,8 @@ class DamagedQueue(MessageQueue):
     """
 
     __slots__ = ()
+
+    is_damaged = True
 
     def __init__(self, name: bytes, budget: WindowBudget, journal: Journal, record: QueueRecord, why: object) -> None:
         super().__init__(name, budget)

@@ -57,6 +57,8 @@ class Pending:
 class PendingReads:
     """All of them. `len` is their number."""
 
+    at_once = DECIDED_AT_ONCE
+
     def __init__(
         self,
         journal: Journal,

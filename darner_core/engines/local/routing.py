@@ -19,8 +19,9 @@ from darner_core.engines.local.large_items import Upload
 from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
+from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
-from darner_core.operations.stats import AliasCounts
+from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
@@ -40,6 +41,14 @@ class Target(NamedTuple):
     queue: MessageQueue
     decides: bool  # whether the item is refused if this queue has no room for it; a child without room misses it
     made: bool = False  # for this item, in the turn in which it was looked for
+
+
+class AliasCounts:
+    """What has been put by an alias's name since the server started."""
+
+    def __init__(self) -> None:
+        self.put_items = 0
+        self.put_bytes = 0
 
 
 class Delivery:
@@ -76,6 +85,12 @@ class Delivery:
         return [Target(queue, decides) for queue, decides in found.items()] + [
             Target(queue, True, True) for queue in made
         ]
+
+    def transfer(
+        self, memory: BodyMemory, chunk_bytes: int, names: tuple[bytes, ...], size: int, as_child: bool
+    ) -> Transfer:
+        """A large item for `names`, which is received piece by piece."""
+        return Transfer(self, self._journal, memory, chunk_bytes, names, size, as_child)
 
     def abandon(self, targets: Iterable[Target]) -> None:
         """Nothing is put there after all: remove the queues that were made for it, unless others have used them."""

@@ -1,7 +1,7 @@
 """Kestrel's text protocol: bytes in, requests out. No sockets, no queues, no gevent.
 
-This module owns the grammar and its limits, as `protocol` does for the memcache protocol. It does not know which verbs
-exist: the table comes in from `text_commands`, and each parser below reads one form of line.
+This module owns the grammar and its limits, as `memcache.reader` does for its protocol. It does not know which verbs
+exist: the table comes in from `commands`, and each parser below reads one form of line.
 
     request = verb *( SP word ) *SP [CR] LF                          at most max_line_bytes
             | verb *( SP word ) *SP ":" *SP [CR] LF *item [CR] LF    items up to an empty line
@@ -22,17 +22,9 @@ from typing import Any
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.nearest import did_you_mean
-from darner_core.protocols.memcache.dialects import DIALECTS
-from darner_core.protocols.memcache.reader import (
-    MAX_WAIT_MS,
-    Command,
-    Request,
-    WholeReader,
-    require_no_http,
-    set_name,
-    show,
-    wrong_beginning,
-)
+from darner_core.protocols.contract import Command, Request, WholeReader
+from darner_core.protocols.grammar import MAX_WAIT_MS, require_name, require_no_http, show, wrong_beginning
+from darner_core.protocols.memcache.dialects import with_children
 
 MAX_ITEMS = 1024  # in one put: Kestrel's
 # In one put. They are in memory until the empty line has come: a put is done as a whole or not at all.
@@ -67,9 +59,9 @@ def _number(word: bytes, highest: int, what: str) -> int:
 def _name(request: Request, words: list[bytes], missing: str = "Queue name required.", fewest: int = 1) -> None:
     if len(words) < fewest:
         raise MalformedRequest(missing)
-    set_name(request, words[0])
-    request.key = words.pop(0)
-    DIALECTS["kestrel"].read_name(request)
+    require_name(words[0])
+    request.key = request.queue = words.pop(0)
+    with_children(request)
 
 
 def _no_more(words: list[bytes]) -> None:
@@ -131,7 +123,7 @@ def parse_status(request: TextRequest, words: list[bytes]) -> None:
 
 
 class TextReader(WholeReader):
-    """Turns the bytes of one connection into requests. See `protocol.Reader`.
+    """Turns the bytes of one connection into requests. See `contract.Reader`.
 
     What it holds is bounded: one incomplete line, and the items of one put.
     """

@@ -1,29 +1,28 @@
-"""The table of commands: which verbs there are, how each is read, what it does, and who may. The only place that knows
-the verbs; the server knows none by name.
+"""The memcache protocol: the table of its commands, which verbs there are, how each is read, what it does, and who may.
+
+The only place that knows the verbs of this protocol; the server knows none by name.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
-from darner_core.config.options import Config
-from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.routing import Delivery
-from darner_core.engines.local.sweeper import Sweeper
-from darner_core.engines.local.tracing import Traces
-from darner_core.operating_system import trim_heap
-from darner_core.operations.administering import Administering, as_admin
-from darner_core.operations.monitoring import Monitoring
-from darner_core.operations.operating import Operating
-from darner_core.operations.putting import Storing
-from darner_core.operations.stats import Stats
-from darner_core.operations.taking import Reading
-from darner_core.operations.watching import Watching
+from darner_core.config.listeners import KEY_OF_REQUEST
+from darner_core.errors import Unavailable
+from darner_core.operations.client import Client
+from darner_core.protocols.contract import READS, WRITES, Command
+from darner_core.protocols.guard import as_admin
 from darner_core.protocols.memcache import lines
-from darner_core.protocols.memcache.dialects import Dialect
-from darner_core.protocols.memcache.reader import Command
-from darner_core.shared_memory import WHOLE_BYTES, BodyMemory, PipelineMemory
-from darner_core.waiters import wait_round
+from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
+from darner_core.protocols.memcache.items import Items
+from darner_core.protocols.memcache.operating import Operating, help_with, quit_, refuse_of_memcached, version
+from darner_core.protocols.memcache.reader import LineRequest, RequestReader
+
+if TYPE_CHECKING:
+    from darner_core.config.options import Config
+    from darner_core.operations.operations import Operations
 
 # What `help` says of each verb.
 USAGE = {
@@ -54,69 +53,96 @@ USAGE = {
 OF_MEMCACHED = (b"touch", b"gat", b"gats", b"incr", b"decr", b"verbosity", b"mg", b"md", b"ma", b"me", b"mn")
 STORING_OF_MEMCACHED = (b"add", b"replace", b"append", b"prepend", b"cas", b"ms")
 
-# The verbs that a status can forbid, as in Kestrel, whose READONLY lets flush_all_expired pass. What closes a read is
-# never forbidden, confirm and a get's /close and /abort among it.
-WRITES = frozenset((b"set", b"delete", b"flush", b"flush_all", b"flush_expired"))
-READS = frozenset((b"get", b"gets", b"monitor"))
 
+class Memcache:
+    """The protocol in one of its dialects."""
 
-class Commands:
-    """All commands, bound to what they work on."""
+    def __init__(self, operations: "Operations", config: "Config", dialect: Dialect) -> None:
+        self.traits = dialect
+        self._config = config
+        self._items = Items(operations, config)
+        self._operating = Operating(operations, config)
 
-    def __init__(self, registry: Registry, journal: Journal, stats: Stats, config: Config) -> None:
-        self.body_memory = BodyMemory(config.body_memory_bytes, trim_heap)
-        self.whole_memory = BodyMemory(WHOLE_BYTES, trim_heap)
-        self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
-        self.delivery = Delivery(registry, journal)
-        self.storing = Storing(registry, self.delivery, journal, stats, config, self.body_memory)
-        self.reading = Reading(registry, journal, stats, config, self.pipeline_memory)
-        self.monitoring = Monitoring(registry, self.reading)
-        self.sweeper = Sweeper(registry, self.delivery, journal, self.body_memory, config.chunk_bytes, wait_round)
-        self.administering = Administering(registry, self.delivery, stats, self.sweeper, config, self.pipeline_memory)
-        self.operating = Operating(registry, self.delivery, stats, config, self.pipeline_memory)
-        self.traces = Traces(registry, journal, lambda queue: queue.options.trace)
-        self.watching = Watching(self.traces, lambda: self.reading.stopping, self.pipeline_memory)
-        self._get_timeout_ms = config.get_timeout_ms
+    def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, LineRequest]) -> RequestReader:
+        config = self._config
+        return RequestReader(table, kept_lines, config.max_line_bytes, config.chunk_bytes, self.traits)
 
-    def table(self, dialect: Dialect) -> dict[bytes, Command]:
-        """The verbs of `dialect`."""
-        storing, reading, administering = self.storing, self.reading, self.administering
-        operating, monitoring = self.operating, self.monitoring
-        flush_all = administering.flush_all_with(dialect.flushed_all)
+    def receive_large(self, request: LineRequest, client: Client) -> bytes:
+        return self._items.receive_large(request, client)
+
+    def table(self) -> dict[bytes, Command]:
+        """As in Kestrel, READONLY lets flush_all_expired pass. What closes a read is never refused: a confirm, a get's
+        /close and /abort, and a delete that acknowledges."""
+        dialect, items, operating = self.traits, self._items, self._operating
         parse_reading = partial(lines.parse_reading, exclusive=dialect.exclusive)
-        get = Command(parse_reading, reading.get, GET, reading.get_placed)
+        get = Command(parse_reading, items.get, GET, items.get_placed, READS)
+        delete = Command(lines.parse_naming, operating.delete_with(dialect.deleted), ADMIN, kind=WRITES)
         if dialect.gets_open:
-            parse_opening = partial(lines.parse_opening, wait_ms=self._get_timeout_ms)
-            get = Command(parse_opening, reading.get, GET, reading.get_first)
+            parse_opening = partial(lines.parse_opening, wait_ms=self._config.get_timeout_ms)
+            get = Command(parse_opening, items.get, GET, items.get_first, READS)
+            delete = Command(lines.parse_naming, items.acknowledge, GET)
+        flush_all = operating.flush_all_with(dialect.flushed_all)
         table = {
-            b"set": Command(lines.parse_storing, storing.set, PUT, storing.set_placed),
+            b"set": Command(lines.parse_storing, items.set, PUT, items.set_placed, WRITES),
             b"get": get,
             b"gets": get,
-            b"monitor": Command(lines.parse_monitor, monitoring.monitor, GET, monitoring.monitor_placed),
-            b"confirm": Command(lines.parse_confirm, monitoring.confirm, GET),
-            b"delete": Command(lines.parse_naming, administering.delete_with(dialect.deleted), ADMIN),
-            b"flush": Command(lines.parse_naming, administering.flush, ADMIN),
-            b"flush_expired": Command(lines.parse_naming, administering.flush_expired, ADMIN),
-            b"flush_all_expired": Command(lines.parse_bare, administering.flush_all_expired, ADMIN_ALL),
-            b"flush_all": Command(lines.parse_flush_all, flush_all, ADMIN_ALL),
-            b"stats": Command(lines.parse_stats, administering.stats, FREE),
+            b"monitor": Command(lines.parse_monitor, items.monitor, GET, items.monitor_placed, READS),
+            b"confirm": Command(lines.parse_confirm, items.confirm, GET),
+            b"delete": delete,
+            b"flush": Command(lines.parse_naming, operating.flush, ADMIN, kind=WRITES),
+            b"flush_expired": Command(lines.parse_naming, operating.flush_expired, ADMIN, kind=WRITES),
+            b"flush_all_expired": Command(lines.parse_bare, operating.flush_all_expired, ADMIN_ALL),
+            b"flush_all": Command(lines.parse_flush_all, flush_all, ADMIN_ALL, kind=WRITES),
+            b"stats": Command(lines.parse_stats, operating.stats, FREE),
             b"dump_stats": Command(lines.parse_naming_several, operating.dump_stats, FREE),
             b"dump_config": Command(lines.parse_describing, operating.dump_config, ADMIN_ALL),
             b"status": Command(lines.parse_status, operating.status, ADMIN_ALL),  # to ask for it is free
             b"reload": Command(lines.parse_bare, operating.reload, ADMIN_ALL),
             b"shutdown": Command(lines.parse_bare, operating.shutdown, ADMIN_ALL),
-            b"watch": Command(lines.parse_naming, self.watching.watch, ADMIN),
-            b"version": Command(lines.parse_bare, administering.version, FREE),
-            b"quit": Command(lines.parse_bare, administering.quit, FREE),
+            b"watch": Command(lines.parse_naming, operating.watch, ADMIN),
+            b"version": Command(lines.parse_bare, version, FREE),
+            b"quit": Command(lines.parse_bare, quit_, FREE),
         }
-        if dialect.gets_open:
-            table[b"delete"] = Command(lines.parse_naming, reading.acknowledge, GET)
         table = {verb: as_admin(command) for verb, command in table.items() if verb not in dialect.lacks}
         usage = [USAGE[verb] for verb in table] + [USAGE[b"help"]]
-        table[b"help"] = table[b"?"] = Command(lines.parse_any, administering.help_with(usage), FREE)
-        refuse = administering.refuse_of_memcached
+        table[b"help"] = table[b"?"] = Command(lines.parse_any, help_with(usage), FREE)
         for verb in OF_MEMCACHED:
-            table[verb] = Command(lines.parse_of_memcached, refuse, FREE, only_refused=True)
+            table[verb] = Command(lines.parse_of_memcached, refuse_of_memcached, FREE, only_refused=True)
         for verb in STORING_OF_MEMCACHED:
-            table[verb] = Command(lines.parse_storing_of_memcached, refuse, FREE, only_refused=True)
+            table[verb] = Command(lines.parse_storing_of_memcached, refuse_of_memcached, FREE, only_refused=True)
         return table
+
+    def refused(self, verb: bytes, command: Command, why: str, by_status: bool) -> Command:
+        why = f"{verb.decode()} is refused: {why}"
+        if command.kind == READS:
+            return _without_taking(command, why)
+        return Command(partial(_refuse, why), partial(_refuse, why), command.right, refusal=why)
+
+
+def speak(operations: "Operations", config: "Config", dialect: str, reply_key: str) -> Memcache:
+    return Memcache(operations, config, replace(DIALECTS[dialect], repeats_key=reply_key == KEY_OF_REQUEST))
+
+
+def _refuse(why: str, *_: Any) -> NoReturn:
+    raise Unavailable(why)
+
+
+def _without_taking(command: Command, why: str) -> Command:
+    """The entry of a verb that reads: what closes or gives back does so still, and takes nothing."""
+
+    def parse(request: LineRequest, words: list[bytes]) -> None:
+        command.parse(request, words)
+        if not (request.closes or request.aborts):
+            raise Unavailable(why)
+
+    def only_close(run: Callable[..., Any]) -> Callable[..., Any]:
+        def close(request: LineRequest, body: Any, session: Any) -> Any:
+            if not request.opens:
+                return run(request, body, session)
+            run(replace(request, opens=False), body, session)
+            raise Unavailable(why)
+
+        return close
+
+    placed = only_close(command.placed) if command.placed is not None else None
+    return Command(parse, only_close(command.run), command.right, placed, refusal=why)

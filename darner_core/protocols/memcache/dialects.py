@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
+from darner_core.protocols.contract import Traits
 from darner_core.protocols.memcache.replies import DELETED, END, FLUSHED_ALL, OK
 
 
@@ -22,10 +23,6 @@ class Named(Protocol):
     parent: bytes  # whose fanout child `queue` is
     cursor: bytes  # which of `queue`'s durable cursors is meant
     targets: tuple[bytes, ...]  # the queues that an item is put into, or taken from, if several are named
-
-
-def _reply_of(error: RequestError) -> bytes:
-    return error.reply
 
 
 # Below it a set's expiry is in seconds from now, else in seconds since 1970. Source: Kestrel's guide, "set".
@@ -63,13 +60,15 @@ def _is_value(reply: bytes) -> bool:
     return reply.startswith(b"VALUE ")
 
 
+def _plainly(request: Named) -> None:
+    """The name is the queue's, whatever is in it."""
+
+
 @dataclass(frozen=True)
-class Dialect:
+class Dialect(Traits):
     """How the words of one kind of clients are meant."""
 
-    name: str
-    read_name: Callable[[Named], None]  # fills in what `queue` alone does not say; raises RequestError
-    several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
+    read_name: Callable[[Named], None] = _plainly  # fills in what `queue` alone does not say; raises RequestError
     gets_open: bool = False  # every get waits and opens, names several queues perhaps, and a delete acknowledges
     exclusive: tuple[tuple[bytes, bytes], ...] = _EXCLUSIVE
     expires_at_ms: Callable[[int, int], int] = kestrel_expiry  # (the number in a set, now_ms); 0 is never
@@ -77,17 +76,13 @@ class Dialect:
     deleted: bytes = DELETED
     flushed_all: bytes = FLUSHED_ALL
     unknown: Callable[[str], RequestError] = MalformedRequest  # what an unknown verb is
-    error_reply: Callable[[RequestError], bytes] = _reply_of
-    hands_over: Callable[[bytes], bool] = _is_value  # whether this reply has an item in it
+    hands_over: Callable[[bytes], bool] = _is_value
     repeats_key: bool = False  # the reply to a get has the key that was asked for; else the queue's name
-    logs_in: bool = True  # a client can say who it is; else only its certificate does
+    logs_in: bool = True
+    receives_whole: bool = False
 
 
-def _plainly(request: Named) -> None:
-    """The name is the queue's, whatever is in it."""
-
-
-def _with_children(request: Named) -> None:
+def with_children(request: Named) -> None:
     """`a+b+c` is b+c, a fanout child of a."""
     parent, plus, child = request.queue.partition(b"+")
     if plus and parent and child:
@@ -122,18 +117,17 @@ _KESTREL_ALONE = frozenset((b"monitor", b"confirm"))
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
-        Dialect("darner", _plainly, lacks=_KESTREL_ALONE),
+        Dialect("darner", lacks=_KESTREL_ALONE),
         Dialect(
             "kestrel",
-            _with_children,
             several_reads=True,
+            read_name=with_children,
             exclusive=(*_EXCLUSIVE, (b"peek", b"close"), (b"peek", b"abort")),
             unknown=ClientError,
         ),
-        Dialect("siberite", _with_cursors, lacks=_KESTREL_ALONE, deleted=END, unknown=_siberite_unknown),
+        Dialect("siberite", read_name=_with_cursors, lacks=_KESTREL_ALONE, deleted=END, unknown=_siberite_unknown),
         Dialect(
             "kyototycoon",
-            _plainly,
             several_reads=True,
             gets_open=True,
             expires_at_ms=kyoto_tycoon_expiry,

@@ -1,14 +1,15 @@
 """The forms of line that the memcache text protocol has here: each parser fills in a request from the words behind its
 verb, or raises the RequestError that is answered. Which verb has which form, `commands` knows; the grammar of all
-stands in `protocol`.
+stands in `reader`.
 """
 
 from collections.abc import Iterable
 
 from darner_core.errors import ClientError, MalformedRequest
 from darner_core.nearest import did_you_mean
+from darner_core.protocols.grammar import MAX_WAIT_MS, require_name, show
 from darner_core.protocols.memcache.dialects import DARNER
-from darner_core.protocols.memcache.reader import MAX_WAIT_MS, Request, set_name, show
+from darner_core.protocols.memcache.reader import LineRequest
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
 MAX_NAMES = 64  # in one get; who waits stands in the line of each
@@ -25,20 +26,25 @@ def _number(word: bytes, what: str, highest: int, lowest: int = 0) -> int:
     raise MalformedRequest(f'bad {what} "{show(word)}": a number from {lowest} to {highest}')
 
 
-def _take_noreply(request: Request, words: list[bytes]) -> None:
+def _set_name(request: LineRequest, name: bytes) -> None:
+    require_name(name)
+    request.queue = name
+
+
+def _take_noreply(request: LineRequest, words: list[bytes]) -> None:
     if words and words[-1].lower() == b"noreply":
         request.noreply = True
         words.pop()
 
 
-def parse_storing(request: Request, words: list[bytes]) -> None:
+def parse_storing(request: LineRequest, words: list[bytes]) -> None:
     """`set name[/sync] flags expiry bytes [noreply]`. Source: memcached's doc/protocol.txt, "Storage commands"."""
     if len(words) == 5 and words[4].lower() == b"noreply":
         request.noreply = True
     elif len(words) != 4:
         raise MalformedRequest("a set is: set <queue>[/sync] <flags> <expiry> <bytes> [noreply]")
     name, *options = words[0].split(b"/")
-    set_name(request, name)
+    _set_name(request, name)
     for option in options:
         if option.lower() != b"sync":
             raise MalformedRequest(f'unknown option "/{show(option)}" for set: /sync is the only one')
@@ -54,7 +60,7 @@ _SHOWN_OPTIONS = ("/open", "/close", "/abort", "/peek", "/t=<ms>")
 
 
 def parse_reading(
-    request: Request, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]] = DARNER.exclusive
+    request: LineRequest, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]] = DARNER.exclusive
 ) -> None:
     """`get name[/open][/close][/abort][/peek][/t=ms]`, the options in any order, but not these pairs of them.
 
@@ -64,7 +70,7 @@ def parse_reading(
         raise MalformedRequest("a get is: get <queue>[/open][/close][/abort][/peek][/t=<ms>], one queue at a time")
     request.key = words[0]
     name, *options = words[0].split(b"/")
-    set_name(request, name)
+    _set_name(request, name)
     chosen = set()
     for option in options:
         lowered = option.lower()
@@ -85,7 +91,7 @@ def parse_reading(
     request.plain = not chosen and not request.with_cas
 
 
-def parse_opening(request: Request, words: list[bytes], wait_ms: int) -> None:
+def parse_opening(request: LineRequest, words: list[bytes], wait_ms: int) -> None:
     """`get name[/t=ms]...`: opens an item of the first of these queues that has one, and waits for it for `wait_ms`, or
     for the longest time that is given. A get of one queue may have the options of `parse_reading`: with one of them it
     is as there, and with /open alone it does not wait.
@@ -94,11 +100,11 @@ def parse_opening(request: Request, words: list[bytes], wait_ms: int) -> None:
     """
     if not 1 <= len(words) <= MAX_NAMES:
         raise MalformedRequest(f"a get is: get <queue>[/t=<ms>] ..., 1 to {MAX_NAMES} queues")
-    several: dict[bytes, Request] = {}
+    several: dict[bytes, LineRequest] = {}
     given_ms: list[int] = []
     has_options = False
     for word in words:
-        one = Request(request.run, request.verb)
+        one = LineRequest(request.run, request.verb)
         parse_reading(one, [word])
         several.setdefault(one.queue, one)
         has_options |= one.opens or one.closes or one.aborts or one.peeks
@@ -118,11 +124,11 @@ def parse_opening(request: Request, words: list[bytes], wait_ms: int) -> None:
         request.several, request.targets = ones, tuple(several)
 
 
-def parse_monitor(request: Request, words: list[bytes]) -> None:
+def parse_monitor(request: LineRequest, words: list[bytes]) -> None:
     """`monitor name seconds [most]`. Source: Kestrel's guide, "Memcache commands"."""
     if not 2 <= len(words) <= 3:
         raise MalformedRequest("a monitor is: monitor <queue> <seconds> [<most items>]")
-    set_name(request, words[0])
+    _set_name(request, words[0])
     request.key = words[0]
     request.wait_ms = _number(words[1], "time in seconds", MAX_WAIT_MS // 1000) * 1000
     if len(words) == 3:
@@ -130,16 +136,16 @@ def parse_monitor(request: Request, words: list[bytes]) -> None:
     request.opens = True
 
 
-def parse_confirm(request: Request, words: list[bytes]) -> None:
+def parse_confirm(request: LineRequest, words: list[bytes]) -> None:
     """`confirm name count`. Source: Kestrel's guide, "Memcache commands"."""
     if len(words) != 2:
         raise MalformedRequest("a confirm is: confirm <queue> <number of items>")
-    set_name(request, words[0])
+    _set_name(request, words[0])
     request.key = words[0]
     request.most = _number(words[1], "number of items", MAX_READS)
 
 
-def parse_naming(request: Request, words: list[bytes]) -> None:
+def parse_naming(request: LineRequest, words: list[bytes]) -> None:
     """`delete name [0] [noreply]`, `flush name [noreply]`: memcached's delete may carry a time, which is ignored."""
     if len(words) > 1:  # a queue may be called noreply
         _take_noreply(request, words)
@@ -147,21 +153,21 @@ def parse_naming(request: Request, words: list[bytes]) -> None:
         words.pop()
     if len(words) != 1:
         raise MalformedRequest("a queue name is missing, or there are too many words")
-    set_name(request, words[0])
+    _set_name(request, words[0])
     request.key = words[0]
 
 
-def parse_bare(request: Request, words: list[bytes]) -> None:
+def parse_bare(request: LineRequest, words: list[bytes]) -> None:
     """`stats`, `version`, `quit` and others that stand alone."""
     if words:
         raise MalformedRequest(f'"{show(words[0])}" is not expected here')
 
 
-def parse_any(request: Request, words: list[bytes]) -> None:
+def parse_any(request: LineRequest, words: list[bytes]) -> None:
     """`help`, whatever stands behind it."""
 
 
-def parse_status(request: Request, words: list[bytes]) -> None:
+def parse_status(request: LineRequest, words: list[bytes]) -> None:
     """`status` asks for it, `status word` changes it."""
     if len(words) > 1:
         raise MalformedRequest("a status is: status, or status <word>")
@@ -171,30 +177,30 @@ def parse_status(request: Request, words: list[bytes]) -> None:
         request.free = True
 
 
-def parse_describing(request: Request, words: list[bytes]) -> None:
+def parse_describing(request: LineRequest, words: list[bytes]) -> None:
     """`dump_config [name]`."""
     if len(words) > 1:
         raise MalformedRequest("one queue at a time, or none for all")
     if words:
-        set_name(request, words[0])
+        _set_name(request, words[0])
         request.key = words[0]
 
 
-def parse_naming_several(request: Request, words: list[bytes]) -> None:
+def parse_naming_several(request: LineRequest, words: list[bytes]) -> None:
     """`dump_stats [name]...`"""
     for word in words:
-        set_name(request, word)
+        _set_name(request, word)
     request.targets = tuple(dict.fromkeys(words))
     request.key = b" ".join(words)
     request.queue = b""  # they are names of queues, whatever they would be in a get
 
 
-def parse_stats(request: Request, words: list[bytes]) -> None:
+def parse_stats(request: LineRequest, words: list[bytes]) -> None:
     """`stats [kind [argument]...]`"""
     request.key = words[0].lower() if words else b""
 
 
-def parse_flush_all(request: Request, words: list[bytes]) -> None:
+def parse_flush_all(request: LineRequest, words: list[bytes]) -> None:
     """`flush_all [delay] [noreply]`: what there is no delay for, the command says."""
     _take_noreply(request, words)
     if len(words) == 1:
@@ -202,11 +208,11 @@ def parse_flush_all(request: Request, words: list[bytes]) -> None:
     parse_bare(request, words)
 
 
-def parse_of_memcached(request: Request, words: list[bytes]) -> None:
+def parse_of_memcached(request: LineRequest, words: list[bytes]) -> None:
     """A line of memcached's that nothing follows, and that is answered with an error."""
     _take_noreply(request, words)
 
 
-def parse_storing_of_memcached(request: Request, words: list[bytes]) -> None:
+def parse_storing_of_memcached(request: LineRequest, words: list[bytes]) -> None:
     """A line that an item follows, in whatever form: nothing can be read behind it."""
     raise MalformedRequest(f"there is no {show(request.verb)} in a queue server: set puts an item into a queue")

@@ -1,7 +1,7 @@
 """The memcache text protocol as a queue server speaks it: bytes in, requests out. No sockets, no gevent.
 
 This module owns the grammar and its limits. It does not know which verbs exist: a table of verb -> (parser, command)
-comes in from `commands`, and each parser in `request_lines` reads one form of line.
+comes in from `commands`, and each parser in `lines` reads one form of line.
 
     line     = verb *( SP word ) *SP [CR] LF             at most max_line_bytes
     storing  = verb key flags expiry bytes ["noreply"]   followed by `bytes` bytes and CR LF
@@ -16,19 +16,14 @@ Everything wrong is a RequestError that knows its reply. After one, the reader r
 the bytes that follow are meant to be.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
 
-from darner_core.access.rights import ADMIN_ALL
 from darner_core.errors import ClientError, MalformedRequest, RequestError, Unavailable
 from darner_core.nearest import did_you_mean
+from darner_core.protocols.contract import Command, Request
+from darner_core.protocols.grammar import require_no_http, show, wrong_beginning
 from darner_core.protocols.memcache.dialects import DARNER, Dialect, kestrel_expiry
-
-MAX_NAME_BYTES = 250  # memcached's limit for keys; client libraries refuse longer ones themselves
-MAX_WAIT_MS = 2**31 - 1  # 24 days; fits the signed 32 bits that clients hold it in
-SHOWN_BYTES = 60  # how much of a bad word an error message repeats
 
 # Parsed lines are kept, because clients send the same few lines over and over: a look-up is 0.03 us, a parse 2 us.
 # 4096 lines of at most 300 bytes (a longest name with its options) are about 3 MB.
@@ -38,168 +33,30 @@ MAX_KEPT_LINE_BYTES = 300
 # A body that trickles in is held in so many pieces at most.
 MAX_PIECES = 64
 
-_NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
-# What a request can begin with: a verb, or what may stand before one.
-_BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz? \t\r\n")
-_TLS_HANDSHAKE = 0x16
-_BINARY_MEMCACHE = 0x80
-
-_HTTP = re.compile(rb" HTTP/\d\.\d\r?$")
-
 _CRLF = b"\r\n"
 _LF = b"\n"
 
 
 @dataclass(slots=True)
-class Request:
+class LineRequest(Request):
     """One request line, parsed. Shared by all connections that send the same line, so it is never changed,
-    except for `head` and `head_bytes`: there the command for reading keeps the first line of its last reply."""
+    except for `head` and `head_bytes`: there a get keeps the first line of its last reply."""
 
-    run: Callable[..., Any]
-    verb: bytes = b""
-    key: bytes = b""  # as it was asked for, options and all
-    queue: bytes = b""
-    parent: bytes = b""  # these three as `dialects.Named` has them
-    cursor: bytes = b""
-    targets: tuple[bytes, ...] = ()
-    several: tuple["Request", ...] = ()  # a get of several queues: the same for each of them alone, in order
+    several: tuple["LineRequest", ...] = ()  # a get of several queues: the same for each of them alone, in order
     opens: bool = False
     closes: bool = False
     aborts: bool = False
     peeks: bool = False
-    wait_ms: int = 0
     most: int = 0  # how many items a monitor opens, or a confirm closes; 0: as many as may be open
     flags: int = 0
     expiry: int = 0
     expires_at_ms: Callable[[int, int], int] = kestrel_expiry  # what `expiry` means in this dialect
-    body_bytes: int = -1  # -1: no body follows
     sync: bool = False
-    noreply: bool = False
     with_cas: bool = False  # clients of `gets` read a fourth number
     repeats_key: bool = False  # the reply has `key` in it; else `queue`
-    free: bool = False  # every user may ask this, whatever right its verb needs
     plain: bool = False  # a get without options
-    plain_bytes: int = -1  # how many bytes follow the line, if the Turn may serve it; -1: it may not
     head: bytes = b""
     head_bytes: int = -1
-
-
-class Command(NamedTuple):
-    """A verb's entry in the table: how its line is read, and what it does.
-
-    parse   (request, words after the verb) fills in the request, or raises RequestError
-    run     (request, body, session) -> reply; see `commands`
-    right   what a user must be allowed to do to the queue, one of those in `rights`; by default the most
-    placed  run instead, where the dialect reads the name as more than a queue's: a child, a cursor, several queues
-    refusal why such requests are refused at present, see `refusals`; "": they are not
-    only_refused there is no such verb here; it is known so that its clients are told, and can go on
-    """
-
-    parse: Callable[["Request", list[bytes]], None]
-    run: Callable[..., Any]
-    right: str = ADMIN_ALL
-    placed: Callable[..., Any] | None = None
-    refusal: str = ""
-    only_refused: bool = False
-
-
-class Reader(Protocol):
-    """Turns the bytes of one connection into requests; each protocol has its own. Its `RequestReader` says more."""
-
-    @property
-    def in_pieces(self) -> bool:
-        """Something incomplete is held."""
-
-    @property
-    def large(self) -> Request | None:
-        """Its body is received in pieces and comes next."""
-
-    @property
-    def error(self) -> RequestError | None:
-        """What is wrong behind the last request returned; nothing can be read then."""
-
-    @property
-    def body_bytes(self) -> int:
-        """How much of an incomplete request is held, its line aside."""
-
-    @property
-    def body_missing(self) -> int:
-        """More than 0: the request that is incomplete can be handed over, and its body be received in pieces."""
-
-    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]: ...
-    def hand_over(self) -> None: ...
-    def drop(self) -> None: ...
-    def take_body(self, most_bytes: int) -> bytes: ...
-    def end_body(self) -> None: ...
-
-
-class WholeReader:
-    """A protocol whose requests are never received in pieces: what a Reader answers to that."""
-
-    large = None
-    body_missing = 0
-
-    def hand_over(self) -> None:
-        raise AssertionError("there is nothing to hand over")
-
-    def take_body(self, most_bytes: int) -> bytes:
-        raise AssertionError("there is no body to take")
-
-    end_body = hand_over
-
-
-class Vocabulary:
-    """What the clients of one dialect can ask. Shared by all their connections.
-
-    `table` and `kept_lines` may be changed together, never exchanged: every reader has them. `new_reader` makes the
-    reader of a dialect that is a protocol of its own; None: it is the memcache protocol.
-    """
-
-    __slots__ = ("dialect", "table", "kept_lines", "new_reader")
-
-    def __init__(
-        self, dialect: Dialect, table: dict[bytes, Command], new_reader: Callable[[], Reader] | None = None
-    ) -> None:
-        self.dialect = dialect
-        self.table = table
-        self.kept_lines: dict[bytes, Request] = {}
-        self.new_reader = new_reader
-
-
-def show(word: bytes) -> str:
-    """`word` as an error message repeats it: short, on one line, printable."""
-    text = word[:SHOWN_BYTES].decode("latin-1").encode("unicode_escape").decode()
-    return f"{text}..." if len(word) > SHOWN_BYTES else text
-
-
-def wrong_beginning(first: int) -> RequestError | None:
-    """What is wrong if this byte is the first of a line; None: nothing. It is told without the rest of the line, which
-    a client of another protocol may never send. For all protocols with lines."""
-    if first in _BEGINNINGS:
-        return None
-    if first == _TLS_HANDSHAKE:
-        return MalformedRequest("this is the beginning of a TLS handshake, but there is no TLS at this port")
-    if first == _BINARY_MEMCACHE:
-        return MalformedRequest("this is memcache's binary protocol: set the client to the text protocol")
-    return MalformedRequest(f'a request begins with a command, not with "{show(bytes([first]))}"')
-
-
-def require_no_http(line: bytes) -> None:
-    """Raises MalformedRequest for the first line of HTTP. A web page can make a browser send one, with any lines
-    behind it, so nothing may be read behind it. For all protocols with lines."""
-    if _HTTP.search(line):
-        raise MalformedRequest("this is an HTTP request, but no web server")
-
-
-def set_name(request: Request, name: bytes) -> None:
-    """Raises RequestError if no queue can be called that. For all protocols."""
-    if not _NAME.fullmatch(name):
-        if len(name) > MAX_NAME_BYTES:
-            raise ClientError(f"queue name of {len(name)} bytes: at most {MAX_NAME_BYTES}")
-        raise MalformedRequest(
-            f'bad queue name "{show(name)}": 1 to {MAX_NAME_BYTES} bytes other than control characters, space and /'
-        )
-    request.queue = name
 
 
 class RequestReader:
@@ -229,7 +86,7 @@ class RequestReader:
     def __init__(
         self,
         table: Mapping[bytes, Command],
-        kept_lines: dict[bytes, Request],
+        kept_lines: dict[bytes, LineRequest],
         max_line_bytes: int,
         chunk_bytes: int,
         dialect: Dialect = DARNER,
@@ -243,18 +100,14 @@ class RequestReader:
         self._searched = 0  # so far there is no end of a line in `_rest`
         self._parts: list[bytes] = []  # an incomplete body
         self._missing = 0  # bytes that the incomplete body still lacks, its CR LF included; 0: in no body
-        self._request: Request | None = None  # whose body that is
+        self._request: LineRequest | None = None  # whose body that is
         self.in_pieces = False  # something incomplete is held
-        self.large: Request | None = None  # its body is larger than a chunk and comes next
+        self.large: LineRequest | None = None  # its body is larger than a chunk and comes next
         self.error: RequestError | None = None  # what is wrong behind the last request returned
 
-    def feed(self, data: bytes) -> list[tuple[Request, bytes | None]]:
-        """The requests that `data` completes, each with its body or None. Then look at `error` and `large`."""
-        return list(self.requests(data))
-
-    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
-        """The same one by one, to be gone through before anything else is fed: `error`, `large` and `in_pieces` hold at
-        the end. What is not yet asked for stays bytes: as requests, 64 KiB of the shortest would be 700 KiB."""
+    def requests(self, data: bytes) -> Iterator[tuple[LineRequest, bytes | None]]:
+        """See `contract.Reader`. What is not yet asked for stays bytes: as requests, 64 KiB of the shortest would be
+        700 KiB."""
         assert self.large is None, "a body has to be taken first"
         assert self.error is None, "nothing can be read behind an error"
         position = 0
@@ -352,28 +205,24 @@ class RequestReader:
         return self._missing
 
     def hand_over(self) -> None:
-        """Hold the incomplete body no longer: from here on it is `large`, whatever its size."""
         self.large, self._request = self._request, None
         self._rest = b"".join(self._parts)
         self._parts, self._missing = [], 0
 
     def drop(self) -> None:
-        """Nothing more will be read: hold nothing."""
         self._parts, self._missing, self._rest = [], 0, b""
 
     def take_body(self, most_bytes: int) -> bytes:
-        """Up to `most_bytes` of what has been fed and not yet parsed; b"" when that is nothing."""
         taken, self._rest = self._rest[:most_bytes], self._rest[most_bytes:]
         return taken
 
     def end_body(self) -> None:
-        """The body announced in `large` has been taken; feed(b"") goes on behind it."""
         self.large = None
 
     def _line_too_long(self) -> RequestError:
         return ClientError(f"line too long: at most {self._max_line} bytes")
 
-    def _parse(self, line: bytes) -> Request:
+    def _parse(self, line: bytes) -> LineRequest:
         if line and (wrong := wrong_beginning(line[0])) is not None:
             raise wrong
         if len(line) > self._max_line:
@@ -388,7 +237,7 @@ class RequestReader:
         if command is None:
             near = did_you_mean(show(verb), known_verbs(self._table), "help lists the commands")
             raise self._dialect.unknown(f'unknown command "{show(verb)}": {near}')
-        request = Request(command.run, verb)
+        request = LineRequest(command.run, verb)
         command.parse(request, words)
         if request.queue:
             self._dialect.read_name(request)
@@ -413,5 +262,5 @@ def known_verbs(table: Mapping[bytes, Command]) -> list[str]:
     return [verb.decode() for verb, command in table.items() if not command.only_refused]
 
 
-def bad_terminator(request: Request) -> RequestError:
+def bad_terminator(request: LineRequest) -> RequestError:
     return ClientError(f"bad data chunk: the {request.body_bytes} bytes of the item must be followed by CR LF")

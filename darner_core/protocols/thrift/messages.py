@@ -1,5 +1,5 @@
 """Thrift messages as the library makes them and takes them apart; no other module knows it. It reads the IDL, decodes
-arguments and encodes results, from memory to memory, and never sees a socket. What `thrift_protocol` has judged sound
+arguments and encodes results, from memory to memory, and never sees a socket. What `reader` has judged sound
 is all that it is given.
 """
 
@@ -13,8 +13,7 @@ from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport.memory import TCyMemoryBuffer
 
 from darner_core.errors import MalformedRequest, RequestError
-from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
-from darner_core.protocols.memcache.reader import Request
+from darner_core.protocols.contract import Request, Traits
 from darner_core.protocols.thrift.reader import EXCEPTION
 
 IDL = Path(__file__).with_name("kestrel.thrift")
@@ -46,7 +45,7 @@ def encode(method: str | bytes, kind: int, sequence: int, struct: Any) -> bytes:
 
 
 def decode(data: bytes, struct: Any) -> None:
-    """Fill `struct` from `data`, which `thrift_protocol.check_arguments` has judged to be sound."""
+    """Fill `struct` from `data`, which `reader.check_arguments` has judged to be sound."""
     TCyBinaryProtocol(TCyMemoryBuffer(data), decode_response=False).read_struct(struct)
 
 
@@ -68,6 +67,4 @@ def hands_over(reply: bytes) -> bool:
     return reply.startswith(_GOT, 4)
 
 
-DIALECT = Dialect(
-    "thrift", DIALECTS["kestrel"].read_name, error_reply=error_reply, hands_over=hands_over, logs_in=False
-)
+TRAITS = Traits("thrift", error_reply=error_reply, hands_over=hands_over)

@@ -14,7 +14,8 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
-from darner_core.protocols.memcache.reader import Request, WholeReader, show
+from darner_core.protocols.contract import Request, WholeReader
+from darner_core.protocols.grammar import show
 
 # A frame that is received or sent. Apache's libraries refuse larger ones, too (16,384,000 bytes).
 MAX_FRAME_BYTES = 16_384_000
@@ -178,7 +179,7 @@ def _on_wire(kind: Any) -> int:
 
 
 class FrameReader(WholeReader):
-    """Turns the bytes of one connection into requests, one a frame. See `protocol.Reader`."""
+    """Turns the bytes of one connection into requests, one a frame. See `contract.Reader`."""
 
     __slots__ = ("_decode", "_held", "_whole", "error")
 

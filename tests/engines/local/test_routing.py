@@ -11,11 +11,11 @@ from darner_core.engines.local import routing as delivery_module
 from darner_core.engines.local.message_queue import DamagedQueue
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.session import Session
-from darner_core.operations.stats import Stats
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import QueueRecord
 from darner_core.storage.storage import Storage
 from tests.bench import CHUNK_BYTES, Bench, opened
+from tests.operations_on import operations_on
 
 OpenStorage = Callable[[], Storage]
 
@@ -549,7 +549,7 @@ def test_what_the_other_queue_refuses_is_counted(open_storage: OpenStorage, capl
     bench.now_s += 2
     assert bench.take() is None
     assert (bench.queue().expired_items, bench.queue().lost_expired) == (2, 1)
-    assert dict(Stats().of_queue(bench.queue(), lambda _: True))[b"expired_lost"] == 1
+    assert dict(operations_on(bench).statistics.of_queue(b"q", lambda _: True) or ())[b"expired_lost"] == 1
     assert caplog.text == ""  # the turn may yet fail
     bench.end_turn()
     assert "an expired item of queue q was dropped: queue dead did not take it: it is full" in caplog.text

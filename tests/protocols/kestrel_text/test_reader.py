@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darner_core.errors import RequestError
+from darner_core.protocols.contract import Command
 from darner_core.protocols.kestrel_text.reader import (
     MAX_ITEMS,
     NOT_UNDERSTOOD,
@@ -20,7 +21,6 @@ from darner_core.protocols.kestrel_text.reader import (
     parse_reading,
     parse_status,
 )
-from darner_core.protocols.memcache.reader import Command
 
 PARSERS = {
     "put": parse_put,

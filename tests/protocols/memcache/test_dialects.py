@@ -3,16 +3,18 @@
 import pytest
 
 from darner_core.errors import ClientError, RequestError
+from darner_core.protocols.contract import Command
 from darner_core.protocols.memcache.dialects import DIALECTS
 from darner_core.protocols.memcache.lines import parse_naming, parse_storing
-from darner_core.protocols.memcache.reader import Command, Request, RequestReader
+from darner_core.protocols.memcache.reader import LineRequest, RequestReader
+from tests.feeding import feed
 
 
-def read(dialect: str, line: bytes) -> Request:
+def read(dialect: str, line: bytes) -> LineRequest:
     """The request in `line`, as a reader of this dialect has it."""
     table = {b"get": Command(parse_naming, print), b"set": Command(parse_storing, print)}
     reader = RequestReader(table, {}, 1000, 1000, DIALECTS[dialect])
-    found = reader.feed(line + b"\r\n")
+    found = feed(reader, line + b"\r\n")
     if reader.error is not None:
         raise reader.error
     return found[0][0]

@@ -4,8 +4,9 @@ from functools import partial
 
 import pytest
 
+from darner_core.protocols.contract import Command
 from darner_core.protocols.memcache import lines
-from darner_core.protocols.memcache.reader import Command, Request, RequestReader
+from darner_core.protocols.memcache.reader import LineRequest, RequestReader
 from tests.protocols.memcache.test_reader import CHUNK, MAX_LINE, listen, no_command
 
 KYOTO_TABLE = {
@@ -16,7 +17,7 @@ KYOTO_TABLE = {
 }
 
 
-def understand(line: bytes, kept_lines: dict[bytes, Request] | None = None) -> Request:
+def understand(line: bytes, kept_lines: dict[bytes, LineRequest] | None = None) -> LineRequest:
     """The request in this line, as the kyototycoon dialect has it."""
     reader = RequestReader(KYOTO_TABLE, {} if kept_lines is None else kept_lines, MAX_LINE, CHUNK)
     understood = listen([line + b"\r\n"], reader)
@@ -59,7 +60,7 @@ def test_a_get_with_options_is_what_it_is_elsewhere() -> None:
 
 
 def test_lines_of_several_queues_are_not_kept_because_they_are_large() -> None:
-    kept: dict[bytes, Request] = {}
+    kept: dict[bytes, LineRequest] = {}
     understand(b"get a b", kept)
     assert kept == {}
     understand(b"get a", kept)

@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
+from darner_core.protocols.contract import Command
 from darner_core.protocols.memcache import lines
 from darner_core.protocols.memcache import reader as protocol
-from darner_core.protocols.memcache.reader import Command, Request, RequestReader
+from darner_core.protocols.memcache.reader import LineRequest, RequestReader
+from tests.feeding import feed
 
 MAX_LINE = 600  # over a longest name with its options and numbers
 CHUNK = 100  # so that a failure can be read
@@ -45,18 +47,18 @@ TABLE = {
 }
 
 
-def new_reader(kept_lines: dict[bytes, Request] | None = None) -> RequestReader:
+def new_reader(kept_lines: dict[bytes, LineRequest] | None = None) -> RequestReader:
     return RequestReader(TABLE, {} if kept_lines is None else kept_lines, MAX_LINE, CHUNK)
 
 
 class Understood(NamedTuple):
     """All that a client said, as the server understands it."""
 
-    requests: list[tuple[Request, bytes | None]]
+    requests: list[tuple[LineRequest, bytes | None]]
     error: RequestError | None
 
     @property
-    def meaning(self) -> tuple[list[tuple[Request, bytes | None]], bytes | None]:
+    def meaning(self) -> tuple[list[tuple[LineRequest, bytes | None]], bytes | None]:
         """To be compared: errors have no equality."""
         return self.requests, None if self.error is None else self.error.reply
 
@@ -82,9 +84,9 @@ def listen(pieces: Iterable[bytes], reader: RequestReader | None = None) -> Unde
     """Read as a connection does: up to the first error, large bodies in pieces of their own."""
     wire = Wire(pieces)
     reader = reader or new_reader()
-    requests: list[tuple[Request, bytes | None]] = []
+    requests: list[tuple[LineRequest, bytes | None]] = []
     while reader.error is None and (data := wire.receive()):
-        requests += reader.feed(data)
+        requests += feed(reader, data)
         while reader.error is None and (request := reader.large) is not None:
             body = b""
             while missing := request.body_bytes + 2 - len(body):
@@ -96,7 +98,7 @@ def listen(pieces: Iterable[bytes], reader: RequestReader | None = None) -> Unde
                 return Understood(requests, protocol.bad_terminator(request))
             reader.end_body()
             requests.append((request, body[:-2]))
-            requests += reader.feed(b"")
+            requests += feed(reader, b"")
     return Understood(requests, reader.error)
 
 
@@ -108,15 +110,15 @@ def understood(data: bytes) -> Understood:
     return listen([data])
 
 
-def lines_of(said: Iterable[bytes]) -> dict[bytes, Request]:
+def lines_of(said: Iterable[bytes]) -> dict[bytes, LineRequest]:
     """What readers keep of all this, for others to hear it a second time."""
-    kept_lines: dict[bytes, Request] = {}
+    kept_lines: dict[bytes, LineRequest] = {}
     for words_of_one in said:
         listen([words_of_one], new_reader(kept_lines))
     return kept_lines
 
 
-def request_of(line: bytes) -> Request:
+def request_of(line: bytes) -> LineRequest:
     """The one request that this line is."""
     requests, error = understood(line + b"\r\n")
     assert error is None, error
@@ -212,10 +214,10 @@ def test_half_a_request_is_none() -> None:
 
 def test_nothing_said_is_nothing_heard() -> None:
     reader = new_reader()
-    assert list(reader.feed(b"")) == []
-    assert list(reader.feed(b"get q\r")) == []
-    assert list(reader.feed(b"")) == []
-    assert len(reader.feed(b"\n")) == 1
+    assert list(feed(reader, b"")) == []
+    assert list(feed(reader, b"get q\r")) == []
+    assert list(feed(reader, b"")) == []
+    assert len(feed(reader, b"\n")) == 1
     assert reader.error is None
 
 
@@ -372,7 +374,7 @@ def test_what_is_wrong_is_answered_in_one_line_and_ends_the_connection(
 
 
 def test_what_is_wrong_is_wrong_the_second_time_too() -> None:
-    kept_lines: dict[bytes, Request] = {}
+    kept_lines: dict[bytes, LineRequest] = {}
     for said, _ in [*ERRORS, *CLIENT_ERRORS]:
         replies = []
         for _ in range(2):
@@ -393,7 +395,7 @@ def test_a_word_is_shown_as_far_as_it_helps() -> None:
 @pytest.mark.parametrize("first", [code for code in range(256) if not chr(code).isascii() or not chr(code).isalpha()])
 def test_a_byte_that_begins_no_request_is_refused_before_anything_follows(first: int) -> None:
     reader = new_reader()
-    reader.feed(b"version\r\n" + bytes([first]))
+    feed(reader, b"version\r\n" + bytes([first]))
     assert (reader.error is None) == (bytes([first]) in b" \t\r?"), bytes([first])  # a LF alone is an empty line
 
 
@@ -417,7 +419,7 @@ def test_an_endless_line_is_refused_before_it_ends() -> None:
     fed = 0
     while reader.error is None:
         assert fed <= MAX_LINE
-        assert reader.feed(b"x") == []
+        assert feed(reader, b"x") == []
         fed += 1
     assert fed == MAX_LINE + 1
 
@@ -426,7 +428,7 @@ def test_a_number_of_thousands_of_digits_is_no_more_than_a_bad_number() -> None:
     """Python refuses to read such a number, with an error of its own."""
     for line in (b"get q/t=%b\r\n", b"set q 0 0 %b\r\n", b"set q 0 -%b 0\r\n", b"flush_all %b\r\n"):
         reader = RequestReader(TABLE, {}, 8192, CHUNK)
-        assert list(reader.feed(line % (b"7" * 5000))) == []
+        assert list(feed(reader, line % (b"7" * 5000))) == []
         assert isinstance(reader.error, MalformedRequest)
         assert len(reader.error.reply) < 200
 
@@ -464,7 +466,7 @@ def test_what_comes_along_with_the_end_of_a_large_item_is_heard_at_once(behind: 
 
 def test_a_large_item_is_handed_over_at_its_first_byte() -> None:
     reader = new_reader()
-    requests = reader.feed(b"get before\r\nset q 5 0 3000\r\nabc")
+    requests = feed(reader, b"get before\r\nset q 5 0 3000\r\nabc")
     assert [request.queue for request, _ in requests] == [b"before"]
     assert reader.large is not None
     assert (reader.large.queue, reader.large.flags, reader.large.body_bytes) == (b"q", 5, 3000)
@@ -473,23 +475,23 @@ def test_a_large_item_is_handed_over_at_its_first_byte() -> None:
     assert reader.take_body(2000) == b""  # the caller takes the rest from the socket
     reader.end_body()
     assert reader.large is None
-    assert list(reader.feed(b"")) == []
-    assert [request.queue for request, _ in reader.feed(b"get behind\r\n")] == [b"behind"]
+    assert list(feed(reader, b"")) == []
+    assert [request.queue for request, _ in feed(reader, b"get behind\r\n")] == [b"behind"]
     assert reader.error is None
 
 
 def test_an_item_of_one_chunk_is_not_handed_over() -> None:
     reader = new_reader()
-    assert reader.feed(b"set q 0 0 %d\r\n" % CHUNK + b"x") == []
+    assert feed(reader, b"set q 0 0 %d\r\n" % CHUNK + b"x") == []
     assert reader.large is None
     assert reader.take_body(10) == b""
-    ((_, body),) = reader.feed(b"x" * (CHUNK - 1) + b"\r\n")
+    ((_, body),) = feed(reader, b"x" * (CHUNK - 1) + b"\r\n")
     assert body == b"x" * CHUNK
 
 
 def test_an_item_that_is_announced_and_does_not_come_is_no_request() -> None:
     reader = new_reader()
-    assert reader.feed(b"set q 0 0 9223372036854775807\r\n") == []
+    assert feed(reader, b"set q 0 0 9223372036854775807\r\n") == []
     assert reader.error is None
     assert reader.large is not None
     assert reader.large.body_bytes == 2**63 - 1
@@ -572,7 +574,7 @@ def test_any_cut_of_the_same_bytes_gives_the_same_requests(said: bytes, places: 
     pieces = [piece for piece in cut(said, places) if piece]
     assert b"".join(pieces) == said
     whole = understood(said)
-    kept_lines: dict[bytes, Request] = {}
+    kept_lines: dict[bytes, LineRequest] = {}
     for _ in range(2):
         assert listen(pieces, new_reader(kept_lines)).meaning == whole.meaning
         assert listen(single_bytes(said), new_reader(kept_lines)).meaning == whole.meaning
@@ -622,7 +624,7 @@ def held_bytes(reader: RequestReader) -> int:
 def test_what_the_reader_holds_is_bounded_whatever_comes(pieces: list[bytes]) -> None:
     reader = new_reader()
     for piece in pieces:
-        reader.feed(piece)
+        feed(reader, piece)
         if reader.error is not None:
             return
         if reader.large is not None:
@@ -633,12 +635,12 @@ def test_what_the_reader_holds_is_bounded_whatever_comes(pieces: list[bytes]) ->
 
 def test_a_body_that_trickles_in_is_held_once() -> None:
     reader = new_reader()
-    reader.feed(b"get q\r\n" * 100 + b"set q 0 0 %d\r\n" % CHUNK)
+    feed(reader, b"get q\r\n" * 100 + b"set q 0 0 %d\r\n" % CHUNK)
     assert held_bytes(reader) == 0
     for fed in range(1, CHUNK + 2):
-        assert reader.feed(b"\r") == []
+        assert feed(reader, b"\r") == []
         assert held_bytes(reader) == fed
-    ((_, body),) = reader.feed(b"\n")
+    ((_, body),) = feed(reader, b"\n")
     assert body == b"\r" * CHUNK
     assert held_bytes(reader) == 0
 
@@ -671,27 +673,27 @@ def test_what_looks_like_a_known_request_and_is_part_of_another_is_no_request(kn
 @unhurried
 @given(st.lists(talk, max_size=6))
 def test_readers_that_share_their_lines_hear_what_each_would_alone(said: list[bytes]) -> None:
-    kept_lines: dict[bytes, Request] = {}
+    kept_lines: dict[bytes, LineRequest] = {}
     for words_of_one in said:
         assert listen([words_of_one], new_reader(kept_lines)).meaning == understood(words_of_one).meaning
 
 
 def test_kept_lines_are_bounded_in_number_and_in_length() -> None:
-    kept_lines: dict[bytes, Request] = {}
+    kept_lines: dict[bytes, LineRequest] = {}
     reader = new_reader(kept_lines)
     most = 0
     for number in range(3 * protocol.MAX_KEPT_LINES):
-        ((request, _),) = reader.feed(b"get queue%d/t=%d\r\n" % (number, number))
+        ((request, _),) = feed(reader, b"get queue%d/t=%d\r\n" % (number, number))
         assert (request.queue, request.wait_ms) == (b"queue%d" % number, number)
         most = max(most, len(kept_lines))
     assert 0 < most <= protocol.MAX_KEPT_LINES
     for length in (protocol.MAX_KEPT_LINE_BYTES, protocol.MAX_KEPT_LINE_BYTES + 1, MAX_LINE):
-        ((request, _),) = reader.feed(b"get long".ljust(length) + b"\n")
+        ((request, _),) = feed(reader, b"get long".ljust(length) + b"\n")
         assert request.queue == b"long"
     assert max(map(len, kept_lines)) == protocol.MAX_KEPT_LINE_BYTES
 
 
 def test_a_longest_name_with_options_is_kept() -> None:
-    kept_lines: dict[bytes, Request] = {}
-    new_reader(kept_lines).feed(b"get %b/close/open/t=60000\r\n" % (b"n" * 250))
+    kept_lines: dict[bytes, LineRequest] = {}
+    feed(new_reader(kept_lines), b"get %b/close/open/t=60000\r\n" % (b"n" * 250))
     assert len(kept_lines) == 1

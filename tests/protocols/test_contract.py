@@ -1,4 +1,4 @@
-"""Kestrel's other two protocols as parts of a server: made when they are asked for, and only for who may come in."""
+"""Kestrel's other two protocols as parts of a server: made when they are asked for, and for those who may come in."""
 
 import signal
 import subprocess
@@ -15,20 +15,17 @@ from thriftpy2.transport.framed import TFramedTransport
 from thriftpy2.transport.memory import TMemoryBuffer
 from thriftpy2.transport.socket import TSocket
 
-from darner_core.access.rights import PUT
 from darner_core.config.options import Config
-from darner_core.engines.local.pending_reads import PendingReads
-from darner_core.errors import ClientError, RequestError
+from darner_core.errors import RequestError
 from darner_core.operations.session import ManyReads
-from darner_core.operations.stats import Stats
-from darner_core.protocols.kestrel_text.commands import TextCommands
-from darner_core.protocols.memcache.commands import Commands
-from darner_core.protocols.thrift.calls import ThriftService
+from darner_core.operations.status import ServerStatus
+from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.storage.storage import Storage
 from tests.harness import ROOT, Client
 from tests.identities import Authority, TlsClient, login, write_users
 from tests.kestrel_clients import IDL, KestrelServer
 from tests.operations.test_session import House
+from tests.operations_on import operations_on
 from tests.server.test_connection import wait_until
 
 UNAUTHENTICATED = "unauthenticated: here only a TLS certificate says who a client is"
@@ -49,9 +46,9 @@ def test_a_server_without_a_thrift_listener_does_not_know_the_library() -> None:
 def test_a_missing_library_is_said_in_one_line() -> None:
     program = (
         "import sys; sys.modules['thriftpy2'] = None\n"
-        "from darner_core.protocols import kestrel_ports\n"
+        "from darner_core.protocols.vocabularies import protocol_of\n"
         "from darner_core.errors import StartError\n"
-        "try: kestrel_ports.maker('thrift', *[None] * 8)\n"
+        "try: protocol_of(None, None, 'thrift')\n"
         "except StartError as error: print(error)\n"
     )
     assert run(program).startswith('a listener with dialect = "thrift" needs the package thriftpy2: ')
@@ -60,35 +57,29 @@ def test_a_missing_library_is_said_in_one_line() -> None:
 # -- the server's status
 
 
-class Status:
-    """As the server's, in force at once."""
-
-    shown = "UP"
-
-    def refuses(self, right: str) -> bool:
-        return self.shown == "QUIESCENT" or (self.shown == "READONLY" and right == PUT)
-
-    def wait_change(self, word: str) -> None:
-        if word.upper() not in ("UP", "READONLY", "QUIESCENT"):
-            raise ClientError(f"unknown status {word}")
-        self.shown = word.upper()
-
-
 class Inside:
     """One dialect's requests served without a server: what they answer, waiting or not."""
 
-    def __init__(self, dialect: str, house: House, status: Status) -> None:
-        config, stats = Config(), Stats()
-        commands = Commands(house.registry, house.journal, stats, config)
+    def __init__(self, dialect: str, house: House) -> None:
+        config = Config()
+        operations = operations_on(house, config, self)
         self.session = ManyReads(house.journal)
-        parts = commands, house.registry, house.journal, stats, config
-        if dialect == "text":
-            self._vocabulary = TextCommands(*parts, lambda: None, status).vocabulary()
-        else:
-            pending = PendingReads(house.journal, lambda *_: None)  # type: ignore[arg-type]
-            self._vocabulary = ThriftService(*parts, pending, status).vocabulary()
-        assert self._vocabulary.new_reader is not None
-        self._reader = self._vocabulary.new_reader()
+        self._availability = operations.availability
+        self._vocabularies = Vocabularies(operations, config)
+        self.vocabulary = self._vocabularies.of(dialect)
+        self._reader = self.vocabulary.new_reader()
+        self.status = ServerStatus(config, self._forbid, lambda *_: self)
+
+    def _forbid(self, no_writes: str, no_reads: str) -> None:
+        self._availability.no_writes, self._availability.no_reads = no_writes, no_reads
+        self._vocabularies.refuse()
+
+    def close(self) -> None:
+        """As a timer."""
+
+    def request_stop(self) -> None: ...
+
+    def wait_reload(self) -> None: ...
 
     def ask(self, said: bytes) -> bytes:
         answers = []
@@ -97,28 +88,31 @@ class Inside:
                 reply = request.run(request, body, self.session)
                 answers.append(reply if isinstance(reply, bytes) else reply(self))
             except RequestError as error:
-                answers.append(self._vocabulary.dialect.error_reply(error))
+                answers.append(self.vocabulary.dialect.error_reply(error))
         return b"".join(answers)
 
 
 def test_help_lists_the_verbs_of_the_text_protocol(open_storage: Callable[[], Storage]) -> None:
-    text = Inside("text", House(open_storage), Status())
+    text = Inside("text", House(open_storage))
     told = text.ask(b"help\n")
     assert told == text.ask(b"? put\n")
     *lines, end = told.splitlines()
     assert end == b"*"
     assert lines[0].startswith(b":put <queue> [<expiry in ms>]: ")
     verbs = {line[1:].split()[0] for line in lines}
-    assert verbs == {verb for verb in text._vocabulary.table if verb.isalpha()}
+    assert verbs == {verb for verb in text.vocabulary.table if verb.isalpha()}
 
 
 def test_a_status_is_shown_and_set_and_refuses_in_the_text_protocol(open_storage: Callable[[], Storage]) -> None:
-    text = Inside("text", House(open_storage), Status())
+    text = Inside("text", House(open_storage))
     assert text.ask(b"status\nput q:\na\nb\n\nget q\nstatus readonly\nstatus\n") == b":UP\n+2\n:a\n+0\n:READONLY\n"
     refused = [b"put q:\nx\n\n", b"flush q\n", b"delete q\n"]
     for said in refused:
         assert text.ask(said) == b"-Server not available for operation %b\n" % said[: said.index(b" ")]
-    assert text.ask(b"get q\nconfirm q 1\npeek q\nstatus bad\n") == b":b\n+1\n*\n-unknown status bad\n"
+    assert (
+        text.ask(b"get q\nconfirm q 1\npeek q\nstatus bad\n")
+        == b':b\n+1\n*\n-unknown status "bad": one of up, writeavoid, readonly, quiescent\n'
+    )
     assert text.ask(b"status up\nput q:\nc\nd\n\nget q\nstatus quiescent\n") == b"+0\n+2\n:c\n+0\n"
     for said in (*refused, b"peek x\n", b"monitor q 1\n"):
         assert text.ask(said) == b"-Server not available for operation %b\n" % said[: said.index(b" ")]
@@ -129,7 +123,7 @@ def test_a_status_is_shown_and_set_and_refuses_in_the_text_protocol(open_storage
 
 
 def test_a_status_is_shown_and_set_and_refuses_in_the_thrift_service(open_storage: Callable[[], Storage]) -> None:
-    inside = Inside("thrift", House(open_storage), Status())
+    inside = Inside("thrift", House(open_storage))
 
     def ask(method: str, **arguments: Any) -> Any:
         """What the service answers to a call."""

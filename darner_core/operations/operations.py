@@ -1,0 +1,61 @@
+"""All operations, bound to one engine: what a protocol is handed to serve its clients with."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from darner_core.operations.administering import Administering, InEffect
+from darner_core.operations.monitoring import Monitoring
+from darner_core.operations.putting import Putting
+from darner_core.operations.stats import Statistics
+from darner_core.operations.taking import Taking
+from darner_core.operations.watching import Watching
+
+if TYPE_CHECKING:
+    from darner_core.config.options import Config
+    from darner_core.engines.local.engine import LocalEngine
+    from darner_core.engines.local.window import WindowBudget
+    from darner_core.operations.availability import Availability
+    from darner_core.operations.stats import Stats
+    from darner_core.operations.status import ServerStatus
+    from darner_core.shared_memory import BodyMemory, PipelineMemory
+
+
+class Host(Protocol):
+    """The server, as an operator's commands see it."""
+
+    @property
+    def status(self) -> "ServerStatus": ...
+
+    def wait_reload(self) -> None:
+        """Read the files again. Raises ConfigError or StorageError; then nothing has changed. Switches greenlets."""
+
+    def request_stop(self) -> None: ...
+
+
+class Operations:
+    def __init__(
+        self,
+        engine: "LocalEngine",
+        budget: "WindowBudget",
+        stats: "Stats",
+        config: "Config",
+        body_memory: "BodyMemory",
+        pipeline_memory: "PipelineMemory",
+        availability: "Availability",
+        host: Host,
+    ) -> None:
+        registry, delivery, journal = engine.registry, engine.delivery, engine.journal
+        self.queues = registry.queues
+        self.cursors = registry.cursors
+        self.time_ms = journal.time_ms
+        self.stats = stats
+        self.availability = availability
+        self.host = host
+        self.pipeline_memory = pipeline_memory
+        self.taking = Taking(registry, journal, stats, config, pipeline_memory, availability)
+        self.putting = Putting(registry, delivery, journal, stats, config, body_memory, availability)
+        self.pending = engine.pending
+        self.monitoring = Monitoring(self.taking, pipeline_memory, availability)
+        self.statistics = Statistics(stats, registry, delivery, budget)
+        self.administering = Administering(registry, self.statistics, engine.sweeper)
+        self.in_effect = InEffect(config, registry.queues)
+        self.watching = Watching(engine.traces, pipeline_memory, availability)

@@ -1,0 +1,168 @@
+"""What a protocol is: a reader of bytes, a table of commands, and a way to write errors.
+
+A command is a function (request, body, session) -> reply. The reply is bytes, b"" for none, or, when the command has to
+wait for something, a function of the Client that the server runs in the client's own greenlet, blocking-style, and
+that returns the bytes. Commands raise RequestError for what the client did wrong and StorageError for the disk. They
+never switch greenlets themselves; the functions that they return do, through the Client's wait_... calls.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from typing import Protocol as Form
+
+from darner_core.access.rights import ADMIN_ALL
+from darner_core.errors import RequestError
+from darner_core.operations.client import Client
+
+Reply = bytes | Callable[[Client], bytes]
+
+# What a status or a limit to the connections that may put or get can refuse, see `Command.kind`.
+WRITES, READS = "writes", "reads"
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, as far as the server and its guard look at it. Never changed once it is served."""
+
+    run: Callable[..., Any]
+    verb: bytes = b""
+    key: bytes = b""  # as it was asked for, options and all
+    queue: bytes = b""  # the name as it was given, options taken off
+    parent: bytes = b""  # whose fanout child `queue` is
+    cursor: bytes = b""  # which of `queue`'s durable cursors is meant
+    targets: tuple[bytes, ...] = ()  # the queues that an item is put into, or taken from, if several are named
+    wait_ms: int = 0  # how long the client waits for what is not there yet
+    body_bytes: int = -1  # -1: no body follows
+    noreply: bool = False
+    free: bool = False  # every user may ask this, whatever right its verb needs
+    plain_bytes: int = -1  # how many bytes follow the line, if the Turn may serve it; -1: it may not
+
+
+class Command(NamedTuple):
+    """A verb's entry in the table: how its line is read, and what it does.
+
+    parse   (request, words after the verb) fills in the request, or raises RequestError
+    run     (request, body, session) -> reply
+    right   what a user must be allowed to do to the queue, one of those in `rights`; by default the most
+    placed  run instead, where the dialect reads the name as more than a queue's: a child, a cursor, several queues
+    kind    WRITES or READS: such requests can be refused for a while; "": they never are
+    refusal why they are refused at present; "": they are not
+    only_refused there is no such verb here; it is known so that its clients are told, and can go on
+    """
+
+    parse: Callable[..., None]
+    run: Callable[..., Any]
+    right: str = ADMIN_ALL
+    placed: Callable[..., Any] | None = None
+    kind: str = ""
+    refusal: str = ""
+    only_refused: bool = False
+
+
+class Reader(Form):
+    """Turns the bytes of one connection into requests; each protocol has its own."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Something incomplete is held."""
+
+    @property
+    def large(self) -> Request | None:
+        """Its body is received in pieces and comes next."""
+
+    @property
+    def error(self) -> RequestError | None:
+        """What is wrong behind the last request returned; nothing can be read then."""
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of an incomplete request is held, its line aside."""
+
+    @property
+    def body_missing(self) -> int:
+        """More than 0: the request that is incomplete can be handed over, and its body be received in pieces."""
+
+    def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
+        """The requests that `data` completes, each with its body or None, one by one. They have to be gone through
+        before anything else is fed: `error`, `large` and `in_pieces` hold at the end."""
+
+    def hand_over(self) -> None:
+        """Hold the incomplete body no longer: from here on it is `large`, whatever its size."""
+
+    def drop(self) -> None:
+        """Nothing more will be read: hold nothing."""
+
+    def take_body(self, most_bytes: int) -> bytes:
+        """Up to `most_bytes` of the large body, as far as they have come; b"" when that is nothing."""
+
+    def end_body(self) -> None:
+        """The large body has been taken; requests(b"") goes on behind it."""
+
+
+class WholeReader:
+    """A protocol whose requests are never received in pieces: what a Reader answers to that."""
+
+    large = None
+    body_missing = 0
+
+    def hand_over(self) -> None:
+        raise AssertionError("there is nothing to hand over")
+
+    def take_body(self, most_bytes: int) -> bytes:
+        raise AssertionError("there is no body to take")
+
+    end_body = hand_over
+
+
+def error_line(error: RequestError) -> bytes:
+    """An error as the memcache protocol writes it."""
+    return error.reply
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the server has to know of a protocol."""
+
+    name: str
+    several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
+    error_reply: Callable[[RequestError], bytes] = error_line
+    hands_over: Callable[[bytes], bool] = bool  # whether this reply has an item in it
+    logs_in: bool = False  # a client can say who it is; else only its certificate does
+    receives_whole: bool = True  # no request is received in pieces
+
+
+class Protocol(Form):
+    """What a package of `protocols` offers, see `vocabularies`."""
+
+    @property
+    def traits(self) -> Traits: ...
+
+    def table(self) -> dict[bytes, Command]:
+        """The commands by their verbs."""
+
+    def refused(self, verb: bytes, command: Command, why: str, by_status: bool) -> Command:
+        """The entry of a command that is refused. `by_status`: to all clients; else to this one, for ever."""
+
+    def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> Reader: ...
+
+    def receive_large(self, request: Any, client: Client) -> bytes:
+        """Serve the request that the reader has come upon as `large`; its reply. Switches greenlets."""
+
+
+class Vocabulary:
+    """What the clients of one dialect can ask. Shared by all their connections.
+
+    `table` and `kept_lines` may be changed together, never exchanged: every reader has them.
+    """
+
+    __slots__ = ("dialect", "table", "kept_lines", "protocol")
+
+    def __init__(self, protocol: Protocol, table: dict[bytes, Command]) -> None:
+        self.protocol = protocol
+        self.dialect = protocol.traits
+        self.table = table
+        self.kept_lines: dict[bytes, Any] = {}  # lines that have been parsed before, and their requests
+
+    def new_reader(self) -> Reader:
+        return self.protocol.new_reader(self.table, self.kept_lines)

@@ -1,0 +1,54 @@
+"""What all protocols with names and lines have in common: which names a queue can have, what a line can begin with, and
+how a bad word is shown. Pure: bytes in, an error or nothing out.
+"""
+
+import re
+
+from darner_core.errors import ClientError, MalformedRequest, RequestError
+
+MAX_NAME_BYTES = 250  # memcached's limit for keys; client libraries refuse longer ones themselves
+MAX_WAIT_MS = 2**31 - 1  # 24 days; fits the signed 32 bits that clients hold it in
+SHOWN_BYTES = 60  # how much of a bad word an error message repeats
+
+_NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
+# What a request can begin with: a verb, or what may stand before one.
+_BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz? \t\r\n")
+_TLS_HANDSHAKE = 0x16
+_BINARY_MEMCACHE = 0x80
+
+_HTTP = re.compile(rb" HTTP/\d\.\d\r?$")
+
+
+def show(word: bytes) -> str:
+    """`word` as an error message repeats it: short, on one line, printable."""
+    text = word[:SHOWN_BYTES].decode("latin-1").encode("unicode_escape").decode()
+    return f"{text}..." if len(word) > SHOWN_BYTES else text
+
+
+def wrong_beginning(first: int) -> RequestError | None:
+    """What is wrong if this byte is the first of a line; None: nothing. It is told without the rest of the line, which
+    a client of another protocol may never send."""
+    if first in _BEGINNINGS:
+        return None
+    if first == _TLS_HANDSHAKE:
+        return MalformedRequest("this is the beginning of a TLS handshake, but there is no TLS at this port")
+    if first == _BINARY_MEMCACHE:
+        return MalformedRequest("this is memcache's binary protocol: set the client to the text protocol")
+    return MalformedRequest(f'a request begins with a command, not with "{show(bytes([first]))}"')
+
+
+def require_no_http(line: bytes) -> None:
+    """Raises MalformedRequest for the first line of HTTP. A web page can make a browser send one, with any lines
+    behind it, so nothing may be read behind it."""
+    if _HTTP.search(line):
+        raise MalformedRequest("this is an HTTP request, but no web server")
+
+
+def require_name(name: bytes) -> None:
+    """Raises RequestError if no queue can be called that."""
+    if not _NAME.fullmatch(name):
+        if len(name) > MAX_NAME_BYTES:
+            raise ClientError(f"queue name of {len(name)} bytes: at most {MAX_NAME_BYTES}")
+        raise MalformedRequest(
+            f'bad queue name "{show(name)}": 1 to {MAX_NAME_BYTES} bytes other than control characters, space and /'
+        )

@@ -1,0 +1,332 @@
+"""The commands that put and take items, and how their replies are written: set, get, monitor, confirm.
+
+`set` and `get` are the hot path. They find the queue themselves and do what a plain request needs right here; all else
+goes through the operations. A command is what `contract` says.
+"""
+
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from darner_core.errors import ServerError, StorageError
+from darner_core.operations.client import LATER, Client
+from darner_core.protocols.contract import Reply
+from darner_core.protocols.memcache import replies
+from darner_core.protocols.memcache.lines import MAX_READS
+from darner_core.protocols.memcache.reader import LineRequest, bad_terminator
+from darner_core.protocols.memcache.replies import (
+    AFTER_BODY,
+    CRLF,
+    DELETED,
+    END,
+    NONE,
+    NOT_FOUND,
+    NOT_STORED,
+    NOT_THAT_MANY_OPEN,
+    STORED,
+)
+
+if TYPE_CHECKING:
+    from darner_core.config.options import Config
+    from darner_core.engines.local.reads import OpenRead
+    from darner_core.operations.operations import Operations
+    from darner_core.operations.putting import LargePut
+    from darner_core.operations.session import ManyReads, Session
+    from darner_core.operations.taking import Shown
+    from darner_core.storage.records import Item
+
+
+class Items:
+    """The commands, bound to the queues."""
+
+    def __init__(self, operations: "Operations", config: "Config") -> None:
+        self._queues = operations.queues
+        self._cursors = operations.cursors
+        self._stats = operations.stats
+        self._availability = operations.availability
+        self._putting = operations.putting
+        self._taking = operations.taking
+        self._monitoring = operations.monitoring
+        self._time_ms = operations.time_ms
+        self._max_item_bytes = config.max_item_bytes
+        self._chunk_bytes = config.chunk_bytes
+
+    # -- putting
+
+    def set(self, request: LineRequest, body: bytes, session: "Session") -> bytes:
+        self._stats.cmd_set += 1
+        if self._availability.no_room or request.body_bytes > self._max_item_bytes:
+            self._putting.require_taken(request.body_bytes)
+        queue = self._queues.get(request.queue)
+        if queue is None or queue.governed or request.expiry:
+            return self._set_with_care(request, body, session, (request.queue,))
+        queue.put(body, request.flags, 0)
+        if request.sync:
+            session.needs_sync = True
+        return NONE if request.noreply else STORED
+
+    def set_placed(self, request: LineRequest, body: bytes, session: "Session") -> bytes:
+        """A set of a fanout child, or of several queues."""
+        self._stats.cmd_set += 1
+        self._putting.require_taken(request.body_bytes)
+        return self._set_with_care(request, body, session, request.targets or (request.queue,))
+
+    def _set_with_care(self, request: LineRequest, body: bytes, session: "Session", names: tuple[bytes, ...]) -> bytes:
+        expires_at_ms = self._expires_at_ms(request)
+        stored = self._putting.put(session, names, body, request.flags, expires_at_ms, request.parent != b"")
+        return self._stored(request, session, stored)
+
+    def _expires_at_ms(self, request: LineRequest) -> int:
+        return request.expires_at_ms(request.expiry, self._time_ms()) if request.expiry else 0
+
+    @staticmethod
+    def _stored(request: LineRequest, session: "Session", is_stored: bool) -> bytes:
+        if request.sync:
+            session.needs_sync = True
+        if request.noreply:
+            return NONE
+        return STORED if is_stored else NOT_STORED
+
+    def receive_large(self, request: LineRequest, client: Client) -> bytes:
+        """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it
+        piece by piece."""
+        self._stats.cmd_set += 1
+        body = _Body(request, client)
+        names = request.targets or (request.queue,)
+        try:
+            with self._putting.large(names, request.body_bytes, request.parent != b"") as item:
+                is_stored = item.wait_begin(client)
+                if is_stored and item.wanted_bytes:
+                    self._wait_receive(request, client, body, item)
+                if is_stored:
+                    is_stored = item.put(client.session, request.flags, self._expires_at_ms(request))
+        except (ServerError, StorageError):
+            body.wait_skip(self._chunk_bytes)
+            raise
+        body.wait_skip(self._chunk_bytes)  # of an item that no queue has room for, or none is to have
+        return self._stored(request, client.session, is_stored)
+
+    def _wait_receive(self, request: LineRequest, client: Client, body: "_Body", item: "LargePut") -> None:
+        if request.body_bytes <= self._chunk_bytes:  # memory is short: what has come of it must not wait there
+            item.wait_add(client, body.wait_next(request.body_bytes))
+            item.wait_store(client)
+        while wanted_bytes := item.wanted_bytes:
+            # What has come gets no name: it would be kept while the next is waited for.
+            item.wait_add(client, body.wait_next(wanted_bytes))
+        body.wait_end()
+        item.wait_store(client)
+        item.require_queues()
+
+    # -- taking
+
+    def get(self, request: LineRequest, body: None, session: "Session") -> Reply:
+        if not request.plain or session.open_read is not None:
+            return self._get_with_options(request, session)
+        # A plain get. Everything below could be done by `_open`; here it is the hot path.
+        queue = self._queues.get(request.queue)
+        if queue is None or (item := queue.take()) is None:
+            if queue is not None and queue.half_swept:
+                return partial(self._wait_open, request)
+            self._stats.get_misses += 1
+            return END
+        if item.__class__ is not tuple:  # it is large
+            return self._open(request, session)
+        self._stats.get_hits += 1
+        return self._value(request, item, 0)
+
+    def get_placed(self, request: LineRequest, body: None, session: "Session") -> Reply:
+        """A get of a fanout child, which is made by its first use, a peek aside, or at a cursor."""
+        if request.cursor:
+            return self._get_at_cursor(request, session)
+        if request.opens or not (request.closes or request.aborts or request.peeks):
+            self._taking.make_child(request.queue)
+        return self.get(request, body, session)
+
+    def _get_at_cursor(self, request: LineRequest, session: "Session") -> Reply:
+        queue = self._queues.get(request.queue)
+        if not request.plain or session.open_read is not None or queue is None:
+            return self._get_with_options(request, session)
+        cursor = (queue.cursors or {}).get(request.cursor) or self._cursors.of(queue, request.cursor)
+        item = cursor.take()
+        if item is None:
+            if cursor.half_swept:
+                return partial(self._wait_open, request)
+            self._stats.get_misses += 1
+            return END
+        if item.__class__ is not tuple:
+            return self._open(request, session)
+        self._stats.get_hits += 1
+        return self._value(request, item, 0)
+
+    def get_first(self, request: LineRequest, body: None, session: "Session") -> Reply:
+        """A get of several queues: opens an item of the first that has one, or waits at all of them."""
+        return self._open(request, session)
+
+    def _get_with_options(self, request: LineRequest, session: "Session") -> Reply:
+        if request.closes:
+            session.close_read(request.queue)
+            if not request.opens:
+                return END
+        elif request.aborts:
+            session.abort_read(request.queue)
+            return END
+        elif session.open_read is not None:
+            session.require_none_open()
+        return self._peek(request) if request.peeks else self._open(request, session)
+
+    def _open(self, request: LineRequest, session: "Session") -> Reply:
+        if not (request.several or request.cursor) and (queue := self._queues.get(request.queue)) is not None:
+            # What follows could be done by `Taking.open`; reliable readers ask for this with each item.
+            if session.several_reads and request.opens:
+                session.require_room(request.queue, queue.options.max_open_reads)
+            read = queue.open()
+            if read is not None:
+                return self._answer(request, session, read)
+        names = request.targets or (request.queue,)
+        if session.several_reads and request.opens:
+            self._taking.require_room(session, names)
+        found = self._taking.open(names, request.wait_ms, request.cursor)
+        if found is LATER:
+            return partial(self._wait_open, request)
+        return self._opened(request, session, found)
+
+    def _wait_open(self, request: LineRequest, client: Client) -> bytes:
+        names, until = request.targets or (request.queue,), time.monotonic() + request.wait_ms / 1000
+        read = self._taking.wait_open(client, names, until, request.cursor)
+        reply = self._opened(request, client.session, read)
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def _opened(self, request: LineRequest, session: "Session", read: "OpenRead | None") -> Reply:
+        if read is None:
+            self._stats.get_misses += 1
+            return END
+        if request.several:
+            request = next(one for one in request.several if one.queue == read.queue.name)
+        return self._answer(request, session, read)
+
+    def _answer(self, request: LineRequest, session: "Session", read: "OpenRead") -> Reply:
+        """The reply with an item that has been opened, which a get without /open closes at once."""
+        queue = read.queue
+        if read.blob:
+            return partial(self._wait_send, request, read)
+        # As `Taking.accept`, without its call.
+        try:
+            item = queue.item_of(read)
+        except BaseException:
+            queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+        if request.opens:
+            session.hold(read)
+        else:
+            queue.close(read)
+        return self._value(request, item, read.id)
+
+    def _wait_send(self, request: LineRequest, read: "OpenRead", client: Client) -> bytes:
+        settle = client.session.hold if request.opens else read.queue.close
+        self._taking.wait_send(client, read, lambda item: self._head_of(request, item, read.id), settle)
+        return AFTER_BODY
+
+    def acknowledge(self, request: LineRequest, body: None, session: "ManyReads") -> bytes:
+        """The client has dealt with the oldest item of this queue that it has open."""
+        reply = DELETED if session.close_oldest(request.queue) else NOT_FOUND
+        return NONE if request.noreply else reply
+
+    # -- peeking
+
+    def _peek(self, request: LineRequest) -> Reply:
+        shown = self._taking.peek(request.queue, request.wait_ms, request.cursor)
+        return partial(self._wait_peek, request) if shown is LATER else self._shown(request, shown)
+
+    def _wait_peek(self, request: LineRequest, client: Client) -> bytes:
+        until = time.monotonic() + request.wait_ms / 1000
+        reply = self._shown(request, self._taking.wait_peek(client, request.queue, until, request.cursor))
+        return reply if isinstance(reply, bytes) else reply(client)
+
+    def _shown(self, request: LineRequest, shown: "Shown | None") -> Reply:
+        if shown is None:
+            return END
+        if shown.is_large:
+            return partial(self._wait_show, request, shown)
+        return self._value(request, shown.item, shown.id)
+
+    def _wait_show(self, request: LineRequest, shown: "Shown", client: Client) -> bytes:
+        self._taking.wait_show(client, shown, self._head_of(request, shown.item, shown.id))
+        return AFTER_BODY
+
+    # -- watching a queue
+
+    def monitor(self, request: LineRequest, body: None, session: "ManyReads") -> Reply:
+        return partial(self._wait_monitor, request) if request.wait_ms else END
+
+    def monitor_placed(self, request: LineRequest, body: None, session: "ManyReads") -> Reply:
+        """A monitor of a fanout child."""
+        self._taking.make_child(request.queue)
+        return self.monitor(request, body, session)
+
+    def _wait_monitor(self, request: LineRequest, client: Client) -> bytes:
+        answer: Any = partial(self._answer, request, client.session)
+        self._monitoring.wait_monitor(client, request.queue, request.wait_ms, request.most or MAX_READS, answer)
+        return END
+
+    def confirm(self, request: LineRequest, body: None, session: "ManyReads") -> Reply:
+        confirmed = self._monitoring.confirm(session, request.queue, request.most)
+        if confirmed is LATER:
+            return partial(self._wait_confirm, request)
+        return END if confirmed else NOT_THAT_MANY_OPEN
+
+    def _wait_confirm(self, request: LineRequest, client: Client) -> bytes:
+        self._monitoring.wait_confirm(client, request.queue, request.most)
+        return END
+
+    # -- replies
+
+    def _value(self, request: LineRequest, item: "Item", item_id: int) -> bytes:
+        """The reply with `item`, which is not large. `gets` tells its id."""
+        body, flags, _, _ = item
+        if flags or request.with_cas:
+            return self._head(request, flags, len(body), item_id) + body + AFTER_BODY  # type: ignore[operator]
+        if len(body) != request.head_bytes:  # else the last reply to this line began with the same head
+            request.head_bytes = len(body)
+            request.head = self._head(request, 0, len(body), item_id)
+        return request.head + body + AFTER_BODY  # type: ignore[operator]
+
+    def _head_of(self, request: LineRequest, item: "Item", item_id: int) -> bytes:
+        return self._head(request, item[1], len(item[0]), item_id)
+
+    def _head(self, request: LineRequest, flags: int, body_bytes: int, item_id: int) -> bytes:
+        key = request.key if request.repeats_key else request.queue
+        if request.with_cas:
+            return replies.value_head_with_cas(key, flags, body_bytes, item_id)
+        return replies.value_head(key, flags, body_bytes)
+
+
+class _Body:
+    """The body of a large item, and the CR LF behind it, as far as they have not been taken."""
+
+    def __init__(self, request: LineRequest, client: Client) -> None:
+        self._request = request
+        self._client = client
+        self._missing_bytes = request.body_bytes + len(CRLF)
+
+    def wait_next(self, most_bytes: int) -> bytes:
+        data = self._client.wait_body(most_bytes)
+        self._missing_bytes -= len(data)
+        return data
+
+    def wait_end(self) -> None:
+        """Raises RequestError if it does not end with CR LF."""
+        end = b""
+        while self._missing_bytes:
+            end += self.wait_next(self._missing_bytes)
+        if end != CRLF:
+            raise bad_terminator(self._request)
+
+    def wait_skip(self, most_bytes: int) -> None:
+        """Read and drop the rest of an item that is refused, as memcached does."""
+        while self._missing_bytes:
+            # A turn that fails meanwhile is told here, before anything is taken. An error is answered anyhow, but
+            # what is left of the item must not be read as commands.
+            with suppress(ServerError):
+                self.wait_next(min(self._missing_bytes, most_bytes))

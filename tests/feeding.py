@@ -1,0 +1,10 @@
+"""Feeding a reader, as a connection does."""
+
+from typing import Any
+
+from darner_core.protocols.contract import Reader
+
+
+def feed(reader: Reader, data: bytes) -> list[tuple[Any, bytes | None]]:
+    """The requests that `data` completes, each with its body or None. Then look at `error` and `large`."""
+    return list(reader.requests(data))
