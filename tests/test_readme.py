@@ -14,7 +14,7 @@ from tests.harness import REPLY_S, ROOT, Client, RunningServer
 README = (ROOT / "README.md").read_text()
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WORKER, PRODUCER = PYTHON.findall(README)
-LIBRARIES = PYTHON.findall((ROOT / "docs" / "protocol.md").read_text())
+LIBRARIES: list[str] = PYTHON.findall((ROOT / "docs" / "protocol.md").read_text())
 
 KYOTOTYCOON = ("--dialect", "kyototycoon")
 
@@ -118,7 +118,9 @@ def test_a_worker_that_dies_or_fails_leaves_its_job_to_the_next(
 
 
 def example_of(library: str) -> str:
-    return next(example for example in LIBRARIES if library in example)
+    example, *others = (example for example in LIBRARIES if library in example)
+    assert not others
+    return example
 
 
 @pytest.mark.parametrize(
