@@ -2,6 +2,7 @@
 
 LoadTestError
 ├── AnswerError    the server answered what the protocol does not allow here, or an error
+├── Refused        the server answered that it has failed: nothing was done
 ├── RequestLost    the connection ended, or no answer came in time: nobody knows whether the request was done
 └── Violation      the server broke a promise
 
@@ -19,6 +20,10 @@ class AnswerError(LoadTestError):
     def __init__(self, line: bytes) -> None:
         """line: the offending reply's first line."""
         super().__init__(line.decode("ascii", "replace")[:200])
+
+
+class Refused(LoadTestError):
+    """The server has answered with an error: the request was not done."""
 
 
 class RequestLost(LoadTestError):

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from loadtest.errors import LoadTestError
+from loadtest.errors import LoadTestError, Violation
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 START_S = 60.0  # a peer that reads gigabytes of its log first takes a while
+STOP_S = 10.0  # our server has 5
 LOOK_AGAIN_S = 0.005
 # Below Linux's range for outgoing connections, so that none of the generator's own takes the port meanwhile.
 FIRST_PORT, LAST_PORT = 20_000, 32_000
@@ -76,11 +77,11 @@ class Kind:
         return shlex.join(command)
 
 
-def our_server(python: str, options: list[str]) -> Kind:
-    """This server under some interpreter; options are added to its command line."""
+def our_server(python: str, options: list[str], program: str = "darner.py") -> Kind:
+    """This server under some interpreter, or one that `program` starts; options are added to its command line."""
     python = os.path.abspath(python) if os.sep in python else python  # it is started in another directory
-    command = (python, "darner.py", "--host", HOST, "--port", PORT, "--data", DIRECTORY, *options)
-    return Kind(OURS, output([python, "darner.py", "--version"]).split()[-1], command)
+    command = (python, program, "--host", HOST, "--port", PORT, "--data", DIRECTORY, *options)
+    return Kind(OURS, output([python, program, "--version"]).split()[-1], command)
 
 
 def installed_peer(name: str) -> Kind | None:
@@ -136,9 +137,10 @@ class Server:
     It is ended by SIGKILL: its data goes with it, so there is nothing to wait for, and nothing that could hang.
     """
 
-    def __init__(self, kind: Kind) -> None:
-        """Not started yet: that is for `with`."""
+    def __init__(self, kind: Kind, config: str = "") -> None:
+        """Not started yet: that is for `with`. config: of our server, a configuration file."""
         self.kind = kind
+        self.config = config
         self.port = 0
         self.folder = Path()
         self.process: subprocess.Popen[bytes] | None = None
@@ -148,6 +150,8 @@ class Server:
         try:
             self.port = free_port()
             self.data.mkdir()
+            if self.config:
+                self.configure(self.config)
             self.launch()
             self.wait_until_it_listens()
         except BaseException:
@@ -170,13 +174,23 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
+    def configure(self, config: str) -> None:
+        """Another configuration file, which counts from the next start or `reload` on."""
+        self.config = config
+        self._config_file.write_text(config)
+
+    @property
+    def _config_file(self) -> Path:
+        return self.folder / "darner.toml"
+
     def launch(self) -> None:
         """Start the process, without waiting for it; again after `kill` on the same port and data."""
         words = {PORT: str(self.port), DIRECTORY: str(self.data)}
+        config = ("-c", str(self._config_file)) if self._config_file.exists() else ()
         with open(self.folder / "log", "ab") as log:
             # In a process group of its own, or Ctrl-C would reach it too, and look like a server that died.
             self.process = subprocess.Popen(
-                [words.get(word, word) for word in self.kind.command],
+                [*(words.get(word, word) for word in self.kind.command), *config],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -189,6 +203,20 @@ class Server:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status. Violation if it does not end in time."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.wait_stopped()
+
+    def wait_stopped(self) -> int:
+        """It has been told to stop: its exit status. Violation if it does not end in time."""
+        assert self.process is not None
+        try:
+            return self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            raise Violation(f"the server did not stop within {STOP_S:.0f} s of SIGTERM") from None
 
     def check(self) -> None:
         """LoadTestError if it has ended by itself or has had an accident."""

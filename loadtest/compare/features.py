@@ -4,17 +4,16 @@
 
 fanout   a put into a parent with ten children, against ten puts
 cursor   draining a cursor of a long queue, against draining the queue itself; 100 requests in flight
-expiry   so many items expire within a second: the longest that another client waits for a set and a get, against the
-         longest in the seconds before
+expiry   --items items expire within a second: the longest that another client waits for a set and a get, against
+         the longest in the seconds before
 
-Raw sockets and the plainest loop, in Python: its rates compare what is measured here with each other, and with nothing
+The plainest loop, in Python: its rates compare what is measured here with each other, and with nothing
 else.
 """
 
 from __future__ import annotations
 
 import argparse
-import socket
 import statistics
 import sys
 import time
@@ -22,51 +21,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from loadtest.errors import LoadTestError
-from loadtest.servers import HOST, Server, our_server
+from loadtest.servers import Server, our_server
+from loadtest.wire import Wire
 
 BODY = b"x" * 64
 IN_FLIGHT = 100
+ANSWER_S = 120.0
 CHILDREN = 10
 FANOUT_PUTS = 20_000
 PAUSE_S = 0.0005  # between two looks of the other client
 LOOK_S = 10  # how long it looks on, before the items expire and afterwards
 LEAD_S = 15  # at least so long before they expire all have been put
-LINE_END = b"\r\n"
 
 
-class Link:
-    """One connection that asks and reads in the simplest way."""
-
-    def __init__(self, port: int) -> None:
-        """Connect."""
-        self.socket = socket.create_connection((HOST, port), timeout=120)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.rest = b""
-
-    def many(self, request: bytes, count: int, end: bytes) -> None:
-        """So many of this request, IN_FLIGHT at a time; each answer ends with `end`, which nothing else in it has."""
-        for start in range(0, count, IN_FLIGHT):
-            due = min(IN_FLIGHT, count - start)
-            self.socket.sendall(request * due)
-            data = self.rest
-            while (got := data.count(end)) < due:
-                data += self._receive()
-            if got > due or not data.endswith(end):
-                raise LoadTestError(f"more than was asked for: {data[-100:]!r}")
-
-    def ask(self, request: bytes, end: bytes) -> bytes:
-        """One request and its answer."""
-        self.socket.sendall(request)
-        data = b""
-        while not data.endswith(end):
-            data += self._receive()
-        return data
-
-    def _receive(self) -> bytes:
-        data = self.socket.recv(1 << 18)
-        if not data:
-            raise LoadTestError("the server has hung up")
-        return data
+def many(wire: Wire, request: bytes, count: int, end: bytes) -> None:
+    """Send `count` of this request, IN_FLIGHT at a time; each answer ends with `end`, which nothing else in it has."""
+    for start in range(0, count, IN_FLIGHT):
+        due = min(IN_FLIGHT, count - start)
+        wire.ask_until(request * due, end, due)
 
 
 def put(queue: str, expiry: int = 0) -> bytes:
@@ -84,37 +56,34 @@ def timed(work: Callable[[], None]) -> float:
 def fanout(python: str, _items: int) -> dict[str, float]:
     """Microseconds for a put into a parent with CHILDREN children, and for as many puts into queues of their own."""
     with Server(our_server(python, ["--dialect", "kestrel"])) as server:
-        link = Link(server.port)
+        wire = Wire(server.port, ANSWER_S)
         for number in range(CHILDREN):
-            link.ask(f"get parent+{number}\r\n".encode(), b"END\r\n")
+            wire.ask_until(f"get parent+{number}\r\n".encode(), b"END\r\n")
         several = b"".join(put(f"single{number}") for number in range(CHILDREN))
         to_parent = put("parent")
-        link.many(to_parent, IN_FLIGHT, b"STORED\r\n")
-        link.many(several, 1, b"STORED\r\n" * CHILDREN)
-        together = timed(lambda: link.many(to_parent, FANOUT_PUTS, b"STORED\r\n"))
-        apart = timed(lambda: _in_turn(link, several, FANOUT_PUTS))
+        many(wire, to_parent, IN_FLIGHT, b"STORED\r\n")
+        many(wire, several, 1, b"STORED\r\n" * CHILDREN)
+        together = timed(lambda: many(wire, to_parent, FANOUT_PUTS, b"STORED\r\n"))
+        apart = timed(lambda: _in_turn(wire, several, FANOUT_PUTS))
         server.check()
     micro = 1e6 / FANOUT_PUTS
     return {"with ten children us": together * micro, "ten puts us": apart * micro, "ratio": together / apart}
 
 
-def _in_turn(link: Link, several: bytes, count: int) -> None:
+def _in_turn(wire: Wire, several: bytes, count: int) -> None:
     each = IN_FLIGHT // CHILDREN
     for _ in range(count // each):
-        link.socket.sendall(several * each)
-        data, due = b"", each * CHILDREN
-        while data.count(b"STORED\r\n") < due:
-            data += link._receive()
+        wire.ask_until(several * each, b"STORED\r\n", each * CHILDREN)
 
 
 def cursor(python: str, items: int) -> dict[str, float]:
     """Gets a second of a cursor and of the queue that it is on, each to the end."""
     with Server(our_server(python, ["--dialect", "siberite"])) as server:
-        link = Link(server.port)
-        link.many(put("q"), items, b"STORED\r\n")
-        by_cursor = timed(lambda: link.many(b"get q.c\r\n", items, b"END\r\n"))
-        plainly = timed(lambda: link.many(b"get q\r\n", items, b"END\r\n"))
-        if link.ask(b"get q.c\r\nget q\r\n", b"END\r\nEND\r\n") != b"END\r\nEND\r\n":
+        wire = Wire(server.port, ANSWER_S)
+        many(wire, put("q"), items, b"STORED\r\n")
+        by_cursor = timed(lambda: many(wire, b"get q.c\r\n", items, b"END\r\n"))
+        plainly = timed(lambda: many(wire, b"get q\r\n", items, b"END\r\n"))
+        if wire.ask_until(b"get q.c\r\nget q\r\n", b"END\r\nEND\r\n") != b"END\r\nEND\r\n":
             raise LoadTestError("something is left")
         server.check()
     return {"cursor gets/s": items / by_cursor, "plain gets/s": items / plainly, "ratio": plainly / by_cursor}
@@ -123,21 +92,21 @@ def cursor(python: str, items: int) -> dict[str, float]:
 def expiry(python: str, items: int) -> dict[str, float]:
     """Milliseconds that another client waits at most while all the items expire, and before."""
     with Server(our_server(python, [])) as server:
-        link = Link(server.port)
-        link.ask(put("q"), b"STORED\r\n")  # stays: what expires is behind it
+        wire = Wire(server.port, ANSWER_S)
+        wire.ask_until(put("q"), b"STORED\r\n")  # stays: what expires is behind it
         lead_s = LEAD_S + items // 20_000
         expires = int(time.time()) + lead_s
-        link.many(put("q", expires), items, b"STORED\r\n")
+        many(wire, put("q", expires), items, b"STORED\r\n")
         if time.time() > expires - LOOK_S / 2:
             raise LoadTestError("the items could not be put in time")
-        other = Link(server.port)
+        other = Wire(server.port, ANSWER_S)
         before: list[float] = []
         after: list[float] = []
         while (now := time.time()) < expires + LOOK_S * 2:
             took_ms = 1000 * timed(lambda: _set_and_get(other))
             (before if now < expires else after).append(took_ms)
             time.sleep(PAUSE_S)
-        left = _stat(link, "queue_q_items")
+        left = float(wire.stats()["queue_q_items"])
         server.check()
     after.sort()
     return {
@@ -148,14 +117,9 @@ def expiry(python: str, items: int) -> dict[str, float]:
     }
 
 
-def _set_and_get(link: Link) -> None:
-    link.ask(put("other"), b"STORED\r\n")
-    link.ask(b"get other\r\n", b"END\r\n")
-
-
-def _stat(link: Link, name: str) -> float:
-    lines = link.ask(b"stats\r\n", b"END\r\n").split(LINE_END)
-    return float(next(line.split()[2] for line in lines if line.startswith(f"STAT {name} ".encode())))
+def _set_and_get(wire: Wire) -> None:
+    wire.ask_until(put("other"), b"STORED\r\n")
+    wire.ask_until(b"get other\r\n", b"END\r\n")
 
 
 FEATURES: dict[str, Callable[[str, int], dict[str, float]]] = {"fanout": fanout, "cursor": cursor, "expiry": expiry}

@@ -18,7 +18,7 @@ from pathlib import Path
 from loadtest.errors import LoadTestError
 from loadtest.load.scenarios import SCENARIOS
 from loadtest.load.session import Options
-from loadtest.servers import DIRECTORY, HOST, OURS, PORT, ROOT, Kind, Server
+from loadtest.servers import ROOT, Server, our_server
 
 # What is measured: a name, the scenario, connections, requests in flight (None: the scenario's own).
 ROWS = (
@@ -31,8 +31,7 @@ ROWS = (
 
 def cost_us(checkout: Path, scenario: str, connections: int | None, in_flight: int | None, seconds: float) -> float:
     """Microseconds of the server's processor time a request. Raises LoadTestError if anything was lost."""
-    command = (sys.executable, str(checkout / "darner.py"), "--host", HOST, "--port", PORT, "--data", DIRECTORY)
-    with Server(Kind(OURS, "", command)) as server:
+    with Server(our_server(sys.executable, [], str(checkout / "darner.py"))) as server:
         options = Options(
             port=server.port, pid=server.pid, seconds=seconds, connections=connections, in_flight=in_flight
         )

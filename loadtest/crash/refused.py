@@ -23,35 +23,24 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from abc import abstractmethod
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from random import Random, randrange
 from typing import Any
 
-from thriftpy2.protocol.binary import TBinaryProtocol
-from thriftpy2.thrift import TApplicationException, TClient
-from thriftpy2.transport import TTransportException
-from thriftpy2.transport.framed import TFramedTransport
-from thriftpy2.transport.socket import TSocket
-
-from darner_core.protocols.thrift.messages import load_idl
-from loadtest.errors import Violation
+from loadtest.crash.kestrel_workers import Text, Thrift
+from loadtest.crash.workers import REPLY_S, WORKS_AGAIN_S, Memcache, Worker, short
+from loadtest.errors import LoadTestError, Refused, RequestLost, Violation
+from loadtest.progress import Bar
 from loadtest.servers import ROOT
+from loadtest.wire import Wire
 
-REPLY_S = 20.0  # nobody waits longer for an answer
-WORKS_AGAIN_S = 20.0
 START_S = 30.0
 STOP_S = 8.0  # the server has 5
-LARGE_BYTES = 9000  # three chunks
-ABORT_MS = 700  # thrift: what nobody has decided on goes back
 
 OPTIONS = [
     *("--chunk-bytes", "4KiB", "--max-column-families", "4", "--window-bytes", "1MiB"),
@@ -59,16 +48,6 @@ OPTIONS = [
     *("--expiration-timer-s", "1"),
 ]
 LISTENERS = "".join(f'[[listener]]\nport = 0\ndialect = "{dialect}"\n' for dialect in ("text", "thrift"))
-
-IDL = load_idl()
-
-
-class Refused(Exception):
-    """The server has answered with an error: it has not happened."""
-
-
-class Unsure(Exception):
-    """The same for what took several turns: part of it may have happened. Or the client was hung up on."""
 
 
 class Server:
@@ -115,551 +94,6 @@ class Server:
             raise Violation(f"the server has not ended {STOP_S:g} s after signal {number}") from None
 
 
-class Link:
-    """A connection of the memcache or the text protocol."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), REPLY_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self._socket.makefile("rb")
-
-    def send(self, data: bytes) -> None:
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            raise Unsure(f"hung up: {error}") from None
-
-    def line(self) -> bytes:
-        try:
-            line = self._file.readline()
-        except TimeoutError:
-            raise Violation(f"no answer for {REPLY_S:g} s") from None
-        except OSError as error:
-            raise Unsure(f"hung up: {error}") from None
-        if not line.endswith(b"\n"):
-            raise Unsure("hung up")
-        return line.rstrip(b"\r\n")
-
-    def ask(self, request: bytes, *expected: bytes) -> bytes:
-        """The line that answers; it has to be one of those, or an error."""
-        self.send(request)
-        return self.expect(*expected)
-
-    def expect(self, *expected: bytes) -> bytes:
-        line = self.line()
-        if line.startswith((b"SERVER_ERROR", b"-")):
-            raise Refused(line.decode())
-        if line not in expected:
-            raise Violation(f"{line!r} instead of {expected!r}")
-        return line
-
-    def value(self) -> bytes | None:
-        """The body that answers a get."""
-        line = self.line()
-        if line == b"END":
-            return None
-        if line.startswith(b"SERVER_ERROR"):
-            raise Refused(line.decode())
-        if not line.startswith(b"VALUE "):
-            raise Violation(f"{line!r} instead of an item")
-        size = int(line.split()[3])
-        body = self._file.read(size + 7)
-        if len(body) < size + 7:
-            raise Unsure("hung up in the middle of an item")
-        if body[-7:] != b"\r\nEND\r\n":
-            raise Violation(f"an item ends with {body[-7:]!r}")
-        return body[:-7]
-
-    def get(self, key: str) -> bytes | None:
-        self.send(b"get %b\r\n" % key.encode())
-        return self.value()
-
-    def stats(self) -> dict[str, str]:
-        self.send(b"stats\r\n")
-        found = {}
-        while (line := self.line()) != b"END":
-            if line.startswith(b"SERVER_ERROR"):
-                raise Refused(line.decode())
-            _, name, value = line.decode().split(" ", 2)
-            found[name] = value
-        return found
-
-    def close(self) -> None:
-        self._file.close()
-        self._socket.close()
-
-
-class Worker(threading.Thread):
-    """One or more connections, all for one queue, which nobody else uses: it knows what must be in it."""
-
-    def __init__(self, server: Server, name: str, rng: Random) -> None:
-        super().__init__(daemon=True)
-        self.server = server
-        self.name = name
-        self.queue = name.encode()
-        self.rng = rng
-        self.items: deque[bytes] = deque()
-        self.puts = self.done = self.refused = self.unsure = 0
-        self.goes_on, self.stands = threading.Event(), threading.Event()
-        self.error: BaseException | None = None
-        self.history: deque[str] = deque(maxlen=30)
-        self.links: list[Any] = []
-
-    def run(self) -> None:
-        while True:
-            if not self.goes_on.is_set():
-                self.stands.set()
-                self.goes_on.wait()
-                self.stands.clear()
-            try:
-                self.step()
-            except BaseException as error:
-                self.error = error
-                self.stands.set()
-                return
-            time.sleep(self.rng.random() * 0.004)
-
-    def step(self) -> None:
-        action = self.rng.choice(self.actions())
-        before = len(self.items)
-        said = "done"
-        try:
-            if not self.links:
-                self.connect()
-            action()
-            self.done += 1
-        except Refused as error:
-            self.refused += 1
-            said = f"refused: {error}"
-        except (Unsure, OSError) as error:
-            self.unsure += 1
-            said = f"unsure: {error}"
-            self.hang_up()
-        self.history.append(f"{action.__name__}: {before} -> {len(self.items)} items; {said}")
-
-    # -- what each protocol has
-
-    @abstractmethod
-    def actions(self) -> list[Callable[[], None]]:
-        """What it does, drawn by chance."""
-
-    @abstractmethod
-    def connect(self) -> None:
-        """Make the connections that it needs."""
-
-    def hang_up(self) -> None:
-        for link in self.links:
-            link.close()
-        self.links = []
-
-    # -- the model
-
-    def body(self) -> bytes:
-        self.puts += 1
-        large = LARGE_BYTES if self.rng.random() < 0.15 else 40
-        return b"%b %d " % (self.queue, self.puts) + b"x" * large
-
-    def is_head(self, body: bytes | None, place: int = 0) -> None:
-        """This is what has to stand there; None: nothing."""
-        expected = self.items[place] if len(self.items) > place else None
-        if body != expected:
-            raise Violation(f"{_short(body)} instead of {_short(expected)}")
-
-    def settle(self, *possible: list[bytes]) -> None:
-        """Part of a request may have happened: see which of these the queue holds. Nobody is connected then."""
-        self.hang_up()
-        deadline = time.monotonic() + WORKS_AGAIN_S
-        found = None
-        while time.monotonic() < deadline:
-            try:
-                link = Link(self.server.port)
-                stats = link.stats()
-                link.close()
-            except (Refused, Unsure, OSError):
-                continue
-            found = int(stats.get(f"queue_{self.name}_items", 0))
-            if stats.get(f"queue_{self.name}_open_transactions", "0") == "0":
-                for items in possible:
-                    if len(items) == found:
-                        self.items = deque(items)
-                        return
-            time.sleep(0.05)
-        raise Violation(f"{found} items, where {[len(items) for items in possible]} are possible; {stats}")
-
-
-class Memcache(Worker):
-    def connect(self) -> None:
-        self.links = [Link(self.server.port), Link(self.server.port)]
-        self.one, self.other = self.links
-
-    def actions(self) -> list[Callable[[], None]]:
-        seldom = [self.flush_and_wait, self.delete_and_wait] if self.rng.random() < 0.3 else []
-        return [
-            self.put, self.put, self.put, self.put_and_wait, self.put_and_wait, self.take, self.wait_and_take,
-            self.open_and_close, self.open_and_abort, self.chain, self.chain, self.chain_and_put, self.peek, *seldom,
-        ]  # fmt: skip
-
-    def request(self, body: bytes) -> bytes:
-        return b"set %b 0 0 %d\r\n%b\r\n" % (self.queue, len(body), body)
-
-    def put(self) -> None:
-        body = self.body()
-        before = list(self.items)
-        try:
-            self.one.ask(self.request(body), b"STORED")
-        except Unsure:
-            self.settle(before, [*before, body])
-            raise
-        self.items.append(body)
-
-    def put_and_wait(self) -> None:
-        """Both in one turn, if they come together."""
-        body = self.body()
-        before = list(self.items)
-        self.one.send(self.request(body) + b"get %b-nothing/t=20\r\n" % self.queue)
-        try:
-            try:
-                self.one.expect(b"STORED")
-                self.items.append(body)
-            finally:
-                self.one.value()
-        except Unsure:
-            self.settle(before, [*before, body])
-            raise
-
-    def take(self, option: str = "") -> None:
-        before = list(self.items)
-        try:
-            body = self.one.get(self.name + option)
-        except Unsure:
-            self.settle(before, before[1:])
-            raise
-        self.is_head(body)
-        if body is not None:
-            self.items.popleft()
-
-    def wait_and_take(self) -> None:
-        """What it waits for is put by another client of the same worker."""
-        if self.items:
-            self.take("/t=50")
-            return
-        body = self.body()
-        self.one.send(b"get %b/t=300\r\n" % self.queue)
-        time.sleep(self.rng.random() * 0.01)
-        stored = got = None
-        try:
-            try:
-                self.other.ask(self.request(body), b"STORED")
-                stored = True
-            except Refused:
-                stored = False
-            got = self.one.value()
-        except Refused:
-            self.settle([body] if stored else [])
-            return
-        except Unsure:
-            self.settle([], [body])
-            raise
-        if got is None:
-            self.settle([body] if stored else [])
-        elif got != body or not stored:
-            raise Violation(f"got {_short(got)}, put {_short(body)}, stored: {stored}")
-
-    def open_and_close(self) -> None:
-        self.opened()
-        self.closed(self.one, b"get %b/close\r\n" % self.queue)
-
-    def open_and_abort(self) -> None:
-        self.opened()
-        try:
-            self.one.ask(b"get %b/abort\r\n" % self.queue, b"END")
-        except (Refused, Unsure):  # it is open still
-            self.settle(list(self.items))
-            raise
-
-    def opened(self) -> None:
-        self.is_head(self.one.get(f"{self.name}/open"))
-
-    def closed(self, link: Link, request: bytes) -> None:
-        """The head is open; this closes it."""
-        if not self.items:
-            return
-        before = list(self.items)
-        try:
-            link.ask(request, b"END")
-            self.items.popleft()
-        except Refused:
-            try:
-                link.ask(b"get %b/abort\r\n" % self.queue, b"END")
-            except Refused:
-                self.settle(before)
-            raise
-        except Unsure:
-            self.settle(before, before[1:])
-            raise
-
-    def chain(self) -> None:
-        """Close and open the next, waiting for it at the end."""
-        self.opened()
-        for _ in range(self.rng.randrange(1, 5)):
-            if not self.items:
-                return
-            if not self.chained(b"get %b/close/open/t=30\r\n" % self.queue):
-                return
-        self.closed(self.one, b"get %b/close\r\n" % self.queue)
-
-    def chained(self, request: bytes, then: Callable[[], None] | None = None) -> bool:
-        """True: the next is open."""
-        before = list(self.items)
-        self.one.send(request)
-        if then is not None:
-            then()
-        added = list(self.items)[len(before) :]
-        try:
-            body = self.one.value()
-        except (Refused, Unsure):
-            # The close may have been written before the turn that has failed, in which the next was opened.
-            self.settle([*before, *added], [*before[1:], *added])
-            raise
-        self.items.popleft()
-        if body is None and added:
-            self.settle(list(self.items))  # it came when the wait was over
-            return False
-        self.is_head(body)
-        return body is not None
-
-    def chain_and_put(self) -> None:
-        """It waits behind the close, and what it waits for is put by another client."""
-        while len(self.items) > 1:
-            self.take()
-        self.opened()
-        if not self.items:
-            return
-
-        def put() -> None:
-            time.sleep(self.rng.random() * 0.01)
-            body = self.body()
-            try:
-                self.other.ask(self.request(body), b"STORED")
-                self.items.append(body)
-            except Refused:
-                pass
-
-        if self.chained(b"get %b/close/open/t=300\r\n" % self.queue, put):
-            self.closed(self.one, b"get %b/close\r\n" % self.queue)
-
-    def peek(self) -> None:
-        self.is_head(self.one.get(f"{self.name}/peek"))
-
-    def flush_and_wait(self) -> None:
-        self.emptied(b"flush %b\r\n" % self.queue, b"END")
-
-    def delete_and_wait(self) -> None:
-        self.emptied(b"delete %b\r\n" % self.queue, b"DELETED")
-
-    def emptied(self, request: bytes, answer: bytes) -> None:
-        before = list(self.items)
-        self.one.send(request + b"get %b/t=20\r\n" % self.queue)
-        try:
-            try:
-                self.one.expect(answer)
-                self.items.clear()
-            finally:
-                self.is_or_is_refused(self.one)
-        except Unsure:
-            self.settle(before, [])
-            raise
-
-    def is_or_is_refused(self, link: Link) -> None:
-        before = list(self.items)
-        try:
-            body = link.value()
-        except Refused:
-            return
-        except Unsure:
-            self.settle(before, before[1:])
-            raise
-        self.is_head(body)
-        if body is not None:
-            self.items.popleft()
-
-
-class Text(Worker):
-    """A get, a peek and a monitor confirm what is open, of which the worker keeps count."""
-
-    def connect(self) -> None:
-        self.links = [Link(self.server.text_port)]
-        (self.link,) = self.links
-        self.open = 0
-
-    def actions(self) -> list[Callable[[], None]]:
-        return [self.put, self.put, self.get, self.get, self.monitor, self.monitor_and_confirm, self.peek]
-
-    def body(self) -> bytes:
-        self.puts += 1
-        return b"%b %d " % (self.queue, self.puts) + b"x" * 40
-
-    def put(self) -> None:
-        bodies = [self.body() for _ in range(self.rng.randrange(1, 4))]
-        before = list(self.items)
-        self.link.send(b"put %b:\n%b\n\n" % (self.queue, b"\n".join(bodies)))
-        try:
-            self.link.expect(b"+%d" % len(bodies))
-        except Unsure:
-            self.settle(before, [*before, *bodies])
-            raise
-        self.items.extend(bodies)
-
-    def received(self, place: int) -> bool:
-        line = self.link.line()
-        if line == b"*":
-            return False
-        if line.startswith(b"-"):
-            raise Refused(line.decode())
-        self.is_head(line[1:], place)
-        return True
-
-    def get(self) -> None:
-        before, was_open = list(self.items), self.open
-        self.link.send(b"get %b %d\n" % (self.queue, self.rng.choice((0, 20))))
-        try:
-            opened = self.received(was_open)
-        except (Refused, Unsure):
-            self.settle(before, before[was_open:])
-            raise
-        for _ in range(was_open):
-            self.items.popleft()
-        self.open = int(opened)
-
-    def peek(self) -> None:
-        before, was_open = list(self.items), self.open
-        self.link.send(b"peek %b %d\n" % (self.queue, self.rng.choice((0, 20))))
-        try:
-            self.received(was_open)
-        except (Refused, Unsure):
-            self.settle(before, before[was_open:])
-            raise
-        for _ in range(was_open):
-            self.items.popleft()
-        self.open = 0
-
-    def monitor(self) -> None:
-        before, was_open, opened = list(self.items), self.open, 0
-        self.link.send(b"monitor %b 30\n" % self.queue)
-        try:
-            while self.received(was_open + opened):
-                opened += 1
-        except (Refused, Unsure):
-            self.settle(before, before[was_open:])
-            raise
-        for _ in range(was_open):
-            self.items.popleft()
-        self.open = opened
-
-    def monitor_and_confirm(self) -> None:
-        self.monitor()
-        count, before = min(2, self.open), list(self.items)
-        if not count:
-            return
-        try:
-            self.link.ask(b"confirm %b %d\n" % (self.queue, count), b"+%d" % count)
-        except Unsure:
-            self.settle(before, before[count:])
-            raise
-        self.open -= count
-        for _ in range(count):
-            self.items.popleft()
-
-
-class Thrift(Worker):
-    def connect(self) -> None:
-        transport = TFramedTransport(TSocket("127.0.0.1", self.server.thrift_port, socket_timeout=REPLY_S * 1000))
-        transport.open()
-        self.client = TClient(IDL.Kestrel, TBinaryProtocol(transport))
-        self.links = [self.client]
-
-    def actions(self) -> list[Callable[[], None]]:
-        return [self.put, self.put, self.get, self.confirm, self.confirm_some, self.abort, self.time_over]
-
-    def call(self, name: str, *arguments: Any) -> Any:
-        try:
-            return getattr(self.client, name)(*arguments)
-        except TApplicationException as error:
-            raise Refused(str(error)) from None
-        except (TTransportException, OSError, EOFError) as error:
-            if "timed out" in str(error):
-                raise Violation(f"no answer for {REPLY_S:g} s") from None
-            raise Unsure(str(error)) from None
-
-    def put(self) -> None:
-        bodies = [self.body() for _ in range(self.rng.randrange(1, 4))]
-        before = list(self.items)
-        try:
-            stored = self.call("put", self.name, bodies, 0)
-        except Unsure:
-            self.settle(before, [*before, *bodies])
-            raise
-        self.items.extend(bodies[:stored])
-
-    def take(self, abort_ms: int) -> list[Any]:
-        before = list(self.items)
-        most = self.rng.randrange(1, 5)
-        try:
-            items = list(self.call("get", self.name, most, self.rng.choice((0, 20)), abort_ms))
-        except Unsure:
-            self.settle(*(before[count:] for count in range(1 if abort_ms else most + 1)))
-            raise
-        for place, item in enumerate(items):
-            self.is_head(item.data, place)
-        return items
-
-    def get(self) -> None:
-        for _ in self.take(0):
-            self.items.popleft()
-
-    def confirm(self, share: float = 1.0) -> None:
-        items = self.take(ABORT_MS)
-        count = round(len(items) * share)
-        before = list(self.items)
-        began = time.monotonic()
-        try:
-            confirmed = self.call("confirm", self.name, {item.id for item in items[:count]})
-        except (Refused, Unsure):
-            self.settle(before)
-            raise
-        if confirmed != count:
-            if time.monotonic() - began < ABORT_MS / 2000:
-                raise Violation(f"{confirmed} of {count} could be confirmed")
-            self.settle(before, before[confirmed:])
-            return
-        for _ in range(count):
-            self.items.popleft()
-        if count != len(items):
-            self.given_back(items[count:])
-
-    def confirm_some(self) -> None:
-        self.confirm(0.5)
-
-    def abort(self) -> None:
-        self.given_back(self.take(ABORT_MS))
-
-    def given_back(self, items: list[Any]) -> None:
-        try:
-            self.call("abort", self.name, {item.id for item in items})
-        except (Refused, Unsure):  # their time will be over
-            self.settle(list(self.items))
-            raise
-
-    def time_over(self) -> None:
-        if self.rng.random() < 0.2:
-            self.take(ABORT_MS)
-            self.settle(list(self.items))
-
-
-def _short(body: bytes | None) -> str:
-    return repr(body if body is None else body[:30])
-
-
 class Trial:
     def __init__(self, folder: Path, seed: int) -> None:
         self.rng = Random(seed)
@@ -691,7 +125,8 @@ class Trial:
                 history = "\n    ".join(worker.history)
                 raise Violation(f"{worker.name}: {worker.error!r}; before:\n    {history}") from worker.error
 
-    def round(self, number: int) -> None:
+    def round(self) -> None:
+        """Load, refused writes, and the check. Raises LoadTestError."""
         rng, server = self.rng, self.server
         self.put_what_expires()
         self.go_on()
@@ -733,7 +168,7 @@ class Trial:
         self.server.start()
 
     def put_what_expires(self) -> None:
-        link = Link(self.server.port)
+        link = Wire(self.server.port, REPLY_S)
         link.ask(b"set expires 0 1 1\r\nx\r\n", b"STORED")
         link.close()
 
@@ -741,12 +176,12 @@ class Trial:
         deadline = time.monotonic() + WORKS_AGAIN_S
         said = "nothing"
         while time.monotonic() < deadline:
-            link = Link(self.server.port)
+            link = Wire(self.server.port, REPLY_S)
             try:
                 link.ask(b"set works 0 0 1\r\nx\r\n", b"STORED")
-                link.get("works")
+                link.get(b"works")
                 return
-            except (Refused, Unsure) as error:
+            except (Refused, RequestLost) as error:
                 said = str(error)
             finally:
                 link.close()
@@ -757,13 +192,13 @@ class Trial:
         """The queues hold what their workers know of; most of it is taken out."""
         for worker in self.workers:
             worker.settle(list(worker.items))
-        link = Link(self.server.port)
+        link = Wire(self.server.port, REPLY_S)
         for worker in self.workers:
             for _ in range(len(worker.items) - self.rng.choice((0, 0, 3))):
-                worker.is_head(link.get(worker.name))
+                worker.is_head(link.get(worker.queue))
                 worker.items.popleft()
-            if not worker.items and (body := link.get(worker.name)) is not None:
-                raise Violation(f"{worker.name}: {_short(body)} is there, and was never put, or taken")
+            if not worker.items and (body := link.get(worker.queue)) is not None:
+                raise Violation(f"{worker.name}: {short(body)} is there, and was never put, or taken")
         deadline = time.monotonic() + WORKS_AGAIN_S
         while link.stats().get("queue_expires_items", "0") != "0":
             if time.monotonic() > deadline:
@@ -773,25 +208,31 @@ class Trial:
 
 
 def main() -> int:
+    """The exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=randrange(10**6))
+    parser.add_argument("--rounds", type=int, default=20, help="default 20")
+    parser.add_argument("--seed", type=int, default=randrange(10**6), help="default: another one each time")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="darner-refused-"))
     trial = Trial(folder, options.seed)
+    bar = Bar("refused", options.rounds, "rounds", options.quiet)
     number = 0
     try:
         for number in range(1, options.rounds + 1):
-            trial.round(number)
+            bar.show(number - 1)
+            trial.round()
         status = trial.server.end(signal.SIGTERM)
         if status != 0:
             raise Violation(f"it ends with status {status}")
-    except (Violation, OSError, Refused, Unsure) as error:
+    except (LoadTestError, OSError) as error:
+        bar.clear()
         (folder / "log").write_text("".join(trial.server.lines))
         where = f"round {number} of {options.rounds}, seed {options.seed}"
         print(f"refused: {where}: {error}; kept: {folder}", file=sys.stderr)
         trial.server.process.kill()
         return 1
+    bar.clear()
     done, refused, unsure = (
         sum(getattr(worker, what) for worker in trial.workers) for what in ("done", "refused", "unsure")
     )

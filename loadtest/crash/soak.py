@@ -286,14 +286,14 @@ def main() -> int:
             soak = Soak(server, options.seed, options)
             try:
                 soak.run(bar)
-            except (Violation, LoadTestError) as error:
+            except LoadTestError as error:
                 kept = keep(soak.trial)
                 raise Violation(f"after {soak.elapsed_s:.0f} s, seed {options.seed}: {error}; kept: {kept}") from error
             finally:
                 bar.clear()
                 if options.json:
                     options.json.write_text(json.dumps(soak.report(), indent=1) + "\n")
-    except (Violation, LoadTestError) as error:
+    except LoadTestError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1
     return conclude(soak.report(), options.plot)

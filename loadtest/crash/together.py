@@ -22,20 +22,19 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import socket
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable
 from random import Random, randrange
 
-from loadtest.errors import LoadTestError, Violation
+from loadtest.crash.clients import Producer, Reader, take_all
+from loadtest.errors import LoadTestError, RequestLost, Violation
 from loadtest.progress import Bar
-from loadtest.servers import HOST, Server, free_port, our_server
+from loadtest.servers import Server, free_port, our_server
+from loadtest.wire import Wire
 
 CHILDREN = [b"parent+%d" % number for number in range(10)]
 FANOUT = [b"parent", *CHILDREN]
@@ -61,8 +60,6 @@ expire_to_queue = "{DEAD.decode()}"
 everyone = ["left", "right"]
 """
 
-PIPELINED = 20
-PAUSE_S = 0.1  # the longest between two batches: the queues have to be emptied after each round
 LOAD_S = (0.1, 0.5)
 BRIEF_SHARE = 0.25  # of the rounds have items that expire, which takes longer
 BRIEF_LOAD_S = (1.0, 2.5)  # so that some expire while there is load, and when the server is killed
@@ -71,153 +68,9 @@ EXPIRED_S = 10.0  # by then all of it has been swept
 ANSWER_S = 30.0
 
 
-class Gone(Exception):
-    """The server has been killed."""
-
-
-class Wire:
-    """One connection."""
-
-    def __init__(self, port: int) -> None:
-        """Raises Gone."""
-        try:
-            self.socket = socket.create_connection((HOST, port), ANSWER_S)
-        except OSError:
-            raise Gone from None
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self.socket.makefile("rb")
-
-    def send(self, data: bytes) -> None:
-        """Raises Gone."""
-        try:
-            self.socket.sendall(data)
-        except OSError:
-            raise Gone from None
-
-    def line(self) -> bytes:
-        """Raises Gone."""
-        try:
-            line = self._file.readline()
-        except TimeoutError:
-            raise Violation(f"no answer within {ANSWER_S:.0f} s") from None
-        except OSError:
-            raise Gone from None
-        if not line.endswith(b"\r\n"):
-            raise Gone
-        return line[:-2]
-
-    def get(self, key: bytes) -> bytes | None:
-        """The body of the item that is answered, or None. Raises Gone."""
-        self.send(b"get %b\r\n" % key)
-        return self.item()
-
-    def item(self) -> bytes | None:
-        """The answer to a get. Raises Gone."""
-        line = self.line()
-        if line == b"END":
-            return None
-        if not line.startswith(b"VALUE "):
-            raise Violation(f"a get is answered {line!r}")
-        body = self.line()
-        if self.line() != b"END":
-            raise Violation(f"no END behind {body!r}")
-        return body
-
-    def all(self, name: bytes) -> list[bytes]:
-        """Take all that is in a queue, or all that a cursor has still to show."""
-        found: list[bytes] = []
-        while True:
-            self.send(b"get %b\r\n" % name * PIPELINED)
-            bodies = [body for body in [self.item() for _ in range(PIPELINED)] if body is not None]
-            found += bodies
-            if len(bodies) < PIPELINED:
-                return found
-
-    def close(self) -> None:
-        """Hang up."""
-        self._file.close()
-        self.socket.close()
-
-
-@dataclass
-class Producer:
-    """Who puts numbered items into one place, pipelined."""
-
-    name: str  # an item is `<name> <number>`
-    queue: bytes
-    dialect: str
-    expiry_s: int = 0
-    sent: int = 0
-    answered: int = 0
-    first: int = 0  # of this round
-
-    def body(self, number: int) -> bytes:
-        """The item."""
-        return b"%b %06d" % (self.name.encode(), number)
-
-    def run(self, wire: Wire, rng: Random) -> None:
-        """Until the server is gone."""
-        while True:
-            time.sleep(rng.random() * PAUSE_S)
-            requests = []
-            for number in range(self.sent, self.sent + PIPELINED):
-                body = self.body(number)
-                requests.append(b"set %b 0 %d %d\r\n%b\r\n" % (self.queue, self.expiry_s, len(body), body))
-            self.sent += PIPELINED  # before they go out: any of them may have come
-            wire.send(b"".join(requests))
-            for _ in requests:
-                if (answer := wire.line()) != b"STORED":
-                    raise Violation(f"a set of {self.queue.decode()} is answered {answer!r}")
-                self.answered += 1
-
-    def look(self, found: Iterable[bytes], where: str) -> int:
-        """These are all of its items that there are: they must be all up to some number that is not below what was
-        answered; that number."""
-        mine = [int(body.split()[1]) for body in found if body.startswith(self.name.encode() + b" ")]
-        expected = list(range(self.first, self.first + len(mine)))
-        if mine != expected:
-            wrong = next((pair for pair in zip(mine, expected, strict=True) if pair[0] != pair[1]), None)
-            raise Violation(f"{where}: items of {self.name} are not in order or some are missing: {wrong}")
-        if not self.answered <= self.first + len(mine) <= self.sent:
-            raise Violation(
-                f"{where}: {self.name} has {self.first} to {self.first + len(mine)}, answered {self.answered}, "
-                f"sent {self.sent}"
-            )
-        return self.first + len(mine)
-
-
-@dataclass
-class Reader:
-    """Who reads one place reliably, an item at a time, for as long as the server lives."""
-
-    name: bytes  # a queue or a cursor
-    dialect: str
-    confirmed: set[bytes] = field(default_factory=set)
-    in_doubt: set[bytes] = field(default_factory=set)  # the close was sent and not answered
-    open: bytes | None = None
-
-    def run(self, wire: Wire, rng: Random) -> None:
-        """Until the server is gone."""
-        while True:
-            self.open = wire.get(self.name + b"/open")
-            if self.open is None:
-                time.sleep(0.002)
-                continue
-            if rng.random() < 0.1:
-                wire.send(b"get %b/abort\r\n" % self.name)
-                self.open = None
-                wire.item()
-                continue
-            if rng.random() < 0.02:
-                time.sleep(rng.random() * 0.1)  # so that there is something open when the server goes
-            if self.open in self.confirmed:
-                raise Violation(f"{self.name.decode()}: {self.open!r} had been confirmed, and comes again")
-            self.in_doubt.add(self.open)
-            wire.send(b"get %b/close\r\n" % self.name)
-            wire.item()
-            self.in_doubt.discard(self.open)
-            self.confirmed.add(self.open)
-            self.open = None
+def waiting(stats: dict[str, str], name: bytes) -> int:
+    """How many items of this queue wait."""
+    return int(stats.get(f"queue_{name.decode()}_items", 0))
 
 
 class Trial:
@@ -267,14 +120,14 @@ class Trial:
                 try:
                     self.connect(dialect).close()
                     break
-                except Gone:
+                except RequestLost:
                     if time.monotonic() > deadline:
                         raise LoadTestError(f"nobody listens at the port for {dialect}") from None
                     time.sleep(0.005)
 
     def connect(self, dialect: str) -> Wire:
-        """Raises Gone."""
-        return Wire(self.ports[dialect])
+        """Raises RequestLost."""
+        return Wire(self.ports[dialect], ANSWER_S)
 
     def _thread(self, run: Callable[..., None], dialect: str, *arguments: object) -> threading.Thread:
         def work() -> None:
@@ -284,7 +137,7 @@ class Trial:
                     run(wire, *arguments)
                 finally:
                     wire.close()
-            except Gone:
+            except RequestLost:
                 pass
             except BaseException as error:
                 self.trouble = self.trouble or error
@@ -354,7 +207,7 @@ class Trial:
 
     def _everywhere(self, wire: Wire, names: list[bytes], producers: list[Producer]) -> None:
         """In all of them or in none."""
-        found = {name: wire.all(name) for name in names}
+        found = {name: take_all(wire, name) for name in names}
         for producer in producers:
             mine = {}
             for name, bodies in found.items():
@@ -368,7 +221,7 @@ class Trial:
             self.stored[producer.name] = stored
 
     def _consumed(self, wire: Wire, producers: list[Producer]) -> None:
-        left = wire.all(CONSUMED)
+        left = take_all(wire, CONSUMED)
         reader = self.consumer
         again = set(left) & reader.confirmed
         if again:
@@ -388,7 +241,7 @@ class Trial:
         reader.open = None
 
     def _limited(self, wire: Wire, producer: Producer) -> None:
-        found = [int(body.split()[1]) for body in wire.all(LIMITED)]
+        found = [int(body.split()[1]) for body in take_all(wire, LIMITED)]
         sent = producer.sent - producer.first
         if found != list(range(found[0], found[0] + len(found))) if found else producer.answered > producer.first:
             raise Violation(f"{LIMITED.decode()}: {found[:3]} to {found[-3:]} are not what was put last")
@@ -405,13 +258,13 @@ class Trial:
     def _brief(self, wire: Wire, producer: Producer) -> None:
         """All of it has expired, or will; in none of the queues and three times where expired items go, or nowhere."""
         deadline = time.monotonic() + EXPIRED_S
-        while any(self._items(wire, name) for name in BRIEF):
+        while any(waiting(wire.stats(), name) for name in BRIEF):
             if time.monotonic() > deadline:
                 raise Violation(f"brief: something has not expired within {EXPIRED_S:.0f} s")
             time.sleep(0.05)
         if any(wire.get(name) is not None for name in BRIEF):
             raise Violation("brief: an expired item comes")
-        counts = Counter(wire.all(DEAD))
+        counts = Counter(take_all(wire, DEAD))
         wrong = {body: count for body, count in counts.items() if count != len(BRIEF)}
         if wrong:
             raise Violation(f"{DEAD.decode()}: not once from each queue: {sorted(wrong.items())[:3]}")
@@ -419,20 +272,11 @@ class Trial:
         stored = producer.look([producer.body(number) for number in numbers], DEAD.decode())
         self.expired += len(BRIEF) * (stored - producer.first)
 
-    @staticmethod
-    def _items(wire: Wire, name: bytes) -> int:
-        wire.send(b"stats\r\n")
-        items = 0
-        while (line := wire.line()) != b"END":
-            if line.startswith(b"STAT queue_%b_items " % name):
-                items = int(line.split()[2])
-        return items
-
     def _feed(self, producer: Producer) -> None:
         """What each cursor has still to show, by one that reads all of it."""
         wire = self.connect("siberite")
-        shown = {name: wire.all(reader.name) for name, reader in self.cursors.items()}
-        there = wire.all(FEED)
+        shown = {name: take_all(wire, reader.name) for name, reader in self.cursors.items()}
+        there = take_all(wire, FEED)
         if self.taking is not None and self.taking not in there:
             self.taken.add(self.taking)
         self.taking = None
@@ -463,30 +307,25 @@ class Trial:
 def rounds(python: str, program: str, seed: str, count: int, quiet: bool) -> str:
     """So many rounds on one data directory; a line about them. Raises Violation, LoadTestError."""
     bar = Bar("together", count, "rounds", quiet)
-    with tempfile.TemporaryDirectory(prefix="together-") as folder:
-        ports = {dialect: free_port() for dialect in ("kestrel", "siberite")}
-        file = Path(folder) / "darner.toml"
-        listeners = "".join(f'[[listener]]\nport = {port}\ndialect = "{name}"\n\n' for name, port in ports.items())
-        file.write_text(listeners + OPTIONS)
-        kind = our_server(python, ["-c", str(file), "--max-column-families", "3", "--window-bytes", "1MiB"])
-        words = tuple(program if word == "darner.py" else word for word in kind.command)
-        with Server(replace(kind, command=words)) as server:
-            ports["darner"] = server.port
-            trial = Trial(server, ports, seed)
-            done = 0
-            try:
-                for done in range(count):
-                    bar.show(done)
-                    trial.round()
-            except (Violation, LoadTestError, Gone) as error:
-                bar.clear()
-                server.kill()
-                kept = tempfile.mkdtemp(prefix="together-kept-")
-                shutil.copytree(server.folder, kept, dirs_exist_ok=True)
-                why = str(error) or "the server hung up while its queues were being emptied"
-                raise Violation(f"round {done + 1} of {count}, seed {seed}: {why}; kept: {kept}") from error
-            finally:
-                bar.clear()
+    ports = {dialect: free_port() for dialect in ("kestrel", "siberite")}
+    listeners = "".join(f'[[listener]]\nport = {port}\ndialect = "{name}"\n\n' for name, port in ports.items())
+    words = ["--max-column-families", "3", "--window-bytes", "1MiB"]
+    with Server(our_server(python, words, program), listeners + OPTIONS) as server:
+        ports["darner"] = server.port
+        trial = Trial(server, ports, seed)
+        done = 0
+        try:
+            for done in range(count):
+                bar.show(done)
+                trial.round()
+        except LoadTestError as error:
+            bar.clear()
+            server.kill()
+            kept = tempfile.mkdtemp(prefix="together-kept-")
+            shutil.copytree(server.folder, kept, dirs_exist_ok=True)
+            raise Violation(f"round {done + 1} of {count}, seed {seed}: {error}; kept: {kept}") from error
+        finally:
+            bar.clear()
     return (
         f"{count} rounds, nothing lost: {trial.checked:,} items where they belong, {trial.expired:,} expired, "
         f"{trial.in_doubt:,} sets in doubt at kills; seed {seed}"
@@ -504,7 +343,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         print(rounds(options.python, options.program, options.seed, options.rounds, options.quiet))
-    except (Violation, LoadTestError) as error:
+    except LoadTestError as error:
         print(f"together: {error}", file=sys.stderr)
         return 1
     return 0

@@ -14,10 +14,10 @@ from darner_core.protocols.memcache.commands import Commands
 from darner_core.protocols.memcache.reader import Request
 from darner_core.storage.records import Item, QueueRecord
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer
+from tests.harness import Client, RunningServer, wait_until
 from tests.identities import login, write_users
 from tests.operations.test_session import House
-from tests.server.test_connection import LARGE, wait_until
+from tests.server.test_connection import LARGE
 
 Shared = Callable[..., RunningServer]
 

@@ -19,9 +19,9 @@ from darner_core.errors import ClientError
 from darner_core.protocols.guard import Guard
 from darner_core.protocols.memcache.lines import parse_bare, parse_storing
 from darner_core.protocols.memcache.reader import Command, RequestReader
-from tests.harness import Client, RunningServer
+from tests.harness import Client, RunningServer, wait_until
 from tests.identities import FAILURE, UNAUTHENTICATED, UnixClient, login, write_users
-from tests.server.test_connection import LARGE, wait_until
+from tests.server.test_connection import LARGE
 
 Start = Callable[..., RunningServer]
 

@@ -25,11 +25,10 @@ from darner_core.protocols.kestrel_text.commands import TextCommands
 from darner_core.protocols.memcache.commands import Commands
 from darner_core.protocols.thrift.calls import ThriftService
 from darner_core.storage.storage import Storage
-from tests.harness import ROOT, Client
+from tests.harness import ROOT, Client, wait_until
 from tests.identities import Authority, TlsClient, login, write_users
 from tests.kestrel_clients import IDL, KestrelServer
 from tests.operations.test_session import House
-from tests.server.test_connection import wait_until
 
 UNAUTHENTICATED = "unauthenticated: here only a TLS certificate says who a client is"
 

@@ -22,11 +22,10 @@ from darner_core.operations.stats import Stats
 from darner_core.protocols.memcache.commands import Commands
 from darner_core.protocols.thrift.calls import ThriftService
 from darner_core.storage.storage import Storage
-from tests.harness import Client
+from tests.harness import Client, wait_until
 from tests.kestrel_clients import IDL, KestrelServer
 from tests.operations.test_session import House
 from tests.protocols.thrift.test_reader import field, text
-from tests.server.test_connection import wait_until
 
 Connect = Callable[[], Any]
 

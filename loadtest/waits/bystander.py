@@ -1,0 +1,71 @@
+"""A client that asks for the version all the time, in a process of its own: how long it waits beside what others do.
+
+python -m loadtest.waits.bystander PORT     # prints the seconds that each answer took
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from typing import Self
+
+from loadtest.errors import LoadTestError
+from loadtest.servers import ROOT
+from loadtest.wire import Wire
+
+PAUSE_S = 0.002
+ANSWER_S = 600.0
+
+
+class Bystander:
+    """The process, inside its `with` block."""
+
+    def __init__(self, port: int) -> None:
+        """port: of the server."""
+        self.waits_s: list[float] = []
+        self._begun = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.waits.bystander", str(port)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        self._thread = threading.Thread(target=self._note, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        self._begun.wait(ANSWER_S)
+        self.waits_s.clear()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+
+    @property
+    def longest_s(self) -> float:
+        """The longest wait so far."""
+        return max(self.waits_s, default=0.0)
+
+    def _note(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.waits_s.append(float(line))
+            self._begun.set()
+
+
+def main() -> None:
+    """Ask until killed, or until the server ends."""
+    wire = Wire(int(sys.argv[1]), ANSWER_S)
+    while True:
+        began = time.monotonic()
+        wire.ask_until(b"version\r\n", b"\r\n")
+        print(time.monotonic() - began, flush=True)
+        time.sleep(PAUSE_S)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except LoadTestError as error:
+        sys.exit(f"bystander: {error}")
