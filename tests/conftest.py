@@ -21,11 +21,14 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
-    """Start servers with these command-line options; they are stopped, and their logs looked at, when the test ends."""
+    """Start servers with these command-line options, of a kind that runs another program than darner.py if need be.
+
+    They are stopped, and their logs looked at, when the test ends.
+    """
     servers: list[RunningServer] = []
 
-    def start(*options: str) -> RunningServer:
-        server = RunningServer(tmp_path / f"data{len(servers)}", *options)
+    def start(*options: str, kind: type[RunningServer] = RunningServer) -> RunningServer:
+        server = kind(tmp_path / f"data{len(servers)}", *options)
         servers.append(server)
         return server
 

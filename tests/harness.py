@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,6 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 START_S = 20.0  # a loaded machine; a start takes 0.3 s
 REPLY_S = 10.0
 QUIET_S = 0.15  # what has not come by then is taken not to come
+
+
+def wait_until(true: Callable[[], object], within_s: float = REPLY_S) -> None:
+    """Until it is true."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, f"did not come true in {within_s:g} s"
+        time.sleep(0.01)
 
 
 class RunningServer:
@@ -116,7 +125,7 @@ class Client:
         self.expect(reply)
 
     def read(self, size: int) -> bytes:
-        """So many bytes, or fewer if the server hangs up or says no more."""
+        """The next `size` bytes, or fewer if the server hangs up or says no more."""
         self.socket.settimeout(REPLY_S)
         while len(self._received) < size:
             try:

@@ -31,7 +31,7 @@ class KestrelServer(RunningServer):
 
     def __init__(self, data: Path, *options: str, tables: str = "", fails: bool = False) -> None:
         self._thrift_clients: list[Any] = []
-        self.program = "tests/failing_disk.py" if fails else "darner.py"
+        self.program = "tests/servers/failing_disk.py" if fails else "darner.py"
         file = data.parent / f"{data.name}.toml"
         file.write_text(tables + LISTENERS)
         super().__init__(data, "-c", str(file), *options)

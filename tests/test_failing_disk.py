@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from thriftpy2.thrift import TApplicationException
 
-from tests.failing_disk import CALLS, IN_BACKGROUND
-from tests.harness import Client
+from tests.harness import Client, wait_until
 from tests.kestrel_clients import KestrelServer
-from tests.server.test_connection import wait_until
 from tests.server.test_server import FailingServer
+from tests.servers.failing_disk import CALLS, IN_BACKGROUND
 
 QUEUES = ["a", "b"]
 LARGE_BYTES = 3000

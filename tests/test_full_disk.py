@@ -50,7 +50,7 @@ class SmallDisk:
 
 
 class ServerOnSmallDisk(RunningServer):
-    program = "tests/on_small_disk.py"
+    program = "tests/servers/on_small_disk.py"
 
 
 Serve = Callable[..., ServerOnSmallDisk]

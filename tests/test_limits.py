@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from tests.harness import Client, RunningServer
+from tests.harness import Client, RunningServer, wait_until
 from tests.server.test_acceptor import warmed
-from tests.server.test_connection import LARGE, wait_until
+from tests.server.test_connection import LARGE
 
 Start = Callable[..., RunningServer]
 
@@ -275,35 +274,32 @@ def test_clients_that_never_read_or_send_a_byte_at_a_time_hold_up_nobody(server:
 class SteppingClock(RunningServer):
     """Its wall clock is off by `off_s` seconds, from when that is set."""
 
-    program = "tests/stepping_clock.py"
+    program = "tests/servers/stepping_clock.py"
 
     def step(self, off_s: int) -> None:
         (self.data.parent / f"{self.data.name}.clock").write_text(str(off_s))
 
 
-def test_a_clock_that_steps_disturbs_nothing(tmp_path: Path) -> None:
-    server = SteppingClock(tmp_path / "data", "--body-timeout-s", "30", "--idle-timeout-s", "30")
-    try:
-        client, waiter, late, half = (server.client() for _ in range(4))
-        client.set("q", b"before")
-        waiter.send(b"get w/t=60000\r\n")
-        half.send(b"set q 0 0 5\r\nhe")
-        for off_s in (36_000, -36_000, 3_600_000, -100_000_000):
-            server.step(off_s)
-            late.ask(b"get nothing/t=100\r\n", b"END\r\n")  # ends, and not at once or never
-            client.ask(b"set q 0 0 1\r\nx\r\n", b"STORED\r\n")
-            stats = client.stats()
-            assert 0 <= int(stats["uptime"]) < 60
-            assert int(stats["queue_q_age"]) >= 0
-            time.sleep(1.1 if off_s in (3_600_000, -100_000_000) else 0)  # over a look at the timeouts
-            waiter.expect_nothing()
-            half.expect_nothing()
-        half.ask(b"llo\r\n", b"STORED\r\n")
-        client.set("w", b"y")
-        assert waiter.item() == b"y"
-        server.kill()
-        server.start()
-        client = server.client()
-        assert [client.get("q") for _ in range(7)] == [b"before", *[b"x"] * 4, b"hello", None]
-    finally:
-        server.end()
+def test_a_clock_that_steps_disturbs_nothing(start_server: Callable[..., SteppingClock]) -> None:
+    server = start_server("--body-timeout-s", "30", "--idle-timeout-s", "30", kind=SteppingClock)
+    client, waiter, late, half = (server.client() for _ in range(4))
+    client.set("q", b"before")
+    waiter.send(b"get w/t=60000\r\n")
+    half.send(b"set q 0 0 5\r\nhe")
+    for off_s in (36_000, -36_000, 3_600_000, -100_000_000):
+        server.step(off_s)
+        late.ask(b"get nothing/t=100\r\n", b"END\r\n")  # ends, and not at once or never
+        client.ask(b"set q 0 0 1\r\nx\r\n", b"STORED\r\n")
+        stats = client.stats()
+        assert 0 <= int(stats["uptime"]) < 60
+        assert int(stats["queue_q_age"]) >= 0
+        time.sleep(1.1 if off_s in (3_600_000, -100_000_000) else 0)  # over a look at the timeouts
+        waiter.expect_nothing()
+        half.expect_nothing()
+    half.ask(b"llo\r\n", b"STORED\r\n")
+    client.set("w", b"y")
+    assert waiter.item() == b"y"
+    server.kill()
+    server.start()
+    client = server.client()
+    assert [client.get("q") for _ in range(7)] == [b"before", *[b"x"] * 4, b"hello", None]

@@ -1,4 +1,4 @@
-"""The examples of README.md and docs/protocol.md, run as they stand there against a real server."""
+"""The programs in README.md and docs/, run as they stand there against a real server."""
 
 import re
 import subprocess
@@ -14,7 +14,8 @@ from tests.harness import REPLY_S, ROOT, Client, RunningServer
 README = (ROOT / "README.md").read_text()
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WORKER, PRODUCER = PYTHON.findall(README)
-LIBRARIES = PYTHON.findall((ROOT / "docs" / "protocol.md").read_text())
+LIBRARIES: list[str] = PYTHON.findall((ROOT / "docs" / "protocol.md").read_text())
+(CHECK,) = PYTHON.findall((ROOT / "docs" / "production.md").read_text())
 
 KYOTOTYCOON = ("--dialect", "kyototycoon")
 
@@ -118,7 +119,9 @@ def test_a_worker_that_dies_or_fails_leaves_its_job_to_the_next(
 
 
 def example_of(library: str) -> str:
-    return next(example for example in LIBRARIES if library in example)
+    example, *others = (example for example in LIBRARIES if library in example)
+    assert not others
+    return example
 
 
 @pytest.mark.parametrize(
@@ -137,3 +140,31 @@ def test_without_the_option_that_pymemcache_needs_it_never_sees_the_item(
     start_server: Callable[..., RunningServer],
 ) -> None:
     assert run_example(example_of("pymemcache"), start_server().port)[0] == ""
+
+
+# -- docs/production.md
+
+
+def check(program: str, port: int) -> tuple[str, int]:
+    """What the check for a monitoring prints, and its exit status."""
+    program = program.replace("/var/lib/darner", "/")
+    command = [sys.executable, "-c", program, "127.0.0.1", str(port)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=REPLY_S, check=False)
+    assert ended.stderr == ""
+    return ended.stdout, ended.returncode
+
+
+def test_the_check_of_a_monitoring(start_server: Callable[..., RunningServer]) -> None:
+    server = start_server()
+    program = CHECK.replace("10 << 30", "1")  # the disk of the tests may have less
+    assert check(program, server.port) == ("good\n", 0)
+    client = server.client()
+    client.ask(b"set mail 0 0 1\r\na\r\nset mail 0 0 1\r\nb\r\nget mail\r\n", b"STORED\r\n" * 2)
+    assert check(program, server.port) == ("good\n", 0)
+    assert check(program.replace("1_000_000", "0"), server.port) == ("queue_mail_items is 1\n", 1)
+    client.ask(b"status readonly\r\n", b"VALUE mail 0 1\r\na\r\nEND\r\nEND\r\n")
+    assert check(program, server.port) == ("the status is READONLY\n", 1)
+    server.kill()
+    said, status = check(program, server.port)
+    assert said.startswith("no answer: ")
+    assert status == 2

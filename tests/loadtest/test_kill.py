@@ -43,7 +43,9 @@ def test_every_promise_is_kept_however_often_the_server_is_killed(tmp_path: Path
 
 
 def test_a_server_that_answers_before_it_writes_is_found_out(tmp_path: Path) -> None:
-    ended = crash("--rounds", str(ROUNDS), "--program", "tests/late_writer.py", "--seed", "9", directory=tmp_path)
+    ended = crash(
+        "--rounds", str(ROUNDS), "--program", "tests/servers/late_writer.py", "--seed", "9", directory=tmp_path
+    )
     assert ended.returncode == 1, ended.stdout
     found = re.fullmatch(r"crash: round \d+ of 12, seed 9: queue soak-\d: (.*); kept: (.*)\n", ended.stderr, re.DOTALL)
     assert found, ended.stderr

@@ -10,17 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loadtest.load.ledger import MIN_ITEM_BYTES, Item, Ledger
-from tests.harness import ROOT, RunningServer
+from tests.harness import ROOT, RunningServer, wait_until
 
 PATIENCE_S = 60.0  # how long anything may take; a run takes the seconds asked for, and three more
 TAG = "5eed.0"
@@ -74,13 +72,6 @@ def figures(verdict: str) -> tuple[int, int, int]:
     assert found, verdict
     stored, confirmed, left = (int(figure.replace(",", "")) for figure in found.groups())
     return stored, confirmed, left
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # -- runs
@@ -165,13 +156,13 @@ def test_the_web_page_starts_runs_that_are_checked_by_themselves(
 
     def wait_for_puts(more: int) -> None:
         enough = puts() + more
-        wait_until(lambda: puts() >= enough)
+        wait_until(lambda: puts() >= enough, PATIENCE_S)
 
     def listening() -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    wait_until(listening)
+    wait_until(listening, PATIENCE_S)
     for item_bytes in (64, 1000):
         call("/swarm", user_count=6, spawn_rate=6, item_bytes=item_bytes)
         wait_for_puts(100)
@@ -181,7 +172,7 @@ def test_the_web_page_starts_runs_that_are_checked_by_themselves(
     assert first > 0
     assert second > 0
     call("/swarm", user_count=6, spawn_rate=6, item_bytes=1)  # the page lets it pass
-    wait_until(lambda: len(verdicts(log())) == 3)
+    wait_until(lambda: len(verdicts(log())) == 3, PATIENCE_S)
     assert verdicts(log())[-1].startswith(f"NOT STARTED: bad --item-bytes 1: from {MIN_ITEM_BYTES} to ")
     process.send_signal(signal.SIGTERM)
     assert end(process)[0] == 1  # for the run that could not be

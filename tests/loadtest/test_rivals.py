@@ -6,8 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -34,7 +32,7 @@ from loadtest.compare.targets import (
 )
 from loadtest.errors import LoadTestError
 from loadtest.load import scenarios
-from tests.harness import ROOT, START_S
+from tests.harness import ROOT, START_S, wait_until
 
 SMOKE_S = 120.0  # it takes 12 s; nothing here is about speed
 
@@ -95,7 +93,7 @@ def test_an_interrupted_comparison_leaves_no_server_and_no_files(tmp_path: Path)
         text=True,
     )
     try:
-        wait_for(lambda: list(tmp_path.glob("compare-*/data/FORMAT")) != [])  # the server runs
+        wait_until(lambda: list(tmp_path.glob("compare-*/data/FORMAT")), START_S)  # the server runs
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=START_S)
     finally:
@@ -117,13 +115,6 @@ def processes_with(text: str) -> list[str]:
         except OSError:
             continue  # it has ended meanwhile
     return found
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_S
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come"
-        time.sleep(0.02)
 
 
 # -- what is run

@@ -38,7 +38,7 @@ def test_what_belongs_together_stays_together_however_often_the_server_is_killed
 
 
 def test_a_server_that_answers_before_it_writes_is_found_out(tmp_path: Path) -> None:
-    ended = together("--seed", "9", "--program", "tests/late_writer.py", directory=tmp_path)
+    ended = together("--seed", "9", "--program", "tests/servers/late_writer.py", directory=tmp_path)
     assert ended.returncode == 1, ended.stdout
     found = re.fullmatch(r"together: round \d+ of \d+, seed 9: (.*); kept: (.*)\n", ended.stderr, re.DOTALL)
     assert found, ended.stderr

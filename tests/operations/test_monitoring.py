@@ -11,11 +11,11 @@ from darner_core.operations.session import ManyReads
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.storage.records import Item, QueueRecord
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer
+from tests.harness import Client, RunningServer, wait_until
 from tests.identities import login, write_users
 from tests.operations.test_session import House
 from tests.operations_on import items_on
-from tests.server.test_connection import LARGE, wait_until
+from tests.server.test_connection import LARGE
 
 Shared = Callable[..., RunningServer]
 

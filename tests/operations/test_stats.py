@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from darner_core import VERSION
-from tests.harness import Client, RunningServer
+from tests.harness import Client, RunningServer, wait_until
 from tests.identities import login, write_users
-from tests.server.test_connection import LARGE, wait_until
+from tests.server.test_connection import LARGE
 from tests.server.test_server import FailingServer
 
 Start = Callable[..., RunningServer]

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from darner_core.server.acceptor import LOGIN_S, Reception
-from tests.harness import Client, RunningServer
+from tests.harness import Client, RunningServer, wait_until
 from tests.identities import Authority, TlsClient, login, write_users
-from tests.server.test_connection import LARGE, wait_until
+from tests.server.test_connection import LARGE
 
 Start = Callable[..., RunningServer]
 
@@ -81,7 +81,7 @@ def test_hundreds_that_knock_at_once_do_not_disturb_those_inside(start_server: S
 
 
 class FewDescriptors(RunningServer):
-    program = "tests/few_descriptors.py"
+    program = "tests/servers/few_descriptors.py"
 
 
 @pytest.fixture

@@ -15,17 +15,10 @@ from darner_core.server.connection import LOOK_EVERY
 from darner_core.server.server import Server
 from darner_core.server.turn import SHARE_S
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer
+from tests.harness import Client, RunningServer, wait_until
 
 Connect = Callable[[], Client]
 LARGE = bytes(range(256)) * 4 * 600  # 600 KiB: five chunks
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline, "did not come true in 10 s"
-        time.sleep(0.01)
 
 
 def waiters(client: Client, queue: str) -> int:

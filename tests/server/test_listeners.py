@@ -15,9 +15,8 @@ import pytest
 from darner_core.config.listeners import Endpoint
 from darner_core.errors import StartError
 from darner_core.server.listeners import open_listeners
-from tests.harness import Client, RunningServer
+from tests.harness import Client, RunningServer, wait_until
 from tests.identities import UnixClient
-from tests.server.test_connection import wait_until
 from tests.test_main import refusal
 
 Start = Callable[..., RunningServer]

@@ -4,8 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from tests.harness import Client, RunningServer
-from tests.server.test_connection import wait_until
+from tests.harness import Client, RunningServer, wait_until
 
 Connect = Callable[[], Client]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import RunningServer
-from tests.server.test_connection import LARGE, wait_until
+from tests.harness import RunningServer, wait_until
+from tests.server.test_connection import LARGE
 
 Start = Callable[..., RunningServer]
 
@@ -299,7 +299,7 @@ def failing(tmp_path: Path) -> Iterator["FailingServer"]:
 class FailingServer(RunningServer):
     """A server whose disk refuses every write while `fails` is set."""
 
-    program = "tests/failing_disk.py"
+    program = "tests/servers/failing_disk.py"
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._switch = folder / "data.fails"

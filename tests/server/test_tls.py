@@ -13,9 +13,9 @@ import pytest
 from darner_core.config.options import Config
 from darner_core.errors import ConfigError
 from darner_core.server.tls import make_context
-from tests.harness import REPLY_S, Client, RunningServer
+from tests.harness import REPLY_S, Client, RunningServer, wait_until
 from tests.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
-from tests.server.test_connection import LARGE, wait_until
+from tests.server.test_connection import LARGE
 from tests.test_main import refusal
 
 Start = Callable[..., RunningServer]
@@ -221,30 +221,27 @@ def test_a_stalled_handshake_costs_nobody_else_anything(connect: Connect, server
 
 
 class Impatient(RunningServer):
-    program = "tests/impatient.py"
+    program = "tests/servers/impatient.py"
 
 
-def test_a_handshake_and_a_login_have_a_time_limit(authority: Authority, tmp_path: Path) -> None:
+def test_a_handshake_and_a_login_have_a_time_limit(start_server: Start, authority: Authority, tmp_path: Path) -> None:
     users = write_users(tmp_path / "users", bob="secret")
-    server = Impatient(tmp_path / "data", *authority.options(), "--auth-file", str(users))
-    try:
-        bob = server.adopt(TlsClient(server.port, authority.context()))
-        bob.ask(login("bob", "secret"), b"STORED\r\n")
-        stalled, silent, slow = (
-            server.client(),
-            *(server.adopt(TlsClient(server.port, authority.context())) for _ in range(2)),
-        )
-        stalled.send(b"\x16\x03")
-        slow.send(b"set k 0 0 10\r\nbob s")
-        for client in (stalled, silent, slow):
-            client.expect_hang_up()
-        log = server.printed()
-        assert f"ERROR TLS with 127.0.0.1:{stalled.socket.getsockname()[1]}: no handshake within 0.3 s\n" in log
-        for client in (silent, slow):
-            assert f"ERROR 127.0.0.1:{client.socket.getsockname()[1]} has not logged in within 0.3 s\n" in log
-        bob.set("q", b"x")
-    finally:
-        server.end()
+    server = start_server(*authority.options(), "--auth-file", str(users), kind=Impatient)
+    bob = server.adopt(TlsClient(server.port, authority.context()))
+    bob.ask(login("bob", "secret"), b"STORED\r\n")
+    stalled, silent, slow = (
+        server.client(),
+        *(server.adopt(TlsClient(server.port, authority.context())) for _ in range(2)),
+    )
+    stalled.send(b"\x16\x03")
+    slow.send(b"set k 0 0 10\r\nbob s")
+    for client in (stalled, silent, slow):
+        client.expect_hang_up()
+    log = server.printed()
+    assert f"ERROR TLS with 127.0.0.1:{stalled.socket.getsockname()[1]}: no handshake within 0.3 s\n" in log
+    for client in (silent, slow):
+        assert f"ERROR 127.0.0.1:{client.socket.getsockname()[1]} has not logged in within 0.3 s\n" in log
+    bob.set("q", b"x")
 
 
 # -- client certificates

@@ -14,8 +14,7 @@ from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.storage import Storage
 from tests.bench import CHUNK_BYTES, Bench, opened
-from tests.harness import RunningServer
-from tests.server.test_connection import wait_until
+from tests.harness import RunningServer, wait_until
 
 OpenStorage = Callable[[], Storage]
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Client
+from tests.harness import Client, wait_until
 from tests.kestrel_clients import KestrelServer
-from tests.server.test_connection import wait_until
 
 Connect = Callable[[], Client]
 

@@ -18,12 +18,11 @@ from darner_core.errors import MalformedRequest
 from darner_core.operations.putting import ITEMS_A_TURN
 from darner_core.protocols.thrift.calls import ThriftService
 from darner_core.storage.storage import Storage
-from tests.harness import Client
+from tests.harness import Client, wait_until
 from tests.kestrel_clients import IDL, KestrelServer
 from tests.operations.test_session import House
 from tests.operations_on import operations_on
 from tests.protocols.thrift.test_reader import field, text
-from tests.server.test_connection import wait_until
 
 Connect = Callable[[], Any]
 

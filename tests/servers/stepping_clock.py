@@ -1,10 +1,10 @@
 """The server, with a wall clock that is off by as many seconds as the file DATA.clock says. Run as darner.py is."""
 
-import os
 import sys
 import time
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 _true_time = time.time
 

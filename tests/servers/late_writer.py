@@ -1,9 +1,9 @@
 """The server, with a fault: it answers before it writes, and writes only now and then. Run as darner.py is."""
 
-import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from darner_core import main
 from darner_core.engines.local.journal import Journal
