@@ -24,7 +24,7 @@ LARGE_EVERY, LARGE_BYTES, CHUNK_BYTES = 40, 9000, 4096
 
 
 def body(name: bytes, number: int) -> bytes:
-    """The item that was put as the so-manieth, from 1, into this queue: nobody else's looks like it."""
+    """The item number `number`, counted from 1, of this queue: no other queue's looks like it."""
     size = LARGE_BYTES if number % LARGE_EVERY == 7 else 150
     return b"%b %d " % (name, number) + random.Random(f"{name!r} {number}").randbytes(size)
 

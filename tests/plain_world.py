@@ -111,7 +111,7 @@ def size_of(items: list[Item]) -> int:
 
 class World:
     def __init__(self, at_once: int) -> None:
-        """A look at a queue's head removes so many expired items at most."""
+        """at_once: how many expired items a look at a queue's head removes at most."""
         self.at_once = at_once
         self.now_ms = 0
         self.queues: dict[bytes, Queue] = {}
@@ -293,7 +293,7 @@ class World:
         return sorted(both, key=lambda item: item.order)
 
     def look(self, place: Queue | Cursor) -> Item | None:
-        """The head. None: there is none, or so much has expired that nobody knows yet."""
+        """The head. None: there is none, or too much has expired for anybody to know yet."""
         if isinstance(place, Cursor):
             while place.returned and self.has_expired(place.queue, place.returned[min(place.returned)]):
                 place.marked.discard(min(place.returned))

@@ -31,7 +31,7 @@ CHILDREN = 10
 FANOUT_PUTS = 20_000
 PAUSE_S = 0.0005  # between two looks of the other client
 LOOK_S = 10  # how long it looks on, before the items expire and afterwards
-LEAD_S = 15  # at least so long before they expire all have been put
+LEAD_S = 15  # at least: all have been put that long before they expire
 
 
 def many(wire: Wire, request: bytes, count: int, end: bytes) -> None:

@@ -196,7 +196,7 @@ class Progress:
         print(line, file=sys.stderr, flush=True)
 
     def end(self, job: Job, seconds: float, found: Run) -> None:
-        """It took so long, and this came of it."""
+        """This came of the job after that many seconds."""
         self.took_s[job.group, job.kind.name] = seconds
         text = found.get("error") or ", ".join(figures_of(found))
         print(f"{'':10}{text}", file=sys.stderr, flush=True)

@@ -110,7 +110,7 @@ def by_round(runs: list[Run], group: str, server: str, figure: str) -> dict[int,
 
 
 def values(runs: list[Run], group: str, server: str, figure: str) -> list[float]:
-    """The same as a list."""
+    """The figure of each round, as a list."""
     return list(by_round(runs, group, server, figure).values())
 
 

@@ -42,7 +42,7 @@ class Model:
         self.cut_short: set[int] = set()  # items that were never sent to their end
         self.events: deque[tuple[object, ...]] = deque(maxlen=REMEMBERED_EVENTS)  # time, link, what, details
         self.requests = 0
-        self.links = 0  # so many there were
+        self.links = 0  # how many there have been
         self.alive = True  # the server; False: killed or being stopped
         self.stopping = False  # by SIGTERM: connections end one after the other, and what they held is given back
         self.stored = self.confirmed = self.dropped = 0  # items

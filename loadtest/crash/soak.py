@@ -59,7 +59,7 @@ FIGURES = (
     ("idle_ms_per_s", 1, "processor time of the idle server, ms/s", 4),
     ("waiting_items", 1e3, "waiting items, thousands", None),
 )
-MORE_SHARE = 0.10  # and by so much more
+MORE_SHARE = 0.10  # and by this share more
 
 Sample = dict[str, Any]
 

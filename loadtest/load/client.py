@@ -36,7 +36,7 @@ class Client:
         self._write(b"".join([request.data for request in requests]))
 
     def collect(self, replies_due: int = 0) -> list[bytes]:
-        """Receive until at most so many replies are still missing; returns the bodies that came."""
+        """Receive until at most `replies_due` replies are still missing; returns the bodies that came."""
         bodies: list[bytes] = []
         chunks = [self.unparsed]
         while self.replies_due > replies_due:

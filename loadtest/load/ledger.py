@@ -36,8 +36,8 @@ class Balance:
     """What became of the items of one queue, or of several added up: stored = confirmed + left + in_doubt + lost.
 
     Items are named as their bodies begin. If any are lost, `missing` names all the stored ones of which nothing is
-    known: so many of them as there were plain gets without an answer are in doubt, and the others lost. Which ones,
-    nobody can tell. `unanswered` sets are not among the stored.
+    known. For each plain get without an answer one of them is in doubt, and the others are lost; nobody can tell
+    which. `unanswered` sets are not among the stored.
     """
 
     stored: int = 0

@@ -241,7 +241,7 @@ class Beanstalkd:
         return Request(b"reserve-with-timeout 0\r\n", 2, gets=1)
 
     def reliable_get(self, queue: bytes, body: bytes, connection: int) -> Request:
-        """The same as `get`."""
+        """A get: beanstalkd's is always reliable."""
         return self.get(queue)
 
     def confirm(self, queue: bytes, connection: int) -> Request | None:

@@ -29,7 +29,7 @@ DEFAULT, THRIFT, TEXT = "darner", "thrift", "text"
 
 
 def thrift_put(items: int) -> bytes:
-    """A put of so many empty items into the queue "flood", as a frame."""
+    """A put of `items` empty items into the queue "flood", as a frame."""
     name = b"flood"
     message = b"".join(
         (

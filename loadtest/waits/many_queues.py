@@ -21,7 +21,7 @@ CHILDREN = 2000
 AT_ONCE = 500
 ANSWER_S = 600.0
 EXPIRED_S = 120.0
-BEFORE_S = AFTER_S = 0.3  # the bystander is looked at so long around a deed
+BEFORE_S = AFTER_S = 0.3  # for how long the bystander is watched around a deed
 
 
 class House:
