@@ -9,17 +9,17 @@
     +-- RequestError         answered to the client that caused it; knows its reply
         +-- MalformedRequest ERROR ...         not a request of this protocol; hangs up
         +-- ClientError      CLIENT_ERROR ...  a request that may not be made now; hangs up
-        |   +-- Unsupported  CLIENT_ERROR ...  known from memcached, and not here; the connection goes on
+        |   +-- Unsupported  CLIENT_ERROR ...  known from memcached, but not here; the connection goes on
         +-- ServerError      SERVER_ERROR ...  the server cannot do it; the connection goes on
-            +-- Unavailable  SERVER_ERROR ...  it does such things not now, or not for this client; hangs up
+            +-- Unavailable  SERVER_ERROR ...  not done now, or not for this client; hangs up
 
-A server that cannot trust what bytes follow hangs up: after ERROR and CLIENT_ERROR it does, unless it knows that
-nothing follows. It does so, too, when it is another server that the client should ask.
+The server hangs up where it cannot trust the bytes that follow: after ERROR and CLIENT_ERROR, unless it knows that
+nothing follows. It also hangs up where the client should ask another server.
 """
 
 
 class DarnerError(Exception):
-    """Base of all errors raised on purpose; str() is one line for a person."""
+    """The base of all errors that are raised on purpose. str() is one line for a person."""
 
 
 class StartError(DarnerError):
@@ -43,7 +43,7 @@ class DamagedError(StorageError):
 
 
 class RequestError(DarnerError):
-    """An error that is the client's reply. The message must be one line."""
+    """An error that is the reply to the client. The message must be one line."""
 
     prefix = "ERROR"
     hangs_up = True
@@ -62,7 +62,7 @@ class ClientError(RequestError):
 
 
 class Unsupported(ClientError):
-    """No SERVER_ERROR: after one, libmemcached asks the server nothing more for a while."""
+    """Not a SERVER_ERROR, because libmemcached stops asking a server for a while after one."""
 
     hangs_up = False
 

@@ -1,4 +1,4 @@
-"""Names and texts that somebody else has chosen, shown to a person."""
+"""How names and other texts that clients choose are shown to a person, in log lines and messages."""
 
 
 def show(text: str | bytes) -> str:

@@ -1,13 +1,15 @@
-"""Who may come in and what they may do, as one reading of the files says; another takes its place with `reload`.
+"""Who may come in and what they may do, as the files said when they were last read. `reload` reads them again.
 
-Whether names are asked for at all, and whether TCP is TLS, stays as it was at the start: connections rely on it.
+Whether clients are asked for a name at all, and whether TCP is TLS, stays as it was at the start: connections rely on
+it.
 
-A password costs so much to check that a crowd of guesses would keep users out. So checks wait in lanes, one for each
-name and address, and the next is taken from each name and from each address in turn. The same name and password is
-checked once for all who wait with it; and a name with a password that was right before is right at once, until the
-files are read again.
+Checking a password is expensive on purpose, so a crowd that guesses would keep users out. Checks therefore wait in
+lanes, one for each pair of name and address, and names and addresses get their turns one after the other. Clients that
+come with the same name and password share one check. A password that was right is remembered, as a digest in memory,
+until the files are read again.
 
-Names that begin with wait_ switch greenlets; nothing else here does.
+Calls whose names begin with wait_ may switch greenlets; nothing else here does. It knows no sockets: TLS settings are
+made by a function that is handed in.
 """
 
 import hashlib
@@ -30,17 +32,17 @@ from darner_core.waiters import Waiter, WaitingLine
 
 log = logging.getLogger(NAME)
 
-# So many passwords are checked at a time: each takes a processor and 128 MiB for 0.4 s.
+# Passwords that are checked at a time. Each takes a processor and 128 MiB for 0.4 s.
 CHECKED_AT_ONCE = 1
 
-# In one lane. With the whole processor for them, so many take 27 s.
+# Checks that may wait in one lane. With a processor to themselves they take 27 s.
 MOST_IN_LANE = 64
 
-# Who finds the lane full hears so after this time. At once, a crowd that tries again and again would take the processor
-# from the checks: with 300 of them each took three times as long.
+# A client that finds its lane full is refused after this time. If it were refused at once, a crowd that tries again and
+# again would take the processor from the checks: with 300 such clients each check took three times as long.
 REFUSED_AFTER_MS = 3000
 
-# The longest that a client waits until its password is checked.
+# How long a client waits for its password to be checked.
 LONGEST_WAIT_MS = 60_000
 
 
@@ -76,20 +78,20 @@ class Listener(Protocol):
 
 
 class WaitingClient(Protocol):
-    """The connection of who logs in."""
+    """The connection of a client that logs in."""
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
-        """Wait in line, watching for a hang-up. What was handed over, or None."""
+        """Wait up to `wait_ms` with this waiter, watching for a hang-up; what it was handed, or None."""
 
 
 class Check:
-    """A name and a password, and all who wait to hear whether they belong together. `line` is handed that, or why it
-    could not be found out."""
+    """A name, a password, and the clients that wait to hear whether they belong together. Those in `line` are handed
+    that, or why it could not be found out."""
 
     __slots__ = ("name", "password", "lane", "line")
 
     def __init__(self, name: str, password: bytes, lane: tuple[str, str]) -> None:
-        """`lane`: whose share of the checks this one comes out of, as name and address."""
+        """`lane` is the pair of name and address whose share of the checks this one uses up."""
         self.name = name
         self.password = password
         self.lane = lane
@@ -100,12 +102,13 @@ _Rounds = dict[str, dict[str, deque[Check]]]
 
 
 class Lanes:
-    """The checks that wait. `next` goes round the names and round the addresses by turns: whoever guesses at many names
-    leaves another address its turn, and who guesses at one name from many addresses leaves other names theirs."""
+    """The checks that wait. `next` takes the next name's and the next address's turn alternately: a client that guesses
+    at many names leaves other addresses their turns, and a crowd that guesses at one name from many addresses leaves
+    other names theirs."""
 
     def __init__(self) -> None:
         self._lanes: dict[tuple[str, str], deque[Check]] = {}  # by name and address; none is empty
-        self._addresses: _Rounds = {}  # by name: whose turn it is next comes first, in both levels
+        self._addresses: _Rounds = {}  # by name. In both dicts whose turn comes next stands first
         self._names: _Rounds = {}  # by address
         self._names_turn = False
 
@@ -124,7 +127,7 @@ class Lanes:
         lane.append(check)
 
     def next(self) -> Check | None:
-        """Take out the next to be checked; None: none waits."""
+        """Take out the check whose turn it is; None: none waits."""
         if not self._lanes:
             return None
         self._names_turn = not self._names_turn
@@ -134,7 +137,7 @@ class Lanes:
         return check
 
     def discard(self, check: Check) -> bool:
-        """Take it out; False: it has been taken out before."""
+        """Take out a check that nobody waits for any more; False: it has been taken out before."""
         lane = self._lanes.get(check.lane)
         if lane is None or check not in lane:
             return False
@@ -150,7 +153,7 @@ class Lanes:
 
 
 def _next(turns: dict[str, _T]) -> _T:
-    """Whose turn it is; from here on it is the last."""
+    """The one whose turn it is. It goes to the end."""
     key, found = next(iter(turns.items()))
     del turns[key]
     turns[key] = found
@@ -194,8 +197,8 @@ class Access:
         # All has been read: from here on nothing fails.
         self.tls, self.users, self._rights = tls, users, options.users
         self.admin_from = AdminFrom(options.admin_from)
-        self._right: dict[str, bytes] = {}  # by name: the digest of the password that was right
-        self._under_way: dict[bytes, Check] = {}  # by digest: what waits, or is being checked
+        self._right: dict[str, bytes] = {}  # by name: digest of the password that was right
+        self._under_way: dict[bytes, Check] = {}  # by digest: checks that wait or are being made
         if users is not None and users.cheap:
             log.warning(
                 "auth_file %s: %d passwords have hashes that cost a guesser less than --hash-password's do now: make"
@@ -211,11 +214,11 @@ class Access:
         self._load(options)
 
     def is_user(self, name: str) -> bool:
-        """Whether there is, or still is, a user of that name. Without auth_file the authorities decide."""
+        """Whether there is a user of that name. Without auth_file the authorities of certificates decide that."""
         return bool(name) and (self.users is None or name in self.users)
 
     def user_of_certificate(self, name: str) -> str:
-        """Who comes in with a certificate of that name; "" if nobody does."""
+        """The user that a certificate with this name stands for; "": none."""
         try:
             return check_name(name) if self.names_by_certificate and self.is_user(name) else ""
         except ValueError:
@@ -252,12 +255,13 @@ class Access:
         return found is True
 
     def _digest(self, name: str, password: bytes) -> bytes:
-        """Quick, which it must not be on disk. It stands in memory beside its key, and both end with the server."""
+        """A quick hash, which would be too weak on disk. It is in memory only, beside its key, and both end with the
+        server."""
         return hashlib.blake2b(name.encode("utf-8", "surrogateescape") + b"\0" + password, key=self._key).digest()
 
     def _begin(self, origin: Origin, name: str, password: bytes, digest: bytes) -> Check:
         is_user = self.users is not None and name in self.users
-        # All names that there are not share one lane of an address: there is no end of them.
+        # Names that do not exist share one lane of their address: there is no end of such names.
         check = Check(name, password, (name if is_user else "", origin.neighbourhood))
         self._lanes.add(check)
         self._under_way[digest] = check
@@ -267,7 +271,7 @@ class Access:
         return check
 
     def _wait_checks(self) -> None:
-        """Check what waits, one after the other, in a thread."""
+        """Make the checks that wait, one after the other, in a thread."""
         try:
             while (check := self._lanes.next()) is not None:
                 users, digest = self.users, self._digest(check.name, check.password)
@@ -281,12 +285,12 @@ class Access:
             self._checked_now -= 1
 
     def _forget(self, digest: bytes, check: Check) -> None:
-        if self._under_way.get(digest) is check:  # else the files have been read again since
+        if self._under_way.get(digest) is check:  # else the files have been read again meanwhile
             del self._under_way[digest]
 
 
 def _check(users: Users | None, name: str, password: bytes) -> bool | str:
-    """In a thread. Whether it is right, or why that cannot be told."""
+    """In a thread: whether the password is right, or why that cannot be told."""
     try:
         return users is not None and users.check(name, password)
     except (MemoryError, ValueError) as error:  # OpenSSL has no memory
@@ -294,7 +298,7 @@ def _check(users: Users | None, name: str, password: bytes) -> bool | str:
 
 
 def warnings(options: AccessOptions, listeners: Iterable[Listener]) -> Iterator[str]:
-    """What an operator should know of addresses that others than this machine reach."""
+    """What an operator should know about addresses that can be reached from other machines."""
     for listener in listeners:
         if listener.is_local:
             continue

@@ -1,6 +1,6 @@
-"""Where a client is and who it is: for the log, and for what is taken from some places only. No sockets.
+"""Where a client comes from and what it is called: for the log, and for commands that are taken from some places only.
 
-Log lines name a client as user@address, or by its address alone while it has no name.
+Log lines name a client as user@address, or by its address alone while it has no name. No sockets here.
 """
 
 import ipaddress
@@ -19,13 +19,13 @@ class AdminFrom:
     """The option admin_from: from where commands that need the right `admin` are taken."""
 
     def __init__(self, places: Sequence[str] = ()) -> None:
-        """`places` as the option has them, which have been checked. Without any, everything is taken from everywhere,
-        but `shutdown` from this machine alone."""
+        """`places` are those of the option, already checked. Without any, everything is taken from everywhere, but
+        `shutdown` from this machine alone."""
         self._places = places
         self._networks = [ipaddress.ip_network(place) for place in places if place not in (LOOPBACK, UNIX_SOCKETS)]
 
     def require(self, verb: bytes, host: str) -> None:
-        """Raises ClientError if this is not taken from there. `host`: an IP address; "": a Unix socket."""
+        """Raises ClientError if this command is not taken from `host`, an IP address; "": a Unix socket."""
         if self._places:
             if not self._has(host):
                 places = ", ".join(f'"{place}"' for place in self._places)
@@ -50,10 +50,10 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 class Place(Protocol):
-    """The listener that a client has come to."""
+    """The listener that a client has connected to."""
 
     def name_client(self, address: object) -> str:
-        """A client's address, as accept() tells it, as text."""
+        """The text for an address that accept() has returned."""
 
 
 class Settings(Protocol):
@@ -61,12 +61,12 @@ class Settings(Protocol):
 
 
 class Origin:
-    """Of one client. `user` is "" until the client has shown a name. Texts are made when they are asked for."""
+    """The origin of one client. `user` is "" until the client has logged in. Texts are made when they are needed."""
 
     __slots__ = ("user", "_accepted", "_place", "_settings")
 
     def __init__(self, accepted: object, place: Place, settings: Settings) -> None:
-        """`accepted`: the address as accept() tells it."""
+        """`accepted` is the address that accept() has returned."""
         self.user = ""
         self._accepted = accepted
         self._place = place
@@ -81,24 +81,24 @@ class Origin:
 
     @property
     def host(self) -> str:
-        """Its IP address; "": it has come by a Unix socket."""
+        """The client's IP address; "": it has come by a Unix socket."""
         return str(self._accepted[0]) if isinstance(self._accepted, tuple) else ""
 
     @property
     def neighbourhood(self) -> str:
-        """What is one client's as a rule: an IPv4 address, 64 bits of an IPv6 address, all of a Unix socket's."""
+        """What usually belongs to one client: an IPv4 address, or 64 bits of an IPv6 address; "" for Unix sockets."""
         if not self.host:
             return ""
         address = _address(self.host)
         return str(address) if address.version == 4 else address.exploded[:19]
 
     def require_admin(self, verb: bytes) -> None:
-        """Raises ClientError if an operator's commands are not taken from here."""
+        """Raises ClientError if this command of operators is not taken from here."""
         self._settings.admin_from.require(verb, self.host)
 
 
 class _Inside:
-    """The place and settings of what is no client of a socket."""
+    """The place and settings of what the server does by itself, without a client."""
 
     admin_from = AdminFrom()
 

@@ -1,16 +1,16 @@
-"""What a user may do: patterns of queues' names to put into, to get from, and to administer. No sockets, no users.
+"""What a user may do: patterns of the names of queues to put into, to get from, and to administer.
 
     [users.alice]
     put = ["mail", "mail.*"]     set
     get = ["mail.*"]             get, gets, /peek included
     admin = []                   delete, flush, watch; flush_all needs "*"
 
-A pattern is matched against the whole name, upper and lower case being different: `*` is any number of bytes, `?` is
-one, `[abc]` one of these, `[!abc]` one other. What is not given is not allowed.
+A pattern is matched against the whole name; case counts. `*` is any number of bytes, `?` is one, `[abc]` one of these,
+`[!abc]` any other. What is not given is not allowed.
 
-Whoever reads a fanout child has a copy of all that is put into its parent, and makes the child by naming it. So a
-pattern without a + gives a right to `parent+child` only if one gives the right to its parent, too. It is the name that
-counts, not how a listener's dialect reads it: the queue is the same one for all of them.
+Reading a fanout child gives a copy of all that is put into its parent, and naming a child creates it. So a pattern
+without a + gives a right to `parent+child` only if some pattern gives that right to the parent. Only the name counts,
+not how a listener's dialect reads it: the queue is the same for all dialects. No sockets and no users here.
 """
 
 import fnmatch
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 PUT, GET, ADMIN = "put", "get", "admin"
-ADMIN_ALL = "admin all"  # an ADMIN whose patterns have "*" among them
+ADMIN_ALL = "admin all"  # for what concerns all queues: "*" must be among the patterns of ADMIN
 FREE = ""  # what every user may do
 
 EVERY_QUEUE = "*"
@@ -30,8 +30,8 @@ _BRACKETS = re.compile(rb"\[!?\]?[^\]]*\]")
 
 
 def matcher(patterns: Iterable[str]) -> "re.Pattern[bytes]":
-    """What matches the names that any of `patterns` does."""
-    # Names are bytes. As latin-1 each byte is one letter, so that the translation of a text serves them.
+    """A regular expression for the names that match any of `patterns`."""
+    # Names are bytes, and fnmatch translates text. As latin-1 each byte is one letter.
     parts = [fnmatch.translate(pattern.encode().decode("latin-1")) for pattern in patterns]
     return re.compile("|".join(parts or ["(?!)"]).encode("latin-1"))
 
@@ -42,12 +42,12 @@ def is_for_children(name: bytes) -> bool:
 
 
 class Rights:
-    """Of one user."""
+    """The rights of one user."""
 
     __slots__ = ("_patterns", "_matchers", "_of_children", "everything")
 
     def __init__(self, patterns: dict[str, tuple[str, ...]]) -> None:
-        """`patterns` by PUT, GET and ADMIN."""
+        """`patterns` of names, by PUT, GET and ADMIN."""
         self._patterns = {kind: patterns.get(kind, ()) for kind in _KINDS}
         self._matchers = {kind: matcher(self._patterns[kind]).match for kind in _KINDS}
         self._of_children = {
@@ -65,7 +65,7 @@ class Rights:
         return f"Rights({self._patterns})"
 
     def allow(self, kind: str, queue: bytes) -> bool:
-        """Whether this may be done to `queue`, which is b"" for ADMIN_ALL and FREE."""
+        """Whether an action of this kind may be done to `queue`, which is b"" for ADMIN_ALL and FREE."""
         if self.everything or kind == FREE:
             return True
         if kind == ADMIN_ALL:
@@ -80,7 +80,7 @@ class Rights:
         return self._matchers[kind](queue) is not None
 
     def any_to(self, queue: bytes) -> bool:
-        """Whether anything may be done to `queue`, and so its name be seen."""
+        """Whether any right to `queue` is given; if so, its name may be seen."""
         return any(self._matches(kind, queue) for kind in _KINDS)
 
 
@@ -89,7 +89,7 @@ NOTHING = Rights({})
 
 
 def parse_rights(table: Any) -> Rights:
-    """A user's table, as TOML has it. Raises ValueError saying which key is bad and what is allowed."""
+    """The rights in a user's table, as TOML has it. Raises ValueError saying which key is bad and what is allowed."""
     if not isinstance(table, dict):
         raise ValueError("must be a table with put, get and admin")
     for kind, patterns in table.items():

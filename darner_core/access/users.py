@@ -1,14 +1,14 @@
-"""Who may come in: names and password hashes, as they stand in `auth_file`. Knows neither sockets nor rights.
+"""The users: names and password hashes, as they stand in `auth_file`.
 
     file = *( line LF )
     line = name ":" hash | name ":*" | "#" anything | nothing
     hash = "$scrypt$ln=17,r=8,p=1$" salt "$" key      both in base64 without "="
 
-The hash is scrypt (RFC 7914) in the PHC string format. `*` in its place is a user without a password, who comes in by
+The hash is scrypt (RFC 7914) in the PHC string format. A user with `*` instead has no password, and comes in by
 certificate only.
 
-Checking a password takes 0.4 s and 128 MiB, so it is done in a thread. It takes as long for a name that
-does not exist, and keys are compared in constant time.
+Checking a password takes 0.4 s and 128 MiB, so it is done in a thread. A name that does not exist takes as long, and
+keys are compared in constant time. No sockets and no rights here.
 """
 
 import base64
@@ -25,7 +25,7 @@ from darner_core.errors import ConfigError
 LOG_N, R, P = 17, 8, 1
 SALT_BYTES, KEY_BYTES = 16, 32
 
-# The most a hash in the file may cost.
+# Limits on what a hash in the file may cost.
 MAX_HASH_BYTES = 256 << 20
 MAX_P = 4
 
@@ -52,7 +52,7 @@ class PasswordHash:
         return (self.r * self.p) << self.log_n < (R * P) << LOG_N
 
     def matches(self, password: bytes) -> bool:
-        """Takes as long as the hash costs."""
+        """Whether this is the password. Takes as long as the hash costs."""
         key = _scrypt(password, self.salt, self.log_n, self.r, self.p, len(self.key))
         return hmac.compare_digest(key, self.key)
 
@@ -109,13 +109,13 @@ def check_name(name: str) -> str:
 
 
 class Users:
-    """The users of one reading of the file. Never changed: the next reading makes new ones."""
+    """The users in the file when it was read. Never changed: reading it again makes a new object."""
 
     def __init__(self, hashes: dict[str, PasswordHash | None]) -> None:
-        """None: a user without a password."""
+        """`hashes` by name; None: a user without a password."""
         self._hashes = hashes
         self.cheap = sum(known is not None and known.is_cheap for known in hashes.values())
-        # What an unknown name is checked against; of the same cost as the others, so that time tells nothing.
+        # Unknown names are checked against this hash, which costs as much as the others, so that time tells nothing.
         like = next((known for known in hashes.values() if known is not None), None)
         log_n, r, p = (like.log_n, like.r, like.p) if like is not None else (LOG_N, R, P)
         self._nobody = PasswordHash(log_n, r, p, os.urandom(SALT_BYTES), os.urandom(KEY_BYTES))
@@ -131,7 +131,7 @@ class Users:
 
 
 def read_users(path: str) -> Users:
-    """Raises ConfigError naming the file, the line and what is wrong, and no hash."""
+    """The users in a file. Raises ConfigError naming the file, the line and what is wrong, but never a hash."""
     hashes: dict[str, PasswordHash | None] = {}
     try:
         with open(path, encoding="utf-8") as file:

@@ -25,7 +25,7 @@ from darner_core.showing import show
 
 COMMAND_LINE = "command line"
 
-# What can be done instead of serving. They take the same options, but only --data means something to them.
+# What can be done instead of serving. These actions take all options, but only --data has a meaning for them.
 CHECK, REPAIR = "check", "repair"
 ACTIONS = {
     CHECK: "read the whole data directory, change nothing, and say what is damaged; exit status 0 whole, 1 damaged,"
@@ -36,15 +36,15 @@ ACTIONS = {
 
 
 class Dump(NamedTuple):
-    """The action --dump, which has words of its own."""
+    """The action --dump, with the options that only it has."""
 
     queue: bytes
     json: bool
     follow: bool
-    user: str  # who follows; "": a server that asks for no name
+    user: str  # the name to log in with; "" if the server asks for none
 
 
-# The groups in which --help shows the options, by the first option of each. conf/darner.toml has the same.
+# The groups of options in --help, each by its first option. conf/darner.toml has the same groups.
 GROUPS = {
     "host": "Listening",
     "unix_mode": "Access",
@@ -83,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _HashPassword(argparse.Action):
-    """Like --version: says something and ends."""
+    """Like --version, it prints something and ends the process."""
 
     def __call__(self, parser: argparse.ArgumentParser, _1: Any, name: Any, _2: Any = None) -> None:
         try:
@@ -98,8 +98,8 @@ def ask_password() -> bytes:
     if not sys.stdin.isatty():
         return sys.stdin.buffer.readline().rstrip(b"\r\n")
     password = getpass.getpass("Password: ")
-    if getpass.getpass("The same again: ") != password:
-        raise ValueError("these were not the same")
+    if getpass.getpass("Password again: ") != password:
+        raise ValueError("the two passwords differ")
     return password.encode()
 
 
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _take_dump(given: dict[str, Any]) -> Dump | None:
-    """The action --dump, if it is `given`, and the options that go with it. Raises ConfigError."""
+    """Take --dump and its options out of what is `given`; None if it is not. Raises ConfigError."""
     if "dump" not in given:
         for option in ("json", "follow", "user"):
             if option in given:

@@ -1,10 +1,10 @@
-"""The addresses to listen on, as the options say: `host` and `port`, and what the tables [[listener]] add to them.
+"""The addresses to listen on: those of the options `host` and `port`, and those of the tables [[listener]].
 
     [[listener]]
     port = 22134
-    dialect = "kestrel"          default: that of the server
-    address = "unix:/run/d"      default: those of `host` that are no Unix sockets
-    reply_key = "request"        default: that of the server; not for "text" and "thrift", whose replies have no key
+    dialect = "kestrel"          default: the server's dialect
+    address = "unix:/run/d"      default: the addresses in `host` that are no Unix sockets
+    reply_key = "request"        default: the server's reply_key; not for "text" and "thrift", whose replies have no key
 
 No sockets are touched here.
 """
@@ -21,10 +21,10 @@ LISTENER_TABLE = "listener"
 
 DARNER, KESTREL, SIBERITE, KYOTO_TYCOON = "darner", "kestrel", "siberite", "kyototycoon"
 DIALECT_NAMES = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
-# Kestrel's other two protocols, which are spoken at a port of their own.
+# Kestrel's other two protocols. Each needs a listener of its own.
 TEXT, THRIFT = "text", "thrift"
 
-# The key in the reply to a get: the queue's name, or what the client asked for.
+# What stands as the key in the reply to a get: the queue's name, or the key that the client asked for.
 KEY_OF_QUEUE, KEY_OF_REQUEST = "queue", "request"
 REPLY_KEYS = (KEY_OF_QUEUE, KEY_OF_REQUEST)
 
@@ -37,7 +37,7 @@ _CHECKS = {
 
 
 class Endpoint(NamedTuple):
-    """One address. `port` means nothing to a Unix socket."""
+    """One address to listen on. `port` means nothing for a Unix socket."""
 
     host: str
     port: int
@@ -47,16 +47,16 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class ListenerOptions:
-    """A table [[listener]], as it stands there."""
+    """One table [[listener]], as it stands in the file."""
 
-    address: tuple[str, ...] = ()  # (): those of `host`
+    address: tuple[str, ...] = ()  # (): the addresses in `host`
     port: int | None = None
-    dialect: str = ""  # "": that of the server
-    reply_key: str = ""  # the same
+    dialect: str = ""  # "": the server's dialect
+    reply_key: str = ""  # "": the server's reply_key
 
 
 def read_listeners(tables: Mapping[str, Any]) -> tuple[ListenerOptions, ...]:
-    """Raises BadOption."""
+    """The listeners in these tables. Raises BadOption."""
     written = tables.get(LISTENER_TABLE, [])
     if not isinstance(written, list) or not all(isinstance(table, dict) for table in written):
         raise BadOption((), f"{LISTENER_TABLE} = {written!r}: must be tables [[{LISTENER_TABLE}]]", LISTENER_TABLE)
@@ -83,7 +83,8 @@ def endpoints(
     listeners: Sequence[ListenerOptions],
     reply_key: str = KEY_OF_QUEUE,
 ) -> tuple[Endpoint, ...]:
-    """Every address, those of `host` first. Raises BadOption for a listener that has none, or one that another has."""
+    """Every address, those of `host` first. Raises BadOption for a listener without an address, or with an address that
+    is taken."""
     found = [Endpoint(one, 0 if one.startswith(UNIX) else port, dialect, reply_key) for one in host]
     for number, listener in enumerate(listeners):
         keys = (LISTENER_TABLE, number)

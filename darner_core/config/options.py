@@ -86,7 +86,7 @@ def _option(default: Any, check: Callable[[Any], Any], about: str, short: str = 
 
 
 def _read_by(read: Callable[[Mapping[str, Any]], Any], *tables: str) -> dict[str, Any]:
-    """The metadata of a field that `read` makes of what the file has under these names."""
+    """The metadata of a field that `read` makes from the tables with these names."""
     return {"read": read, "tables": tables}
 
 
@@ -100,18 +100,18 @@ class Config:
         " given several times", shown="ADDRESS")
     port: int = _option(22133, whole_number(0, 65535), "port to listen on; 0 takes a free one", "-p", "PORT")
     # -- Access
-    unix_mode: str = _option("0600", mode, "permissions of the Unix sockets: who may write to one can connect",
+    unix_mode: str = _option("0600", mode, "permissions of the Unix sockets: a user who may write to one can connect",
         shown="MODE")
     tls_cert: str = _option("", optional_text, "file with the server's certificate chain (PEM): TCP is served with"
         " TLS only", shown="FILE")
-    tls_key: str = _option("", optional_text, "file with the certificate's key, if it is not in the same",
+    tls_key: str = _option("", optional_text, "file with the certificate's key, if it is not in tls_cert",
         shown="FILE")
     tls_ca: str = _option("", optional_text, "file with the authorities' certificates (PEM): TLS clients must show a"
         " certificate that one of them signed, and the name in it is the user", shown="FILE")
     auth_file: str = _option("", optional_text, "file with one name:hash a line (see --hash-password): clients must"
         " give a name and password", shown="FILE")
-    admin_from: tuple[str, ...] = _option((), places, 'from where commands that need the right "admin" are taken:'
-        " loopback, unix (Unix sockets), addresses or networks; may be given several times; without any from"
+    admin_from: tuple[str, ...] = _option((), places, 'where commands that need the right "admin" are taken'
+        " from: loopback, unix (Unix sockets), addresses or networks; may be given several times; without any, from"
         " everywhere, but shutdown only from loopback and Unix sockets", shown="PLACE")
     # -- What clients are told
     reply_key: str = _option("queue", one_of(*REPLY_KEYS), 'the key in the reply to a get: "queue" names the'
@@ -121,13 +121,13 @@ class Config:
         " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
         shown="NAME")
     get_timeout_ms: int = _option(10_000, whole_number(0, 2**31 - 1), "how long a get waits for an item in the"
-        " kyototycoon dialect, whose clients cannot say it themselves; 0: not at all")
+        " kyototycoon dialect, whose clients cannot say so themselves; 0: not at all")
     # -- Status
     default_status: str = _option("up", _status, "what the server takes at the start, if status_file says nothing: up,"
         " writeavoid, readonly or quiescent", shown="STATUS")
     status_file: str = _option("", optional_text, "file that keeps the status over a restart", shown="FILE")
     status_change_grace_period_s: int = _option(0, whole_number(0, 86_400), "a stricter status is shown at once, and in"
-        " force after so long")
+        " force after this time")
     # -- Data and safety
     data: str = _option("./data", text, "directory that holds the queues, created if missing", "-d", "DIR")
     sync: str | int = _option(SYNC_NEVER, sync, "when what was written is made to survive the loss of power (fsync):"
@@ -145,34 +145,37 @@ class Config:
         " hung up on")
     max_queues: int = _option(100_000, whole_number(1, 1 << 32), "queues that can exist; a set that would make one"
         " more is refused")
-    body_timeout_s: int = _option(60, whole_number(0, 86_400), "a client that stops in the middle of a request for so"
-        " long is hung up on; 0: never")
-    idle_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for so long, waits for"
-        " nothing and has no item open is hung up on; 0: never")
-    client_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for so long and"
+    body_timeout_s: int = _option(60, whole_number(0, 86_400), "a client that stops in the middle of a request for"
+        " this long is hung up on; 0: never")
+    idle_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for this long, waits"
+        " for nothing and has no item open is hung up on; 0: never")
+    client_timeout_s: int = _option(0, whole_number(0, 31_536_000), "a client that asks nothing for this long and"
         " waits for nothing is hung up on, and the items that it has open go to others; 0: never")
-    keepalive_idle_s: int = _option(60, whole_number(0, 32_767), "after so long without a byte over TCP, the client's"
-        " host is asked whether it is still there; one that does not answer is hung up on; 0: never")
+    keepalive_idle_s: int = _option(60, whole_number(0, 32_767), "after this long without a byte over TCP, the"
+        " client's host is asked whether it is still there; if it does not answer, the client is hung up on;"
+        " 0: never")
     keepalive_interval_s: int = _option(10, whole_number(1, 32_767), "between two such questions while no answer comes")
-    keepalive_count: int = _option(6, whole_number(1, 127), "so many of them without an answer are enough")
+    keepalive_count: int = _option(6, whole_number(1, 127), "the client is hung up on after this many questions"
+        " without an answer")
     unread_timeout_s: int = _option(0, whole_number(0, 86_400), "a client that takes nothing of what it is sent over"
-        " TCP for so long, or whose host does not acknowledge it, is hung up on; 0: the system decides, which gives up"
-        " only hosts that are gone, after about 15 minutes")
-    connection_limit_refuse_writes: int = _option(0, whole_number(0, 1_000_000), "who connects while there are"
-        " more clients than this may not put; 0: no limit")
-    connection_limit_refuse_reads: int = _option(0, whole_number(0, 1_000_000), "who connects while there are"
-        " more clients than this may not get; 0: no limit")
-    body_memory_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for what has come of all clients' items;"
-        " over it, what has come of an item is written to disk before the rest is there", shown="SIZE")
+        " TCP for this long, or whose host does not acknowledge it, is hung up on; 0: the system decides, and gives"
+        " up only hosts that are gone, after about 15 minutes")
+    connection_limit_refuse_writes: int = _option(0, whole_number(0, 1_000_000), "a client that connects while"
+        " there are more clients than this may not put; 0: no limit")
+    connection_limit_refuse_reads: int = _option(0, whole_number(0, 1_000_000), "a client that connects while"
+        " there are more clients than this may not get; 0: no limit")
+    body_memory_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for items of which all clients together"
+        " have sent a part; above it, what has come of an item is written to disk before the rest is there",
+        shown="SIZE")
     pipeline_memory_bytes: int = _option(16 * MIB, size(MIB, 1 << 40), "memory for what all clients send ahead while"
-        " they wait, and for replies that they do not take; over it, each is answered in portions of 4 KiB",
+        " they wait, and for replies that they do not take; above it, each is answered in portions of 4 KiB",
         shown="SIZE")
     # -- Queues
     expiration_timer_s: int = _option(1, whole_number(0, 86_400), "between two sweeps for expired items, unused"
-        " queues and reads that have been open for too long; 0: never, and they are found when the queue is used")
+        " queues and reads that have been open for too long; 0: never, then they are found when the queue is used")
     # -- Memory
     chunk_bytes: int = _option(128 * KIB, size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"
-        " this size, and never stand in memory whole", shown="SIZE")
+        " this size, and are never in memory as a whole", shown="SIZE")
     window_bytes: int = _option(16 * MIB, size(MIB, 1 << 40), "memory for items at the heads of all queues",
         shown="SIZE")
     block_cache_bytes: int = _option(8 * MIB, size(MIB, 1 << 40), "memory for blocks read from disk", shown="SIZE")
@@ -182,8 +185,8 @@ class Config:
     max_wal_bytes: int = _option(64 * MIB, size(MIB, 1 << 40), "disk for the write-ahead log; more of it means a"
         " longer start after a crash", shown="SIZE")
     max_open_files: int = _option(128, whole_number(16, 1_000_000), "table files that RocksDB keeps open")
-    max_column_families: int = _option(64, whole_number(1, 1024), "so many queues get a column family of RocksDB of"
-        " their own, later ones share; a data directory never has fewer than it once had")
+    max_column_families: int = _option(64, whole_number(1, 1024), "this many queues get a column family of RocksDB"
+         " of their own, later ones share; a data directory never has fewer than it once had")
     # -- System
     poller: str = _option("auto", one_of(*POLLERS), "how the server learns which clients have sent something: epoll is"
         " the fastest and Linux's, gevent runs everywhere and may notice late that a client has gone; auto: the best"
@@ -262,7 +265,7 @@ def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nearest(name: str) -> str:
-    """What may have been meant by this key above the first table."""
+    """What may have been meant by this unknown key above the first table."""
     if name in CHECKS:
         return f"it is an option of queues, which stands in [{DEFAULT_TABLE}] or [{QUEUE_TABLES}.NAME]"
     tables = ", ".join(_TABLE_HEADERS)
@@ -270,17 +273,17 @@ def _nearest(name: str) -> str:
 
 
 def _misplaced(bad: BadOption) -> BadOption:
-    """Most likely what belongs above the first table was written below it."""
+    """The error for an option of the server below a table's header, where it most likely was not meant to be."""
     if len(bad.keys) > 1 and bad.keys[-1] in BY_NAME and bad.keys[-1] not in CHECKS and "unknown option" in str(bad):
         bad.args = (f"{bad}; {bad.keys[-1]} is an option of the server, which stands above all tables",)
     return bad
 
 
 def check_listeners(config: Config) -> None:
-    """Raises BadOption for what only the file and the command line together tell."""
+    """Raises BadOption for listeners that are wrong given the command line and the file together."""
     endpoints(config.host, config.port, config.dialect, config.listeners)
     for number, listener in enumerate(config.listeners):
-        # A user's name would have to come from a certificate.
+        # These protocols have no login, so a user's name has to come from a certificate.
         if listener.dialect not in (TEXT, THRIFT) or not config.auth_file:
             continue
         has_unix = any(address.startswith(UNIX) for address in listener.address)

@@ -1,13 +1,13 @@
-"""The tables of the file that are about queues, read and checked: [default], [queues.NAME] and [aliases].
+"""Reading and checking the tables of the file that are about queues: [default], [queues.NAME] and [aliases].
 
     [default]                        every queue
     [queues.mail]                    this queue, which exists from the start
-    [queues."mail.*"]                all that match; the patterns are those of `rights`
+    [queues."mail.*"]                all queues that match; patterns are written as in `rights`
     [queues."mail+archive"]          a fanout child of mail
     [aliases]
     both = ["mail", "news"]          a put into `both` goes to each of these
 
-What contradicts itself is refused with a BadOption. Aliases of aliases are followed here: what comes out are queues.
+Tables that contradict each other are refused with a BadOption. Aliases of aliases are resolved here, to queues.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ NO_ALIASES: Aliases = {}
 
 
 def read_rules(tables: Mapping[str, Any]) -> QueueRules:
-    """The rules in these tables, by their names. Raises BadOption."""
+    """The rules in a file with these tables. Raises BadOption."""
     default = _read_options((DEFAULT_TABLE,), tables.get(DEFAULT_TABLE, {}))
     written = tables.get(QUEUE_TABLES, {})
     if not isinstance(written, dict):
@@ -98,8 +98,8 @@ def _bad_target(keys: Keys, target: bytes, allowed: str) -> BadOption:
 
 
 def _check_durable(levels: list[Level]) -> None:
-    """That nobody asks for fsyncs of what is in memory only. What a queue that is not durable inherits from below may
-    say anything. `levels` from below."""
+    """Raises BadOption if fsyncs are asked for a queue that is in memory only. What such a queue inherits from before
+    the level that says `durable = false` may say anything. `levels` stand in the order in which they are applied."""
     said = [number for number, level in enumerate(levels) if "durable" in level.settings]
     if not said or levels[said[-1]].settings["durable"]:
         return
@@ -117,7 +117,7 @@ def _check_durable(levels: list[Level]) -> None:
 
 
 def read_aliases(tables: Mapping[str, Any]) -> Aliases:
-    """The queues that each alias leads to in the end. Raises BadOption."""
+    """The queues that each alias leads to in the end, by way of other aliases perhaps. Raises BadOption."""
     written = tables.get(ALIAS_TABLE, {})
     if not isinstance(written, dict):
         raise BadOption((), f"{ALIAS_TABLE} = {written!r}: must be a table [{ALIAS_TABLE}]", ALIAS_TABLE)
@@ -132,7 +132,7 @@ def read_aliases(tables: Mapping[str, Any]) -> Aliases:
     if loop:
         raise _loop((ALIAS_TABLE,), loop, "an alias must not lead to itself", loop[0].decode())
     for alias in order:
-        if alias in aliases:  # those it leads to have been before
+        if alias in aliases:  # the aliases that it leads to came before it
             found = [queue for name in aliases[alias] for queue in aliases.get(name, (name,))]
             aliases[alias] = tuple(dict.fromkeys(found))
     return aliases
@@ -154,7 +154,7 @@ def _read_destinations(alias: str, written: Any) -> tuple[bytes, ...]:
 
 
 def check_together(rules: QueueRules, aliases: Aliases) -> None:
-    """Raises BadOption for what neither table can know."""
+    """Raises BadOption for what is wrong only in rules and aliases together."""
     for alias in aliases:
         if alias in rules.named:
             raise BadOption(
@@ -175,7 +175,8 @@ def check_together(rules: QueueRules, aliases: Aliases) -> None:
 
 
 def _leads(rules: QueueRules, name: bytes) -> Iterator[tuple[bytes, Level]]:
-    """Where items that were put into queue `name` go when they expire, there or in a child, and who says so."""
+    """(queue, level): where items that were put into queue `name` move when they expire there or in one of its
+    children, and the level that says so."""
     parent = parent_of(name)
     for above in {b"", parent}:
         level = rules.set_by(name, above).get("expire_to_queue")
@@ -193,8 +194,8 @@ def _loop(table: Keys, loop: list[bytes], rule: str, option: str) -> BadOption:
 
 
 def walk(starts: Iterable[bytes], after: Callable[[bytes], Iterable[bytes]]) -> tuple[list[bytes], list[bytes]]:
-    """Follow `after` from each of `starts`. All that was met, each behind those that it leads to; and a circle, its
-    first name again at its end, or nothing."""
+    """Follow `after` from each of `starts`. Returns all names that were met, each behind those that it leads to, and
+    the first circle that was found, with its first name again at its end; [] if there is none."""
     done: dict[bytes, None] = {}
     for start in starts:
         path: dict[bytes, Iterator[bytes]] = {}

@@ -1,10 +1,11 @@
-"""What a queue may be told to do: its options, and where each of them is set.
+"""The options of queues, and how each queue gets its own.
 
-Inheritance is Kestrel's: built in, then [default], then [queues.NAME], then for a fanout child [queues."NAME+CHILD"].
-A later one changes only what it names. NAME may be a pattern, as those of `rights`: patterns stand below the exact
-name, a shorter one below a longer, and of two as long the one that comes first in the file below the other.
+Levels are applied as in Kestrel: what is built in, then [default], then [queues.NAME], then for a fanout child
+[queues."NAME+CHILD"]. A later level changes only what it names. NAME may be a pattern, with the same signs as in
+`rights`. Patterns are applied before the exact name, shorter patterns before longer ones, and patterns of the same
+length in the order of the file.
 
-A table with a `+` in its name is about children: what a child has from its parent stands below it.
+A table with a `+` in its name is about children, and is applied after all that a child has from its parent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,8 @@ MOST_ITEMS = 10**12
 MOST_BYTES = 1 << 50
 MOST_S = 100 * 365 * 86_400
 
-# Combinations of tables whose options are kept. Names are unbounded, and with many patterns that overlap so are these.
+# Combinations of levels whose options are kept. There is no end of names, and with many patterns that overlap there is
+# none of combinations.
 MAX_KEPT = 4096
 
 
@@ -72,7 +74,7 @@ CHECKS = {option.name: option.metadata["check"] for option in fields(QueueOption
 
 
 class Level(NamedTuple):
-    """A table of the file: the way to it, and what it sets."""
+    """A table of the file: the keys that lead to it, and what it sets."""
 
     keys: Keys
     settings: Mapping[str, Any]
@@ -89,7 +91,7 @@ def is_pattern(name: bytes) -> bool:
 
 
 def parent_of(name: bytes) -> bytes:
-    """Whose fanout child `name` is in the kestrel dialect; b"" if it is none. A grandchild is a child of the first."""
+    """The queue whose fanout child `name` is in the kestrel dialect; b"" if it is none. The parent of `a+b+c` is a."""
     parent, _, child = name.partition(b"+")
     return parent if child else b""
 
@@ -100,8 +102,8 @@ class QueueRules:
     def __init__(
         self, default: Mapping[str, Any] | None = None, queues: Mapping[bytes, Mapping[str, Any]] | None = None
     ) -> None:
-        """`default` is what the table [default] sets, `queues` what the others do by their names, in the file's order;
-        all checked."""
+        """`default` is what the table [default] sets, and `queues` what the tables [queues.NAME] set, by name and in
+        the file's order. All values have been checked."""
         queues = queues or {}
         self._tables = (dict(default or {}), list(queues.items()))
         self._levels = [Level((DEFAULT_TABLE,), self._tables[0])]
@@ -133,7 +135,7 @@ class QueueRules:
         return tuple(self._exact)
 
     def of(self, name: bytes, parent: bytes = b"") -> QueueOptions:
-        """The options of queue `name`; `parent`: whose fanout child it is, `name` being PARENT+CHILD."""
+        """The options of queue `name`. `parent` is given for a fanout child, whose name is PARENT+CHILD."""
         if self._is_empty:
             return BUILT_IN
         applied = self._applied(name, parent)
@@ -146,18 +148,18 @@ class QueueRules:
         return options
 
     def set_by(self, name: bytes, parent: bytes = b"") -> dict[str, Level]:
-        """The level that each of the queue's options has its value from; those that are missing are built in."""
+        """By option, the level that has set it for this queue. Options that are missing have their built-in values."""
         return self._set_by(self._applied(name, parent))
 
     def describe(self, name: bytes, parent: bytes = b"") -> Iterator[tuple[str, Any, str]]:
-        """Each option of the queue: its name, the value in effect, and the level that has set it."""
+        """Each option of the queue: name, value in effect, and the level that has set it."""
         set_by = self.set_by(name, parent)
         for option, value in vars(self.of(name, parent)).items():
             yield option, value, show_table(set_by[option].keys) if option in set_by else BUILT_IN_LEVEL
 
     @property
     def syncs(self) -> list[str | int]:
-        """What the levels say of `sync`."""
+        """All values of `sync` that are set on any level."""
         return [level.settings["sync"] for level in self._levels if "sync" in level.settings]
 
     @property
@@ -166,19 +168,19 @@ class QueueRules:
         return self._levels
 
     def levels(self, name: bytes, parent: bytes = b"") -> list[Level]:
-        """Those that apply to a queue, from below."""
+        """The levels that apply to a queue, in the order in which they are applied."""
         return [self._levels[number if number >= 0 else ~number] for number in self._applied(name, parent)[1:]]
 
     def for_children(self, parent: bytes) -> Iterator[Level]:
-        """The levels that may be those of children of `parent`."""
+        """The levels that may apply to children of `parent`."""
         for (name, _), level in zip(self._tables[1], self._levels[1:], strict=True):
             head = name.partition(b"+")[0]
             if is_for_children(name) and matcher([head.decode()]).match(parent):
                 yield level
 
     def _applied(self, name: bytes, parent: bytes) -> tuple[int, ...]:
-        """1 for a child or 0, then the numbers of the levels that apply, from below; ~n is a level n of which
-        expire_to_queue is left out."""
+        """1 for a child, else 0; then the numbers of the levels that apply, in order. ~n stands for level n without its
+        expire_to_queue."""
         numbers = [0]
         if parent:
             numbers += self._chain(parent)
@@ -201,8 +203,8 @@ class QueueRules:
         return numbers
 
     def _leads_back(self, number: int, name: bytes, parent: bytes) -> bool:
-        """Whether what this level says of expired items would send them where they come from. A queue that collects
-        what expires in all others inherits that, too."""
+        """Whether this level would send expired items back to the queue that they come from. It does so for a queue
+        that collects what expires in all others, because that queue inherits from [default] like any other."""
         target = self._levels[number].settings.get("expire_to_queue")
         return bool(target) and target in (name, parent)
 

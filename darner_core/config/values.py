@@ -1,7 +1,7 @@
-"""The values of options: what each kind may be, and how what is wrong is said.
+"""The values of options: what each kind of value may be, and how errors about them are worded.
 
-A check takes a value as the file or the command line has it, and gives it as the server wants it, or raises ValueError
-that says what is allowed. Which options there are, the modules above know.
+A check takes a value as the file or the command line has it, and returns it as the server wants it, or raises
+ValueError saying what is allowed. Which options there are is not known here.
 """
 
 import ipaddress
@@ -18,19 +18,19 @@ _UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
 
 SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
-UNIX = "unix:"  # what an address begins with that is the path of a Unix socket
+UNIX = "unix:"  # an address that begins so is the path of a Unix socket
 
-# As `protocols.grammar` has it, which a test compares.
+# As the protocols read names; a test compares the two.
 MAX_NAME_BYTES = 250
 _NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
-Keys = tuple[str | int, ...]  # the way from the top of a file to what stands there; a number is a place in a list
+Keys = tuple[str | int, ...]  # the way from the top of a file to a value; a number is a place in a list
 
 
 class BadOption(ValueError):
-    """Something in the file is wrong. `keys` lead to it; str() says table, option, and what is allowed."""
+    """Something in the file is wrong. `keys` lead to it; str() names table and option, and says what is allowed."""
 
     def __init__(self, table: Keys, said: str, *option: str | int) -> None:
         super().__init__(f"{show_table(table)}: {said}" if table else said)
@@ -44,7 +44,7 @@ def bad_value(table: Keys, option: str, value: Any, allowed: object) -> BadOptio
 # -- how things are shown
 
 
-show_text = show_bytes = show  # for the rooms that still call it so
+show_text = show_bytes = show  # the names that other packages still use
 
 
 def show_table(keys: Keys) -> str:
@@ -108,7 +108,7 @@ def hosts(value: Any) -> tuple[str, ...]:
 
 
 def places(value: Any) -> tuple[str, ...]:
-    """Of admin_from."""
+    """The places in admin_from."""
     listed = value if isinstance(value, list) else [value]
     try:
         for place in listed:
@@ -154,7 +154,7 @@ def sync(value: Any) -> str | int:
 
 
 def queue_sync(value: Any) -> str | int:
-    """As the server's `sync`, or "" for what that says."""
+    """A queue's `sync`: as the server's, or "" for what the server's says."""
     try:
         return "" if value == "" else sync(value)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """RocksDB's MANIFEST, read without RocksDB: which tables and logs belong to a database.
 
-RocksDB says nothing when a log that it needs is not there, and removes every table that the MANIFEST does not list. So
-a start looks here first. This module only reads, and knows nothing of queues.
+RocksDB says nothing when a log that it needs is missing, and removes every table that the MANIFEST does not list. So a
+start looks here first. This module only reads, and knows nothing of queues.
 
 A MANIFEST is written like a log. Each record is an edit: fields that begin with a tag, all numbers varints.
 Source: RocksDB wiki, "MANIFEST"; db/version_edit.h for the tags.
@@ -27,14 +27,14 @@ _IGNORABLE = 1 << 13  # in a tag: it is followed by a slice
 
 
 class Damaged(ValueError):
-    """The MANIFEST, or the file that names it, is not there or not what it was; str() names the file."""
+    """The MANIFEST, or the file that names it, is missing or damaged; str() names the file."""
 
 
 class Manifest(NamedTuple):
     name: str
     families: set[str]  # names of the column families
     tables: dict[str, int]  # names of the tables that belong to the database, and their bytes
-    first_log: int  # logs with a lower number are not needed. There need not be one with this number
+    first_log: int  # logs with lower numbers are not needed; there need not be one with this number
     first_sequence: int  # the oldest of these logs begins with this change at the latest
     last_log: int  # the highest number of a log that is known to have been there
     last_sequence: int  # RocksDB's number of a change that had been written for certain
@@ -42,15 +42,15 @@ class Manifest(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A log file of which something, or all, is missing."""
+    """A log file that is missing in whole or in part."""
 
     why: str
-    newest: bool  # at the end of the newest log: a loss of power may take that
-    empty: int = 0  # the number of a newest log that is empty, as it is when it has just been made
+    newest: bool  # what is missing is the end of the newest log, which a loss of power may take
+    empty: int = 0  # the newest log's number if it is empty, as it is when it has just been made
 
 
 def read(directory: str) -> Manifest:
-    """What the MANIFEST says that CURRENT names. Raises Damaged, or OSError."""
+    """What the MANIFEST says, the one that CURRENT names. Raises Damaged or OSError."""
     name = _named_by_current(directory)
     families: set[str] = set()
     tables: dict[str, int] = {}
@@ -90,11 +90,12 @@ def read(directory: str) -> Manifest:
 
 
 def lost_logs(directory: str, manifest: Manifest) -> list[Lost]:
-    """What is missing of the log: whole files, and writes between them. Damage within a file is not looked for."""
+    """What is missing of the write-ahead log: whole files, and writes between files. Damage within a file is not looked
+    for."""
     found = []
     names = wal.files(directory, manifest.first_log)
-    # The logs that RocksDB reads when it opens a database it lets go of by a number that no log need have. It begins
-    # the next log just before the MANIFEST.
+    # When RocksDB has read the logs of a database that it opens, it lets go of them by naming a number that no log need
+    # have. It begins the next log just before the MANIFEST.
     is_exact = manifest.first_log >= int(manifest.name.rpartition("-")[2]) - 1
     expected = manifest.first_sequence
     if is_exact and (not names or wal.number_of(names[0]) > manifest.first_log):
@@ -106,7 +107,7 @@ def lost_logs(directory: str, manifest: Manifest) -> list[Lost]:
     for name in names:
         path = os.path.join(directory, name)
         if is_empty:
-            expected = 0  # it has been told
+            expected = 0  # the empty log has been told of
         is_empty = name not in written
         if is_empty:
             # Two starts that were killed before they wrote anything leave two.

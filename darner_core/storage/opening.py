@@ -3,15 +3,15 @@
 A database is opened so that any damage RocksDB can see while it opens stops it. Only then is it looked at more closely
 and opened in the way that keeps most:
 
-- A write-ahead log that ends in the middle of a write, or has a gap that was never written, is what a crash leaves: all
-  before it is taken, what follows was never synced.
+- A write-ahead log that ends in the middle of a write, or has a gap that was never written, is what a crash leaves. All
+  that stands before the gap is taken; what follows was never synced.
 - After a loss of power, a whole log may stand behind one whose end is missing, because RocksDB begins a new one before
   it syncs the old. The new one is not read: it was never synced, and would make queues with holes.
-- A log that is damaged, with writes behind the damage that can be read: it is written anew without what cannot be
-  read, and kept beside that. The queues notice what is missing of them by their items' numbers.
-- A table file that cannot be opened: the database is opened without it, so only what lies in its column family fails.
+- A log that is damaged, with writes behind the damage that can be read, is written anew without what cannot be read,
+  and kept beside the new one. The queues notice what is missing of them by their items' numbers.
+- If a table file cannot be opened, the database is opened without it, so that only its column family suffers.
 
-Whatever was done is told in `found`.
+What was found and done is told in `Opened.found` and `Opened.torn`.
 """
 
 import os
@@ -40,7 +40,7 @@ DEFAULT, CHUNKS = "default", "chunks"
 
 # Blocks of 16 KiB: items are read in order, a few hundred at a time, hardly ever singly.
 BLOCK_BYTES = 16 << 10
-# RocksDB keeps one file a level-0 run and one table reader a file; queues are read at their head only.
+# RocksDB keeps one file for each level-0 run, and one table reader for each file; queues are read at their heads only.
 LEVEL0_FILES = 4
 SLOW_LEVEL0_FILES = 64
 MAX_FILE_BYTES = 32 << 20
@@ -49,7 +49,7 @@ INFO_LOG_FILES = 2
 
 MAX_MANIFEST_BYTES = 4 << 20  # it is read twice at a start
 
-# Behind the name of a log that is kept, but must not be read: what follows a loss of power, and one that was mended.
+# Added to the name of a log that is kept but must not be read: one behind a loss of power, and one that was mended.
 DROPPED, DAMAGED = ".dropped", ".damaged"
 
 PROGRESS_S = 2.0  # between two lines about a long job
@@ -66,8 +66,8 @@ class Settings(NamedTuple):
 
 class Opened(NamedTuple):
     db: Rdict
-    found: list[str]  # what is damaged
-    torn: list[str]  # what a crash has left
+    found: list[str]  # what is damaged, in lines for a person
+    torn: list[str]  # what a crash has cut off, likewise
     salvaged: bool  # records may be missing in the middle
 
 
@@ -87,7 +87,7 @@ def one_line(error: Exception | str) -> str:
 
 
 # How a database is opened.
-NEW = "new"  # there is none: it is made. In all other ways it has to be there
+NEW = "new"  # there is none yet, and it is made; for all other ways it has to be there
 START = "start"  # nothing is known of it
 POWER_LOST = "power lost"  # the server that had it open ended with the machine
 AGAIN = "again"  # this process had it open, and a write failed
@@ -103,10 +103,10 @@ def open_database(
     note: Callable[[list[str]], None],
     say: Callable[[str], None],
 ) -> Opened:
-    """Open the column families `names`, made if they are missing; raises RocksDB's error. `note` is called with what is
-    damaged before RocksDB drops what it cannot read, `say` with what takes long.
+    """Open the column families `names`, and make those that are missing. Raises RocksDB's error.
 
-    RocksDB does not compact the families `quiet`: it would fail once a second.
+    `note` is called with what is damaged before RocksDB drops what it cannot read, `say` with what takes long. The
+    families `quiet` are not compacted: where there is damage, RocksDB would try and fail once a second.
     """
     cache = Cache(settings.block_cache_bytes)
 
@@ -132,7 +132,7 @@ def open_database(
             raise
         first = error.with_traceback(None)  # which would keep this frame, and so itself, alive
     if how == AGAIN:
-        # The write that failed may stand there in part. To examine the log would hold up everybody for seconds.
+        # The write that failed may stand there in part. Examining the log would hold up all clients for seconds.
         return Opened(attempt(up_to_damage, True), [], [], False)
     logs = _examine_log(path, say)
     if how == POWER_LOST:
@@ -186,13 +186,14 @@ def _examine_log(path: str, say: Callable[[str], None]) -> list[wal.Damage]:
 
 
 def _cut_log(path: str, damage: wal.Damage) -> list[str]:
-    """Let RocksDB read a log up to the damage, and none behind it; what is to be said of these."""
+    """Let RocksDB read a log up to the damage, and no log behind it; what is to be said about those."""
     _mend_log(path, damage.name, damage.offset)
     return put_aside_behind_gap(path, first_log(path))
 
 
 def _mend_log(path: str, name: str, end: int | None = None) -> None:
-    """Write a log anew without what cannot be read, so that RocksDB can read it, and keep it as it was beside that."""
+    """Write a log anew without what cannot be read, and keep the old one under another name. With `end`, only up to
+    that byte."""
     log = os.path.join(path, name)
     kept, new = _free_name(log + DAMAGED), f"{log}.new"
     wal.mend(log, new, end)
@@ -205,8 +206,8 @@ def _mend_log(path: str, name: str, end: int | None = None) -> None:
 
 
 def put_aside_behind_gap(path: str, first_log: int) -> list[str]:
-    """After a loss of power: rename the logs behind one whose end is missing, so that RocksDB does not read them; what
-    is to be said of it."""
+    """After a loss of power, rename the logs behind one whose end is missing, so that RocksDB does not read them; what
+    is to be said about that."""
     first = wal.gap_between(path, first_log)
     if first is None:
         return []
@@ -225,8 +226,8 @@ def _free_name(path: str) -> str:
 
 
 def open_read_only(path: str, log_folder: str, max_open_files: int, lenient: bool, torn: bool) -> Rdict:
-    """Open all there is, and change nothing in the directory. Raises RocksDB's error. `torn`: take the log as far as it
-    can be read; else all of it has to be."""
+    """Open all column families, and change nothing in the directory. Raises RocksDB's error. `torn`: take the log as
+    far as it can be read; else all of it has to be readable. `lenient`: go without tables that cannot be opened."""
     settings = Settings(8 << 20, 16 << 20, 64 << 20, max_open_files)
     mode = DBRecoveryMode.point_in_time() if torn else DBRecoveryMode.absolute_consistency()
     options = _options(settings, Cache(8 << 20), mode, not lenient)
@@ -239,8 +240,8 @@ _BLOCK = re.compile(r"block checksum mismatch: .*?([^/]+\.sst) offset (\d+) size
 
 
 def file_named(error: Exception | str) -> str:
-    """RocksDB's message with the file first, and without what it says besides: it suspects the MANIFEST whenever a
-    table file cannot be opened."""
+    """RocksDB's message on one line, beginning with the damaged file. Its suspicion of the MANIFEST, which it utters
+    whenever a table file cannot be opened, is left out."""
     text = one_line(error)
     block = _BLOCK.search(text)
     if block is not None:
@@ -260,7 +261,7 @@ def _options(settings: Settings, cache: Cache, mode: Any, strict: bool) -> Optio
     table = BlockBasedOptions()
     table.set_block_cache(cache)
     table.set_block_size(BLOCK_BYTES)
-    # Index blocks of a large backlog would else be held for every file, outside of any limit.
+    # Otherwise the index blocks of all files of a large backlog would be held in memory, outside of any limit.
     table.set_cache_index_and_filter_blocks(True)
     options.set_block_based_table_factory(table)
     options.set_compression_type(DBCompressionType.none())
@@ -281,7 +282,7 @@ def _options(settings: Settings, cache: Cache, mode: Any, strict: bool) -> Optio
     options.set_avoid_unnecessary_blocking_io(True)
     options.set_target_file_size_base(MAX_FILE_BYTES)
     options.set_max_background_jobs(2)
-    # Compaction can wait, clients cannot: it took the loop's core for milliseconds. Flushes keep theirs.
+    # Compaction can wait, clients cannot: it took the loop's core for milliseconds. Flushes keep their priority.
     env = Env()
     env.lower_thread_pool_cpu_priority()
     options.set_env(env)

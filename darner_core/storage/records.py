@@ -25,18 +25,18 @@ All numbers are big-endian and unsigned, so that the byte order of keys is the o
             tail  u64   every id from it on was put after this record was written
             bytes u64   body bytes of the items in [first, tail) that are still stored
             reclaimed u64   every id below it has been range-deleted
-            missing u64     so many ids in [next, tail) have expired and are gone; left out if it is 0
+            missing u64     how many ids in [next, tail) have expired and are gone; left out if it is 0
 
-A queue's kind is 0, or 1 for a fanout child; 0 is left out. An item that its set gave an expiry has an expiry record,
-which is only a hint: at that time the item is to be looked at. It is later than the item's expiry if that was over
-when the item was put. It may stay when the item is taken, and goes when its time has come, if not before.
+A queue's kind is 0, or 1 for a fanout child; 0 is left out. An item that was put with an expiry has an expiry record.
+It is only a hint that the item is to be looked at at that time, which is later than the item's expiry if that was over
+when the item was put. It may outlive the item, and goes when its time has come, if not before.
 
 A queue is whole without reading it: recovery takes the state record, looks at the few ids in [first, next)
 (those that are still there were open or given back at the end) and at the few from `tail` on.
 
-Of a cursor's state `next` counts: it has handed out nothing from this id on but what it has records of. All that was
-open or given back below has a record, so nothing has to be looked for. `first` is the same, the others are 0. The
-chunks of a large item, a copy's too, are under the number of the queue.
+Of a cursor's state only `next` counts: from this id on, the cursor has handed out nothing but what it has records of.
+All that was open or given back below it has a record, so nothing has to be looked for. `first` equals `next`, and the
+others are 0. The chunks of a large item, also of a copy, are stored under the number of the queue.
 
 To change a format: add the new form under a new FORMAT_VERSION, keep a reader for the old one or refuse it with
 a message that says what to do, add golden bytes to tests/storage/test_records.py and a row to docs/on-disk-format.md.
@@ -54,20 +54,20 @@ FORMAT_VERSION = 2
 # not ours.
 FORMAT_FILE = "FORMAT"
 FORMAT = b"darner %d\n" % FORMAT_VERSION
-# Version 1 lacks "e", kind and missing, and is else the same: it is read, and becomes the newest when it is opened.
+# Version 1 lacks "e", kind and missing, and is otherwise the same. It can be read, and opening it makes it the newest.
 READABLE_FORMATS = frozenset((b"darner 1\n", FORMAT))
 
 # What was found damaged when the directory was opened, one line each. It stays until the directory is repaired.
 DAMAGE_FILE = "DAMAGED"
 REPAIR_ADVICE = "stop the server, see --check for how much is damaged, and --repair saves what can be read"
 
-# Holds which start of the machine the server runs in, while it runs. If it is found and the machine has been started
+# While the server runs, this file says in which start of the machine. If it is found, and the machine has been started
 # since, the server ended with the machine.
 RUNNING_FILE = "RUNNING"
-MARKED_LOG = b"log "  # in the line behind that, before the number of a log that is not empty
+MARKED_LOG = b"log "  # in the file's second line, before the number of a log that is not empty
 
-# What only a directory has in which there may be items. Without CURRENT, a first MANIFEST is what is left of a start
-# that was killed while it made the directory.
+# Files that only a directory with items in it can have. A first MANIFEST without CURRENT is no such file: a start that
+# was killed while it made the directory leaves one.
 _TRACE = re.compile(r"\d+\.(sst|log)|CURRENT|MANIFEST-(?!000001$)\d+|OPTIONS-\d+|DAMAGED|RUNNING")
 
 QUEUE_PREFIX = b"q"
@@ -143,7 +143,7 @@ class State(NamedTuple):
 
 
 class Expiry(NamedTuple):
-    """When an item may expire, and which."""
+    """A hint that an item may have expired by this time."""
 
     expires_at_ms: int
     number: int  # its queue's
@@ -179,7 +179,7 @@ def unpack_chunk_key(key: bytes) -> tuple[int, int, int]:
 
 
 def traces(names: Iterable[str]) -> list[str]:
-    """Of the names of a directory's files those that say that there may be items in it."""
+    """Those of the names of a directory's files that say that there may be items in it."""
     return sorted(name for name in names if _TRACE.fullmatch(name))
 
 

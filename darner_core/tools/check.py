@@ -1,8 +1,8 @@
 """`--check`: read a whole data directory, change nothing, and say what is damaged.
 
-One line a finding: the file or the queue, and what it means. Every record of every queue is read with RocksDB's
-checksums, so what is not named here is whole. `repair` reads queues through the same functions, so it keeps what this
-finds readable.
+Each finding is one line: the file or the queue, and what the damage means. Every record of every queue is read with
+RocksDB's checksums, so what is not named is whole. `repair` reads queues with the functions here, so it keeps all that
+this tool can read.
 """
 
 import os
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 class Named(NamedTuple):
-    """A queue as it was found. `name` is made up if it was lost: items are there, and nothing says whose."""
+    """A queue as it was found. If its name is lost, only items are left of it, and `name` is made up."""
 
     name: bytes
     record: QueueRecord
@@ -43,15 +43,15 @@ class Named(NamedTuple):
 
 
 class Counts:
-    """Of the items of a queue, or of all."""
+    """Counts of the items of one queue, or of all queues."""
 
     def __init__(self) -> None:
         self.items = 0
         self.bytes = 0
-        self.lost = 0  # items that are known to have been there, and cannot be read
-        self.missing = 0  # of these, the ones that no damage has been met in place of
-        self.nameless = 0  # queues
-        self.stateless = 0  # queues of which nothing tells how many items are lost
+        self.lost = 0  # items that were there for certain and cannot be read
+        self.missing = 0  # those of the lost ones that are gone without a trace of damage in their place
+        self.nameless = 0  # queues whose names are lost
+        self.stateless = 0  # queues of which nothing says how many items are lost
 
     def add(self, more: "Counts") -> None:
         self.items += more.items
@@ -72,7 +72,7 @@ def check(path: str, say: Say, progress: Progress) -> int:
 
 
 def examine(path: str, say: Say, progress: Progress) -> int:
-    """The same for a directory that is locked."""
+    """Say all that is wrong with a directory that this process has locked; the exit status. Raises DataDirError."""
     try:
         return _examine(path, say, progress)
     except OSError as error:
@@ -125,7 +125,7 @@ def _examine(path: str, say: Say, progress: Progress) -> int:
 
 
 def leftovers(path: str) -> Iterator[str]:
-    """What stands in the directory and beside it, and may be removed by a person."""
+    """Notes about what stands in the directory or beside it and can be removed by hand."""
     with suppress(OSError):
         for name in sorted(name for name in os.listdir(path) if wal.SUFFIX + "." in name):
             why = "as it was before it was mended" if opening.DAMAGED in name else "put aside after a loss of power"
@@ -148,7 +148,7 @@ def directory_bytes(path: str) -> int:
 
 
 def check_files(path: str, tell: Say, progress: Progress) -> None:
-    """What stands beside the database, and the write-ahead log. Raises DataDirError for what is not ours."""
+    """Check the files beside the database, and the write-ahead log. Raises DataDirError if it is not our directory."""
     if not records.traces(os.listdir(path)):
         raise DataDirError(f"data directory {path}: holds no queues")
     try:
@@ -168,7 +168,7 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
 
 
 def _check_listed(path: str, tell: Say) -> None:
-    """See that the files are there which the MANIFEST tells of."""
+    """See that all files are there that the MANIFEST lists."""
     try:
         found = manifest.read(path)
     except manifest.Damaged as error:
@@ -188,7 +188,7 @@ def _check_listed(path: str, tell: Say) -> None:
 
 
 def open_damaged(path: str, log_folder: str, tell: Say) -> Directory:
-    """Open what can be opened. Raises DataDirError if nothing can."""
+    """Open the directory, without the files that cannot be opened. Raises DataDirError if nothing can be."""
     try:
         return Directory(path, log_folder)
     except Exception as error:
@@ -204,7 +204,7 @@ def open_damaged(path: str, log_folder: str, tell: Say) -> Directory:
 
 
 def find_queues(directory: Directory, tell: Say) -> Iterator[Named]:
-    """Every queue: those that are listed, and those of which only items are left."""
+    """Every queue: those that are listed, then those of which only items are left."""
     by_number: dict[int, Named] = {}
     for entry in directory.queues():
         if isinstance(entry, (Gap, Broken)):
@@ -241,7 +241,7 @@ def shown_cursor(queue: bytes, name: bytes) -> str:
 def _check_cursor(
     directory: Directory, queue: bytes, name: bytes, record: QueueRecord, tell: Say, has_queue: bool
 ) -> set[int]:
-    """See that all it has records of can be read; the large items among its copies."""
+    """See that all records of a cursor can be read; the numbers of the large items among its copies."""
     shown = f"cursor {shown_cursor(queue, name)}"
     blobs: set[int] = set()
     if not has_queue:
@@ -260,7 +260,8 @@ def _check_cursor(
 
 
 def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) -> Iterator[tuple[int, Item]]:
-    """(id, item) of what can be read of a queue, in order; `tell` hears what cannot. What was popped is not read."""
+    """(id, item) of each item of a queue that can be read, in order; `tell` hears of the others. Items that were taken
+    are not read."""
     state = directory.state(named.record)
     known = not isinstance(state, Broken)
     if isinstance(state, Broken):
@@ -300,7 +301,7 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
     if known and sound and unexplained < 0:
         tell(f"{named.shown}: its state tells of {state.missing} expired items, {-unexplained} of them are there")
     if unexplained > 0:
-        # Which of the holes items have expired from nothing says.
+        # Nothing says in which of the holes items have expired.
         counts.lost += unexplained
         counts.missing += unexplained
         for from_id, to_id in holes:
@@ -328,7 +329,8 @@ def _check_queue(directory: Directory, named: Named, blobs: set[int], tell: Say,
 
 
 def _check_taken(directory: Directory, named: Named, tell: Say) -> None:
-    """Look at what has been taken and not been removed yet: nobody needs it, but RocksDB stops when it meets damage."""
+    """Look at items that have been taken and are not removed yet. Nobody needs them, but RocksDB stops when it meets
+    damage."""
     record = named.record
     state = directory.state(record)
     first = records.FIRST_ID if isinstance(state, Broken) else state.first
@@ -348,12 +350,12 @@ def _check_blob(directory: Directory, number: int, blob: Blob, progress: Progres
 
 
 def _say_nothing(finding: str) -> None:
-    """It has been said."""
+    """For findings that have been said before."""
 
 
 def _orphans(directory: Directory, pointed: dict[int, set[int]]) -> Iterator[str]:
-    """Chunks that no item points to take space and do no harm: an upload that was cut off leaves them until the next
-    start."""
+    """Notes about chunks that no item points to. An upload that was cut off leaves some until the next start; they take
+    space, and do no harm."""
     uploads = {entry for entry in directory.uploads() if not isinstance(entry, Gap)}
     for number in directory.numbers(directory.chunks):
         known = pointed.get(number, set())

@@ -1,9 +1,10 @@
-"""`--dump`: what is in a queue, one line an item, read from the data directory; a server may be running in it.
+"""`--dump`: the items of a queue, one a line, read from the data directory; a server may be running in it.
 
-It shows a snapshot: all that had been written at one moment. The directory is not changed and the server not asked, so
-what only the server knows is not told. Opening an item writes nothing: one that is open is said to wait until something
-that writes the queue's state happens to the queue, and then to be open or given back, which the disk cannot tell apart.
-Memory does not grow with the queue, nor with its items.
+It shows a snapshot, all that had been written at one moment. The directory is not changed and the server is not asked,
+so what only the server knows is not shown. Opening an item writes nothing: an open item is shown as waiting until the
+queue's state is written for some other reason. From then on it is shown as open or given back, which the disk cannot
+tell apart.
+Memory grows neither with the queue nor with its items.
 """
 
 import tempfile
@@ -23,8 +24,8 @@ from darner_core.tools.snapshot import snapshot
 
 SHOWN, DAMAGED, NOT_THERE = 0, 1, 2  # exit statuses
 
-MOST_NAMES = 10  # of other queues are named if there is none of that name
-MORE_DIGITS = 100_000  # an id's column is wide enough for so many more items than the state tells of
+MOST_NAMES = 10  # queues that are named if there is none with the name that was asked for
+MORE_DIGITS = 100_000  # the column of ids is wide enough for this many more items than the state tells of
 
 Say = Callable[[str], None]
 

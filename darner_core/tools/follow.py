@@ -1,7 +1,7 @@
 """`--dump QUEUE --follow`: a client of a running server that shows what happens to a queue, until it is told to stop.
 
-It knows the server by its addresses in the options: a Unix socket if there is one, else the first host and the port.
-With `tls_cert` it expects the server to show that certificate. It asks `watch QUEUE`; see `watching` for the answer.
+The options say where the server is: at a Unix socket if there is one, else at the first host and the port. With
+`tls_cert`, the server must show that certificate. The request is `watch QUEUE`.
 """
 
 import json
@@ -63,7 +63,7 @@ def _connect(options: Config, host: str, where: str) -> socket.socket:
 
 
 def _tls(certificate: str) -> ssl.SSLContext:
-    """The server has to have this very certificate, whatever name is in it and whoever signed it."""
+    """TLS settings for a server with exactly this certificate, whatever name it has and whoever signed it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

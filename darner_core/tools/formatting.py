@@ -12,7 +12,7 @@ from typing import Any
 
 from darner_core.showing import show
 
-START_BYTES = 40  # so much of a body is shown
+START_BYTES = 40  # of a body that are shown
 
 WAITING = "waiting"  # or opened since the queue's state was written last
 TAKEN = "open or returned"  # which of the two, only the server that had it open knows
@@ -24,7 +24,7 @@ EVENT_HEAD = "TIME          WHAT          ID        SIZE       FLAGS  BODY"
 
 
 def show_duration(ms: int) -> str:
-    """The two largest units that are not zero: 3d 4h, 3m 20s, 5s. What is below 10 s with tenths."""
+    """A time in its two largest units that are not zero: 3d 4h, 3m 20s, 5s. Below 10 s with tenths."""
     if ms < 0:
         return f"-{show_duration(-ms)}"
     if ms < 10_000:
@@ -48,9 +48,9 @@ def show_expiry(expires_at_ms: int, now_ms: int) -> str:
 
 
 def show_start(start: bytes, body_bytes: int) -> str:
-    """How a body begins, on one line, in printable letters; \\ begins what is none, and ... says that there is more."""
+    """The start of a body on one line, in printable letters. Other bytes begin with \\; ... means there is more."""
     cut = len(start) < body_bytes
-    # Of what is cut, not the rest of a letter.
+    # If the body is cut, a letter that is cut with it is left out.
     text, _ = codecs.utf_8_decode(start.replace(b"\\", b"\\\\"), "backslashreplace", not cut)
     return show(text) + ("..." if cut else "")
 
@@ -102,7 +102,7 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def event_json(event: dict[str, Any]) -> str:
-    """The same for programs: as it was told, with the body's beginning as a text besides."""
+    """An event for programs: as the server tells it, with the start of the body as text besides."""
     if "first_bytes" in event:
         event = {**event, "text": _start_of(event)}
     return json.dumps(event)

@@ -1,4 +1,4 @@
-"""Telling a person how far a long job is: a bar on a terminal, else a line now and then."""
+"""How far a long job is, for a person: a bar on a terminal, else a line now and then."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ TERMINAL_S, FILE_S = 0.2, 10.0  # between two signs of life
 
 
 class Progress:
-    """So many of `total` bytes, and so many records, read."""
+    """The progress of a job that reads `total_bytes` bytes in records."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream

@@ -1,8 +1,9 @@
 """A directory that RocksDB cannot open, made again from its table files and its write-ahead log.
 
 It is done in a copy that shares the table files: RocksDB makes a new list of those it can read, and the changes in the
-write-ahead log's files are applied to them. It may be less than was there, because RocksDB leaves out the whole of a
-table with a damaged block, and more, because it takes obsolete tables, which a kill leaves, for good ones.
+files of the write-ahead log are applied to them. The result may lack items, because RocksDB leaves out the whole of a
+table with a damaged block. It may have items too many, because RocksDB takes obsolete tables, which a kill leaves, for
+good ones.
 """
 
 import os
@@ -28,7 +29,8 @@ NOT_COPIED = (records.DAMAGE_FILE, records.RUNNING_FILE)
 
 
 def rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
-    """Make a database of the tables and the write-ahead log of `path`, whatever else is lost."""
+    """Make a database from the tables and the write-ahead log of `path`, whatever else is lost. Raises DataDirError,
+    StorageError or OSError."""
     try:
         share(path, rebuilt)
         for name in wal.files(rebuilt):

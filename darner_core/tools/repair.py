@@ -19,6 +19,7 @@ from contextlib import suppress
 from darner_core import files
 from darner_core.errors import DataDirError, StorageError
 from darner_core.operating_system import exchange
+from darner_core.showing import show
 from darner_core.storage import records, wal
 from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, item_key
 from darner_core.storage.storage import CHUNK_FAMILY, Batch, Storage
@@ -41,8 +42,8 @@ from darner_core.tools.salvage import Directory, Missing, lock
 
 DROPPED = 1  # exit status: repaired, but not all could be saved
 
-# Then an older record may win over a newer one: a compaction to the last level sets the newer one's sequence number to
-# 0, and a table from before it may still be there.
+# In this case an older record may win over a newer one: a compaction to the last level sets the newer one's sequence
+# number to 0, and a table from before the compaction may still be there.
 _MAY_COME_AGAIN = "saved from all tables there are, also from those that were replaced: confirmed items may come again"
 
 
@@ -85,7 +86,7 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
 
 
 def _free_stamp(path: str) -> str:
-    """The time, for the names of the directories that come to stand beside `path`; with a number if it was used."""
+    """The time, for the names of directories beside `path`; with a number behind it if that name is taken."""
     now = stamp = time.strftime("%Y%m%d-%H%M%S")
     number = 1
     while any(os.path.exists(f"{path}.{what}-{stamp}") for what in ("damaged", "repaired", "rebuilt")):
@@ -95,8 +96,8 @@ def _free_stamp(path: str) -> str:
 
 
 def _make_alike(path: str, made: str) -> None:
-    """Give the directory `made` to the user whose `path` is, with the same permissions, so that the server can use it
-    and nobody else can read it."""
+    """Give the directory `made` the owner and permissions of `path`, so that the server can use it and no other user
+    can read it."""
     found = Counter(_access(entry.path) for entry in os.scandir(path) if entry.is_file())
     (mode, user, group), _ = found.most_common(1)[0]
     for entry in os.scandir(made):
@@ -141,7 +142,7 @@ def _change_places(path: str, made: str, kept: str) -> None:
 
 
 class _Saving:
-    """The directory `made`, with what can be read of `path`."""
+    """Saves what can be read of `path` in the new directory `made`."""
 
     def __init__(self, path: str, families: int, say: Say, progress: Progress) -> None:
         self._path = path
@@ -207,14 +208,14 @@ class _Saving:
 
     def _copy(self, source: Directory, made: str) -> tuple[Counts, list[str]]:
         said: list[str] = []
-        os.mkdir(made, 0o700)  # nobody else may read it meanwhile
+        os.mkdir(made, 0o700)  # no other user may read it meanwhile
         with opened(made, max(self._families, len(source.families))) as storage:
             counts = _Copy(source, storage, said.append, self._progress).run(directory_bytes(self._path))
         return counts, said
 
 
 def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Directory | None, bool]:
-    """The damaged directory if RocksDB can open it, be it without some files; and whether it could with all."""
+    """The damaged directory, if RocksDB can open it, and whether that was possible with all its files."""
     with suppress(Exception):
         return Directory(path, log_folder), True
     say("RocksDB does not open all of it: rebuilding")
@@ -234,7 +235,7 @@ def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Dir
 
 
 class _Copy:
-    """What can be read of `source`, written to a new data directory."""
+    """Copies what can be read of `source` to a new data directory."""
 
     def __init__(self, source: Directory, storage: Storage, say: Say, progress: Progress) -> None:
         self._source = source
@@ -323,8 +324,7 @@ class _Copy:
                     if body.blob not in copied:
                         blobs += 1
                         if self._blob(named.record.number, body, queue.number, blobs) is not None:
-                            shown = Named(cursor.name, record).shown.replace("queue", "cursor", 1)
-                            self._say(f"{shown}: a large item that was open there is dropped")
+                            self._say(f"cursor {show(cursor.name)}: a large item that was open there is dropped")
                             continue
                         copied[body.blob] = blobs
                     item = (Blob(copied[body.blob], len(body)), *item[1:])

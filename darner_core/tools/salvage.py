@@ -1,7 +1,7 @@
 """A data directory as it is, damage and all: read without changing it, and without stopping at what cannot be read.
 
-`check` and `repair` see a directory through this module. It promises to give every record that RocksDB can read with
-its checksums, in order, and a Gap wherever there is something that it cannot. Memory does not grow with the directory.
+`check`, `repair` and `dump` see a directory through this module. It promises to give every record that RocksDB can read
+with its checksums, in order, and a Gap wherever something cannot be read. Memory does not grow with the directory.
 """
 
 import fcntl
@@ -22,14 +22,14 @@ from darner_core.storage.records import Blob, Item, QueueRecord, State
 
 OPEN_FILES = 64
 
-# How many next keys are tried one by one behind an unreadable one: a block of 16 KiB holds 500 of the smallest items.
+# How many keys are tried one by one behind an unreadable one. A block of 16 KiB holds 500 of the smallest items.
 NEAR_KEYS = 1024
 _INDEX_BITS = 32  # of a chunk's key
 _SETTINGS_FILE = "rocksdict-config.json"
 
 
 class Gap(NamedTuple):
-    """Something behind the key `after` cannot be read; what follows begins at `resumes`, None: nothing follows."""
+    """Something behind the key `after` cannot be read. Records go on at `resumes`; None: there are no more."""
 
     after: bytes
     resumes: bytes | None
@@ -37,7 +37,7 @@ class Gap(NamedTuple):
 
 
 class IdGap(NamedTuple):
-    """The same in a queue: items that have an id in [from_id, to_id)."""
+    """A gap in a queue: the items with ids in [from_id, to_id) cannot be read."""
 
     from_id: int
     to_id: int
@@ -45,20 +45,20 @@ class IdGap(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A record that has been read and makes no sense."""
+    """A record that can be read but makes no sense."""
 
     id: int
     why: str
 
 
 class Missing(ValueError):
-    """A record that has to be there is not; nothing says that it cannot be read."""
+    """A record that has to be there is missing, without any sign of damage."""
 
 
 @contextmanager
 def lock(path: str, only_reads: bool = False) -> Iterator[None]:
-    """Keep servers out of the directory. Raises DataDirError if one is in it, if there is no directory, or if a file
-    in it may not be read. `only_reads`: others that only read may be in it, too, and it may be write-protected."""
+    """Keep servers out of the directory. Raises DataDirError if a server is in it, if there is no directory, or if this
+    user may not read a file in it. `only_reads`: tools that only read may share it, and it may be write-protected."""
     if not os.path.isdir(path):
         beside = glob(f"{escape(path)}.damaged-*") + glob(f"{escape(path)}.repaired-*")
         raise DataDirError(f"data directory {path}: there is none{', but ' * bool(beside)}{', '.join(sorted(beside))}")
@@ -77,7 +77,7 @@ def lock(path: str, only_reads: bool = False) -> Iterator[None]:
 
 
 def _check_readable(path: str) -> None:
-    """RocksDB would say of a file that may not be read that it is damaged, or leave it out."""
+    """Raises DataDirError if this user may not read a file: RocksDB would call it damaged, or leave it out."""
     for name in sorted(os.listdir(path)):
         file = os.path.join(path, name)
         if os.path.exists(file) and not os.access(file, os.R_OK):
@@ -92,12 +92,12 @@ def _open_lock(path: str, only_reads: bool) -> tuple[BinaryIO, int]:
     except OSError:
         if not only_reads:
             raise
-        return open(path, "rb"), fcntl.LOCK_SH  # a server's lock, which is exclusive, keeps out of it all the same
+        return open(path, "rb"), fcntl.LOCK_SH  # a server's lock is exclusive, so this still keeps servers out
 
 
 def _writable(path: str, folder: str) -> str:
-    """`path`, or in `folder` a directory of links to its files if it is write-protected: rocksdict (0.3.29) writes its
-    settings into a directory even when it only reads it."""
+    """`path`; or, if it is write-protected, a directory of links to its files in `folder`. rocksdict (0.3.29) writes
+    its settings into a directory even if it only reads there."""
     settings = os.path.join(path, _SETTINGS_FILE)
     if os.access(path, os.W_OK) and (os.access(settings, os.W_OK) or not os.path.exists(settings)):
         return path
@@ -105,7 +105,7 @@ def _writable(path: str, folder: str) -> str:
 
 
 def _linked(path: str, folder: str, without: Collection[str]) -> str:
-    """In `folder` a new directory of links to the files of `path`."""
+    """A new directory in `folder`, of links to the files of `path`."""
     links = tempfile.mkdtemp(dir=folder)
     for name in os.listdir(path):
         if name != _SETTINGS_FILE and name not in without:
@@ -116,7 +116,7 @@ def _linked(path: str, folder: str, without: Collection[str]) -> str:
 
 
 def _without_lost_power(path: str, folder: str) -> str:
-    """`path`, or a directory of links in which the logs are not that a start after a loss of power puts aside."""
+    """`path`, or a directory of links without the logs that a start would put aside after a loss of power."""
     if not power_was_lost(path):
         return path
     first = opening.first_log(path)
@@ -128,8 +128,8 @@ def _without_lost_power(path: str, folder: str) -> str:
 
 
 def _mended(path: str, folder: str) -> tuple[str, bool]:
-    """A directory in which RocksDB can read what a start would let it read of a log that is not whole; and whether it
-    has to stop where the log does."""
+    """A directory in which RocksDB can read as much of a damaged log as a start would take; and whether RocksDB has to
+    stop by itself where the log cannot be read any further."""
     damages = wal.examine(path, first=opening.first_log(path))
     if power_was_lost(path):
         damages = [damage.after_loss_of_power() for damage in damages]
@@ -148,7 +148,7 @@ def _mended(path: str, folder: str) -> tuple[str, bool]:
 
 
 class Directory:
-    """An open data directory, read only."""
+    """A data directory that is open for reading only."""
 
     def __init__(self, path: str, log_folder: str, lenient: bool = False) -> None:
         """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
@@ -175,14 +175,14 @@ class Directory:
         self._db.close()
 
     def unlisted_tables(self) -> set[str]:
-        """Table files that the MANIFEST does not tell of: it was cut short, or a compaction was."""
+        """Table files that the MANIFEST does not list, because the MANIFEST or a compaction was cut short."""
         listed = {file["name"].lstrip("/") for file in self._db.live_files()}
         return {name for name in os.listdir(self.path) if name.endswith(".sst")} - listed
 
     # -- records
 
     def scan(self, family: Any, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes] | Gap]:
-        """(key, value) of all in [begin, end) that can be read, and a Gap for each stretch that cannot."""
+        """(key, value) of each record in [begin, end) that can be read, and a Gap for each stretch that cannot."""
         while True:
             found: tuple[bytes, bytes] | None = None
             entries = family.iter()
@@ -193,8 +193,8 @@ class Directory:
                         yield found
                     found = key, entries.value()
                 else:
-                    # RocksDB's repair also takes tables whose records were compacted into others. It gives a key twice
-                    # if both tables have it with sequence number 0, in either order. A look-up finds the newer record.
+                    # RocksDB's repair also takes tables whose records were compacted into others. If both tables have a
+                    # key with sequence number 0, it comes twice, in either order. A look-up finds the newer record.
                     found = key, family.get(key)
                 entries.next()
             if found is not None:
@@ -212,8 +212,9 @@ class Directory:
             begin = resumes
 
     def _beyond(self, family: Any, after: bytes, end: bytes) -> bytes | None:
-        """The first key behind the stretch that cannot be read behind `after`, as near as can be told."""
-        # Keys of one length are numbers here; names are made long enough.
+        """The first key that can be read behind the unreadable stretch behind `after`, as nearly as can be told; None:
+        there is none before `end`."""
+        # Keys of the same length are taken as numbers; names are padded to be long enough.
         size = len(end) if len(after) == len(end) else max(len(after), len(end)) + 8
         start: int = int.from_bytes(after.ljust(size, b"\0"))
         limit: int = int.from_bytes(end.ljust(size, b"\0"))
@@ -276,9 +277,7 @@ class Directory:
         begin, end = records.item_key(cursor.number, 1), records.item_key(cursor.number + 1, records.STATE_ID)
         for entry in self.scan(self.families[cursor.family], begin, end):
             if isinstance(entry, Gap):
-                after = records.unpack_item_key(entry.after)[1]
-                resumes = records.MAX_ID if entry.resumes is None else records.unpack_item_key(entry.resumes)[1]
-                yield IdGap(after, resumes, entry.why)
+                yield _id_gap(entry)
             elif entry[1] == records.HELD:
                 yield records.unpack_item_key(entry[0])[1], None
             else:
@@ -290,7 +289,7 @@ class Directory:
             yield entry if isinstance(entry, Gap) else records.unpack_upload_key(entry[0])
 
     def numbers(self, family: Any) -> Iterator[int]:
-        """The numbers of the queues that have records in a family, those that cannot be read left out."""
+        """The numbers of the queues that have readable records in a family."""
         key_bytes = records.CHUNK_KEY_BYTES if family is self.chunks else records.ITEM_KEY_BYTES
         begin: bytes | None = bytes(key_bytes)
         while begin is not None:
@@ -304,7 +303,7 @@ class Directory:
                 begin = self._beyond(family, begin, b"\xff" * key_bytes) if _status(entries) else None
 
     def blobs(self, number: int) -> Iterator[int]:
-        """The numbers of the large items that a queue has chunks of, those that cannot be read left out."""
+        """The numbers of the large items of which a queue has readable chunks."""
         begin: bytes | None = records.chunk_key(number, 0, 0)
         end = records.chunk_key(number + 1, 0, 0)
         while begin is not None:
@@ -329,19 +328,20 @@ class Directory:
             return Broken(records.STATE_ID, opening.file_named(error))
 
     def items(self, queue: QueueRecord, from_id: int, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
-        """(id, item) of what can be read of a queue from `from_id` on, in order. Ids go up to `tail` at least."""
+        """(id, item) of each item from `from_id` on that can be read, in order. There are ids at least up to `tail`."""
         begin, end = records.item_key(queue.number, from_id), records.item_key(queue.number + 1, records.STATE_ID)
         for entry in self.scan(self.families[queue.family], begin, end):
             if isinstance(entry, Gap):
-                after = records.unpack_item_key(entry.after)[1]
-                resumes = records.MAX_ID if entry.resumes is None else records.unpack_item_key(entry.resumes)[1]
-                gap = IdGap(after if entry.after == begin else after + 1, resumes, entry.why)
+                gap = _id_gap(entry)
+                if entry.after != begin:  # it is the key of an item that was read
+                    gap = gap._replace(from_id=gap.from_id + 1)
                 yield from self._one_by_one(queue, gap, tail)
             else:
                 yield _item(records.unpack_item_key(entry[0])[1], entry[1])
 
     def _one_by_one(self, queue: QueueRecord, gap: IdGap, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
-        """What a scan cannot reach because of a damaged block beside it, a look for a single record may find."""
+        """Look up the records of a gap one by one. That may find some that a scan misses because of a damaged block
+        beside them."""
         get, number = self.families[queue.family].get, queue.number
         begin, item_id, misses = gap.from_id, gap.from_id, 0
         while item_id < gap.to_id and (item_id < tail or misses < NEAR_KEYS):
@@ -376,6 +376,11 @@ class Directory:
             raise ValueError(f"its chunks have {size} bytes, not {len(blob)}")
 
 
+def _id_gap(gap: Gap) -> IdGap:
+    resumes = records.MAX_ID if gap.resumes is None else records.unpack_item_key(gap.resumes)[1]
+    return IdGap(records.unpack_item_key(gap.after)[1], resumes, gap.why)
+
+
 def _item(item_id: int, value: bytes) -> tuple[int, Item] | Broken:
     try:
         return item_id, records.unpack_item(value)
@@ -384,7 +389,7 @@ def _item(item_id: int, value: bytes) -> tuple[int, Item] | Broken:
 
 
 def _status(entries: Any) -> str:
-    """Why an iterator cannot go on; "" if it can, or has come to its end."""
+    """Why an iterator cannot go on; "" if it can, or is at its end."""
     try:
         entries.status()
     except Exception as error:

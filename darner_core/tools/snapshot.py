@@ -1,5 +1,5 @@
-"""A data directory as it is at one moment, whether a server is running in it or not: seen without asking the server,
-locking anything, or writing a byte beside the queues.
+"""A data directory as it is at one moment, whether a server is running in it or not. The server is not asked, nothing
+is locked, and nothing is written beside the queues.
 
 The snapshot is a directory of its own below the system's temporary one. Its table files and write-ahead logs are
 symbolic links to descriptors that this process holds open (/proc/self/fd), so they stay what they are when the server
@@ -10,9 +10,9 @@ It is consistent because RocksDB never changes what it has written: tables and o
 only grows, and reading it gives the writes up to some moment. Which files belong together the MANIFEST says. It is
 read first and looked at again last; if it, or the list of logs, is another one then, all is done once more.
 
-Why not otherwise: RocksDB's secondary instance opens files by name when it needs them, and fails when the server has
-removed them meanwhile. Hard links need to be on the data directory's file system, in a directory that this user may
-write to, and stay behind after kill -9.
+Other ways were tried. RocksDB's secondary instance opens files by name when it needs them, and fails if the server has
+removed them meanwhile. Hard links need a directory on the same file system that this user may write to, and stay behind
+after kill -9.
 """
 
 import os
@@ -37,7 +37,7 @@ SPARE_DESCRIPTORS = 256  # for RocksDB, which opens again what it reads, and for
 
 
 class _Moment(NamedTuple):
-    """What says which files belong together."""
+    """What says which files belong together. If it is the same before and after, they do."""
 
     current: bytes
     manifest_bytes: int
@@ -74,7 +74,7 @@ def snapshot(path: str) -> Iterator[str]:
 
 
 def _take(path: str, folder: str, opened: ExitStack) -> bool:
-    """False: it has changed meanwhile. Raises OSError."""
+    """Fill `folder` with the files of `path`. False: they have changed meanwhile. Raises OSError."""
     moment = _look(path)
     if moment is None:
         return False
@@ -102,7 +102,7 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
 
 
 def _look(path: str) -> _Moment | None:
-    """None: it is changing just now. Raises OSError."""
+    """What `path` has now; None: it is changing just now. Raises OSError."""
     with open(os.path.join(path, CURRENT), "rb") as file:
         current = file.read()
     try:
