@@ -44,14 +44,16 @@ LOGIN_S = 10.0
 class _Acceptor(StreamServer):
     """Accepts. What gevent would print as a traceback (no file descriptors left) is one line in the log."""
 
-    reception: "Reception"
+    def __init__(self, reception: "Reception", listener: Listener) -> None:
+        super().__init__(listener.socket, partial(reception.serve, listener), spawn=gevent.spawn_raw)
+        self._reception = reception
 
     def do_read(self) -> Any:
-        if self.reception.knocking >= MAX_KNOCKING:
+        if self._reception.knocking >= MAX_KNOCKING:
             return None  # nobody has looked yet whether they are too many; the kernel keeps the next ones
         try:
             accepted = super().do_read()
-            self.reception.knocking += accepted is not None
+            self._reception.knocking += accepted is not None
             return accepted
         except OSError as error:
             log.error("cannot accept a connection: %s", error.strerror)
@@ -95,12 +97,7 @@ class Reception:
                     config.keepalive_count,
                     config.unread_timeout_s,
                 )
-        self._acceptors = [
-            _Acceptor(listener.socket, partial(self._serve, listener), spawn=gevent.spawn_raw)
-            for listener in self.listeners
-        ]
-        for acceptor in self._acceptors:
-            acceptor.reception = self
+        self._acceptors = [_Acceptor(self, listener) for listener in self.listeners]
         self._loop = gevent.get_hub().loop
 
     def start(self) -> None:
@@ -115,7 +112,7 @@ class Reception:
         for handshake in list(self._handshakes):
             handshake.cut_handshake()
 
-    def _serve(self, listener: Listener, accepted: Any, address: object) -> None:
+    def serve(self, listener: Listener, accepted: Any, address: object) -> None:
         """The greenlet of one client."""
         self.knocking -= 1
         client_socket: socket.socket | TlsSocket

@@ -32,13 +32,14 @@ from darner_core.protocols.memcache.commands import Commands
 from darner_core.protocols.memcache.reader import Reader, Request, Vocabulary
 from darner_core.protocols.refusals import Vocabularies
 from darner_core.repeated import BY_TEXT
+from darner_core.server.background import SyncGroup
 from darner_core.server.caller import Caller, Task
 from darner_core.server.inbox import Inbox
 from darner_core.server.outbox import Outbox
 from darner_core.server.states import MOVES, UNOCCUPIED, WOKEN_AT_END, Ending, State
 from darner_core.server.tls import TlsSocket
 from darner_core.server.turn import Turn, careful
-from darner_core.waiters import SyncGroup, Waiter
+from darner_core.waiters import Waiter
 
 log = logging.getLogger(NAME)
 

@@ -16,8 +16,10 @@ No call here switches greenlets, except that what a client's greenlet waits for 
 """
 
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import wraps
 from heapq import heappop, heappush
 from itertools import count
@@ -29,6 +31,7 @@ from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
 from darner_core.protocols.memcache.reader import Request
 from darner_core.server.poller import CLOSED, ENDED, FAILED, READABLE, Poller
+from darner_core.shared_memory import PipelineMemory
 
 log = logging.getLogger(NAME)
 
@@ -60,7 +63,8 @@ MOST_DEBT_S = 0.0002
 # While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
 CROWDED_RECV_BYTES = 4 << 10
 
-LOW_PRIORITY = -1  # as libev counts: behind the poller's watcher
+# As libev counts: behind the poller's watcher; and last of all, when gevent has run all that is ready.
+LOW_PRIORITY, LAST_PRIORITY = -1, -2
 
 
 class Client(Protocol):
@@ -103,6 +107,26 @@ class Client(Protocol):
         """Nothing of the turn has happened. Of who has replies, and who is in `Turn.special`."""
 
 
+class Journal(Protocol):
+    """What the turn needs of the journal."""
+
+    @property
+    def slices(self) -> deque[Iterator[None]]:
+        """What is too much for one turn: each goes on by one step at the end of each turn, until it is at its end."""
+
+    def commit(self) -> bool:
+        """Write what has changed; False: nothing has. Raises StorageError; then all of it has been undone."""
+
+
+class Disk(Protocol):
+    look_at_bytes: int  # when this many bytes have been received in all, it is time to look for room
+
+    def look_for_room(self) -> None:
+        """Raises nothing."""
+
+    def write_failed(self, error: StorageError) -> None: ...
+
+
 class Turn:
     """Who can be read, and who has replies to be sent at the end of the turn."""
 
@@ -111,16 +135,21 @@ class Turn:
         loop: Any,
         poller: Poller,
         stats: Stats,
-        end_turn: Callable[[], None],
+        journal: Journal,
+        disk: Disk,
+        pipeline_memory: PipelineMemory,
+        syncs: bool = False,
         tells_heard: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`end_turn` writes what the turn has changed and calls `send`; it is also called before the loop sleeps.
-        `tells_heard`: see `take_heard`."""
+        """`syncs`: replies to what has changed something wait for an fsync. `tells_heard`: see `take_heard`."""
         self.served: list[Client] = []  # who has replies; some perhaps more than once
         self.special: list[Client] = []  # who has more to do at the end of the turn than to send replies
         self._stats = stats
-        self._end_turn = end_turn
+        self._journal = journal
+        self._disk = disk
+        self._pipeline_memory = pipeline_memory
+        self._syncs = syncs
         self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
         self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
         self._watched: dict[int, int] = {}  # by file descriptor: what the kernel is asked to tell
@@ -140,8 +169,15 @@ class Turn:
         self._go_on = loop.timer(0, ref=False)
         self._go_on.priority = LOW_PRIORITY
         self._once_more = loop.timer(0, ref=False)
+        self._before_sleep = loop.prepare(ref=False)
+        self._before_sleep.priority = LAST_PRIORITY
+
+    def start(self) -> None:
+        """From now on the turn ends before the loop sleeps."""
+        self._before_sleep.start(self.end)
 
     def close(self) -> None:
+        self._before_sleep.stop()
         self._go_on.close()
         self._once_more.close()
         self._poller.close()
@@ -217,9 +253,9 @@ class Turn:
                 self._serve(more)
             if len(ready) >= FEW_READY or self.special:
                 break  # who is special may have something to do in the loop
-            self._end_turn()
+            self.end()
         if self._waiting:
-            self._end_turn()  # whoever has just been served has its reply before the shares begin
+            self.end()  # whoever has just been served has its reply before the shares begin
             self._serve_shares()
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
@@ -356,6 +392,41 @@ class Turn:
             self._go_on.start(self._on_ready)
 
     # -- the end of the turn
+
+    def end(self) -> None:
+        """Write what the turn has changed, and only then send its replies."""
+        wrote = False
+        try:
+            wrote = self._journal.commit()
+        except StorageError as error:
+            self._disk.write_failed(error)
+            self.fail(error)
+        except Exception:
+            # Nobody knows what memory holds now, but the disk holds what was answered: as after kill -9.
+            log.critical("the end of a turn went wrong; ending at once", exc_info=True)
+            logging.shutdown()
+            os._exit(1)
+        # From here on nothing is raised: each client is one by itself, and what is called belongs to all of them.
+        if self.served or self.special:
+            self.send(sync=wrote and self._syncs)
+            self._pipeline_memory.turn_bytes = 0
+        if self._stats.bytes_read >= self._disk.look_at_bytes:
+            self._disk.look_for_room()
+        if self._journal.slices:
+            self._do_slices()
+
+    def _do_slices(self) -> None:
+        """What is too much for one turn goes on, in the next."""
+        slices = self._journal.slices
+        for _ in range(len(slices)):
+            piece = slices.popleft()
+            try:
+                for _ in piece:
+                    slices.append(piece)
+                    break
+            except Exception:
+                log.exception("what was too much for one turn did not come to its end")
+        self.stir()
 
     def send(self, sync: bool) -> None:
         """The turn's changes are written: send its replies; first comes an fsync for all of them if `sync`."""

@@ -208,7 +208,7 @@ def test_the_server_stops_beside_floods_and_answers_what_has_come(server: Runnin
 
 def test_so_many_requests_are_served_between_two_looks_at_the_clock(open_storage: Callable[[], Storage]) -> None:
     """Each look is the end of a share here: the others come then."""
-    server = Server(Config(port=0), open_storage())
+    server = Server(Config(port=0), open_storage(), Config)
     served = [0]
 
     def clock() -> float:

@@ -30,7 +30,7 @@ class House:
             assert connection.ending is None or state not in (State.READ, State.IN_BODY)
 
         monkeypatch.setattr(Connection, "move", record)
-        self.server = Server(Config(port=0), storage)
+        self.server = Server(Config(port=0), storage, Config)
         self.server.start()
         self.sockets: list[socket.socket] = []
 

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from darner_core.protocols.memcache.reader import Command, Request, RequestReade
 from darner_core.server import poller
 from darner_core.server.poller import make_poller
 from darner_core.server.turn import CROWDED_RECV_BYTES, MOST_DEBT_S, RECV_BYTES, SHARE_S, TURN_S, Turn
+from darner_core.shared_memory import PipelineMemory
 
 MOST_SPINS = 20
 
@@ -91,6 +93,33 @@ class Peer:
         self.happened.append(error)
 
 
+class Journal:
+    """Has nothing to write."""
+
+    def __init__(self) -> None:
+        self.slices: deque[Iterator[None]] = deque()
+        self.error: Exception | None = None
+
+    def commit(self) -> bool:
+        if self.error is not None:
+            raise self.error
+        return False
+
+
+class Disk:
+    look_at_bytes = 1
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.errors: list[StorageError] = []
+
+    def look_for_room(self) -> None:
+        self.looks += 1
+
+    def write_failed(self, error: StorageError) -> None:
+        self.errors.append(error)
+
+
 def run_loop() -> None:
     """Several rounds: on a busy machine a timer may be due in the round in which it was set."""
     for _ in range(4):
@@ -122,7 +151,8 @@ def turn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     reader.feed(b"flush bare\nset bare 0 0 0\n\r\n")
     RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100).feed(b"set q 0 0 101\r\n")
     loop = gevent.get_hub().loop
-    made = Turn(loop, make_poller(request.param, loop), Stats(), lambda: None)
+    made = Turn(loop, make_poller(request.param, loop), Stats(), Journal(), Disk(), PipelineMemory(1 << 20))
+    monkeypatch.setattr(made, "end", lambda: None)  # these tests end it themselves, by `send` or `fail`
     yield made
     made.close()
     while opened:
@@ -438,7 +468,7 @@ def test_a_share_can_be_had_at_once_only_while_nobody_waits_and_the_turn_lasts(t
 
 def test_who_asks_once_is_answered_before_the_shares_of_a_turn_begin(turn: Turn, clock: Clock, peer: Peer) -> None:
     happened: list[Any] = []
-    turn._end_turn = lambda: happened.append(peer.replies)
+    turn.end = lambda: happened.append(peer.replies)
     order: list[Peer] = happened
     turn.join(Flooder(turn, clock, TURN_S, order))
     peer.end.send(b"flush q\r\n")
@@ -569,3 +599,56 @@ def test_who_cannot_even_be_hung_up_on_stops_nobody(turn: Turn) -> None:
     assert isinstance(peers[4].happened[0], StorageError)
     peers[4].says(b"flush q\r\n")
     assert peers[4].replies == [b"q()"]
+
+
+# -- the end of the turn
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
+    """A turn that ends by itself."""
+    loop = gevent.get_hub().loop
+    made = Turn(loop, make_poller("auto", loop), Stats(), Journal(), Disk(), PipelineMemory(1 << 20))
+    made.start()
+    yield made
+    made.close()
+    while opened:
+        opened.pop().close()
+
+
+def test_what_is_served_is_answered_before_the_loop_sleeps(turn: Turn, whole: Turn) -> None:
+    peer = Peer(whole)
+    peer.says(b"flush q\r\n")
+    assert peer.hears() == b"q()"
+
+
+def test_of_a_turn_that_cannot_be_written_everybody_is_told(turn: Turn, whole: Turn) -> None:
+    peer, error = Peer(whole), StorageError("no space")
+    whole._journal.error = error  # type: ignore[attr-defined]
+    peer.says(b"flush q\r\n")
+    assert error in peer.happened
+    assert whole._disk.errors[0] is error  # type: ignore[attr-defined]
+
+
+def test_what_is_too_much_for_a_turn_goes_on_by_one_step_in_each(turn: Turn, whole: Turn) -> None:
+    steps: list[str] = []
+
+    def work(name: str) -> Iterator[None]:
+        for _ in range(3):
+            steps.append(name)
+            yield
+        if name == "b":
+            raise ZeroDivisionError
+
+    whole._journal.slices.extend([work("a"), work("b")])
+    run_loop()
+    assert steps == ["a", "b"] * 3
+    assert not whole._journal.slices
+
+
+def test_room_is_looked_for_when_much_has_been_received(turn: Turn, whole: Turn) -> None:
+    run_loop()
+    disk: Any = whole._disk
+    assert disk.looks == 0
+    Peer(whole).says(b"flush q\r\n")
+    assert disk.looks > 0
