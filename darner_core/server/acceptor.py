@@ -29,8 +29,8 @@ from darner_core.server.connection import Connection, Host
 from darner_core.server.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
 from darner_core.server.idle import Timeouts
 from darner_core.server.listeners import Listener, open_listeners
+from darner_core.server.shares import RECV_BYTES
 from darner_core.server.tls import TlsError, TlsSocket
-from darner_core.server.turn import RECV_BYTES
 
 log = logging.getLogger(NAME)
 

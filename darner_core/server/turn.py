@@ -8,9 +8,7 @@ fsync, an error, is done by the Connection.
 A Poller tells which sockets are ready. A socket stays with it while its client is not read, so that a reset is noticed
 then, too.
 
-A client that has sent many requests at once is served in shares: SHARE_S, then its rest waits, and whoever has been
-served least comes next. All shares of a turn together take TURN_S. So a hundred clients that send as fast as they can
-cost another client that much time and no more.
+A client that has sent many requests at once is served in Shares.
 
 No call here switches greenlets, except that what a client's greenlet waits for is handed to it, its end included.
 """
@@ -20,22 +18,19 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import wraps
-from heapq import heappop, heappush
-from itertools import count
-from typing import Any, Concatenate, ParamSpec, Protocol
+from typing import Any, Protocol
 
 from darner_core import NAME
 from darner_core.errors import StorageError
 from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
 from darner_core.protocols.memcache.reader import Request
+from darner_core.server.careful import cut_off
 from darner_core.server.poller import CLOSED, ENDED, FAILED, READABLE, Poller
+from darner_core.server.shares import CROWDED_RECV_BYTES, Shares, Sharing
 from darner_core.shared_memory import PipelineMemory
 
 log = logging.getLogger(NAME)
-
-RECV_BYTES = 64 << 10
 
 # More than that are served in the next turn.
 MOST_READY = 1024
@@ -52,22 +47,11 @@ MOST_TURNS = 8
 # So many at once may together be too much for a turn, even if each has sent only a little.
 MANY_READY = 256
 
-# How long one client is served before others are, and all of them before the turn ends and the loop goes round.
-SHARE_S = 0.002
-TURN_S = 0.01
-
-# A client that was served more than the others some time ago does not wait for a thousand of them to catch up, unless
-# what it asks takes longer than a share.
-MOST_DEBT_S = 0.0002
-
-# While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
-CROWDED_RECV_BYTES = 4 << 10
-
 # As libev counts: behind the poller's watcher; and last of all, when gevent has run all that is ready.
 LOW_PRIORITY, LAST_PRIORITY = -1, -2
 
 
-class Client(Protocol):
+class Client(Sharing, Protocol):
     """The connection, as the turn sees it."""
 
     session: Session
@@ -76,11 +60,6 @@ class Client(Protocol):
     kept_line: Callable[[bytes], Request | None]  # a line of this client's dialect that has been parsed before
     replies: list[bytes]  # of this turn, one element a request
     special: bool  # in `Turn.special`
-    used_s: float  # how long it has been served in shares
-    last_share_s: float  # how long the last of them took
-
-    def serve_share(self) -> None:
-        """It has come to the client's share, see `Turn.join`."""
 
     def serve(self, data: bytes) -> None:
         """What has been received is not one whole plain request."""
@@ -93,9 +72,6 @@ class Client(Protocol):
 
     def wait_to_write(self, unsent: bytes) -> None:
         """The client does not take its replies as fast as it asks."""
-
-    def hang_up(self) -> None:
-        """The client has gone."""
 
     def broken(self) -> None:
         """The connection has failed while nobody reads it."""
@@ -158,14 +134,7 @@ class Turn:
         self._poller = poller
         self._poll = poller.poll
         poller.start(self._on_ready)
-        self.clock = clock
-        self._until = 0.0  # when the shares of this turn are used up; 0: nobody has asked yet
-        self._waiting: list[tuple[float, int, Client]] = []  # for their shares: a heap, who has used least first
-        self.crowded = False  # there is more to be served than everybody can have at once
-        self._numbers = count()
-        self._served: Client | None = None  # who has its share now
-        self._begun = 0.0  # and since when
-        self._least_used_s = 0.0  # what those have used that wait
+        self.shares = Shares(self._come_back, clock)
         self._go_on = loop.timer(0, ref=False)
         self._go_on.priority = LOW_PRIORITY
         self._once_more = loop.timer(0, ref=False)
@@ -181,6 +150,11 @@ class Turn:
         self._go_on.close()
         self._once_more.close()
         self._poller.close()
+
+    def _come_back(self) -> None:
+        """Clients wait for their shares."""
+        if not self._go_on.active:
+            self._go_on.start(self._on_ready)
 
     def stir(self) -> None:
         """Something was made ready at the end of the turn: go round once more before the loop sleeps. gevent runs what
@@ -243,7 +217,7 @@ class Turn:
 
     def _on_ready(self) -> None:
         poll = self._poll
-        self._until = 0.0
+        self.shares.begin_turn()
         for _ in range(MOST_TURNS):
             ready = poll(0, MOST_READY)
             if not ready:
@@ -254,15 +228,17 @@ class Turn:
             if len(ready) >= FEW_READY or self.special:
                 break  # who is special may have something to do in the loop
             self.end()
-        if self._waiting:
-            self.end()  # whoever has just been served has its reply before the shares begin
-            self._serve_shares()
+        if self.shares.waiting:
+            self.end()  # a client that has just been served has its reply before the shares begin
+            self._go_on.stop()
+            self.shares.serve()
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         plain, served = self._plain.get, self.served.append
         bytes_read = 0
-        self.crowded = len(ready) >= MANY_READY or bool(self._waiting)
-        recv_bytes = self.recv_bytes
+        shares = self.shares
+        shares.crowded = len(ready) >= MANY_READY or bool(shares.waiting)
+        recv_bytes = shares.recv_bytes
         if self._heard is not None:
             self._heard.update([fd for fd, _ in ready])
         for fd, events in ready:
@@ -294,7 +270,7 @@ class Turn:
                     self._stats.bytes_read += bytes_read  # before any command that tells it
                     bytes_read = 0
                     client.serve(data)
-                    if self._waiting:
+                    if shares.waiting:
                         recv_bytes = CROWDED_RECV_BYTES
                     continue
                 if body:
@@ -317,7 +293,7 @@ class Turn:
                 log.exception("a client could not be served")
                 self.ignore(fd)
                 if client is not None:
-                    _cut(client)
+                    cut_off(client)
         self._stats.bytes_read += bytes_read
 
     def _on_other(self, fd: int, events: int) -> None:
@@ -332,64 +308,6 @@ class Turn:
                 client.broken()
         elif fd in self._watched:
             self._watch(fd, 0)
-
-    # -- shares
-
-    @property
-    def recv_bytes(self) -> int:
-        """How much to read of a client."""
-        return CROWDED_RECV_BYTES if self._waiting else RECV_BYTES
-
-    def share_ends(self) -> float:
-        """Until when a client may be served that has not joined: a moment that is over if it has to join."""
-        now = self.clock()
-        if self._waiting:
-            return now
-        if not self._until:
-            self._until = now + TURN_S
-        return min(now + SHARE_S, self._until)
-
-    def join(self, client: Client, asks_anew: bool = False) -> None:
-        """`client` has to wait for its share: have `serve_share` called when it comes to it. `asks_anew`: it has not
-        had one for what it asks."""
-        if client is self._served:
-            self._charge(self.clock())
-        # Whoever asks seldom comes before those that always do, but does not save up for more than a turn.
-        client.used_s = max(client.used_s, self._least_used_s - TURN_S)
-        if asks_anew and client.last_share_s <= SHARE_S:
-            client.used_s = min(client.used_s, self._least_used_s + MOST_DEBT_S)
-        heappush(self._waiting, (client.used_s, next(self._numbers), client))
-        self.crowded = True
-        self._stir()
-
-    def _serve_shares(self) -> None:
-        self._go_on.stop()
-        waiting, clock = self._waiting, self.clock
-        now = clock()
-        until = now + TURN_S
-        while waiting and now < until:
-            self._least_used_s, _, client = heappop(waiting)
-            self._served, self._begun = client, now
-            try:
-                client.serve_share()
-            except Exception:
-                log.exception("a client could not be served")
-                _cut(client)
-            now = clock()
-            if self._served is not None:  # else it waits for another share, and has been charged
-                self._charge(now)
-        if waiting:
-            self._stir()
-
-    def _charge(self, now: float) -> None:
-        client, self._served = self._served, None
-        if client is not None:
-            client.last_share_s = now - self._begun
-            client.used_s += client.last_share_s
-
-    def _stir(self) -> None:
-        if not self._go_on.active:
-            self._go_on.start(self._on_ready)
 
     # -- the end of the turn
 
@@ -432,7 +350,7 @@ class Turn:
         """The turn's changes are written: send its replies; first comes an fsync for all of them if `sync`."""
         served, special = self.served, self.special
         self.served, self.special = [], []
-        self._until = 0.0
+        self.shares.begin_turn()
         if sync:
             special = list(dict.fromkeys(special + served))
             served = []
@@ -450,7 +368,7 @@ class Turn:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                _cut(client)
+                cut_off(client)
                 continue
             replies.clear()
             bytes_written += sent
@@ -459,7 +377,7 @@ class Turn:
                     client.wait_to_write(data[sent:])
                 except Exception:
                     log.exception("a client could not be answered")
-                    _cut(client)
+                    cut_off(client)
         self._stats.bytes_written += bytes_written
         for client in special:
             client.special = False
@@ -467,7 +385,7 @@ class Turn:
                 client.end_turn(sync)
             except Exception:
                 log.exception("a client could not be answered")
-                _cut(client)
+                cut_off(client)
 
     def fail(self, error: StorageError) -> None:
         """The turn's changes could not be written, and are undone."""
@@ -476,35 +394,8 @@ class Turn:
                 client.fail_turn(error)
             except Exception:
                 log.exception("a client could not be told that its turn has failed")
-                _cut(client)
-
-
-Arguments = ParamSpec("Arguments")
-Callback = Callable[Concatenate[Any, Arguments], None]
-
-
-def careful(callback: Callback[Arguments]) -> Callback[Arguments]:
-    """What the loop calls of a client. If it raises something, this client is hung up on and the others are served:
-    gevent would stop the watcher, and drop what the same call still had to do for others."""
-
-    @wraps(callback)
-    def call(client: Any, /, *arguments: Arguments.args, **more: Arguments.kwargs) -> None:
-        try:
-            callback(client, *arguments, **more)
-        except Exception:
-            log.exception("a client could not be served")
-            _cut(client)
-
-    return call
+                cut_off(client)
 
 
 def _nothing() -> None:
     pass
-
-
-def _cut(client: Client) -> None:
-    """Hang up on `client`, so that nothing is raised: the turn is everybody's."""
-    try:
-        client.hang_up()
-    except Exception:
-        log.exception("a client could not be hung up on")
