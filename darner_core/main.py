@@ -34,7 +34,7 @@ log = logging.getLogger(NAME)
 # no cycles are made per message.
 GC_THRESHOLD = 50_000
 
-# A thread that comes back from an fsync waits up to so long for the interpreter while the loop is busy
+# A thread that comes back from an fsync waits up to this time for the interpreter while the loop is busy
 # (Python's 5 ms is ten fsyncs).
 SWITCH_INTERVAL_S = 0.0005
 
@@ -187,7 +187,7 @@ def _look_into(action: Dump, options: Config) -> int:
         return NOT_THERE
     except KeyboardInterrupt:
         return 0 if action.follow else INTERRUPTED
-    except BrokenPipeError:  # who read it has enough; what is still in the buffer must not be tried again
+    except BrokenPipeError:  # the reader has enough; what is still in the buffer must not be tried again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status

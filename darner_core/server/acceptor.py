@@ -1,5 +1,4 @@
-"""Who comes in: accepting at every address, one client too many, the TLS handshake, the login, and who has been silent
-for too long.
+"""New clients: accepting at every address, one client too many, the TLS handshake, and the deadline for the login.
 
 It owns the listening sockets and knows who is connected. What a client does once it is in, the Connection knows; who
 may come in, the Access.
@@ -34,7 +33,7 @@ from darner_core.server.tls import TlsError, TlsSocket
 
 log = logging.getLogger(NAME)
 
-# After an accept that failed, and between two looks at who is silent.
+# After an accept that failed, and between two looks for clients that have been silent for too long.
 TICK_S = 1.0
 
 # A client that is asked for its name and password and has not given them by then is not going to.
@@ -170,7 +169,7 @@ class Reception:
         return self._host.vocabularies.of(listener.dialect, no_writes, no_reads, listener.reply_key)
 
     def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
-        """One client too many. Only so many are given time to read that: they take descriptors, too."""
+        """One client too many. Up to MAX_TURNED_AWAY are given time to read that: they take descriptors, too."""
         self._host.stats.rejected_connections += 1
         if is_tls:  # it could be told only after a handshake, which costs more than being served
             client_socket.close()
@@ -191,10 +190,10 @@ class Reception:
             client_socket.recv(RECV_BYTES)  # what is unread when it is closed would reset it
         client_socket.close()
 
-    # -- who it is
+    # -- handshake and login
 
     def _guard(self, listener: Listener, vocabulary: Vocabulary, origin: Origin) -> Guard | None:
-        """What stands before a new client that has to say who it is."""
+        """Of a new client that has to say who it is; else None."""
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None
@@ -228,12 +227,12 @@ class Reception:
             connection.cut()
 
     def rejudge(self) -> None:
-        """The rights are others now."""
+        """Rights have changed."""
         for connection in self.connections:
             connection.rejudge()
 
     def end_waits(self) -> None:
-        """Nobody waits in line for an item any longer."""
+        """Clients that wait for an item get none, as if their time were over."""
         for connection in self.connections:
             connection.end_wait()
 

@@ -1,5 +1,5 @@
-"""The turn of the event loop, for all clients at once: who has sent something is read and served, and when the turn's
-changes have been written, the replies are sent.
+"""The turn of the event loop, for all clients at once: clients that have sent something are read and served, the turn's
+changes are written, and then the replies are sent. So no reply leaves before its change is in the write-ahead log.
 
 This is the hot path: two loops over plain locals, because at 64 bytes a request the interpreter's share is what a
 server in Python can save (figures in docs/benchmarks.md). What does not fit them, a request in pieces, a wait, an
@@ -32,19 +32,19 @@ from darner_core.shared_memory import PipelineMemory
 
 log = logging.getLogger(NAME)
 
-# More than that are served in the next turn.
+# How many clients are served in a turn; the others that are ready come in the next.
 MOST_READY = 1024
 
-# When only few were ready, it is asked once more who is: the more requests share a write, the cheaper they are (a
-# tenth more requests from 10 clients; with many clients it would only delay the replies).
+# When fewer clients than this were ready, the poller is asked once more before the turn ends: the more requests share
+# a write, the cheaper they are (a tenth more requests from 10 clients; with many it would only delay the replies).
 FEW_READY = 8
 
-# When only few were ready, the turn ends at once and the next begins, so many times before the loop goes round: by the
-# time the replies have been sent, the first who had theirs have asked again, and a round of the loop costs as much as
-# a request (a tenth more requests from 3 to 10 clients, nothing from one or a hundred).
+# When only few were ready, the turn ends at once and the next begins, up to this many before the loop goes round: by
+# the time all replies have been sent, the first clients have asked again, and a round of the loop costs as much as a
+# request (a tenth more requests from 3 to 10 clients, nothing from one or a hundred).
 MOST_TURNS = 8
 
-# So many at once may together be too much for a turn, even if each has sent only a little.
+# This many ready at once may together be too much for a turn, even if each has sent only a little.
 MANY_READY = 256
 
 # As libev counts: behind the poller's watcher; and last of all, when gevent has run all that is ready.
@@ -77,10 +77,10 @@ class Client(Sharing, Protocol):
         """The connection has failed while nobody reads it."""
 
     def end_turn(self, sync: bool) -> None:
-        """The turn's changes are written; of who is in `Turn.special`."""
+        """The turn's changes are written. Called of the clients in `Turn.special`."""
 
     def fail_turn(self, error: StorageError) -> None:
-        """Nothing of the turn has happened. Of who has replies, and who is in `Turn.special`."""
+        """Nothing of the turn has happened. Called of clients that have replies or are in `Turn.special`."""
 
 
 class Journal(Protocol):
@@ -104,7 +104,7 @@ class Disk(Protocol):
 
 
 class Turn:
-    """Who can be read, and who has replies to be sent at the end of the turn."""
+    """The clients that can be read, and those that have replies to be sent at the end of the turn."""
 
     def __init__(
         self,
@@ -119,16 +119,16 @@ class Turn:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`syncs`: replies to what has changed something wait for an fsync. `tells_heard`: see `take_heard`."""
-        self.served: list[Client] = []  # who has replies; some perhaps more than once
-        self.special: list[Client] = []  # who has more to do at the end of the turn than to send replies
+        self.served: list[Client] = []  # have replies; some perhaps more than once
+        self.special: list[Client] = []  # have more to do at the end of the turn than to send replies
         self._stats = stats
         self._journal = journal
         self._disk = disk
         self._pipeline_memory = pipeline_memory
         self._syncs = syncs
-        self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
+        self._plain: dict[int, Client] = {}  # by file descriptor: clients that `_serve` serves itself
         self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
-        self._watched: dict[int, int] = {}  # by file descriptor: what the kernel is asked to tell
+        self._watched: dict[int, int] = {}  # by file descriptor: what the poller is asked to tell
         self._clients: dict[int, Client] = {}  # all of them, read or not
         self._heard: set[int] | None = set() if tells_heard else None
         self._poller = poller
@@ -162,7 +162,7 @@ class Turn:
         if not self._once_more.active:
             self._once_more.start(_nothing)
 
-    # -- who is read
+    # -- which clients are read
 
     def enter(self, fd: int, client: Client) -> None:
         """A new client, which nobody reads as yet."""
@@ -226,7 +226,7 @@ class Turn:
             if 1 < len(ready) < FEW_READY and (more := poll(0, MOST_READY)):
                 self._serve(more)
             if len(ready) >= FEW_READY or self.special:
-                break  # who is special may have something to do in the loop
+                break  # special clients may have something to do in the loop
             self.end()
         if self.shares.waiting:
             self.end()  # a client that has just been served has its reply before the shares begin
