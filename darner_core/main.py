@@ -7,17 +7,19 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from darner_core import NAME
+from darner_core import NAME, VERSION
 from darner_core.config import command_line
 from darner_core.config.command_line import Dump
+from darner_core.config.listeners import DARNER
 from darner_core.config.options import Config
 from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
 from darner_core.server import server
-from darner_core.server.server import Server
+from darner_core.server.listeners import Listener
+from darner_core.server.server import Server, level_of
 from darner_core.showing import show
 from darner_core.storage import records
 from darner_core.storage.storage import Storage
@@ -33,7 +35,7 @@ log = logging.getLogger(NAME)
 # no cycles are made per message.
 GC_THRESHOLD = 50_000
 
-# A thread that comes back from an fsync waits up to so long for the interpreter while the loop is busy
+# A thread that comes back from an fsync waits up to this time for the interpreter while the loop is busy
 # (Python's 5 ms is ten fsyncs).
 SWITCH_INTERVAL_S = 0.0005
 
@@ -85,9 +87,9 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     cannot begin."""
     to_stdout = logging.StreamHandler(sys.stdout)
     to_stdout.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=_level(options), handlers=[to_stdout])
+    logging.basicConfig(level=level_of(options), handlers=[to_stdout])
     logging.raiseExceptions = False  # a log that nobody reads any more (darner | head) is no reason for tracebacks
-    for line in server.describe(options):
+    for line in _describe(options):
         log.info(line)
     existed = os.path.exists(options.data)
     storage = Storage(
@@ -100,19 +102,18 @@ def run(options: Config, arguments: Sequence[str]) -> None:
         say=log.info,
     )
     try:
-        queue_server = Server(options, storage)
+        queue_server = Server(options, storage, partial(command_line.parse, arguments))
     except BaseException:
         storage.close()
         if not existed:
             shutil.rmtree(options.data, ignore_errors=True)
         raise
-    queue_server.wait_reload = partial(_reload, queue_server, arguments)
     reload = partial(_reload_at_signal, queue_server)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotation sends it out of habit; the log is standard output
-    log.info(server.recovered(queue_server))
-    for line in server.listening(options, queue_server.reception.listeners):
+    log.info(_recovered(queue_server))
+    for line in _listening(options, queue_server.reception.listeners):
         log.info(line)
     server.warn(options, queue_server.reception.listeners)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -125,16 +126,28 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     log.info("shut down")
 
 
-def _reload(queue_server: Server, arguments: Sequence[str]) -> None:
-    """Read the files again. Raises ConfigError or StorageError, and tells the log; the server goes on as it was."""
-    try:
-        options = command_line.parse(arguments)
-        queue_server.wait_take_over(options)
-    except (ConfigError, StorageError) as error:
-        log.error("not reloaded: %s", error)
-        raise
-    logging.getLogger().setLevel(_level(options))
-    log.info("reloaded: users, rights, admin_from, certificates, log level, queues, aliases")
+def _describe(config: Config) -> Iterator[str]:
+    """What the log says before anything is done."""
+    yield f"{NAME}: queue server"
+    yield f"version: {VERSION}"
+    yield f"data dir: {os.path.abspath(config.data)}"
+    yield "starting up"
+
+
+def _recovered(server: Server) -> str:
+    """What the log says when the queues have been read back."""
+    queues = server.registry.queues.values()
+    items, size = sum(queue.waiting_items for queue in queues), sum(queue.waiting_bytes for queue in queues)
+    damaged = f", {len(server.registry.damaged)} queues are damaged" if server.registry.damaged else ""
+    return f"recovered: {len(queues):,} queues, {items:,} items, {size:,} bytes{damaged}"
+
+
+def _listening(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
+    """What the log says of the addresses."""
+    for listener in listeners:
+        tls = ", TLS" if config.tls_cert and not listener.is_unix else ""
+        dialect = f", {listener.dialect}" if listener.dialect != DARNER else ""
+        yield f"listening on: {listener}{tls}{dialect}"
 
 
 def _reload_at_signal(queue_server: Server) -> None:
@@ -144,10 +157,6 @@ def _reload_at_signal(queue_server: Server) -> None:
         pass  # it has been told
     except Exception:
         log.exception("the reload went wrong: what the files say now may hold in part; reload again, or restart")
-
-
-def _level(options: Config) -> int:
-    return logging.DEBUG if options.debug else logging.INFO
 
 
 def _look_after(action: str, options: Config) -> int:
@@ -179,7 +188,7 @@ def _look_into(action: Dump, options: Config) -> int:
         return NOT_THERE
     except KeyboardInterrupt:
         return 0 if action.follow else INTERRUPTED
-    except BrokenPipeError:  # who read it has enough; what is still in the buffer must not be tried again
+    except BrokenPipeError:  # the reader has enough; what is still in the buffer must not be tried again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-# When so much has been freed before its time, it is given back to the operating system, which takes 0.2 to 5 ms: else
-# what a thousand clients were relieved of leaves 60 MB of holes between what lives.
+# Memory that is freed before its time goes back to the operating system when it has come to this, which takes 0.2 to
+# 5 ms: else what a thousand clients gave up leaves 60 MB of holes between what lives.
 TRIM_BYTES = 4 << 20
 
 # What has come in part of requests that must be in memory whole, of thrift and of Kestrel's text protocol: four of the
@@ -25,8 +25,8 @@ class Holder(Protocol):
 
 
 class BodyMemory:
-    """So many bytes for items that have come in part. Over it, whoever has received nothing for longest gives up first:
-    one that stalls, not one that sends."""
+    """A bound on the bytes of items that have come in part. Over it, the client from which nothing has come for longest
+    gives up first: one that stalls, not one that sends."""
 
     def __init__(self, budget_bytes: int, trim: Callable[[], None]) -> None:
         """`trim` gives what has been freed back to the operating system."""
@@ -34,10 +34,10 @@ class BodyMemory:
         self.used_bytes = 0
         self._trim = trim
         self._freed_bytes = 0  # since `trim` was called
-        self._held: dict[Holder, int] = {}  # bytes by holder, who has received nothing for longest first
+        self._held: dict[Holder, int] = {}  # bytes by holder; the one that has received nothing for longest comes first
 
     def account(self, holder: Holder, held_bytes: int) -> None:
-        """`holder` has received something, or needs nothing any more, and now holds so many bytes."""
+        """`holder` has received something, or needs nothing any more, and holds `held_bytes` now."""
         self.used_bytes += held_bytes - self._held.pop(holder, 0)
         if held_bytes:
             self._held[holder] = held_bytes
@@ -47,7 +47,7 @@ class BodyMemory:
             oldest.spill()
 
     def freed(self, freed_bytes: int) -> None:
-        """So much has been written to disk before its time, or dropped, because its client was refused or has gone."""
+        """`freed_bytes` were written to disk before their time, or dropped: their client was refused or has gone."""
         self._freed_bytes += freed_bytes
         if self._freed_bytes >= TRIM_BYTES:
             self._freed_bytes = 0
@@ -55,8 +55,8 @@ class BodyMemory:
 
 
 class PipelineMemory:
-    """So many bytes for what clients send ahead while they wait, and for replies that they do not take; also for large
-    ones that are being put together.
+    """A bound on the bytes that clients send ahead while they wait, and on replies that they do not take; also on large
+    replies that are being put together.
 
     It takes nothing away from anybody: while `scarce`, no client is given more than it needs to go on.
     """
@@ -75,7 +75,7 @@ class PipelineMemory:
 
     @contextmanager
     def reserved(self, reply_bytes: int) -> Iterator[None]:
-        """A reply of so many bytes is being put together. When it has been, it is for its client to take."""
+        """A reply of `reply_bytes` is being put together. When it has been, it is for its client to take."""
         self.used_bytes += reply_bytes
         try:
             yield

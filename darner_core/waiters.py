@@ -1,4 +1,4 @@
-"""Who waits for an item, in order of arrival; and who waits for the disk.
+"""Who waits for an item, in order of arrival.
 
 The promise of `WaitingLine`: an item that becomes available goes to the client that has waited longest, and of
 "got an item", "waited long enough" and "was cancelled" exactly one happens to each waiter, the first to come.
@@ -16,12 +16,6 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-
-from darner_core.errors import StorageError
-
-# Who has waited for an fsync is answered, and asks again, so many at a time: a hundred at once hold up the others for
-# milliseconds.
-TOLD_AT_ONCE = 16
 
 SHORTEST_S = 1e-6  # a timer, however short, goes through the loop
 
@@ -126,44 +120,3 @@ def _error_of(job: Callable[[], None]) -> Exception | None:
     except Exception as error:
         return error
     return None
-
-
-class SyncGroup:
-    """Shares fsyncs: all that ask while one runs are served by the next.
-
-    `sync` is called in a thread, so it does not hold up the loop.
-    """
-
-    def __init__(self, sync: Callable[[], None], done: Callable[[list[Any], StorageError | None], None]) -> None:
-        """`done(members, error)` is called in the hub when the fsync that covers `members` has ended; perhaps several
-        times for one fsync."""
-        self._sync = sync
-        self._done = done
-        self._members: list[Any] = []
-        self._running: gevent.Greenlet | None = None
-
-    def join(self, member: Any) -> None:
-        """`member`'s writes have been committed; tell it when they are on the disk."""
-        self._members.append(member)
-        if self._running is None:
-            self._running = gevent.spawn(self._run)
-
-    def _run(self) -> None:
-        while self._members:
-            # Whoever joins from here on was written after this fsync may have begun: it goes with the next.
-            members, self._members = self._members, []
-            error = None
-            try:
-                wait_in_thread(self._sync)
-            except StorageError as failure:
-                error = failure
-            except Exception as failure:  # of the pool of threads, too: nobody may wait for ever
-                error = StorageError(f"{type(failure).__name__}: {failure}")
-            gevent.spawn(self._tell, members, error)
-        self._running = None
-
-    def _tell(self, members: list[Any], error: StorageError | None) -> None:
-        loop = gevent.get_hub().loop
-        for start in range(0, len(members), TOLD_AT_ONCE):
-            loop.run_callback(self._done, members[start : start + TOLD_AT_ONCE], error)
-            wait_round()

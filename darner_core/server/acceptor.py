@@ -1,5 +1,4 @@
-"""Who comes in: accepting at every address, one client too many, the TLS handshake, the login, and who has been silent
-for too long.
+"""New clients: accepting at every address, one client too many, the TLS handshake, and the deadline for the login.
 
 It owns the listening sockets and knows who is connected. What a client does once it is in, the Connection knows; who
 may come in, the Access.
@@ -29,12 +28,12 @@ from darner_core.server.connection import Connection, Host
 from darner_core.server.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
 from darner_core.server.idle import Timeouts
 from darner_core.server.listeners import Listener, open_listeners
+from darner_core.server.shares import RECV_BYTES
 from darner_core.server.tls import TlsError, TlsSocket
-from darner_core.server.turn import RECV_BYTES
 
 log = logging.getLogger(NAME)
 
-# After an accept that failed, and between two looks at who is silent.
+# After an accept that failed, and between two looks for clients that have been silent for too long.
 TICK_S = 1.0
 
 # A client that is asked for its name and password and has not given them by then is not going to.
@@ -44,14 +43,16 @@ LOGIN_S = 10.0
 class _Acceptor(StreamServer):
     """Accepts. What gevent would print as a traceback (no file descriptors left) is one line in the log."""
 
-    reception: "Reception"
+    def __init__(self, reception: "Reception", listener: Listener) -> None:
+        super().__init__(listener.socket, partial(reception.serve, listener), spawn=gevent.spawn_raw)
+        self._reception = reception
 
     def do_read(self) -> Any:
-        if self.reception.knocking >= MAX_KNOCKING:
+        if self._reception.knocking >= MAX_KNOCKING:
             return None  # nobody has looked yet whether they are too many; the kernel keeps the next ones
         try:
             accepted = super().do_read()
-            self.reception.knocking += accepted is not None
+            self._reception.knocking += accepted is not None
             return accepted
         except OSError as error:
             log.error("cannot accept a connection: %s", error.strerror)
@@ -95,12 +96,7 @@ class Reception:
                     config.keepalive_count,
                     config.unread_timeout_s,
                 )
-        self._acceptors = [
-            _Acceptor(listener.socket, partial(self._serve, listener), spawn=gevent.spawn_raw)
-            for listener in self.listeners
-        ]
-        for acceptor in self._acceptors:
-            acceptor.reception = self
+        self._acceptors = [_Acceptor(self, listener) for listener in self.listeners]
         self._loop = gevent.get_hub().loop
 
     def start(self) -> None:
@@ -115,7 +111,7 @@ class Reception:
         for handshake in list(self._handshakes):
             handshake.cut_handshake()
 
-    def _serve(self, listener: Listener, accepted: Any, address: object) -> None:
+    def serve(self, listener: Listener, accepted: Any, address: object) -> None:
         """The greenlet of one client."""
         self.knocking -= 1
         client_socket: socket.socket | TlsSocket
@@ -173,7 +169,7 @@ class Reception:
         return self._host.vocabularies.of(listener.dialect, no_writes, no_reads, listener.reply_key)
 
     def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
-        """One client too many. Only so many are given time to read that: they take descriptors, too."""
+        """One client too many. Up to MAX_TURNED_AWAY are given time to read that: they take descriptors, too."""
         self._host.stats.rejected_connections += 1
         if is_tls:  # it could be told only after a handshake, which costs more than being served
             client_socket.close()
@@ -194,10 +190,10 @@ class Reception:
             client_socket.recv(RECV_BYTES)  # what is unread when it is closed would reset it
         client_socket.close()
 
-    # -- who it is
+    # -- handshake and login
 
     def _guard(self, listener: Listener, vocabulary: Vocabulary, origin: Origin) -> Guard | None:
-        """What stands before a new client that has to say who it is."""
+        """Of a new client that has to say who it is; else None."""
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None
@@ -231,12 +227,12 @@ class Reception:
             connection.cut()
 
     def rejudge(self) -> None:
-        """The rights are others now."""
+        """Rights have changed."""
         for connection in self.connections:
             connection.rejudge()
 
     def end_waits(self) -> None:
-        """Nobody waits in line for an item any longer."""
+        """Clients that wait for an item get none, as if their time were over."""
         for connection in self.connections:
             connection.end_wait()
 

@@ -18,8 +18,8 @@ from darner_core import NAME
 from darner_core.errors import RequestError, ServerError, StorageError
 from darner_core.operations.client import HangUp
 from darner_core.repeated import BY_TEXT
+from darner_core.server.shares import RECV_BYTES, SHARE_S
 from darner_core.server.states import ClientGone, Ending, State
-from darner_core.server.turn import RECV_BYTES, SHARE_S
 from darner_core.waiters import Waiter, wait_round
 
 if TYPE_CHECKING:
@@ -237,17 +237,17 @@ class Caller:
 
     def wait_share(self, asks_anew: bool = False) -> bytes:
         """Let the others have their shares, see `Turn`; then begin another."""
-        self._turn.join(self._client, asks_anew)
+        self._turn.shares.join(self._client, asks_anew)
         self._wait_in(State.IN_SHARES)
         self._require_client()
-        self._client.share_ends = self._turn.clock() + SHARE_S
+        self._client.share_ends = self._turn.shares.clock() + SHARE_S
         return b""
 
     def wait_first_share(self) -> bytes:
         """The first ends with the first look at the clock: nobody knows yet whether the client has sent one request, or
         thousands."""
         self.wait_share(asks_anew=True)
-        self._client.share_ends = self._turn.clock()
+        self._client.share_ends = self._turn.shares.clock()
         return b""
 
     def wait_taken(self) -> bytes:

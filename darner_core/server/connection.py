@@ -31,14 +31,16 @@ from darner_core.protocols.contract import Reader, Request, Vocabulary
 from darner_core.protocols.guard import Guard
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import BY_TEXT
+from darner_core.server.background import SyncGroup
 from darner_core.server.caller import Caller, Task
+from darner_core.server.careful import careful
 from darner_core.server.inbox import Inbox
 from darner_core.server.outbox import Outbox
 from darner_core.server.states import MOVES, UNOCCUPIED, WOKEN_AT_END, Ending, State
 from darner_core.server.tls import TlsSocket
-from darner_core.server.turn import Turn, careful
+from darner_core.server.turn import Turn
 from darner_core.shared_memory import BodyMemory, PipelineMemory
-from darner_core.waiters import SyncGroup, Waiter
+from darner_core.waiters import Waiter
 
 log = logging.getLogger(NAME)
 
@@ -203,8 +205,8 @@ class Connection:
         if self.host.stopping:
             return False
         if not self.share_ends:
-            self.share_ends = self.turn.share_ends()
-        return self.turn.clock() >= self.share_ends
+            self.share_ends = self.turn.shares.ends()
+        return self.turn.shares.clock() >= self.share_ends
 
     def serve_share(self) -> None:
         if self.state is State.IN_SHARES:  # else it has gone
@@ -244,7 +246,7 @@ class Connection:
         self.share_ends = 0.0
         backlog = self._reader.requests(data)
         # A short pipeline that comes alone is served without a look at the clock.
-        is_alone = not (self.turn.crowded or self.inbox.reads_whole)
+        is_alone = not (self.turn.shares.crowded or self.inbox.reads_whole)
         task = self.serve_backlog(backlog) if is_alone else self.serve_share_of(backlog)
         if task is not None:
             self._greenlet.switch(task)

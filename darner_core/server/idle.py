@@ -12,8 +12,8 @@ import gevent
 
 from darner_core.errors import ClientError
 from darner_core.operating_system import unsent_bytes
+from darner_core.server.careful import careful
 from darner_core.server.states import UNOCCUPIED, Ending, State
-from darner_core.server.turn import careful
 from darner_core.waiters import wait_round
 
 if TYPE_CHECKING:

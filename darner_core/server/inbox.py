@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from darner_core.operations.stats import Stats
 from darner_core.protocols.contract import Reader, Request
+from darner_core.server.shares import RECV_BYTES
 from darner_core.server.tls import TlsSocket
-from darner_core.server.turn import RECV_BYTES, Turn
+from darner_core.server.turn import Turn
 from darner_core.shared_memory import BodyMemory, Holder, PipelineMemory
 
 # What a client may send ahead while it waits for an item. Beyond it nothing is read until the wait ends. A client that
@@ -76,7 +77,7 @@ class Inbox:
         """As `receive`, up to the end of the incomplete request if it is known."""
         if self.reads_whole:
             return self.receive()
-        return self.receive(max(self._turn.recv_bytes, min(self.reader.body_missing, RECV_BYTES)))
+        return self.receive(max(self._turn.shares.recv_bytes, min(self.reader.body_missing, RECV_BYTES)))
 
     # -- bytes sent ahead
 

@@ -125,7 +125,7 @@ def _remove_stale(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         code = probe.connect_ex(path)
-    if code in (0, errno.EAGAIN):  # EAGAIN: so many wait for it that there is no room for one more
+    if code in (0, errno.EAGAIN):  # EAGAIN: its queue of connections to be accepted is full
         raise StartError(f"cannot listen on {UNIX}{path}: another server answers there")
     if code != errno.ECONNREFUSED:
         raise OSError(code, os.strerror(code))

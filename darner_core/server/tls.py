@@ -81,7 +81,7 @@ class TlsSocket:
     now" and OSError for "no more".
 
     A read takes a whole TLS record, 16 KiB at most, even if less was asked for, and OpenSSL reads none ahead. So
-    nothing stays behind that the epoll does not know of.
+    nothing stays behind that the poller does not know of.
     """
 
     def __init__(self, accepted: socket.socket, context: ssl.SSLContext) -> None:

@@ -1,5 +1,5 @@
-"""The turn of the event loop, for all clients at once: who has sent something is read and served, and when the turn's
-changes have been written, the replies are sent.
+"""The turn of the event loop, for all clients at once: clients that have sent something are read and served, the turn's
+changes are written, and then the replies are sent. So no reply leaves before its change is in the write-ahead log.
 
 This is the hot path: two loops over plain locals, because at 64 bytes a request the interpreter's share is what a
 server in Python can save (figures in docs/benchmarks.md). What does not fit them, a request in pieces, a wait, an
@@ -8,62 +8,50 @@ fsync, an error, is done by the Connection.
 A Poller tells which sockets are ready. A socket stays with it while its client is not read, so that a reset is noticed
 then, too.
 
-A client that has sent many requests at once is served in shares: SHARE_S, then its rest waits, and whoever has been
-served least comes next. All shares of a turn together take TURN_S. So a hundred clients that send as fast as they can
-cost another client that much time and no more.
+A client that has sent many requests at once is served in Shares.
 
 No call here switches greenlets, except that what a client's greenlet waits for is handed to it, its end included.
 """
 
 import logging
+import os
 import time
-from collections.abc import Callable
-from functools import wraps
-from heapq import heappop, heappush
-from itertools import count
-from typing import Any, Concatenate, ParamSpec, Protocol
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from darner_core import NAME
 from darner_core.errors import StorageError
 from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
 from darner_core.protocols.contract import Request
+from darner_core.server.careful import cut_off
 from darner_core.server.poller import CLOSED, ENDED, FAILED, READABLE, Poller
+from darner_core.server.shares import CROWDED_RECV_BYTES, Shares, Sharing
+from darner_core.shared_memory import PipelineMemory
 
 log = logging.getLogger(NAME)
 
-RECV_BYTES = 64 << 10
-
-# More than that are served in the next turn.
+# How many clients are served in a turn; the others that are ready come in the next.
 MOST_READY = 1024
 
-# When only few were ready, it is asked once more who is: the more requests share a write, the cheaper they are (a
-# tenth more requests from 10 clients; with many clients it would only delay the replies).
+# When fewer clients than this were ready, the poller is asked once more before the turn ends: the more requests share
+# a write, the cheaper they are (a tenth more requests from 10 clients; with many it would only delay the replies).
 FEW_READY = 8
 
-# When only few were ready, the turn ends at once and the next begins, so many times before the loop goes round: by the
-# time the replies have been sent, the first who had theirs have asked again, and a round of the loop costs as much as
-# a request (a tenth more requests from 3 to 10 clients, nothing from one or a hundred).
+# When only few were ready, the turn ends at once and the next begins, up to this many before the loop goes round: by
+# the time all replies have been sent, the first clients have asked again, and a round of the loop costs as much as a
+# request (a tenth more requests from 3 to 10 clients, nothing from one or a hundred).
 MOST_TURNS = 8
 
-# So many at once may together be too much for a turn, even if each has sent only a little.
+# This many ready at once may together be too much for a turn, even if each has sent only a little.
 MANY_READY = 256
 
-# How long one client is served before others are, and all of them before the turn ends and the loop goes round.
-SHARE_S = 0.002
-TURN_S = 0.01
-
-# A client that was served more than the others some time ago does not wait for a thousand of them to catch up, unless
-# what it asks takes longer than a share.
-MOST_DEBT_S = 0.0002
-
-# While clients wait for their shares, so much is read of each: what has been read and not been served is memory.
-CROWDED_RECV_BYTES = 4 << 10
-
-LOW_PRIORITY = -1  # as libev counts: behind the poller's watcher
+# As libev counts: behind the poller's watcher; and last of all, when gevent has run all that is ready.
+LOW_PRIORITY, LAST_PRIORITY = -1, -2
 
 
-class Client(Protocol):
+class Client(Sharing, Protocol):
     """The connection, as the turn sees it."""
 
     session: Session
@@ -72,11 +60,6 @@ class Client(Protocol):
     kept_line: Callable[[bytes], Request | None]  # a line of this client's dialect that has been parsed before
     replies: list[bytes]  # of this turn, one element a request
     special: bool  # in `Turn.special`
-    used_s: float  # how long it has been served in shares
-    last_share_s: float  # how long the last of them took
-
-    def serve_share(self) -> None:
-        """It has come to the client's share, see `Turn.join`."""
 
     def serve(self, data: bytes) -> None:
         """What has been received is not one whole plain request."""
@@ -90,61 +73,88 @@ class Client(Protocol):
     def wait_to_write(self, unsent: bytes) -> None:
         """The client does not take its replies as fast as it asks."""
 
-    def hang_up(self) -> None:
-        """The client has gone."""
-
     def broken(self) -> None:
         """The connection has failed while nobody reads it."""
 
     def end_turn(self, sync: bool) -> None:
-        """The turn's changes are written; of who is in `Turn.special`."""
+        """The turn's changes are written. Called of the clients in `Turn.special`."""
 
     def fail_turn(self, error: StorageError) -> None:
-        """Nothing of the turn has happened. Of who has replies, and who is in `Turn.special`."""
+        """Nothing of the turn has happened. Called of clients that have replies or are in `Turn.special`."""
+
+
+class Journal(Protocol):
+    """What the turn needs of the journal."""
+
+    @property
+    def slices(self) -> deque[Iterator[None]]:
+        """What is too much for one turn: each goes on by one step at the end of each turn, until it is at its end."""
+
+    def commit(self) -> bool:
+        """Write what has changed; False: nothing has. Raises StorageError; then all of it has been undone."""
+
+
+class Disk(Protocol):
+    look_at_bytes: int  # when this many bytes have been received in all, it is time to look for room
+
+    def look_for_room(self) -> None:
+        """Raises nothing."""
+
+    def write_failed(self, error: StorageError) -> None: ...
 
 
 class Turn:
-    """Who can be read, and who has replies to be sent at the end of the turn."""
+    """The clients that can be read, and those that have replies to be sent at the end of the turn."""
 
     def __init__(
         self,
         loop: Any,
         poller: Poller,
         stats: Stats,
-        end_turn: Callable[[], None],
+        journal: Journal,
+        disk: Disk,
+        pipeline_memory: PipelineMemory,
+        syncs: bool = False,
         tells_heard: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`end_turn` writes what the turn has changed and calls `send`; it is also called before the loop sleeps.
-        `tells_heard`: see `take_heard`."""
-        self.served: list[Client] = []  # who has replies; some perhaps more than once
-        self.special: list[Client] = []  # who has more to do at the end of the turn than to send replies
+        """`syncs`: replies to what has changed something wait for an fsync. `tells_heard`: see `take_heard`."""
+        self.served: list[Client] = []  # have replies; some perhaps more than once
+        self.special: list[Client] = []  # have more to do at the end of the turn than to send replies
         self._stats = stats
-        self._end_turn = end_turn
-        self._plain: dict[int, Client] = {}  # by file descriptor: who is served by `_on_ready`
+        self._journal = journal
+        self._disk = disk
+        self._pipeline_memory = pipeline_memory
+        self._syncs = syncs
+        self._plain: dict[int, Client] = {}  # by file descriptor: clients that `_serve` serves itself
         self._callbacks: dict[int, Callable[[], object]] = {}  # what the others do when there is something to read
-        self._watched: dict[int, int] = {}  # by file descriptor: what the kernel is asked to tell
+        self._watched: dict[int, int] = {}  # by file descriptor: what the poller is asked to tell
         self._clients: dict[int, Client] = {}  # all of them, read or not
         self._heard: set[int] | None = set() if tells_heard else None
         self._poller = poller
         self._poll = poller.poll
         poller.start(self._on_ready)
-        self.clock = clock
-        self._until = 0.0  # when the shares of this turn are used up; 0: nobody has asked yet
-        self._waiting: list[tuple[float, int, Client]] = []  # for their shares: a heap, who has used least first
-        self.crowded = False  # there is more to be served than everybody can have at once
-        self._numbers = count()
-        self._served: Client | None = None  # who has its share now
-        self._begun = 0.0  # and since when
-        self._least_used_s = 0.0  # what those have used that wait
+        self.shares = Shares(self._come_back, clock)
         self._go_on = loop.timer(0, ref=False)
         self._go_on.priority = LOW_PRIORITY
         self._once_more = loop.timer(0, ref=False)
+        self._before_sleep = loop.prepare(ref=False)
+        self._before_sleep.priority = LAST_PRIORITY
+
+    def start(self) -> None:
+        """From now on the turn ends before the loop sleeps."""
+        self._before_sleep.start(self.end)
 
     def close(self) -> None:
+        self._before_sleep.stop()
         self._go_on.close()
         self._once_more.close()
         self._poller.close()
+
+    def _come_back(self) -> None:
+        """Clients wait for their shares."""
+        if not self._go_on.active:
+            self._go_on.start(self._on_ready)
 
     def stir(self) -> None:
         """Something was made ready at the end of the turn: go round once more before the loop sleeps. gevent runs what
@@ -152,7 +162,7 @@ class Turn:
         if not self._once_more.active:
             self._once_more.start(_nothing)
 
-    # -- who is read
+    # -- which clients are read
 
     def enter(self, fd: int, client: Client) -> None:
         """A new client, which nobody reads as yet."""
@@ -207,7 +217,7 @@ class Turn:
 
     def _on_ready(self) -> None:
         poll = self._poll
-        self._until = 0.0
+        self.shares.begin_turn()
         for _ in range(MOST_TURNS):
             ready = poll(0, MOST_READY)
             if not ready:
@@ -216,17 +226,19 @@ class Turn:
             if 1 < len(ready) < FEW_READY and (more := poll(0, MOST_READY)):
                 self._serve(more)
             if len(ready) >= FEW_READY or self.special:
-                break  # who is special may have something to do in the loop
-            self._end_turn()
-        if self._waiting:
-            self._end_turn()  # whoever has just been served has its reply before the shares begin
-            self._serve_shares()
+                break  # special clients may have something to do in the loop
+            self.end()
+        if self.shares.waiting:
+            self.end()  # a client that has just been served has its reply before the shares begin
+            self._go_on.stop()
+            self.shares.serve()
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         plain, served = self._plain.get, self.served.append
         bytes_read = 0
-        self.crowded = len(ready) >= MANY_READY or bool(self._waiting)
-        recv_bytes = self.recv_bytes
+        shares = self.shares
+        shares.crowded = len(ready) >= MANY_READY or bool(shares.waiting)
+        recv_bytes = shares.recv_bytes
         if self._heard is not None:
             self._heard.update([fd for fd, _ in ready])
         for fd, events in ready:
@@ -258,7 +270,7 @@ class Turn:
                     self._stats.bytes_read += bytes_read  # before any command that tells it
                     bytes_read = 0
                     client.serve(data)
-                    if self._waiting:
+                    if shares.waiting:
                         recv_bytes = CROWDED_RECV_BYTES
                     continue
                 if body:
@@ -281,7 +293,7 @@ class Turn:
                 log.exception("a client could not be served")
                 self.ignore(fd)
                 if client is not None:
-                    _cut(client)
+                    cut_off(client)
         self._stats.bytes_read += bytes_read
 
     def _on_other(self, fd: int, events: int) -> None:
@@ -297,71 +309,48 @@ class Turn:
         elif fd in self._watched:
             self._watch(fd, 0)
 
-    # -- shares
-
-    @property
-    def recv_bytes(self) -> int:
-        """How much to read of a client."""
-        return CROWDED_RECV_BYTES if self._waiting else RECV_BYTES
-
-    def share_ends(self) -> float:
-        """Until when a client may be served that has not joined: a moment that is over if it has to join."""
-        now = self.clock()
-        if self._waiting:
-            return now
-        if not self._until:
-            self._until = now + TURN_S
-        return min(now + SHARE_S, self._until)
-
-    def join(self, client: Client, asks_anew: bool = False) -> None:
-        """`client` has to wait for its share: have `serve_share` called when it comes to it. `asks_anew`: it has not
-        had one for what it asks."""
-        if client is self._served:
-            self._charge(self.clock())
-        # Whoever asks seldom comes before those that always do, but does not save up for more than a turn.
-        client.used_s = max(client.used_s, self._least_used_s - TURN_S)
-        if asks_anew and client.last_share_s <= SHARE_S:
-            client.used_s = min(client.used_s, self._least_used_s + MOST_DEBT_S)
-        heappush(self._waiting, (client.used_s, next(self._numbers), client))
-        self.crowded = True
-        self._stir()
-
-    def _serve_shares(self) -> None:
-        self._go_on.stop()
-        waiting, clock = self._waiting, self.clock
-        now = clock()
-        until = now + TURN_S
-        while waiting and now < until:
-            self._least_used_s, _, client = heappop(waiting)
-            self._served, self._begun = client, now
-            try:
-                client.serve_share()
-            except Exception:
-                log.exception("a client could not be served")
-                _cut(client)
-            now = clock()
-            if self._served is not None:  # else it waits for another share, and has been charged
-                self._charge(now)
-        if waiting:
-            self._stir()
-
-    def _charge(self, now: float) -> None:
-        client, self._served = self._served, None
-        if client is not None:
-            client.last_share_s = now - self._begun
-            client.used_s += client.last_share_s
-
-    def _stir(self) -> None:
-        if not self._go_on.active:
-            self._go_on.start(self._on_ready)
-
     # -- the end of the turn
+
+    def end(self) -> None:
+        """Write what the turn has changed, and only then send its replies."""
+        wrote = False
+        try:
+            wrote = self._journal.commit()
+        except StorageError as error:
+            self._disk.write_failed(error)
+            self.fail(error)
+        except Exception:
+            # Nobody knows what memory holds now, but the disk holds what was answered: as after kill -9.
+            log.critical("the end of a turn went wrong; ending at once", exc_info=True)
+            logging.shutdown()
+            os._exit(1)
+        # From here on nothing is raised: each client is one by itself, and what is called belongs to all of them.
+        if self.served or self.special:
+            self.send(sync=wrote and self._syncs)
+            self._pipeline_memory.turn_bytes = 0
+        if self._stats.bytes_read >= self._disk.look_at_bytes:
+            self._disk.look_for_room()
+        if self._journal.slices:
+            self._do_slices()
+
+    def _do_slices(self) -> None:
+        """What is too much for one turn goes on, in the next."""
+        slices = self._journal.slices
+        for _ in range(len(slices)):
+            piece = slices.popleft()
+            try:
+                for _ in piece:
+                    slices.append(piece)
+                    break
+            except Exception:
+                log.exception("what was too much for one turn did not come to its end")
+        self.stir()
 
     def send(self, sync: bool) -> None:
         """The turn's changes are written: send its replies; first comes an fsync for all of them if `sync`."""
         served, special = self.served, self.special
         self.served, self.special = [], []
-        self._until = 0.0
+        self.shares.begin_turn()
         if sync:
             special = list(dict.fromkeys(special + served))
             served = []
@@ -379,7 +368,7 @@ class Turn:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                _cut(client)
+                cut_off(client)
                 continue
             replies.clear()
             bytes_written += sent
@@ -388,7 +377,7 @@ class Turn:
                     client.wait_to_write(data[sent:])
                 except Exception:
                     log.exception("a client could not be answered")
-                    _cut(client)
+                    cut_off(client)
         self._stats.bytes_written += bytes_written
         for client in special:
             client.special = False
@@ -396,7 +385,7 @@ class Turn:
                 client.end_turn(sync)
             except Exception:
                 log.exception("a client could not be answered")
-                _cut(client)
+                cut_off(client)
 
     def fail(self, error: StorageError) -> None:
         """The turn's changes could not be written, and are undone."""
@@ -405,35 +394,8 @@ class Turn:
                 client.fail_turn(error)
             except Exception:
                 log.exception("a client could not be told that its turn has failed")
-                _cut(client)
-
-
-Arguments = ParamSpec("Arguments")
-Callback = Callable[Concatenate[Any, Arguments], None]
-
-
-def careful(callback: Callback[Arguments]) -> Callback[Arguments]:
-    """What the loop calls of a client. If it raises something, this client is hung up on and the others are served:
-    gevent would stop the watcher, and drop what the same call still had to do for others."""
-
-    @wraps(callback)
-    def call(client: Any, /, *arguments: Arguments.args, **more: Arguments.kwargs) -> None:
-        try:
-            callback(client, *arguments, **more)
-        except Exception:
-            log.exception("a client could not be served")
-            _cut(client)
-
-    return call
+                cut_off(client)
 
 
 def _nothing() -> None:
     pass
-
-
-def _cut(client: Client) -> None:
-    """Hang up on `client`, so that nothing is raised: the turn is everybody's."""
-    try:
-        client.hang_up()
-    except Exception:
-        log.exception("a client could not be hung up on")

@@ -13,7 +13,7 @@ import pytest
 from darner_core.config.options import Config
 from darner_core.server.connection import LOOK_EVERY
 from darner_core.server.server import Server
-from darner_core.server.turn import SHARE_S
+from darner_core.server.shares import SHARE_S
 from darner_core.storage.storage import Storage
 from tests.harness import Client, RunningServer, wait_until
 
@@ -201,14 +201,14 @@ def test_the_server_stops_beside_floods_and_answers_what_has_come(server: Runnin
 
 def test_so_many_requests_are_served_between_two_looks_at_the_clock(open_storage: Callable[[], Storage]) -> None:
     """Each look is the end of a share here: the others come then."""
-    server = Server(Config(port=0), open_storage())
+    server = Server(Config(port=0), open_storage(), Config)
     served = [0]
 
     def clock() -> float:
         served.append(server.stats.get_misses)
         return len(served) * SHARE_S
 
-    server.turn.clock = clock
+    server.turn.shares.clock = clock
     server.start()
     flooders = [socket.create_connection(("127.0.0.1", server.reception.listeners[0].port)) for _ in range(5)]
     for flooder in flooders:

@@ -9,8 +9,8 @@ import pytest
 from darner_core.config.options import Config
 from darner_core.server.connection import Connection
 from darner_core.server.server import Server
+from darner_core.server.shares import SHARE_S
 from darner_core.server.states import MOVES, UNOCCUPIED, WOKEN_AT_END, Ending, State
-from darner_core.server.turn import SHARE_S
 from darner_core.storage.storage import Storage
 
 LARGE = 300_000  # bytes of an item that is received in chunks
@@ -30,7 +30,7 @@ class House:
             assert connection.ending is None or state not in (State.READ, State.IN_BODY)
 
         monkeypatch.setattr(Connection, "move", record)
-        self.server = Server(Config(port=0), storage)
+        self.server = Server(Config(port=0), storage, Config)
         self.server.start()
         self.sockets: list[socket.socket] = []
 
@@ -62,10 +62,10 @@ class House:
             end, connection = self.connect(b"get slow\r\n" * 80)
             gevent.sleep(0.3)
         elif state is State.IN_SHARES:
-            turn = self.server.turn
-            turn.join = lambda client, asks_anew=False: None  # type: ignore[method-assign]
-            turn.share_ends = lambda: turn.clock() - SHARE_S  # type: ignore[method-assign]
-            turn.crowded = True
+            shares = self.server.turn.shares
+            shares.join = lambda client, asks_anew=False: None  # type: ignore[method-assign]
+            shares.ends = lambda: shares.clock() - SHARE_S  # type: ignore[method-assign]
+            shares.crowded = True
             end, connection = self.connect()
             gevent.get_hub().loop.run_callback(connection.serve, b"version\r\n" * 1000)
         else:
@@ -124,7 +124,7 @@ def test_a_client_goes_on_from_any_wait(house: House, state: State) -> None:
     elif state is State.IN_BODY:
         end.sendall(bytes(LARGE) + b"\r\n")
     elif state is State.IN_SHARES:
-        del house.server.turn.share_ends, house.server.turn.join  # type: ignore[method-assign]
+        del house.server.turn.shares.ends, house.server.turn.shares.join  # type: ignore[method-assign]
         gevent.get_hub().loop.run_callback(connection.serve_share)
     end.setblocking(False)
 

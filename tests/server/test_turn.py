@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ from darner_core.protocols.memcache.lines import parse_naming, parse_storing
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
 from darner_core.server import poller
 from darner_core.server.poller import make_poller
-from darner_core.server.turn import CROWDED_RECV_BYTES, MOST_DEBT_S, RECV_BYTES, SHARE_S, TURN_S, Turn
+from darner_core.server.shares import TURN_S
+from darner_core.server.turn import Turn
+from darner_core.shared_memory import PipelineMemory
 from tests.feeding import feed
 
 MOST_SPINS = 20
@@ -93,6 +96,33 @@ class Peer:
         self.happened.append(error)
 
 
+class Journal:
+    """Has nothing to write."""
+
+    def __init__(self) -> None:
+        self.slices: deque[Iterator[None]] = deque()
+        self.error: Exception | None = None
+
+    def commit(self) -> bool:
+        if self.error is not None:
+            raise self.error
+        return False
+
+
+class Disk:
+    look_at_bytes = 1
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.errors: list[StorageError] = []
+
+    def look_for_room(self) -> None:
+        self.looks += 1
+
+    def write_failed(self, error: StorageError) -> None:
+        self.errors.append(error)
+
+
 def run_loop() -> None:
     """Several rounds: on a busy machine a timer may be due in the round in which it was set."""
     for _ in range(4):
@@ -124,7 +154,8 @@ def turn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     feed(reader, b"flush bare\nset bare 0 0 0\n\r\n")
     feed(RequestReader({b"set": Command(parse_storing, answer)}, kept, 8192, chunk_bytes=100), b"set q 0 0 101\r\n")
     loop = gevent.get_hub().loop
-    made = Turn(loop, make_poller(request.param, loop), Stats(), lambda: None)
+    made = Turn(loop, make_poller(request.param, loop), Stats(), Journal(), Disk(), PipelineMemory(1 << 20))
+    monkeypatch.setattr(made, "end", lambda: None)  # these tests end it themselves, by `send` or `fail`
     yield made
     made.close()
     while opened:
@@ -364,85 +395,21 @@ class Flooder(Peer):
     def serve_share(self) -> None:
         self.order.append(self)
         self.clock.now += self.cost_s
-        self.turn.join(self)
+        self.turn.shares.join(self)
 
 
 @pytest.fixture
 def clock(turn: Turn) -> Clock:
     made = Clock()
-    turn.clock = made
+    turn.shares.clock = made
     return made
-
-
-def test_shares_end_with_the_turn_and_go_on_in_the_next_with_who_was_served_least(turn: Turn, clock: Clock) -> None:
-    order: list[Peer] = []
-    peers = [Flooder(turn, clock, 0.3 * TURN_S, order) for _ in range(8)]
-    for peer in peers:
-        turn.join(peer)
-    turn._serve_shares()
-    assert order == peers[:4]
-    turn._serve_shares()
-    assert order == peers
-
-
-def test_who_asks_seldom_comes_before_those_that_always_do(turn: Turn, clock: Clock) -> None:
-    order: list[Peer] = []
-    for cost_s in (SHARE_S, 20 * SHARE_S):
-        turn.join(Flooder(turn, clock, cost_s, order))
-    for _ in range(100):
-        turn._serve_shares()
-    heavy = sum(peer.cost_s == 20 * SHARE_S for peer in order if isinstance(peer, Flooder))
-    assert len(order) - heavy >= 15 * heavy  # equal time, not equal turns
-    seldom = Flooder(turn, clock, SHARE_S, order)
-    turn.join(seldom)
-    before = len(order)
-    turn._serve_shares()
-    assert order[before] is seldom
-
-
-def test_who_asks_anew_does_not_wait_for_all_others_to_catch_up(turn: Turn, clock: Clock) -> None:
-    order: list[Peer] = []
-    for _ in range(3):
-        turn.join(Flooder(turn, clock, MOST_DEBT_S, order))
-    turn._serve_shares()
-    before = len(order)
-    once_greedy = Flooder(turn, clock, MOST_DEBT_S, order)
-    once_greedy.used_s = 100.0
-    turn.join(once_greedy, asks_anew=True)
-    turn._serve_shares()
-    assert once_greedy in order[before : before + 7]
-
-
-def test_whose_requests_take_long_waits_for_the_others_to_catch_up(turn: Turn, clock: Clock) -> None:
-    order: list[Peer] = []
-    heavy = Flooder(turn, clock, 2 * TURN_S, order)
-    others = [Flooder(turn, clock, 0.2 * TURN_S, order) for _ in range(3)]
-    turn.join(heavy, asks_anew=True)
-    turn._serve_shares()
-    turn._waiting.clear()
-    turn.join(heavy, asks_anew=True)
-    for other in others:
-        turn.join(other, asks_anew=True)
-    turn._serve_shares()
-    assert order[1:4] == others
-
-
-def test_a_share_can_be_had_at_once_only_while_nobody_waits_and_the_turn_lasts(turn: Turn, clock: Clock) -> None:
-    assert turn.share_ends() == clock() + SHARE_S
-    clock.now += TURN_S
-    assert turn.share_ends() <= clock()
-    turn.send(sync=False)
-    assert turn.share_ends() > clock()
-    turn.join(Flooder(turn, clock, SHARE_S, []))
-    assert turn.share_ends() <= clock()
-    assert turn.recv_bytes == CROWDED_RECV_BYTES < RECV_BYTES
 
 
 def test_who_asks_once_is_answered_before_the_shares_of_a_turn_begin(turn: Turn, clock: Clock, peer: Peer) -> None:
     happened: list[Any] = []
-    turn._end_turn = lambda: happened.append(peer.replies)
+    turn.end = lambda: happened.append(peer.replies)
     order: list[Peer] = happened
-    turn.join(Flooder(turn, clock, TURN_S, order))
+    turn.shares.join(Flooder(turn, clock, TURN_S, order))
     peer.end.send(b"flush q\r\n")
     run_loop()
     assert happened[0] == [b"q()"]
@@ -455,8 +422,8 @@ def test_what_goes_wrong_in_one_share_does_not_stop_the_others(turn: Turn, clock
 
     other = Peer(turn)
     peer.serve_share = breaks  # type: ignore[method-assign]
-    turn.join(peer)
-    turn.join(other)
+    turn.shares.join(peer)
+    turn.shares.join(other)
     run_loop()
     assert (peer.happened, other.happened) == (["gone"], ["share"])
 
@@ -467,8 +434,8 @@ def test_who_cannot_be_hung_up_on_in_its_share_does_not_stop_the_others(turn: Tu
 
     peer, other = Peer(turn), Peer(turn)
     peer.serve_share = peer.hang_up = breaks  # type: ignore[method-assign]
-    turn.join(peer)
-    turn.join(other)
+    turn.shares.join(peer)
+    turn.shares.join(other)
     turn._on_ready()
     assert other.happened == ["share"]
 
@@ -571,3 +538,56 @@ def test_who_cannot_even_be_hung_up_on_stops_nobody(turn: Turn) -> None:
     assert isinstance(peers[4].happened[0], StorageError)
     peers[4].says(b"flush q\r\n")
     assert peers[4].replies == [b"q()"]
+
+
+# -- the end of the turn
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
+    """A turn that ends by itself."""
+    loop = gevent.get_hub().loop
+    made = Turn(loop, make_poller("auto", loop), Stats(), Journal(), Disk(), PipelineMemory(1 << 20))
+    made.start()
+    yield made
+    made.close()
+    while opened:
+        opened.pop().close()
+
+
+def test_what_is_served_is_answered_before_the_loop_sleeps(turn: Turn, whole: Turn) -> None:
+    peer = Peer(whole)
+    peer.says(b"flush q\r\n")
+    assert peer.hears() == b"q()"
+
+
+def test_of_a_turn_that_cannot_be_written_everybody_is_told(turn: Turn, whole: Turn) -> None:
+    peer, error = Peer(whole), StorageError("no space")
+    whole._journal.error = error  # type: ignore[attr-defined]
+    peer.says(b"flush q\r\n")
+    assert error in peer.happened
+    assert whole._disk.errors[0] is error  # type: ignore[attr-defined]
+
+
+def test_what_is_too_much_for_a_turn_goes_on_by_one_step_in_each(turn: Turn, whole: Turn) -> None:
+    steps: list[str] = []
+
+    def work(name: str) -> Iterator[None]:
+        for _ in range(3):
+            steps.append(name)
+            yield
+        if name == "b":
+            raise ZeroDivisionError
+
+    whole._journal.slices.extend([work("a"), work("b")])
+    run_loop()
+    assert steps == ["a", "b"] * 3
+    assert not whole._journal.slices
+
+
+def test_room_is_looked_for_when_much_has_been_received(turn: Turn, whole: Turn) -> None:
+    run_loop()
+    disk: Any = whole._disk
+    assert disk.looks == 0
+    Peer(whole).says(b"flush q\r\n")
+    assert disk.looks > 0
