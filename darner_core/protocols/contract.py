@@ -128,7 +128,7 @@ class Traits:
     several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
     error_reply: Callable[[RequestError], bytes] = error_line
     hands_over: Callable[[bytes], bool] = bool  # whether this reply has an item in it
-    logs_in: bool = False  # a client can say who it is; else only its certificate does
+    logs_in: bool = False  # a client can log in by name; else only its certificate says who it is
     receives_whole: bool = True  # no request is received in pieces
 
 

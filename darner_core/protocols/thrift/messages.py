@@ -33,7 +33,7 @@ class Encoded(bytes):
     """A frame that is the reply, or what is left of one that has been sent in part."""
 
 
-# Stands in a reply for the body of a large item while the reply is encoded; nothing else in it is so long and free.
+# Stands in a reply for the body of a large item while the reply is encoded; nothing else in such a reply looks like it.
 BODY = b"\x00the large item\x00"
 
 
