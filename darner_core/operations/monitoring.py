@@ -97,11 +97,12 @@ class Monitoring:
             return LATER
         return session.close_oldest(name, count)
 
-    def wait_confirm(self, client: Client, name: bytes, count: int) -> None:
+    def wait_confirm(self, client: Client, name: bytes, count: int) -> bool:
         """Go on where `confirm` has said LATER. Raises StorageError if a part could not be closed."""
         assert isinstance(client.session, ManyReads)
         for _ in client.session.close_in_slices(name, count):
             client.wait_turn()
+        return True
 
 
 def _wait_sent(client: Client, unsent: list[bytes]) -> int:

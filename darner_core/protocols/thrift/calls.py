@@ -15,6 +15,7 @@ from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
 from darner_core.operations.status import STATUSES
 from darner_core.operations.taking import Batch, wait_body
+from darner_core.protocols.contract import now_or_later
 from darner_core.protocols.thrift.messages import BODY, Idl, ThriftRequest
 from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
 
@@ -151,12 +152,11 @@ class Calls:
     # -- looking
 
     def peek(self, request: ThriftRequest, session: "Session") -> Any:
-        shown = self._taking.peek(request.queue)
-        return partial(self._wait_peek, request) if shown is LATER else self._shown(request, shown)
-
-    def _wait_peek(self, request: ThriftRequest, client: Client) -> Any:
-        reply = self._shown(request, self._taking.wait_peek(client, request.queue, 0))
-        return reply(client) if callable(reply) else reply
+        return now_or_later(
+            self._taking.peek(request.queue),
+            lambda shown: self._shown(request, shown),
+            lambda client: self._taking.wait_peek(client, request.queue, 0),
+        )
 
     def _shown(self, request: ThriftRequest, shown: "Shown | None") -> Any:
         queue = shown.queue if shown is not None else self._queues.get(request.queue)
