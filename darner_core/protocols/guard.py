@@ -39,11 +39,6 @@ _MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not ad
 _LOOKS = frozenset((b"watch", b"dump_config"))
 
 
-def is_admin(command: Command) -> bool:
-    """Whether this is an operator's command, which admin_from is about."""
-    return command.right in (ADMIN, ADMIN_ALL)
-
-
 def require_admin(request: Request, session: "Session") -> None:
     """Before an operator's command is carried out: raises ClientError if such commands are not taken from where the
     client is. The log says which client has changed what."""
@@ -57,7 +52,7 @@ def require_admin(request: Request, session: "Session") -> None:
 
 def as_admin(command: Command) -> Command:
     """`command` as it stands in a table: if it is an operator's, `require_admin` comes before it."""
-    if not is_admin(command):
+    if command.right not in (ADMIN, ADMIN_ALL):
         return command
     run = command.run
 
