@@ -51,5 +51,5 @@ class Client(Protocol):
         """Whether `stats` tells this client of `queue`."""
 
     def may(self, right: str, queue: bytes) -> bool:
-        """Whether the client may do such things to `queue` at this moment. An operation that goes on for long asks
-        again and again: the rights may have been read anew."""
+        """Whether the client has this right to `queue` at this moment. An operation that goes on for long asks again
+        and again: the rights may have been read anew."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from darner_core.operations.taking import Taking
     from darner_core.shared_memory import PipelineMemory
 
-# What is there already is sent in portions of about so many bytes: one by one it was a seventh as many items of 64
-# bytes. The second is for when pipeline_memory_bytes are exceeded.
+# Items that are there already are sent in portions of about 8 KiB: sent one by one, a seventh as many items of 64 bytes
+# went out. The smaller portion is for when pipeline_memory_bytes are exceeded.
 SEND_BYTES = 8 << 10
 SCARCE_SEND_BYTES = 4 << 10
 
@@ -97,11 +97,12 @@ class Monitoring:
             return LATER
         return session.close_oldest(name, count)
 
-    def wait_confirm(self, client: Client, name: bytes, count: int) -> None:
+    def wait_confirm(self, client: Client, name: bytes, count: int) -> bool:
         """Go on where `confirm` has said LATER. Raises StorageError if a part could not be closed."""
         assert isinstance(client.session, ManyReads)
         for _ in client.session.close_in_slices(name, count):
             client.wait_turn()
+        return True
 
 
 def _wait_sent(client: Client, unsent: list[bytes]) -> int:

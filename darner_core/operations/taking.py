@@ -255,7 +255,7 @@ class Taking:
         item_id: int,
         read: "OpenRead | None" = None,
     ) -> None:
-        """`read`: who has the item open; None: it is only shown."""
+        """`read`: the item, opened; None: the client only peeks at it."""
         blob: Any = item[0]
         key = queue.large_items.number, blob.blob
         bad = self._unreadable.get(key)

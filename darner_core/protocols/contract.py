@@ -8,14 +8,35 @@ never switch greenlets themselves; the functions that they return do, through th
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 from typing import Protocol as Form
 
 from darner_core.access.rights import ADMIN_ALL
 from darner_core.errors import RequestError
-from darner_core.operations.client import Client
+from darner_core.operations.client import LATER, Client, Later
 
 Reply = bytes | Callable[[Client], bytes]
+
+_Found = TypeVar("_Found")
+_Answer = TypeVar("_Answer")
+
+
+def now_or_later(
+    found: _Found | Literal[Later.LATER],
+    answer: Callable[[_Found], _Answer | Callable[[Client], _Answer]],
+    wait: Callable[[Client], _Found],
+) -> _Answer | Callable[[Client], _Answer]:
+    """What `answer` makes of what an operation has said. If that was LATER: a function of the Client, which lets the
+    waiting form of the operation say it first."""
+    if found is not LATER:
+        return answer(found)
+
+    def wait_answer(client: Client) -> _Answer:
+        reply: Any = answer(wait(client))
+        return reply(client) if callable(reply) else reply  # type: ignore[no-any-return]
+
+    return wait_answer
+
 
 # What a status or a limit to the connections that may put or get can refuse, see `Command.kind`.
 WRITES, READS = "writes", "reads"
@@ -128,7 +149,7 @@ class Traits:
     several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
     error_reply: Callable[[RequestError], bytes] = error_line
     hands_over: Callable[[bytes], bool] = bool  # whether this reply has an item in it
-    logs_in: bool = False  # a client can say who it is; else only its certificate does
+    logs_in: bool = False  # a client can log in by name; else only its certificate says who it is
     receives_whole: bool = True  # no request is received in pieces
 
 

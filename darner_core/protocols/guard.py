@@ -1,11 +1,12 @@
-"""Stands before a connection that may not do everything: lets through what its user may do, after who that is has been
-shown. To the connection it is its RequestReader.
+"""Stands between a connection and its reader where a client may not do everything: first the client has to show who it
+is, then each request is let through if that user may make it. To the connection it is the reader.
 
 A client without a name gives one as memcached's protocol has it (doc/protocol.txt, "Authentication"): its first request
 is a set, of whatever key, whose body is `name password`. No byte behind it is looked at before it has succeeded. Of a
 client without a name nothing is kept but this one request, which has narrow limits.
 
-Each request is judged when its turn has come, by the rights of that moment.
+Each request is judged when its turn has come, by the rights of that moment. An operator's commands, which admin_from is
+about, are also judged by where they come from: by `require_admin`, when they run.
 """
 
 import logging
@@ -34,18 +35,13 @@ MAX_LOGIN_BYTES = 512  # name, space, password
 _MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not administer"}
 
 
-# What needs the right `admin` and changes nothing.
+# Commands that need the right `admin` and change nothing.
 _LOOKS = frozenset((b"watch", b"dump_config"))
 
 
-def is_admin(command: Command) -> bool:
-    """Whether this is an operator's command, which admin_from is about."""
-    return command.right in (ADMIN, ADMIN_ALL)
-
-
 def require_admin(request: Request, session: "Session") -> None:
-    """Before an operator's command is carried out: raises ClientError if it is not taken from where the client is.
-    The log says who has had what changed."""
+    """Before an operator's command is carried out: raises ClientError if such commands are not taken from where the
+    client is. The log says which client has changed what."""
     if request.free:
         return
     session.origin.require_admin(request.verb)
@@ -55,8 +51,8 @@ def require_admin(request: Request, session: "Session") -> None:
 
 
 def as_admin(command: Command) -> Command:
-    """`command` as it stands in a table: with this asked and logged, if it is an operator's."""
-    if not is_admin(command):
+    """`command` as it stands in a table: if it is an operator's, `require_admin` comes before it."""
+    if command.right not in (ADMIN, ADMIN_ALL):
         return command
     run = command.run
 
@@ -222,7 +218,7 @@ class Guard:
         word, space, password = body.partition(b" ")
         if not space:  # the word may be the password: it is not for the log
             raise self._failure("a body that is not name and password")
-        name = word.decode("utf-8", "surrogateescape")  # what is no UTF-8 is nobody's name
+        name = word.decode("utf-8", "surrogateescape")  # no user has a name that is not UTF-8
         if not self._access.wait_check(client, self.origin, name, password):
             raise self._failure(f"user {show_bytes(word)}")
         self.let_in(name)

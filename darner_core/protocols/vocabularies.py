@@ -25,7 +25,7 @@ SPEAKERS = {
     SIBERITE: "memcache.commands",
     KYOTO_TYCOON: "memcache.commands",
     TEXT: "kestrel_text.commands",
-    THRIFT: "thrift.calls",
+    THRIFT: "thrift.service",
 }
 # What has to be installed for it.
 NEEDS = {THRIFT: "thriftpy2"}

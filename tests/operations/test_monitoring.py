@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from darner_core.config.options import Config
 from darner_core.errors import DamagedError, StorageError
 from darner_core.operations.session import ManyReads
 from darner_core.protocols.memcache.reader import LineRequest
@@ -14,7 +15,7 @@ from darner_core.storage.storage import Storage
 from tests.harness import Client, RunningServer, wait_until
 from tests.identities import login, write_users
 from tests.operations.test_session import House
-from tests.operations_on import items_on
+from tests.operations_on import items_on, operations_on
 from tests.server.test_connection import LARGE
 
 Shared = Callable[..., RunningServer]
@@ -209,15 +210,36 @@ def test_an_item_that_cannot_be_read_ends_a_monitor_after_what_comes_before_it(
     assert client.session.open_reads(b"q") == 1
 
 
+def test_a_large_item_goes_on_waiting_if_the_client_goes_before_its_turn(open_storage: Callable[[], Storage]) -> None:
+    house, config = House(open_storage), Config(chunk_bytes=1000)
+    client = FakeClient(house.many())
+    operations_on(house, config).putting.wait_put_several(client, b"q", [b"a", bytes(3000)], None, False)  # type: ignore[arg-type]
+    house.turn()
+    request = LineRequest(print, b"monitor", b"q", b"q", opens=True, wait_ms=60_000)
+    monitor = items_on(house, config).monitor(request, None, client.session)
+    client.goes = True
+    with pytest.raises(ConnectionResetError):
+        monitor(client)  # type: ignore[operator]
+    client.session.end()
+    house.turn()
+    assert house.registry.queues[b"q"].open_reads == 0
+    assert house.registry.queues[b"q"].waiting_items == 2
+
+
 class FakeClient:
     def __init__(self, session: ManyReads) -> None:
         self.session = session
         self.sent: list[bytes] = []
+        self.goes = False
+
+    def wait_turn(self) -> None: ...
 
     def may(self, right: str, queue: bytes) -> bool:
         return True
 
     def wait_sent(self, data: bytes = b"") -> None:
+        if self.goes:
+            raise ConnectionResetError
         self.sent.append(data)
 
 

@@ -16,7 +16,7 @@ from darner_core.config.values import show_text
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.operations.client import LATER, Client, HangUp
 from darner_core.operations.status import status_of
-from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits
+from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits, now_or_later
 from darner_core.protocols.guard import as_admin, require_admin
 from darner_core.protocols.kestrel_text import reader
 from darner_core.protocols.kestrel_text.reader import (
@@ -133,15 +133,14 @@ class TextCommands:
         _close_all(request, session)
         if request.parent:
             self._taking.make_child(request.queue)
-        read = self._taking.open((request.queue,), request.wait_ms)
-        return partial(self._wait_get, request) if read is LATER else self._got(session, read)
+        taking, names, until = self._taking, (request.queue,), time.monotonic() + request.wait_ms / 1000
+        return now_or_later(
+            taking.open(names, request.wait_ms),
+            lambda read: self._got(session, read),
+            lambda client: taking.wait_open(client, names, until),
+        )
 
-    def _wait_get(self, request: TextRequest, client: Client) -> bytes:
-        until = time.monotonic() + request.wait_ms / 1000
-        reply = self._got(client.session, self._taking.wait_open(client, (request.queue,), until))
-        return reply if isinstance(reply, bytes) else reply(client)
-
-    def _got(self, session: Any, read: "OpenRead | None") -> Reply:
+    def _got(self, session: "ManyReads", read: "OpenRead | None") -> Reply:
         if read is None:
             self._stats.get_misses += 1
             return NONE
@@ -159,13 +158,9 @@ class TextCommands:
 
     def peek(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
         _close_all(request, session)
-        shown = self._taking.peek(request.queue, request.wait_ms)
-        return partial(self._wait_peek, request) if shown is LATER else self._shown(shown)
-
-    def _wait_peek(self, request: TextRequest, client: Client) -> bytes:
-        until = time.monotonic() + request.wait_ms / 1000
-        reply = self._shown(self._taking.wait_peek(client, request.queue, until))
-        return reply if isinstance(reply, bytes) else reply(client)
+        taking, queue, until = self._taking, request.queue, time.monotonic() + request.wait_ms / 1000
+        shown = taking.peek(queue, request.wait_ms)
+        return now_or_later(shown, self._shown, lambda client: taking.wait_peek(client, queue, until))
 
     def _shown(self, shown: "Shown | None") -> Reply:
         if shown is None:
@@ -194,14 +189,12 @@ class TextCommands:
         return NONE
 
     def confirm(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
-        confirmed = self._monitoring.confirm(session, request.queue, request.count)
-        if confirmed is LATER:
-            return partial(self._wait_confirm, request)
-        return b"+%d\n" % request.count if confirmed else error_reply("Not that many transactions open.")
-
-    def _wait_confirm(self, request: TextRequest, client: Client) -> bytes:
-        self._monitoring.wait_confirm(client, request.queue, request.count)
-        return b"+%d\n" % request.count
+        queue, count = request.queue, request.count
+        return now_or_later(
+            self._monitoring.confirm(session, queue, count),
+            lambda done: b"+%d\n" % count if done else error_reply("Not that many transactions open."),
+            lambda client: self._monitoring.wait_confirm(client, queue, count),
+        )
 
     # -- looking after the server
 

@@ -7,10 +7,10 @@ exist: the table comes in from `commands`, and each parser below reads one form 
             | verb *( SP word ) *SP ":" *SP [CR] LF *item [CR] LF    items up to an empty line
     item    = 1*( byte other than LF ) [CR] LF
 
-A line ends where it ends whatever is wrong with it, so the connection goes on after an error: the request that cannot
-be understood is one that answers the error. The lines behind one that ends with ":" are items whatever is wrong with
-it. What is too long ends the connection, and so does what items or a stranger's lines may follow, which must never be
-carried out: a put without its ":", HTTP, another protocol's first byte.
+Where a line ends does not depend on what it says, so the connection goes on after an error: a line that cannot be
+understood becomes a request that answers the error. Behind a line that ends with ":" come items, whatever is wrong with
+the line. A line or item that is too long ends the connection. So do a put without its ":", HTTP, and the first byte
+of another protocol: what follows may be items, or a stranger's lines, which must never be carried out.
 
 Source: section "text protocol" of Kestrel 2.4's guide.
 """
@@ -208,7 +208,7 @@ class TextReader(WholeReader):
             self.error = self._too_long()
 
     def _require_readable(self, line: bytes) -> None:
-        """Raises RequestError if nothing can be read behind `line`, because nobody knows what that would be."""
+        """Raises RequestError if nothing can be read behind `line`, because it cannot be told what that would be."""
         wrong = wrong_beginning(line[0]) if line else None
         if wrong is not None:
             raise wrong

@@ -1,4 +1,5 @@
-"""The memcache protocol: the table of its commands, which verbs there are, how each is read, what it does, and who may.
+"""The memcache protocol: the table of its commands. For each verb it says how the line is read, what the command does,
+and which right it needs.
 
 The only place that knows the verbs of this protocol; the server knows none by name.
 """

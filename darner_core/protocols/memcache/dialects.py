@@ -1,4 +1,4 @@
-"""The dialects: how the servers of this line differ in what their clients mean by the same words.
+"""The dialects: what the clients of Kestrel, Siberite and Kyoto Tycoon mean by words that they share with ours.
 
 A dialect says how a name is read, how reads are counted, which verbs there are, and what a few replies are called. The
 rest of the server asks these, and never which dialect it is. No sockets, no queues: pure.
@@ -28,7 +28,7 @@ class Named(Protocol):
 # Below it a set's expiry is in seconds from now, else in seconds since 1970. Source: Kestrel's guide, "set".
 KESTREL_RELATIVE_S = 1_000_000
 
-# The same in Kyoto Tycoon, which it includes. Source: its memcached plug-in.
+# Kyoto Tycoon's limit for that; this number still counts from now. Source: its memcached plug-in.
 KYOTO_TYCOON_RELATIVE_S = 1 << 24
 
 LATEST_MS = 2**63
@@ -44,7 +44,7 @@ def kestrel_expiry(number: int, now_ms: int) -> int:
 
 
 def kyoto_tycoon_expiry(number: int, now_ms: int) -> int:
-    """The same as Kyoto Tycoon has it: below one is never."""
+    """As `kestrel_expiry`, but by Kyoto Tycoon's rules: below one is never."""
     if number < 1:
         return 0
     if number <= KYOTO_TYCOON_RELATIVE_S:

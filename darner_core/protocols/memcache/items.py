@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
-from darner_core.protocols.contract import Reply
+from darner_core.protocols.contract import Reply, now_or_later
 from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.lines import MAX_READS
 from darner_core.protocols.memcache.reader import LineRequest, bad_terminator
@@ -187,9 +187,7 @@ class Items:
         if session.several_reads and request.opens:
             self._taking.require_room(session, names)
         found = self._taking.open(names, request.wait_ms, request.cursor)
-        if found is LATER:
-            return partial(self._wait_open, request)
-        return self._opened(request, session, found)
+        return partial(self._wait_open, request) if found is LATER else self._opened(request, session, found)
 
     def _wait_open(self, request: LineRequest, client: Client) -> bytes:
         names, until = request.targets or (request.queue,), time.monotonic() + request.wait_ms / 1000
@@ -236,13 +234,13 @@ class Items:
     # -- peeking
 
     def _peek(self, request: LineRequest) -> Reply:
-        shown = self._taking.peek(request.queue, request.wait_ms, request.cursor)
-        return partial(self._wait_peek, request) if shown is LATER else self._shown(request, shown)
-
-    def _wait_peek(self, request: LineRequest, client: Client) -> bytes:
+        taking, queue, cursor = self._taking, request.queue, request.cursor
         until = time.monotonic() + request.wait_ms / 1000
-        reply = self._shown(request, self._taking.wait_peek(client, request.queue, until, request.cursor))
-        return reply if isinstance(reply, bytes) else reply(client)
+        return now_or_later(
+            taking.peek(queue, request.wait_ms, cursor),
+            lambda shown: self._shown(request, shown),
+            lambda client: taking.wait_peek(client, queue, until, cursor),
+        )
 
     def _shown(self, request: LineRequest, shown: "Shown | None") -> Reply:
         if shown is None:
@@ -271,14 +269,11 @@ class Items:
         return END
 
     def confirm(self, request: LineRequest, body: None, session: "ManyReads") -> Reply:
-        confirmed = self._monitoring.confirm(session, request.queue, request.most)
-        if confirmed is LATER:
-            return partial(self._wait_confirm, request)
-        return END if confirmed else NOT_THAT_MANY_OPEN
-
-    def _wait_confirm(self, request: LineRequest, client: Client) -> bytes:
-        self._monitoring.wait_confirm(client, request.queue, request.most)
-        return END
+        return now_or_later(
+            self._monitoring.confirm(session, request.queue, request.most),
+            lambda done: END if done else NOT_THAT_MANY_OPEN,
+            lambda client: self._monitoring.wait_confirm(client, request.queue, request.most),
+        )
 
     # -- replies
 

@@ -12,7 +12,7 @@ from darner_core.protocols.memcache.dialects import DARNER
 from darner_core.protocols.memcache.reader import LineRequest
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
-MAX_NAMES = 64  # in one get; who waits stands in the line of each
+MAX_NAMES = 64  # in one get: a client that waits stands in the line of each queue
 MAX_READS = 2**31 - 1  # in one monitor or confirm
 
 

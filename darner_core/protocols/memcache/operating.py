@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(NAME)
 
-# A reply of up to so many bytes goes out in one piece: npm's memcached loses the first of two.
+# A reply of up to 64 KiB goes out in one piece: npm's memcached loses the first of two pieces.
 ONE_PIECE_BYTES = 64 << 10
 SCARCE_PIECE_BYTES = 4 << 10  # the limit while pipeline_memory_bytes are exceeded
 

@@ -30,7 +30,7 @@ from darner_core.protocols.memcache.dialects import DARNER, Dialect, kestrel_exp
 MAX_KEPT_LINES = 4096
 MAX_KEPT_LINE_BYTES = 300
 
-# A body that trickles in is held in so many pieces at most.
+# The most pieces in which a body that trickles in is held; beyond it they are joined.
 MAX_PIECES = 64
 
 _CRLF = b"\r\n"
@@ -42,7 +42,7 @@ class LineRequest(Request):
     """One request line, parsed. Shared by all connections that send the same line, so it is never changed,
     except for `head` and `head_bytes`: there a get keeps the first line of its last reply."""
 
-    several: tuple["LineRequest", ...] = ()  # a get of several queues: the same for each of them alone, in order
+    several: tuple["LineRequest", ...] = ()  # a get of several queues: a get of each of them alone, in order
     opens: bool = False
     closes: bool = False
     aborts: bool = False

@@ -1,51 +1,30 @@
-"""Kestrel's thrift service: each call of kestrel.thrift, and what it does. A call is a function (request, session) ->
-value; the value is encoded as the IDL says, or, if the call has to wait, is a function of the Client that returns one.
+"""What each call of kestrel.thrift does.
 
-Imported only when there is a thrift listener, because it needs the library. An error is answered as a
-TApplicationException to the call, and the connection goes on. One that ends the connection, and one that takes the
-place of a reply whose turn could not be written, does not know the call: it has no name and the sequence number 0.
+A call is a method (request, session) -> value. The value is encoded as the IDL says; if the call has to wait, it is a
+function of the Client that returns one. Calls raise RequestError for what the client did wrong and StorageError for the
+disk.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from darner_core import NAME, VERSION
-from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
-from darner_core.config.values import show_text
-from darner_core.errors import DamagedError, MalformedRequest, RequestError, ServerError, StorageError
-from darner_core.nearest import did_you_mean
+from darner_core import VERSION
+from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
 from darner_core.operations.status import STATUSES
 from darner_core.operations.taking import Batch, wait_body
-from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request
-from darner_core.protocols.grammar import require_name, show
-from darner_core.protocols.guard import require_admin
-from darner_core.protocols.memcache.dialects import with_children
-from darner_core.protocols.thrift.messages import (
-    TRAITS,
-    UNKNOWN_METHOD,
-    ThriftRequest,
-    decode,
-    encode,
-    error_reply,
-    exception,
-    load_idl,
-)
-from darner_core.protocols.thrift.reader import CALL, MAX_ITEM_BYTES, REPLY, FrameReader, check_arguments, read_message
-from darner_core.repeated import BY_TEXT
+from darner_core.protocols.contract import now_or_later
+from darner_core.protocols.thrift.messages import BODY, Idl, ThriftRequest
+from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
 
 if TYPE_CHECKING:
-    from darner_core.config.options import Config
     from darner_core.engines.local.message_queue import MessageQueue
     from darner_core.engines.local.reads import OpenRead
     from darner_core.operations.operations import Operations
     from darner_core.operations.session import Session
     from darner_core.operations.taking import Shown
-
-log = logging.getLogger(NAME)
 
 # The most items that a get hands out: 4096 take 15 ms. A client that asks for more gets the rest by its next call.
 MAX_ITEMS = 4096
@@ -53,19 +32,14 @@ MAX_ITEMS = 4096
 MAX_REPLY_BYTES = 1 << 20
 SCARCE_REPLY_BYTES = 4 << 10  # the limit while pipeline_memory_bytes are exceeded
 
-# Stands in a reply for the body of a large item while the reply is encoded; nothing else in it is so long and free.
-_BODY = b"\x00the large item\x00"
-
 # The IDL's statuses by ours.
 _STATUSES = {"UP": "UP", "WRITEAVOID": "UP", "READONLY": "READ_ONLY", "QUIESCENT": "QUIESCENT"}
 
 
-class ThriftService:
+class Calls:
     """The calls, bound to the operations."""
 
-    traits = TRAITS
-
-    def __init__(self, operations: "Operations") -> None:
+    def __init__(self, operations: "Operations", idl: Idl) -> None:
         self._queues = operations.queues
         self._stats = operations.stats
         self._statistics = operations.statistics
@@ -75,130 +49,18 @@ class ThriftService:
         self._pending = operations.pending
         self._pipeline_memory = operations.pipeline_memory
         self._host = operations.host
-        self._idl = load_idl()
-        self._service = self._idl.Kestrel
-
-    # -- as a protocol
-
-    def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> FrameReader:
-        return FrameReader(partial(self.decode, table=table))
-
-    def receive_large(self, request: Request, client: Client) -> NoReturn:
-        raise AssertionError("nothing is received in pieces")
-
-    def table(self) -> dict[bytes, Command]:
-        """What decides on an open item is never refused."""
-        calls: dict[str, tuple[Callable[..., Any], str, str]] = {
-            "put": (self._put, PUT, WRITES),
-            "get": (self._get, GET, READS),
-            "confirm": (self._confirm, GET, ""),
-            "abort": (self._abort, GET, ""),
-            "peek": (self._peek, GET, READS),
-            "flush_queue": (self._flush_queue, ADMIN, WRITES),
-            "flush_all_queues": (self._flush_all_queues, ADMIN_ALL, WRITES),
-            "delete_queue": (self._delete_queue, ADMIN, WRITES),
-            "current_status": (self._current_status, FREE, ""),
-            "set_status": (self._set_status, ADMIN_ALL, ""),
-            "get_version": (self._get_version, FREE, ""),
-        }
-        assert sorted(calls) == sorted(self._service.thrift_services)
-        table = {
-            name.encode(): Command(_no_line, partial(self._run, call, right), right, kind=kind)
-            for name, (call, right, kind) in calls.items()
-        }
-        table[b""] = Command(_no_line, partial(self._run, self._unknown, FREE), FREE)  # answers unknown methods
-        return table
-
-    def refused(self, verb: bytes, command: Command, why: str, by_status: bool) -> Command:
-        why = f"{verb.decode()} is refused: {why}"
-        return command._replace(run=partial(self._run, partial(_refuse, why), FREE), refusal=why)
-
-    # -- decoding and encoding
-
-    def decode(self, frame: bytes, table: dict[bytes, Command]) -> Request:
-        """The call in `frame`, or a request that answers what is wrong with its arguments. Raises MalformedRequest if
-        it is no message of a call."""
-        method, kind, sequence, at = read_message(frame)
-        if kind != CALL:
-            raise MalformedRequest(f"a message of kind {kind}: only calls that wait for their reply are expected")
-        command = table.get(method) if method else None
-        if command is None:
-            return ThriftRequest(table[b""].run, b"", key=method, sequence=sequence)
-        arguments = getattr(self._service, f"{method.decode()}_args")()
-        try:
-            check_arguments(frame, at, arguments.thrift_spec)
-        except MalformedRequest as error:
-            reply = error_reply(MalformedRequest(f"{method.decode()}: {error}"), method, sequence)
-            return Request(partial(_answer, reply), b"")
-        decode(frame[at:], arguments)
-        request = ThriftRequest(command.run, method, sequence=sequence, arguments=arguments)
-        name = getattr(arguments, "queue_name", None)
-        if name is not None:
-            request.key = request.queue = name  # judged by it, whether a queue can be called that or not
-            with_children(request)
-        return request
-
-    def _run(
-        self, call: Callable[..., Any], right: str, request: ThriftRequest, body: None, session: "Session"
-    ) -> Reply:
-        try:
-            self._require_all(request)
-            if right in (ADMIN, ADMIN_ALL):
-                require_admin(request, session)
-            reply = call(request, session)
-        except (RequestError, StorageError) as error:
-            return _exception(request, error, session)
-        return partial(self._wait_run, request, reply) if callable(reply) else self._encode(request, reply)
-
-    def _wait_run(self, request: ThriftRequest, task: Callable[[Client], Any], client: Client) -> bytes:
-        try:
-            reply = task(client)
-        except (RequestError, StorageError) as error:
-            return _exception(request, error, client.session)
-        return self._encode(request, reply)
-
-    @staticmethod
-    def _require_all(request: ThriftRequest) -> None:
-        """Raises RequestError if an argument is missing, or no queue can have that name."""
-        if request.arguments is None:
-            return
-        for _, name, *_ in request.arguments.thrift_spec.values():
-            if getattr(request.arguments, name) is None:
-                raise MalformedRequest(f"{request.verb.decode()}: {name} is missing")
-        if hasattr(request.arguments, "queue_name"):
-            require_name(request.queue)
-
-    def _encode(self, request: ThriftRequest, reply: Any) -> bytes:
-        """The frame that answers `reply`; one that is encoded already is taken as it is."""
-        if isinstance(reply, _Encoded):
-            return bytes(reply)
-        result = getattr(self._service, f"{request.verb.decode()}_result")()
-        if reply is not None:
-            result.success = reply
-        return encode(request.verb, REPLY, request.sequence, result)
-
-    def _around(self, request: ThriftRequest, reply: Any, size: int) -> tuple[bytes, "_Encoded"]:
-        """The frame that answers `reply`, in which _BODY stands for a large body of `size` bytes: what comes before the
-        body, and what comes behind it."""
-        before, _, after = self._encode(request, reply).partition(_BODY)
-        frame_bytes = len(before) - 4 + size + len(after)
-        return frame_bytes.to_bytes(4, "big") + before[4:-4] + size.to_bytes(4, "big"), _Encoded(after)
+        self._idl = idl
+        self._structs = idl.module
 
     # -- putting and taking
 
-    def _unknown(self, request: ThriftRequest, session: "Session") -> Any:
-        methods = sorted(self._service.thrift_services)
-        near = did_you_mean(show(request.key), methods, ", ".join(methods))
-        message = f'unknown method "{show(request.key)}": {near}'
-        return _Encoded(exception(UNKNOWN_METHOD, message, request.key, request.sequence))
-
-    def _put(self, request: ThriftRequest, session: "Session") -> Any:
+    def put(self, request: ThriftRequest, session: "Session") -> Any:
         arguments = request.arguments
         asked = request.queue, arguments.items, arguments.expiration_msec or None, request.parent != b""
         stored = self._putting.put_several(session, *asked)
         return stored if stored is not LATER else lambda client: self._putting.wait_put_several(client, *asked)
 
-    def _get(self, request: ThriftRequest, session: "Session") -> Any:
+    def get(self, request: ThriftRequest, session: "Session") -> Any:
         arguments = request.arguments
         most_items = min(arguments.max_items, MAX_ITEMS)
         if arguments.auto_abort_msec > 0:
@@ -231,7 +93,7 @@ class ThriftService:
         frame: list[bytes] = []
 
         def head(item: object) -> bytes:
-            frame[:] = self._around(request, [self._idl.Item(data=_BODY, id=item_id)], read.body_bytes)
+            frame[:] = self._idl.around(request, [self._structs.Item(data=BODY, id=item_id)], read.body_bytes)
             return frame[0]
 
         self._taking.wait_send(client, read, head, partial(self._settle, request, client.session, item_id))
@@ -242,8 +104,8 @@ class ThriftService:
         try:
             found = batch.readable()
             ids = self._next_ids(request, len(found))
-            items = [self._idl.Item(data=body, id=item_id) for (_, body), item_id in zip(found, ids, strict=True)]
-            reply = _Encoded(self._encode(request, items))
+            items = [self._structs.Item(data=body, id=item_id) for (_, body), item_id in zip(found, ids, strict=True)]
+            reply = self._idl.reply(request, items)
             for (read, _), item_id in zip(found, ids, strict=True):
                 self._settle(request, session, item_id, read)
         except BaseException:
@@ -263,10 +125,10 @@ class ThriftService:
         else:
             read.queue.close(read)
 
-    def _confirm(self, request: ThriftRequest, session: "Session") -> Any:
+    def confirm(self, request: ThriftRequest, session: "Session") -> Any:
         return self._decide(request, self._pending.confirm)
 
-    def _abort(self, request: ThriftRequest, session: "Session") -> Any:
+    def abort(self, request: ThriftRequest, session: "Session") -> Any:
         return self._decide(request, self._pending.abort)
 
     def _decide(self, request: ThriftRequest, decide: Callable[[bytes, Iterable[int]], int]) -> Any:
@@ -289,18 +151,17 @@ class ThriftService:
 
     # -- looking
 
-    def _peek(self, request: ThriftRequest, session: "Session") -> Any:
-        shown = self._taking.peek(request.queue)
-        return partial(self._wait_peek, request) if shown is LATER else self._shown(request, shown)
-
-    def _wait_peek(self, request: ThriftRequest, client: Client) -> Any:
-        reply = self._shown(request, self._taking.wait_peek(client, request.queue, 0))
-        return reply(client) if callable(reply) else reply
+    def peek(self, request: ThriftRequest, session: "Session") -> Any:
+        return now_or_later(
+            self._taking.peek(request.queue),
+            lambda shown: self._shown(request, shown),
+            lambda client: self._taking.wait_peek(client, request.queue, 0),
+        )
 
     def _shown(self, request: ThriftRequest, shown: "Shown | None") -> Any:
         queue = shown.queue if shown is not None else self._queues.get(request.queue)
         if queue is None:
-            return self._idl.QueueInfo(
+            return self._structs.QueueInfo(
                 items=0,
                 bytes=0,
                 journal_bytes=0,
@@ -321,7 +182,7 @@ class ThriftService:
         memory = self._pipeline_memory
         try:
             if not memory.has_room(size):
-                before, after = self._around(request, self._describe(queue, _BODY), size)
+                before, after = self._idl.around(request, self._describe(queue, BODY), size)
                 self._taking.wait_show(client, shown, before)
                 return after
             with memory.reserved(size):
@@ -332,7 +193,7 @@ class ThriftService:
         return self._describe(queue, body if queue.head_id == shown.id else None)
 
     def _describe(self, queue: "MessageQueue", head: Any) -> Any:
-        return self._idl.QueueInfo(
+        return self._structs.QueueInfo(
             head_item=head,
             items=queue.waiting_items,
             bytes=queue.waiting_bytes,
@@ -344,56 +205,26 @@ class ThriftService:
 
     # -- looking after queues and the server
 
-    def _flush_queue(self, request: ThriftRequest, session: "Session") -> None:
+    def flush_queue(self, request: ThriftRequest, session: "Session") -> None:
         self._administering.flush(request.queue)
 
-    def _flush_all_queues(self, request: ThriftRequest, session: "Session") -> Any:
+    def flush_all_queues(self, request: ThriftRequest, session: "Session") -> Any:
         return self._administering.wait_flush_all
 
-    def _delete_queue(self, request: ThriftRequest, session: "Session") -> None:
+    def delete_queue(self, request: ThriftRequest, session: "Session") -> None:
         self._administering.delete(request.queue)
 
-    def _current_status(self, request: ThriftRequest, session: "Session") -> int:
-        return int(getattr(self._idl.Status, _STATUSES[self._host.status.shown.word]))
+    def current_status(self, request: ThriftRequest, session: "Session") -> int:
+        return int(getattr(self._structs.Status, _STATUSES[self._host.status.shown.word]))
 
-    def _set_status(self, request: ThriftRequest, session: "Session") -> Any:
+    def set_status(self, request: ThriftRequest, session: "Session") -> Any:
         for ours, name in _STATUSES.items():
-            if request.arguments.status == getattr(self._idl.Status, name):
+            if request.arguments.status == getattr(self._structs.Status, name):
                 return self._wait_keep_status if self._host.status.change(STATUSES[ours]) else None
         raise ServerError(f"status {request.arguments.status}: it can be set to UP, READ_ONLY or QUIESCENT")
 
     def _wait_keep_status(self, client: Client) -> None:
         self._host.status.wait_kept()
 
-    def _get_version(self, request: ThriftRequest, session: "Session") -> str:
+    def get_version(self, request: ThriftRequest, session: "Session") -> str:
         return VERSION
-
-
-def speak(operations: "Operations", config: "Config", dialect: str, reply_key: str) -> ThriftService:
-    return ThriftService(operations)
-
-
-class _Encoded(bytes):
-    """A frame that is the reply."""
-
-
-def _refuse(why: str, request: ThriftRequest, session: "Session") -> NoReturn:
-    raise ServerError(why)
-
-
-def _exception(request: ThriftRequest, error: RequestError | StorageError, session: "Session") -> bytes:
-    if isinstance(error, RequestError):
-        log.debug("refused: %s: %s", session.origin, show_text(str(error)))
-    else:
-        if not isinstance(error, DamagedError):  # which its queue has told already
-            log.error("%s", error, extra=BY_TEXT)
-        error = ServerError(str(error))
-    return error_reply(error, request.verb, request.sequence)
-
-
-def _answer(reply: bytes, *_: Any) -> bytes:
-    return reply
-
-
-def _no_line(request: Request, words: list[bytes]) -> None:
-    """There are no lines in thrift."""

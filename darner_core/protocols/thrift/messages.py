@@ -14,7 +14,7 @@ from thriftpy2.transport.memory import TCyMemoryBuffer
 
 from darner_core.errors import MalformedRequest, RequestError
 from darner_core.protocols.contract import Request, Traits
-from darner_core.protocols.thrift.reader import EXCEPTION
+from darner_core.protocols.thrift.reader import EXCEPTION, REPLY
 
 IDL = Path(__file__).with_name("kestrel.thrift")
 
@@ -27,6 +27,14 @@ UNKNOWN_METHOD = TApplicationException.UNKNOWN_METHOD
 class ThriftRequest(Request):
     sequence: int = 0
     arguments: Any = None
+
+
+class Encoded(bytes):
+    """A frame that is the reply, or what is left of one that has been sent in part."""
+
+
+# Stands in a reply for the body of a large item while the reply is encoded; nothing else in such a reply looks like it.
+BODY = b"\x00the large item\x00"
 
 
 def load_idl() -> Any:
@@ -42,6 +50,34 @@ def encode(method: str | bytes, kind: int, sequence: int, struct: Any) -> bytes:
     protocol.write_struct(struct)
     message: bytes = buffer.getvalue()
     return len(message).to_bytes(4, "big") + message
+
+
+class Idl:
+    """kestrel.thrift, by which calls are decoded and replies encoded."""
+
+    def __init__(self) -> None:
+        self.module = load_idl()
+        self.service = self.module.Kestrel
+
+    def arguments(self, method: bytes) -> Any:
+        """The struct for the arguments of a call, empty."""
+        return getattr(self.service, f"{method.decode()}_args")()
+
+    def reply(self, request: ThriftRequest, value: Any) -> Encoded:
+        """The frame that answers `value`; one that is encoded already is taken as it is."""
+        if isinstance(value, Encoded):
+            return value
+        result = getattr(self.service, f"{request.verb.decode()}_result")()
+        if value is not None:
+            result.success = value
+        return Encoded(encode(request.verb, REPLY, request.sequence, result))
+
+    def around(self, request: ThriftRequest, value: Any, size: int) -> tuple[bytes, Encoded]:
+        """The frame that answers `value`, in which BODY stands for a body of `size` bytes: what comes before the body,
+        and what comes behind it."""
+        before, _, after = self.reply(request, value).partition(BODY)
+        frame_bytes = len(before) - 4 + size + len(after)
+        return frame_bytes.to_bytes(4, "big") + before[4:-4] + size.to_bytes(4, "big"), Encoded(after)
 
 
 def decode(data: bytes, struct: Any) -> None:

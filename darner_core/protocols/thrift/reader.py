@@ -1,8 +1,9 @@
 """Thrift's framed transport and binary protocol, as far as they have to be known to trust a message: bytes in, whole
-and sound messages out. No sockets, no gevent, no thrift library: that encodes and decodes, and takes what it is given.
+and sound messages out. No sockets, no gevent, no thrift library: that encodes and decodes, and believes what it is
+given.
 
 A frame has to be in memory whole, because what it means is known only when it has been decoded; so its size is bounded,
-and that of all frames which have come in part, too (`shared_memory`). A message is walked through before the
+and so is the sum of all frames that have come in part (`shared_memory`). A message is walked through before the
 library sees it: every length in it is within the frame, and every container has no more elements than a call can use.
 The library itself would believe the lengths, allocate what they say and hand out what it finds there.
 
@@ -20,7 +21,7 @@ from darner_core.protocols.grammar import show
 # A frame that is received or sent. Apache's libraries refuse larger ones, too (16,384,000 bytes).
 MAX_FRAME_BYTES = 16_384_000
 MAX_ITEM_BYTES = MAX_FRAME_BYTES - 1024  # an item that a frame can hold, with what stands around it
-MAX_ELEMENTS = 16_384  # of all containers in a message; to put or confirm so many takes 40 ms
+MAX_ELEMENTS = 16_384  # in all containers of a message together; to put or confirm 16,384 items takes 40 ms
 MAX_DEPTH = 16  # of structs and containers in each other; our calls need two
 MAX_METHOD_BYTES = 256
 
@@ -187,7 +188,7 @@ class FrameReader(WholeReader):
         """`decode`: of a frame without its length; raises RequestError if it cannot be understood."""
         self._decode = decode
         self._held = bytearray()  # the incomplete frame, its length first
-        self._whole = 0  # it is no use to look before there are so many bytes
+        self._whole = 0  # how many bytes there must be before it is of use to look
         self.error: RequestError | None = None
 
     @property
@@ -237,7 +238,7 @@ class FrameReader(WholeReader):
 
 
 def _bad_size(beginning: bytes) -> RequestError:
-    """Of a frame that begins so. The message is the same if only its first byte has come."""
+    """What is wrong with a frame of this `beginning`. The message does not change if only its first byte has come."""
     allowed = f"1 to {MAX_FRAME_BYTES} bytes, in framed thrift"
     if beginning[0] == _VERSION_1 >> 8:
         return ClientError("a message without a frame: this is a thrift service with framed transport")

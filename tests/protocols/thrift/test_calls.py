@@ -14,14 +14,9 @@ from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport.base import TTransportException
 from thriftpy2.transport.memory import TMemoryBuffer
 
-from darner_core.errors import MalformedRequest
 from darner_core.operations.putting import ITEMS_A_TURN
-from darner_core.protocols.thrift.calls import ThriftService
-from darner_core.storage.storage import Storage
 from tests.harness import Client, wait_until
 from tests.kestrel_clients import IDL, KestrelServer
-from tests.operations.test_session import House
-from tests.operations_on import operations_on
 from tests.protocols.thrift.test_reader import field, text
 
 Connect = Callable[[], Any]
@@ -368,30 +363,6 @@ def test_garbage_hurts_nobody(server: KestrelServer) -> None:
             raw.read(10)
         raw.close()
     assert data(thrift.get("q", 10)) == [b"a"]
-
-
-def test_what_has_been_judged_sound_is_decoded_from_the_frame_alone(open_storage: Callable[[], Storage]) -> None:
-    """The library believes every length: of a frame that is cut or changed nothing must reach it that makes it fail, or
-    hand out memory that was never sent."""
-    service = ThriftService(operations_on(House(open_storage)))
-    good = call("put", name("queue") + field(15, 2, b"\x0b" + struct.pack(">i", 2) + text(b"one") + text(b"two")))[4:]
-    chance = random.Random(2)
-    decoded = 0
-    for _ in range(20_000):
-        bad = bytearray(good[: chance.choice([len(good), chance.randrange(len(good))])])
-        for _ in range(chance.randrange(4)):
-            if bad:
-                bad[chance.randrange(len(bad))] = chance.choice([0, 1, 2, 11, 15, 127, 255, chance.randrange(256)])
-        try:
-            request = service.decode(bytes(bad), service.table())
-        except MalformedRequest:
-            continue
-        arguments = getattr(request, "arguments", None)
-        if arguments is not None:
-            decoded += 1
-            for found in [getattr(arguments, "queue_name", None) or b"", *(getattr(arguments, "items", None) or [])]:
-                assert found in bad
-    assert decoded > 1000
 
 
 def test_half_a_call_does_nothing(server: KestrelServer) -> None:
