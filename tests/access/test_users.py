@@ -181,7 +181,7 @@ def test_at_a_terminal_the_password_is_asked_for_twice(again: bytes, status: int
     if pid == 0:
         os.execv(sys.executable, [sys.executable, str(ROOT / "darner.py"), "--hash-password"])
     said = b""
-    for prompt, typed in ((b"Password: ", b"secret\n"), (b"The same again: ", again)):
+    for prompt, typed in ((b"Password: ", b"secret\n"), (b"Password again: ", again)):
         while not said.endswith(prompt):
             said += os.read(terminal, 1000)
         os.write(terminal, typed)
@@ -194,4 +194,4 @@ def test_at_a_terminal_the_password_is_asked_for_twice(again: bytes, status: int
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status
     assert b"secret" not in said
     assert (b"$scrypt$" in said) == (status == 0)
-    assert (b"these were not the same" in said) == (status == 1)
+    assert (b"the two passwords differ" in said) == (status == 1)
