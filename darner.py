@@ -9,8 +9,8 @@ ADVICE = (
 )
 
 if __name__ == "__main__":
-    if sys.platform != "linux":
-        sys.exit("darner: the server runs on Linux only, not on " + sys.platform)
+    if sys.platform == "win32":
+        sys.exit("darner: the server does not run on Windows; it does in WSL and in a container")
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit(f"darner: Python 3.11 or newer is needed, and this is {sys.version.split()[0]}")
     try:

@@ -53,11 +53,12 @@ def locked(path: str) -> Iterator[bool]:
 
 
 def _is_open_here(path: str) -> bool:
-    path = os.path.realpath(path)
-    for descriptor in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{descriptor}") == path:
-                return True
+    with suppress(FileNotFoundError):
+        wanted = os.stat(path)
+        for descriptor in os.listdir("/dev/fd"):
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(int(descriptor)), wanted):
+                    return True
     return False
 
 

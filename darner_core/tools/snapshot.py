@@ -2,7 +2,7 @@
 is locked, and nothing is written beside the queues.
 
 The snapshot is a directory of its own below the system's temporary one. Its table files and write-ahead logs are
-symbolic links to descriptors that this process holds open (/proc/self/fd), so they stay what they are when the server
+symbolic links to descriptors that this process holds open (/dev/fd), so they stay what they are when the server
 removes them, and nothing is left of them when this process ends, however it does. Only CURRENT, the MANIFEST and
 RUNNING are copied.
 
@@ -86,7 +86,7 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
         except FileNotFoundError:
             continue  # not needed any more; else the MANIFEST is another one now
         opened.callback(os.close, file)
-        os.symlink(f"/proc/self/fd/{file}", os.path.join(folder, name))
+        os.symlink(f"/dev/fd/{file}", os.path.join(folder, name))
     manifest = moment.current.decode().strip()
     try:
         with open(os.path.join(path, manifest), "rb") as source:
