@@ -85,8 +85,8 @@ class Bench(MovedClock):
 
         assert self.storage is not None
         whole = self.storage.write, self.storage.put
-        self.storage.write = refuse  # type: ignore[assignment, method-assign]
-        self.storage.put = refuse  # type: ignore[assignment, method-assign]
+        self.storage.write = refuse  # type: ignore[assignment]
+        self.storage.put = refuse  # type: ignore[assignment]
         try:
             self.journal.commit()
         except StorageError:

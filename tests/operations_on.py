@@ -15,7 +15,7 @@ def operations_on(house: Any, config: Config | None = None, host: Any = None) ->
     """`house`: it has a registry and a journal. Nothing is called after a time."""
     config = config or Config()
     memory = BodyMemory(config.body_memory_bytes, lambda: None)
-    engine = LocalEngine(house.registry, house.journal, config.chunk_bytes, memory, lambda *_: memory)  # type: ignore[arg-type,return-value]
+    engine = LocalEngine(house.registry, house.journal, config.chunk_bytes, memory, lambda *_: house)
     pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
     availability, budget = Availability(), house.registry._budget
     return Operations(engine, budget, Stats(), config, memory, pipeline_memory, availability, host)

@@ -2,11 +2,12 @@
 
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,8 +65,7 @@ def test_the_start_of_the_machine_has_a_name_that_stays() -> None:
 def test_free_space_is_known_without_statvfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert operating_system.free_bytes(str(tmp_path)) > 0
     monkeypatch.delattr(os, "statvfs")
-    usage = namedtuple("usage", "total used free")(10, 7, 3)
-    monkeypatch.setattr(operating_system.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10, used=7, free=3))
     assert operating_system.free_bytes(str(tmp_path)) == 3
 
 

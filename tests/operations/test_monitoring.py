@@ -205,7 +205,7 @@ def test_an_item_that_cannot_be_read_ends_a_monitor_after_what_comes_before_it(
     request = LineRequest(print, b"monitor", b"q", b"q", opens=True, wait_ms=60_000)
     client = FakeClient(house.many())
     with pytest.raises(DamagedError):
-        items.monitor(request, None, client.session)(client)  # type: ignore[operator]
+        items.monitor(request, None, client.session)(client)  # type: ignore[operator, arg-type]
     assert client.sent == [b"VALUE q 0 1\r\na\r\nEND\r\n"]
     assert client.session.open_reads(b"q") == 1
 
@@ -219,7 +219,7 @@ def test_a_large_item_goes_on_waiting_if_the_client_goes_before_its_turn(open_st
     monitor = items_on(house, config).monitor(request, None, client.session)
     client.goes = True
     with pytest.raises(ConnectionResetError):
-        monitor(client)  # type: ignore[operator]
+        monitor(client)  # type: ignore[operator, arg-type]
     client.session.end()
     house.turn()
     assert house.registry.queues[b"q"].open_reads == 0

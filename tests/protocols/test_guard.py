@@ -238,7 +238,7 @@ class Answers:
             b"version": Command(parse_bare, lambda *_: b"", FREE),
         }
         access = Access(AccessOptions(auth_file=str(users)), make_context)
-        access.wait_check = self._check  # type: ignore[method-assign, assignment]  # not in a thread
+        access.wait_check = self._check  # type: ignore[method-assign]  # not in a thread
         self._guard = Guard(access, RequestReader(table, {}, 8192, 100), table, Origin(None, Here(), access))
         self._users = access.users
 

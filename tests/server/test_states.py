@@ -124,7 +124,7 @@ def test_a_client_goes_on_from_any_wait(house: House, state: State) -> None:
     elif state is State.IN_BODY:
         end.sendall(bytes(LARGE) + b"\r\n")
     elif state is State.IN_SHARES:
-        del house.server.turn.shares.ends, house.server.turn.shares.join  # type: ignore[method-assign]
+        del house.server.turn.shares.ends, house.server.turn.shares.join
         gevent.get_hub().loop.run_callback(connection.serve_share)
     end.setblocking(False)
 

@@ -11,7 +11,7 @@ import pytest
 
 from darner_core.errors import RequestError, StorageError
 from darner_core.operations.stats import Stats
-from darner_core.protocols.contract import Command
+from darner_core.protocols.contract import Command, Request
 from darner_core.protocols.memcache.lines import parse_naming, parse_storing
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
 from darner_core.server import poller
@@ -68,7 +68,7 @@ class Peer:
     def serve(self, data: bytes) -> None:
         self.happened.append(data)
 
-    def failed(self, request: LineRequest, error: Exception) -> None:
+    def failed(self, request: Request, error: Exception) -> None:
         self.happened.append(error)
 
     def start_task(self, task: Any) -> None:
@@ -407,7 +407,7 @@ def clock(turn: Turn) -> Clock:
 
 def test_who_asks_once_is_answered_before_the_shares_of_a_turn_begin(turn: Turn, clock: Clock, peer: Peer) -> None:
     happened: list[Any] = []
-    turn.end = lambda: happened.append(peer.replies)
+    turn.end = lambda: happened.append(peer.replies)  # type: ignore[method-assign]
     order: list[Peer] = happened
     turn.shares.join(Flooder(turn, clock, TURN_S, order))
     peer.end.send(b"flush q\r\n")

@@ -73,7 +73,7 @@ for name in {*CALLS, *IN_BACKGROUND} - {"sync", "write", "put", "_open"}:
     setattr(FailingStorage, name, failing(getattr(Storage, name), name))
 
 if __name__ == "__main__":
-    main.Storage = FailingStorage  # type: ignore[misc]
+    main.Storage = FailingStorage  # type: ignore[attr-defined]
     Rocks.open = failing(Rocks.open, "_open")  # type: ignore[method-assign]
     server.TICK_S = float(os.environ.get("DARNER_TICK_S", server.TICK_S))  # it tries to recover at each tick
     main.command()

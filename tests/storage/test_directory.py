@@ -217,7 +217,8 @@ def test_a_start_that_was_killed_while_it_made_the_directory_can_begin_again(tmp
     for name in left:
         (tmp_path / name).write_bytes(b"darner 2\n" if name == "FORMAT" else b"")
     storage = Storage(str(tmp_path), **SMALL)
-    assert storage.queues() == storage.damage == []
+    assert storage.queues() == []
+    assert storage.damage == []
     storage.close()
 
 

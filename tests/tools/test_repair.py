@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from darner_core import operating_system
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage.rocks import Rocks
 from darner_core.storage.storage import Storage
@@ -181,7 +182,7 @@ def test_the_directories_change_places_and_no_server_can_come_between(
 ) -> None:
     turn_over(table(directory, b"a"), 0)
     files = {path.name: path.read_bytes() for path in directory.iterdir()}
-    exchange, rename = repair_module.exchange, os.rename
+    exchange, rename = operating_system.exchange, os.rename
 
     def look(one: str, other: str) -> bool:
         assert "in use" in run(directory, "--check").stderr

@@ -1,6 +1,7 @@
 """The parts of the local engine know each other."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
@@ -10,5 +11,5 @@ from tests.operations_on import operations_on
 def test_what_expires_goes_where_the_engine_puts_it(open_storage: Callable[[], Storage]) -> None:
     house = House(open_storage)
     operations = operations_on(house)
-    assert house.registry.bury.__self__ is operations.putting._delivery  # type: ignore[attr-defined]
+    assert cast(Any, house.registry.bury).__self__ is operations.putting._delivery
     assert len(operations.pending) == 0

@@ -28,7 +28,7 @@ class Writes:
         self.calls: list[int] = []
         self.full = False  # every write is refused
         self._put, self._write = storage.put, storage.write
-        storage.put, storage.write = self.put, self.write  # type: ignore[method-assign]
+        storage.put, storage.write = self.put, self.write
 
     def put(self, family: int, key: bytes, value: bytes) -> None:
         self._refuse()
@@ -690,13 +690,13 @@ def test_what_a_failed_write_left_behind_is_removed_when_the_storage_is_opened_a
         write(batch)
         raise StorageError("input/output error")
 
-    bench.storage.write = write_and_fail  # type: ignore[method-assign]
+    bench.storage.write = write_and_fail
     for body in (b"b", b"c", b"d"):
         bench.queue.put(body, 0, 0)
     bench.queue.take()
     with pytest.raises(StorageError):
         bench.end_turn()
-    bench.storage.write = write  # type: ignore[method-assign]
+    bench.storage.write = write
     bench.storage.reopen()
     bench.registry.recheck()
     bench.end_turn()

@@ -42,8 +42,8 @@ def refusing_writes(storage: Storage) -> Iterator[None]:
         raise StorageError("no space left on device")
 
     whole = storage.write, storage.put
-    storage.write = refuse  # type: ignore[assignment, method-assign]
-    storage.put = refuse  # type: ignore[assignment, method-assign]
+    storage.write = refuse  # type: ignore[assignment]
+    storage.put = refuse  # type: ignore[assignment]
     try:
         yield
     finally:

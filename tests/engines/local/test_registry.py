@@ -54,8 +54,8 @@ class Bench(MovedClock):
             raise StorageError("no space left on device")
 
         whole = self.storage.write, self.storage.put
-        self.storage.write = refuse  # type: ignore[assignment, method-assign]
-        self.storage.put = refuse  # type: ignore[assignment, method-assign]
+        self.storage.write = refuse  # type: ignore[assignment]
+        self.storage.put = refuse  # type: ignore[assignment]
         with pytest.raises(StorageError):
             self.end_turn()
         self.storage.write, self.storage.put = whole
@@ -729,10 +729,10 @@ def test_what_is_put_after_a_delete_that_failed_and_is_on_disk_all_the_same_is_n
         raise StorageError("disk error")
 
     bench.registry.delete(b"q")
-    bench.storage.write = write_and_fail  # type: ignore[method-assign]
+    bench.storage.write = write_and_fail
     with pytest.raises(StorageError):
         bench.end_turn()
-    bench.storage.write = write  # type: ignore[method-assign]
+    bench.storage.write = write
     bench.registry.recheck()
     queue.put(b"1", 0, 0)
     bench.end_turn()

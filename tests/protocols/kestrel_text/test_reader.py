@@ -35,7 +35,7 @@ PARSERS = {
 
 
 def new_reader(max_line_bytes: int = 300, max_item_bytes: int = 100) -> TextReader:
-    table = {verb.encode(): Command(parse, lambda *_: b"") for verb, parse in PARSERS.items()}  # type: ignore[arg-type]
+    table = {verb.encode(): Command(parse, lambda *_: b"") for verb, parse in PARSERS.items()}
     return TextReader(table, max_line_bytes, max_item_bytes)
 
 

@@ -17,7 +17,8 @@ def read(dialect: str, line: bytes) -> LineRequest:
     found = feed(reader, line + b"\r\n")
     if reader.error is not None:
         raise reader.error
-    return found[0][0]
+    request: LineRequest = found[0][0]
+    return request
 
 
 @pytest.mark.parametrize(

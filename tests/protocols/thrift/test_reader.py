@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darner_core.errors import MalformedRequest, RequestError
-from darner_core.protocols.memcache.reader import Request, show
+from darner_core.protocols.contract import Request
+from darner_core.protocols.grammar import show
 from darner_core.protocols.thrift.reader import (
     LIST,
     MAX_ELEMENTS,
