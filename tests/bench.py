@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from darner_core.config.queues import BUILT_IN, QueueOptions, QueueRules
+from darner_core.engines.contract import Large
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.message_queue import Large, MessageQueue
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.engines.local.sweeper import Sweeper

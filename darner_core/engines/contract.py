@@ -117,10 +117,10 @@ class Read(Protocol):
     counted: bool  # among its queue's `transactions`
 
     @property
-    def queue(self) -> "Queue": ...
+    def queue(self) -> "Source": ...
 
     def count(self) -> None:
-        """A client holds it from now on."""
+        """A client holds it from now on: it is one of the source's `transactions`."""
 
     def uncount(self) -> None:
         """Undo `count`."""
@@ -136,36 +136,33 @@ class Holder(Protocol):
 # -- queues
 
 
-class Queue(Protocol):
-    """A FIFO of items, or a durable cursor on one, into which nothing is put.
+class Source(Protocol):
+    """What items are taken from: a queue, or a durable cursor on one.
 
     One reader at a time holds an item; an item that is given back comes first again. Where a call takes a read, it is
-    one that this queue has handed out.
+    one that this source has handed out.
     """
 
     name: bytes
     options: QueueOptions
-    governed: bool  # a put has to go through `Routing`
     deleted: bool
     half_swept: bool  # the last None meant "later", not "empty"
     damage: str  # why the head cannot be read; "" if it can
+    transactions: int  # reads that clients have opened
 
     @property
-    def is_child(self) -> bool:
-        """Whether it is a fanout child: it gets a copy of all that is put into its parent."""
+    def unreadable(self) -> bool:
+        """Whether nothing but deleting it can be done: all other calls raise DamagedError."""
 
     @property
-    def cursors(self) -> Mapping[bytes, "Queue"] | None: ...
+    def outstanding(self) -> Collection[int]:
+        """The ids of items that are open, or were given back and wait."""
 
     @property
     def large_items(self) -> LargeItems:
         """Raises StorageError."""
 
     # -- must be kept
-
-    def put(self, body: bytes, flags: int, expires_at_ms: int) -> None:
-        """Append an item, expires_at_ms being 0, to a queue that is not `governed`. Whoever has waited longest gets
-        it."""
 
     def open(self) -> Read | None:
         """Hand out the head until it is closed or given back; None: empty, or later. Raises StorageError."""
@@ -192,7 +189,7 @@ class Queue(Protocol):
         network may wait here, so only code in a client's own greenlet calls it."""
 
     def cannot_be_read(self, error: Any) -> Exception:
-        """What to raise, and to tell the log once, because this item's StorageError was met while it was sent."""
+        """What to raise for a StorageError that was met while an item was sent. The log is told once."""
 
     # -- may decline
 
@@ -208,7 +205,8 @@ class Queue(Protocol):
         leaves it given back; closing it later does nothing."""
 
     def flush(self) -> None:
-        """Remove all that waits; open items stay open. Raises StorageError, with nothing changed."""
+        """Remove all that waits; open items stay open. A cursor goes back to the head of its queue. Raises
+        StorageError, with nothing changed."""
 
     # -- figures: 0 where the engine does not know
 
@@ -216,10 +214,27 @@ class Queue(Protocol):
     def waiting_items(self) -> int: ...
 
     @property
-    def waiting_bytes(self) -> int: ...
+    def open_reads(self) -> int: ...
+
+
+class Queue(Source, Protocol):
+    """A FIFO of items."""
+
+    governed: bool  # a put has to go through `Routing`
 
     @property
-    def open_reads(self) -> int: ...
+    def is_child(self) -> bool:
+        """Whether it is a fanout child: it gets a copy of all that is put into its parent."""
+
+    @property
+    def cursors(self) -> Mapping[bytes, Source] | None: ...
+
+    def put(self, body: bytes, flags: int, expires_at_ms: int) -> None:
+        """Append an item, expires_at_ms being 0, to a queue that is not `governed`. Whoever has waited longest gets
+        it."""
+
+    @property
+    def waiting_bytes(self) -> int: ...
 
     @property
     def total_items(self) -> int:
@@ -229,7 +244,7 @@ class Queue(Protocol):
 class Cursors(Protocol):
     """The durable cursors of all queues. An engine may decline them all."""
 
-    def of(self, queue: Any, name: bytes, peeks: bool = False) -> Queue:
+    def of(self, queue: Any, name: bytes, peeks: bool = False) -> Source:
         """The cursor on this Queue, made if there is none, except to peek: then it is the queue. Raises ServerError."""
 
     def delete(self, queue_name: bytes, name: bytes) -> None:
@@ -282,7 +297,7 @@ class Engine(Protocol):
     def join_line(self, name: bytes, cursor: bytes, peeks: bool, waiter: Waiter | None = None) -> Waiter:
         """Stand in line for an item of queue `name`, or of a cursor on it if `cursor` is not b"", whether these exist
         or not: a new waiter, or `waiter`, who stands in other lines as well and is handed one item in all. It is handed
-        a Read, or if it peeks a Queue to look at. Raises ServerError if no more may wait. See `leave_line`."""
+        a Read, or if it peeks a Source to look at. Raises ServerError if no more may wait. See `leave_line`."""
 
     def leave_line(self, name: bytes, cursor: bytes) -> None:
         """Must be called, with the same name and cursor, once the waiter has been decided."""

@@ -13,7 +13,7 @@ from darner_core import NAME, VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL
 from darner_core.config.options import Config
 from darner_core.config.values import show_bytes
-from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.engines.local.sweeper import Sweeper
@@ -203,7 +203,7 @@ class Administering:
         for names in slices(self._queues):
             for name in names:
                 queue = self._queues.get(name)
-                if isinstance(queue, DamagedQueue):
+                if queue is not None and queue.unreadable:
                     damaged.append(queue)
                 elif queue is not None:
                     queue.flush()

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from darner_core.config.options import Config
 from darner_core.config.queues import parent_of
 from darner_core.config.values import SYNC_ALWAYS
+from darner_core.engines.contract import Item, Read
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import Upload
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Target
 from darner_core.errors import ServerError, StorageError
@@ -19,7 +19,7 @@ from darner_core.operations.client import Client
 from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
 from darner_core.protocols.memcache.commands import Commands
-from darner_core.storage.records import Blob, Item
+from darner_core.storage.records import Blob
 
 # Of a large item in one turn.
 PIECE_BYTES = 256 << 10
@@ -180,8 +180,9 @@ def wait_body(item: Item, queue: MessageQueue, client: Client) -> bytes:
     """The whole body of `item`, read in as many turns as it takes if it is large. Raises StorageError, also if it has
     been taken meanwhile."""
     body = item[0]
-    if not isinstance(body, Blob):
+    if isinstance(body, bytes):
         return body
+    assert isinstance(body, Blob)
     pieces = []
     download = queue.large_items.send(body)
     while download.missing_bytes:
@@ -190,7 +191,7 @@ def wait_body(item: Item, queue: MessageQueue, client: Client) -> bytes:
     return b"".join(pieces)
 
 
-def give_back(reads: Iterable[OpenRead]) -> None:
+def give_back(reads: Iterable[Read]) -> None:
     """They wait again, in their order: whoever waits for them is handed the oldest first."""
     for read in sorted(reads, key=lambda read: read.id):
         read.queue.give_back(read)

@@ -10,6 +10,7 @@ import time
 from functools import partial
 
 from darner_core.access.rights import GET
+from darner_core.engines.contract import Read, Source
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import ClientError, StorageError
 from darner_core.operations.client import RIGHTS_GONE, Client, Reply
@@ -51,7 +52,7 @@ class Monitoring:
                 if wait_ms <= 0 or self._reading.waits_end or not self._has_room(request, client.session):
                     break
                 queue = self._queues.get(request.queue)
-                read = queue.open() if queue is not None else None
+                read: Read | None = queue.open() if queue is not None else None
                 if read is None:
                     _wait_sent(unsent, client)
                     self._reading.wait_swept(request.queue, client)
@@ -62,7 +63,8 @@ class Monitoring:
                     if read is None:
                         break
                 if not client.may(GET, request):
-                    read.queue.give_back(read)
+                    source: Source = read.queue
+                    source.give_back(read)
                     _wait_sent(unsent, client)
                     raise ClientError(RIGHTS_GONE)
                 reply = self._reading.answer_with(request, client.session, read)

@@ -13,7 +13,6 @@ from typing import Any, NoReturn, Protocol
 from darner_core.config.options import OPTIONS, Config
 from darner_core.config.queues import parent_of
 from darner_core.config.values import show_text
-from darner_core.engines.local.journal import MemoryLog
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
@@ -170,7 +169,7 @@ class Operating:
 def _in_effect(options: Figures, queue: MessageQueue | None) -> Figures:
     """`options` as they are for this queue: whether it is on disk has been decided when it was made."""
     for option, value, level in options:
-        if option == "durable" and queue is not None and value == isinstance(queue.log, MemoryLog):
+        if option == "durable" and queue is not None and value != queue.log.durable:
             yield option, not value, "as the queue was made"
         else:
             yield option, value, level

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from darner_core import VERSION
-from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
+from darner_core.engines.local.cursor import Cursor
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import StorageError
@@ -82,7 +83,7 @@ class Stats:
     def of_queue(self, queue: MessageQueue, may_see: MaySee) -> list[tuple[bytes, int | bytes]]:
         """What is told of one queue, in Kestrel's order; what Kestrel does not have comes last. `may_see`: whether the
         name of another queue may be told."""
-        if isinstance(queue, DamagedQueue):
+        if queue.unreadable:
             return [(b"damaged", 1)]  # nothing else is known of it
         in_memory = [len(item[0]) for item in queue.window if item[0].__class__ is bytes]
         children = sorted(filter(may_see, self.children_of(queue.name)))
@@ -107,9 +108,9 @@ class Stats:
             *([(b"damaged", 1)] if queue.damage else ()),
         ]
 
-    def of_cursor(self, cursor: MessageQueue) -> list[tuple[bytes, int | bytes]]:
+    def of_cursor(self, cursor: Cursor) -> list[tuple[bytes, int | bytes]]:
         """What is told of a cursor."""
-        if isinstance(cursor, DamagedQueue):
+        if cursor.unreadable:
             return [(b"damaged", 1)]
         return [
             (b"items", cursor.waiting_items),

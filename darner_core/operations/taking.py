@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any
 
 from darner_core.config.options import Config
+from darner_core.engines.contract import Download, Item, Large, Read, Source
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.large_items import Download
-from darner_core.engines.local.message_queue import Large, MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
@@ -22,7 +21,7 @@ from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.reader import Request
 from darner_core.protocols.memcache.replies import AFTER_BODY, DELETED, END, NONE, NOT_FOUND
 from darner_core.shared_memory import PipelineMemory
-from darner_core.storage.records import Blob, Item
+from darner_core.storage.records import Blob
 
 # What is sent of a large item at a time while pipeline_memory_bytes are exceeded.
 SCARCE_SEND_BYTES = 16 << 10
@@ -42,7 +41,7 @@ class Reading:
         self._pipeline_memory = pipeline_memory
         # (queue's number, large item) -> its chunk that could not be read when it was last sent.
         self._unreadable: dict[tuple[int, int], int] = {}
-        self.sending: dict[OpenRead, Download] = {}  # the large items that are being sent
+        self.sending: dict[Read, Download] = {}  # the large items that are being sent
         self.stopping = False  # no one waits any longer
         self.blocked = False  # the same for as long as the status forbids to read
 
@@ -89,7 +88,7 @@ class Reading:
         self._stats.get_hits += 1
         return self._value(request, item, 0)  # type: ignore[arg-type]
 
-    def _find(self, request: Request) -> MessageQueue | None:
+    def _find(self, request: Request) -> Source | None:
         """The queue or cursor that is asked; a cursor is made. Raises ServerError if there may be no more of them."""
         queue = self._queues.get(request.queue)
         if request.cursor and queue is not None:
@@ -175,7 +174,7 @@ class Reading:
             self._stats.get_misses += 1
         return END
 
-    def answer_with(self, request: Request, session: Session, read: OpenRead) -> Reply:
+    def answer_with(self, request: Request, session: Session, read: Read) -> Reply:
         """The reply with an item that has just been opened, which a get without /open closes at once."""
         queue = read.queue
         try:
@@ -204,15 +203,13 @@ class Reading:
         read = self.wait_for_read(names, client, request.several[0].wait_ms) if names else None
         return self._wait_answered(request if read is None else by_name[read.queue.name], read, client)
 
-    def _wait_answered(self, request: Request, read: OpenRead | None, client: Client) -> bytes:
+    def _wait_answered(self, request: Request, read: Read | None, client: Client) -> bytes:
         if read is None:
             return self._miss(request)
         reply = self.answer_with(request, client.session, read)
         return reply if isinstance(reply, bytes) else reply(client)
 
-    def wait_for_read(
-        self, names: Sequence[bytes], client: Client, wait_ms: int, cursor: bytes = b""
-    ) -> OpenRead | None:
+    def wait_for_read(self, names: Sequence[bytes], client: Client, wait_ms: int, cursor: bytes = b"") -> Read | None:
         """Wait in line at these queues, or at a cursor of one, for an item of any of them. It is handed over open, so
         that it goes to the next if the client has gone; None: none has come."""
         until = time.monotonic() + wait_ms / 1000
@@ -256,12 +253,10 @@ class Reading:
         self, names: Sequence[bytes], client: Client, peeks: bool, wait_ms: int, cursor: bytes = b""
     ) -> Any:
         registry = self._registry
-        queues: list[MessageQueue] = []
         waiter = None
         try:
             for name in names:
-                queues.append(self._place(name, cursor, peeks))
-                waiter = queues[-1].join_line(peeks, waiter)
+                waiter = registry.join_line(name, cursor, peeks, waiter)
             assert waiter is not None
             return client.wait_for(waiter, wait_ms)
         except BaseException:
@@ -271,18 +266,8 @@ class Reading:
         finally:
             if waiter is not None:
                 waiter.cancel()
-            for queue in queues:
-                if cursor:
-                    registry.cursors.done_waiting(names[0], cursor, queue)
-                registry.done_waiting(queue)
-
-    def _place(self, name: bytes, cursor: bytes, peeks: bool) -> MessageQueue:
-        """Where to wait. To wait for a cursor makes it, except to peek: without a cursor that waits at the queue."""
-        if cursor and peeks:
-            queue = self._queues.get(name)
-            if queue is None or cursor not in (queue.cursors or ()):
-                cursor = b""
-        return self._registry.cursors.wait_at(name, cursor) if cursor else self._registry.wait_at(name)
+            for name in names:
+                registry.leave_line(name, cursor)
 
     # -- replies
 
@@ -302,7 +287,7 @@ class Reading:
             return replies.value_head_with_cas(key, flags, body_bytes, item_id)
         return replies.value_head(key, flags, body_bytes)
 
-    def _send_large(self, request: Request, queue: MessageQueue, read: OpenRead | None, client: Client) -> bytes:
+    def _send_large(self, request: Request, queue: Source, read: Read | None, client: Client) -> bytes:
         """Send a large item chunk by chunk. It is open while it is sent, so it goes to the next if the client goes."""
         if read is None:
             read = queue.open()
@@ -320,7 +305,7 @@ class Reading:
             client.session.hold(read)
         return AFTER_BODY
 
-    def _send_large_peek(self, request: Request, queue: MessageQueue, item: Item, client: Client) -> bytes:
+    def _send_large_peek(self, request: Request, queue: Source, item: Item, client: Client) -> bytes:
         """The same for a peek, which holds nobody up: if another client takes the item, this one is cut off."""
         head_id = queue.head_id
         try:
@@ -337,11 +322,11 @@ class Reading:
     def send_chunks(
         self,
         head: bytes,
-        queue: MessageQueue,
+        queue: Source,
         item: Item,
         item_id: int,
         client: Client,
-        read: OpenRead | None = None,
+        read: Read | None = None,
     ) -> None:
         """Send `head` and the body of `item`, which is large, and which `read` has open if it is not only shown. For
         all protocols. Raises StorageError if nothing has been sent yet, else HangUp."""
@@ -388,7 +373,7 @@ class Reading:
         return SCARCE_SEND_BYTES if self._pipeline_memory.scarce else self._max_item_bytes
 
 
-def _wait_swept(queue: MessageQueue | None, client: Client) -> None:
+def _wait_swept(queue: Source | None, client: Client) -> None:
     while queue is not None and queue.half_swept and not queue.deleted:
         queue.drop_expired()
         client.wait_turn()

@@ -8,6 +8,7 @@ import pytest
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Engine, Queue, Read, Routing
 from darner_core.storage.storage import Storage
+from darner_core.waiters import Waiter
 from tests.bench import Bench
 
 Q = b"q"
@@ -243,4 +244,70 @@ def test_a_delete_that_fails_leaves_the_queue(world: World) -> None:
     world.fail_turn()
     assert world.engine.queues[Q] is queue
     assert not queue.deleted
+    assert take_all(world) == [b"1"]
+
+
+# -- waiting
+
+
+def stand(world: World, peeks: bool = False, waiter: Waiter | None = None) -> Waiter:
+    return world.engine.join_line(Q, b"", peeks, waiter)
+
+
+def leave(world: World, waiter: Waiter) -> None:
+    waiter.cancel()
+    world.engine.leave_line(Q, b"")
+
+
+def test_whoever_has_waited_longest_is_handed_an_item_open(world: World) -> None:
+    first, second = stand(world), stand(world)
+    assert world.engine.waiters(Q) == 2
+    queue = put(world, b"1")
+    assert second.got is None
+    assert queue.holds(first.got)
+    assert queue.item_of(first.got)[0] == b"1"
+    leave(world, first)
+    leave(world, second)
+    assert world.engine.waiters(Q) == 0
+    queue.put(b"2", 0, 0)
+    assert second.got is None
+
+
+def test_clients_wait_for_a_name_whatever_becomes_of_the_queue(world: World) -> None:
+    queue, waiter = put(world, b"1"), stand(world)
+    world.engine.delete(Q)
+    world.end_turn()
+    assert put(world, b"2") is not queue
+    assert waiter.got.queue is world.engine.queues[Q]
+    leave(world, waiter)
+
+
+def test_clients_wait_on_when_the_turn_that_made_the_queue_fails(world: World) -> None:
+    waiter = stand(world)
+    world.routing.put((Q,), b"1", 0, 0)
+    read = waiter.got
+    world.routing.put((b"other",), b"", 0, 0)
+    world.fail_turn()
+    assert read.queue.deleted
+    assert not read.queue.holds(read)
+    again = stand(world)  # whoever was handed what has not been put asks again
+    put(world, b"2")
+    assert again.got.queue.holds(again.got)
+    leave(world, again)
+    leave(world, waiter)
+
+
+def test_what_is_given_back_goes_to_whoever_waits(world: World) -> None:
+    queue = put(world, b"1")
+    read, waiter = opened(queue), stand(world)
+    queue.give_back(read)
+    assert waiter.got.id == read.id
+    leave(world, waiter)
+
+
+def test_whoever_peeks_is_shown_the_queue_and_takes_nothing(world: World) -> None:
+    waiter = stand(world, peeks=True)
+    queue = put(world, b"1")
+    assert waiter.got is queue
+    leave(world, waiter)
     assert take_all(world) == [b"1"]

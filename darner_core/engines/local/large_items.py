@@ -9,13 +9,17 @@ No call here switches greenlets, but through a `wait` that is passed in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from darner_core.engines.local.journal import Journal
 from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.damaged_queue import DamagedQueue
+    from darner_core.engines.local.message_queue import MessageQueue
 
 # Of a large item that goes into many queues, so much is written in one turn, and so many queues are dealt with: 1 ms.
 COPIED_BYTES = 1 << 20
@@ -28,10 +32,10 @@ class LargeItems:
     __slots__ = ("_journal", "_next", "_receiving", "_kept", "_durable", "_number")
 
     def __init__(self, journal: Journal, number: int, durable: bool = True, kept: Callable[[], set[int]] = set) -> None:
-        """For the queue with this number. Raises StorageError. The items of one that is not durable are noted as being
-        received for as long as they are there: so the next start removes them.
+        """For the queue with this number. Raises StorageError. The items of a queue in memory are noted as being
+        received for as long as they are there, so that the next start removes them.
 
-        `kept`: the blobs that somebody else needs still, and will have removed.
+        `kept`: the blobs that somebody else still needs, and will have removed.
         """
         self._durable = durable
         self._journal = journal
@@ -114,6 +118,20 @@ class LargeItems:
             if begin < kept:
                 self.remove(begin, kept, dead_bytes)
             begin = kept + 1
+
+
+def blobs_of_cursors(queue: "MessageQueue") -> set[int]:
+    """The large items of a queue that are open or were given back at its cursors."""
+    cursors = queue.cursors.values() if queue.cursors is not None else ()
+    return {read.blob for cursor in cursors for read in cursor.outstanding.values() if read.blob}
+
+
+def may_have_chunks(queue: "MessageQueue | DamagedQueue") -> bool:
+    """Whether chunks of large items may be on disk; False is certain."""
+    try:
+        return queue.large_items.had_any
+    except StorageError:
+        return True
 
 
 class Upload:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from darner_core import NAME
+from darner_core.engines.contract import Read
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
 
 log = logging.getLogger(NAME)
@@ -43,14 +43,14 @@ class Pending:
 
     __slots__ = ("id", "read", "owner", "due", "_reads")
 
-    def __init__(self, reads: "PendingReads", item_id: int, read: OpenRead, owner: object, due: float) -> None:
+    def __init__(self, reads: "PendingReads", item_id: int, read: Read, owner: object, due: float) -> None:
         self.id = item_id
         self.read = read
         self.owner = owner
         self.due = due  # when it goes back, by the clock
         self._reads = reads
 
-    def unclose(self, read: OpenRead) -> None:
+    def unclose(self, read: Read) -> None:
         self._reads.keep(self)
 
 
@@ -88,7 +88,7 @@ class PendingReads:
         self._next_id += count
         return range(self._next_id - count, self._next_id)
 
-    def hold(self, item_id: int, read: OpenRead, owner: object, auto_abort_ms: int) -> None:
+    def hold(self, item_id: int, read: Read, owner: object, auto_abort_ms: int) -> None:
         """`read`, which is open, has been handed to a client that knows it by `item_id`."""
         pending = Pending(self, item_id, read, owner, self._clock() + auto_abort_ms / 1000)
         self.keep(pending)

@@ -14,10 +14,13 @@ from functools import partial
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
-from darner_core.engines.local.expiring import MOVED_AT_ONCE
-from darner_core.engines.local.journal import DeadRange, Journal, LineOwner
+from darner_core.engines.local import expiry as expiries
+from darner_core.engines.local import lines
+from darner_core.engines.local.dead_ranges import DeadRange
+from darner_core.engines.local.expiry import MOVED_AT_ONCE
+from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import Upload, in_turns, wait_not_behind
-from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery, Target
@@ -137,11 +140,11 @@ class Sweeper:
             while queue.half_swept and not queue.deleted and self._drop_some(queue):
                 self._wait(0)
             if not queue.deleted:
-                queue.serve_line()
+                lines.serve(queue)
                 self._wait(0)
 
     @staticmethod
-    def _drop_some(queue: LineOwner) -> bool:
+    def _drop_some(queue: MessageQueue) -> bool:
         try:
             queue.drop_expired()
         except StorageError:
@@ -231,7 +234,7 @@ class Sweeper:
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
-            if queue is not None and not isinstance(queue, DamagedQueue) and expiry[1:] not in seen:
+            if queue is not None and not queue.unreadable and expiry[1:] not in seen:
                 if self._may_not(queue):
                     if on_disk:
                         self._behind.setdefault(queue, records.expiry_key(*expiry))
@@ -248,7 +251,7 @@ class Sweeper:
                     break
             self._kept.discard(expiry)
         for queue in bytes_before:
-            queue.serve_line()
+            lines.serve(queue)
         return looked_at
 
     def _may_not(self, queue: MessageQueue) -> bool:
@@ -259,7 +262,7 @@ class Sweeper:
     def _expire_one(self, queue: MessageQueue, expiry: Expiry) -> bool:
         before = queue.expired_items
         try:
-            return queue.expire(expiry)
+            return expiries.expire(queue, expiry)
         except StorageError as error:
             self._journal.storage.require_open()  # else all of them wait for the next sweep
             log.error("an item that should expire: %s", error, extra=BY_TEXT)
@@ -283,7 +286,7 @@ class Sweeper:
                 self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
             if done:
                 if queue.expired_items != before:
-                    queue.serve_line()
+                    lines.serve(queue)
                 return
             self._wait(0)
 
@@ -330,9 +333,9 @@ class Sweeper:
     def _is_taken(self, expiry: Expiry) -> bool:
         """Whether nothing that waits or is open can be meant."""
         queue = self._registry.by_number.get(expiry.number)
-        if queue is None or expiry.id >= queue.tail:
-            return not isinstance(queue, DamagedQueue)
-        return expiry.id < queue.next_id and expiry.id not in queue.outstanding
+        if queue is None or queue.unreadable:
+            return queue is None
+        return expiry.id >= queue.tail or (expiry.id < queue.next_id and expiry.id not in queue.outstanding)
 
     # -- large items that go to another queue
 
@@ -340,34 +343,35 @@ class Sweeper:
         moving = self._delivery.large_expired
         while moving:
             read = moving.pop(0)
+            queue = read.queue
+            assert isinstance(queue, MessageQueue)  # cursors move nothing
             try:
-                if read.queue.is_moving(read):
-                    self._wait_move_one(read)
+                if expiries.is_moving(queue, read):
+                    self._wait_move_one(queue, read)
             except StorageError as error:
-                name = show_bytes(read.queue.name)
+                name = show_bytes(queue.name)
                 log.error("an expired item of queue %s, which goes elsewhere, waits: %s", name, error)
-                read.queue.give_back(read, wake=False)  # who waits would open it, to be moved, again
+                queue.give_back(read, wake=False)  # a client that waits would open it, to be moved, again
 
-    def _wait_move_one(self, read: OpenRead) -> None:
+    def _wait_move_one(self, queue: MessageQueue, read: OpenRead) -> None:
         """Copy the chunks of an expired large item to where it goes, and put it there. Others may take it meanwhile, or
         remove it: then it does not go there."""
-        queue = read.queue
         blob, flags, _, _ = item = queue.log.read_one(read.id)
         assert isinstance(blob, Blob)
         download = queue.large_items.send(blob)
         name = queue.options.expire_to_queue
         if not name:  # not any more
-            queue.finish_expired(read, item)
+            expiries.finish_moving(queue, read, item)
             return
         try:
             targets = self._delivery.targets((name,), len(blob))
         except (ServerError, DamagedError) as error:
             self._delivery.lost(queue, str(error))
-            queue.finish_expired(read, item)
+            expiries.finish_moving(queue, read, item)
             return
         if targets is None:
             self._delivery.lost(queue, "it is full")
-            queue.finish_expired(read, item)
+            expiries.finish_moving(queue, read, item)
             return
         uploads: list[tuple[Target, Upload]] = []
         try:
@@ -382,18 +386,18 @@ class Sweeper:
                         upload.add(rest[:room_bytes])
                         rest = rest[room_bytes:]
                 self._wait(0)
-                if not queue.is_moving(read):
+                if not expiries.is_moving(queue, read):
                     return
             for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
                 upload.store()
-            if not queue.is_moving(read):
+            if not expiries.is_moving(queue, read):
                 return
             if any(target.queue.deleted and target.decides for target in targets):
                 queue.give_back(read)  # what is expired at the head is looked at again
                 return
             if self._delivery.put_large((name,), uploads, len(blob), flags, 0) is None:
                 self._delivery.lost(queue, "it is full")
-            queue.finish_expired(read, item)  # which cannot fail after `large_items`: it goes in the turn of the put
+            expiries.finish_moving(queue, read, item)  # in the turn of the put
         finally:  # what was put is not dropped
             for _, upload in uploads:
                 upload.drop()
@@ -434,16 +438,13 @@ class Sweeper:
         age_s = queue.options.max_queue_age_s
         log.info("queue %s is deleted: nobody has used it for %d s", show_bytes(queue.name), age_s)
         self._registry.delete(queue.name)
+        self._journal.undo.append((setattr, self._registry, "expires", self._registry.expires))
         self._registry.expires += 1
-        self._journal.undo.append((self._undelete_idle,))
-
-    def _undelete_idle(self) -> None:
-        self._registry.expires -= 1
 
 
 def _is_idle(queue: MessageQueue) -> bool:
     """Whether the queue is empty and nobody is about to change that, at its cursors either."""
-    if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or isinstance(queue, DamagedQueue):
+    if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or queue.unreadable:
         return False
     return not any(cursor.outstanding or cursor.line for cursor in (queue.cursors or {}).values())
 

@@ -16,9 +16,9 @@ from typing import Any, NoReturn, Protocol, cast
 from darner_core import NAME, VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.options import Config
+from darner_core.engines.contract import Item, Read
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import ClientError, DamagedError, StorageError
 from darner_core.operations.administering import as_admin, require_admin
@@ -32,7 +32,7 @@ from darner_core.protocols.memcache.commands import Commands
 from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
 from darner_core.protocols.memcache.reader import Command, Request, Vocabulary
 from darner_core.repeated import BY_TEXT
-from darner_core.storage.records import Blob, Item
+from darner_core.storage.records import Blob
 
 log = logging.getLogger(NAME)
 
@@ -199,7 +199,7 @@ class TextCommands:
         self._stats.get_misses += 1
         return NONE
 
-    def _open(self, read: OpenRead, session: Any) -> Reply:
+    def _open(self, read: Read, session: Any) -> Reply:
         """The reply with an item that has just been opened, and that the session holds from now on."""
         try:
             if read.blob:
@@ -212,7 +212,7 @@ class TextCommands:
         session.hold(read)
         return _line(item)
 
-    def _send_large(self, read: OpenRead, client: Client) -> bytes:
+    def _send_large(self, read: Read, client: Client) -> bytes:
         try:
             self._reading.send_chunks(b":", read.queue, read.queue.item_of(read), read.id, client, read)
         except BaseException as error:
@@ -305,7 +305,7 @@ class TextCommands:
         until = time.monotonic() + request.wait_ms / 1000
         while self._room(request, session) > 0:
             queue = self._queues.get(request.queue)
-            read = queue.open() if queue is not None else None
+            read: Read | None = queue.open() if queue is not None else None
             if read is None and queue is not None and queue.half_swept:
                 wait_swept(queue, client)
                 continue
@@ -335,7 +335,7 @@ class TextCommands:
             unsent.clear()
             client.wait_sent(lines)
 
-    def _wait_line_of_large(self, read: OpenRead, unsent: list[bytes], client: Client) -> None:
+    def _wait_line_of_large(self, read: Read, unsent: list[bytes], client: Client) -> None:
         """Send what comes before a large item, and the item; the end of its line is not sent yet."""
         before = b"".join(unsent)
         unsent.clear()

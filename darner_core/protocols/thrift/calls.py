@@ -17,10 +17,10 @@ from darner_core import NAME, VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.options import Config
 from darner_core.config.values import show_text
+from darner_core.engines.contract import Item, Read
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.pending_reads import DECIDED_AT_ONCE, PendingReads
-from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import DamagedError, MalformedRequest, RequestError, ServerError, StorageError
 from darner_core.nearest import did_you_mean
@@ -45,7 +45,7 @@ from darner_core.protocols.thrift.messages import (
 from darner_core.protocols.thrift.reader import CALL, MAX_ITEM_BYTES, REPLY, FrameReader, check_arguments, read_message
 from darner_core.protocols.thrift.taken import Taken
 from darner_core.repeated import BY_TEXT
-from darner_core.storage.records import Blob, Item
+from darner_core.storage.records import Blob
 
 log = logging.getLogger(NAME)
 
@@ -253,7 +253,7 @@ class ThriftService:
             return self._wait_send_large(request, taken.reads[0], client)
         return self._hand_out(request, client.session, taken)
 
-    def _wait_send_large(self, request: ThriftRequest, read: OpenRead, client: Client) -> Any:
+    def _wait_send_large(self, request: ThriftRequest, read: Read, client: Client) -> Any:
         """Send the reply with a large item, chunk by chunk, so that it costs no more memory than a chunk. The item is
         open while it is sent: it goes to the next if the client goes."""
         queue, auto_abort_ms = read.queue, request.arguments.auto_abort_msec
@@ -341,7 +341,12 @@ class ThriftService:
         queue = self._queues.get(request.queue)
         if queue is None:
             return self._idl.QueueInfo(
-                items=0, bytes=0, journal_bytes=0, age=0, waiters=self._waiters(request.queue), open_transactions=0
+                items=0,
+                bytes=0,
+                journal_bytes=0,
+                age=0,
+                waiters=self._registry.waiters(request.queue),
+                open_transactions=0,
             )
         head = queue.peek()
         if head is None and queue.half_swept:
@@ -381,13 +386,9 @@ class ThriftService:
             bytes=queue.waiting_bytes,
             journal_bytes=queue.log_bytes,
             age=self._stats.age_ms(queue),
-            waiters=self._waiters(queue.name),
+            waiters=self._registry.waiters(queue.name),
             open_transactions=queue.open_reads,
         )
-
-    def _waiters(self, name: bytes) -> int:
-        queue = self._queues.get(name) or self._registry.awaited.get(name)
-        return len(queue.line) if queue is not None and queue.line is not None else 0
 
     def _flush_queue(self, request: ThriftRequest, session: Session) -> None:
         self._registry.flush(request.queue)

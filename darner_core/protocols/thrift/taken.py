@@ -3,8 +3,7 @@
 No call here switches greenlets.
 """
 
-from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.contract import Read, Source
 from darner_core.errors import ServerError, StorageError
 from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
 
@@ -13,7 +12,7 @@ class Taken:
     """`reads` are open. `full`: it takes no more."""
 
     def __init__(self, most_bytes: int, most_items: int) -> None:
-        self.reads: list[OpenRead] = []
+        self.reads: list[Read] = []
         self.full = False
         self._bytes = 0
         self._most_bytes = most_bytes
@@ -24,7 +23,7 @@ class Taken:
         """There is one, and it is a large item, which goes alone."""
         return bool(self.reads) and bool(self.reads[0].blob)
 
-    def take(self, queue: MessageQueue | None) -> None:
+    def take(self, queue: Source | None) -> None:
         """Open what is there. Raises StorageError if the first cannot be read, and ServerError if it is too large for a
         frame; then nothing has been opened."""
         while queue is not None and not self.full and not queue.deleted:
@@ -39,7 +38,7 @@ class Taken:
                 return
             self.add(read)
 
-    def add(self, read: OpenRead) -> None:
+    def add(self, read: Read) -> None:
         """Keep `read`, which is open, or give it back if it does not fit. Raises ServerError if it is the first and too
         large for a frame."""
         if self.reads and (read.blob or self._bytes + read.body_bytes > self._most_bytes):
@@ -54,7 +53,7 @@ class Taken:
             )
         self._keep(read)
 
-    def _keep(self, read: OpenRead) -> None:
+    def _keep(self, read: Read) -> None:
         self.reads.append(read)
         self._bytes += read.body_bytes
         self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.local import backlog as backlog_module
+from darner_core.engines.local import expiry as expiry_module
+from darner_core.engines.local import lines
+from darner_core.engines.local import reads as reads_module
 from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
@@ -134,7 +136,7 @@ def test_a_failed_turn_expires_nothing(bench: Bench) -> None:
     bench.now_s += 2
     before = (queue.waiting_items, queue.waiting_bytes, queue.missing)
     for expiry in bench.storage.expiries(b"e", 10**9, 10):  # type: ignore[union-attr]
-        assert queue.expire(expiry)
+        assert expiry_module.expire(queue, expiry)
     assert queue.waiting_items == before[0] - 2
     bench.fail_turn()
     assert ((queue.waiting_items, queue.waiting_bytes, queue.missing), queue.expired_items) == (before, 0)
@@ -305,7 +307,7 @@ def test_a_queue_that_nobody_uses_is_deleted(open_storage: OpenStorage) -> None:
     bench.put(b"plain", b"x")
     bench.take(b"plain")
     bench.end_turn()
-    bench.queue(b"awaited").join_line(peeks=False)
+    bench.registry.join_line(b"awaited", b"", False)
     for _ in range(4):
         bench.sweeper.wait_expire_queues()
         bench.end_turn()
@@ -339,7 +341,7 @@ def test_a_queue_is_used_while_an_item_is_received_or_a_cursor_has_one_open(open
         bench.put(name.encode(), b"x")
     cursor = bench.registry.cursors.of(bench.queue(b"read"), b"c")
     read = cursor.open()
-    bench.registry.cursors.of(bench.queue(b"line"), b"c").join_line(peeks=False)
+    bench.registry.join_line(b"line", b"c", False)
     for name in names:
         bench.take(name.encode())
     upload = bench.queue(b"receiving").large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
@@ -665,8 +667,8 @@ def test_all_that_drop_what_has_expired_in_one_turn_do_so_within_limits(bench: B
     for name in (b"q", b"r", b"s"):
         bench.take(name)
     assert [bench.queue(name).expired_items for name in (b"q", b"r", b"s")] == [900, 100, 0]
-    waiter = bench.queue(b"s").join_line(peeks=False)
-    bench.queue(b"s").serve_line()
+    waiter = bench.registry.join_line(b"s", b"", False)
+    lines.serve(bench.queue(b"s"))
     assert waiter.got is None
     bench.end_turn()
     bench.sweeper.wait_moves()  # also without sweeps
@@ -686,15 +688,15 @@ def test_what_leaves_in_order_or_from_the_middle_of_what_was_given_back_takes_co
     bench.end_turn()
     kept = queue.returned
     for read in reads[1::2]:  # from the middle, and undone
-        queue._remove_returned(read)
-        assert queue.returned is kept or len(queue.returned) <= 2 * queue.waiting_items + backlog_module.MANY
-    assert (queue.waiting_items, queue.open_reads, len(queue.given_back())) == (2500, 0, 2500)
+        expiry_module.remove_returned(queue, read)
+        assert queue.returned is kept or len(queue.returned) <= 2 * queue.waiting_items + reads_module.MANY
+    assert (queue.waiting_items, queue.open_reads, len(reads_module.given_back(queue))) == (2500, 0, 2500)
     bench.fail_turn()
     assert (queue.waiting_items, queue.stale, queue.head_id) == (5000, 0, reads[0].id)
     thinned = 0
     for read in reads[:4000]:
         before = queue.outstanding
-        queue._remove_returned(read)
+        expiry_module.remove_returned(queue, read)
         thinned += queue.outstanding is not before
     assert thinned >= 1  # its first is found at once
     bench.end_turn()
