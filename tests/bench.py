@@ -43,6 +43,7 @@ class Bench(MovedClock):
         self.now_s = 1000.0
         self.turns = 0
         self.storage: Storage | None = None
+        self.wait: Callable[[float], object] = lambda _: self.end_turn()  # what the sweeper does between its turns
         self.start()
 
     def start(self) -> None:
@@ -52,8 +53,11 @@ class Bench(MovedClock):
         self.delivery = Delivery(self.registry, self.journal)
         self.sweeper = Sweeper(
             self.registry, self.delivery, self.journal, BodyMemory(1 << 20, lambda: None), CHUNK_BYTES,
-            lambda _: self.end_turn(), lambda: self.now_s,
+            self._wait, lambda: self.now_s,
         )  # fmt: skip
+
+    def _wait(self, seconds: float) -> None:
+        self.wait(seconds)
 
     def crash(self) -> None:
         """Forget all that is in memory, and start again from what is on disk."""

@@ -18,7 +18,7 @@ from darner_core.config.options import Config
 from darner_core.config.queues import QueueRules
 from darner_core.engines.contract import LARGE
 from darner_core.engines.local import compaction as upkeep_module
-from darner_core.engines.local import cursor as cursor_module
+from darner_core.engines.local import cursor_log as cursor_log_module
 from darner_core.engines.local import expiry as expiry_module
 from darner_core.engines.local import journal as journal_module
 from darner_core.engines.local import read_timeouts as timeouts_module
@@ -777,7 +777,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         (sweeper_module, "TIDIED_AT_ONCE", 3),
         (window_module, "FILL_ITEMS", 5),
         (window_module, "FILL_BYTES", 2000),
-        (cursor_module, "NEAR_ITEMS", 2),
+        (cursor_log_module, "NEAR_ITEMS", 2),
         (journal_module, "STATE_EVERY", 4),
         (journal_module, "RECLAIM_ITEMS", 5),
         (journal_module, "RECLAIM_BYTES", 4000),

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from darner_core.engines.contract import LARGE, Holder, Large
 from darner_core.engines.local import expiry, reads, window
-from darner_core.engines.local.cursor_log import CursorLog, stores
+from darner_core.engines.local.cursor_log import CursorLog, read_ahead, stores
 from darner_core.engines.local.damaged_queue import head_cannot_be_read, reading
 from darner_core.engines.local.large_items import LargeItems
 from darner_core.engines.local.message_queue import MessageQueue
@@ -34,9 +34,6 @@ from darner_core.errors import StorageError
 from darner_core.storage import records
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.waiters import WaitingLine
-
-# So many items before the tail are read one by one: to position an iterator costs as much as this many reads.
-NEAR_ITEMS = 4
 
 _NOTHING_AHEAD: deque[tuple[int, Item]] = deque()  # an empty deque is 760 bytes. Never filled.
 
@@ -209,7 +206,7 @@ class Cursor:
     def _fill_from(self, item_id: int) -> None:
         """Read ahead: what is stored from this id on. Raises StorageError."""
         try:
-            items = self._read_ahead(item_id)
+            items = read_ahead(self.parent.log, item_id)
         except StorageError:
             items = [
                 (item_id, reading(self, self.parent.log.read_one, item_id))
@@ -220,25 +217,6 @@ class Cursor:
             )
         self.ahead = deque(items)
         window.account(self, window.bytes_of([item for _, item in items]))
-
-    def _read_ahead(self, item_id: int) -> list[tuple[int, Item]]:
-        parent = self.parent.log
-        written, storage = parent.written, parent.journal.storage
-        items: list[tuple[int, Item]] = []
-        if written - NEAR_ITEMS <= item_id < written:
-            for near in range(item_id, written):
-                if (item := storage.item(parent.record, near)) is not None:
-                    items.append((near, item))
-        elif item_id < written:
-            size = 0
-            for entry in storage.items(parent.record, item_id, written):
-                items.append(entry)
-                size += len(entry[1][0])
-                if len(items) >= window.FILL_ITEMS or size >= window.FILL_BYTES:
-                    return items
-        start = max(0, item_id - written)
-        behind = parent.appended[start : start + window.FILL_ITEMS - len(items)]
-        return items + list(enumerate(behind, written + start))
 
     # -- taking
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(NAME)
 
+# Up to this many items before the tail are read one by one: to position an iterator costs as much as that.
+NEAR_ITEMS = 4
+
 
 class CursorLog(QueueLog):
     """A cursor's records. Its items are its own copies, else its parent's."""
@@ -131,6 +134,26 @@ def stores(queue: "MessageQueue", item_id: int) -> bool:
     if item_id < queue.next_id:
         return item_id in queue.outstanding
     return item_id < queue.tail and item_id not in queue.log.removed
+
+
+def read_ahead(parent: QueueLog, item_id: int) -> list[tuple[int, Item]]:
+    """(id, item) of what is stored in a queue from this id on, as much as is read at a time. Raises StorageError."""
+    written, storage = parent.written, parent.journal.storage
+    items: list[tuple[int, Item]] = []
+    if written - NEAR_ITEMS <= item_id < written:
+        for near in range(item_id, written):
+            if (item := storage.item(parent.record, near)) is not None:
+                items.append((near, item))
+    elif item_id < written:
+        size = 0
+        for entry in storage.items(parent.record, item_id, written):
+            items.append(entry)
+            size += len(entry[1][0])
+            if len(items) >= window.FILL_ITEMS or size >= window.FILL_BYTES:
+                return items
+    start = max(0, item_id - written)
+    behind = parent.appended[start : start + window.FILL_ITEMS - len(items)]
+    return items + list(enumerate(behind, written + start))
 
 
 class Keeper:

@@ -377,14 +377,7 @@ class MessageQueue:
         window.look_again(self)
 
     def undo_turn(self) -> None:
-        next_id, self.tail, self.bytes_in, stored_bytes, self.missing = self._before
-        self.gap = (0, 0)
-        self.next_id = next_id
-        self.outstanding = {i: read for i, read in sorted(self.outstanding.items()) if i < next_id}
-        reads.find_returned(self)
-        self.open_bytes = sum(read.body_bytes for read in self.outstanding.values() if not read.returned)
-        self.bytes_out = self.bytes_in + self.open_bytes - stored_bytes
-        window.release(self)
+        recovery.undo_turn(self, self._before)
 
     def drop_window(self) -> None:
         """Keep nothing in memory. What the window held is on disk or in this turn's log."""

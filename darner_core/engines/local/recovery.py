@@ -1,10 +1,11 @@
-"""What a queue finds on disk: when the server starts, and when a turn could not be written.
+"""What a queue has on disk: read back when the server starts, put right after a failed turn, removed with the queue.
 
 No call here switches greenlets.
 """
 
 from typing import TYPE_CHECKING
 
+from darner_core.engines.local import reads, window
 from darner_core.engines.local.reads import OpenRead
 from darner_core.storage import records
 from darner_core.storage.records import Blob, Expiry, State
@@ -49,3 +50,33 @@ def recheck(queue: "MessageQueue", batch: Batch) -> None:
     if not log.touched:
         queue.enter_turn()
     log.state_changed = True
+
+
+def undo_turn(queue: "MessageQueue", before: tuple[int, int, int, int, int]) -> None:
+    """A turn could not be written: go back to the numbers that the queue had at its beginning."""
+    next_id, queue.tail, queue.bytes_in, stored_bytes, queue.missing = before
+    queue.gap = (0, 0)
+    queue.next_id = next_id
+    queue.outstanding = {i: read for i, read in sorted(queue.outstanding.items()) if i < next_id}
+    reads.find_returned(queue)
+    queue.open_bytes = sum(read.body_bytes for read in queue.outstanding.values() if not read.returned)
+    queue.bytes_out = queue.bytes_in + queue.open_bytes - stored_bytes
+    window.release(queue)
+
+
+def stored_ids(queue: "MessageQueue") -> range | None:
+    """The ids that may be on disk; None: that is not known, because of damage or a turn that could not be written."""
+    if queue.unreadable or not queue.log.recorded:
+        return None
+    return range(queue.log.reclaimed, queue.tail)
+
+
+def remove(queue: "MessageQueue", ids: range | None, has_chunks: bool, batch: Batch) -> None:
+    """Remove what is on disk of a queue that is deleted in this turn. Range deletions cost all who read after them, so
+    there are none for what was not there."""
+    storage, record = queue.log.journal.storage, queue.log.record
+    if queue.log.durable:
+        storage.remove_queue(batch, queue.name, record, ids, has_chunks)
+    elif has_chunks:
+        storage.remove_blobs(batch, record.number, 0, records.MAX_ID)
+        storage.end_uploads(batch, record.number, 0, records.MAX_ID)

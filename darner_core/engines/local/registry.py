@@ -24,6 +24,7 @@ from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import may_have_chunks
 from darner_core.engines.local.lines import Lines
 from darner_core.engines.local.message_queue import MessageQueue
+from darner_core.engines.local.places import Places
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import DamagedError, ServerError, StorageError
@@ -88,23 +89,21 @@ class Registry:
         self._journal = journal
         self._budget = budget
         storage = journal.storage
-        self._family_users = [0] * len(storage.families)
+        self._places = Places(storage)
         numbers = set()
         for name, record in storage.queues():
             queue = self._read_back(name, record)
             self.queues[name] = queue
             self._register(queue)
-            self._family_users[record.family] += 1
+            self._places.family_users[record.family] += 1
             numbers.add(record.number)
         self.cursors = Cursors(
-            journal, budget, self.queues, self.hidden, self._new_number, self.require_room, self.lines
+            journal, budget, self.queues, self.hidden, self._places.new_number, self.require_room, self.lines
         )
         numbers |= self.cursors.read_back()
         uploads = storage.unfinished_uploads()
         numbers.update(number for number, _ in uploads)  # their chunks are there until the first turn ends
-        storage.fresh_from = max(numbers, default=0) + 1
-        self._next_number = storage.fresh_number() or storage.fresh_from
-        self._taken = {number for number in numbers if number >= self._next_number}
+        self._places.pass_over(numbers)
         for number, blob in uploads:
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
@@ -260,12 +259,6 @@ class Registry:
         """The queues that cannot be read. All others are served."""
         return [*(queue for queue in self.queues.values() if queue.damage), *self.cursors.damaged]
 
-    def _new_number(self) -> int:
-        while self._next_number in self._taken:
-            self._next_number += 1
-        self._next_number += 1
-        return self._next_number - 1
-
     def require_room(self, more: int = 1) -> None:
         """Raises ServerError if there may not be so many more queues. Cursors are counted."""
         if len(self.queues) + self.cursors.count + more > self.max_queues:
@@ -287,13 +280,11 @@ class Registry:
 
     def _create(self, name: bytes, is_child: bool) -> MessageQueue:
         options = self.options(name, is_child)
-        damaged = self._journal.storage.damaged_families
-        usable = [family for family in range(len(self._family_users)) if family not in damaged]
-        family = min(usable or [0], key=self._family_users.__getitem__)
-        record = QueueRecord(self._new_number(), family, self._journal.time_ms(), CHILD if is_child else PLAIN)
+        family = self._places.family()
+        record = QueueRecord(self._places.new_number(), family, self._journal.time_ms(), CHILD if is_child else PLAIN)
         state = State() if options.durable else None
         queue = MessageQueue(name, self._budget, options, self._journal, record, state)
-        self._family_users[family] += 1
+        self._places.family_users[family] += 1
         if options.durable:
             storage = self._journal.storage
             self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
@@ -308,7 +299,7 @@ class Registry:
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
         self.creates -= 1
-        self._family_users[record.family] -= 1
+        self._places.family_users[record.family] -= 1
         del self._place_of(queue.name)[queue.name]
         self._unregister(queue)
         queue.deleted = True
@@ -363,13 +354,13 @@ class Registry:
         queue.deleted = True
         self._unregister(queue)
         record = queue.log.record
-        self._family_users[record.family] -= 1
+        self._places.family_users[record.family] -= 1
         self.deletes += 1
         self.total_items_of_deleted += queue.total_items
         self.lines.leave_unserved(name)
         if not queue.unreadable:
             window.release(queue)
-        self._journal.also.append(partial(self._remove, queue, _stored_ids(queue), has_chunks))
+        self._journal.also.append(partial(recovery.remove, queue, recovery.stored_ids(queue), has_chunks))
         self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes, has_chunks)
         if self.traces is not None:
@@ -383,20 +374,10 @@ class Registry:
         if self.queues.get(queue.name) is queue:
             self.delete(queue.name)
 
-    def _remove(self, queue: MessageQueue, ids: range | None, has_chunks: bool, batch: Batch) -> None:
-        """What is on disk of a queue that is deleted in this turn. Range deletions cost all who read after them, so
-        there are none for what was not there."""
-        storage, record = self._journal.storage, queue.log.record
-        if queue.log.durable:
-            storage.remove_queue(batch, queue.name, record, ids, has_chunks)
-        elif has_chunks:
-            storage.remove_blobs(batch, record.number, 0, records.MAX_ID)
-            storage.end_uploads(batch, record.number, 0, records.MAX_ID)
-
     def _undelete(self, queue: MessageQueue) -> None:
         queue.deleted = False
         self.lines.serve_from(queue)
-        self._family_users[queue.log.record.family] += 1
+        self._places.family_users[queue.log.record.family] += 1
         self.deletes -= 1
         self.total_items_of_deleted -= queue.total_items
         queue.log.recorded = 0  # perhaps the disk has deleted it all the same: see `recheck`
@@ -446,13 +427,6 @@ class Registry:
     def total_items(self) -> int:
         """Items put since the server started, those of deleted queues too."""
         return self.total_items_of_deleted + sum(queue.total_items for queue in self)
-
-
-def _stored_ids(queue: MessageQueue) -> range | None:
-    """The ids that may be on disk; None: that is not known, because of damage or a turn that could not be written."""
-    if queue.unreadable or not queue.log.recorded:
-        return None
-    return range(queue.log.reclaimed, queue.tail)
 
 
 def _forget_upload(journal: Journal, number: int, blob: int, batch: Batch) -> None:

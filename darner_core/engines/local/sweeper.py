@@ -19,16 +19,15 @@ from darner_core.engines.local import lines
 from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.expiry import MOVED_AT_ONCE
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.large_items import Upload, in_turns, wait_not_behind
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.moving import Mover
 from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.routing import Delivery, Target
-from darner_core.errors import DamagedError, ServerError, StorageError
+from darner_core.engines.local.routing import Delivery
+from darner_core.errors import StorageError
 from darner_core.repeated import BY_TEXT
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage import records
-from darner_core.storage.records import Blob, Expiry
+from darner_core.storage.records import Expiry
 from darner_core.storage.storage import DEFAULT_FAMILY, Batch, Storage
 
 log = logging.getLogger(NAME)
@@ -75,10 +74,8 @@ class Sweeper:
     ) -> None:
         """`wait(seconds)` lets everybody else have a turn, and this one be written, also for 0."""
         self._registry = registry
-        self._delivery = delivery
         self._journal = journal
-        self._body_memory = body_memory
-        self._chunk_bytes = chunk_bytes
+        self._mover = Mover(delivery, journal, body_memory, chunk_bytes, wait)
         self._wait = wait
         self._monotonic = monotonic
         self._busy = False
@@ -100,7 +97,7 @@ class Sweeper:
         with self._wait_alone():
             self._wait_half_served()
             self._wait_again()
-            self._wait_move()
+            self._mover.wait_move_all()
             self._wait_tidy()
 
     def wait_sweep(self, only: MessageQueue | None = None) -> None:
@@ -117,7 +114,7 @@ class Sweeper:
                     if not queue.deleted:
                         self._wait_head(queue)
                 self._wait(0)
-            self._wait_move()
+            self._mover.wait_move_all()
             self._wait_tidy()
 
     @contextmanager
@@ -336,76 +333,6 @@ class Sweeper:
         if queue is None or queue.unreadable:
             return queue is None
         return expiry.id >= queue.tail or (expiry.id < queue.next_id and expiry.id not in queue.outstanding)
-
-    # -- large items that go to another queue
-
-    def _wait_move(self) -> None:
-        moving = self._delivery.large_expired
-        while moving:
-            read = moving.pop(0)
-            queue = read.queue
-            assert isinstance(queue, MessageQueue)  # cursors move nothing
-            try:
-                if expiries.is_moving(queue, read):
-                    self._wait_move_one(queue, read)
-            except StorageError as error:
-                name = show_bytes(queue.name)
-                log.error("an expired item of queue %s, which goes elsewhere, waits: %s", name, error)
-                queue.give_back(read, wake=False)  # a client that waits would open it, to be moved, again
-
-    def _wait_move_one(self, queue: MessageQueue, read: OpenRead) -> None:
-        """Copy the chunks of an expired large item to where it goes, and put it there. Others may take it meanwhile, or
-        remove it: then it does not go there."""
-        blob, flags, _, _ = item = queue.log.read_one(read.id)
-        assert isinstance(blob, Blob)
-        download = queue.large_items.send(blob)
-        name = queue.options.expire_to_queue
-        if not name:  # not any more
-            expiries.finish_moving(queue, read, item)
-            return
-        try:
-            targets = self._delivery.targets((name,), len(blob))
-        except (ServerError, DamagedError) as error:
-            self._delivery.lost(queue, str(error))
-            expiries.finish_moving(queue, read, item)
-            return
-        if targets is None:
-            self._delivery.lost(queue, "it is full")
-            expiries.finish_moving(queue, read, item)
-            return
-        uploads: list[tuple[Target, Upload]] = []
-        try:
-            for target in targets:
-                uploads.append((target, target.queue.large_items.receive(self._chunk_bytes, self._body_memory)))
-            while uploads and download.missing_bytes:
-                piece = download.next(self._chunk_bytes)
-                for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
-                    rest = piece
-                    while rest:
-                        room_bytes = upload.room_bytes
-                        upload.add(rest[:room_bytes])
-                        rest = rest[room_bytes:]
-                self._wait(0)
-                if not expiries.is_moving(queue, read):
-                    return
-            for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
-                upload.store()
-            if not expiries.is_moving(queue, read):
-                return
-            if any(target.queue.deleted and target.decides for target in targets):
-                queue.give_back(read)  # what is expired at the head is looked at again
-                return
-            if self._delivery.put_large((name,), uploads, len(blob), flags, 0) is None:
-                self._delivery.lost(queue, "it is full")
-            expiries.finish_moving(queue, read, item)  # in the turn of the put
-        finally:  # what was put is not dropped
-            for _, upload in uploads:
-                upload.drop()
-            self._delivery.abandon(targets)
-
-    def _wait_turn(self) -> None:
-        wait_not_behind(self._journal.storage, self._wait)
-        self._wait(0)
 
     # -- queues
 

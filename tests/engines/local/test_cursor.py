@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import LARGE
-from darner_core.engines.local import cursor as cursor_module
+from darner_core.engines.local import cursor_log as cursor_log_module
 from darner_core.engines.local import journal as journal_module
 from darner_core.engines.local import window as window_module
 from darner_core.engines.local.compaction import Upkeep
@@ -630,7 +630,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes thousands of items takes a few."""
     monkeypatch.setattr(window_module, "FILL_ITEMS", 6)
     monkeypatch.setattr(window_module, "FILL_BYTES", 2000)
-    monkeypatch.setattr(cursor_module, "NEAR_ITEMS", 2)
+    monkeypatch.setattr(cursor_log_module, "NEAR_ITEMS", 2)
     monkeypatch.setattr(journal_module, "STATE_EVERY", 4)
     monkeypatch.setattr(journal_module, "RECLAIM_ITEMS", 5)
     monkeypatch.setattr(journal_module, "RECLAIM_BYTES", 4000)

@@ -658,7 +658,7 @@ def test_a_large_item_goes_once_whatever_happens_meanwhile(
                 what_happens(bench, what)
                 del bench.delivery.large_expired[:1]
 
-        bench.sweeper._wait = wait
+        bench.wait = wait
     else:
         what_happens(bench, what)
     for _ in range(3):
