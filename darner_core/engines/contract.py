@@ -146,9 +146,12 @@ class Source(Protocol):
     name: bytes
     options: QueueOptions
     deleted: bool
-    half_swept: bool  # the last None meant "later", not "empty"
     damage: str  # why the head cannot be read; "" if it can
     transactions: int  # reads that clients have opened
+
+    @property
+    def half_swept(self) -> bool:
+        """Whether the last None meant "later", not "empty"."""
 
     @property
     def unreadable(self) -> bool:
@@ -220,7 +223,9 @@ class Source(Protocol):
 class Queue(Source, Protocol):
     """A FIFO of items."""
 
-    governed: bool  # a put has to go through `Routing`
+    @property
+    def governed(self) -> bool:
+        """Whether a put has to go through `Routing`."""
 
     @property
     def is_child(self) -> bool:

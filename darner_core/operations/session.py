@@ -159,7 +159,7 @@ class ManyReads(Session):
         self.close_oldest(queue)
 
     def close_oldest(self, queue: bytes, count: int = 1) -> bool:
-        """Confirm the `count` oldest open reads of `queue`; False: so many are not open, and nothing is changed. Raises
+        """Confirm the `count` oldest open reads of `queue`; False: fewer are open, and nothing is changed. Raises
         StorageError, with nothing changed."""
         oldest = list(islice(self._reads.get(queue, ()), count))
         if len(oldest) < count:
@@ -173,8 +173,8 @@ class ManyReads(Session):
         return True
 
     def close_in_slices(self, queue: bytes, count: int) -> Iterator[None]:
-        """The same for any number, when so many are open: a part in each turn, the last when the iteration ends. Raises
-        StorageError if a part of them could not be closed."""
+        """Confirm any number of reads, which must be open: a part in each turn, the last when the iteration ends.
+        Raises StorageError if a part of them could not be closed."""
         left = self.open_reads(queue) - count
         for start in range(0, count, READS_AT_ONCE):
             if start:

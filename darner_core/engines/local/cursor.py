@@ -412,7 +412,7 @@ class Cursor:
 
     @property
     def waiting_items(self) -> int:
-        """What there is still to read: at most so many, if others take from the parent as well."""
+        """What there is still to read: an upper bound if others take from the parent as well."""
         parent, outstanding = self.parent, self.outstanding
         first_new = max(self.next_id, parent.next_id)
         # Which ids are missing nobody knows without reading: as many as can be may lie before what is new here.

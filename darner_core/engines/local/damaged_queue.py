@@ -62,7 +62,7 @@ class DamagedQueue:
     """Stands where a queue or cursor would whose records could not be read when the server started. All that can be
     done is to delete it: every use raises DamagedError, and whoever only looks finds it empty."""
 
-    __slots__ = ("name", "options", "log", "damage", "deleted", "line", "cursors", "late_closes")
+    __slots__ = ("name", "options", "log", "damage", "deleted", "line", "cursors", "transactions", "late_closes")
 
     unreadable: ClassVar = True
     traced: ClassVar = False
@@ -73,7 +73,6 @@ class DamagedQueue:
     outstanding: ClassVar[dict[int, OpenRead]] = {}
     is_receiving: ClassVar = False
     may_have_chunks: ClassVar = True
-    transactions: ClassVar = 0
     head_id: ClassVar = 0
     waiting_items: ClassVar = 0
     waiting_bytes: ClassVar = 0
@@ -90,6 +89,7 @@ class DamagedQueue:
         self.deleted = False
         self.line: WaitingLine | None = None
         self.cursors: dict[bytes, Any] | None = None
+        self.transactions = 0
         self.late_closes = 0
 
     @property

@@ -28,7 +28,7 @@ class DeadRanges:
 
     def __init__(self) -> None:
         self.ranges: dict[RangeKey, DeadRange] = {}
-        self._chunk_ranges = 0  # at least so many of them are of chunks; counted anew when they seem too many
+        self._chunk_ranges = 0  # at least this many are of chunks; counted anew when they seem too many
 
     def add_items(self, record: QueueRecord, from_id: int, to_id: int, dead_bytes: int) -> None:
         begin, end = item_key(record.number, from_id), item_key(record.number, to_id)

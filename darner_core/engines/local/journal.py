@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(NAME)  # a `log` is a queue's
 
-# A state record is written at least every so many puts. Recovery reads the items behind the last one, 0.5 us each:
+# A state record is written at least once in this many puts. Recovery reads the items behind the last one, 0.5 us each:
 # 10,000 queues are 0.6 s in the worst case. One record more in 128 costs a put 1 %.
 STATE_EVERY = 128
 
-# Dead items are range-deleted when so many have gathered. Every iterator has to look at every range deletion still
+# Dead items are range-deleted when this many have gathered. Every iterator has to look at every range deletion still
 # in the write buffer, so not too few; what is range-deleted before the buffer is flushed never reaches a table.
 RECLAIM_ITEMS = 16384
 RECLAIM_BYTES = 4 << 20
@@ -54,10 +54,10 @@ class Journal:
         self.touched: list[QueueLog] = []
         self.in_memory: list[MemoryLog] = []  # the same for queues of which nothing is written
         self.expiring: list[tuple[QueueLog, int, int]] = []  # what was put that will expire: when, and its id
-        self.hints = 0  # so many expiries have been written since `sweeper` has last asked
+        self.hints = 0  # expiries written since the sweeper last asked
         self.swept_ms = 0  # it has looked at all that is on disk up to this time
         self.again: deque[Expiry] = deque()  # what it has to look at besides: it was open then, or its turn failed
-        self.half_served: dict[MessageQueue, None] = {}  # who waits there waits for it to remove what has expired
+        self.half_served: dict[MessageQueue, None] = {}  # clients there wait for the sweeper to remove what has expired
         self.slices: deque[Iterator[None]] = deque()  # what is too much for one turn: each goes on once a turn
         self.dropped = 0  # items that nobody was handed, removed in this turn
         # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
@@ -65,7 +65,7 @@ class Journal:
         # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
         # `undo_turn`. A tuple costs a quarter of a partial, and a confirmed get makes three.
         self.undo: list[tuple[Any, ...]] = []
-        # The same for what is to be called when the turn has been written, in order; forgotten if it cannot be.
+        # (function, its arguments), called in order when the turn has been written; forgotten if it cannot be.
         self.after: list[tuple[Any, ...]] = []
         # (queue's number, large item) of those whose chunks nobody needs since a turn could not be written.
         self.orphans: list[tuple[int, int]] = []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from darner_core.engines.local.damaged_queue import DamagedQueue
     from darner_core.engines.local.message_queue import MessageQueue
 
-# Of a large item that goes into many queues, so much is written in one turn, and so many queues are dealt with: 1 ms.
+# Limits on what is written in one turn, and for how many queues, of a large item that goes into many: 1 ms.
 COPIED_BYTES = 1 << 20
 COPIES_A_TURN = 100
 
@@ -191,7 +191,7 @@ class Upload:
         self._items.drop(self.blob, self.received_bytes)
 
     def spill(self) -> None:
-        """The same at the memory's wish. If the disk refuses, that is told when the item goes on."""
+        """Keep nothing in memory, because it is short. If the disk refuses, that is told when the item goes on."""
         held, self._held = self._held, 0
         try:
             self._store()
@@ -252,7 +252,7 @@ def wait_not_behind(storage: Storage, wait: Callable[[float], object]) -> None:
 
 
 def in_turns(copies: Sequence[_Each], copy_bytes: int, wait: Callable[[], object]) -> Iterator[_Each]:
-    """Each of `copies`, with which something is done that writes so many bytes. `wait` lets the others have a turn
+    """Each of `copies`, with which something is done that writes `copy_bytes` bytes. `wait` lets the others have a turn
     whenever that has been enough; not behind the last."""
     at_once = min(COPIES_A_TURN, max(1, COPIED_BYTES // max(1, copy_bytes)))
     for number, copy in enumerate(copies):

@@ -1,4 +1,4 @@
-"""Who waits for an item: the lines of clients, by the name of what they wait for.
+"""The lines of clients that wait for an item, by the name of what they wait for.
 
 Clients wait for a name, not for a queue: it may be deleted and made again meanwhile, or not be there yet. The queue or
 cursor of that name, if there is one, has the line in its slot `line`, so that a put looks at nothing else; None means

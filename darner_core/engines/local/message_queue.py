@@ -156,10 +156,10 @@ class MessageQueue:
 
         Raises StorageError if the head cannot be read.
         """
-        window = self.window
-        if self.returned or not window:
+        waiting = self.window  # not `window`, a module's name: CPython 3.11 makes calls on such names slower
+        if self.returned or not waiting:
             return self._take_slowly()
-        body, _, expires_at_ms, _ = window[0]
+        body, _, expires_at_ms, _ = waiting[0]
         log = self.log
         if (expires_at_ms and expires_at_ms < log.journal.time_ms()) or body.__class__ is Blob:
             return self._take_slowly()
@@ -171,7 +171,7 @@ class MessageQueue:
             log.removed.append(item_id)
         log.state_changed = True
         self.bytes_out += len(body)
-        return window.popleft()
+        return waiting.popleft()
 
     def _take_slowly(self) -> Item | Large | None:
         """The plain form of `take`, which has the usual case written out."""
@@ -212,11 +212,11 @@ class MessageQueue:
 
         Writes nothing: after a crash the item is simply still there.
         """
-        window = self.window
-        if self.returned or not window:
+        waiting = self.window  # not `window`, a module's name: CPython 3.11 makes calls on such names slower
+        if self.returned or not waiting:
             return self._open_slowly()
         log = self.log
-        item = window[0]
+        item = waiting[0]
         body, _, expires_at_ms, _ = item
         if expires_at_ms and expires_at_ms < log.journal.time_ms():
             return self._open_slowly()
@@ -224,7 +224,7 @@ class MessageQueue:
             self.enter_turn()
         item_id = self.next_id
         self.next_id = item_id + 1
-        window.popleft()
+        waiting.popleft()
         body_bytes = len(body)
         read = OpenRead(self, item_id, item, body_bytes, body.blob if body.__class__ is Blob else 0, expires_at_ms)
         self.outstanding[item_id] = read

@@ -22,7 +22,7 @@ from darner_core.errors import StorageError
 
 log = logging.getLogger(NAME)
 
-# Ids begin at a number that is drawn, of so many bits: whatever the clock says, and whichever directory was restored, a
+# Ids begin at a random number of this many bits: whatever the clock says, and whichever directory was restored, a
 # server does not give out ids of its predecessor (if both give out a thousand million, one in two million starts does).
 # They fit 53 bits, which is what a double holds exactly.
 FIRST_ID_BITS = 52
@@ -84,7 +84,7 @@ class PendingReads:
         return self._counts.get((owner, queue), 0)
 
     def next_ids(self, count: int) -> range:
-        """So many ids, for `hold`."""
+        """`count` new ids, for `hold`."""
         self._next_id += count
         return range(self._next_id - count, self._next_id)
 

@@ -25,7 +25,7 @@ class LogOwner(Protocol):
         """Before the first change of a turn."""
 
     next_id: int  # every id from it on was never handed out
-    missing: int  # so many of the ids from next_id on have expired and are gone
+    missing: int  # how many of the ids from next_id on have expired and are gone
 
     @property
     def outstanding(self) -> Collection[int]:
@@ -113,8 +113,9 @@ class QueueLog:
         return self.written, self.appended
 
     def read(self, from_id: int, most_items: int, most_bytes: int, missing: int = 0) -> tuple[int, list[Item]]:
-        """(id of the first, items): up to so many that follow one another, the first of them at `from_id`, or behind it
-        if up to `missing` ids may be gone; at least one, if any is there. Raises StorageError if others are gone."""
+        """(id of the first, items): up to `most_items` that follow one another, the first of them at `from_id`, or
+        behind it if up to `missing` ids may be gone; at least one, if any is there. Raises StorageError if others are
+        gone."""
         items: list[Item] = []
         first, size = from_id, 0
         if from_id < self.written:

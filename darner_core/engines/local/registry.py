@@ -201,7 +201,7 @@ class Registry:
             pass
 
     def make_named(self) -> Iterator[None]:
-        """The same over several turns: to be gone on with after each."""
+        """Make the queues that the configuration names, a slice each time that this is gone on with, a turn later."""
         for number, name in enumerate(self._missing(self.rules), 1):
             if name not in self.queues and name not in self.hidden:  # nobody has made it meanwhile
                 self.create(name, is_child=parent_of(name) != b"")
@@ -260,7 +260,7 @@ class Registry:
         return [*(queue for queue in self.queues.values() if queue.damage), *self.cursors.damaged]
 
     def require_room(self, more: int = 1) -> None:
-        """Raises ServerError if there may not be so many more queues. Cursors are counted."""
+        """Raises ServerError if there may not be `more` queues more. Cursors are counted."""
         if len(self.queues) + self.cursors.count + more > self.max_queues:
             raise ServerError(f"too many queues: at most {self.max_queues}")
 
@@ -269,7 +269,7 @@ class Registry:
         return self.create_all((name,), is_child)[0]
 
     def create_all(self, names: Collection[bytes], is_child: bool = False) -> list[MessageQueue]:
-        """The same for all of these, or none of them."""
+        """Make all of these queues, or none of them."""
         if not names:
             return []
         self.require_room(len(names))

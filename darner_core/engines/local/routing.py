@@ -112,7 +112,7 @@ class Delivery:
         expires_at_ms: int,
         as_child: bool = False,
     ) -> list[MessageQueue] | None:
-        """The same for a large item, all of which has come. None, too, if a queue that decides has been deleted. What
+        """As `put`, for a large item of which all has come. None, too, if a queue that decides has been deleted. What
         is not put is dropped, whatever is raised."""
         is_put = False
         as_child = as_child and names[0] not in self.aliases

@@ -37,7 +37,7 @@ log = logging.getLogger(NAME)
 SWEPT_AT_ONCE = 100
 SWEPT_BYTES = 1 << 20
 
-# Expiries are removed from the disk when so many have been dealt with, as one range: every iterator looks at every
+# Expiries are removed from the disk when this many have been dealt with, as one range: every iterator looks at every
 # range deletion. What is there at the next start is looked at again, in 0.1 s.
 MOST_DEAD = 20_000
 
@@ -45,7 +45,8 @@ MOST_DEAD = 20_000
 MOST_KEPT = 10_000
 
 # The expiries of items that have been taken before their time are looked for when as many have been written as there
-# were live ones, and so many more; then so many in one turn, in 1 ms, and in one sweep, besides twice what has come.
+# were live ones, and MOST_TAKEN more; then up to TIDIED_AT_ONCE in one turn, in 1 ms, and up to TIDIED_A_SWEEP in one
+# sweep, besides twice what has come.
 MOST_TAKEN = 20_000
 TIDIED_AT_ONCE = 500
 TIDIED_A_SWEEP = 20_000
@@ -80,14 +81,14 @@ class Sweeper:
         self._monotonic = monotonic
         self._busy = False
         self._position = records.EXPIRY_PREFIX  # all expiries before it have been looked at
-        self._dead = 0  # so many of them are not needed any more, and still on disk
+        self._dead = 0  # how many of them are not needed any more, and still on disk
         self._kept: set[Expiry] = set()  # those of them that are: large items on their way elsewhere
         # Of queues that had more than one sweep may remove: the first expiry that has still to be looked at.
         self._behind: dict[MessageQueue, bytes] = {}
         self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
         self._tidied = b""  # all before it have been looked at whether their items are there; b"": nobody looks
-        self._written = MOST_TAKEN + 1  # so many expiries have come since that was begun; unknown before the first time
-        self._live = self._live_before = 0  # of those that have been looked at, so many were needed; the time before
+        self._written = MOST_TAKEN + 1  # expiries that have come since that was begun; unknown before the first time
+        self._live = 0  # how many of those that have been looked at were needed
         self._tidied_at = 0.0  # when it was last begun
         self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
 
@@ -130,7 +131,7 @@ class Sweeper:
     # -- items with an expiry of their own
 
     def _wait_half_served(self) -> None:
-        """Who waits is handed what lives behind items that have expired."""
+        """Hand clients that wait what lives behind items that have expired."""
         half_served = self._journal.half_served
         for queue in list(half_served):
             del half_served[queue]
@@ -145,7 +146,7 @@ class Sweeper:
         try:
             queue.drop_expired()
         except StorageError:
-            return False  # who asks for it is told
+            return False  # whoever asks for it is told
         return True
 
     def _wait_again(self) -> None:
@@ -218,7 +219,7 @@ class Sweeper:
             self._dead = 0
 
     def _note_dead(self, begin: bytes, end: bytes, count: int) -> None:
-        """So many expiries are removed between these keys: upkeep gives their space back."""
+        """`count` expiries are removed between these keys: compaction gives their space back."""
         self._journal.dead.add(DeadRange(DEFAULT_FAMILY, begin, end, count * records.EXPIRY_KEY_BYTES))
 
     def _expire(self, found: list[Expiry], on_disk: bool = True) -> int:

@@ -27,7 +27,7 @@ from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
 
-START_BYTES = 40  # so much of a body is told
+START_BYTES = 40  # how much of a body is told
 
 # What can happen. A plain get is a GET; one that waited, or of a large item, is an OPEN and a CLOSE.
 PUT, GET, OPEN, CLOSE, ABORT, EXPIRE, DISCARD, FLUSH, CREATE, DELETE = (
@@ -45,7 +45,7 @@ class Event(NamedTuple):
     body_bytes: int = 0
     flags: int = -1  # -1: not known here
     start: bytes | None = None  # how the body begins
-    items: int = -1  # so many at once
+    items: int = -1  # how many at once; -1: it is about one
 
 
 class Observer(Protocol):
