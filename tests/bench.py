@@ -1,11 +1,12 @@
 """A data directory with all that puts, expires and hands out items, without sockets: the test ends the turns."""
 
 from collections.abc import Callable
+from typing import Any
 
 from darner_core.config.queues import BUILT_IN, QueueOptions, QueueRules
+from darner_core.engines.contract import Large
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.message_queue import Large, MessageQueue
-from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.engines.local.sweeper import Sweeper
@@ -19,7 +20,7 @@ from tests.moved_clock import MovedClock
 CHUNK_BYTES = 400  # of the large items here
 
 
-def opened(queue: MessageQueue) -> OpenRead:
+def opened(queue: Any) -> Any:
     """Hand out the next item of this queue, which has one."""
     read = queue.open()
     assert read is not None
@@ -50,6 +51,7 @@ class Bench(MovedClock):
         self.now_s = 1000.0
         self.turns = 0
         self.storage: Storage | None = None
+        self.wait: Callable[[float], object] = lambda _: self.end_turn()  # what the sweeper does between its turns
         self.start()
 
     def start(self) -> None:
@@ -59,8 +61,11 @@ class Bench(MovedClock):
         self.delivery = Delivery(self.registry, self.journal)
         self.sweeper = Sweeper(
             self.registry, self.delivery, self.journal, BodyMemory(1 << 20, lambda: None), CHUNK_BYTES,
-            lambda _: self.end_turn(), lambda: self.now_s,
+            self._wait, lambda: self.now_s,
         )  # fmt: skip
+
+    def _wait(self, seconds: float) -> None:
+        self.wait(seconds)
 
     def crash(self) -> None:
         """Forget all that is in memory, and start again from what is on disk."""

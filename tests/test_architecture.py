@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "operations": "engines access config",
     "engines.local": "engines storage config",
     "tools": "storage config",
-    "engines": "",
+    "engines": "config",
     "storage": "",
     "config": "access",
     "access": "",

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
+from darner_core.engines.contract import Large
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.message_queue import Large
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import DataDirError, StorageError

@@ -117,7 +117,7 @@ class InEffect:
     def _as_made(options: Options, queue: "MessageQueue | None") -> Iterator[tuple[str, Any, str]]:
         """`options` as they are for this queue: whether it is on disk was decided when it was made."""
         for option, value, level in options:
-            if option == "durable" and queue is not None and value == queue.in_memory:
+            if option == "durable" and queue is not None and value != queue.log.durable:
                 yield option, not value, "as the queue was made"
             else:
                 yield option, value, level

@@ -14,7 +14,7 @@ from darner_core.operations.client import LATER, RIGHTS_GONE, Client, Later
 from darner_core.operations.session import READS_AT_ONCE, ManyReads
 
 if TYPE_CHECKING:
-    from darner_core.engines.local.reads import OpenRead
+    from darner_core.engines.contract import Read
     from darner_core.operations.availability import Availability
     from darner_core.operations.taking import Taking
     from darner_core.shared_memory import PipelineMemory
@@ -25,7 +25,7 @@ SEND_BYTES = 8 << 10
 SCARCE_SEND_BYTES = 4 << 10
 
 # The reply with an item that has just been opened: bytes, or, for a large item, a function that sends it.
-Answer = Callable[["OpenRead"], bytes | Callable[[Client], bytes]]
+Answer = Callable[["Read"], bytes | Callable[[Client], bytes]]
 
 
 class Monitoring:

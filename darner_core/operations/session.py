@@ -13,8 +13,8 @@ from operator import attrgetter
 
 from darner_core.access.origins import INSIDE, Origin
 from darner_core.config.values import show_bytes
+from darner_core.engines.contract import Read
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import ClientError, StorageError
 
 # Reads that are given back or closed in one turn: 2 ms.
@@ -31,7 +31,7 @@ class Session:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self.open_read: OpenRead | None = None
+        self.open_read: Read | None = None
         self.needs_sync = False
         self.ended = False
         self.origin: Origin = INSIDE
@@ -49,13 +49,13 @@ class Session:
             name = show_bytes(self.open_read.queue.name)
             raise ClientError(f"close current read first: an item of queue {name} is open on this connection")
 
-    def hold(self, read: OpenRead) -> None:
+    def hold(self, read: Read) -> None:
         self.open_read = read
         read.counted = True  # as `count` does, which would cost a call
         read.queue.transactions += 1
         self._journal.undo.append((self._let_go, read))
 
-    def _let_go(self, read: OpenRead) -> None:
+    def _let_go(self, read: Read) -> None:
         if self.open_read is read:
             self.open_read = None
             read.uncount()
@@ -68,7 +68,7 @@ class Session:
             read.queue.close(read, self)
             self.open_read = None
 
-    def unclose(self, read: OpenRead) -> None:
+    def unclose(self, read: Read) -> None:
         """Undo `close_read`, as far as it is the session's."""
         if self.ended:  # hung up in the same turn
             read.queue.give_back(read, wake=False)
@@ -83,7 +83,7 @@ class Session:
             self._journal.undo.append((self._unabort, read, read.returned))
             read.queue.give_back(read)
 
-    def _unabort(self, read: OpenRead, too_late: bool) -> None:
+    def _unabort(self, read: Read, too_late: bool) -> None:
         if not self.ended:
             self.open_read = read
             if not too_late:
@@ -106,7 +106,7 @@ class ManyReads(Session):
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(journal)
-        self._reads: dict[bytes, deque[OpenRead]] = {}
+        self._reads: dict[bytes, deque[Read]] = {}
 
     @property
     def holds_nothing(self) -> bool:
@@ -128,17 +128,17 @@ class ManyReads(Session):
     def require_none_open(self) -> None:
         pass
 
-    def hold(self, read: OpenRead) -> None:
+    def hold(self, read: Read) -> None:
         self._reads.setdefault(read.queue.name, deque()).append(read)
         read.count()
         self._journal.undo.append((self._let_go, read))
 
-    def _let_go(self, read: OpenRead) -> None:
+    def _let_go(self, read: Read) -> None:
         if self._forget(read):
             read.uncount()
             read.queue.give_back(read, wake=False)
 
-    def _forget(self, read: OpenRead) -> bool:
+    def _forget(self, read: Read) -> bool:
         """Hold it no longer; False: it was not held."""
         reads = self._reads.get(read.queue.name)
         if not reads:
@@ -159,7 +159,7 @@ class ManyReads(Session):
         self.close_oldest(queue)
 
     def close_oldest(self, queue: bytes, count: int = 1) -> bool:
-        """Confirm the `count` oldest open reads of `queue`; False: so many are not open, and nothing is changed. Raises
+        """Confirm the `count` oldest open reads of `queue`; False: fewer are open, and nothing is changed. Raises
         StorageError, with nothing changed."""
         oldest = list(islice(self._reads.get(queue, ()), count))
         if len(oldest) < count:
@@ -173,8 +173,8 @@ class ManyReads(Session):
         return True
 
     def close_in_slices(self, queue: bytes, count: int) -> Iterator[None]:
-        """The same for any number, when so many are open: a part in each turn, the last when the iteration ends. Raises
-        StorageError if a part of them could not be closed."""
+        """Confirm any number of reads, which must be open: a part in each turn, the last when the iteration ends.
+        Raises StorageError if a part of them could not be closed."""
         left = self.open_reads(queue) - count
         for start in range(0, count, READS_AT_ONCE):
             if start:
@@ -183,7 +183,7 @@ class ManyReads(Session):
                 raise StorageError("only some of the items are confirmed: a part could not be written")
             self.close_oldest(queue, min(READS_AT_ONCE, count - start))
 
-    def unclose(self, read: OpenRead) -> None:
+    def unclose(self, read: Read) -> None:
         if self.ended:
             read.queue.give_back(read, wake=False)
         else:
@@ -197,7 +197,7 @@ class ManyReads(Session):
             self._journal.undo.append((self._unabort, read, read.returned))
             read.queue.give_back(read)
 
-    def _unabort(self, read: OpenRead, too_late: bool) -> None:
+    def _unabort(self, read: Read, too_late: bool) -> None:
         if not self.ended:
             self._reads.setdefault(read.queue.name, deque()).appendleft(read)
             if not too_late:
@@ -216,7 +216,7 @@ class ManyReads(Session):
 _id = attrgetter("id")
 
 
-def _give_back(reads: list[OpenRead]) -> Iterator[None]:
+def _give_back(reads: list[Read]) -> Iterator[None]:
     for count, read in enumerate(reads, 1):
         read.queue.give_back(read)
         if count % READS_AT_ONCE == 0:

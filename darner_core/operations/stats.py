@@ -16,6 +16,7 @@ from darner_core.operations.client import Client
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
+    from darner_core.engines.local.cursor import Cursor
     from darner_core.engines.local.message_queue import MessageQueue
     from darner_core.engines.local.registry import Registry
     from darner_core.engines.local.routing import Delivery
@@ -138,7 +139,7 @@ class Statistics:
         queue = self._registry.queues.get(name)
         if queue is None:
             return None
-        if queue.is_damaged:
+        if queue.unreadable:
             return [(b"damaged", 1)]  # nothing else is known of it
         in_memory = [len(item[0]) for item in queue.window if item[0].__class__ is bytes]
         children = sorted(filter(may_see, self._registry.children_of(name)))
@@ -167,7 +168,7 @@ class Statistics:
         """What is told of each cursor of a queue, by the cursor's name."""
         queue = self._registry.queues.get(name)
         for cursor in (queue.cursors or {}).values() if queue is not None else ():
-            if cursor.is_damaged:
+            if cursor.unreadable:
                 yield cursor.name, [(b"damaged", 1)]
                 continue
             yield (
@@ -192,8 +193,7 @@ class Statistics:
 
     def waiters(self, name: bytes) -> int:
         """How many clients wait for an item of the queue, which need not exist."""
-        queue = self._registry.queues.get(name) or self._registry.awaited.get(name)
-        return _waiters(queue) if queue is not None else 0
+        return self._registry.waiters(name)
 
     def age_ms(self, queue: "MessageQueue") -> int:
         """How long the head has been waiting; 0 if nothing waits, or the head cannot be read."""
@@ -204,5 +204,5 @@ class Statistics:
         return max(0, int(time.time() * 1000) - added_at_ms) if added_at_ms else 0
 
 
-def _waiters(queue: "MessageQueue") -> int:
+def _waiters(queue: "MessageQueue | Cursor") -> int:
     return len(queue.line) if queue.line is not None else 0

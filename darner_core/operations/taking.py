@@ -13,16 +13,13 @@ from darner_core.operations.client import LATER, Client, HangUp, Later
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
+    from darner_core.engines.contract import Download, Item, Read, Source
     from darner_core.engines.local.journal import Journal
-    from darner_core.engines.local.large_items import Download
-    from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.reads import OpenRead
     from darner_core.engines.local.registry import Registry
     from darner_core.operations.availability import Availability
     from darner_core.operations.session import Session
     from darner_core.operations.stats import Stats
     from darner_core.shared_memory import PipelineMemory
-    from darner_core.storage.records import Item
 
 # How much of a large item is sent at a time while pipeline_memory_bytes are exceeded.
 SCARCE_SEND_BYTES = 16 << 10
@@ -31,13 +28,13 @@ SCARCE_SEND_BYTES = 16 << 10
 PIECE_BYTES = 256 << 10
 
 # What becomes of an item that a client has got: its session holds it, or it is closed.
-Settle = Callable[["OpenRead"], object]
+Settle = Callable[["Read"], object]
 
 
 class Shown(NamedTuple):
     """An item at the head of a queue or cursor, which goes on waiting there."""
 
-    queue: "MessageQueue"
+    queue: "Source"
     item: "Item"
     id: int
 
@@ -67,7 +64,7 @@ class Taking:
         self._availability = availability
         # (queue's number, large item) -> its chunk that could not be read when it was last sent.
         self._unreadable: dict[tuple[int, int], int] = {}
-        self.sending: dict[OpenRead, Download] = {}  # the large items that are being sent
+        self.sending: dict[Read, Download] = {}  # the large items that are being sent
 
     # -- where to take from
 
@@ -87,7 +84,7 @@ class Taking:
             if queue is not None:
                 session.require_room(name, queue.options.max_open_reads)
 
-    def _find(self, name: bytes, cursor: bytes, peeks: bool = False) -> "MessageQueue | None":
+    def _find(self, name: bytes, cursor: bytes, peeks: bool = False) -> "Source | None":
         """The queue, or its cursor, which is made. Raises ServerError if there may be no more cursors."""
         queue = self._queues.get(name)
         if cursor and queue is not None:
@@ -102,7 +99,7 @@ class Taking:
 
     def open(
         self, names: Sequence[bytes], wait_ms: int = 0, cursor: bytes = b""
-    ) -> "OpenRead | Literal[Later.LATER] | None":
+    ) -> "Read | Literal[Later.LATER] | None":
         """Open an item of the first of these queues that has one, or of this cursor of the one queue. None: there is
         none, and the client does not wait for one. Raises StorageError or ServerError."""
         for name in names:
@@ -116,7 +113,7 @@ class Taking:
                 return LATER
         return LATER if wait_ms > 0 and self._may_wait(names) else None
 
-    def wait_open(self, client: Client, names: Sequence[bytes], until: float, cursor: bytes = b"") -> "OpenRead | None":
+    def wait_open(self, client: Client, names: Sequence[bytes], until: float, cursor: bytes = b"") -> "Read | None":
         """Go on where `open` has said LATER. None: no item has come before `until`, by time.monotonic(), or clients
         may wait no longer."""
         while True:
@@ -178,13 +175,11 @@ class Taking:
         """Wait in line at these queues, or at a cursor of the one, until one of them hands over an item, which is open;
         to peek, until there is one. None: none has come."""
         registry = self._registry
-        queues: list[MessageQueue] = []
         waiter = None
         try:
             for name in names:
                 if name not in registry.aliases:
-                    queues.append(self._place(name, cursor, peeks))
-                    waiter = queues[-1].join_line(peeks, waiter)
+                    waiter = registry.join_line(name, cursor, peeks, waiter)
             assert waiter is not None
             return client.wait_for(waiter, wait_ms)
         except BaseException:
@@ -195,22 +190,12 @@ class Taking:
         finally:
             if waiter is not None:
                 waiter.cancel()
-            for queue in queues:
-                if cursor:
-                    registry.cursors.done_waiting(names[0], cursor, queue)
-                registry.done_waiting(queue)
-
-    def _place(self, name: bytes, cursor: bytes, peeks: bool) -> "MessageQueue":
-        """Where to wait. To wait for a cursor makes it, except to peek: without a cursor that waits at the queue."""
-        if cursor and peeks:
-            queue = self._queues.get(name)
-            if queue is None or cursor not in (queue.cursors or ()):
-                cursor = b""
-        return self._registry.cursors.wait_at(name, cursor) if cursor else self._registry.wait_at(name)
+            for name in names:
+                registry.leave_line(name, cursor)
 
     # -- answering with what was opened
 
-    def accept(self, read: "OpenRead", settle: Settle) -> "Item":
+    def accept(self, read: "Read", settle: Settle) -> "Item":
         """The item of `read`, which is open and not large. The client gets it: `settle` holds it, or closes it. Raises
         StorageError; then the item has been given back."""
         try:
@@ -222,7 +207,7 @@ class Taking:
         settle(read)
         return item
 
-    def wait_send(self, client: Client, read: "OpenRead", head: "Callable[[Item], bytes]", settle: Settle) -> None:
+    def wait_send(self, client: Client, read: "Read", head: "Callable[[Item], bytes]", settle: Settle) -> None:
         """Send a large item chunk by chunk, behind its `head`, then `settle` it. It is open while it is sent, so that
         it goes to the next client if this one hangs up. Raises StorageError if nothing has been sent yet, else HangUp.
         """
@@ -250,10 +235,10 @@ class Taking:
         self,
         client: Client,
         head: bytes,
-        queue: "MessageQueue",
+        queue: "Source",
         item: "Item",
         item_id: int,
-        read: "OpenRead | None" = None,
+        read: "Read | None" = None,
     ) -> None:
         """`read`: the item, opened; None: the client only peeks at it."""
         blob: Any = item[0]
@@ -302,7 +287,7 @@ def _rest_ms(until: float) -> int:
     return max(0, int((until - time.monotonic()) * 1000))
 
 
-def give_back(reads: "Iterable[OpenRead]") -> None:
+def give_back(reads: "Iterable[Read]") -> None:
     """These wait again, in their order: the oldest goes to the client that has waited longest."""
     for read in sorted(reads, key=lambda read: read.id):
         read.queue.give_back(read)
@@ -325,7 +310,7 @@ class Batch:
 
     def __init__(self, taking: Taking, most_items: int, most_bytes: int, most_item_bytes: int) -> None:
         """`most_bytes`: of all bodies; the first is taken whatever its size, up to `most_item_bytes`."""
-        self.reads: list[OpenRead] = []  # what is open
+        self.reads: list[Read] = []  # what is open
         self.full = most_items <= 0
         self._taking = taking
         self._bytes = 0
@@ -347,7 +332,7 @@ class Batch:
         """Take more, and wait for it until the reply is full or `until` has come. Raises as `fill` does."""
         self._fill(lambda: self._taking.wait_open(client, (name,), until))
 
-    def _fill(self, open_first: "Callable[[], OpenRead | Literal[Later.LATER] | None]") -> bool:
+    def _fill(self, open_first: "Callable[[], Read | Literal[Later.LATER] | None]") -> bool:
         try:
             while not self.full:
                 try:
@@ -369,7 +354,7 @@ class Batch:
             raise
         return True
 
-    def _add(self, read: "OpenRead") -> None:
+    def _add(self, read: "Read") -> None:
         if self.reads and (read.blob or self._bytes + read.body_bytes > self._most_bytes):
             self.full = True
             read.queue.give_back(read)
@@ -384,11 +369,11 @@ class Batch:
         self._bytes += read.body_bytes
         self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes
 
-    def readable(self) -> "list[tuple[OpenRead, bytes]]":
+    def readable(self) -> "list[tuple[Read, bytes]]":
         """What is still open and can be read, with its body; the rest is given back. Raises StorageError if the first
         item cannot be read."""
         reads, self.reads = self.reads, []
-        found: list[tuple[OpenRead, Any]] = []
+        found: list[tuple[Read, Any]] = []
         for read in reads:
             if not read.queue.holds(read):  # flushed, deleted or undone meanwhile
                 continue

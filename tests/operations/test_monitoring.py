@@ -192,7 +192,7 @@ def test_an_item_that_cannot_be_read_ends_a_monitor_after_what_comes_before_it(
     house.put(b"a", b"b")
     house.turn()
     queue, whole = house.registry.queues[b"q"], house.storage.items
-    queue.release_window()
+    queue.drop_window()
 
     def damaged(record: QueueRecord, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
         for item_id, item in whole(record, from_id, to_id):

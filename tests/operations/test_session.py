@@ -432,7 +432,7 @@ def test_what_a_client_of_several_reads_held_comes_back_in_order(house: House) -
     house.open(session)
     other.abort_read(b"q")
     assert house.open(session) == b"a"  # the youngest of its reads, and the oldest of its items
-    waiters = [house.registry.queues[b"q"].join_line(peeks=False) for _ in range(4)]
+    waiters = [house.registry.join_line(b"q", b"", False) for _ in range(4)]
     session.end()
     assert [waiter.got and waiter.got.queue.item_of(waiter.got)[0] for waiter in waiters] == [b"a", b"b", b"c", None]
     assert session.holds_nothing

@@ -514,6 +514,6 @@ def test_given_back_items_go_to_who_waits_in_their_order(house: House) -> None:
     house.put(b"a", b"b")
     queue = house.registry.queues[b"q"]
     reads = [queue.open(), queue.open()]
-    waiter = queue.join_line(peeks=False)
+    waiter = house.registry.join_line(b"q", b"", peeks=False)
     give_back([read for read in reversed(reads) if read is not None])
     assert queue.item_of(waiter.got)[0] == b"a"

@@ -7,8 +7,9 @@ in a thread one after the other. Disk use follows the live data within seconds.
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from darner_core.engines.local.journal import DeadRange, Journal, RangeKey
-from darner_core.engines.local.message_queue import DamagedQueue
+from darner_core.engines.local import window
+from darner_core.engines.local.dead_ranges import DeadRange, RangeKey
+from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.registry import Registry
 from darner_core.storage.storage import CHUNK_FAMILY
 
@@ -85,7 +86,7 @@ class Upkeep:
                 self._visit = iter([*registry.queues, *registry.hidden])  # pointers alone: 100,000 in 1 ms
                 name = next(self._visit)
             queue = registry.queues.get(name) or registry.hidden.get(name)
-            if queue is None or isinstance(queue, DamagedQueue):
+            if queue is None or queue.unreadable:
                 continue
             seen, queue.log.seen = queue.log.seen, queue.tail + queue.first_id()
             if queue.log.seen != seen:
@@ -93,7 +94,7 @@ class Upkeep:
             if queue.first_id() > queue.log.reclaimed or queue.removed_bytes() > queue.log.reclaimed_bytes:
                 queue.log.reclaim()
                 reclaimed += 1
-            queue.release_if_empty()
+            window.release_if_empty(queue)
             if reclaimed == RECLAIMED_A_TICK:
                 break
 

@@ -18,300 +18,31 @@ No call here switches greenlets.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from itertools import islice, takewhile
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from darner_core import NAME
+from darner_core.engines.local.dead_ranges import DeadRanges
+from darner_core.engines.local.queue_log import NOTHING, MemoryLog, QueueLog
 from darner_core.errors import StorageError
 from darner_core.repeated import BY_FORM
 from darner_core.storage import records
-from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, chunk_key, item_header, item_key
-from darner_core.storage.storage import CHUNK_FAMILY, Batch, Storage
+from darner_core.storage.records import Blob, Expiry, Item, item_header, item_key
+from darner_core.storage.storage import Batch, Storage
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.message_queue import MessageQueue
 
 logger = logging.getLogger(NAME)  # a `log` is a queue's
 
-# A state record is written at least every so many puts. Recovery reads the items behind the last one, 0.5 us each:
+# A state record is written at least once in this many puts. Recovery reads the items behind the last one, 0.5 us each:
 # 10,000 queues are 0.6 s in the worst case. One record more in 128 costs a put 1 %.
 STATE_EVERY = 128
 
-# Dead items are range-deleted when so many have gathered. Every iterator has to look at every range deletion still
+# Dead items are range-deleted when this many have gathered. Every iterator has to look at every range deletion still
 # in the write buffer, so not too few; what is range-deleted before the buffer is flushed never reaches a table.
 RECLAIM_ITEMS = 16384
 RECLAIM_BYTES = 4 << 20
-
-
-class LogOwner(Protocol):
-    """What the journal asks of a queue."""
-
-    def touch(self) -> None:
-        """Enter the turn."""
-
-    next_id: int  # every id from it on was never handed out
-    missing: int  # so many of the ids from next_id on have expired and are gone
-
-    @property
-    def outstanding(self) -> Collection[int]:
-        """The ids below `next_id` that are not gone."""
-
-    def first_id(self) -> int:
-        """Every id below it is gone."""
-
-    def stored_bytes(self) -> int:
-        """Body bytes of all items that are waiting or open."""
-
-    def removed_bytes(self) -> int:
-        """Body bytes of all items that are gone, since the server started."""
-
-    def undo_turn(self) -> None:
-        """Go back to the numbers of the first `touch` of this turn."""
-
-    def turn_written(self) -> None:
-        """The turn is on disk."""
-
-
-class LineOwner(Protocol):
-    """A queue that somebody waits at."""
-
-    deleted: bool
-    half_swept: bool
-
-    def drop_expired(self) -> bool:
-        """Remove some of what has expired at the head."""
-
-    def serve_line(self) -> None:
-        """Hand out what waits."""
-
-
-_NOTHING: list[Item] = []  # stands in for the lists of the queues that this turn does not touch
-
-
-class QueueLog:
-    """One queue's records, and what the current turn changes of them.
-
-    The queue appends items to `appended` (their ids follow `written`), adds ids popped out of order to
-    `removed`, and sets `state_changed` when an id is gone.
-    """
-
-    __slots__ = (
-        "journal", "owner", "record", "written", "appended", "removed",
-        "touched", "state_changed", "recorded", "reclaimed", "reclaimed_bytes", "reclaim_now", "hook",
-        "seen",
-    )  # fmt: skip
-
-    def __init__(self, journal: "Journal", owner: LogOwner, record: QueueRecord, state: records.State) -> None:
-        self.journal = journal
-        self.owner = owner
-        self.record = record
-        self.written = state.tail  # ids below are on disk, or gone
-        self.appended = _NOTHING
-        self.removed: list[int] = []
-        self.touched = False
-        self.state_changed = False
-        self.recorded = state.tail  # the tail in the state record on disk
-        self.reclaimed = state.reclaimed  # ids below are range-deleted
-        self.reclaimed_bytes = 0  # the owner's removed_bytes() at that time
-        self.reclaim_now = False
-        self.seen = 0  # where `upkeep` has last seen the queue
-        # Of a queue with cursors, or a cursor: adds to the batch of each turn that touches the log. True: that was all.
-        self.hook: Callable[[Batch], bool] | None = None
-
-    def reclaim(self) -> None:
-        """Range-delete what is dead in this turn, however little it is."""
-        if not self.touched:
-            self.owner.touch()
-        self.state_changed = self.reclaim_now = True
-
-    def touch(self) -> None:
-        """Enter the turn. Before the first change of a turn."""
-        journal = self.journal
-        if not journal.touched:
-            journal.time_ms()
-        self.touched = True
-        self.appended = []
-        self.enter()
-
-    def set_reclaimed(self, first: int, removed_bytes: int) -> None:
-        self.reclaimed = first
-        self.reclaimed_bytes = removed_bytes
-
-    def enter(self) -> None:
-        """Be told by the journal of the end of the turn."""
-        self.journal.touched.append(self)
-
-    def pending(self) -> tuple[int, list[Item]]:
-        """(id of the first, items) of what was put in this turn and is still there."""
-        first = self.owner.first_id() if self.state_changed else 0
-        if first > self.written:
-            return first, self.appended[first - self.written :]
-        return self.written, self.appended
-
-    def read(self, from_id: int, most_items: int, most_bytes: int, missing: int = 0) -> tuple[int, list[Item]]:
-        """(id of the first, items): up to so many that follow one another, the first of them at `from_id`, or behind it
-        if up to `missing` ids may be gone; at least one, if any is there. Raises StorageError if others are gone."""
-        items: list[Item] = []
-        first, size = from_id, 0
-        if from_id < self.written:
-            gone = set(self.removed) if missing and self.removed else ()
-            for item_id, item in self.stored(from_id, self.written):
-                if item_id != first + len(items):
-                    if items and missing:
-                        return first, items
-                    if items or item_id - first > missing:
-                        raise self._is_missing(first + len(items))
-                    first = item_id
-                if item_id in gone:  # in this turn
-                    if items:
-                        return first, items
-                    first += 1
-                    continue
-                items.append(item)
-                size += len(item[0])
-                if len(items) >= most_items or size >= most_bytes:
-                    return first, items
-            behind = first + len(items)
-            if behind != self.written:
-                if items and missing:
-                    return first, items
-                if items or self.written - from_id > missing:
-                    raise self._is_missing(behind)
-                first = self.written
-        start = first + len(items) - self.written
-        return first, items + self.appended[start : start + most_items - len(items)]
-
-    def read_one(self, item_id: int) -> Item:
-        if item_id >= self.written:
-            return self.appended[item_id - self.written]
-        item = self.stored_one(item_id)
-        if item is None:
-            raise self._is_missing(item_id)
-        return item
-
-    def remove_range(self, from_id: int, to_id: int) -> None:
-        """In this turn, remove all that is stored in [from_id, to_id), where nothing is to stay."""
-        begin, end = item_key(self.record.number, from_id), item_key(self.record.number, to_id)
-        storage, family = self.journal.storage, self.record.family
-        self.journal.also.append(lambda batch: batch.delete_range(begin, end, storage.handles[family]))
-
-    def find(self, item_id: int) -> Item | None:
-        """The item, if it is there; also if it is removed in this turn. Raises StorageError."""
-        if item_id >= self.written:
-            return self.appended[item_id - self.written]
-        return self.stored_one(item_id)
-
-    def _is_missing(self, item_id: int) -> StorageError:
-        return StorageError(f"queue number {self.record.number}: item {item_id} is missing")
-
-    # -- what has been written
-
-    def stored(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
-        """(id, item) of what is stored in [from_id, to_id), in order. Raises StorageError."""
-        return self.journal.storage.items(self.record, from_id, to_id)
-
-    def stored_one(self, item_id: int) -> Item | None:
-        """Raises StorageError."""
-        return self.journal.storage.item(self.record, item_id)
-
-
-class MemoryLog(QueueLog):
-    """The log of a queue that is in memory only: nothing of it is written, and it ends with the server.
-
-    Its items are kept as a disk would keep them, so that the queue does not have to know the difference.
-    """
-
-    __slots__ = ("_items",)
-
-    def __init__(self, journal: "Journal", owner: LogOwner, record: QueueRecord) -> None:
-        super().__init__(journal, owner, record, records.State())
-        self._items: dict[int, Item] = {}  # by id, in order
-
-    def enter(self) -> None:
-        self.journal.in_memory.append(self)
-
-    def keep(self) -> None:
-        """The turn has happened: keep what it has put, forget what it has removed."""
-        item_id, appended = self.pending()
-        for item in appended:
-            self._items[item_id] = item
-            item_id += 1
-        for removed in self.removed:
-            self._items.pop(removed, None)
-        first = self.owner.first_id()
-        for old in takewhile(lambda item_id: item_id < first, list(islice(self._items, first - self.reclaimed))):
-            del self._items[old]
-        self.set_reclaimed(first, self.owner.removed_bytes())
-
-    def remove_range(self, from_id: int, to_id: int) -> None:
-        """Its items go one by one."""
-
-    def stored(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
-        items = self._items
-        return ((item_id, items[item_id]) for item_id in range(from_id, to_id) if item_id in items)
-
-    def stored_one(self, item_id: int) -> Item | None:
-        return self._items.get(item_id)
-
-
-@dataclass(slots=True)
-class DeadRange:
-    family: int
-    begin: bytes
-    end: bytes
-    dead_bytes: int
-
-
-# Column family, and queue number for large items, else 0.
-RangeKey = tuple[int, int]
-
-# Ranges of chunks that are known at a time. Too little is dead in most of them to be worth a compaction.
-MOST_CHUNK_RANGES = 64
-
-
-class DeadRanges:
-    """What has been removed and still takes space on disk: one range for each column family of items, and one for
-    each queue's large items. If these get too many, neighbours become one."""
-
-    def __init__(self) -> None:
-        self.ranges: dict[RangeKey, DeadRange] = {}
-        self._chunk_ranges = 0  # at least so many of them are of chunks; counted anew when they seem too many
-
-    def add_items(self, record: QueueRecord, from_id: int, to_id: int, dead_bytes: int) -> None:
-        begin, end = item_key(record.number, from_id), item_key(record.number, to_id)
-        self.add(DeadRange(record.family, begin, end, dead_bytes))
-
-    def add_chunks(self, number: int, from_blob: int, to_blob: int, dead_bytes: int) -> None:
-        begin, end = chunk_key(number, from_blob, 0), chunk_key(number, to_blob, 0)
-        self.add(DeadRange(CHUNK_FAMILY, begin, end, dead_bytes), number)
-
-    def add_queue(self, record: QueueRecord, dead_bytes: int, has_chunks: bool) -> None:
-        """All of a queue: how much of it was in chunks is not known."""
-        self.add_items(record, records.STATE_ID, records.MAX_ID, dead_bytes)
-        if has_chunks:
-            self.add_chunks(record.number, 0, records.MAX_ID, dead_bytes)
-
-    def add(self, more: DeadRange, number: int = 0) -> None:
-        known = self.ranges.setdefault((more.family, number), more)
-        if known is not more:
-            _widen(known, more)
-        elif more.family == CHUNK_FAMILY:
-            self._bound()
-
-    def _bound(self) -> None:
-        """Another range of chunks has come: if there are too many, merge each with the next."""
-        self._chunk_ranges += 1
-        if self._chunk_ranges <= MOST_CHUNK_RANGES:
-            return
-        keys = sorted(key for key in self.ranges if key[0] == CHUNK_FAMILY)
-        if len(keys) > MOST_CHUNK_RANGES:
-            for key, following in zip(keys[::2], keys[1::2], strict=False):
-                _widen(self.ranges[key], self.ranges.pop(following))
-        self._chunk_ranges = sum(key[0] == CHUNK_FAMILY for key in self.ranges)
-
-
-def _widen(known: DeadRange, more: DeadRange) -> None:
-    known.begin, known.end = min(known.begin, more.begin), max(known.end, more.end)
-    known.dead_bytes += more.dead_bytes
 
 
 class Journal:
@@ -323,10 +54,10 @@ class Journal:
         self.touched: list[QueueLog] = []
         self.in_memory: list[MemoryLog] = []  # the same for queues of which nothing is written
         self.expiring: list[tuple[QueueLog, int, int]] = []  # what was put that will expire: when, and its id
-        self.hints = 0  # so many expiries have been written since `sweeper` has last asked
+        self.hints = 0  # expiries written since the sweeper last asked
         self.swept_ms = 0  # it has looked at all that is on disk up to this time
         self.again: deque[Expiry] = deque()  # what it has to look at besides: it was open then, or its turn failed
-        self.half_served: dict[LineOwner, None] = {}  # who waits there waits for it to remove what has expired
+        self.half_served: dict[MessageQueue, None] = {}  # clients there wait for the sweeper to remove what has expired
         self.slices: deque[Iterator[None]] = deque()  # what is too much for one turn: each goes on once a turn
         self.dropped = 0  # items that nobody was handed, removed in this turn
         # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
@@ -334,7 +65,7 @@ class Journal:
         # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
         # `undo_turn`. A tuple costs a quarter of a partial, and a confirmed get makes three.
         self.undo: list[tuple[Any, ...]] = []
-        # The same for what is to be called when the turn has been written, in order; forgotten if it cannot be.
+        # (function, its arguments), called in order when the turn has been written; forgotten if it cannot be.
         self.after: list[tuple[Any, ...]] = []
         # (queue's number, large item) of those whose chunks nobody needs since a turn could not be written.
         self.orphans: list[tuple[int, int]] = []
@@ -384,7 +115,7 @@ class Journal:
             raise StorageError("an internal error, which the server's log tells") from error
         for log in self.touched:
             log.written += len(log.appended)
-            log.appended = _NOTHING
+            log.appended = NOTHING
             if log.removed:
                 log.removed = []
             log.touched = log.state_changed = log.reclaim_now = False
@@ -413,7 +144,7 @@ class Journal:
         for log in self.in_memory:
             log.keep()
             log.written += len(log.appended)
-            log.appended = _NOTHING
+            log.appended = NOTHING
             log.removed = []
             log.touched = log.state_changed = log.reclaim_now = False
             log.owner.turn_written()
@@ -515,7 +246,7 @@ class Journal:
         for step, *arguments in reversed(undo):
             step(*arguments)
         for log in touched:
-            log.appended = _NOTHING
+            log.appended = NOTHING
             log.removed = []
             log.touched = log.state_changed = False
             log.recorded = 0  # perhaps not what the disk says: the next turn writes the state

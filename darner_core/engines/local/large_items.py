@@ -9,7 +9,7 @@ No call here switches greenlets, but through a `wait` that is passed in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from darner_core.engines.local.journal import Journal
 from darner_core.errors import StorageError
@@ -17,7 +17,11 @@ from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
 
-# Of a large item that goes into many queues, so much is written in one turn, and so many queues are dealt with: 1 ms.
+if TYPE_CHECKING:
+    from darner_core.engines.local.damaged_queue import DamagedQueue
+    from darner_core.engines.local.message_queue import MessageQueue
+
+# Limits on what is written in one turn, and for how many queues, of a large item that goes into many: 1 ms.
 COPIED_BYTES = 1 << 20
 COPIES_A_TURN = 100
 
@@ -28,10 +32,10 @@ class LargeItems:
     __slots__ = ("_journal", "_next", "_receiving", "_kept", "_durable", "_number")
 
     def __init__(self, journal: Journal, number: int, durable: bool = True, kept: Callable[[], set[int]] = set) -> None:
-        """For the queue with this number. Raises StorageError. The items of one that is not durable are noted as being
-        received for as long as they are there: so the next start removes them.
+        """For the queue with this number. Raises StorageError. The items of a queue in memory are noted as being
+        received for as long as they are there, so that the next start removes them.
 
-        `kept`: the blobs that somebody else needs still, and will have removed.
+        `kept`: the blobs that somebody else still needs, and will have removed.
         """
         self._durable = durable
         self._journal = journal
@@ -116,6 +120,20 @@ class LargeItems:
             begin = kept + 1
 
 
+def blobs_of_cursors(queue: "MessageQueue") -> set[int]:
+    """The large items of a queue that are open or were given back at its cursors."""
+    cursors = queue.cursors.values() if queue.cursors is not None else ()
+    return {read.blob for cursor in cursors for read in cursor.outstanding.values() if read.blob}
+
+
+def may_have_chunks(queue: "MessageQueue | DamagedQueue") -> bool:
+    """Whether chunks of large items may be on disk; False is certain."""
+    try:
+        return queue.large_items.had_any
+    except StorageError:
+        return True
+
+
 class Upload:
     """One item that is being received: what has come of it is in chunks on disk, and up to a chunk in memory."""
 
@@ -173,7 +191,7 @@ class Upload:
         self._items.drop(self.blob, self.received_bytes)
 
     def spill(self) -> None:
-        """The same at the memory's wish. If the disk refuses, that is told when the item goes on."""
+        """Keep nothing in memory, because it is short. If the disk refuses, that is told when the item goes on."""
         held, self._held = self._held, 0
         try:
             self._store()
@@ -234,7 +252,7 @@ def wait_not_behind(storage: Storage, wait: Callable[[float], object]) -> None:
 
 
 def in_turns(copies: Sequence[_Each], copy_bytes: int, wait: Callable[[], object]) -> Iterator[_Each]:
-    """Each of `copies`, with which something is done that writes so many bytes. `wait` lets the others have a turn
+    """Each of `copies`, with which something is done that writes `copy_bytes` bytes. `wait` lets the others have a turn
     whenever that has been enough; not behind the last."""
     at_once = min(COPIES_A_TURN, max(1, COPIED_BYTES // max(1, copy_bytes)))
     for number, copy in enumerate(copies):

@@ -1,84 +1,111 @@
-"""One queue: the rules of FIFO, open reads, and who waits for items. What it holds, and in what terms, see `backlog`.
+"""One queue: the rules of FIFO, and open reads.
+
+Ids are given in order of arrival and never reused. At any time
+
+    ids [next_id, tail) wait and were never handed out, but for `missing` of them, which have expired and are gone;
+    `outstanding` holds, in order, the ids below next_id that are still stored: open, or given back and waiting again.
+
+So the head of the queue is the lowest id given back, else next_id. What surrounds these rules are functions over a
+queue: `reads` for what is outstanding, `window` for what is in memory, `expiry` for what leaves without being handed
+to anybody. A queue does not know clients, nor where other queues are.
 
 No call here switches greenlets (handing an item to a waiter lets its greenlet run later), so no call needs a lock.
 """
 
-import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from heapq import heappush
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, ClassVar
 
-from darner_core import NAME
-from darner_core.config.queues import BUILT_IN, QueueOptions
-from darner_core.engines.local.backlog import MANY, why_damaged
-from darner_core.engines.local.expiring import Expiring
-from darner_core.engines.local.journal import Journal, MemoryLog, QueueLog
-from darner_core.engines.local.large_items import LargeItems
-from darner_core.engines.local.reads import Holder, OpenRead
-from darner_core.engines.local.window import WindowBudget
-from darner_core.errors import DamagedError, StorageError
+from darner_core.config.queues import QueueOptions
+from darner_core.engines.contract import LARGE, Holder, Large
+from darner_core.engines.local import expiry, lines, reads, recovery, window
+from darner_core.engines.local.damaged_queue import head_cannot_be_read, reading
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.large_items import LargeItems, blobs_of_cursors
+from darner_core.engines.local.queue_log import MemoryLog, QueueLog
+from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.window import NO_WINDOW, WindowBudget
+from darner_core.errors import StorageError
 from darner_core.storage import records
 from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, State
-from darner_core.waiters import Waiter, WaitingLine
+from darner_core.waiters import WaitingLine
 
-log = logging.getLogger(NAME)
-
-
-class Large:
-    """What `take` answers when the head is a large item: it has to be opened, and closed when it has been sent."""
+if TYPE_CHECKING:
+    from darner_core.engines.local.cursor import Cursor
 
 
-LARGE: Final = Large()
+class MessageQueue:
+    """A named FIFO of items, on disk or in memory only."""
 
+    __slots__ = (
+        "name", "log", "budget", "options", "next_id", "tail", "missing", "gap", "outstanding", "returned", "stale",
+        "dead_first", "window", "window_bytes", "whole", "bytes_in", "bytes_out", "open_bytes", "max_age_ms", "deleted",
+        "damage", "first_tail", "cursors", "line", "governed", "polled", "half_swept", "expire_to", "move_large",
+        "expired_items", "lost_expired", "discarded", "total_flushes", "transactions", "canceled_transactions",
+        "late_closes", "_large_items", "_before",
+    )  # fmt: skip
 
-class MessageQueue(Expiring):
-    """A named FIFO of items.
+    unreadable: ClassVar = False  # see `DamagedQueue`
+    traced: ClassVar = False  # True in a subclass that tells what happens
 
-    One without a log exists because somebody waits for it: it holds nothing, and gets a log by the first put.
-    """
-
-    __slots__ = ("line", "governed", "polled", "total_flushes", "transactions", "canceled_transactions", "late_closes")
-
-    is_damaged = False  # nothing is known of it but its name
-
-    def __init__(self, name: bytes, budget: WindowBudget, options: QueueOptions = BUILT_IN) -> None:
-        super().__init__(name, budget, options)
-        self.line: WaitingLine | None = None  # None while nobody waits
-        self.governed = False  # a put has to be looked at more closely: see `delivery`
-        self.polled = False  # somebody has asked, and there was nothing: since the sweeper last looked
+    def __init__(
+        self,
+        name: bytes,
+        budget: WindowBudget,
+        options: QueueOptions,
+        journal: Journal,
+        record: QueueRecord,
+        state: State | None,
+    ) -> None:
+        """`state`: what the disk says of the queue; None: it is in memory only. Raises StorageError."""
+        self.name = name
+        self.budget = budget
+        self.options = options
+        self.next_id = self.tail = records.FIRST_ID
+        self.missing = 0
+        self.gap = (0, 0)  # [begin, end) of ids that are all among the missing; perhaps the longest such
+        self.outstanding: dict[int, OpenRead] = {}
+        self.returned: list[int] = []  # with `stale`: see `reads`
+        self.stale = 0
+        self.dead_first = 0  # entries that have left `outstanding` at its beginning, and still take room there
+        self.window = NO_WINDOW  # the items next_id, next_id + 1, ... that are in memory
+        self.window_bytes = 0  # as the budget knows it
+        self.whole = True  # the window reaches to the tail
+        self.bytes_in = 0  # body bytes put, and what was stored at the start
+        self.bytes_out = 0  # body bytes handed out; the difference waits
+        self.open_bytes = 0
+        self.max_age_ms = options.max_age_s * 1000  # of every item; 0: for ever
+        self.deleted = False
+        self.damage = ""  # why its head cannot be read, if it cannot
+        self.first_tail = self.tail  # the tail when the server started
+        self.cursors: dict[bytes, Cursor] | None = None  # by their names; None: it has none
+        self.line: WaitingLine | None = None  # of the clients that wait; None while nobody waits here or at a cursor
+        self.governed = False  # a put has to be looked at more closely: see `routing`
+        self.polled = False  # somebody has asked since the sweeper last looked, and there was nothing
+        self.half_swept = False  # there may be more expired items at the head
+        self.expire_to: Callable[[MessageQueue, Item], None] | None = None  # called with an item that expires
+        self.move_large: Callable[[OpenRead], None] | None = None  # called with a large one, which takes several turns
+        self.expired_items = 0
+        self.lost_expired = 0  # expired items that could not go where they had to
+        self.discarded = 0
         self.total_flushes = 0
         self.transactions = 0  # reads that clients have opened
-        self.canceled_transactions = 0  # of these, given back
-        self.late_closes = 0  # of what had been given back, and the log has not told of yet: see `read_timeouts`
+        self.canceled_transactions = 0  # those of them that were given back
+        self.late_closes = 0  # closes of what had been given back, since the log last told of them
+        self._large_items: LargeItems | None = None  # made when the queue first meets one
+        self._before = (0, 0, 0, 0, 0)  # the numbers at the beginning of the turn
+        if state is None:
+            self.log: QueueLog = MemoryLog(journal, self, record)
+        else:
+            self.log = QueueLog(journal, self, record, state)
+            recovery.read_back(self, state)
 
     @property
-    def in_memory(self) -> bool:
-        """Nothing of it is on disk, but chunks of large items."""
-        return isinstance(self.log, MemoryLog)
-
-    # -- the log
-
-    def attach(self, journal: Journal, record: QueueRecord, state: State) -> None:
-        """Give the queue its log, and read back what the disk says of it. Raises StorageError."""
-        self.log = log = QueueLog(journal, self, record, state)
-        self.next_id, self.tail, self.missing = state.next, state.tail, state.missing
-        stored_bytes = state.bytes
-        now_ms = journal.time_ms()
-        if state.first < state.next:
-            for item_id, item in journal.storage.items(record, state.first, state.next):
-                body, _, expires_at_ms, _ = self.aged(item) if self.max_age_ms else item
-                blob = body.blob if isinstance(body, Blob) else 0
-                read = OpenRead(self, item_id, None, len(body), blob, expires_at_ms)
-                read.returned = True
-                self.outstanding[item_id] = read
-                self.returned.append(item_id)
-                if 0 < expires_at_ms < now_ms:  # it may have been looked at while it was open
-                    journal.again.append(Expiry(expires_at_ms, record.number, item_id))
-        for item_id, item in journal.storage.items(record, state.tail, records.MAX_ID):
-            stored_bytes += len(item[0])
-            self.tail = item_id + 1
-        log.written = self.first_tail = self.tail
-        self.bytes_in = stored_bytes
-        self.whole = self.next_id == self.tail
+    def is_child(self) -> bool:
+        """Whether it is a fanout child: it gets a copy of all that is put into its parent."""
+        return self.log.record.kind == records.CHILD
 
     # -- putting
 
@@ -86,7 +113,7 @@ class MessageQueue(Expiring):
         """Append an item, and hand it on if somebody waits."""
         log = self.log
         if not log.touched:
-            self.touch()
+            self.enter_turn()
         item = (body, flags, expires_at_ms, log.journal.now_ms)
         log.appended.append(item)
         if self.whole:
@@ -94,87 +121,33 @@ class MessageQueue(Expiring):
         self.tail += 1
         self.bytes_in += len(body)
         if self.line is not None:
-            self.serve_line()
+            lines.serve(self)
 
     def put_until(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        """The same for an item that expires then, 0: never, or for a queue whose items have a maximum age."""
+        """As `put`, for an item that expires then, 0: never, or for a queue whose items have a maximum age."""
         log = self.log
         if not log.touched:
-            self.touch()
+            self.enter_turn()
         item = (body, flags, expires_at_ms, log.journal.now_ms)
         log.appended.append(item)
         if self.whole:
-            self.window.append(self.aged(item) if self.max_age_ms else item)
+            self.window.append(self.aged(item))
         if expires_at_ms:
             log.journal.expiring.append((log, expires_at_ms, self.tail))
         self.tail += 1
         self.bytes_in += len(body)
         if self.line is not None:
-            self.serve_line()
+            lines.serve(self)
 
-    # -- expiring
-
-    def expire(self, expiry: Expiry) -> bool:
-        """An item's time has come: remove it, wherever it waits. False: it is on its way elsewhere, so it is to be
-        looked at again. What is open is looked at when it is given back. Raises StorageError."""
-        item_id = expiry.id
-        if item_id < self.next_id:
-            read = self.outstanding.get(item_id)
-            if read is None or not 0 < read.expires_at_ms <= expiry.expires_at_ms:
-                return True  # it has been closed; or another queue has had the number
-            if read.returned:
-                self._expire_returned(read)
-                return True
-            # Its expiry goes from the disk: by its state the next start knows that it was handed out, and looks at it.
-            if not self.log.touched:
-                self.touch()
-            self.log.state_changed = True
-            return True
-        if item_id >= self.tail:
-            return True
-        item = self.log.find(item_id)
-        if item is None or not 0 < item[2] <= expiry.expires_at_ms:
-            return True  # another queue has had the number, or an earlier sweep the item
-        if self.move_large is not None and isinstance(item[0], Blob):
-            # It waits while it is copied to where it goes: only the head can be opened.
-            self.move_large(OpenRead(self, item_id, None, len(item[0]), item[0].blob, item[2]))
-            return False
-        self._bury(item_id, item)
-        self._remove_unopened(item_id, item)
-        return True
-
-    def _bury(self, item_id: int, item: Item) -> None:
-        """An item expires: let it go where it has to go, and count it. Raises StorageError, with nothing changed."""
-        if isinstance(item[0], Blob):
-            _ = self.large_items  # may raise when it is removed
-        if self.expire_to is not None:
-            self.expire_to(self, item)
-        self.expired_items += 1
-        self.log.journal.undo.append((self._unbury,))
-
-    def _unbury(self, count: int = 1) -> None:
-        self.expired_items -= count
-
-    def is_moving(self, read: OpenRead) -> bool:
-        """Whether what `move_large` was given is there still: open for it, or waiting as it did then. Else it has gone
-        another way: the queue was deleted or flushed, the read given back, or the item opened by who came first. Raises
-        StorageError."""
-        if read.id < self.next_id or self.deleted:
-            return self.holds(read)
-        if read.id >= self.tail or read.id in self.log.removed:
-            return False
-        item = self.log.find(read.id)
-        return item is not None and isinstance(item[0], Blob) and item[0].blob == read.blob
-
-    def finish_expired(self, read: OpenRead, item: Item) -> None:
-        """`item`, which `move_large` was given with `read`, and which is there still, is where it goes, or lost. Raises
-        StorageError if no large item of the queue has been met before, with nothing changed."""
-        if self.holds(read):
-            self.close(read)
-        else:
-            self._remove_unopened(read.id, item)
-        self.expired_items += 1
-        self.log.journal.undo.append((self._unbury,))
+    def aged(self, item: Item) -> Item:
+        """`item`, expiring when it is too old, if not before."""
+        if not self.max_age_ms:
+            return item
+        body, flags, expires_at_ms, added_at_ms = item
+        until_ms = added_at_ms + self.max_age_ms
+        if 0 < expires_at_ms <= until_ms:
+            return item
+        return body, flags, until_ms, added_at_ms
 
     # -- taking
 
@@ -183,55 +156,54 @@ class MessageQueue(Expiring):
 
         Raises StorageError if the head cannot be read.
         """
-        window = self.window
-        if self.returned or not window:
+        waiting = self.window  # not `window`, a module's name: CPython 3.11 makes calls on such names slower
+        if self.returned or not waiting:
             return self._take_slowly()
-        body, _, expires_at_ms, _ = window[0]
+        body, _, expires_at_ms, _ = waiting[0]
         log = self.log
-        if expires_at_ms or body.__class__ is Blob:
-            if 0 < expires_at_ms < log.journal.time_ms():
-                return self.take() if self.drop_expired() else None
-            if body.__class__ is Blob:
-                return LARGE
+        if (expires_at_ms and expires_at_ms < log.journal.time_ms()) or body.__class__ is Blob:
+            return self._take_slowly()
         if not log.touched:
-            self.touch()
+            self.enter_turn()
         item_id = self.next_id
         self.next_id = item_id + 1
         if self.outstanding:
             log.removed.append(item_id)
         log.state_changed = True
         self.bytes_out += len(body)
-        return window.popleft()
+        return waiting.popleft()
 
     def _take_slowly(self) -> Item | Large | None:
-        if not self.returned:
-            if self.next_id == self.tail:
-                self.whole = self.polled = True
-                return None
-            self._fill()
-            return self.take()
-        if self.outstanding[self.returned[0]].expires_at_ms and not self.drop_expired():
+        """The plain form of `take`, which has the usual case written out."""
+        item = self.peek()
+        if item is None:
             return None
-        if not self.returned:
-            return self.take()
-        item = self._read(self.log.read_one, self.returned[0])
         if isinstance(item[0], Blob):
             return LARGE
-        read = self.open()
-        assert read is not None
-        self.close(read)
+        if self.returned:
+            expiry.remove_returned(self, self.outstanding[self.returned[0]])
+        else:
+            expiry.remove_head(self, item)
         return item
 
     def peek(self) -> Item | None:
         """The head, which stays. Raises StorageError."""
-        if self.log is None or not self.drop_expired():
+        if not self.has_head():
             return None
-        if self.returned:
-            return self._read(self.log.read_one, self.returned[0])
-        if not self.window:
-            self.polled = True
-            return None
-        return self.window[0]
+        return reading(self, self.log.read_one, self.returned[0]) if self.returned else self.window[0]
+
+    def has_head(self) -> bool:
+        """Whether there is something to hand out; it is in the window if it was not given back. Raises StorageError."""
+        if not self.returned and self.next_id == self.tail:
+            self.whole = self.polled = True
+            self.half_swept = False
+            return False
+        if not expiry.drop_expired(self):
+            return False
+        if self.returned or self.window:
+            return True
+        self.polled = True
+        return False
 
     # -- open reads
 
@@ -240,20 +212,19 @@ class MessageQueue(Expiring):
 
         Writes nothing: after a crash the item is simply still there.
         """
-        window = self.window
-        if self.returned or not window:
+        waiting = self.window  # not `window`, a module's name: CPython 3.11 makes calls on such names slower
+        if self.returned or not waiting:
             return self._open_slowly()
         log = self.log
-        item = window[0]
+        item = waiting[0]
         body, _, expires_at_ms, _ = item
         if expires_at_ms and expires_at_ms < log.journal.time_ms():
-            return self.open() if self.drop_expired() else None
-        # From here on as `_hand_out_head`, which would cost the hot path a call.
+            return self._open_slowly()
         if not log.touched:
-            self.touch()
+            self.enter_turn()
         item_id = self.next_id
         self.next_id = item_id + 1
-        window.popleft()
+        waiting.popleft()
         body_bytes = len(body)
         read = OpenRead(self, item_id, item, body_bytes, body.blob if body.__class__ is Blob else 0, expires_at_ms)
         self.outstanding[item_id] = read
@@ -262,41 +233,26 @@ class MessageQueue(Expiring):
         log.journal.undo.append((self.give_back, read, False))
         return read
 
-    def _hand_out_head(self) -> OpenRead:
-        if not self.log.touched:
-            self.touch()
-        item = self.window.popleft()
-        body, _, expires_at_ms, _ = item
-        blob = body.blob if isinstance(body, Blob) else 0
-        read = OpenRead(self, self.next_id, item, len(body), blob, expires_at_ms)
-        self.outstanding[self.next_id] = read
-        self.next_id += 1
-        self.bytes_out += read.body_bytes
-        self.open_bytes += read.body_bytes
-        self.log.journal.undo.append((self.give_back, read, False))
-        return read
-
     def _open_slowly(self) -> OpenRead | None:
-        if not self.returned:
-            if self.next_id == self.tail:
-                self.polled = True
-                return None
-            self._fill()
-            return self.open()
-        if self.outstanding[self.returned[0]].expires_at_ms:
-            if not self.drop_expired():
-                return None
-            if not self.returned:
-                return self.open()
-        return self._hand_out_returned(self.returned[0])
+        """The plain form of `open`, which has the usual case written out."""
+        return self.hand_out(self.returned[0] if self.returned else 0) if self.has_head() else None
 
-    def _hand_out_returned(self, item_id: int) -> OpenRead:
+    def hand_out(self, returned_id: int = 0) -> OpenRead:
+        """The item that was given back, 0: the first of the window, open, whether it has expired or not."""
         if not self.log.touched:
-            self.touch()
-        before = self.outstanding[item_id]  # whose place the new read takes
-        read = OpenRead(self, item_id, None, before.body_bytes, before.blob, before.expires_at_ms)
-        self.outstanding[item_id] = read
-        self.leave_returned(item_id)
+            self.enter_turn()
+        if returned_id:
+            before = self.outstanding[returned_id]  # whose place the new read takes
+            read = OpenRead(self, returned_id, None, before.body_bytes, before.blob, before.expires_at_ms)
+            self.outstanding[returned_id] = read
+            reads.leave_returned(self, returned_id)
+        else:
+            item = self.window.popleft()
+            body = item[0]
+            blob = body.blob if isinstance(body, Blob) else 0
+            read = OpenRead(self, self.next_id, item, len(body), blob, item[2])
+            self.outstanding[self.next_id] = read
+            self.next_id += 1
         self.bytes_out += read.body_bytes
         self.open_bytes += read.body_bytes
         self.log.journal.undo.append((self.give_back, read, False))
@@ -309,7 +265,7 @@ class MessageQueue(Expiring):
     def item_of(self, read: OpenRead) -> Item:
         """The item of an open read; once, so that what was sent is not kept in memory. Raises StorageError."""
         item, read.item = read.item, None
-        return item if item is not None else self._read(self.log.read_one, read.id)
+        return item if item is not None else reading(self, self.log.read_one, read.id)
 
     def close(self, read: OpenRead, holder: Holder | None = None) -> None:
         """The item has been dealt with: it is gone. Nothing happens if it is not open.
@@ -327,21 +283,22 @@ class MessageQueue(Expiring):
             return
         large_items = self.large_items if read.blob else None  # may raise: before anything is changed
         if not log.touched:
-            self.touch()
+            self.enter_turn()
         for first_id in outstanding:
             if first_id != item_id:
                 log.removed.append(item_id)
-            elif len(outstanding) > MANY:
-                outstanding = self._thinned()
+            elif len(outstanding) > reads.MANY:
+                outstanding = reads.thinned(self)
             break
         del outstanding[item_id]
         log.state_changed = True
         self.open_bytes -= read.body_bytes
         if large_items is not None:
             large_items.remove(read.blob, read.blob + 1, read.body_bytes)
-        log.journal.undo.append((self._unclose, read, holder))
+        log.journal.undo.append((self.unclose, read, holder))
 
-    def _unclose(self, read: OpenRead, holder: Holder | None) -> None:
+    def unclose(self, read: OpenRead, holder: Holder | None) -> None:
+        """Undo `close`, or the removal of what had been given back."""
         self.outstanding[read.id] = read
         if holder is None:
             self.give_back(read, wake=False)
@@ -355,7 +312,7 @@ class MessageQueue(Expiring):
         # What is open in a deleted queue is given back all the same, because the delete may be undone; but its log
         # must not write any more.
         if not self.log.touched and not self.deleted:
-            self.touch()
+            self.enter_turn()
         read.returned = True
         read.item = None
         self.canceled_transactions += read.counted
@@ -365,111 +322,135 @@ class MessageQueue(Expiring):
         if read.expires_at_ms and read.expires_at_ms <= self.log.journal.swept_ms:
             self.log.journal.again.append(Expiry(read.expires_at_ms, self.log.record.number, read.id))
         if wake and self.line is not None:
-            self.serve_line()
+            lines.serve(self)
 
     def take_back(self, read: OpenRead) -> None:
         """Undo `give_back`: `read` is open again."""
-        if read.id in self.outstanding and self.outstanding[read.id].returned:
-            read.returned = False
-            self.outstanding[read.id] = read
+        if reads.reopen(self, read):
             self.canceled_transactions -= read.counted
-            # It is not among them if it has gone since, in the turn that is being undone: `undo_turn` finds them anew.
-            self.stale += 1
-            self._drop_stale()
             self.bytes_out += read.body_bytes
             self.open_bytes += read.body_bytes
 
-    # -- waiting
+    # -- leaving without being handed out: see `expiry`
 
-    def join_line(self, peeks: bool, waiter: Waiter | None = None) -> Waiter:
-        """A new waiter, or `waiter`, who waits at other queues, too."""
-        if self.line is None:
-            self.line = WaitingLine()
-        return self.line.join(peeks, waiter)
+    def drop_expired(self, most: int = expiry.EXPIRED_AT_ONCE, least: int = 0) -> bool:
+        """Remove some of what has expired at the head; False: there is more. Raises StorageError."""
+        return expiry.drop_expired(self, most, least)
 
-    def tidy_line(self) -> None:
-        """After a wait: keep no empty line, so that a put has nothing to look at. A line stands while cursors' do."""
-        if self.line is not None and not self.line:
-            if self.cursors is None or all(cursor.line is None for cursor in self.cursors.values()):
-                self.line = None
+    def move_expired(self, item_id: int, item: Item) -> None:
+        """An item expires, and is removed after this: let it go where it has to, and count it. Raises StorageError,
+        with nothing changed."""
+        if isinstance(item[0], Blob):
+            _ = self.large_items  # may raise when it is removed
+        if self.expire_to is not None:
+            self.expire_to(self, item)
+        self.log.journal.undo.append((setattr, self, "expired_items", self.expired_items))
+        self.expired_items += 1
 
-    def serve_line(self) -> None:
-        """Hand what waits to who waits, in order; at the cursors first, because what is open here they do not see."""
-        if self.cursors is not None:
-            for cursor in self.cursors.values():
-                if cursor.line is not None:
-                    cursor.serve_line()
-        while self.line and (self.returned or self.next_id < self.tail):
-            waiter = self.line.next()
-            handed: MessageQueue | OpenRead | None
-            try:
-                handed = (self.peek() and self) if waiter.peeks else self.open()
-            except StorageError:
-                handed = None  # the head cannot be read: who asks now is told so, who waits waits on
-            if handed is None:  # or all has expired
-                self.line.rejoin(waiter)
-                if self.half_swept:
-                    self.log.journal.half_served[self] = None
-                break
-            waiter.hand(handed)
-        self.tidy_line()
-
-    # -- flushing
+    def discard_oldest(self) -> bool:
+        """Remove the item that has waited longest; False: none waits. Raises StorageError, with nothing changed."""
+        if not expiry.has_oldest(self):
+            return False
+        if self.returned:
+            expiry.remove_returned(self, self.outstanding[self.returned[0]])
+        else:
+            expiry.remove_head(self, self.window[0])
+        self.log.journal.undo.append((setattr, self, "discarded", self.discarded))
+        self.discarded += 1
+        return True
 
     def flush(self) -> None:
         """Remove all that waits. Open items stay open. Raises StorageError, and has changed nothing then."""
-        large_items = self.large_items
-        log = self.log
-        if not log.touched:
-            self.touch()
-        journal = log.journal
-        given_back = self.given_back()
-        journal.undo.append((self._unflush, [self.outstanding[item_id] for item_id in given_back]))
-        number, family, _, _ = log.record
-        if len(given_back) < len(self.outstanding) and self.next_id < self.tail:
-            # They would be found between the open ones after a restart.
-            begin, end = records.item_key(number, self.next_id), records.item_key(number, self.tail)
-            journal.also.append(lambda batch: batch.delete_range(begin, end, journal.storage.handles[family]))
-        is_open = {item_id: read for item_id, read in self.outstanding.items() if not read.returned}
-        if is_open:  # else all below `next_id` is gone
-            log.removed += given_back
-        self.outstanding = is_open
-        self.set_returned()
-        large_items.remove_all_but({r.blob for r in self.outstanding.values() if r.blob}, self.waiting_bytes)
-        self.next_id = self.tail
-        self.missing = 0
-        self.bytes_out = self.bytes_in
-        self.release_window()
-        log.state_changed = True
-        self.total_flushes += 1
+        expiry.flush(self)
 
-    def _unflush(self, removed: list[OpenRead]) -> None:
-        for read in removed:
-            self.outstanding[read.id] = read
-        self.set_returned()
-        self.total_flushes -= 1
+    # -- the turn
 
+    def enter_turn(self) -> None:
+        """Before the first change of a turn."""
+        self.log.enter_turn()
+        bytes_in = self.bytes_in
+        self._before = (self.next_id, self.tail, bytes_in, bytes_in - self.bytes_out + self.open_bytes, self.missing)
+        if self.window is NO_WINDOW:
+            self.window = deque()
 
-class DamagedQueue(MessageQueue):
-    """A queue whose records could not be read when the server started: all that can be done is to delete it.
+    def turn_written(self) -> None:
+        window.look_again(self)
 
-    It stands where the queue would, so that nobody else has to ask whether a queue is damaged.
-    """
+    def undo_turn(self) -> None:
+        recovery.undo_turn(self, self._before)
 
-    __slots__ = ()
+    def drop_window(self) -> None:
+        """Keep nothing in memory. What the window held is on disk or in this turn's log."""
+        self.window = deque() if self.log.touched else NO_WINDOW
+        self.window_bytes = 0
+        self.whole = self.next_id == self.tail
 
-    is_damaged = True
+    # -- the disk
 
-    def __init__(self, name: bytes, budget: WindowBudget, journal: Journal, record: QueueRecord, why: object) -> None:
-        super().__init__(name, budget)
-        self.log = QueueLog(journal, self, record, State())
-        self.damage = why_damaged(name, why)
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise DamagedError(self.damage)
-
-    put = take = peek = open = flush = join_line = _refuse
+    def cannot_be_read(self, error: StorageError) -> StorageError:
+        """What to answer whoever wants the head, which cannot be read because of `error`."""
+        return head_cannot_be_read(self, error)
 
     @property
     def large_items(self) -> LargeItems:
-        self._refuse()
+        if self._large_items is None:
+            self._large_items = LargeItems(
+                self.log.journal, self.log.record.number, self.log.durable, partial(blobs_of_cursors, self)
+            )
+        return self._large_items
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a large item is on its way into the queue."""
+        return self._large_items is not None and self._large_items.is_receiving
+
+    # -- figures
+
+    @property
+    def head_id(self) -> int:
+        return self.returned[0] if self.returned else self.next_id
+
+    def first_id(self) -> int:
+        """Every id below it is gone."""
+        for item_id in self.outstanding:
+            return item_id
+        return self.next_id
+
+    @property
+    def waiting_items(self) -> int:
+        return self.tail - self.next_id - self.missing + len(self.returned) - self.stale
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self.bytes_in - self.bytes_out
+
+    @property
+    def open_reads(self) -> int:
+        return len(self.outstanding) - len(self.returned) + self.stale
+
+    @property
+    def total_items(self) -> int:
+        """Items put since the server started."""
+        return self.tail - self.first_tail
+
+    def stored_bytes(self) -> int:
+        return self.bytes_in - self.bytes_out + self.open_bytes
+
+    def removed_bytes(self) -> int:
+        return self.bytes_out - self.open_bytes
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of this queue's records, those of removed items included until they have been range-deleted."""
+        record_bytes = records.ITEM_HEADER_BYTES + records.ITEM_KEY_BYTES
+        return (self.tail - self.log.reclaimed) * record_bytes + self.bytes_in - self.log.reclaimed_bytes
+
+    def head_added_at_ms(self) -> int:
+        """When the head was put, in ms since 1970; 0 if nothing waits. Raises StorageError."""
+        if not self.waiting_items:
+            return 0
+        if self.returned:
+            return self.log.read_one(self.returned[0])[3]
+        if self.window:
+            return self.window[0][3]
+        return self.log.read(self.next_id, 1, 1, self.missing)[1][0][3]

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from darner_core import NAME
+from darner_core.engines.contract import Read
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
 
 log = logging.getLogger(NAME)
 
-# Ids begin at a number that is drawn, of so many bits: whatever the clock says, and whichever directory was restored, a
+# Ids begin at a random number of this many bits: whatever the clock says, and whichever directory was restored, a
 # server does not give out ids of its predecessor (if both give out a thousand million, one in two million starts does).
 # They fit 53 bits, which is what a double holds exactly.
 FIRST_ID_BITS = 52
@@ -43,14 +43,14 @@ class Pending:
 
     __slots__ = ("id", "read", "owner", "due", "_reads")
 
-    def __init__(self, reads: "PendingReads", item_id: int, read: OpenRead, owner: object, due: float) -> None:
+    def __init__(self, reads: "PendingReads", item_id: int, read: Read, owner: object, due: float) -> None:
         self.id = item_id
         self.read = read
         self.owner = owner
         self.due = due  # when it goes back, by the clock
         self._reads = reads
 
-    def unclose(self, read: OpenRead) -> None:
+    def unclose(self, read: Read) -> None:
         self._reads.keep(self)
 
 
@@ -86,11 +86,11 @@ class PendingReads:
         return self._counts.get((owner, queue), 0)
 
     def next_ids(self, count: int) -> range:
-        """So many ids, for `hold`."""
+        """`count` new ids, for `hold`."""
         self._next_id += count
         return range(self._next_id - count, self._next_id)
 
-    def hold(self, item_id: int, read: OpenRead, owner: object, auto_abort_ms: int) -> None:
+    def hold(self, item_id: int, read: Read, owner: object, auto_abort_ms: int) -> None:
         """`read`, which is open, has been handed to a client that knows it by `item_id`."""
         pending = Pending(self, item_id, read, owner, self._clock() + auto_abort_ms / 1000)
         self.keep(pending)

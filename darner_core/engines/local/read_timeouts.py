@@ -16,10 +16,11 @@ No call here switches greenlets. What is given back belongs to the turn of the l
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
+from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
@@ -39,7 +40,7 @@ class Sending(Protocol):
 
 
 class ReadTimeouts:
-    def __init__(self, registry: Registry, sending: Mapping[OpenRead, Sending], clock: Callable[[], float]) -> None:
+    def __init__(self, registry: Registry, sending: Mapping[Any, Sending], clock: Callable[[], float]) -> None:
         """`sending` are the large items that are being sent, at all times."""
         self._registry = registry
         self._sending = sending
@@ -82,7 +83,7 @@ class ReadTimeouts:
         self._seen[read] = progress, since
         return False
 
-    def _give_back(self, queue: MessageQueue, overdue: list[OpenRead]) -> None:
+    def _give_back(self, queue: MessageQueue | Cursor, overdue: list[OpenRead]) -> None:
         still = [read for read in overdue if queue.holds(read)]  # else they were closed in a turn since the look
         if still:
             name, timeout_s = show_bytes(queue.name), queue.options.open_transaction_timeout_s
@@ -91,13 +92,13 @@ class ReadTimeouts:
             queue.give_back(read)
 
 
-def _tell_too_late(queue: MessageQueue) -> None:
+def _tell_too_late(queue: MessageQueue | Cursor) -> None:
     name, count, queue.late_closes = show_bytes(queue.name), queue.late_closes, 0
     what = "1 item was closed too late: it" if count == 1 else f"{count} items were closed too late: they"
     log.info("queue %s: %s had been given back", name, what)
 
 
-def _with_cursors(queues: list[MessageQueue]) -> Iterator[MessageQueue]:
+def _with_cursors(queues: list[MessageQueue]) -> Iterator[MessageQueue | Cursor]:
     for queue in queues:
         yield queue
         if queue.cursors is not None:

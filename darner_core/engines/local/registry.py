@@ -1,7 +1,7 @@
 """The queues by name: which there are, making and removing them, and reading them back from the data directory.
 
-`queues` holds the durable ones; a hot path looks names up there directly. A queue that is only waited for stands in
-`awaited` and costs memory alone: asking for a queue that does not exist creates nothing.
+A hot path looks names up in `queues` directly. Asking for a queue that does not exist creates nothing; clients that
+wait for one stand in `lines`.
 
 No call here switches greenlets.
 """
@@ -11,20 +11,27 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, cast
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions, QueueRules, parent_of
 from darner_core.config.values import show_bytes
+from darner_core.engines.local import expiry, lines, recovery, window
+from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.cursors import Cursors
-from darner_core.engines.local.journal import Journal, MemoryLog
-from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
-from darner_core.engines.local.reads import Bury, OpenRead
+from darner_core.engines.local.damaged_queue import DamagedQueue
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.large_items import may_have_chunks
+from darner_core.engines.local.lines import Lines
+from darner_core.engines.local.message_queue import MessageQueue
+from darner_core.engines.local.places import Places
+from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.window import WindowBudget
-from darner_core.errors import ServerError, StorageError
+from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.storage import records
 from darner_core.storage.records import CHILD, PLAIN, Item, QueueRecord, State
 from darner_core.storage.storage import Batch
+from darner_core.waiters import Waiter
 
 log = logging.getLogger(NAME)
 
@@ -35,7 +42,7 @@ MADE_A_TURN = 50
 
 
 class Observer(Protocol):
-    """Who is told that queues come and go, in the turn in which they do; see `traced_queue`."""
+    """Who is told that queues come and go, in the turn in which they do; see `tracing`."""
 
     def created(self, queue: MessageQueue) -> None: ...
 
@@ -69,10 +76,11 @@ class Registry:
         self.timed: dict[MessageQueue, None] = {}  # which have a max_age_s or a max_queue_age_s
         self.hidden: dict[bytes, MessageQueue] = {}  # whose name is an alias at present
         self.aliases: Collection[bytes] = ()
-        self.move_large: Callable[[OpenRead], None] | None = None  # the same for large ones
-        self.bury: Bury | None = None  # what to do with items that expire, where queues have an expire_to_queue
+        # What to do with items that expire, and with large ones, where queues have an expire_to_queue.
+        self.move_expired: Callable[[MessageQueue, Item], None] | None = None
+        self.move_large: Callable[[OpenRead], None] | None = None
         self.queues: dict[bytes, MessageQueue] = {}
-        self.awaited: dict[bytes, MessageQueue] = {}
+        self.lines = Lines()
         self.creates = 0
         self.deletes = 0
         self.expires = 0  # of these, because of their max_queue_age_s
@@ -81,36 +89,32 @@ class Registry:
         self._journal = journal
         self._budget = budget
         storage = journal.storage
-        self._family_users = [0] * len(storage.families)
+        self._places = Places(storage)
         numbers = set()
         for name, record in storage.queues():
             queue = self._read_back(name, record)
             self.queues[name] = queue
             self._register(queue)
-            self._family_users[record.family] += 1
+            self._places.family_users[record.family] += 1
             numbers.add(record.number)
         self.cursors = Cursors(
-            journal, budget, self.queues, self.hidden, self._new_number, self.require_room, self._require_waiting_room
+            journal, budget, self.queues, self.hidden, self._places.new_number, self.require_room, self.lines
         )
         numbers |= self.cursors.read_back()
         uploads = storage.unfinished_uploads()
         numbers.update(number for number, _ in uploads)  # their chunks are there until the first turn ends
-        storage.fresh_from = max(numbers, default=0) + 1
-        self._next_number = storage.fresh_number() or storage.fresh_from
-        self._taken = {number for number in numbers if number >= self._next_number}
+        self._places.pass_over(numbers)
         for number, blob in uploads:
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
     def _read_back(self, name: bytes, record: QueueRecord) -> MessageQueue:
         """The queue; one that is damaged if it cannot be read, so that the others can be served."""
-        queue = MessageQueue(name, self._budget, self.options(name, record.kind == CHILD))
-        queue.max_age_ms = queue.options.max_age_s * 1000
-        storage = self._journal.storage
+        options, journal = self.options(name, record.kind == CHILD), self._journal
         try:
-            queue.attach(self._journal, record, storage.state(record))
+            return MessageQueue(name, self._budget, options, journal, record, journal.storage.state(record))
         except StorageError as error:
-            return DamagedQueue(name, self._budget, self._journal, record, error)
-        return queue
+            # It stands in for one wherever queues are used by name.
+            return cast(MessageQueue, DamagedQueue(name, options, journal, record, error))
 
     # -- options and families
 
@@ -143,6 +147,8 @@ class Registry:
 
     def _govern(self, queue: MessageQueue) -> None:
         """See whether puts into `queue` have to be looked at more closely."""
+        if queue.unreadable:
+            return
         options = queue.options
         queue.governed = bool(
             options.max_items or options.max_bytes or options.max_item_bytes or options.max_age_s or options.fanout_only
@@ -152,12 +158,12 @@ class Registry:
             self.timed[queue] = None
         else:
             self.timed.pop(queue, None)
-        queue.expire_to = self._bury if options.expire_to_queue else None
+        queue.expire_to = self._move_expired if options.expire_to_queue else None
         queue.move_large = self._move_large if options.expire_to_queue else None
 
-    def _bury(self, queue: MessageQueue, item: Item) -> None:
-        if self.bury is not None:
-            self.bury(queue, item)
+    def _move_expired(self, queue: MessageQueue, item: Item) -> None:
+        if self.move_expired is not None:
+            self.move_expired(queue, item)
 
     def _move_large(self, read: OpenRead) -> None:
         if self.move_large is not None:
@@ -173,7 +179,7 @@ class Registry:
         """Give the queues that exist the options that `rules` say, which those made from now on have anyhow. To be gone
         on with after a turn of the loop each time. One queue's options change together."""
         for number, queue in enumerate([*self.queues.values(), *self.hidden.values()], 1):
-            if not queue.deleted and not isinstance(queue, DamagedQueue):
+            if not queue.deleted and not queue.unreadable:
                 self._set_options(queue)
                 self._govern(queue)
                 if self.traces is not None:
@@ -184,9 +190,10 @@ class Registry:
     def _set_options(self, queue: MessageQueue) -> None:
         """What the rules say of this queue now."""
         queue.options = self.options(queue.name, queue.is_child)
-        queue.set_max_age(queue.options.max_age_s * 1000)
         for cursor in (queue.cursors or {}).values():
             cursor.options = queue.options
+        if not queue.unreadable:
+            expiry.set_max_age(queue, queue.options.max_age_s * 1000)
 
     def create_named(self) -> None:
         """Make the queues that the configuration names, in this turn. Raises ServerError at `max_queues`."""
@@ -194,7 +201,7 @@ class Registry:
             pass
 
     def make_named(self) -> Iterator[None]:
-        """The same over several turns: to be gone on with after each."""
+        """Make the queues that the configuration names, a slice each time that this is gone on with, a turn later."""
         for number, name in enumerate(self._missing(self.rules), 1):
             if name not in self.queues and name not in self.hidden:  # nobody has made it meanwhile
                 self.create(name, is_child=parent_of(name) != b"")
@@ -231,11 +238,11 @@ class Registry:
             if name in self.aliases:
                 return None
             return self.create(name, is_child=True)
-        if not queue.is_child and not isinstance(queue, DamagedQueue):
+        if not queue.is_child and not queue.unreadable:
             self._set_kind(queue, CHILD)
             self._journal.undo.append((self._set_kind, queue, PLAIN))
             storage, record = self._journal.storage, queue.log.record
-            if not isinstance(queue.log, MemoryLog):
+            if queue.log.durable:
                 self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
         return queue
 
@@ -248,18 +255,12 @@ class Registry:
     # -- queues
 
     @property
-    def damaged(self) -> list[MessageQueue]:
+    def damaged(self) -> list[MessageQueue | Cursor]:
         """The queues that cannot be read. All others are served."""
-        return [queue for queue in self.queues.values() if queue.damage] + self.cursors.damaged
-
-    def _new_number(self) -> int:
-        while self._next_number in self._taken:
-            self._next_number += 1
-        self._next_number += 1
-        return self._next_number - 1
+        return [*(queue for queue in self.queues.values() if queue.damage), *self.cursors.damaged]
 
     def require_room(self, more: int = 1) -> None:
-        """Raises ServerError if there may not be so many more queues. Cursors are counted."""
+        """Raises ServerError if there may not be `more` queues more. Cursors are counted."""
         if len(self.queues) + self.cursors.count + more > self.max_queues:
             raise ServerError(f"too many queues: at most {self.max_queues}")
 
@@ -268,32 +269,27 @@ class Registry:
         return self.create_all((name,), is_child)[0]
 
     def create_all(self, names: Collection[bytes], is_child: bool = False) -> list[MessageQueue]:
-        """The same for all of these, or none of them."""
+        """Make all of these queues, or none of them."""
         if not names:
             return []
         self.require_room(len(names))
         queues = [self._create(name, is_child) for name in names]
-        for name in names if self.cursors.awaited else ():  # not before all are there: their cursors are counted, too
+        for name in names if self.lines.unserved else ():  # not before all are there: their cursors are counted, too
             self.cursors.make_awaited(name)
         return queues
 
     def _create(self, name: bytes, is_child: bool) -> MessageQueue:
-        queue = self.awaited.get(name) or MessageQueue(name, self._budget)
-        queue.options = self.options(name, is_child)
-        queue.max_age_ms = queue.options.max_age_s * 1000
-        damaged = self._journal.storage.damaged_families
-        usable = [family for family in range(len(self._family_users)) if family not in damaged]
-        family = min(usable or [0], key=self._family_users.__getitem__)
-        record = QueueRecord(self._new_number(), family, self._journal.time_ms(), CHILD if is_child else PLAIN)
-        self._family_users[family] += 1
-        if queue.options.durable:
-            queue.attach(self._journal, record, State())
+        options = self.options(name, is_child)
+        family = self._places.family()
+        record = QueueRecord(self._places.new_number(), family, self._journal.time_ms(), CHILD if is_child else PLAIN)
+        state = State() if options.durable else None
+        queue = MessageQueue(name, self._budget, options, self._journal, record, state)
+        self._places.family_users[family] += 1
+        if options.durable:
             storage = self._journal.storage
             self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
-        else:
-            queue.attach_memory(self._journal, record)
-        self.awaited.pop(name, None)
         self.queues[name] = queue
+        self.lines.serve_from(queue)
         self._register(queue)
         self.creates += 1
         self._journal.undo.append((self._uncreate, queue, record))
@@ -303,52 +299,49 @@ class Registry:
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
         self.creates -= 1
-        self._family_users[record.family] -= 1
+        self._places.family_users[record.family] -= 1
         del self._place_of(queue.name)[queue.name]
         self._unregister(queue)
         queue.deleted = True
-        self._move_line(queue)
+        self.lines.leave_unserved(queue.name)
 
     def _place_of(self, name: bytes) -> dict[bytes, MessageQueue]:
         """Where a queue of this name stands: a reload may have made it an alias since its turn began."""
         return self.hidden if name in self.aliases else self.queues
 
+    # -- waiting
+
     @property
     def awaited_count(self) -> int:
         """Queues and cursors that do not exist and are waited for."""
-        return len(self.awaited) + self.cursors.awaited_count
+        return self.lines.unserved
 
-    def wait_at(self, name: bytes) -> MessageQueue:
-        """The queue `name` to wait at, whether it exists or not. Call `done_waiting` with it afterwards. Raises
-        ServerError if as many that do not exist are waited for as may exist."""
-        queue = self.queues.get(name) or self.awaited.get(name)
-        if queue is None:
-            self._require_waiting_room()
-            queue = self._await(name)
-        return queue
+    def join_line(self, name: bytes, cursor: bytes, peeks: bool, waiter: Waiter | None = None) -> Waiter:
+        """Stand in line at queue `name`, or at a cursor of it, whether these exist or not: a new waiter, or `waiter`,
+        who stands in other lines, too. Call `leave_line` afterwards. To wait for a cursor makes it if its queue exists,
+        except to peek: without the cursor that waits at the queue. Raises ServerError if as many queues and cursors
+        that do not exist are waited for as may exist."""
+        queue = self.queues.get(name)
+        if cursor and peeks and (queue is None or cursor not in (queue.cursors or ())):
+            cursor = b""
+        place = queue if queue is None or not cursor else self.cursors.of(queue, cursor)
+        if place is None:
+            if self.lines.find(name, cursor) is None and self.lines.unserved >= self.max_queues:
+                raise ServerError(f"too many queues that do not exist are waited for: at most {self.max_queues}")
+        elif place.unreadable:
+            raise DamagedError(place.damage)
+        return self.lines.join(name, queue, cursor, place, peeks, waiter)
 
-    def _await(self, name: bytes) -> MessageQueue:
-        """The place of a queue that does not exist."""
-        return self.awaited.setdefault(name, MessageQueue(name, self._budget))
+    def leave_line(self, name: bytes, cursor: bytes) -> None:
+        """A waiter that has been decided stood in this line."""
+        self.lines.tidy(name, cursor)
 
-    def _require_waiting_room(self) -> None:
-        if self.awaited_count >= self.max_queues:
-            raise ServerError(f"too many queues that do not exist are waited for: at most {self.max_queues}")
+    def waiters(self, name: bytes) -> int:
+        """How many clients wait for an item of the queue `name`, which need not exist."""
+        line = self.lines.find(name)
+        return len(line) if line is not None else 0
 
-    def done_waiting(self, queue: MessageQueue) -> None:
-        queue.tidy_line()
-        # Not always the same: a queue that was deleted meanwhile has left its line to the next of its name.
-        awaited = self.awaited.get(queue.name)
-        if awaited is not None:
-            awaited.tidy_line()
-            if awaited.line is None:
-                del self.awaited[queue.name]
-
-    def _move_line(self, gone: MessageQueue) -> None:
-        """Let those who wait at a queue that is gone wait for the next of its name."""
-        gone.tidy_line()
-        if gone.line is not None:
-            self._await(gone.name).line, gone.line = gone.line, None
+    # -- removing
 
     def delete(self, name: bytes) -> None:
         """Remove the queue, waiting and open items and all. Nothing happens if it does not exist."""
@@ -356,17 +349,18 @@ class Registry:
         if queue is None:
             return
         self.cursors.delete_all(queue)
-        has_chunks = queue.may_have_chunks
+        has_chunks = may_have_chunks(queue)
         del self.queues[name]
         queue.deleted = True
         self._unregister(queue)
         record = queue.log.record
-        self._family_users[record.family] -= 1
+        self._places.family_users[record.family] -= 1
         self.deletes += 1
         self.total_items_of_deleted += queue.total_items
-        self._move_line(queue)
-        queue.release_window()
-        self._journal.also.append(partial(self._remove, queue, _stored_ids(queue), has_chunks))
+        self.lines.leave_unserved(name)
+        if not queue.unreadable:
+            window.release(queue)
+        self._journal.also.append(partial(recovery.remove, queue, recovery.stored_ids(queue), has_chunks))
         self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes, has_chunks)
         if self.traces is not None:
@@ -380,22 +374,10 @@ class Registry:
         if self.queues.get(queue.name) is queue:
             self.delete(queue.name)
 
-    def _remove(self, queue: MessageQueue, ids: range | None, has_chunks: bool, batch: Batch) -> None:
-        """What is on disk of a queue that is deleted in this turn. Range deletions cost all who read after them, so
-        there are none for what was not there."""
-        storage, record = self._journal.storage, queue.log.record
-        if not isinstance(queue.log, MemoryLog):
-            storage.remove_queue(batch, queue.name, record, ids, has_chunks)
-        elif has_chunks:
-            storage.remove_blobs(batch, record.number, 0, records.MAX_ID)
-            storage.end_uploads(batch, record.number, 0, records.MAX_ID)
-
     def _undelete(self, queue: MessageQueue) -> None:
-        awaited = self.awaited.pop(queue.name, None)
-        if awaited is not None:
-            queue.line = awaited.line
         queue.deleted = False
-        self._family_users[queue.log.record.family] += 1
+        self.lines.serve_from(queue)
+        self._places.family_users[queue.log.record.family] += 1
         self.deletes -= 1
         self.total_items_of_deleted -= queue.total_items
         queue.log.recorded = 0  # perhaps the disk has deleted it all the same: see `recheck`
@@ -413,7 +395,7 @@ class Registry:
         for queue in self:
             if queue.log.recorded != queue.tail:
                 if not queue.log.touched:
-                    queue.touch()
+                    queue.enter_turn()
                 queue.log.state_changed = True
 
     def recheck(self) -> None:
@@ -423,8 +405,8 @@ class Registry:
         batch = storage.batch()
         for queue in self:
             if queue.log.recorded == 0:
-                queue.recheck(batch)
-                if not isinstance(queue.log, MemoryLog):
+                recovery.recheck(queue, batch)
+                if queue.log.durable:
                     storage.add_queue(batch, queue.name, queue.log.record)
         self.cursors.recheck(batch)
         orphans = list(self._journal.orphans)
@@ -434,24 +416,17 @@ class Registry:
         del self._journal.orphans[: len(orphans)]
         self.cursors.make_all_awaited()
         for queue in self:
-            queue.serve_line()
+            lines.serve(queue)
 
     def __iter__(self) -> Iterator[MessageQueue]:
         """All but those that could not be read back."""
         everybody = chain(self.queues.values(), self.hidden.values())
-        return (queue for queue in everybody if not isinstance(queue, DamagedQueue))
+        return (queue for queue in everybody if not queue.unreadable)
 
     @property
     def total_items(self) -> int:
         """Items put since the server started, those of deleted queues too."""
         return self.total_items_of_deleted + sum(queue.total_items for queue in self)
-
-
-def _stored_ids(queue: MessageQueue) -> range | None:
-    """The ids that may be on disk; None: that is not known, because of damage or a turn that could not be written."""
-    if isinstance(queue, DamagedQueue) or not queue.log.recorded:
-        return None
-    return range(queue.log.reclaimed, queue.tail)
 
 
 def _forget_upload(journal: Journal, number: int, blob: int, batch: Batch) -> None:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions
 from darner_core.config.values import show_bytes
+from darner_core.engines.local import expiry
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import Upload
-from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.transfer import Transfer
@@ -59,7 +60,7 @@ class Delivery:
         self.aliases: dict[bytes, tuple[bytes, ...]] = {}
         self.alias_counts: dict[bytes, AliasCounts] = {}
         self.large_expired: list[OpenRead] = []  # to be moved to where they expire to; see `sweeper`
-        registry.bury = self._bury
+        registry.move_expired = self._move_expired
         registry.move_large = self.large_expired.append
 
     def set_aliases(self, aliases: Mapping[bytes, tuple[bytes, ...]]) -> None:
@@ -126,7 +127,7 @@ class Delivery:
         expires_at_ms: int,
         as_child: bool = False,
     ) -> list[MessageQueue] | None:
-        """The same for a large item, all of which has come. None, too, if a queue that decides has been deleted. What
+        """As `put`, for a large item of which all has come. None, too, if a queue that decides has been deleted. What
         is not put is dropped, whatever is raised."""
         is_put = False
         as_child = as_child and names[0] not in self.aliases
@@ -164,7 +165,7 @@ class Delivery:
         queues = self._follow(names)
         found = self._existing(queues, as_child)
         for queue in found:
-            if isinstance(queue, DamagedQueue):
+            if queue.unreadable:
                 raise DamagedError(queue.damage)
         if self._drop_expired(found, size):
             found = self._existing(queues, as_child)  # where expired items go has perhaps been made
@@ -245,7 +246,7 @@ class Delivery:
             if decides or self._has_room(queue, queue.options, size):
                 takers.append(queue)
                 if self._is_full(queue, self._options(queue, as_child), size):
-                    queue.find_oldest()
+                    expiry.has_oldest(queue)
         return takers
 
     # -- changing
@@ -275,18 +276,15 @@ class Delivery:
         for name in names:
             counts = self.alias_counts.get(name)
             if counts is not None:
+                undo = self._journal.undo
+                undo.append((setattr, counts, "put_items", counts.put_items))
+                undo.append((setattr, counts, "put_bytes", counts.put_bytes))
                 counts.put_items += 1
                 counts.put_bytes += size
-                self._journal.undo.append((self._uncount, counts, size))
-
-    @staticmethod
-    def _uncount(counts: AliasCounts, size: int) -> None:
-        counts.put_items -= 1
-        counts.put_bytes -= size
 
     # -- expired items
 
-    def _bury(self, queue: MessageQueue, item: Item) -> None:
+    def _move_expired(self, queue: MessageQueue, item: Item) -> None:
         """`item` expires, and its queue has an expire_to_queue."""
         body, flags, _, _ = item
         assert isinstance(body, bytes)
@@ -301,8 +299,8 @@ class Delivery:
 
     def lost(self, queue: MessageQueue, why: str) -> None:
         """An expired item could not go where it had to."""
+        self._journal.undo.append((setattr, queue, "lost_expired", queue.lost_expired))
         queue.lost_expired += 1
-        self._journal.undo.append((self._unlose, queue))
         said = (
             "an expired item of queue %s was dropped: queue %s did not take it: %s",
             show_bytes(queue.name),
@@ -310,7 +308,3 @@ class Delivery:
             why,
         )
         self._journal.after.append((log.warning, *said))  # if the turn fails, it has not been dropped
-
-    @staticmethod
-    def _unlose(queue: MessageQueue) -> None:
-        queue.lost_expired -= 1

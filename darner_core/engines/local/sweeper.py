@@ -14,19 +14,21 @@ from functools import partial
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
-from darner_core.engines.local.expiring import MOVED_AT_ONCE
-from darner_core.engines.local.journal import DeadRange, Journal, LineOwner
-from darner_core.engines.local.large_items import Upload, in_turns, wait_not_behind
-from darner_core.engines.local.message_queue import DamagedQueue, MessageQueue
-from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local import expiry as expiries
+from darner_core.engines.local import lines
+from darner_core.engines.local.dead_ranges import DeadRange
+from darner_core.engines.local.expiry import MOVED_AT_ONCE
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.message_queue import MessageQueue
+from darner_core.engines.local.moving import Mover
 from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.routing import Delivery, Target
-from darner_core.errors import DamagedError, ServerError, StorageError
+from darner_core.engines.local.routing import Delivery
+from darner_core.errors import StorageError
 from darner_core.repeated import BY_TEXT
 from darner_core.shared_memory import BodyMemory
 from darner_core.slicing import slices
 from darner_core.storage import records
-from darner_core.storage.records import Blob, Expiry
+from darner_core.storage.records import Expiry
 from darner_core.storage.storage import DEFAULT_FAMILY, Batch, Storage
 
 log = logging.getLogger(NAME)
@@ -36,7 +38,7 @@ log = logging.getLogger(NAME)
 SWEPT_AT_ONCE = 100
 SWEPT_BYTES = 1 << 20
 
-# Expiries are removed from the disk when so many have been dealt with, as one range: every iterator looks at every
+# Expiries are removed from the disk when this many have been dealt with, as one range: every iterator looks at every
 # range deletion. What is there at the next start is looked at again, in 0.1 s.
 MOST_DEAD = 20_000
 
@@ -44,7 +46,8 @@ MOST_DEAD = 20_000
 MOST_KEPT = 10_000
 
 # The expiries of items that have been taken before their time are looked for when as many have been written as there
-# were live ones, and so many more; then so many in one turn, in 1 ms, and in one sweep, besides twice what has come.
+# were live ones, and MOST_TAKEN more; then up to TIDIED_AT_ONCE in one turn, in 1 ms, and up to TIDIED_A_SWEEP in one
+# sweep, besides twice what has come.
 MOST_TAKEN = 20_000
 TIDIED_AT_ONCE = 500
 TIDIED_A_SWEEP = 20_000
@@ -73,22 +76,20 @@ class Sweeper:
     ) -> None:
         """`wait(seconds)` lets everybody else have a turn, and this one be written, also for 0."""
         self._registry = registry
-        self._delivery = delivery
         self._journal = journal
-        self._body_memory = body_memory
-        self._chunk_bytes = chunk_bytes
+        self._mover = Mover(delivery, journal, body_memory, chunk_bytes, wait)
         self._wait = wait
         self._monotonic = monotonic
         self._busy = False
         self._position = records.EXPIRY_PREFIX  # all expiries before it have been looked at
-        self._dead = 0  # so many of them are not needed any more, and still on disk
+        self._dead = 0  # how many of them are not needed any more, and still on disk
         self._kept: set[Expiry] = set()  # those of them that are: large items on their way elsewhere
         # Of queues that had more than one sweep may remove: the first expiry that has still to be looked at.
         self._behind: dict[MessageQueue, bytes] = {}
         self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
         self._tidied = b""  # all before it have been looked at whether their items are there; b"": nobody looks
-        self._written = MOST_TAKEN + 1  # so many expiries have come since that was begun; unknown before the first time
-        self._live = self._live_before = 0  # of those that have been looked at, so many were needed; the time before
+        self._written = MOST_TAKEN + 1  # expiries that have come since that was begun; unknown before the first time
+        self._live = 0  # how many of those that have been looked at were needed
         self._tidied_at = 0.0  # when it was last begun
         self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
 
@@ -98,7 +99,7 @@ class Sweeper:
         with self._wait_alone():
             self._wait_half_served()
             self._wait_again()
-            self._wait_move()
+            self._mover.wait_move_all()
             self._wait_tidy()
 
     def wait_sweep(self, only: MessageQueue | None = None) -> None:
@@ -115,7 +116,7 @@ class Sweeper:
                     if not queue.deleted:
                         self._wait_head(queue)
                 self._wait(0)
-            self._wait_move()
+            self._mover.wait_move_all()
             self._wait_tidy()
 
     @contextmanager
@@ -131,22 +132,22 @@ class Sweeper:
     # -- items with an expiry of their own
 
     def _wait_half_served(self) -> None:
-        """Who waits is handed what lives behind items that have expired."""
+        """Hand clients that wait what lives behind items that have expired."""
         half_served = self._journal.half_served
         for queue in list(half_served):
             del half_served[queue]
             while queue.half_swept and not queue.deleted and self._drop_some(queue):
                 self._wait(0)
             if not queue.deleted:
-                queue.serve_line()
+                lines.serve(queue)
                 self._wait(0)
 
     @staticmethod
-    def _drop_some(queue: LineOwner) -> bool:
+    def _drop_some(queue: MessageQueue) -> bool:
         try:
             queue.drop_expired()
         except StorageError:
-            return False  # who asks for it is told
+            return False  # whoever asks for it is told
         return True
 
     def _wait_again(self) -> None:
@@ -219,7 +220,7 @@ class Sweeper:
             self._dead = 0
 
     def _note_dead(self, begin: bytes, end: bytes, count: int) -> None:
-        """So many expiries are removed between these keys: upkeep gives their space back."""
+        """`count` expiries are removed between these keys: compaction gives their space back."""
         self._journal.dead.add(DeadRange(DEFAULT_FAMILY, begin, end, count * records.EXPIRY_KEY_BYTES))
 
     def _expire(self, found: list[Expiry], on_disk: bool = True) -> int:
@@ -232,7 +233,7 @@ class Sweeper:
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
-            if queue is not None and not isinstance(queue, DamagedQueue) and expiry[1:] not in seen:
+            if queue is not None and not queue.unreadable and expiry[1:] not in seen:
                 if self._may_not(queue):
                     if on_disk:
                         self._behind.setdefault(queue, records.expiry_key(*expiry))
@@ -249,7 +250,7 @@ class Sweeper:
                     break
             self._kept.discard(expiry)
         for queue in bytes_before:
-            queue.serve_line()
+            lines.serve(queue)
         return looked_at
 
     def _may_not(self, queue: MessageQueue) -> bool:
@@ -260,7 +261,7 @@ class Sweeper:
     def _expire_one(self, queue: MessageQueue, expiry: Expiry) -> bool:
         before = queue.expired_items
         try:
-            return queue.expire(expiry)
+            return expiries.expire(queue, expiry)
         except StorageError as error:
             self._journal.storage.require_open()  # else all of them wait for the next sweep
             log.error("an item that should expire: %s", error, extra=BY_TEXT)
@@ -284,7 +285,7 @@ class Sweeper:
                 self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
             if done:
                 if queue.expired_items != before:
-                    queue.serve_line()
+                    lines.serve(queue)
                 return
             self._wait(0)
 
@@ -331,78 +332,9 @@ class Sweeper:
     def _is_taken(self, expiry: Expiry) -> bool:
         """Whether nothing that waits or is open can be meant."""
         queue = self._registry.by_number.get(expiry.number)
-        if queue is None or expiry.id >= queue.tail:
-            return not isinstance(queue, DamagedQueue)
-        return expiry.id < queue.next_id and expiry.id not in queue.outstanding
-
-    # -- large items that go to another queue
-
-    def _wait_move(self) -> None:
-        moving = self._delivery.large_expired
-        while moving:
-            read = moving.pop(0)
-            try:
-                if read.queue.is_moving(read):
-                    self._wait_move_one(read)
-            except StorageError as error:
-                name = show_bytes(read.queue.name)
-                log.error("an expired item of queue %s, which goes elsewhere, waits: %s", name, error)
-                read.queue.give_back(read, wake=False)  # who waits would open it, to be moved, again
-
-    def _wait_move_one(self, read: OpenRead) -> None:
-        """Copy the chunks of an expired large item to where it goes, and put it there. Others may take it meanwhile, or
-        remove it: then it does not go there."""
-        queue = read.queue
-        blob, flags, _, _ = item = queue.log.read_one(read.id)
-        assert isinstance(blob, Blob)
-        download = queue.large_items.send(blob)
-        name = queue.options.expire_to_queue
-        if not name:  # not any more
-            queue.finish_expired(read, item)
-            return
-        try:
-            targets = self._delivery.targets((name,), len(blob))
-        except (ServerError, DamagedError) as error:
-            self._delivery.lost(queue, str(error))
-            queue.finish_expired(read, item)
-            return
-        if targets is None:
-            self._delivery.lost(queue, "it is full")
-            queue.finish_expired(read, item)
-            return
-        uploads: list[tuple[Target, Upload]] = []
-        try:
-            for target in targets:
-                uploads.append((target, target.queue.large_items.receive(self._chunk_bytes, self._body_memory)))
-            while uploads and download.missing_bytes:
-                piece = download.next(self._chunk_bytes)
-                for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
-                    rest = piece
-                    while rest:
-                        room_bytes = upload.room_bytes
-                        upload.add(rest[:room_bytes])
-                        rest = rest[room_bytes:]
-                self._wait(0)
-                if not queue.is_moving(read):
-                    return
-            for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
-                upload.store()
-            if not queue.is_moving(read):
-                return
-            if any(target.queue.deleted and target.decides for target in targets):
-                queue.give_back(read)  # what is expired at the head is looked at again
-                return
-            if self._delivery.put_large((name,), uploads, len(blob), flags, 0) is None:
-                self._delivery.lost(queue, "it is full")
-            queue.finish_expired(read, item)  # which cannot fail after `large_items`: it goes in the turn of the put
-        finally:  # what was put is not dropped
-            for _, upload in uploads:
-                upload.drop()
-            self._delivery.abandon(targets)
-
-    def _wait_turn(self) -> None:
-        wait_not_behind(self._journal.storage, self._wait)
-        self._wait(0)
+        if queue is None or queue.unreadable:
+            return queue is None
+        return expiry.id >= queue.tail or (expiry.id < queue.next_id and expiry.id not in queue.outstanding)
 
     # -- queues
 
@@ -435,16 +367,13 @@ class Sweeper:
         age_s = queue.options.max_queue_age_s
         log.info("queue %s is deleted: nobody has used it for %d s", show_bytes(queue.name), age_s)
         self._registry.delete(queue.name)
+        self._journal.undo.append((setattr, self._registry, "expires", self._registry.expires))
         self._registry.expires += 1
-        self._journal.undo.append((self._undelete_idle,))
-
-    def _undelete_idle(self) -> None:
-        self._registry.expires -= 1
 
 
 def _is_idle(queue: MessageQueue) -> bool:
     """Whether the queue is empty and nobody is about to change that, at its cursors either."""
-    if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or isinstance(queue, DamagedQueue):
+    if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or queue.unreadable:
         return False
     return not any(cursor.outstanding or cursor.line for cursor in (queue.cursors or {}).values())
 

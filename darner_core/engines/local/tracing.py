@@ -17,8 +17,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
+from darner_core.engines.contract import Holder, Large
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.message_queue import LARGE, DamagedQueue, Large, MessageQueue
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
@@ -26,7 +27,7 @@ from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
 
-START_BYTES = 40  # so much of a body is told
+START_BYTES = 40  # how much of a body is told
 
 # What can happen. A plain get is a GET; one that waited, or of a large item, is an OPEN and a CLOSE.
 PUT, GET, OPEN, CLOSE, ABORT, EXPIRE, DISCARD, FLUSH, CREATE, DELETE = (
@@ -44,7 +45,7 @@ class Event(NamedTuple):
     body_bytes: int = 0
     flags: int = -1  # -1: not known here
     start: bytes | None = None  # how the body begins
-    items: int = -1  # so many at once
+    items: int = -1  # how many at once; -1: it is about one
 
 
 class Observer(Protocol):
@@ -104,7 +105,7 @@ class Traces:
             self._switch(queue)
 
     def _switch(self, queue: MessageQueue) -> None:
-        if not isinstance(queue, DamagedQueue):
+        if not queue.unreadable:
             wanted = queue.name in self._watchers or self.has_option(queue)
             queue.__class__ = self._traced if wanted else MessageQueue
 
@@ -125,14 +126,10 @@ class Traces:
         if isinstance(queue, TracedQueue) or queue.name in self._watchers:
             self.note(queue, DELETE)
 
-    def note(self, queue: MessageQueue, what: bytes, *about: Any, at: int | None = None) -> None:
-        """This has happened in this turn, as the `at`-th thing to be told of it. `about` as in Event, from `id` on."""
+    def note(self, queue: MessageQueue, what: bytes, *about: Any) -> None:
+        """This has happened in this turn. `about` as in Event, from `id` on."""
         journal = self._journal
-        told = self._tell, Event(queue.name, what, journal.time_ms(), *about), queue
-        if at is None:
-            journal.after.append(told)
-        else:
-            journal.after.insert(at, told)
+        journal.after.append((self._tell, Event(queue.name, what, journal.time_ms(), *about), queue))
 
     def _tell(self, event: Event, queue: MessageQueue) -> None:
         try:
@@ -145,76 +142,57 @@ class Traces:
 
 
 class TracedQueue(MessageQueue):
-    """A queue that is watched. What it does is what MessageQueue does."""
+    """A queue that is watched. It does what MessageQueue does: each event is told by the one call that makes it, and
+    `take` and `open` are the plain forms, which call these.
+
+    An event is noted before others that it leads to: what is put may be handed to a client that waits.
+    """
 
     __slots__ = ()
 
+    traced: ClassVar = True
     traces: ClassVar[Traces]
 
     def put(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        at, item_id = len(self.log.journal.after), self.tail
+        self._note_item(PUT, self.tail, (body, flags, expires_at_ms, 0))
         super().put(body, flags, expires_at_ms)
-        # Before what it has led to: somebody who waited was handed it.
-        self.traces.note(self, PUT, item_id, len(body), flags, self._start(body), at=at)
 
     def put_until(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        at, item_id = len(self.log.journal.after), self.tail
+        self._note_item(PUT, self.tail, (body, flags, expires_at_ms, 0))
         super().put_until(body, flags, expires_at_ms)
-        self.traces.note(self, PUT, item_id, len(body), flags, self._start(body), at=at)
 
     def take(self) -> Item | Large | None:
-        after = self.log.journal.after
-        at = len(after)
-        item = super().take()
-        if item is None or item is LARGE:
-            return item
-        assert isinstance(item, tuple)
-        item_id = self.next_id - 1
-        if len(after) > at and isinstance(last := after[-1][1], Event):
-            if last.what == GET:
-                return item  # it has filled its window, and then come here again
-            if last.what == CLOSE:  # it has opened and closed what was given back
-                item_id = last.id
-                del after[-2:]
-        self.traces.note(self, GET, item_id, len(item[0]), item[1], self._start(item[0]))
+        item_id = self.head_id if self.has_head() else 0  # has_head drops what has expired, so that this is the one
+        item = self._take_slowly()
+        if isinstance(item, tuple):
+            self._note_item(GET, item_id, item)
         return item
 
     def open(self) -> OpenRead | None:
-        after = self.log.journal.after
-        at = len(after)
-        read = super().open()
-        if read is None or (len(after) > at and isinstance(last := after[-1][1], Event) and last.id == read.id):
-            return read  # as in `take`
-        item = read.item
-        if item is None:
-            try:
-                item = self.log.read_one(read.id)
-            except StorageError:  # who opens it will be told
-                item = b"", -1, 0, 0
+        read = self._open_slowly()
+        if read is None:
+            return None
+        try:
+            item = self.log.read_one(read.id) if read.item is None else read.item
+        except StorageError:  # whoever opens it will be told
+            item = b"", -1, 0, 0
         self.traces.note(self, OPEN, read.id, read.body_bytes, item[1], self._start(item[0]))
         return read
 
-    def close(self, read: OpenRead, *arguments: Any, **more: Any) -> None:
+    def close(self, read: OpenRead, holder: Holder | None = None) -> None:
         held = self.holds(read)
-        super().close(read, *arguments, **more)
+        super().close(read, holder)
         if held:
             self.traces.note(self, CLOSE, read.id, read.body_bytes)
 
-    def give_back(self, read: OpenRead, *arguments: Any, **more: Any) -> None:
-        at, held = len(self.log.journal.after), self.holds(read)
-        super().give_back(read, *arguments, **more)
-        if held:
-            self.traces.note(self, ABORT, read.id, read.body_bytes, at=at)
+    def give_back(self, read: OpenRead, wake: bool = True) -> None:
+        if self.holds(read):
+            self.traces.note(self, ABORT, read.id, read.body_bytes)
+        super().give_back(read, wake)
 
-    def _bury(self, item_id: int, item: Item) -> None:
-        super()._bury(item_id, item)
-        self.traces.note(self, EXPIRE, item_id, len(item[0]), item[1], self._start(item[0]))
-
-    def _drop_run(self, now_ms: int, most: int) -> None:
-        """Here each by itself."""
-        item = self.window[0]
-        self._bury(self.next_id, item)
-        self._remove_head(item)
+    def move_expired(self, item_id: int, item: Item) -> None:
+        super().move_expired(item_id, item)
+        self._note_item(EXPIRE, item_id, item)
 
     def discard_oldest(self) -> bool:
         item_id, before = self.head_id, self.bytes_out
@@ -227,6 +205,10 @@ class TracedQueue(MessageQueue):
         items = self.waiting_items
         super().flush()
         self.traces.note(self, FLUSH, 0, 0, -1, None, items)
+
+    def _note_item(self, what: bytes, item_id: int, item: Item) -> None:
+        body, flags, _, _ = item
+        self.traces.note(self, what, item_id, len(body), flags, self._start(body))
 
     def _start(self, body: bytes | Blob) -> bytes | None:
         if not isinstance(body, Blob):

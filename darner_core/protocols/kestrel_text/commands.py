@@ -31,11 +31,10 @@ from darner_core.repeated import BY_TEXT
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
-    from darner_core.engines.local.reads import OpenRead
+    from darner_core.engines.contract import Item, Read
     from darner_core.operations.operations import Operations
     from darner_core.operations.session import ManyReads
     from darner_core.operations.taking import Shown
-    from darner_core.storage.records import Item
 
 log = logging.getLogger(NAME)
 
@@ -140,19 +139,19 @@ class TextCommands:
             lambda client: taking.wait_open(client, names, until),
         )
 
-    def _got(self, session: "ManyReads", read: "OpenRead | None") -> Reply:
+    def _got(self, session: "ManyReads", read: "Read | None") -> Reply:
         if read is None:
             self._stats.get_misses += 1
             return NONE
         return self._answer(session, read)
 
-    def _answer(self, session: Any, read: "OpenRead") -> Reply:
+    def _answer(self, session: Any, read: "Read") -> Reply:
         """The reply with an item that has been opened, and that the session holds from now on."""
         if read.blob:
             return partial(self._wait_send, read)
         return _line(self._taking.accept(read, session.hold))
 
-    def _wait_send(self, read: "OpenRead", client: Client) -> bytes:
+    def _wait_send(self, read: "Read", client: Client) -> bytes:
         self._taking.wait_send(client, read, lambda item: b":", client.session.hold)
         return b"\n"
 

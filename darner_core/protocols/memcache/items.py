@@ -29,12 +29,11 @@ from darner_core.protocols.memcache.replies import (
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
-    from darner_core.engines.local.reads import OpenRead
+    from darner_core.engines.contract import Item, Read
     from darner_core.operations.operations import Operations
     from darner_core.operations.putting import LargePut
     from darner_core.operations.session import ManyReads, Session
     from darner_core.operations.taking import Shown
-    from darner_core.storage.records import Item
 
 
 class Items:
@@ -195,7 +194,7 @@ class Items:
         reply = self._opened(request, client.session, read)
         return reply if isinstance(reply, bytes) else reply(client)
 
-    def _opened(self, request: LineRequest, session: "Session", read: "OpenRead | None") -> Reply:
+    def _opened(self, request: LineRequest, session: "Session", read: "Read | None") -> Reply:
         if read is None:
             self._stats.get_misses += 1
             return END
@@ -203,7 +202,7 @@ class Items:
             request = next(one for one in request.several if one.queue == read.queue.name)
         return self._answer(request, session, read)
 
-    def _answer(self, request: LineRequest, session: "Session", read: "OpenRead") -> Reply:
+    def _answer(self, request: LineRequest, session: "Session", read: "Read") -> Reply:
         """The reply with an item that has been opened, which a get without /open closes at once."""
         queue = read.queue
         if read.blob:
@@ -221,7 +220,7 @@ class Items:
             queue.close(read)
         return self._value(request, item, read.id)
 
-    def _wait_send(self, request: LineRequest, read: "OpenRead", client: Client) -> bytes:
+    def _wait_send(self, request: LineRequest, read: "Read", client: Client) -> bytes:
         settle = client.session.hold if request.opens else read.queue.close
         self._taking.wait_send(client, read, lambda item: self._head_of(request, item, read.id), settle)
         return AFTER_BODY

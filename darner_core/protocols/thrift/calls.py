@@ -20,8 +20,7 @@ from darner_core.protocols.thrift.messages import BODY, Idl, ThriftRequest
 from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
 
 if TYPE_CHECKING:
-    from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.reads import OpenRead
+    from darner_core.engines.contract import Read
     from darner_core.operations.operations import Operations
     from darner_core.operations.session import Session
     from darner_core.operations.taking import Shown
@@ -84,7 +83,7 @@ class Calls:
             return self._wait_send(request, batch.reads[0], client)
         return self._hand_out(request, client.session, batch)
 
-    def _wait_send(self, request: ThriftRequest, read: "OpenRead", client: Client) -> Any:
+    def _wait_send(self, request: ThriftRequest, read: "Read", client: Client) -> Any:
         """Send the reply with a large item, chunk by chunk, so that it costs no more memory than a chunk."""
         if not read.queue.holds(read):  # flushed, deleted or undone meanwhile
             self._stats.get_misses += 1
@@ -119,7 +118,7 @@ class Calls:
         """By which the client knows these items until it has decided on them; 0: they are closed at once."""
         return self._pending.next_ids(count) if request.arguments.auto_abort_msec > 0 else [0] * count
 
-    def _settle(self, request: ThriftRequest, session: "Session", item_id: int, read: "OpenRead") -> None:
+    def _settle(self, request: ThriftRequest, session: "Session", item_id: int, read: "Read") -> None:
         if item_id:
             self._pending.hold(item_id, read, session, request.arguments.auto_abort_msec)
         else:
@@ -192,7 +191,7 @@ class Calls:
                 raise
         return self._describe(queue, body if queue.head_id == shown.id else None)
 
-    def _describe(self, queue: "MessageQueue", head: Any) -> Any:
+    def _describe(self, queue: Any, head: Any) -> Any:
         return self._structs.QueueInfo(
             head_item=head,
             items=queue.waiting_items,

@@ -7,7 +7,8 @@ import pytest
 
 from darner_core.engines.local import compaction as upkeep_module
 from darner_core.engines.local.compaction import COMPACT_BYTES, COMPACT_QUIET_BYTES, TRIM_WAL_BYTES, Upkeep
-from darner_core.engines.local.journal import MOST_CHUNK_RANGES, Journal
+from darner_core.engines.local.dead_ranges import MOST_CHUNK_RANGES
+from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget

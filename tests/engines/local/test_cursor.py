@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.local import cursor as cursor_module
+from darner_core.engines.contract import LARGE
+from darner_core.engines.local import cursor_log as cursor_log_module
 from darner_core.engines.local import journal as journal_module
+from darner_core.engines.local import window as window_module
 from darner_core.engines.local.compaction import Upkeep
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.message_queue import LARGE, MessageQueue
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
-from darner_core.errors import DamagedError, StorageError
+from darner_core.errors import StorageError
 from darner_core.operations.session import Session
-from darner_core.storage.records import item_key
 from darner_core.storage.storage import Storage
 from tests.bench import Bench as ExpiryBench
 from tests.conftest import SMALL
@@ -75,13 +76,13 @@ class Bench:
             self.queue.put(body, 0, 0)
         self.end_turn()
 
-    def open(self, queue: MessageQueue | None = None) -> OpenRead:
+    def open(self, queue: Any = None) -> OpenRead:
         read = (queue or self.cursor).open()
         assert read is not None
         self.end_turn()
         return read
 
-    def take(self, queue: MessageQueue | None = None) -> bytes | None:
+    def take(self, queue: Any = None) -> bytes | None:
         item = (queue or self.cursor).take()
         self.end_turn()
         if item is None:
@@ -171,81 +172,6 @@ def test_an_item_of_the_same_turn_is_read_from_memory(bench: Bench) -> None:
     assert cursor.item_of(read)[0] == b"b"
     bench.crash()
     assert bench.take_all() == [b"b"]
-
-
-# -- what survives
-
-
-def test_a_place_is_kept_and_costs_one_record(bench: Bench) -> None:
-    bench.put(b"a", b"b", b"c")
-    bench.take()
-    bench.crash()
-    assert bench.take_all() == [b"b", b"c"]
-    assert bench.own_records() == []
-
-
-def test_what_was_open_at_a_crash_comes_again_and_first(bench: Bench) -> None:
-    bench.put(b"a", b"b", b"c", b"d", b"e")
-    reads = [bench.open() for _ in range(4)]
-    bench.cursor.close(reads[1])
-    bench.cursor.give_back(reads[2])
-    bench.end_turn()
-    assert bench.own_records() == [1]  # what lies above the highest that was closed needs none
-    bench.crash()
-    assert bench.take_all() == [b"a", b"c", b"d", b"e"]
-    bench.crash()
-    assert bench.take_all() == []
-    assert bench.own_records() == []
-
-
-@pytest.mark.parametrize("how", ["take", "open and close", "out of order", "flush", "in one turn"])
-def test_what_the_queue_loses_meanwhile_is_kept(bench: Bench, how: str) -> None:
-    bench.put(b"a", b"b", b"c", b"d")
-    queue, cursor = bench.queue, bench.cursor
-    reads = [bench.open() for _ in range(3)]
-    if how == "take":
-        assert [bench.take(queue) for _ in range(3)] == [b"a", b"b", b"c"]
-    elif how == "open and close":
-        for _ in range(3):
-            queue.close(bench.open(queue))
-            bench.end_turn()
-    elif how == "out of order":
-        theirs = [bench.open(queue) for _ in range(3)]
-        for index in (2, 0, 1):
-            queue.close(theirs[index])
-            bench.end_turn()
-    elif how == "flush":
-        bench.open(queue)
-        queue.flush()
-        bench.end_turn()
-    else:
-        for _ in range(3):
-            queue.take()
-        cursor.close(reads[1])
-        queue.put(b"e", 0, 0)
-        bench.end_turn()
-    kept = [1, 3] if how == "in one turn" else [2, 3] if how == "flush" else [1, 2, 3]
-    assert bench.own_records() == kept
-    cursor.give_back(reads[2])
-    assert bench.take() == b"c"
-    assert cursor.item_of(reads[0])[0] == b"a"
-    queue.log.reclaim()
-    bench.end_turn()
-    bench.crash()
-    expected = {"in one turn": [b"a", b"d", b"e"], "flush": [b"a", b"b"]}
-    assert bench.take_all() == expected.get(how, [b"a", b"b", b"d"])
-    assert bench.own_records() == []
-
-
-def test_a_copy_that_lies_above_what_is_read_again_waits_for_its_turn(bench: Bench) -> None:
-    bench.put(b"a", b"b", b"c")
-    for _ in range(2):
-        bench.open()
-    theirs = [bench.open(bench.queue) for _ in range(2)]
-    bench.queue.close(theirs[1])
-    bench.end_turn()
-    bench.crash()
-    assert bench.take_all() == [b"a", b"b", b"c"]
 
 
 # -- large items
@@ -373,37 +299,6 @@ def test_a_delete_that_failed_forgets_nothing_of_what_the_queue_removes_next(ben
     assert bench.take(bench.queue) == b"a"
     bench.crash()
     assert bench.take_all() == [b"a", b"b", b"c"]
-
-
-# -- damage
-
-
-def test_a_cursor_passes_damage_on(bench: Bench) -> None:
-    bench.put(b"a", b"b", b"c")
-    bench.take()
-    batch, record = bench.storage.batch(), bench.queue.log.record
-    batch.delete(item_key(record.number, 2), bench.storage.handles[record.family])
-    bench.storage.write(batch)
-    bench.crash()
-    with pytest.raises(StorageError, match="item 2 is missing"):
-        bench.cursor.take()
-    assert [cursor.name for cursor in bench.registry.damaged] == [b"q.c"]
-
-
-def test_a_cursor_whose_state_is_damaged_can_only_be_deleted(bench: Bench) -> None:
-    bench.put(b"a")
-    record = bench.cursor.log.record
-    bench.storage.put(record.family, item_key(record.number, 0), b"short")
-    bench.end_turn()
-    bench.storage.put(record.family, item_key(record.number, 0), b"short")
-    bench.crash()
-    with pytest.raises(DamagedError, match=r"queue q\.c cannot be read"):
-        bench.registry.cursors.of(bench.queue, b"c").take()
-    assert bench.take(bench.queue) == b"a"
-    bench.registry.cursors.delete(b"q", b"c")
-    bench.put(b"b")
-    bench.crash()
-    assert bench.take_all() == [b"b"]
 
 
 # -- a plain model
@@ -550,11 +445,11 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
     def queue(self) -> MessageQueue:
         return self.registry.queues[b"q"]
 
-    def at(self, name: bytes) -> MessageQueue:
+    def at(self, name: bytes) -> Any:
         self.plain.cursor(name) if name else None
         return self.registry.cursors.of(self.queue, name) if name else self.queue
 
-    def body_of(self, place: MessageQueue, read: OpenRead) -> bytes:
+    def body_of(self, place: Any, read: Any) -> bytes:
         return whole_body(self.queue, place.item_of(read)[0])
 
     # One rule: left to choose among many, hypothesis leaves out half of them in each run, and there is little to be
@@ -733,9 +628,9 @@ EXAMPLES = settings(
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes thousands of items takes a few."""
-    monkeypatch.setattr(cursor_module, "FILL_ITEMS", 6)
-    monkeypatch.setattr(cursor_module, "FILL_BYTES", 2000)
-    monkeypatch.setattr(cursor_module, "NEAR_ITEMS", 2)
+    monkeypatch.setattr(window_module, "FILL_ITEMS", 6)
+    monkeypatch.setattr(window_module, "FILL_BYTES", 2000)
+    monkeypatch.setattr(cursor_log_module, "NEAR_ITEMS", 2)
     monkeypatch.setattr(journal_module, "STATE_EVERY", 4)
     monkeypatch.setattr(journal_module, "RECLAIM_ITEMS", 5)
     monkeypatch.setattr(journal_module, "RECLAIM_BYTES", 4000)

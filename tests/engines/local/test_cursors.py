@@ -186,8 +186,7 @@ def test_who_waits_is_served_when_a_turn_that_failed_is_done_again(
     registry = Registry(journal, WindowBudget(1 << 20))
     if deleted:
         registry.create(b"q")
-    place = registry.cursors.wait_at(b"q", b"c")
-    waiter = place.join_line(peeks=False)
+    waiter = registry.join_line(b"q", b"c", False)
     journal.commit()
     if deleted:
         registry.delete(b"q")
@@ -199,7 +198,7 @@ def test_who_waits_is_served_when_a_turn_that_failed_is_done_again(
     assert list(registry.queues) == [b"q"] * deleted
     registry.recheck()
     if waiter.got is not None:  # it is told of the error, and waits again
-        waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
+        waiter = registry.join_line(b"q", b"c", False)
     (registry.queues.get(b"q") or registry.create(b"q")).put(b"a", 0, 0)
     journal.commit()
     assert waiter.got.queue.item_of(waiter.got)[0] == b"a"
@@ -357,10 +356,10 @@ def test_a_queue_without_cursors_is_looked_at_no_further(open_storage: Callable[
     registry.cursors.delete(b"q", b"c")
     assert [queue.cursors, queue.log.hook] == [None, None]
     journal.commit()
-    waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
+    waiter = registry.join_line(b"q", b"c", False)
     assert queue.line is not None
     waiter.cancel()
-    registry.cursors.done_waiting(b"q", b"c", queue.cursors[b"c"])  # type: ignore[index]
+    registry.leave_line(b"q", b"c")
     assert queue.line is None
 
 
@@ -399,7 +398,7 @@ def test_a_cursors_figure_is_never_too_low_because_others_items_have_expired(
 def test_a_new_queue_looks_at_its_own_cursors_that_are_waited_for_alone(open_storage: Callable[[], Storage]) -> None:
     bench = Bench(open_storage)
     cursors = bench.registry.cursors
-    waiters = [cursors.wait_at(b"q%d" % number, b"c").join_line(peeks=False) for number in range(20)]
+    waiters = [bench.registry.join_line(b"q%d" % number, b"c", False) for number in range(20)]
     asked: list[bytes] = []
     of = cursors.of
     cursors.of = lambda queue, *more: asked.append(queue.name) or of(queue, *more)  # type: ignore[method-assign]
@@ -407,13 +406,13 @@ def test_a_new_queue_looks_at_its_own_cursors_that_are_waited_for_alone(open_sto
     bench.journal.commit()
     assert asked == [b"q7"]
     assert [waiter.got is not None for waiter in waiters] == [number == 7 for number in range(20)]
-    assert (cursors.awaited_count, len(cursors.awaited)) == (19, 19)
+    assert bench.registry.awaited_count == 19
 
 
 def test_a_cursor_that_there_was_no_room_for_is_made_when_there_is(open_storage: Callable[[], Storage]) -> None:
     bench = Bench(open_storage)
     registry = bench.registry
-    waiter = registry.cursors.wait_at(b"q", b"c").join_line(peeks=False)
+    waiter = registry.join_line(b"q", b"c", False)
     registry.max_queues = len(registry.queues) + 1
     registry.create(b"q").put(b"x", 0, 0)
     bench.journal.commit()

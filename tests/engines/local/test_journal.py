@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from darner_core.engines.local import journal as journal_module
-from darner_core.engines.local.journal import DeadRanges, Journal
+from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import StorageError
 from darner_core.operations.session import Session
-from darner_core.storage.records import STATE_ID, Blob, QueueRecord, chunk_key, item_key, unpack_item_key
-from darner_core.storage.storage import CHUNK_FAMILY, Storage
+from darner_core.storage.records import Blob, item_key
+from darner_core.storage.storage import Storage
 from tests.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
@@ -192,197 +192,6 @@ def test_rare_changes_are_written_behind_those_of_the_queues_and_in_their_order(
     assert bench.stored() == [2]
 
 
-# -- popping
-
-
-def test_an_item_put_and_popped_in_one_turn_is_not_written(bench: Bench) -> None:
-    for body in (b"a", b"b", b"c"):
-        bench.queue.put(body, 0, 0)
-    bench.queue.take()
-    bench.queue.close(bench.open())
-    bench.end_turn()
-    assert bench.writes.last == [2]  # the third item, and that the first two are gone
-    assert bench.stored() == [3]
-    bench.queue.put(b"d", 0, 0)
-    bench.queue.take()
-    bench.queue.take()
-    bench.end_turn()
-    assert bench.writes.last == [1]
-    assert bench.stored() == [3]
-    bench.crash()
-    assert bench.queue.take() is None
-    bench.put(b"e")
-    assert bench.stored() == [3, 5]
-
-
-def test_popping_in_order_writes_the_state_and_no_tombstones(bench: Bench) -> None:
-    bench.put(*(b"%d" % number for number in range(100)))
-    bench.writes.calls = []
-    for _ in range(50):
-        bench.queue.take()
-    bench.end_turn()
-    assert bench.writes.last == [1]
-    for _ in range(10):
-        bench.queue.close(bench.open())
-        bench.end_turn()
-    assert bench.writes.last == [1] * 10
-    assert bench.stored() == list(range(1, 101))
-    bench.crash()
-    assert bench.queue.waiting_items == 40
-    assert bench.queue.peek() == (b"60", 0, 0, 1_000_000)
-
-
-def test_a_pop_out_of_order_deletes_its_one_key(bench: Bench) -> None:
-    bench.put(b"a", b"b", b"c", b"d")
-    reads = [bench.open(), bench.open()]
-    bench.writes.calls = []
-    bench.queue.take()
-    bench.end_turn()
-    assert bench.stored() == [1, 2, 4]
-    bench.queue.close(reads[1])
-    bench.end_turn()
-    assert bench.stored() == [1, 4]
-    bench.queue.close(reads[0])
-    bench.end_turn()
-    assert bench.stored() == [1, 4]
-    assert bench.writes.last == [2, 2, 1]
-    bench.crash()
-    assert (bench.queue.waiting_items, bench.queue.waiting_bytes) == (1, 1)
-
-
-def test_an_item_put_and_popped_out_of_order_in_one_turn_is_gone_after_a_crash(bench: Bench) -> None:
-    bench.queue.put(b"a", 0, 0)
-    bench.queue.put(b"b", 0, 0)
-    bench.open()
-    bench.queue.take()
-    bench.end_turn()
-    assert bench.stored() == [1]
-    bench.crash()
-    assert [bench.queue.waiting_items, bench.queue.peek()] == [1, (b"a", 0, 0, 1_000_000)]
-
-
-# -- the state record
-
-
-def test_a_start_reads_no_more_than_the_items_behind_the_last_state(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal_module, "STATE_EVERY", 10)
-    for number in range(1000):
-        bench.put(*[b"x"] * (number % 3 + 1))
-    read: list[int] = []
-    items = Storage.items
-
-    def counting(self: Storage, queue: QueueRecord, from_id: int, to_id: int) -> Iterator[tuple[int, Any]]:
-        for found in items(self, queue, from_id, to_id):
-            read.append(found[0])
-            yield found
-
-    monkeypatch.setattr(Storage, "items", counting)
-    bench.crash()
-    assert bench.queue.waiting_items == 1999
-    assert len(read) < 10
-
-
-@pytest.mark.parametrize("every", [1, 2, 7])
-def test_the_state_is_written_every_so_many_puts(bench: Bench, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
-    monkeypatch.setattr(journal_module, "STATE_EVERY", every)
-    for item_id in range(1, 30):
-        bench.put(b"x")
-        assert item_id + 1 - bench.storage.state(bench.queue.log.record).tail < every
-
-
-# -- dead ranges
-
-
-def drain(bench: Bench, items: int) -> None:
-    for _ in range(items):
-        bench.queue.take()
-        bench.end_turn()
-
-
-def test_dead_items_are_range_deleted_when_there_are_many(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "RECLAIM_ITEMS", 10)
-    bench.put(*[b"x"] * 30)
-    drain(bench, 9)
-    assert bench.stored() == list(range(1, 31))
-    drain(bench, 1)
-    assert bench.stored() == list(range(11, 31))
-    drain(bench, 9)
-    assert bench.stored() == list(range(11, 31))
-    bench.crash()
-    drain(bench, 1)
-    assert bench.stored() == list(range(21, 31))
-    assert bench.storage.state(bench.queue.log.record).reclaimed == 21
-
-
-def test_dead_items_are_range_deleted_when_they_are_large(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "RECLAIM_BYTES", 1000)
-    bench.put(*[bytes(300)] * 10)
-    drain(bench, 3)
-    assert bench.stored() == list(range(1, 11))
-    drain(bench, 1)
-    assert bench.stored() == list(range(5, 11))
-    drain(bench, 3)
-    assert bench.stored() == list(range(5, 11))
-
-
-def test_what_is_open_is_not_range_deleted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "RECLAIM_ITEMS", 5)
-    monkeypatch.setattr(journal_module, "RECLAIM_BYTES", 5)
-    bench.put(*[b"x"] * 20)
-    drain(bench, 2)
-    read = bench.open()
-    drain(bench, 15)
-    assert bench.stored()[-3:] == [3, 19, 20]
-    bench.queue.close(read)
-    bench.end_turn()
-    assert bench.stored() == [19, 20]
-
-
-def test_reclaiming_deletes_what_is_dead_however_little_it_is(bench: Bench) -> None:
-    bench.put(b"a", b"b")
-    drain(bench, 1)
-    assert bench.stored() == [1, 2]
-    bench.queue.log.reclaim()
-    bench.end_turn()
-    assert bench.stored() == [2]
-    bench.writes.calls = []
-    bench.queue.take()
-    bench.queue.log.reclaim()
-    bench.end_turn()
-    assert (len(bench.writes.last), bench.stored()) == (1, [])
-
-
-def test_what_was_range_deleted_is_known_with_its_place_and_size(bench: Bench) -> None:
-    bench.put(b"x" * 100, b"y" * 50, b"z")
-    drain(bench, 2)
-    bench.queue.log.reclaim()
-    bench.end_turn()
-    number, family, _, _ = bench.queue.log.record
-    (dead,) = bench.journal.dead.ranges.values()
-    assert dead.family == family
-    assert dead.begin <= item_key(number, 1) < item_key(number, 3) <= dead.end
-    assert dead.dead_bytes == 2 * 33 + 150  # a key of 12 bytes and a header of 21 to each item
-
-
-def test_dead_ranges_of_one_family_are_one_range() -> None:
-    dead = DeadRanges()
-    dead.add_items(QueueRecord(5, 1, 0), 10, 20, 100)
-    dead.add_items(QueueRecord(3, 1, 0), 1, 7, 10)
-    dead.add_items(QueueRecord(4, 2, 0), 1, 2, 1)
-    dead.add_chunks(5, 2, 3, 1000)
-    dead.add_chunks(5, 7, 9, 2000)
-    dead.add_chunks(6, 1, 2, 5000)
-    assert sorted((found.family, found.begin, found.end, found.dead_bytes) for found in dead.ranges.values()) == [
-        (CHUNK_FAMILY, chunk_key(5, 2, 0), chunk_key(5, 9, 0), 3000),
-        (CHUNK_FAMILY, chunk_key(6, 1, 0), chunk_key(6, 2, 0), 5000),
-        (1, item_key(3, 1), item_key(5, 20), 110),
-        (2, item_key(4, 1), item_key(4, 2), 1),
-    ]
-    assert unpack_item_key(item_key(5, STATE_ID)) == (5, 0)
-
-
 # -- a turn that cannot be written
 
 
@@ -429,7 +238,7 @@ class Situation(Bench):
         registry = self.registry
         return (
             [self.seen_of(queue) for _, queue in sorted(registry.queues.items())],
-            [(session.open_read, session.open_read and holds(session.open_read)) for session in self.sessions()],
+            [(session.open_read, session.open_read and holds(session.open_read)) for session in self.sessions()],  # type: ignore[arg-type]
             (registry.creates, registry.deletes, registry.total_items),
         )
 
@@ -642,7 +451,7 @@ def test_nobody_in_line_is_handed_an_item_that_the_failed_turn_takes_back(bench:
     bench.session.hold(bench.open())
     bench.session.close_read()
     bench.session.end()
-    waiter = bench.queue.join_line(peeks=False)
+    waiter = bench.registry.join_line(b"q", b"", False)
     bench.fail_turn()
     assert waiter.got is None
     assert len(bench.queue.line or ()) == 1
@@ -679,31 +488,6 @@ def test_a_turn_without_changes_cannot_fail(bench: Bench) -> None:
         bench.open()
         bench.end_turn()
     assert bench.queue.open_reads == 1
-
-
-def test_what_a_failed_write_left_behind_is_removed_when_the_storage_is_opened_again(bench: Bench) -> None:
-    """RocksDB says that a write has failed, and yet it is in the write-ahead log."""
-    bench.put(b"a")
-    write = bench.storage.write
-
-    def write_and_fail(batch: Any) -> None:
-        write(batch)
-        raise StorageError("input/output error")
-
-    bench.storage.write = write_and_fail
-    for body in (b"b", b"c", b"d"):
-        bench.queue.put(body, 0, 0)
-    bench.queue.take()
-    with pytest.raises(StorageError):
-        bench.end_turn()
-    bench.storage.write = write
-    bench.storage.reopen()
-    bench.registry.recheck()
-    bench.end_turn()
-    assert bench.stored() == [1]
-    bench.put(b"e")
-    bench.crash()
-    assert list(iter(bench.queue.take, None)) == [(b"a", 0, 0, 1_000_000), (b"e", 0, 0, 1_000_000)]
 
 
 def test_what_is_put_in_the_turn_in_which_the_storage_is_opened_again_stays(bench: Bench) -> None:

@@ -5,18 +5,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from darner_core.engines.local import backlog as backlog_module
+from darner_core.engines.contract import LARGE
 from darner_core.engines.local import journal as journal_module
+from darner_core.engines.local import window as window_module
 from darner_core.engines.local.compaction import Upkeep
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.message_queue import LARGE, MessageQueue
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
@@ -132,7 +133,7 @@ def bench(open_storage: OpenStorage) -> Bench:
 @pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read ahead three items at a time."""
-    monkeypatch.setattr(backlog_module, "FILL_ITEMS", 3)
+    monkeypatch.setattr(window_module, "FILL_ITEMS", 3)
 
 
 # -- first in, first out
@@ -247,17 +248,6 @@ def test_peek_shows_the_head_and_leaves_it(bench: Bench) -> None:
     assert bench.take_all() == [b"a", b"b"]
 
 
-def test_after_a_crash_what_was_open_comes_back_first_and_oldest_first(bench: Bench) -> None:
-    bench.put(b"a", b"b", b"c", b"d", b"e")
-    reads = [bench.open() for _ in range(4)]
-    bench.queue.close(reads[1])
-    bench.queue.give_back(reads[2])
-    bench.end_turn()
-    bench.crash()
-    assert (bench.queue.waiting_items, bench.queue.open_reads) == (4, 0)
-    assert bench.take_all() == [b"a", b"c", b"d", b"e"]
-
-
 # -- large items
 
 
@@ -351,87 +341,6 @@ def test_what_was_flushed_between_open_items_stays_away_after_a_crash(bench: Ben
 
 
 # -- the window
-
-
-# -- a disk that loses items
-
-
-@pytest.mark.parametrize("ask", [MessageQueue.take, MessageQueue.open, MessageQueue.peek])
-def test_a_head_that_cannot_be_read_is_an_error_and_stays(bench: Bench, ask: Callable[[MessageQueue], object]) -> None:
-    bench.put(b"a", b"b")
-    bench.crash()
-    bench.lose_record(1)
-    for _ in range(2):
-        with pytest.raises(StorageError, match="item 1 is missing"):
-            ask(bench.queue)
-    assert (bench.queue.waiting_items, bench.queue.open_reads) == (2, 0)
-
-
-def test_who_waits_goes_on_waiting_while_the_head_cannot_be_read(bench: Bench) -> None:
-    bench.put(b"a")
-    bench.crash()
-    bench.lose_record(1)
-    first, second = bench.queue.join_line(peeks=False), bench.queue.join_line(peeks=False)
-    bench.put(b"b")
-    assert (first.got, second.got) == (None, None)
-    bench.queue.flush()
-    bench.put(b"c")
-    assert bench.queue.item_of(first.got)[0] == b"c"
-    assert second.got is None
-
-
-# -- waiting
-
-
-def test_what_is_put_or_given_back_is_handed_to_who_has_waited_longest(bench: Bench) -> None:
-    waiters = [bench.queue.join_line(peeks=False) for _ in range(3)]
-    bench.put(b"a", b"b")
-    assert [bench.queue.item_of(waiter.got)[0] for waiter in waiters[:2]] == [b"a", b"b"]
-    assert len(bench.queue.line or ()) == 1
-    assert bench.queue.open_reads == 2
-    bench.queue.give_back(waiters[0].got)
-    assert bench.queue.item_of(waiters[2].got)[0] == b"a"
-    assert bench.queue.waiting_items == 0
-
-
-def test_a_waiting_peek_leaves_the_item_to_the_next_in_line(bench: Bench) -> None:
-    peeking, taking = bench.queue.join_line(peeks=True), bench.queue.join_line(peeks=False)
-    bench.put(b"a")
-    assert peeking.got is bench.queue
-    assert bench.queue.item_of(taking.got)[0] == b"a"
-
-
-def test_nobody_is_handed_what_a_failed_turn_takes_back(bench: Bench) -> None:
-    bench.put(b"a")
-    held = bench.open()
-    bench.end_turn()
-    first, second = bench.queue.join_line(peeks=False), bench.queue.join_line(peeks=False)
-    bench.queue.put(b"b", 0, 0)
-    bench.queue.close(held, Session(bench.journal))
-    with refusing_writes(bench.storage), pytest.raises(StorageError):
-        bench.end_turn()
-    assert not bench.queue.holds(first.got)
-    assert second.got is None
-    assert bench.queue.holds(held)
-    assert bench.queue.waiting_items == 0
-
-
-def test_an_item_that_a_failed_turn_gives_back_reaches_who_still_waits(bench: Bench) -> None:
-    """The first in line is told of the error; the item it was handed waits again while the second is in line."""
-    bench.put(b"a")
-    held = bench.open()
-    bench.end_turn()
-    first, second = bench.queue.join_line(peeks=False), bench.queue.join_line(peeks=False)
-    bench.queue.give_back(held)  # its client has hung up, so it stays given back
-    bench.queue.put(b"b", 0, 0)  # for the second
-    with refusing_writes(bench.storage), pytest.raises(StorageError):
-        bench.end_turn()
-    third = bench.queue.join_line(peeks=False)
-    bench.registry.recheck()
-    bench.end_turn()
-    assert not any(bench.queue.holds(waiter.got) for waiter in (first, second))
-    assert third.got is not None
-    assert bench.queue.item_of(third.got)[0] == b"a"
 
 
 # -- figures
@@ -591,7 +500,7 @@ class Queues(RuleBasedStateMachine, MovedClock):
         self.registry = Registry(self.journal, self.budget)
         self.upkeep = Upkeep(self.registry, self.journal, 0)
         self.sessions = [Session(self.journal) for _ in range(4)]
-        self.waits: dict[int, tuple[MessageQueue, Waiter]] = {}  # of each client that is waiting
+        self.waits: dict[int, tuple[bytes, Waiter]] = {}  # of each client that is waiting
         self.sending: dict[int, OpenRead] = {}
         self.uploads: list[Upload] = []
         # The server's first turn ends before there are clients.
@@ -695,8 +604,7 @@ class Queues(RuleBasedStateMachine, MovedClock):
         both = self.both(name)
         if (both is not None and both[1].waiting) or self.is_busy(client):
             return
-        queue = self.registry.wait_at(name)
-        self.waits[client] = queue, queue.join_line(peeks)
+        self.waits[client] = name, self.registry.join_line(name, b"", peeks)
         self.plain.lines.setdefault(name, []).append((client, peeks))
 
     @rule(name=NAMES)
@@ -714,8 +622,8 @@ class Queues(RuleBasedStateMachine, MovedClock):
         client = data.draw(st.sampled_from(sorted(self.plain.handed)))
         held = self.take_handed(client)
         if client in self.waits:
-            queue, waiter = self.waits.pop(client)
-            self.registry.done_waiting(queue)
+            name, waiter = self.waits.pop(client)
+            self.registry.leave_line(name, b"")
             if waiter.peeks:
                 return
             read = waiter.got
@@ -742,16 +650,16 @@ class Queues(RuleBasedStateMachine, MovedClock):
     @rule(client=CLIENTS)
     def hang_up(self, client: int) -> None:
         if (wait := self.waits.pop(client, None)) is not None:
-            queue, waiter = wait
+            name, waiter = wait
             if client in self.plain.handed:
                 held = self.take_handed(client)
                 if not waiter.peeks:
                     waiter.got.queue.give_back(waiter.got)
                 self.plain.give_back(held)
             else:
-                self.plain.lines[queue.name].remove((client, waiter.peeks))
+                self.plain.lines[name].remove((client, waiter.peeks))
             waiter.cancel()
-            self.registry.done_waiting(queue)
+            self.registry.leave_line(name, b"")
         self.sessions[client].end()
         self.sessions[client] = Session(self.journal)
         self.gone.add(client)
@@ -887,19 +795,16 @@ class Queues(RuleBasedStateMachine, MovedClock):
             queue, item = self.plain.held[client]
             assert read.queue.holds(read) == self.plain.lives(queue)
             if self.plain.lives(queue):
-                assert as_put(read.queue, read) == item
+                assert as_put(cast(Any, read.queue), cast(Any, read)) == item
 
     @invariant()
     def who_waits_stands_in_line_until_served(self) -> None:
         standing = {client for line in self.plain.lines.values() for client, _ in line}
         assert {client for client, (_, waiter) in self.waits.items() if waiter.got is None} == standing
         for name in (b"a", b"b", b"c"):
-            queue = self.registry.queues.get(name) or self.registry.awaited.get(name)
-            length = len(queue.line) if queue is not None and queue.line is not None else 0
-            assert length == len(self.plain.lines.get(name, []))
-        assert sorted(self.registry.awaited) == sorted(
-            name for name, line in self.plain.lines.items() if line and name not in self.plain.queues
-        )
+            assert self.registry.waiters(name) == len(self.plain.lines.get(name, []))
+            queue, line = self.registry.queues.get(name), self.registry.lines.find(name)
+            assert queue is None or queue.line is line
 
     @invariant()
     def queues_have_numbers_of_their_own(self) -> None:
@@ -920,9 +825,9 @@ def as_put(queue: MessageQueue, read: OpenRead) -> Put:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes thousands of items takes a few."""
-    monkeypatch.setattr(backlog_module, "FILL_ITEMS", 3)
-    monkeypatch.setattr(backlog_module, "FILL_BYTES", 2000)
-    monkeypatch.setattr(backlog_module, "ACCOUNT_STEP_BYTES", 100)
+    monkeypatch.setattr(window_module, "FILL_ITEMS", 3)
+    monkeypatch.setattr(window_module, "FILL_BYTES", 2000)
+    monkeypatch.setattr(window_module, "ACCOUNT_STEP_BYTES", 100)
     monkeypatch.setattr(journal_module, "STATE_EVERY", 4)
     monkeypatch.setattr(journal_module, "RECLAIM_ITEMS", 5)
     monkeypatch.setattr(journal_module, "RECLAIM_BYTES", 4000)

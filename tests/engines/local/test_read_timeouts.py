@@ -133,7 +133,7 @@ def test_the_option_may_change_at_any_time(watch: Watch) -> None:
 def test_what_is_given_back_goes_to_who_has_waited_longest_in_order(watch: Watch) -> None:
     for _ in range(3):
         watch.open()
-    waiters = [watch.queue.join_line(peeks=False) for _ in range(2)]
+    waiters = [watch.house.registry.join_line(b"q", b"", False) for _ in range(2)]
     watch.look(0)
     watch.look(10)
     assert [waiter.got.id for waiter in waiters] == [1, 2]

@@ -11,7 +11,7 @@ from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
-from darner_core.errors import ServerError, StorageError
+from darner_core.errors import StorageError
 from darner_core.storage import records, wal
 from darner_core.storage.records import Blob, QueueRecord, State
 from darner_core.storage.storage import DEFAULT_FAMILY, Storage
@@ -70,16 +70,18 @@ class Bench(MovedClock):
             self.registry.delete(name)
         self.end_turn()
 
-    def wait_at(self, name: bytes) -> tuple[MessageQueue, Waiter]:
+    def wait_at(self, name: bytes, cursor: bytes = b"") -> Waiter:
         """Join the line at a queue, as a client that waits does."""
-        queue = self.registry.wait_at(name)
-        return queue, queue.join_line(peeks=False)
+        return self.registry.join_line(name, cursor, peeks=False)
 
-    def stop_waiting(self, waiting: tuple[MessageQueue, Waiter]) -> None:
+    def stop_waiting(self, waiter: Waiter, name: bytes = b"q", cursor: bytes = b"") -> None:
         """What a client does when its wait is over, however it ended."""
-        queue, waiter = waiting
         waiter.cancel()
-        self.registry.done_waiting(queue)
+        self.registry.leave_line(name, cursor)
+
+    def awaited(self) -> list[bytes]:
+        """Queues that do not exist, and that clients wait for."""
+        return [name for name in self.registry.lines.names() if name not in self.registry.queues]
 
     def families(self) -> dict[bytes, int]:
         return {queue.name: queue.log.record.family for queue in self.registry}
@@ -210,215 +212,6 @@ def test_the_figures_count_what_deleted_queues_were_given(bench: Bench) -> None:
     assert (bench.registry.creates, bench.registry.deletes, bench.registry.total_items) == (4, 2, 5)
     bench.fail_turn()  # and with it the last put into `a`
     assert (bench.registry.creates, bench.registry.deletes, bench.registry.total_items) == (3, 1, 3)
-
-
-# -- column families
-
-
-def test_queues_have_families_of_their_own_and_then_share_evenly(bench: Bench) -> None:
-    bench.create(*(b"%d" % number for number in range(4)))
-    assert sorted(bench.families().values()) == [0, 1, 2, 3]
-    bench.create(*(b"%d" % number for number in range(4, 12)))
-    assert sorted(bench.families().values()) == sorted([0, 1, 2, 3] * 3)
-
-
-def test_queues_that_share_a_family_keep_apart(bench: Bench) -> None:
-    names = [b"%02d" % number for number in range(12)]
-    queues = bench.create(*names)
-    for count, queue in enumerate(queues):
-        for number in range(count):
-            queue.put(b"%b %d" % (queue.name, number), 0, 0)
-    bench.end_turn()
-    bench.registry.delete(b"05")
-    bench.registry.flush(b"07")
-    bench.end_turn()
-    bench.crash()
-    for count, name in enumerate(names):
-        if name != b"05":
-            bodies = [item[0] for item in iter(bench.registry.queues[name].take, None) if isinstance(item, tuple)]
-            assert bodies == [b"%b %d" % (name, number) for number in range(0 if name == b"07" else count)]
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-def test_the_family_of_a_deleted_queue_is_used_again(bench: Bench, restarted: bool) -> None:
-    bench.create(b"a", b"b", b"c", b"d")
-    free = bench.families()[b"b"]
-    bench.delete(b"b")
-    if restarted:
-        bench.crash()
-    bench.create(b"e")
-    assert bench.families()[b"e"] == free
-    assert len(set(bench.families().values())) == 4
-
-
-def test_a_failed_turn_takes_no_family(bench: Bench) -> None:
-    bench.create(b"a", b"b", b"c")
-    bench.registry.create(b"lost")
-    bench.registry.delete(b"a")
-    bench.fail_turn()
-    bench.create(b"d")
-    assert sorted(bench.families().values()) == [0, 1, 2, 3]
-
-
-# -- numbers
-
-
-def test_every_queue_has_a_number_of_its_own_whatever_came_before(bench: Bench) -> None:
-    """Or the items of one would be found in another that shares its family."""
-    bench.create(b"a", b"b", b"c")
-    bench.delete(b"b")
-    bench.crash()
-    bench.create(b"d")
-    bench.delete(b"c", b"d")
-    bench.crash()
-    bench.create(b"e", b"f")
-    bench.registry.create(b"lost")
-    bench.fail_turn()
-    bench.create(b"g")
-    bench.crash()
-    bench.create(b"h")
-    numbers = [queue.log.record.number for queue in bench.registry]
-    assert sorted(bench.registry.queues) == [b"a", b"e", b"f", b"g", b"h"]
-    assert len(set(numbers)) == 5
-
-
-def test_a_queue_with_the_number_of_a_deleted_one_is_empty(bench: Bench) -> None:
-    (queue,) = bench.create(b"q")
-    number = queue.log.record.number
-    blob = queue.large_items.start()
-    bench.storage.put_chunk(number, blob, 0, b"chunk")
-    for _ in range(5):
-        queue.put(b"x", 0, 0)
-    bench.end_turn()
-    bench.delete(b"q")
-    bench.storage.put_chunk(number, blob, 1, b"chunk")  # its upload goes on, and then the server is killed
-    bench.crash()
-    (between,) = bench.create(b"between")
-    assert between.log.record.number != number  # the chunks of what was cut off are there until this turn ends
-    bench.end_turn()
-    bench.delete(b"between")
-    bench.crash()
-    (again,) = bench.create(b"other")
-    assert again.log.record.number == number
-    bench.crash()
-    again = bench.registry.queues[b"other"]
-    assert (again.waiting_items, again.waiting_bytes, again.take()) == (0, 0, None)
-    assert bench.storage.last_blob(number) == 0
-    again.put(b"x", 0, 0)
-    bench.end_turn()
-    assert again.take() == (b"x", 0, 0, 1_000_000)
-
-
-# -- who waits for a queue that does not exist
-
-
-def test_waiting_for_a_queue_that_does_not_exist_costs_nothing_on_disk(bench: Bench) -> None:
-    waiting = bench.wait_at(b"q")
-    assert not waiting[0].durable
-    assert bench.journal.commit() is False
-    assert bench.registry.queues == {}
-    assert bench.names_on_disk() == []
-    bench.stop_waiting(waiting)
-
-
-def test_who_waits_for_a_queue_gets_its_first_item(bench: Bench) -> None:
-    first, second = bench.wait_at(b"q"), bench.wait_at(b"q")
-    assert first[0] is second[0]
-    bench.registry.create(b"q").put(b"x", 0, 0)
-    bench.end_turn()
-    assert body_of(first[1]) == b"x"
-    assert second[1].got is None
-    assert first[0].durable
-
-
-def test_who_waits_for_a_queue_that_could_not_be_made_gets_the_first_item_of_the_next(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, waiter = bench.wait_at(b"q")
-
-    def refuse(*_: Any) -> Any:
-        raise StorageError("cannot be read")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(bench.storage, "items", refuse)
-        with pytest.raises(StorageError):
-            bench.registry.create(b"q")
-    bench.create(b"q")
-    bench.registry.queues[b"q"].put(b"1", 0, 0)
-    assert body_of(waiter) == b"1"
-
-
-def test_a_queue_that_is_not_waited_for_any_more_is_forgotten(bench: Bench) -> None:
-    first, second = bench.wait_at(b"q"), bench.wait_at(b"q")
-    bench.stop_waiting(first)
-    assert list(bench.registry.awaited) == [b"q"]
-    bench.stop_waiting(second)
-    assert bench.registry.awaited == {}
-
-
-# What may happen to a queue while clients wait for an item of it, and whether it exists at first.
-MEANWHILE: dict[str, tuple[bool, list[Callable[[Bench], object]]]] = {
-    "made and deleted": (False, [lambda b: b.create(b"q"), lambda b: b.delete(b"q")]),
-    "made, and that undone": (False, [lambda b: b.registry.create(b"q"), Bench.fail_turn]),
-    "deleted, made and deleted": (
-        True,
-        [lambda b: b.delete(b"q"), lambda b: b.create(b"q"), lambda b: b.delete(b"q")],
-    ),
-    "deleted, and that undone": (True, [lambda b: b.registry.delete(b"q"), Bench.fail_turn]),
-    "deleted and made, and that undone": (
-        True,
-        [lambda b: b.registry.delete(b"q"), lambda b: b.registry.create(b"q"), Bench.fail_turn],
-    ),
-}
-
-
-@pytest.mark.parametrize(("exists", "changes"), list(MEANWHILE.values()), ids=list(MEANWHILE))
-def test_who_waits_goes_on_waiting_whatever_happens_to_the_queue(
-    bench: Bench, exists: bool, changes: list[Callable[[Bench], object]]
-) -> None:
-    if exists:
-        bench.create(b"q")
-    first, second = bench.wait_at(b"q"), bench.wait_at(b"q")
-    for change in changes:
-        change(bench)
-    third = bench.wait_at(b"q")
-    bench.stop_waiting(second)
-    queue = bench.registry.queues.get(b"q") or bench.registry.create(b"q")
-    for body in (b"1", b"2", b"3"):
-        queue.put(body, 0, 0)
-    bench.end_turn()
-    assert (body_of(first[1]), second[1].got, body_of(third[1])) == (b"1", None, b"2")
-    assert queue.waiting_items == 1
-    assert queue.line is None
-
-
-@pytest.mark.parametrize(("exists", "changes"), list(MEANWHILE.values()), ids=list(MEANWHILE))
-def test_nothing_is_left_of_a_wait_whatever_happens_to_the_queue_meanwhile(
-    bench: Bench, exists: bool, changes: list[Callable[[Bench], object]]
-) -> None:
-    if exists:
-        bench.create(b"q")
-    first, second = bench.wait_at(b"q"), bench.wait_at(b"q")
-    for change in changes:
-        change(bench)
-    third = bench.wait_at(b"q")
-    for waiting in (second, third, first):
-        bench.stop_waiting(waiting)
-    assert bench.registry.awaited == {}
-    assert all(queue.line is None for queue in bench.registry)
-
-
-def test_who_came_to_wait_while_the_queue_was_deleted_is_served_when_that_is_undone(bench: Bench) -> None:
-    (queue,) = bench.create(b"q")
-    queue.put(b"x", 0, 0)
-    bench.end_turn()
-    bench.registry.delete(b"q")
-    waiting = bench.wait_at(b"q")
-    bench.fail_turn()
-    bench.registry.recheck()
-    bench.end_turn()
-    assert body_of(waiting[1]) == b"x"
-    assert bench.registry.awaited == {}
 
 
 # -- starting
@@ -706,7 +499,7 @@ def test_rules_that_change_while_the_delete_of_a_cursor_is_undone_are_applied(be
         age_s = queue.options.max_age_s + 3
         bench.registry.set_rules(QueueRules(default={"max_age_s": age_s}))
         bench.fail_turn()
-        assert (cursor.options.max_age_s, cursor.max_age_ms) == (age_s, age_s * 1000)
+        assert cursor.options.max_age_s == age_s
 
 
 def test_a_failed_turn_in_which_a_queues_name_became_an_alias_is_undone(bench: Bench) -> None:
@@ -750,36 +543,3 @@ def test_named_queues_are_made_in_slices(bench: Bench, monkeypatch: pytest.Monke
         if len(there) == 1:
             bench.registry.create(b"q3")  # a client is faster
     assert (there, len(bench.registry.queues)) == ([2, 4], 5)
-
-
-# -- queues that are only waited for
-
-
-def test_only_so_many_queues_that_do_not_exist_can_be_waited_for(bench: Bench) -> None:
-    registry = bench.registry
-    registry.max_queues = 3
-    waiting = [bench.wait_at(name) for name in (b"a", b"b")]
-    place = registry.cursors.wait_at(b"c", b"cursor")
-    waiter = place.join_line(peeks=False)
-    assert registry.awaited_count == 3
-    too_many = "too many queues that do not exist are waited for: at most 3"
-    with pytest.raises(ServerError, match=too_many):
-        registry.wait_at(b"d")
-    with pytest.raises(ServerError, match=too_many):
-        registry.cursors.wait_at(b"c", b"other")
-    bench.wait_at(b"a")  # which others wait for already
-    bench.create(b"b")  # exists now, so it does not count any more
-    waiting.append(bench.wait_at(b"d"))
-    bench.delete(b"b")  # who waits there waits on, whatever the limit
-    assert registry.awaited_count == 4
-    waiter.cancel()
-    registry.cursors.done_waiting(b"c", b"cursor", place)
-    for _, each in waiting:
-        each.cancel()
-    for queue in list(registry.awaited.values()):
-        for _ in range(len(queue.line or ())):
-            queue.line.next()  # type: ignore[union-attr]
-        registry.done_waiting(queue)
-    assert registry.awaited_count == 0
-    assert not registry.awaited
-    assert not registry.cursors.awaited

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.local import backlog as backlog_module
+from darner_core.engines.local import expiry as expiry_module
+from darner_core.engines.local import lines
+from darner_core.engines.local import reads as reads_module
 from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
@@ -133,7 +135,7 @@ def test_a_failed_turn_expires_nothing(bench: Bench) -> None:
     bench.now_s += 2
     before = (queue.waiting_items, queue.waiting_bytes, queue.missing)
     for expiry in bench.storage.expiries(b"e", 10**9, 10):  # type: ignore[union-attr]
-        assert queue.expire(expiry)
+        assert expiry_module.expire(queue, expiry)
     assert queue.waiting_items == before[0] - 2
     bench.fail_turn()
     assert ((queue.waiting_items, queue.waiting_bytes, queue.missing), queue.expired_items) == (before, 0)
@@ -304,7 +306,7 @@ def test_a_queue_that_nobody_uses_is_deleted(open_storage: OpenStorage) -> None:
     bench.put(b"plain", b"x")
     bench.take(b"plain")
     bench.end_turn()
-    bench.queue(b"awaited").join_line(peeks=False)
+    bench.registry.join_line(b"awaited", b"", False)
     for _ in range(4):
         bench.sweeper.wait_expire_queues()
         bench.end_turn()
@@ -338,7 +340,7 @@ def test_a_queue_is_used_while_an_item_is_received_or_a_cursor_has_one_open(open
         bench.put(name.encode(), b"x")
     cursor = bench.registry.cursors.of(bench.queue(b"read"), b"c")
     read = cursor.open()
-    bench.registry.cursors.of(bench.queue(b"line"), b"c").join_line(peeks=False)
+    bench.registry.join_line(b"line", b"c", False)
     for name in names:
         bench.take(name.encode())
     upload = bench.queue(b"receiving").large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
@@ -370,73 +372,13 @@ def test_without_sweeps_a_large_item_that_a_get_finds_expired_goes_where_it_goes
     assert client.get("dead/t=5000") == b"x" * 9000
 
 
-# -- found by the plain model of test_everything.py
-
-
-def test_a_large_item_at_the_head_is_moved_by_a_sweep_alone_and_to_all_children(open_storage: OpenStorage) -> None:
-    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
-    bench.registry.child(b"dead+a")
-    body = b"x" * 2000
-    bench.put_large(b"q", body, expires_in_s=5)
-    bench.now_s += 6
-    bench.sweep()
-    bench.crash()
-    assert (bench.drain(b"q"), bench.drain(b"dead"), bench.drain(b"dead+a")) == ([], [body], [body])
-
-
-def test_a_large_item_that_was_given_back_is_moved_when_it_is_the_head_and_no_other_for_it(
-    open_storage: OpenStorage,
-) -> None:
-    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
-    bench.put(b"q", b"lives")
-    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
-    queue = bench.queue()
-    for read in [queue.open(), queue.open()]:
-        assert read is not None
-        queue.give_back(read)
-    bench.end_turn()
-    bench.now_s += 6
-    bench.sweep()
-    assert bench.take() == b"lives"
-    bench.sweep()
-    assert (bench.drain(), bench.drain(b"dead")) == ([], [b"x" * 900])
-
-
-def with_a_large_item_on_its_way(open_storage: OpenStorage) -> Bench:
-    """A get has found that it has expired; a sweep will move it from `q` to `dead`."""
-    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
-    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
-    bench.now_s += 6
-    assert bench.take() is None
-    return bench
-
-
-def test_what_is_being_moved_and_is_given_back_meanwhile_is_moved_once(open_storage: OpenStorage) -> None:
-    bench = with_a_large_item_on_its_way(open_storage)
-    (read,) = bench.queue().outstanding.values()
-    bench.queue().give_back(read)
-    bench.end_turn()
-    bench.sweep()
-    assert bench.drain(b"dead") == [b"x" * 900]
-
-
-def test_what_was_to_be_moved_is_only_dropped_if_it_may_go_nowhere_any_more(open_storage: OpenStorage) -> None:
-    bench = with_a_large_item_on_its_way(open_storage)
-    bench.rules.options[b"q"] = QueueOptions()
-    bench.registry.set_rules(bench.rules)
-    bench.sweep()
-    assert (list(bench.registry.queues), bench.queue().expired_items) == ([b"q"], 1)
-    assert bench.storage is not None
-    assert bench.storage.first_chunk() is None
-
-
 def test_a_sweep_whose_turn_failed_is_made_up_for(bench: Bench) -> None:
     bench.put(b"q", b"lives")
     bench.put(b"q", b"x", expires_in_s=5)
     bench.end_turn()
     bench.now_s += 6
     waits = iter([bench.fail_turn])
-    bench.sweeper._wait = lambda _: next(waits, bench.end_turn)()
+    bench.wait = lambda _: next(waits, bench.end_turn)()
     bench.sweep()
     assert bench.queue().waiting_items == 2
     bench.sweep()
@@ -496,42 +438,6 @@ def test_a_queue_behind_an_alias_is_not_deleted_for_its_age(open_storage: OpenSt
         bench.now_s += 31
         bench.sweeper.wait_expire_queues()
     assert bench.registry.expires == 0
-
-
-def test_a_large_item_is_not_lost_if_the_queue_it_goes_to_is_deleted_meanwhile(open_storage: OpenStorage) -> None:
-    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
-    bench.put(b"dead", b"before")
-    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
-    bench.now_s += 6
-    assert bench.take() is None
-
-    def wait(_: float) -> None:
-        bench.registry.delete(b"dead")
-        bench.end_turn()
-
-    bench.sweeper._wait = wait
-    bench.sweep()
-    bench.sweeper._wait = lambda _: bench.end_turn()
-    assert bench.take() is None
-    bench.sweep()
-    assert bench.drain(b"dead") == [b"x" * 900]
-
-
-def test_a_large_item_that_is_given_back_while_it_is_copied_is_moved_once(open_storage: OpenStorage) -> None:
-    bench = with_a_large_item_on_its_way(open_storage)
-    (read,) = bench.queue().outstanding.values()
-
-    def wait(_: float) -> None:
-        bench.queue().give_back(read)
-        bench.end_turn()
-
-    bench.sweeper._wait = wait
-    bench.sweeper._journal.time_ms = lambda: 0  # type: ignore[method-assign]  # nothing else expires in this sweep
-    bench.sweep()
-    del bench.sweeper._journal.time_ms
-    assert bench.take() is None
-    bench.sweep()
-    assert bench.drain(b"dead") == [b"x" * 900]
 
 
 def hints(bench: Bench) -> list[int]:
@@ -664,8 +570,8 @@ def test_all_that_drop_what_has_expired_in_one_turn_do_so_within_limits(bench: B
     for name in (b"q", b"r", b"s"):
         bench.take(name)
     assert [bench.queue(name).expired_items for name in (b"q", b"r", b"s")] == [900, 100, 0]
-    waiter = bench.queue(b"s").join_line(peeks=False)
-    bench.queue(b"s").serve_line()
+    waiter = bench.registry.join_line(b"s", b"", False)
+    lines.serve(bench.queue(b"s"))
     assert waiter.got is None
     bench.end_turn()
     bench.sweeper.wait_moves()  # also without sweeps
@@ -685,15 +591,15 @@ def test_what_leaves_in_order_or_from_the_middle_of_what_was_given_back_takes_co
     bench.end_turn()
     kept = queue.returned
     for read in reads[1::2]:  # from the middle, and undone
-        queue._remove_returned(read)
-        assert queue.returned is kept or len(queue.returned) <= 2 * queue.waiting_items + backlog_module.MANY
-    assert (queue.waiting_items, queue.open_reads, len(queue.given_back())) == (2500, 0, 2500)
+        expiry_module.remove_returned(queue, read)
+        assert queue.returned is kept or len(queue.returned) <= 2 * queue.waiting_items + reads_module.MANY
+    assert (queue.waiting_items, queue.open_reads, len(reads_module.given_back(queue))) == (2500, 0, 2500)
     bench.fail_turn()
     assert (queue.waiting_items, queue.stale, queue.head_id) == (5000, 0, reads[0].id)
     thinned = 0
     for read in reads[:4000]:
         before = queue.outstanding
-        queue._remove_returned(read)
+        expiry_module.remove_returned(queue, read)
         thinned += queue.outstanding is not before
     assert thinned >= 1  # its first is found at once
     bench.end_turn()
@@ -742,7 +648,7 @@ def test_queues_that_nobody_uses_are_deleted_in_slices(
         if len(left) == 2:
             bench.put(b"q4", b"used meanwhile")
 
-    bench.sweeper._wait = wait
+    bench.wait = wait
     bench.sweeper.wait_expire_queues()
     assert max(before - after for before, after in pairwise(left)) == 3
     assert bench.registry.expires == 19
@@ -756,7 +662,7 @@ def test_queues_are_not_gone_if_the_turn_that_deletes_them_fails(open_storage: O
     bench.end_turn()
     bench.sweeper.wait_expire_queues()
     bench.now_s += 11
-    bench.sweeper._wait = lambda _: None
+    bench.wait = lambda _: None
     bench.sweeper.wait_expire_queues()
     assert (bench.registry.expires, bench.registry.deletes) == (1, 1)
     bench.fail_turn()

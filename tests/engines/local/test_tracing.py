@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from darner_core.config.queues import QueueOptions
+from darner_core.engines.local import window
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT, Event, Traces
 from darner_core.errors import StorageError
@@ -88,7 +89,7 @@ def test_open_reads_are_told_until_they_are_closed_or_given_back(bench: Watched)
 def test_a_plain_get_is_one_wherever_the_item_comes_from(bench: Watched) -> None:
     bench.put(b"given back", b"on disk", b"in memory")
     bench.queue.give_back(bench.open())
-    bench.queue.release_window()
+    window.release(bench.queue)
     bench.end_turn()
     bench.listener.told()
     assert bench.take_all() == [b"given back", b"on disk", b"in memory"]
@@ -123,9 +124,9 @@ def test_a_large_item_tells_how_it_begins(bench: Watched) -> None:
 
 
 def test_a_put_is_told_before_the_open_of_who_waited_for_it(bench: Watched) -> None:
-    waiter = bench.queue.join_line(False)
+    waiter = bench.registry.join_line(b"q", b"", False)
     bench.put(b"a")
-    bench.queue.join_line(False)
+    bench.registry.join_line(b"q", b"", False)
     bench.queue.give_back(waiter.got)
     bench.end_turn()
     assert bench.listener.told() == [("put", 1), ("open", 1), ("abort", 1), ("open", 1)]
@@ -195,7 +196,7 @@ def test_who_watches_nothing_pays_nothing(bench: Watched) -> None:
 def test_a_queue_can_be_watched_before_there_is_one(bench: Watched) -> None:
     listener = Listener()
     assert not bench.traces.watch(ASIDE, listener)
-    bench.registry.wait_at(ASIDE).join_line(False)
+    bench.registry.join_line(ASIDE, b"", False)
     bench.registry.create(ASIDE).put(b"a", 0, 0)
     bench.end_turn()
     assert listener.told() == [("create", 0), ("put", 1), ("open", 1)]

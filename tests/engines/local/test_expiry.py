@@ -34,8 +34,8 @@ def test_it_is_not_shown_opened_or_given_to_who_waits_either(bench: Bench) -> No
     assert queue.peek() is None
     bench.put(b"q", b"2", expires_in_s=-5)
     assert queue.open() is None
-    waiter = queue.join_line(peeks=False)
-    shown = queue.join_line(peeks=True)
+    waiter = bench.registry.join_line(b"q", b"", False)
+    shown = bench.registry.join_line(b"q", b"", True)
     bench.put(b"q", b"3", expires_in_s=-5)
     assert (waiter.got, shown.got) == (None, None)
     bench.put(b"q", b"4", expires_in_s=5)

@@ -1,0 +1,287 @@
+"""How items leave a queue without being handed to anybody: they expire, or the oldest make room for others.
+
+What is open does not expire. The head is looked at whenever somebody wants it, so that nothing that has expired is
+handed out; what expires behind the head is found by a sweep (`sweeper`). All functions are about one queue, and raise
+StorageError before they have changed anything.
+
+No call here switches greenlets.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from darner_core.engines.local import reads, window
+from darner_core.engines.local.damaged_queue import reading
+from darner_core.engines.local.reads import OpenRead
+from darner_core.errors import StorageError
+from darner_core.storage.records import Blob, Expiry, Item
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.message_queue import MessageQueue
+
+# How many expired items are removed in one turn, in about 2 ms; whoever asks meanwhile finds nothing.
+EXPIRED_AT_ONCE = 1000
+
+# The limit on the bytes of their bodies: they may have to be read, and written to where they go.
+EXPIRED_BYTES_AT_ONCE = 1 << 20
+
+# The limit on items that go to another queue: each is a put, and one more for each of that queue's children.
+MOVED_AT_ONCE = 100
+
+# What is removed behind the head is removed one by one, and once more as a range whenever this many ids in a row have
+# gone: a reader passes over a range at once, but every range costs every reader a little.
+GAP_IDS = 16384
+
+
+def set_max_age(queue: "MessageQueue", max_age_ms: int) -> None:
+    """No item gets older than that, those that are there included; 0: each lives as long as its own expiry says."""
+    if max_age_ms != queue.max_age_ms:
+        queue.max_age_ms = max_age_ms
+        window.release(queue)  # what is read again has the new age
+        for read in queue.outstanding.values():
+            with suppress(StorageError):  # whoever wants the item is told
+                read.expires_at_ms = queue.aged(queue.log.read_one(read.id))[2]
+        for cursor in (queue.cursors or {}).values():
+            cursor.look_at_ages()
+
+
+# -- at the head
+
+
+def drop_expired(queue: "MessageQueue", most: int = EXPIRED_AT_ONCE, least: int = 0) -> bool:
+    """Remove up to `most` expired items at the head; False: there are more, and the queue is `half_swept`.
+
+    In one turn EXPIRED_AT_ONCE of all queues are removed, of which an item that goes to another queue counts as ten.
+    When these have been, a call removes no more than `least`.
+    """
+    journal = queue.log.journal
+    weight = 1 if queue.expire_to is None else EXPIRED_AT_ONCE // MOVED_AT_ONCE
+    before = queue.expired_items
+    until = before + min(most, max(least, (EXPIRED_AT_ONCE - journal.dropped) // weight))
+    queue.half_swept = False
+    try:
+        queue.half_swept = _drop_head(queue, journal.time_ms(), until, queue.bytes_out + EXPIRED_BYTES_AT_ONCE)
+    finally:
+        journal.dropped += (queue.expired_items - before) * weight
+    return not queue.half_swept
+
+
+def _drop_head(queue: "MessageQueue", now_ms: int, until: int, until_bytes: int) -> bool:
+    """Remove expired items until the queue's counts are these; whether there are more."""
+    while True:
+        if queue.returned:
+            read = queue.outstanding[queue.returned[0]]
+            if not 0 < read.expires_at_ms < now_ms:
+                return False
+            if queue.expired_items >= until or queue.bytes_out >= until_bytes:
+                return True
+            _expire_returned(queue, read)
+            continue
+        if not queue.window:
+            if queue.next_id < queue.tail:
+                window.fill(queue)
+            if not queue.window:
+                return False
+        item = queue.window[0]
+        if not 0 < item[2] < now_ms:
+            return False
+        if queue.expired_items >= until or queue.bytes_out >= until_bytes:
+            return True
+        if queue.move_large is not None and isinstance(item[0], Blob):
+            queue.move_large(queue.hand_out())  # open while it is copied to where it goes
+        elif queue.expire_to is not None or queue.traced or queue.outstanding or isinstance(item[0], Blob):
+            queue.move_expired(queue.next_id, item)
+            remove_head(queue, item)
+        else:
+            _drop_run(queue, now_ms, until - queue.expired_items)
+
+
+def _drop_run(queue: "MessageQueue", now_ms: int, most: int) -> None:
+    """Remove expired items at the head of the window that need nothing else, in a fifth of the time."""
+    if not queue.log.touched:
+        queue.enter_turn()
+    dropped = dropped_bytes = 0
+    while queue.window and dropped < most:
+        body, _, expires_at_ms, _ = queue.window[0]
+        if not 0 < expires_at_ms < now_ms or isinstance(body, Blob):
+            break
+        queue.window.popleft()
+        dropped += 1
+        dropped_bytes += len(body)
+    queue.next_id += dropped
+    queue.bytes_out += dropped_bytes
+    queue.log.state_changed = True
+    queue.log.journal.undo.append((setattr, queue, "expired_items", queue.expired_items))
+    queue.expired_items += dropped
+
+
+def _expire_returned(queue: "MessageQueue", read: OpenRead) -> None:
+    if queue.move_large is not None and read.blob:
+        queue.move_large(queue.hand_out(read.id))
+        return
+    queue.move_expired(read.id, reading(queue, queue.log.read_one, read.id))
+    remove_returned(queue, read)
+
+
+# -- anywhere
+
+
+def expire(queue: "MessageQueue", expiry: Expiry) -> bool:
+    """An item's time has come: remove it, wherever it waits. False: it is on its way elsewhere, so it is to be looked
+    at again. What is open is looked at when it is given back."""
+    item_id = expiry.id
+    if item_id < queue.next_id:
+        read = queue.outstanding.get(item_id)
+        if read is None or not 0 < read.expires_at_ms <= expiry.expires_at_ms:
+            return True  # it has been closed; or another queue has had the number
+        if read.returned:
+            _expire_returned(queue, read)
+            return True
+        # Its expiry goes from the disk: by its state the next start knows that it was handed out, and looks at it.
+        if not queue.log.touched:
+            queue.enter_turn()
+        queue.log.state_changed = True
+        return True
+    if item_id >= queue.tail:
+        return True
+    item = queue.log.find(item_id)
+    if item is None or not 0 < item[2] <= expiry.expires_at_ms:
+        return True  # another queue has had the number, or an earlier sweep the item
+    if queue.move_large is not None and isinstance(item[0], Blob):
+        # It waits while it is copied to where it goes: only the head can be opened.
+        queue.move_large(OpenRead(queue, item_id, None, len(item[0]), item[0].blob, item[2]))
+        return False
+    queue.move_expired(item_id, item)
+    _remove_unopened(queue, item_id, item)
+    return True
+
+
+def is_moving(queue: "MessageQueue", read: OpenRead) -> bool:
+    """Whether what `move_large` was given is there still: open for it, or waiting as it did then. Else it has gone
+    another way: the queue was deleted or flushed, the read given back, or another client has opened the item."""
+    if read.id < queue.next_id or queue.deleted:
+        return queue.holds(read)
+    if read.id >= queue.tail or read.id in queue.log.removed:
+        return False
+    item = queue.log.find(read.id)
+    return item is not None and isinstance(item[0], Blob) and item[0].blob == read.blob
+
+
+def finish_moving(queue: "MessageQueue", read: OpenRead, item: Item) -> None:
+    """`item`, which `move_large` was given with `read`, and which is there still, has arrived, or is lost. Cannot fail
+    once the queue's `large_items` are known."""
+    if queue.holds(read):
+        queue.close(read)
+    else:
+        _remove_unopened(queue, read.id, item)
+    queue.log.journal.undo.append((setattr, queue, "expired_items", queue.expired_items))
+    queue.expired_items += 1
+
+
+# -- removing
+
+
+def _remove_unopened(queue: "MessageQueue", item_id: int, item: Item) -> None:
+    if item_id == queue.next_id:
+        remove_head(queue, item)
+    else:
+        _remove_waiting(queue, item_id, item)
+
+
+def remove_head(queue: "MessageQueue", item: Item) -> None:
+    """Remove the item `next_id`, which is not handed to anybody."""
+    _enter_to_remove(queue, item[0])
+    if queue.outstanding:
+        queue.log.removed.append(queue.next_id)
+    queue.next_id += 1
+    if queue.window:
+        queue.window.popleft()
+
+
+def _remove_waiting(queue: "MessageQueue", item_id: int, item: Item) -> None:
+    """Remove an item behind `next_id`."""
+    _enter_to_remove(queue, item[0])
+    queue.log.removed.append(item_id)
+    queue.missing += 1
+    begin, end = queue.gap
+    if item_id == end:
+        queue.gap = begin, end + 1
+        if (end + 1 - begin) % GAP_IDS == 0:
+            queue.log.remove_range(end + 1 - GAP_IDS, end + 1)
+    elif end <= queue.next_id or end - begin < window.FILL_ITEMS:
+        queue.gap = item_id, item_id + 1
+    in_memory = item_id - queue.next_id
+    if in_memory < len(queue.window):
+        while len(queue.window) > in_memory:
+            queue.window.pop()
+    queue.whole = False
+
+
+def _enter_to_remove(queue: "MessageQueue", body: bytes | Blob) -> None:
+    log = queue.log
+    large_items = queue.large_items if isinstance(body, Blob) else None  # may raise: before anything is changed
+    if not log.touched:
+        queue.enter_turn()
+    log.state_changed = True
+    queue.bytes_out += len(body)
+    if large_items is not None and isinstance(body, Blob):
+        large_items.remove(body.blob, body.blob + 1, len(body))
+
+
+def remove_returned(queue: "MessageQueue", read: OpenRead) -> None:
+    """Remove an item that was given back."""
+    large_items = queue.large_items if read.blob else None  # may raise: before anything is changed
+    if not queue.log.touched:
+        queue.enter_turn()
+    if read.id != queue.first_id():
+        queue.log.removed.append(read.id)
+    elif len(queue.outstanding) > reads.MANY:
+        reads.thinned(queue)
+    queue.log.state_changed = True
+    del queue.outstanding[read.id]
+    reads.leave_returned(queue, read.id)
+    queue.bytes_out += read.body_bytes
+    if large_items is not None:
+        large_items.remove(read.blob, read.blob + 1, read.body_bytes)
+    queue.log.journal.undo.append((queue.unclose, read, None))
+
+
+def has_oldest(queue: "MessageQueue") -> bool:
+    """Whether an item waits that can be discarded. Raises StorageError if that cannot be done."""
+    if queue.returned:
+        is_large = bool(queue.outstanding[queue.returned[0]].blob)
+    else:
+        if not queue.window and queue.next_id < queue.tail:
+            window.fill(queue)
+        if not queue.window:
+            return False
+        is_large = isinstance(queue.window[0][0], Blob)
+    if is_large:
+        _ = queue.large_items  # may raise
+    return True
+
+
+def flush(queue: "MessageQueue") -> None:
+    """Remove all that waits. Open items stay open."""
+    large_items = queue.large_items
+    log = queue.log
+    if not log.touched:
+        queue.enter_turn()
+    journal = log.journal
+    returned = reads.given_back(queue)
+    if len(returned) < len(queue.outstanding) and queue.next_id < queue.tail:
+        # They would be found between the open ones after a restart.
+        log.remove_range(queue.next_id, queue.tail)
+    journal.undo.append((setattr, queue, "outstanding", queue.outstanding))
+    queue.outstanding = {item_id: read for item_id, read in queue.outstanding.items() if not read.returned}
+    if queue.outstanding:  # else all below `next_id` is gone
+        log.removed += returned
+    reads.find_returned(queue)
+    large_items.remove_all_but({r.blob for r in queue.outstanding.values() if r.blob}, queue.waiting_bytes)
+    queue.next_id = queue.tail
+    queue.missing = 0
+    queue.bytes_out = queue.bytes_in
+    window.release(queue)
+    log.state_changed = True
+    journal.undo.append((setattr, queue, "total_flushes", queue.total_flushes))
+    queue.total_flushes += 1

@@ -1,0 +1,146 @@
+"""The lines of clients that wait for an item, by the name of what they wait for.
+
+Clients wait for a name, not for a queue: it may be deleted and made again meanwhile, or not be there yet. The queue or
+cursor of that name, if there is one, has the line in its slot `line`, so that a put looks at nothing else; None means
+that nobody waits. While clients wait at a cursor, its queue has a line too, though perhaps an empty one: to that a put
+goes, and serves the cursors first.
+
+No call here switches greenlets; a client that is handed something runs later.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from darner_core.errors import StorageError
+from darner_core.waiters import Waiter, WaitingLine
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.message_queue import MessageQueue
+    from darner_core.engines.local.reads import OpenRead
+
+
+class Place(Protocol):
+    """A queue or cursor that exists."""
+
+    name: bytes
+    line: WaitingLine | None
+
+
+class Lines:
+    """All lines in which somebody stands. `cursor` is b"" where a queue itself is meant."""
+
+    def __init__(self) -> None:
+        self._lines: dict[bytes, dict[bytes, WaitingLine]] = {}  # by the queue's name, then the cursor's
+        self._places: dict[WaitingLine, Place] = {}  # what serves a line, if that exists
+        self._count = 0
+
+    @property
+    def unserved(self) -> int:
+        """How many lines wait for queues and cursors that do not exist."""
+        return self._count - len(self._places)
+
+    def find(self, name: bytes, cursor: bytes = b"") -> WaitingLine | None:
+        return self._lines.get(name, {}).get(cursor)
+
+    def unserved_cursors(self, name: bytes) -> list[bytes]:
+        """The cursors of this queue that do not exist and are waited for."""
+        return [cursor for cursor, line in self._lines.get(name, {}).items() if cursor and line not in self._places]
+
+    def names(self) -> list[bytes]:
+        return list(self._lines)
+
+    def join(
+        self,
+        name: bytes,
+        queue: Place | None,
+        cursor_name: bytes,
+        cursor: Place | None,
+        peeks: bool,
+        waiter: Waiter | None,
+    ) -> Waiter:
+        """A new waiter at the end of a line, or `waiter`, who stands in other lines too. `queue` and `cursor` are those
+        of these names, if they exist. Call `tidy` when the waiter has been decided."""
+        line = self.find(name, cursor_name)
+        if line is None:
+            line = self._begin(name, cursor_name)
+            if queue is not None and not cursor_name:
+                self._give(queue, line)
+            elif queue is not None and cursor is not None:
+                self._give_cursor(queue, cursor, line)
+        return line.join(peeks, waiter)
+
+    def _begin(self, name: bytes, cursor: bytes) -> WaitingLine:
+        line = self._lines.setdefault(name, {})[cursor] = WaitingLine()
+        self._count += 1
+        return line
+
+    def _give(self, place: Place, line: WaitingLine) -> None:
+        place.line = line
+        self._places[line] = place
+
+    def _give_cursor(self, queue: Place, cursor: Place, line: WaitingLine) -> None:
+        self._give(cursor, line)
+        if queue.line is None:
+            self._give(queue, self._begin(queue.name, b""))
+
+    def tidy(self, name: bytes, cursor: bytes = b"") -> None:
+        """Keep no empty line, so that a put has nothing to look at."""
+        if cursor:
+            self._drop_if_empty(name, cursor)
+        line = self.find(name)
+        if line is not None and (line not in self._places or len(self._lines[name]) == 1):
+            self._drop_if_empty(name, b"")  # else clients wait at the queue's cursors
+
+    def _drop_if_empty(self, name: bytes, cursor: bytes) -> None:
+        line = self.find(name, cursor)
+        if line is None or line:
+            return
+        del self._lines[name][cursor]
+        if not self._lines[name]:
+            del self._lines[name]
+        self._count -= 1
+        place = self._places.pop(line, None)
+        if place is not None:
+            place.line = None
+
+    # -- queues and cursors come and go
+
+    def serve_from(self, queue: Place, cursor_name: bytes = b"", cursor: Place | None = None) -> None:
+        """This queue exists from now on, or this cursor on it."""
+        line = self.find(queue.name, cursor_name)
+        if line is None:
+            return
+        if cursor is None:
+            self._give(queue, line)
+        else:
+            self._give_cursor(queue, cursor, line)
+
+    def leave_unserved(self, name: bytes, cursor: bytes = b"") -> None:
+        """This queue, or cursor, is gone: its clients wait for the next of its name."""
+        line = self.find(name, cursor)
+        if line is not None:
+            place = self._places.pop(line, None)
+            if place is not None:
+                place.line = None
+            self.tidy(name, cursor)
+
+
+def serve(queue: "MessageQueue") -> None:
+    """Hand what waits to the clients that wait, in order; at the cursors first, because they do not see what is open
+    here."""
+    if queue.cursors is not None:
+        for cursor in queue.cursors.values():
+            if cursor.line is not None:
+                cursor.serve_line()
+    while queue.line and (queue.returned or queue.next_id < queue.tail):
+        waiter = queue.line.next()
+        handed: MessageQueue | OpenRead | None
+        try:
+            handed = (queue.peek() and queue) if waiter.peeks else queue.open()
+        except StorageError:
+            handed = None  # the head cannot be read: whoever asks now is told so, the others wait on
+        if handed is None:  # or all has expired
+            queue.line.rejoin(waiter)
+            if queue.half_swept:
+                queue.log.journal.half_served[queue] = None
+            break
+        waiter.hand(handed)

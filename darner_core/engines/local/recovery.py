@@ -1,0 +1,82 @@
+"""What a queue has on disk: read back when the server starts, put right after a failed turn, removed with the queue.
+
+No call here switches greenlets.
+"""
+
+from typing import TYPE_CHECKING
+
+from darner_core.engines.local import reads, window
+from darner_core.engines.local.reads import OpenRead
+from darner_core.storage import records
+from darner_core.storage.records import Blob, Expiry, State
+from darner_core.storage.storage import Batch
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.message_queue import MessageQueue
+
+
+def read_back(queue: "MessageQueue", state: State) -> None:
+    """Give a new queue what its state record and its items say. What was open at the end waits again, ahead of all that
+    was never handed out. Raises StorageError."""
+    journal, record = queue.log.journal, queue.log.record
+    queue.next_id, queue.tail, queue.missing = state.next, state.tail, state.missing
+    stored_bytes = state.bytes
+    now_ms = journal.time_ms()
+    if state.first < state.next:
+        for item_id, item in journal.storage.items(record, state.first, state.next):
+            body, _, expires_at_ms, _ = queue.aged(item)
+            blob = body.blob if isinstance(body, Blob) else 0
+            read = OpenRead(queue, item_id, None, len(body), blob, expires_at_ms)
+            read.returned = True
+            queue.outstanding[item_id] = read
+            queue.returned.append(item_id)
+            if 0 < expires_at_ms < now_ms:  # it may have been looked at while it was open
+                journal.again.append(Expiry(expires_at_ms, record.number, item_id))
+    for item_id, item in journal.storage.items(record, state.tail, records.MAX_ID):
+        stored_bytes += len(item[0])
+        queue.tail = item_id + 1
+    queue.log.written = queue.first_tail = queue.tail
+    queue.bytes_in = stored_bytes
+    queue.whole = queue.next_id == queue.tail
+
+
+def recheck(queue: "MessageQueue", batch: Batch) -> None:
+    """After a failed write: nothing may be on disk behind what was written before, and the next turn writes the
+    state as memory has it."""
+    log = queue.log
+    number, family, _, _ = log.record
+    begin, end = records.item_key(number, log.written), records.item_key(number + 1, records.STATE_ID)
+    batch.delete_range(begin, end, log.journal.storage.handles[family])
+    if not log.touched:
+        queue.enter_turn()
+    log.state_changed = True
+
+
+def undo_turn(queue: "MessageQueue", before: tuple[int, int, int, int, int]) -> None:
+    """A turn could not be written: go back to the numbers that the queue had at its beginning."""
+    next_id, queue.tail, queue.bytes_in, stored_bytes, queue.missing = before
+    queue.gap = (0, 0)
+    queue.next_id = next_id
+    queue.outstanding = {i: read for i, read in sorted(queue.outstanding.items()) if i < next_id}
+    reads.find_returned(queue)
+    queue.open_bytes = sum(read.body_bytes for read in queue.outstanding.values() if not read.returned)
+    queue.bytes_out = queue.bytes_in + queue.open_bytes - stored_bytes
+    window.release(queue)
+
+
+def stored_ids(queue: "MessageQueue") -> range | None:
+    """The ids that may be on disk; None: that is not known, because of damage or a turn that could not be written."""
+    if queue.unreadable or not queue.log.recorded:
+        return None
+    return range(queue.log.reclaimed, queue.tail)
+
+
+def remove(queue: "MessageQueue", ids: range | None, has_chunks: bool, batch: Batch) -> None:
+    """Remove what is on disk of a queue that is deleted in this turn. Range deletions cost all who read after them, so
+    there are none for what was not there."""
+    storage, record = queue.log.journal.storage, queue.log.record
+    if queue.log.durable:
+        storage.remove_queue(batch, queue.name, record, ids, has_chunks)
+    elif has_chunks:
+        storage.remove_blobs(batch, record.number, 0, records.MAX_ID)
+        storage.end_uploads(batch, record.number, 0, records.MAX_ID)
