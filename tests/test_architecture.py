@@ -46,11 +46,6 @@ PURE = [
 ]  # fmt: skip
 WORLDLY = {"socket", "os", "time", "threading", "select", "signal", "logging", "random", "subprocess", "io", "asyncio"}
 
-# What points up, and is being mended.
-UPWARDS = {
-    ("operations", "engines.local"),
-}  # fmt: skip
-
 
 def for_types_alone(part: ast.stmt) -> bool:
     """Whether this is an `if TYPE_CHECKING`: a module may name the type of what is handed to it from above."""
@@ -111,7 +106,7 @@ def test_a_room_imports_only_what_its_line_allows(module: str) -> None:
     own = room(module)
     allowed = {own, *FREE, *MAY_IMPORT.get(own, "").split()}
     found = {room(other) for other in ours(module)}
-    assert {other for other in found - allowed if (own, other) not in UPWARDS} == set()
+    assert found - allowed == set()
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
