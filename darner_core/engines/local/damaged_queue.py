@@ -74,6 +74,9 @@ class DamagedQueue:
     is_receiving: ClassVar = False
     may_have_chunks: ClassVar = True
     head_id: ClassVar = 0
+    next_id: ClassVar = records.FIRST_ID
+    tail: ClassVar = records.FIRST_ID
+    missing: ClassVar = 0
     waiting_items: ClassVar = 0
     waiting_bytes: ClassVar = 0
     open_reads: ClassVar = 0
@@ -104,6 +107,10 @@ class DamagedQueue:
     @property
     def large_items(self) -> NoReturn:
         self.refuse()
+
+    def first_id(self) -> int:
+        """A cursor of a damaged queue asks."""
+        return self.next_id
 
     def drop_expired(self, *_: int) -> bool:
         """Nothing is known that could expire."""

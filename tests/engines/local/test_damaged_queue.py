@@ -2,9 +2,11 @@
 """What cannot be read is told to whoever wants it, and disturbs nobody else."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
+from darner_core.engines.local.cursor_log import Keeper
 from darner_core.engines.local.damaged_queue import DamagedQueue
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.errors import DamagedError, StorageError
@@ -80,3 +82,10 @@ def test_a_cursor_whose_state_is_damaged_can_only_be_deleted(bench: Bench) -> No
     bench.put(b"b")
     bench.crash()
     assert bench.take_all() == [b"b"]
+
+
+def test_a_damaged_queue_may_have_cursors(bench: Bench) -> None:
+    """They are read back at the start, whatever has become of their queue."""
+    queue = DamagedQueue(b"q", bench.queue.options, bench.journal, QueueRecord(7, 0, 0), "a test")
+    cast(Any, Keeper)(queue)
+    assert queue.first_id() == queue.next_id == queue.tail
