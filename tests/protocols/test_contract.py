@@ -157,7 +157,9 @@ def test_the_status_is_the_servers(tmp_path: Path) -> None:
     server = KestrelServer(tmp_path / "data", "--status-file", str(tmp_path / "status"))
     try:
         text, thrift, waiting = server.text_client(), server.thrift_client(), server.text_client()
+        text.ask(b"put q:\na\n\nget q\n", b"+1\n:a\n")
         waiting.send(b"get q 60000\n")
+        wait_until(lambda: server.client().stats().get("queue_q_waiters") == "1")
         text.ask(b"status\nstatus DOWN\n", b':UP\n-unknown status "DOWN": one of up, writeavoid, readonly, quiescent\n')
         thrift.set_status(IDL.Status.QUIESCENT)
         text.ask(b"status\nget q 60000\n", b":QUIESCENT\n-Server not available for operation get\n")
