@@ -18,14 +18,12 @@ No call here switches greenlets.
 """
 
 from collections import deque
-from contextlib import suppress
 from heapq import heappush
 from typing import ClassVar
 
 from darner_core.engines.contract import LARGE, Holder, Large
-from darner_core.engines.local import expiry, reads, window
+from darner_core.engines.local import damaged_queue, expiry, lines, reads, window
 from darner_core.engines.local.cursor_log import CursorLog, read_ahead, stores
-from darner_core.engines.local.damaged_queue import head_cannot_be_read, reading
 from darner_core.engines.local.large_items import LargeItems
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
@@ -48,6 +46,7 @@ class Cursor:
     )  # fmt: skip
 
     unreadable: ClassVar = False
+    cursors: ClassVar = None  # a cursor has none itself
 
     def __init__(
         self, parent: MessageQueue, short: bytes, budget: WindowBudget, record: QueueRecord, state: State
@@ -107,6 +106,10 @@ class Cursor:
         window.release(self)
 
     # -- what comes next
+
+    @property
+    def tail(self) -> int:
+        return self.parent.tail
 
     @property
     def head_id(self) -> int:
@@ -182,39 +185,33 @@ class Cursor:
             self._next()
         return not self.half_swept
 
-    def look_at_ages(self) -> None:
-        """The parent's maximum age is another one now."""
-        window.release(self)
-        for read in self.outstanding.values():
-            with suppress(StorageError):  # whoever wants the item is told
-                read.expires_at_ms = self.parent.aged(self.log.read_one(read.id))[2]
+    def aged(self, item: Item) -> Item:
+        """As the parent's."""
+        return self.parent.aged(item)
 
     def _drop_expired(self) -> None:
         """Of what was given back."""
         now_ms = self.log.journal.time_ms()
         while self.returned and 0 < self.outstanding[self.returned[0]].expires_at_ms < now_ms:
             read = self.outstanding[self.returned[0]]
-            large_items = self.large_items if read.blob else None  # may raise: before anything is changed
+            if read.blob:
+                _ = self.large_items  # may raise: before anything is changed
             if not self.log.touched:
                 self.enter_turn()
             del self.outstanding[read.id]
             reads.leave_returned(self, read.id)
-            self.log.journal.undo.append((self._unclose, read, None))
-            self._forget(read, large_items)
+            self.log.journal.undo.append((self.unclose, read, None))
+            self._forget(read)
             self.log.state_changed = True
 
     def _fill_from(self, item_id: int) -> None:
         """Read ahead: what is stored from this id on. Raises StorageError."""
         try:
             items = read_ahead(self.parent.log, item_id)
-        except StorageError:
-            items = [
-                (item_id, reading(self, self.parent.log.read_one, item_id))
-            ]  # what lies before the damage is served
+        except StorageError:  # what lies before the damage is served
+            items = [(item_id, damaged_queue.reading(self, self.parent.log.read_one, item_id))]
         if (not items or items[0][0] != item_id) and not self.parent.missing:
-            raise self.cannot_be_read(
-                StorageError(f"queue number {self.parent.log.record.number}: item {item_id} is missing")
-            )
+            raise self.cannot_be_read(self.parent.log.is_missing(item_id))
         self.ahead = deque(items)
         window.account(self, window.bytes_of([item for _, item in items]))
 
@@ -248,7 +245,7 @@ class Cursor:
 
     def peek(self) -> Item | None:
         if self._goes_back():
-            return reading(self, self.log.read_one, self.returned[0])
+            return damaged_queue.reading(self, self.log.read_one, self.returned[0])
         found = self._next()
         if found is None:
             self.parent.polled = True
@@ -257,7 +254,13 @@ class Cursor:
 
     def open(self) -> OpenRead | None:
         if self._goes_back():
-            return self._open_again()
+            item_id = self.returned[0]
+            if not self.log.touched:
+                self.enter_turn()
+            self.next_id = max(self.next_id, item_id + 1)
+            read = reads.hand_out_again(self, item_id)
+            self.log.journal.undo.append((self.give_back, read, False))
+            return read
         found = self._next()
         if found is None:
             self.parent.polled = True
@@ -267,24 +270,8 @@ class Cursor:
         item_id, item = found
         self.ahead.popleft()
         self.next_id = item_id + 1
-        body = item[0]
-        blob = body.blob if isinstance(body, Blob) else 0
-        read = OpenRead(self, item_id, item, len(body), blob, self.parent.aged(item)[2])
-        self.outstanding[item_id] = read
+        read = reads.hand_out(self, item_id, item, self.aged(item)[2])
         self.log.journal.undo.append((self._unopen, read))
-        return read
-
-    def _open_again(self) -> OpenRead:
-        if not self.log.touched:
-            self.enter_turn()
-        item_id = self.returned[0]
-        self.next_id = max(self.next_id, item_id + 1)
-        before = self.outstanding[item_id]  # whose place the new read takes
-        self.outstanding[item_id] = read = OpenRead(
-            self, item_id, None, before.body_bytes, before.blob, before.expires_at_ms
-        )
-        reads.leave_returned(self, item_id)
-        self.log.journal.undo.append((self.give_back, read, False))
         return read
 
     def _unopen(self, read: OpenRead) -> None:
@@ -298,24 +285,23 @@ class Cursor:
             if holder is not None:
                 journal.undo.append((holder.unclose, read))
             return
-        large_items = self.large_items if read.blob else None  # may raise: before anything is changed
+        if read.blob:
+            _ = self.large_items  # may raise: before anything is changed
         if not self.log.touched:
             self.enter_turn()
         item_id = read.id
         del self.outstanding[item_id]
-        journal.undo.append((self._unclose, read, holder))
-        self._forget(read, large_items)
+        journal.undo.append((self.unclose, read, holder))
+        self._forget(read)
         if item_id < self.next_id:
             self.place = max(self.place, item_id + 1)
         self.log.state_changed = True
 
-    def _unclose(self, read: OpenRead, holder: Holder | None) -> None:
-        """Undo `close`, or that what had been given back has expired."""
-        self.outstanding[read.id] = read
-        if holder is None:
-            self.give_back(read, wake=False)
-        else:
-            holder.unclose(read)
+    holds = reads.holds
+    item_of = reads.item_of
+    unclose = reads.unclose
+    cannot_be_read = damaged_queue.cannot_be_read
+    open_reads = property(reads.open_reads)
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item waits here again. Nothing happens if it is not open."""
@@ -328,53 +314,27 @@ class Cursor:
         self.canceled_transactions += read.counted
         heappush(self.returned, read.id)
         if wake and self.line is not None:
-            self.serve_line()
+            lines.serve(self)
 
     def take_back(self, read: OpenRead) -> None:
         """Undo `give_back`: `read` is open again."""
-        if reads.reopen(self, read):
-            self.canceled_transactions -= read.counted
+        reads.reopen(self, read)
 
-    def holds(self, read: OpenRead) -> bool:
-        """Whether `read` is open still."""
-        return not read.returned and self.outstanding.get(read.id) is read and not self.deleted
-
-    def item_of(self, read: OpenRead) -> Item:
-        """The item of an open read, once. Raises StorageError."""
-        item, read.item = read.item, None
-        return item if item is not None else reading(self, self.log.read_one, read.id)
-
-    def cannot_be_read(self, error: StorageError) -> StorageError:
-        """What to answer whoever wants the head, which cannot be read because of `error`."""
-        return head_cannot_be_read(self, error)
-
-    def _forget(self, read: OpenRead, large_items: LargeItems | None) -> None:
+    def _forget(self, read: OpenRead) -> None:
         """It is not outstanding any more: its record goes, and the chunks of what only this cursor had."""
-        item_id = read.id
-        if large_items is not None and (item_id in self.copied or not stores(self.parent, item_id)):
-            large_items.remove(read.blob, read.blob + 1, read.body_bytes)
+        self._remove_chunks(read)
+        item_id, undo = read.id, self.log.journal.undo
         if item_id in self.marked:
             self.closed.append(item_id)
             self.marked.discard(item_id)
-            self.log.journal.undo.append((self.marked.add, item_id))
+            undo.append((self.marked.add, item_id))
             if item_id in self.copied:
                 self.copied.discard(item_id)
-                self.log.journal.undo.append((self.copied.add, item_id))
+                undo.append((self.copied.add, item_id))
 
-    def serve_line(self) -> None:
-        """Hand what waits to the clients that wait here, in order."""
-        while self.line:
-            try:
-                if self.peek() is None:
-                    break
-                waiter = self.line.next()
-                handed = self if waiter.peeks else self.open()
-            except StorageError:
-                break  # what comes next cannot be read: whoever asks now is told so, the others wait on
-            if handed is None:  # it has expired since
-                self.line.rejoin(waiter)
-                break
-            waiter.hand(handed)
+    def _remove_chunks(self, read: OpenRead) -> None:
+        if read.blob and (read.id in self.copied or not stores(self.parent, read.id)):
+            self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
 
     @property
     def large_items(self) -> LargeItems:
@@ -385,28 +345,26 @@ class Cursor:
     def flush(self) -> None:
         """Go back to the head of the parent. What was given back is dropped. What is open stays open, and while it is,
         the cursor passes it over. Raises StorageError, and has changed nothing then."""
-        large_items = self.large_items
+        _ = self.large_items  # may raise
         if not self.log.touched:
             self.enter_turn()
-        undo = self.log.journal.undo
-        undo.append((setattr, self, "outstanding", self.outstanding))
-        dropped = [self.outstanding[item_id] for item_id in reads.given_back(self)]
+        journal = self.log.journal
+        journal.undo.append((setattr, self, "outstanding", self.outstanding))
+        dropped = [read for read in self.outstanding.values() if read.returned]
         self.outstanding = {item_id: read for item_id, read in self.outstanding.items() if not read.returned}
         for read in dropped:
-            self._forget(read, large_items)
+            self._forget(read)
         reads.find_returned(self)
         self.next_id = self.place = self.parent.head_id
         self.mark_all = self.log.state_changed = True
         window.release(self)
-        undo.append((setattr, self, "total_flushes", self.total_flushes))
-        self.total_flushes += 1
-        self.serve_line()
+        journal.count(self, "total_flushes")
+        lines.serve(self)
 
     def remove_chunks(self) -> None:
-        """It has been deleted: remove those that only it has kept. Raises StorageError."""
+        """It has been deleted: remove the chunks that only it has kept. Raises StorageError."""
         for read in self.outstanding.values():
-            if read.blob and (read.id in self.copied or not stores(self.parent, read.id)):
-                self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
+            self._remove_chunks(read)
 
     # -- figures
 
@@ -421,7 +379,3 @@ class Cursor:
         new = parent.tail - first_new - missing - known
         again = sum(item_id >= self.next_id and item_id not in outstanding for item_id in reads.given_back(parent))
         return max(0, new) + again + len(self.returned) - self.stale
-
-    @property
-    def open_reads(self) -> int:
-        return len(self.outstanding) - len(self.returned) + self.stale

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
-from darner_core.engines.local import window
+from darner_core.engines.local import reads, window
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.queue_log import QueueLog
-from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
 from darner_core.storage import records
-from darner_core.storage.records import Blob, Item, QueueRecord, State, item_key
+from darner_core.storage.records import Item, QueueRecord, State, item_key
 from darner_core.storage.storage import Batch
 
 if TYPE_CHECKING:
@@ -56,12 +55,7 @@ class CursorLog(QueueLog):
                 item = storage.item(parent.log.record, item_id)
             if item is None:
                 continue  # damage has taken it from the parent
-            body = item[0]
-            blob = body.blob if isinstance(body, Blob) else 0
-            read = OpenRead(cursor, item_id, None, len(body), blob, parent.aged(item)[2])
-            read.returned = True
-            cursor.outstanding[item_id] = read
-            cursor.returned.append(item_id)
+            reads.wait_again(cursor, item_id, item, parent.aged(item)[2])
             cursor.marked.add(item_id)
             if copy is not None:
                 cursor.copied.add(item_id)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import cast
 
-from darner_core.engines.local import window
+from darner_core.engines.local import expiry, window
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.cursor_log import Keeper
 from darner_core.engines.local.damaged_queue import DamagedQueue
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.lines import Lines
+from darner_core.engines.local.lines import Lines, serve
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import ServerError, StorageError
@@ -122,7 +122,7 @@ class Cursors:
         cursor.enter_turn()
         cursor.log.state_changed = True
         self._lines.serve_from(queue, name, cursor)
-        cursor.serve_line()
+        serve(cursor)
         return cursor
 
     def _uncreate(self, queue: MessageQueue, cursor: Cursor) -> None:
@@ -191,12 +191,9 @@ class Cursors:
 
     def _undelete(self, queue: MessageQueue, name: bytes, cursor: Cursor, hook: Callable[[Batch], bool]) -> None:
         self._add(queue, name, cursor)
-        before, cursor.options = (
-            cursor.options,
-            queue.options,
-        )  # the rules may have been applied to all others meanwhile
+        before, cursor.options = cursor.options, queue.options  # the rules may have changed meanwhile
         if before.max_age_s != queue.options.max_age_s and not cursor.unreadable:
-            cursor.look_at_ages()
+            expiry.look_at_ages(cursor)
         queue.log.hook = hook  # which knows what the queue had before this turn
         cursor.deleted = False
         self._lines.serve_from(queue, name, cursor)

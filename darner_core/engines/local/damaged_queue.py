@@ -5,36 +5,29 @@ No call here switches greenlets.
 
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions
 from darner_core.config.values import show_bytes
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.queue_log import QueueLog
-from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import DamagedError, StorageError
 from darner_core.storage import records
 from darner_core.storage.records import Item, QueueRecord, State
 from darner_core.waiters import WaitingLine
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.cursor import Cursor
+    from darner_core.engines.local.message_queue import MessageQueue
 
 log = logging.getLogger(NAME)
 
 _Read = TypeVar("_Read", Item, tuple[int, list[Item]])
 
 
-class Readable(Protocol):
-    """A queue or cursor whose head may turn out to be damaged."""
-
-    name: bytes
-    damage: str
-
-    @property
-    def log(self) -> QueueLog: ...
-
-
-def head_cannot_be_read(queue: Readable, error: StorageError) -> StorageError:
-    """What to answer whoever wants the head, which cannot be read because of `error`. The log says it once."""
+def cannot_be_read(queue: "MessageQueue | Cursor", error: StorageError) -> StorageError:
+    """What to raise when the head is asked for, which cannot be read because of `error`. The log says it once."""
     if not queue.log.journal.storage.is_open:
         return error  # for a while nothing can be read, of whichever queue
     known, queue.damage = queue.damage, why_damaged(queue.name, error)
@@ -43,12 +36,12 @@ def head_cannot_be_read(queue: Readable, error: StorageError) -> StorageError:
     return DamagedError(queue.damage)
 
 
-def reading(queue: Readable, read: Callable[..., _Read], *arguments: int) -> _Read:
-    """What `read` returns; the queue keeps in mind whether its head can be read, and says it in the log once."""
+def reading(queue: "MessageQueue | Cursor", read: Callable[..., _Read], *arguments: int) -> _Read:
+    """What `read` returns. The queue notes whether its head can be read, and the log says it once if not."""
     try:
         found = read(*arguments)
     except StorageError as error:
-        raise head_cannot_be_read(queue, error) from error
+        raise cannot_be_read(queue, error) from error
     if queue.damage:
         queue.damage = ""
     return found
@@ -59,20 +52,20 @@ def why_damaged(name: bytes, why: object) -> str:
 
 
 class DamagedQueue:
-    """Stands where a queue or cursor would whose records could not be read when the server started. All that can be
-    done is to delete it: every use raises DamagedError, and whoever only looks finds it empty."""
+    """Stands in for a queue or cursor whose records could not be read when the server started. All that can be done is
+    to delete it: every use raises DamagedError, and its figures are those of an empty queue."""
 
     __slots__ = ("name", "options", "log", "damage", "deleted", "line", "cursors", "transactions", "late_closes")
 
     unreadable: ClassVar = True
     traced: ClassVar = False
-    # A put goes by way of `routing`, which judges all of an item's queues before it puts anything.
+    # A put goes by way of `routing`, which looks at all queues of an item before it puts anything.
     governed: ClassVar = True
     polled: ClassVar = False
     half_swept: ClassVar = False
-    outstanding: ClassVar[dict[int, OpenRead]] = {}
+    outstanding: ClassVar[dict[int, Any]] = {}
+    returned: ClassVar[list[int]] = []
     is_receiving: ClassVar = False
-    may_have_chunks: ClassVar = True
     head_id: ClassVar = 0
     next_id: ClassVar = records.FIRST_ID
     tail: ClassVar = records.FIRST_ID
@@ -115,9 +108,3 @@ class DamagedQueue:
     def drop_expired(self, *_: int) -> bool:
         """Nothing is known that could expire."""
         return True
-
-    def serve_line(self) -> None:
-        """There is nothing to hand out."""
-
-    def drop_window(self) -> None:
-        """There is none."""

@@ -17,6 +17,7 @@ from darner_core.errors import StorageError
 from darner_core.storage.records import Blob, Expiry, Item
 
 if TYPE_CHECKING:
+    from darner_core.engines.local.cursor import Cursor
     from darner_core.engines.local.message_queue import MessageQueue
 
 # How many expired items are removed in one turn, in about 2 ms; whoever asks meanwhile finds nothing.
@@ -37,12 +38,18 @@ def set_max_age(queue: "MessageQueue", max_age_ms: int) -> None:
     """No item gets older than that, those that are there included; 0: each lives as long as its own expiry says."""
     if max_age_ms != queue.max_age_ms:
         queue.max_age_ms = max_age_ms
-        window.release(queue)  # what is read again has the new age
-        for read in queue.outstanding.values():
-            with suppress(StorageError):  # whoever wants the item is told
-                read.expires_at_ms = queue.aged(queue.log.read_one(read.id))[2]
+        look_at_ages(queue)
         for cursor in (queue.cursors or {}).values():
-            cursor.look_at_ages()
+            if not cursor.unreadable:
+                look_at_ages(cursor)
+
+
+def look_at_ages(place: "MessageQueue | Cursor") -> None:
+    """The maximum age is another one now."""
+    window.release(place)  # what is read again has the new age
+    for read in place.outstanding.values():
+        with suppress(StorageError):  # whoever wants the item is told
+            read.expires_at_ms = place.aged(place.log.read_one(read.id))[2]
 
 
 # -- at the head
@@ -111,8 +118,17 @@ def _drop_run(queue: "MessageQueue", now_ms: int, most: int) -> None:
     queue.next_id += dropped
     queue.bytes_out += dropped_bytes
     queue.log.state_changed = True
-    queue.log.journal.undo.append((setattr, queue, "expired_items", queue.expired_items))
-    queue.expired_items += dropped
+    queue.log.journal.count(queue, "expired_items", dropped)
+
+
+def move_expired(queue: "MessageQueue", item_id: int, item: Item) -> None:
+    """An item expires, and is removed after this: let it go where it has to, and count it. Raises StorageError, with
+    nothing changed."""
+    if isinstance(item[0], Blob):
+        _ = queue.large_items  # may raise when it is removed
+    if queue.expire_to is not None:
+        queue.expire_to(queue, item)
+    queue.log.journal.count(queue, "expired_items")
 
 
 def _expire_returned(queue: "MessageQueue", read: OpenRead) -> None:
@@ -174,8 +190,7 @@ def finish_moving(queue: "MessageQueue", read: OpenRead, item: Item) -> None:
         queue.close(read)
     else:
         _remove_unopened(queue, read.id, item)
-    queue.log.journal.undo.append((setattr, queue, "expired_items", queue.expired_items))
-    queue.expired_items += 1
+    queue.log.journal.count(queue, "expired_items")
 
 
 # -- removing
@@ -186,6 +201,14 @@ def _remove_unopened(queue: "MessageQueue", item_id: int, item: Item) -> None:
         remove_head(queue, item)
     else:
         _remove_waiting(queue, item_id, item)
+
+
+def remove_first(queue: "MessageQueue") -> None:
+    """Remove the head, which is in the window if it was not given back."""
+    if queue.returned:
+        remove_returned(queue, queue.outstanding[queue.returned[0]])
+    else:
+        remove_head(queue, queue.window[0])
 
 
 def remove_head(queue: "MessageQueue", item: Item) -> None:
@@ -246,6 +269,15 @@ def remove_returned(queue: "MessageQueue", read: OpenRead) -> None:
     queue.log.journal.undo.append((queue.unclose, read, None))
 
 
+def discard_oldest(queue: "MessageQueue") -> bool:
+    """Remove the item that has waited longest; False: none waits. Raises StorageError, with nothing changed."""
+    if not has_oldest(queue):
+        return False
+    remove_first(queue)
+    queue.log.journal.count(queue, "discarded")
+    return True
+
+
 def has_oldest(queue: "MessageQueue") -> bool:
     """Whether an item waits that can be discarded. Raises StorageError if that cannot be done."""
     if queue.returned:
@@ -262,7 +294,7 @@ def has_oldest(queue: "MessageQueue") -> bool:
 
 
 def flush(queue: "MessageQueue") -> None:
-    """Remove all that waits. Open items stay open."""
+    """Remove all that waits. Open items stay open. Raises StorageError, with nothing changed."""
     large_items = queue.large_items
     log = queue.log
     if not log.touched:
@@ -283,5 +315,4 @@ def flush(queue: "MessageQueue") -> None:
     queue.bytes_out = queue.bytes_in
     window.release(queue)
     log.state_changed = True
-    journal.undo.append((setattr, queue, "total_flushes", queue.total_flushes))
-    queue.total_flushes += 1
+    journal.count(queue, "total_flushes")

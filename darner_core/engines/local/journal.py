@@ -31,6 +31,7 @@ from darner_core.storage.records import Blob, Expiry, Item, item_header, item_ke
 from darner_core.storage.storage import Batch, Storage
 
 if TYPE_CHECKING:
+    from darner_core.engines.local.cursor import Cursor
     from darner_core.engines.local.message_queue import MessageQueue
 
 logger = logging.getLogger(NAME)  # a `log` is a queue's
@@ -57,7 +58,9 @@ class Journal:
         self.hints = 0  # expiries written since the sweeper last asked
         self.swept_ms = 0  # it has looked at all that is on disk up to this time
         self.again: deque[Expiry] = deque()  # what it has to look at besides: it was open then, or its turn failed
-        self.half_served: dict[MessageQueue, None] = {}  # clients there wait for the sweeper to remove what has expired
+        self.half_served: dict[
+            MessageQueue | Cursor, None
+        ] = {}  # clients there wait for the sweeper to remove what has expired
         self.slices: deque[Iterator[None]] = deque()  # what is too much for one turn: each goes on once a turn
         self.dropped = 0  # items that nobody was handed, removed in this turn
         # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
@@ -87,6 +90,12 @@ class Journal:
             self.now_ms = int(self._clock() * 1000)
             self._has_time = True
         return self.now_ms
+
+    def count(self, owner: object, figure: str, more: int = 1) -> None:
+        """In this turn, the attribute `figure` of `owner` rises by `more`."""
+        before = getattr(owner, figure)
+        self.undo.append((setattr, owner, figure, before))
+        setattr(owner, figure, before + more)
 
     def commit(self) -> bool:
         """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone.

@@ -14,6 +14,7 @@ from darner_core.errors import StorageError
 from darner_core.waiters import Waiter, WaitingLine
 
 if TYPE_CHECKING:
+    from darner_core.engines.local.cursor import Cursor
     from darner_core.engines.local.message_queue import MessageQueue
     from darner_core.engines.local.reads import OpenRead
 
@@ -124,23 +125,23 @@ class Lines:
             self.tidy(name, cursor)
 
 
-def serve(queue: "MessageQueue") -> None:
-    """Hand what waits to the clients that wait, in order; at the cursors first, because they do not see what is open
-    here."""
-    if queue.cursors is not None:
-        for cursor in queue.cursors.values():
+def serve(place: "MessageQueue | Cursor") -> None:
+    """Hand what waits at a queue or cursor to the clients that wait there, in order. A queue's cursors come first: what
+    is open in the queue is hidden from them."""
+    if place.cursors is not None:
+        for cursor in place.cursors.values():
             if cursor.line is not None:
-                cursor.serve_line()
-    while queue.line and (queue.returned or queue.next_id < queue.tail):
-        waiter = queue.line.next()
-        handed: MessageQueue | OpenRead | None
+                serve(cursor)
+    while place.line and (place.returned or place.next_id < place.tail):
+        waiter = place.line.next()
+        handed: MessageQueue | Cursor | OpenRead | None
         try:
-            handed = (queue.peek() and queue) if waiter.peeks else queue.open()
+            handed = (place.peek() and place) if waiter.peeks else place.open()
         except StorageError:
-            handed = None  # the head cannot be read: whoever asks now is told so, the others wait on
+            handed = None  # the head cannot be read: clients that ask now are told so, the others wait on
         if handed is None:  # or all has expired
-            queue.line.rejoin(waiter)
-            if queue.half_swept:
-                queue.log.journal.half_served[queue] = None
+            place.line.rejoin(waiter)
+            if place.half_swept:
+                place.log.journal.half_served[place] = None
             break
         waiter.hand(handed)

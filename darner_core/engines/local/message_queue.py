@@ -6,10 +6,11 @@ Ids are given in order of arrival and never reused. At any time
     `outstanding` holds, in order, the ids below next_id that are still stored: open, or given back and waiting again.
 
 So the head of the queue is the lowest id given back, else next_id. What surrounds these rules are functions over a
-queue: `reads` for what is outstanding, `window` for what is in memory, `expiry` for what leaves without being handed
-to anybody. A queue does not know clients, nor where other queues are.
+queue, some of them its methods: `reads` for what is outstanding, `window` for what is in memory, `expiry` for what
+leaves without being handed out, `recovery` for what is on disk. A queue does not know clients, nor where other queues
+are.
 
-No call here switches greenlets (handing an item to a waiter lets its greenlet run later), so no call needs a lock.
+No call here switches greenlets (a client that is handed an item runs later), so no call needs a lock.
 """
 
 from collections import deque
@@ -20,14 +21,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import LARGE, Holder, Large
-from darner_core.engines.local import expiry, lines, reads, recovery, window
-from darner_core.engines.local.damaged_queue import head_cannot_be_read, reading
+from darner_core.engines.local import damaged_queue, expiry, lines, reads, recovery, window
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import LargeItems, blobs_of_cursors
 from darner_core.engines.local.queue_log import MemoryLog, QueueLog
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.window import NO_WINDOW, WindowBudget
-from darner_core.errors import StorageError
 from darner_core.storage import records
 from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, State
 from darner_core.waiters import WaitingLine
@@ -44,7 +43,7 @@ class MessageQueue:
         "dead_first", "window", "window_bytes", "whole", "bytes_in", "bytes_out", "open_bytes", "max_age_ms", "deleted",
         "damage", "first_tail", "cursors", "line", "governed", "polled", "half_swept", "expire_to", "move_large",
         "expired_items", "lost_expired", "discarded", "total_flushes", "transactions", "canceled_transactions",
-        "late_closes", "_large_items", "_before",
+        "late_closes", "before", "_large_items",
     )  # fmt: skip
 
     unreadable: ClassVar = False  # see `DamagedQueue`
@@ -95,7 +94,7 @@ class MessageQueue:
         self.canceled_transactions = 0  # those of them that were given back
         self.late_closes = 0  # closes of what had been given back, since the log last told of them
         self._large_items: LargeItems | None = None  # made when the queue first meets one
-        self._before = (0, 0, 0, 0, 0)  # the numbers at the beginning of the turn
+        self.before = (0, 0, 0, 0, 0)  # the numbers at the beginning of the turn
         if state is None:
             self.log: QueueLog = MemoryLog(journal, self, record)
         else:
@@ -175,22 +174,20 @@ class MessageQueue:
 
     def _take_slowly(self) -> Item | Large | None:
         """The plain form of `take`, which has the usual case written out."""
-        item = self.peek()
-        if item is None:
+        if not self.has_head():
             return None
+        item = self._head()
         if isinstance(item[0], Blob):
             return LARGE
-        if self.returned:
-            expiry.remove_returned(self, self.outstanding[self.returned[0]])
-        else:
-            expiry.remove_head(self, item)
+        expiry.remove_first(self)
         return item
 
     def peek(self) -> Item | None:
         """The head, which stays. Raises StorageError."""
-        if not self.has_head():
-            return None
-        return reading(self, self.log.read_one, self.returned[0]) if self.returned else self.window[0]
+        return self._head() if self.has_head() else None
+
+    def _head(self) -> Item:
+        return damaged_queue.reading(self, self.log.read_one, self.returned[0]) if self.returned else self.window[0]
 
     def has_head(self) -> bool:
         """Whether there is something to hand out; it is in the window if it was not given back. Raises StorageError."""
@@ -242,30 +239,18 @@ class MessageQueue:
         if not self.log.touched:
             self.enter_turn()
         if returned_id:
-            before = self.outstanding[returned_id]  # whose place the new read takes
-            read = OpenRead(self, returned_id, None, before.body_bytes, before.blob, before.expires_at_ms)
-            self.outstanding[returned_id] = read
-            reads.leave_returned(self, returned_id)
+            read = reads.hand_out_again(self, returned_id)
         else:
             item = self.window.popleft()
-            body = item[0]
-            blob = body.blob if isinstance(body, Blob) else 0
-            read = OpenRead(self, self.next_id, item, len(body), blob, item[2])
-            self.outstanding[self.next_id] = read
+            read = reads.hand_out(self, self.next_id, item, item[2])
             self.next_id += 1
         self.bytes_out += read.body_bytes
         self.open_bytes += read.body_bytes
         self.log.journal.undo.append((self.give_back, read, False))
         return read
 
-    def holds(self, read: OpenRead) -> bool:
-        """Whether `read` is open still: its queue may have been deleted, or the turn undone."""
-        return not read.returned and self.outstanding.get(read.id) is read and not self.deleted
-
-    def item_of(self, read: OpenRead) -> Item:
-        """The item of an open read; once, so that what was sent is not kept in memory. Raises StorageError."""
-        item, read.item = read.item, None
-        return item if item is not None else reading(self, self.log.read_one, read.id)
+    holds = reads.holds
+    item_of = reads.item_of
 
     def close(self, read: OpenRead, holder: Holder | None = None) -> None:
         """The item has been dealt with: it is gone. Nothing happens if it is not open.
@@ -297,13 +282,7 @@ class MessageQueue:
             large_items.remove(read.blob, read.blob + 1, read.body_bytes)
         log.journal.undo.append((self.unclose, read, holder))
 
-    def unclose(self, read: OpenRead, holder: Holder | None) -> None:
-        """Undo `close`, or the removal of what had been given back."""
-        self.outstanding[read.id] = read
-        if holder is None:
-            self.give_back(read, wake=False)
-        else:
-            holder.unclose(read)
+    unclose = reads.unclose
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item waits again, at the head. Nothing happens if it is not open."""
@@ -327,41 +306,15 @@ class MessageQueue:
     def take_back(self, read: OpenRead) -> None:
         """Undo `give_back`: `read` is open again."""
         if reads.reopen(self, read):
-            self.canceled_transactions -= read.counted
             self.bytes_out += read.body_bytes
             self.open_bytes += read.body_bytes
 
-    # -- leaving without being handed out: see `expiry`
+    # -- leaving without being handed out
 
-    def drop_expired(self, most: int = expiry.EXPIRED_AT_ONCE, least: int = 0) -> bool:
-        """Remove some of what has expired at the head; False: there is more. Raises StorageError."""
-        return expiry.drop_expired(self, most, least)
-
-    def move_expired(self, item_id: int, item: Item) -> None:
-        """An item expires, and is removed after this: let it go where it has to, and count it. Raises StorageError,
-        with nothing changed."""
-        if isinstance(item[0], Blob):
-            _ = self.large_items  # may raise when it is removed
-        if self.expire_to is not None:
-            self.expire_to(self, item)
-        self.log.journal.undo.append((setattr, self, "expired_items", self.expired_items))
-        self.expired_items += 1
-
-    def discard_oldest(self) -> bool:
-        """Remove the item that has waited longest; False: none waits. Raises StorageError, with nothing changed."""
-        if not expiry.has_oldest(self):
-            return False
-        if self.returned:
-            expiry.remove_returned(self, self.outstanding[self.returned[0]])
-        else:
-            expiry.remove_head(self, self.window[0])
-        self.log.journal.undo.append((setattr, self, "discarded", self.discarded))
-        self.discarded += 1
-        return True
-
-    def flush(self) -> None:
-        """Remove all that waits. Open items stay open. Raises StorageError, and has changed nothing then."""
-        expiry.flush(self)
+    drop_expired = expiry.drop_expired
+    move_expired = expiry.move_expired
+    discard_oldest = expiry.discard_oldest
+    flush = expiry.flush
 
     # -- the turn
 
@@ -369,15 +322,12 @@ class MessageQueue:
         """Before the first change of a turn."""
         self.log.enter_turn()
         bytes_in = self.bytes_in
-        self._before = (self.next_id, self.tail, bytes_in, bytes_in - self.bytes_out + self.open_bytes, self.missing)
+        self.before = (self.next_id, self.tail, bytes_in, bytes_in - self.bytes_out + self.open_bytes, self.missing)
         if self.window is NO_WINDOW:
             self.window = deque()
 
-    def turn_written(self) -> None:
-        window.look_again(self)
-
-    def undo_turn(self) -> None:
-        recovery.undo_turn(self, self._before)
+    turn_written = window.look_again
+    undo_turn = recovery.undo_turn
 
     def drop_window(self) -> None:
         """Keep nothing in memory. What the window held is on disk or in this turn's log."""
@@ -387,9 +337,7 @@ class MessageQueue:
 
     # -- the disk
 
-    def cannot_be_read(self, error: StorageError) -> StorageError:
-        """What to answer whoever wants the head, which cannot be read because of `error`."""
-        return head_cannot_be_read(self, error)
+    cannot_be_read = damaged_queue.cannot_be_read
 
     @property
     def large_items(self) -> LargeItems:
@@ -424,9 +372,7 @@ class MessageQueue:
     def waiting_bytes(self) -> int:
         return self.bytes_in - self.bytes_out
 
-    @property
-    def open_reads(self) -> int:
-        return len(self.outstanding) - len(self.returned) + self.stale
+    open_reads = property(reads.open_reads)
 
     @property
     def total_items(self) -> int:

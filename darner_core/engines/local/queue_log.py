@@ -125,7 +125,7 @@ class QueueLog:
                     if items and missing:
                         return first, items
                     if items or item_id - first > missing:
-                        raise self._is_missing(first + len(items))
+                        raise self.is_missing(first + len(items))
                     first = item_id
                 if item_id in gone:  # in this turn
                     if items:
@@ -141,7 +141,7 @@ class QueueLog:
                 if items and missing:
                     return first, items
                 if items or self.written - from_id > missing:
-                    raise self._is_missing(behind)
+                    raise self.is_missing(behind)
                 first = self.written
         start = first + len(items) - self.written
         return first, items + self.appended[start : start + most_items - len(items)]
@@ -151,7 +151,7 @@ class QueueLog:
             return self.appended[item_id - self.written]
         item = self.stored_one(item_id)
         if item is None:
-            raise self._is_missing(item_id)
+            raise self.is_missing(item_id)
         return item
 
     def remove_range(self, from_id: int, to_id: int) -> None:
@@ -166,7 +166,7 @@ class QueueLog:
             return self.appended[item_id - self.written]
         return self.stored_one(item_id)
 
-    def _is_missing(self, item_id: int) -> StorageError:
+    def is_missing(self, item_id: int) -> StorageError:
         return StorageError(f"queue number {self.record.number}: item {item_id} is missing")
 
     # -- what has been written

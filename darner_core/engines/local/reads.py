@@ -1,4 +1,4 @@
-"""Open reads: items that somebody has been handed and has not confirmed, and those that were given back.
+"""Open reads: items that were handed out and are not confirmed, and those of them that were given back.
 
 The functions are about the reads of one queue or cursor, which keeps them in three slots:
 
@@ -6,39 +6,37 @@ The functions are about the reads of one queue or cursor, which keeps them in th
     `returned`     a heap of the ids that were given back. Its first always waits;
     `stale`        how many of the other ids in `returned` wait no more: to take them out of the middle would cost much.
 
-No call here switches greenlets.
+Some of the functions are methods of both classes. No call here switches greenlets.
 """
 
 from heapq import heapify, heappop
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
-from darner_core.storage.records import Item
+from darner_core.engines.contract import Holder
+from darner_core.engines.local.damaged_queue import reading
+from darner_core.storage.records import Blob, Item
 
 if TYPE_CHECKING:
     from darner_core.engines.local.cursor import Cursor
     from darner_core.engines.local.message_queue import MessageQueue
+
+Lender: TypeAlias = "MessageQueue | Cursor"
 
 # More reads than this are many: see `thinned` and `drop_stale`.
 MANY = 1000
 
 
 class OpenRead:
-    """An item that somebody has been handed and has not confirmed. One object for each time it is handed out."""
+    """An item that was handed out and is not confirmed. There is a new object each time an item is handed out."""
 
     __slots__ = ("queue", "id", "body_bytes", "blob", "returned", "item", "expires_at_ms", "counted")
 
     def __init__(
-        self,
-        queue: "MessageQueue | Cursor",
-        item_id: int,
-        item: Item | None,
-        body_bytes: int,
-        blob: int,
-        expires_at_ms: int,
+        self, queue: Lender, item_id: int, item: Item | None, body_bytes: int, blob: int, expires_at_ms: int
     ) -> None:
         self.queue = queue
         self.id = item_id
-        self.item = item  # until it has been sent; see `MessageQueue.item_of`
+        self.item = item  # until it has been sent; see `item_of`
         self.body_bytes = body_bytes
         self.blob = blob  # number of the large item; 0: it is not large
         self.expires_at_ms = expires_at_ms  # 0: never. An open item does not expire; one that was given back may
@@ -57,12 +55,63 @@ class OpenRead:
             self.queue.transactions -= 1
 
 
-class Lender(Protocol):
-    """A queue or cursor that hands items out."""
+# -- handing out
 
-    outstanding: dict[int, OpenRead]
-    returned: list[int]
-    stale: int
+
+def hand_out(lender: Lender, item_id: int, item: Item, expires_at_ms: int) -> OpenRead:
+    """A read of an item that was never handed out."""
+    body = item[0]
+    read = OpenRead(lender, item_id, item, len(body), body.blob if isinstance(body, Blob) else 0, expires_at_ms)
+    lender.outstanding[item_id] = read
+    return read
+
+
+def hand_out_again(lender: Lender, item_id: int) -> OpenRead:
+    """A read of an item that was given back."""
+    before = lender.outstanding[item_id]  # whose place the new read takes
+    read = OpenRead(lender, item_id, None, before.body_bytes, before.blob, before.expires_at_ms)
+    lender.outstanding[item_id] = read
+    leave_returned(lender, item_id)
+    return read
+
+
+def wait_again(lender: Lender, item_id: int, item: Item, expires_at_ms: int) -> None:
+    """At the start: an item that had been handed out waits as if it had been given back. To be called in the order of
+    the ids."""
+    read = hand_out(lender, item_id, item, expires_at_ms)
+    read.item = None
+    read.returned = True
+    lender.returned.append(item_id)
+
+
+# -- methods of both classes
+
+
+def holds(lender: Lender, read: OpenRead) -> bool:
+    """Whether `read` is open still: its queue may have been deleted, or the turn undone."""
+    return not read.returned and lender.outstanding.get(read.id) is read and not lender.deleted
+
+
+def item_of(lender: Lender, read: OpenRead) -> Item:
+    """The item of an open read; once, so that what was sent is not kept in memory. Raises StorageError."""
+    item, read.item = read.item, None
+    return item if item is not None else reading(lender, lender.log.read_one, read.id)
+
+
+def unclose(lender: Lender, read: OpenRead, holder: Holder | None) -> None:
+    """Undo `close`, or the removal of what had been given back."""
+    lender.outstanding[read.id] = read
+    if holder is None:
+        lender.give_back(read, wake=False)
+    else:
+        holder.unclose(read)
+
+
+def open_reads(lender: Lender) -> int:
+    return len(lender.outstanding) - len(lender.returned) + lender.stale
+
+
+# -- what was given back
 
 
 def given_back(lender: Lender) -> list[int]:
@@ -113,6 +162,20 @@ def drop_stale(lender: Lender) -> None:
         find_returned(lender)
 
 
+def reopen(lender: Lender, read: OpenRead) -> bool:
+    """Undo that `read` was given back; False: its item is not there, or is open with another client."""
+    known = lender.outstanding.get(read.id)
+    if known is None or not known.returned:
+        return False
+    read.returned = False
+    lender.outstanding[read.id] = read
+    lender.canceled_transactions -= read.counted
+    # Its id is not in `returned` if it has left since, in the turn that is being undone: `undo_turn` makes it anew.
+    lender.stale += 1
+    drop_stale(lender)
+    return True
+
+
 def thinned(queue: "MessageQueue") -> dict[int, OpenRead]:
     """`outstanding`, whose first is about to leave. A dictionary is only made smaller when it is filled, and to find
     its first passes over all that were before: 100,000 that leave in order would take seconds."""
@@ -121,16 +184,3 @@ def thinned(queue: "MessageQueue") -> dict[int, OpenRead]:
         queue.dead_first = 0
         queue.outstanding = dict(queue.outstanding)
     return queue.outstanding
-
-
-def reopen(lender: Lender, read: OpenRead) -> bool:
-    """Undo that `read` was given back; False: its item is not there, or is with somebody else."""
-    known = lender.outstanding.get(read.id)
-    if known is None or not known.returned:
-        return False
-    read.returned = False
-    lender.outstanding[read.id] = read
-    # Its id is not in `returned` if it has left since, in the turn that is being undone: `undo_turn` makes it anew.
-    lender.stale += 1
-    drop_stale(lender)
-    return True

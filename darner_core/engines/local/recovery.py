@@ -6,9 +6,8 @@ No call here switches greenlets.
 from typing import TYPE_CHECKING
 
 from darner_core.engines.local import reads, window
-from darner_core.engines.local.reads import OpenRead
 from darner_core.storage import records
-from darner_core.storage.records import Blob, Expiry, State
+from darner_core.storage.records import Expiry, State
 from darner_core.storage.storage import Batch
 
 if TYPE_CHECKING:
@@ -24,12 +23,8 @@ def read_back(queue: "MessageQueue", state: State) -> None:
     now_ms = journal.time_ms()
     if state.first < state.next:
         for item_id, item in journal.storage.items(record, state.first, state.next):
-            body, _, expires_at_ms, _ = queue.aged(item)
-            blob = body.blob if isinstance(body, Blob) else 0
-            read = OpenRead(queue, item_id, None, len(body), blob, expires_at_ms)
-            read.returned = True
-            queue.outstanding[item_id] = read
-            queue.returned.append(item_id)
+            expires_at_ms = queue.aged(item)[2]
+            reads.wait_again(queue, item_id, item, expires_at_ms)
             if 0 < expires_at_ms < now_ms:  # it may have been looked at while it was open
                 journal.again.append(Expiry(expires_at_ms, record.number, item_id))
     for item_id, item in journal.storage.items(record, state.tail, records.MAX_ID):
@@ -52,9 +47,9 @@ def recheck(queue: "MessageQueue", batch: Batch) -> None:
     log.state_changed = True
 
 
-def undo_turn(queue: "MessageQueue", before: tuple[int, int, int, int, int]) -> None:
-    """A turn could not be written: go back to the numbers that the queue had at its beginning."""
-    next_id, queue.tail, queue.bytes_in, stored_bytes, queue.missing = before
+def undo_turn(queue: "MessageQueue") -> None:
+    """The turn could not be written: go back to the numbers that the queue had at its beginning."""
+    next_id, queue.tail, queue.bytes_in, stored_bytes, queue.missing = queue.before
     queue.gap = (0, 0)
     queue.next_id = next_id
     queue.outstanding = {i: read for i, read in sorted(queue.outstanding.items()) if i < next_id}

@@ -16,6 +16,7 @@ from darner_core import NAME
 from darner_core.config.values import show_bytes
 from darner_core.engines.local import expiry as expiries
 from darner_core.engines.local import lines
+from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.expiry import MOVED_AT_ONCE
 from darner_core.engines.local.journal import Journal
@@ -143,7 +144,7 @@ class Sweeper:
                 self._wait(0)
 
     @staticmethod
-    def _drop_some(queue: MessageQueue) -> bool:
+    def _drop_some(queue: MessageQueue | Cursor) -> bool:
         try:
             queue.drop_expired()
         except StorageError:

@@ -108,14 +108,14 @@ def fill(queue: "MessageQueue") -> None:
 
 def look_again(queue: "MessageQueue") -> None:
     """At the end of a turn: tell the budget if the window has grown or shrunk by much."""
-    held_bytes = 0
-    if queue.window:
-        if not queue.whole:
-            return  # no more than when it was filled, or when it stopped reaching to the tail
+    if not queue.window:
+        if queue.window_bytes:
+            account(queue, 0)
+    elif queue.whole:  # else it is no larger than when it was filled, or when it stopped reaching to the tail
         held_bytes = len(queue.window) * ITEM_OVERHEAD_BYTES + queue.bytes_in - queue.bytes_out
-    if abs(held_bytes - queue.window_bytes) >= ACCOUNT_STEP_BYTES or not held_bytes:
-        account(queue, held_bytes)
-        end_if_large(queue)
+        if abs(held_bytes - queue.window_bytes) >= ACCOUNT_STEP_BYTES:
+            account(queue, held_bytes)
+            end_if_large(queue)
 
 
 def end_if_large(queue: "MessageQueue") -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from darner_core.engines.local import expiry
 from darner_core.engines.local.cursor_log import Keeper
 from darner_core.engines.local.damaged_queue import DamagedQueue
 from darner_core.engines.local.message_queue import MessageQueue
@@ -77,6 +78,7 @@ def test_a_cursor_whose_state_is_damaged_can_only_be_deleted(bench: Bench) -> No
     bench.crash()
     with pytest.raises(DamagedError, match=r"queue q\.c cannot be read"):
         bench.registry.cursors.of(bench.queue, b"c").take()
+    expiry.set_max_age(bench.queue, 1 << 40)  # does not ask it for the ages of its items
     assert bench.take(bench.queue) == b"a"
     bench.registry.cursors.delete(b"q", b"c")
     bench.put(b"b")

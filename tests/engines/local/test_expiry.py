@@ -63,6 +63,21 @@ def test_what_is_behind_many_that_have_expired_is_found(bench: Bench) -> None:
     assert queue.missing == 0
 
 
+def test_clients_that_wait_at_a_cursor_are_handed_what_is_behind_many_that_have_expired(bench: Bench) -> None:
+    bench.put(b"q", *[b"x"] * 3000, expires_in_s=1)
+    bench.put(b"q", b"1")
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    while cursor.take() is not None:
+        pass
+    bench.end_turn()
+    waiter = bench.registry.join_line(b"q", b"c", False)
+    bench.now_s += 2
+    cursor.flush()
+    assert not waiter.got
+    bench.sweeper.wait_moves()
+    assert cursor.item_of(waiter.got)[0] == b"1"
+
+
 def test_given_back_after_its_time_it_is_not_handed_out_again(bench: Bench) -> None:
     bench.put(b"q", b"1", b"2", expires_in_s=1)
     bench.put(b"q", b"3")
