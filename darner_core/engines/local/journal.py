@@ -103,25 +103,27 @@ class Journal:
         Any other exception leaves in memory what nobody knows: only undoing, or what follows a write, raises one.
         """
         self._has_time = False
-        if not self.touched and not self.also and not self.expiring:  # what a queue in memory holds may expire, too
-            if not self.in_memory:
-                if self.undo:
-                    self.undo.clear()
-                return False
-            if not self.expiring:  # else these are written, so that the items are found when their time has come
-                self._close_memory()
+        writes = bool(self.touched or self.also or self.expiring)  # what expires may be in a queue in memory
+        if writes:
+            try:
+                self._write()
+            except StorageError:
+                self._undo()
+                raise
+            except Exception as error:  # nothing has been written: that is the last that `_write` does
+                logger.exception("a turn could not be put together", extra=BY_FORM)
+                self._undo()
+                raise StorageError("an internal error, which the server's log tells") from error
+            self.unsynced = True
+        elif not self.in_memory:
+            if self.undo:
                 self.undo.clear()
-                self._call_after()
-                return False
-        try:
-            self._write()
-        except StorageError:
-            self._undo()
-            raise
-        except Exception as error:  # nothing has been written: that is the last that `_write` does
-            logger.exception("a turn could not be put together", extra=BY_FORM)
-            self._undo()
-            raise StorageError("an internal error, which the server's log tells") from error
+            return False
+        if self.in_memory:
+            for memory_log in self.in_memory:
+                memory_log.keep()
+            self.touched += self.in_memory  # from here on all are alike
+            self.in_memory.clear()
         for log in self.touched:
             log.written += len(log.appended)
             log.appended = NOTHING
@@ -131,34 +133,17 @@ class Journal:
             log.owner.turn_written()
         self.touched.clear()
         self.dropped = 0
-        if self.in_memory:
-            self._close_memory()
         if self.also:
             self.also.clear()
         if self.expiring:
             self.expiring.clear()
         if self.undo:
             self.undo.clear()
-        self.unsynced = True
         if self.after:
-            self._call_after()
-        return True
-
-    def _call_after(self) -> None:
-        after, self.after = self.after, []
-        for step, *arguments in after:
-            step(*arguments)
-
-    def _close_memory(self) -> None:
-        for log in self.in_memory:
-            log.keep()
-            log.written += len(log.appended)
-            log.appended = NOTHING
-            log.removed = []
-            log.touched = log.state_changed = log.reclaim_now = False
-            log.owner.turn_written()
-        self.in_memory.clear()
-        self.dropped = 0
+            after, self.after = self.after, []
+            for step, *arguments in after:
+                step(*arguments)
+        return writes
 
     def _write(self) -> None:
         if len(self.touched) == 1 and not self.also and not self.expiring and self._write_single(self.touched[0]):
@@ -180,9 +165,10 @@ class Journal:
             for removed in log.removed:
                 batch.delete(item_key(number, removed), handle)
             if log.state_changed or item_id - log.recorded >= STATE_EVERY:
-                if self._should_reclaim(log):
-                    self._reclaim(batch, log)
-                put(item_key(number, records.STATE_ID), self._state(log), handle)
+                first = log.owner.first_id()
+                if self._should_reclaim(log, first):
+                    self._reclaim(batch, log, first)
+                put(item_key(number, records.STATE_ID), self._state(log, first), handle)
         for add in self.also:
             add(batch)
         for log, expires_at_ms, item_id in self.expiring:
@@ -206,9 +192,10 @@ class Journal:
         number, family, _, _ = log.record
         appended = log.appended
         if log.state_changed:
-            if log.removed or (appended and log.pending()[1]) or self._should_reclaim(log):
+            first = log.owner.first_id()
+            if log.removed or (appended and first < log.written + len(appended)) or self._should_reclaim(log, first):
                 return False
-            self.storage.put(family, item_key(number, records.STATE_ID), self._state(log))
+            self.storage.put(family, item_key(number, records.STATE_ID), self._state(log, first))
             return True
         if len(appended) == 1 and log.written + 1 - log.recorded < STATE_EVERY:
             self.storage.put(family, item_key(number, log.written), self._pack(appended[0]))
@@ -224,20 +211,17 @@ class Journal:
             self._plain_header = item_header(records.WHOLE, 0, 0, added_at_ms)
         return self._plain_header + body  # type: ignore[operator]
 
-    def _state(self, log: QueueLog) -> bytes:
+    def _state(self, log: QueueLog, first: int) -> bytes:
         owner = log.owner
         tail = log.recorded = log.written + len(log.appended)
-        return records.pack_state(
-            owner.first_id(), owner.next_id, tail, owner.stored_bytes(), log.reclaimed, owner.missing
-        )
+        return records.pack_state(first, owner.next_id, tail, owner.stored_bytes(), log.reclaimed, owner.missing)
 
-    def _should_reclaim(self, log: QueueLog) -> bool:
-        if log.reclaim_now or log.owner.first_id() - log.reclaimed >= RECLAIM_ITEMS:
+    def _should_reclaim(self, log: QueueLog, first: int) -> bool:
+        if log.reclaim_now or first - log.reclaimed >= RECLAIM_ITEMS:
             return True
         return log.owner.removed_bytes() - log.reclaimed_bytes >= RECLAIM_BYTES
 
-    def _reclaim(self, batch: Batch, log: QueueLog) -> None:
-        first = log.owner.first_id()
+    def _reclaim(self, batch: Batch, log: QueueLog, first: int) -> None:
         if first > log.reclaimed:
             self.storage.remove_items(batch, log.record, log.reclaimed, first)
         self.undo.append((log.set_reclaimed, log.reclaimed, log.reclaimed_bytes))

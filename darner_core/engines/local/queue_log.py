@@ -95,15 +95,11 @@ class QueueLog:
             journal.time_ms()
         self.touched = True
         self.appended = []
-        self._enter(journal)
+        journal.touched.append(self)
 
     def set_reclaimed(self, first: int, removed_bytes: int) -> None:
         self.reclaimed = first
         self.reclaimed_bytes = removed_bytes
-
-    def _enter(self, journal: "Journal") -> None:
-        """Be told by the journal of the end of the turn."""
-        journal.touched.append(self)
 
     def pending(self) -> tuple[int, list[Item]]:
         """(id of the first, items) of what was put in this turn and is still there."""
@@ -194,7 +190,12 @@ class MemoryLog(QueueLog):
         super().__init__(journal, owner, record, records.State())
         self._items: dict[int, Item] = {}  # by id, in order
 
-    def _enter(self, journal: "Journal") -> None:
+    def enter_turn(self) -> None:
+        journal = self.journal
+        if not journal.touched:
+            journal.time_ms()
+        self.touched = True
+        self.appended = []
         journal.in_memory.append(self)
 
     def keep(self) -> None:
