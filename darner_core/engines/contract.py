@@ -11,7 +11,7 @@ replies of the turn become errors.
 
 *Waiting.* No call switches greenlets, except those that say so. An engine across a network often cannot answer at
 once: `take`, `peek` and `open` then return None with `half_swept` set, which means "later". The caller goes on in a
-greenlet of its own, where it calls `drop_expired` until that returns True, and asks again. A local queue uses the same
+greenlet of its own, where it calls `drop_expired` until that returns True, and asks again. A local queue gives the same
 answer when more items at its head have expired than one turn can remove, so code above has one way for both.
 
 *Declining.* A promise marked "may decline" is one that an engine may not be able to keep. It then raises ServerError,
@@ -20,17 +20,18 @@ than `Queue.put` does sets `governed` on all of its queues.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final, Protocol, Self
 
 from darner_core.config.queues import QueueOptions
+from darner_core.shared_memory import BodyMemory
 from darner_core.waiters import Waiter
 
 
 class LargeBody(Protocol):
     """Stands in an item for a body that is not in memory. `len` is the body's size in bytes."""
 
-    blob: int  # which large item of the queue it is
+    blob: int  # the number of this large item in its queue
 
     def __len__(self) -> int: ...
 
@@ -47,72 +48,26 @@ LARGE: Final = Large()
 
 
 class Turn(Protocol):
-    """The turn of the event loop, as the engine sees it."""
+    """The turn of the event loop, as the engine and its callers share it."""
 
     # (function, its arguments): called in reverse order if the turn cannot be written.
     undo: list[tuple[Any, ...]]
-    # What is too much for one turn: each goes on once a turn.
+    # Work that is too much for one turn: each iterator advances by one step a turn.
     slices: deque[Iterator[None]]
 
     def time_ms(self) -> int:
         """Milliseconds since 1970, the same throughout a turn."""
 
 
-# -- large items: an engine that takes whole bodies only declines `receive`
-
-
-class Download(Protocol):
-    """A large item that is being read, piece by piece."""
-
-    missing_bytes: int  # how much of it has still to be read
-    index: int  # of the chunk that comes next
-
-    def next(self, most_bytes: int) -> bytes:
-        """At least a byte, at most the rest of a chunk. Raises StorageError."""
-
-
-class Upload(Protocol):
-    """A large item that is being received. It is nowhere before it is put."""
-
-    received_bytes: int
-
-    @property
-    def room_bytes(self) -> int:
-        """The most that `add` takes."""
-
-    def add(self, data: bytes) -> None:
-        """The next bytes have come. Raises StorageError."""
-
-    def store(self) -> None:
-        """Keep nothing of it in memory. Raises StorageError."""
-
-    def drop(self) -> None:
-        """It will not be received. Nothing happens if it has been put."""
-
-
-class LargeItems(Protocol):
-    """The large items of one queue."""
-
-    @property
-    def number(self) -> int:
-        """Of the queue, unique within its engine."""
-
-    def receive(self, chunk_bytes: int, memory: Any) -> Upload:
-        """Begin to receive an item. May decline. Raises StorageError."""
-
-    def send(self, blob: Any) -> Download:
-        """Begin to read an item."""
-
-
 # -- reads
 
 
 class Read(Protocol):
-    """An item that has been handed to somebody who has not confirmed it. A new object each time it is handed out."""
+    """An item that was handed out and is not confirmed. There is a new object each time an item is handed out."""
 
     id: int  # unique within its queue, in order of arrival
     body_bytes: int
-    blob: int  # which large item it is; 0: it is not large
+    blob: int  # the number of the large item; 0: it is not large
     returned: bool  # it has been given back, and waits again
     counted: bool  # among its queue's `transactions`
 
@@ -127,10 +82,70 @@ class Read(Protocol):
 
 
 class Holder(Protocol):
-    """Whoever holds an open read and closes it."""
+    """What holds an open read for a client, and closes it."""
 
     def unclose(self, read: Any) -> None:
         """The turn in which it closed this Read could not be written: it is open again."""
+
+
+# -- large items
+
+
+class Download(Protocol):
+    """A large item that is being read, piece by piece."""
+
+    missing_bytes: int  # how much of it has still to be read
+    index: int  # of the chunk that comes next
+
+    def next(self, most_bytes: int) -> bytes:
+        """At least a byte, at most the rest of a chunk. Raises StorageError."""
+
+
+class LargeItems(Protocol):
+    """The large items of one queue."""
+
+    @property
+    def number(self) -> int:
+        """Of the queue, unique within its engine."""
+
+    def send(self, blob: Any) -> Download:
+        """Begin to read an item. `blob` is its LargeBody."""
+
+
+class Transfer(Protocol):
+    """A large item on its way into one or several queues. In none of them does it exist before `put`. A context: what
+    has not been put when the context ends leaves nothing.
+
+    Calls whose names begin with wait_ may switch greenlets. They call `wait_turn` to give other clients a turn.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def room_bytes(self) -> int:
+        """The most that `wait_add` takes."""
+
+    def find_queues(self) -> int | None:
+        """How many queues the item goes into; None: one of them has no room for it. Queues that do not exist are made.
+        Raises ServerError or StorageError, with nothing changed."""
+
+    def wait_begin(self, wait_turn: Callable[[], object]) -> None:
+        """Begin to store the item. Raises StorageError."""
+
+    def wait_add(self, data: bytes, wait_turn: Callable[[], object]) -> None:
+        """The next bytes of the item have come. Raises StorageError."""
+
+    def wait_store(self, wait_turn: Callable[[], object]) -> None:
+        """Keep nothing of the item in memory. Raises StorageError."""
+
+    def require_queues(self) -> None:
+        """Raises ServerError if a queue that decides whether the item is stored was deleted meanwhile."""
+
+    def put(self, flags: int, expires_at_ms: int) -> "Collection[Queue] | None":
+        """All of the item has come: put it everywhere, in this turn; the queues that have it now. None: there was no
+        room. Raises StorageError."""
 
 
 # -- queues
@@ -155,7 +170,7 @@ class Source(Protocol):
 
     @property
     def unreadable(self) -> bool:
-        """Whether nothing but deleting it can be done: all other calls raise DamagedError."""
+        """Whether it can only be deleted: all other calls raise DamagedError."""
 
     @property
     def outstanding(self) -> Collection[int]:
@@ -185,14 +200,15 @@ class Source(Protocol):
         again, or else the item waits again. Raises StorageError, with nothing changed."""
 
     def give_back(self, read: Any, wake: bool = True) -> None:
-        """The item waits again, ahead of all that was never handed out. Nothing happens if it is not open."""
+        """The item waits again, ahead of all that was never handed out. Nothing happens if it is not open. Clients that
+        wait are served, unless `wake` is False."""
 
     def drop_expired(self) -> bool:
         """Go on with what "later" means; False: call again in another turn. Raises StorageError. An engine across a
         network may wait here, so only code in a client's own greenlet calls it."""
 
     def cannot_be_read(self, error: Any) -> Exception:
-        """What to raise for a StorageError that was met while an item was sent. The log is told once."""
+        """What to raise for a StorageError that was met while an item was sent. The log says it once."""
 
     # -- may decline
 
@@ -232,11 +248,12 @@ class Queue(Source, Protocol):
         """Whether it is a fanout child: it gets a copy of all that is put into its parent."""
 
     @property
-    def cursors(self) -> Mapping[bytes, Source] | None: ...
+    def cursors(self) -> Mapping[bytes, Source] | None:
+        """By name. None: there are none."""
 
     def put(self, body: bytes, flags: int, expires_at_ms: int) -> None:
-        """Append an item, expires_at_ms being 0, to a queue that is not `governed`. Whoever has waited longest gets
-        it."""
+        """Append an item to a queue that is not `governed`. `expires_at_ms` must be 0. The item goes to the client that
+        has waited longest, if any waits."""
 
     @property
     def waiting_bytes(self) -> int: ...
@@ -250,33 +267,33 @@ class Cursors(Protocol):
     """The durable cursors of all queues. An engine may decline them all."""
 
     def of(self, queue: Any, name: bytes, peeks: bool = False) -> Source:
-        """The cursor on this Queue, made if there is none, except to peek: then it is the queue. Raises ServerError."""
+        """The cursor of this name on this Queue, made if there is none. With `peeks` none is made: the queue itself
+        is returned then. Raises ServerError."""
 
     def delete(self, queue_name: bytes, name: bytes) -> None:
         """Nothing happens if there is none."""
 
     def flush(self, queue_name: bytes, name: bytes) -> None:
-        """Put it back to the head of its queue. Nothing happens if there is none. Raises StorageError."""
+        """Put the cursor back to the head of its queue. Nothing happens if there is none. Raises StorageError."""
 
 
 class Routing(Protocol):
-    """Where an item goes: into its queue and that one's fanout children, or an alias's queues, as limits allow."""
+    """Where an item goes: into its queue and the fanout children of that, or an alias's queues, as limits allow.
+
+    `as_child` says that the one name is a fanout child's, which is made if need be.
+    """
 
     def put(
         self, names: tuple[bytes, ...], body: bytes, flags: int, expires_at_ms: int, as_child: bool = False
     ) -> Collection[Queue] | None:
-        """Put an item everywhere or nowhere, making queues that do not exist; the queues that have it now, None: there
+        """Put an item everywhere or nowhere, making queues that do not exist; the queues that have it now. None: there
         was no room. Raises ServerError or StorageError, with nothing changed."""
 
-    def put_large(
-        self, names: tuple[bytes, ...], uploads: Any, size: int, flags: int, expires_at_ms: int, as_child: bool = False
-    ) -> Collection[Queue] | None:
-        """As `put`, for an item of which all has come. What is not put is dropped, whatever is raised."""
-
-    def targets(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> Any:
-        """The queues to receive a large item for, None: there is no room. Call `abandon` if it is not put."""
-
-    def abandon(self, targets: Iterable[Any]) -> None: ...
+    def transfer(
+        self, memory: BodyMemory, chunk_bytes: int, names: tuple[bytes, ...], size: int, as_child: bool
+    ) -> Transfer:
+        """Begin to put a large item of `size` bytes, a chunk at a time. `memory` is shared by all items that are being
+        received. May decline."""
 
 
 class Engine(Protocol):
@@ -301,8 +318,9 @@ class Engine(Protocol):
 
     def join_line(self, name: bytes, cursor: bytes, peeks: bool, waiter: Waiter | None = None) -> Waiter:
         """Stand in line for an item of queue `name`, or of a cursor on it if `cursor` is not b"", whether these exist
-        or not: a new waiter, or `waiter`, who stands in other lines as well and is handed one item in all. It is handed
-        a Read, or if it peeks a Source to look at. Raises ServerError if no more may wait. See `leave_line`."""
+        or not. A new waiter is returned, or `waiter`, which stands in other lines as well and is handed one item in
+        all. It is handed a Read, or if it peeks a Source to look at. Raises ServerError if no more may wait. See
+        `leave_line`."""
 
     def leave_line(self, name: bytes, cursor: bytes) -> None:
         """Must be called, with the same name and cursor, once the waiter has been decided."""

@@ -6,7 +6,9 @@ from typing import Protocol
 import pytest
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.contract import Engine, Queue, Read, Routing
+from darner_core.engines.contract import LARGE, Engine, LargeBody, Queue, Read, Routing, Turn
+from darner_core.errors import ServerError
+from darner_core.shared_memory import BodyMemory
 from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter
 from tests.bench import Bench
@@ -22,6 +24,9 @@ class World(Protocol):
 
     @property
     def routing(self) -> Routing: ...
+
+    @property
+    def turn(self) -> Turn: ...
 
     def end_turn(self) -> None: ...
 
@@ -41,6 +46,10 @@ class Local(Bench):
     @property
     def routing(self) -> Routing:
         return self.delivery
+
+    @property
+    def turn(self) -> Turn:
+        return self.journal
 
     def fail_turn(self) -> None:
         self.registry.create(b"durable")  # so that there is something to write, which cannot be
@@ -181,6 +190,36 @@ def test_a_turn_that_fails_has_not_happened(world: World) -> None:
     assert take_all(world) == [b"1", b"2", b"3"]  # nobody is told that the first is open again, so it waits
 
 
+def test_what_was_given_back_in_a_turn_that_fails_can_be_taken_back(world: World) -> None:
+    queue = put(world, b"1")
+    read = opened(queue)
+    world.end_turn()
+    queue.give_back(read, wake=False)
+    world.turn.undo.append((queue.take_back, read))
+    world.fail_turn()
+    assert queue.holds(read)
+    queue.close(read)
+    world.end_turn()
+    assert take_all(world) == []
+
+
+def test_callers_have_their_part_of_a_turn_that_fails_undone_last_first(world: World) -> None:
+    undone: list[int] = []
+    world.turn.undo += [(undone.append, 1), (undone.append, 2)]
+    world.fail_turn()
+    assert undone == [2, 1]
+    world.turn.undo.append((undone.append, 3))
+    put(world, b"1")
+    world.fail_turn()
+    assert undone == [2, 1]
+
+
+def test_the_time_stands_still_within_a_turn(world: World) -> None:
+    began_ms = world.turn.time_ms()
+    world.pass_time(1)
+    assert world.turn.time_ms() == began_ms + 1000
+
+
 class Session:
     """A Holder."""
 
@@ -246,6 +285,101 @@ def test_a_delete_that_fails_leaves_the_queue(world: World) -> None:
     assert world.engine.queues[Q] is queue
     assert not queue.deleted
     assert take_all(world) == [b"1"]
+
+
+def test_reads_that_clients_hold_are_counted(world: World) -> None:
+    queue = put(world, b"1")
+    read = opened(queue)
+    read.count()
+    assert (queue.transactions, read.counted) == (1, True)
+    read.uncount()
+    assert queue.transactions == 0
+
+
+# -- where items go
+
+
+def test_a_fanout_child_gets_a_copy_of_what_is_put_into_its_parent(world: World) -> None:
+    child = world.engine.child(b"q+c")
+    assert child is not None
+    assert child.is_child
+    queue = put(world, b"1")
+    assert queue.governed
+    assert [child.waiting_items, queue.waiting_items] == [1, 1]
+
+
+def test_a_large_item_is_in_its_queue_when_all_of_it_has_come(world: World) -> None:
+    body = bytes(range(200)) * 3
+    memory = BodyMemory(1 << 20, lambda: None)
+    with world.routing.transfer(memory, 256, (Q,), len(body), False) as transfer:
+        assert transfer.find_queues() == 1
+        transfer.wait_begin(world.end_turn)
+        for at in range(0, len(body), 100):
+            rest = body[at : at + 100]
+            while rest:
+                room = transfer.room_bytes
+                transfer.wait_add(rest[:room], world.end_turn)
+                rest = rest[room:]
+        transfer.wait_store(world.end_turn)
+        transfer.require_queues()
+        queue = world.engine.queues[Q]
+        assert queue.waiting_items == 0
+        assert transfer.put(7, 0) == [queue]
+    world.end_turn()
+    assert queue.take() is LARGE
+    read = opened(queue)
+    blob, flags, _, _ = queue.item_of(read)
+    assert not isinstance(blob, bytes)
+    assert (len(blob), flags, read.body_bytes, read.blob) == (len(body), 7, len(body), blob.blob)
+    assert received(queue, blob) == body
+    queue.close(read)
+    world.end_turn()
+    assert take_all(world) == []
+
+
+def received(queue: Queue, blob: LargeBody) -> bytes:
+    download, body = queue.large_items.send(blob), b""
+    while download.missing_bytes:
+        body += download.next(100)
+    return body
+
+
+def test_a_large_item_that_does_not_come_leaves_nothing(world: World) -> None:
+    with world.routing.transfer(BodyMemory(1 << 20, lambda: None), 256, (Q,), 1000, False) as transfer:
+        transfer.find_queues()
+        transfer.wait_begin(world.end_turn)
+        transfer.wait_add(bytes(200), world.end_turn)
+    world.end_turn()
+    assert Q not in world.engine.queues or world.engine.queues[Q].waiting_items == 0
+
+
+# -- cursors
+
+
+def test_a_cursor_sees_all_items_and_removes_none(world: World) -> None:
+    queue = put(world, b"1", b"2")
+    try:
+        cursor = world.engine.cursors.of(queue, b"c")
+    except ServerError:
+        assert not queue.options.durable  # declined
+        return
+    assert queue.cursors == {b"c": cursor}
+    assert world.engine.cursors.of(queue, b"other", peeks=True) is queue
+    read = cursor.open()
+    assert read is not None
+    assert read.queue is cursor
+    cursor.close(read)
+    world.end_turn()
+    item = cursor.peek()
+    assert isinstance(item, tuple)
+    assert item[0] == b"2"
+    world.engine.cursors.flush(Q, b"c")
+    world.engine.cursors.flush(Q, b"other")  # does nothing
+    assert cursor.waiting_items == 2
+    world.engine.cursors.delete(Q, b"c")
+    world.engine.cursors.delete(Q, b"c")  # does nothing
+    assert cursor.deleted
+    assert take_all(world) == [b"1", b"2"]
 
 
 # -- waiting
