@@ -26,5 +26,5 @@ class LocalEngine:
         self.journal = journal
         self.delivery = Delivery(registry, journal)
         self.sweeper = Sweeper(registry, self.delivery, journal, body_memory, chunk_bytes, wait_round)
-        self.traces = Traces(registry, journal, lambda queue: queue.options.trace)
+        self.traces = Traces(registry, journal)
         self.pending = PendingReads(journal, run_after)

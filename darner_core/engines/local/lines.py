@@ -54,19 +54,18 @@ class Lines:
         name: bytes,
         queue: Place | None,
         cursor_name: bytes,
-        cursor: Place | None,
+        place: Place | None,
         peeks: bool,
         waiter: Waiter | None,
     ) -> Waiter:
-        """A new waiter at the end of a line, or `waiter`, who stands in other lines too. `queue` and `cursor` are those
-        of these names, if they exist. Call `tidy` when the waiter has been decided."""
+        """A new waiter at the end of a line, or `waiter`, which stands in other lines too. `queue` is the queue of this
+        name and `place` what the line is at, the queue or its cursor, if these exist. Call `tidy` when the waiter has
+        been decided."""
         line = self.find(name, cursor_name)
         if line is None:
             line = self._begin(name, cursor_name)
-            if queue is not None and not cursor_name:
-                self._give(queue, line)
-            elif queue is not None and cursor is not None:
-                self._give_cursor(queue, cursor, line)
+            if queue is not None and place is not None:
+                self._give(queue, place, line)
         return line.join(peeks, waiter)
 
     def _begin(self, name: bytes, cursor: bytes) -> WaitingLine:
@@ -74,14 +73,18 @@ class Lines:
         self._count += 1
         return line
 
-    def _give(self, place: Place, line: WaitingLine) -> None:
+    def _give(self, queue: Place, place: Place, line: WaitingLine) -> None:
+        """`place`, which is the queue or a cursor of it, serves this line from now on."""
         place.line = line
         self._places[line] = place
-
-    def _give_cursor(self, queue: Place, cursor: Place, line: WaitingLine) -> None:
-        self._give(cursor, line)
         if queue.line is None:
-            self._give(queue, self._begin(queue.name, b""))
+            self._give(queue, queue, self._begin(queue.name, b""))
+
+    def _release(self, line: WaitingLine) -> None:
+        """Nothing serves this line any more."""
+        place = self._places.pop(line, None)
+        if place is not None:
+            place.line = None
 
     def tidy(self, name: bytes, cursor: bytes = b"") -> None:
         """Keep no empty line, so that a put has nothing to look at."""
@@ -99,29 +102,21 @@ class Lines:
         if not self._lines[name]:
             del self._lines[name]
         self._count -= 1
-        place = self._places.pop(line, None)
-        if place is not None:
-            place.line = None
+        self._release(line)
 
     # -- queues and cursors come and go
 
     def serve_from(self, queue: Place, cursor_name: bytes = b"", cursor: Place | None = None) -> None:
         """This queue exists from now on, or this cursor on it."""
         line = self.find(queue.name, cursor_name)
-        if line is None:
-            return
-        if cursor is None:
-            self._give(queue, line)
-        else:
-            self._give_cursor(queue, cursor, line)
+        if line is not None:
+            self._give(queue, queue if cursor is None else cursor, line)
 
     def leave_unserved(self, name: bytes, cursor: bytes = b"") -> None:
         """This queue, or cursor, is gone: its clients wait for the next of its name."""
         line = self.find(name, cursor)
         if line is not None:
-            place = self._places.pop(line, None)
-            if place is not None:
-                place.line = None
+            self._release(line)
             self.tidy(name, cursor)
 
 

@@ -78,7 +78,7 @@ class Sweeper:
         """`wait(seconds)` lets everybody else have a turn, and this one be written, also for 0."""
         self._registry = registry
         self._journal = journal
-        self._mover = Mover(delivery, journal, body_memory, chunk_bytes, wait)
+        self._mover = Mover(delivery, body_memory, chunk_bytes, wait)
         self._wait = wait
         self._monotonic = monotonic
         self._busy = False

@@ -1,18 +1,17 @@
-"""Queues that tell what happens to them: to who watches them, and to the log if their option `trace` says so.
+"""Queues that tell what happens to them: those that watch them, and the log if their option `trace` says so.
 
 A queue that nobody watches must cost nothing, not even the question whether somebody does: `put` and `take` are the
-hot path. So telling is a subclass of MessageQueue without slots of its own, and a queue that comes to be watched is
-made one by assigning its `__class__`, and made a plain one again when the last watcher has gone. The plain form, a
-check in each of its methods, would be paid by every request.
+hot path. So a queue that is watched has another class, a subclass of MessageQueue without slots of its own, by
+assigning its `__class__`. It gets the plain one again when the last watcher has gone. The plain form, a check in each
+method, would be paid by every request.
 
-An event is told when the turn in which it happened has been written. What a turn that fails had in store is never
-told, because it has not happened.
+An event is told when the turn in which it happened has been written. If the turn fails, its events are never told,
+because they have not happened.
 
 No call here switches greenlets.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from darner_core import NAME
@@ -53,76 +52,62 @@ class Observer(Protocol):
         """This has happened, and has been written. Must not change a queue."""
 
 
-class LogObserver:
-    """Writes events to the server's log."""
-
-    def tell(self, event: Event) -> None:
-        about = f" {event.id}, {event.body_bytes} bytes" if event.id else ""
-        if event.items >= 0:
-            about = f" of {event.items} items"
-        name = show_bytes(event.queue)
-        log.info("trace %s: %s%s", name, event.what.decode(), about)
+def _log_event(event: Event) -> None:
+    about = f" {event.id}, {event.body_bytes} bytes" if event.id else ""
+    if event.items >= 0:
+        about = f" of {event.items} items"
+    log.info("trace %s: %s%s", show_bytes(event.queue), event.what.decode(), about)
 
 
 class Traces:
-    """Which queues are watched, and by whom. Knows them by name: one may be watched before it exists, and when it has
+    """Which queues are watched, and by what. Knows them by name: one may be watched before it exists, and when it has
     been deleted and made again."""
 
-    def __init__(self, registry: Registry, journal: Journal, has_option: Callable[[MessageQueue], bool]) -> None:
-        """`has_option`: whether a queue's option `trace` is on."""
-        self.has_option = has_option
+    def __init__(self, registry: Registry, journal: Journal) -> None:
         self._registry = registry
         self._journal = journal
         self._watchers: dict[bytes, list[Observer]] = {}
-        self._log = LogObserver()
         # Of this server: its queues find their way back here without a slot for it.
         self._traced: type[MessageQueue] = type("TracedQueue", (TracedQueue,), {"__slots__": (), "traces": self})
         registry.traces = self
-        self.look_again()
+        for queue in registry:
+            self.changed(queue)
 
-    def look_again(self) -> None:
-        """The options may be others now."""
-        for queue in self._registry:
-            self._switch(queue)
-
-    # -- who watches
+    # -- watching
 
     def watch(self, name: bytes, observer: Observer) -> bool:
         """Tell `observer` from now on what happens to queue `name`; False: it does not exist yet."""
         self._watchers.setdefault(name, []).append(observer)
-        queue = self._registry.queues.get(name)
-        if queue is not None:
-            self._switch(queue)
-        return queue is not None
+        return self._change(name)
 
     def unwatch(self, name: bytes, observer: Observer) -> None:
         watchers = self._watchers[name]
         watchers.remove(observer)
         if not watchers:
             del self._watchers[name]
+        self._change(name)
+
+    def _change(self, name: bytes) -> bool:
         queue = self._registry.queues.get(name)
         if queue is not None:
-            self._switch(queue)
+            self.changed(queue)
+        return queue is not None
 
-    def _switch(self, queue: MessageQueue) -> None:
-        if not queue.unreadable:
-            wanted = queue.name in self._watchers or self.has_option(queue)
-            queue.__class__ = self._traced if wanted else MessageQueue
-
-    # -- what happens
+    # -- what happens; the first three are called by the registry, in the turn in which it does
 
     def created(self, queue: MessageQueue) -> None:
-        """In this turn. From the registry."""
-        self._switch(queue)
+        self.changed(queue)
         if isinstance(queue, TracedQueue):
             self.note(queue, CREATE)
 
     def changed(self, queue: MessageQueue) -> None:
-        """Its options may be others now. From the registry."""
-        self._switch(queue)
+        """Its options or its watchers may be others now."""
+        if not queue.unreadable:
+            wanted = queue.name in self._watchers or queue.options.trace
+            queue.__class__ = self._traced if wanted else MessageQueue
 
     def deleted(self, queue: MessageQueue) -> None:
-        """In this turn. From the registry. A delete that is undone leaves the queue as it was."""
+        """A delete that is undone leaves the queue as it was."""
         if isinstance(queue, TracedQueue) or queue.name in self._watchers:
             self.note(queue, DELETE)
 
@@ -135,9 +120,9 @@ class Traces:
         try:
             for observer in self._watchers.get(event.queue, ()):
                 observer.tell(event)
-            if self.has_option(queue):
-                self._log.tell(event)
-        except Exception:  # nobody who watches may disturb the end of the turn
+            if queue.options.trace:
+                _log_event(event)
+        except Exception:  # what goes wrong here must not disturb the end of the turn
             log.exception("an event could not be told")
 
 

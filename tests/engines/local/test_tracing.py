@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,10 +21,6 @@ from tests.engines.local.test_message_queue import EXAMPLES, Bench, Queues, put_
 __all__ = ["small_steps"]
 
 ASIDE = b"aside"
-
-
-def never(queue: MessageQueue) -> bool:
-    return False
 
 
 class Listener:
@@ -46,7 +43,7 @@ class Watched(Bench):
 
     def _start(self) -> None:
         super()._start()
-        self.traces = Traces(self.registry, self.journal, never)
+        self.traces = Traces(self.registry, self.journal)
         self.listener = Listener()
         self.traces.watch(b"q", self.listener)
 
@@ -224,19 +221,16 @@ def test_who_watches_cannot_bring_the_server_down(bench: Watched, caplog: pytest
 
 def test_the_option_trace_writes_events_to_the_log(bench: Watched, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    traced: set[bytes] = set()
-    Traces(bench.registry, bench.journal, lambda queue: queue.name in traced)
     queue = bench.registry.create(b"aside\n")
-    traced.add(b"aside\n")
     queue.put(b"silent", 0, 0)
-    assert bench.registry.traces is not None
-    bench.registry.traces.look_again()  # type: ignore[attr-defined]
+    queue.options = replace(queue.options, trace=True)
+    bench.traces.changed(queue)
     queue.put(b"told", 0, 0)
     queue.open()
     queue.flush()
     bench.end_turn()
-    traced.clear()
-    bench.registry.traces.look_again()  # type: ignore[attr-defined]
+    queue.options = replace(queue.options, trace=False)
+    bench.traces.changed(queue)
     queue.put(b"silent again", 0, 0)
     bench.end_turn()
     assert caplog.messages == [
@@ -300,7 +294,7 @@ class WatchedQueues(Queues):
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)
-        self.traces = Traces(self.registry, self.journal, never)
+        self.traces = Traces(self.registry, self.journal)
         self.mirror = Mirror(self)
         for name in (b"a", b"b", b"c"):
             self.traces.watch(name, self.mirror)
@@ -334,7 +328,7 @@ def test_queues_that_are_watched_do_the_same_and_their_events_tell_all_of_it() -
 def test_what_happens_to_a_queue_in_memory_is_told_too(open_storage: Callable[[], Storage]) -> None:
     bench = LimitsBench(open_storage, q=QueueOptions(durable=False))
     listener = Listener()
-    Traces(bench.registry, bench.journal, never).watch(b"q", listener)
+    Traces(bench.registry, bench.journal).watch(b"q", listener)
     for _ in range(2):
         bench.put(b"q", b"1")
         bench.end_turn()
