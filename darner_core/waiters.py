@@ -1,13 +1,13 @@
-"""Who waits for an item, in order of arrival.
+"""Clients that wait for an item, in order of arrival.
 
-The promise of `WaitingLine`: an item that becomes available goes to the client that has waited longest, and of
-"got an item", "waited long enough" and "was cancelled" exactly one happens to each waiter, the first to come.
-What has been decided stays decided even if the waiter's greenlet runs later.
+The promise of `WaitingLine`: an item that becomes available goes to the client that has waited longest. To each waiter
+exactly one of three things happens, whichever comes first: it gets an item, it has waited long enough, or it is
+cancelled. What has been decided stays decided even if the waiter's greenlet runs later.
 
-A waiter may stand in several lines. It gets one item from one of them: whatever is decided, it leaves all its lines in
-that moment, so that no other line can hand it anything, nor pass over somebody else for it.
+A waiter may stand in several lines, and gets one item from one of them. Whatever is decided, it leaves all its lines in
+that moment, so that no other line hands it anything or passes over another client for it.
 
-Names that begin with wait_ switch greenlets; nothing else here does. The line knows nothing of queues or sockets.
+Names that begin with wait_ switch greenlets; nothing else here does. A line knows nothing of queues or sockets.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ SHORTEST_S = 1e-6  # a timer, however short, goes through the loop
 
 
 def wait_round(at_least_s: float = 0.0) -> None:
-    """Let the loop go round once: all that can be read is served in between. Switches.
+    """Let the loop go round once, so that all that can be read is served.
 
     sleep(0) would not do: gevent runs what is ready up to fifty times before it looks at the sockets again.
     """
@@ -29,31 +29,32 @@ def wait_round(at_least_s: float = 0.0) -> None:
 
 
 class Waiter:
-    """One client in line, or in several lines. `got` is what it was handed, or None."""
+    """One client in one line or several. `got` is what it was handed, or None."""
 
     __slots__ = ("peeks", "got", "_lines", "_decided")
 
     def __init__(self, line: "WaitingLine", peeks: bool) -> None:
-        self.peeks = peeks  # it wants to see an item, not to have it
+        self.peeks = peeks  # the client wants to see an item, not to have it
         self.got: Any = None
         self._lines = [line]
         self._decided: Event = Event()
 
     def wait_for(self, wait_ms: int) -> Any:
-        """Wait until handed something, cancelled, or `wait_ms` are over; what was handed over, or None. Switches."""
+        """Wait until something is handed over, the waiter is cancelled, or `wait_ms` are over; what was handed over, or
+        None."""
         if not self._decided.wait(wait_ms / 1000):
             self.cancel()
         return self.got
 
     def cancel(self) -> None:
-        """Leave the line. Nothing happens if the waiter has been handed something already."""
+        """Leave all lines. Nothing happens if the waiter has been handed something already."""
         if not self._decided.is_set():
             self._leave_all()
             self._decided.set()
 
     def hand(self, thing: Any) -> None:
-        """What it has waited for. It stands in no line any more."""
-        if len(self._lines) > 1:  # else `next` has taken it out of the only one
+        """Give the waiter what it has waited for. It stands in no line any more."""
+        if len(self._lines) > 1:  # else `next` has taken the waiter out of its only line
             self._leave_all()
         self.got = thing
         self._decided.set()
@@ -63,12 +64,12 @@ class Waiter:
             line.leave(self)
 
     def joined(self, line: "WaitingLine") -> None:
-        """For the line: the waiter stands in this one, too."""
+        """Called by a line that the waiter stands in from now on as well."""
         self._lines.append(line)
 
 
 class WaitingLine:
-    """The waiters of one queue, those that peek among them."""
+    """The waiters of one queue or cursor, including those that peek."""
 
     __slots__ = ("_waiters",)
 
@@ -79,8 +80,7 @@ class WaitingLine:
         return len(self._waiters)
 
     def join(self, peeks: bool = False, waiter: Waiter | None = None) -> Waiter:
-        """A new waiter at the end of the line; or `waiter`, who stands in other lines and has not been handed
-        anything."""
+        """A new waiter at the end of the line; or `waiter`, which stands in other lines and has not been decided."""
         if waiter is None:
             waiter = Waiter(self, peeks)
         else:
@@ -98,17 +98,18 @@ class WaitingLine:
             waiter.hand(thing)
 
     def next(self) -> Waiter:
-        """Take the longest waiting out of the line; the caller hands it something. Raises KeyError if none waits."""
+        """Take the waiter that has waited longest out of the line, to be handed something. Raises KeyError if there is
+        none."""
         return self._waiters.popitem(last=False)[0]
 
     def rejoin(self, waiter: Waiter) -> None:
-        """Put the waiter that `next` took out back at the front: there was nothing to hand it."""
+        """Put the waiter that `next` took out back at the front, because there was nothing to hand it."""
         self._waiters[waiter] = None
         self._waiters.move_to_end(waiter, last=False)
 
 
 def wait_in_thread(job: Callable[[], None]) -> None:
-    """Run `job` in a thread, and raise here what it raises: gevent would print it as well."""
+    """Run `job` in a thread, and raise here what it raises. If the thread raised it, gevent would print it as well."""
     error = gevent.get_hub().threadpool.apply(_error_of, (job,))
     if error is not None:
         raise error

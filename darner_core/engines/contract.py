@@ -1,7 +1,7 @@
 """What every queue engine promises to the operations, protocols and server above it: Engine, Queue, Read.
 
-An engine owns queues and their items. It knows nothing of clients, sessions, protocols or rights. Code above names
-these types only; the engine of this process is `engines.local`.
+An engine owns queues and their items. It knows nothing of clients, sessions, protocols or rights. Code above names only
+these types. The engine of this process is `engines.local`.
 
 Three rules hold for all engines.
 

@@ -1,18 +1,18 @@
 """One durable cursor: a place in a queue that reading moves on, and what is open or was given back there.
 
-A cursor is a queue without items of its own. It hands out those of its queue, its parent, and deletes none; the ids are
-the parent's. It sees what a get of the parent would: what waits there, given back or never handed out, from its place
-on. What is gone or open there when it comes by is passed over. So a cursor behind the head goes on at the head.
+A cursor hands out the items of its queue, the parent, under the parent's ids, and removes none. It sees what a get of
+the parent would: what waits there from its place on, given back or never handed out. What is gone or open there when it
+comes by is passed over. So a cursor whose place is before the parent's head goes on at the head.
 
-    every id from `next_id` on was never handed out, but those that were when the cursor was put back to the head;
-    `outstanding` holds what is open or was given back.
+    every id from `next_id` on was never handed out here, or was before the cursor was put back to the head;
+    `outstanding` holds what is open here or was given back.
 
-An item that the parent removes while it is outstanding here is copied to the cursor's own records in the same turn
+If the parent removes an item that is outstanding here, the item is copied to the cursor's own records in the same turn
 (`Keeper`), and the chunks of a large one stay until the last cursor has closed it.
 
-What is on disk: the place behind all that was closed; a record for each outstanding id below it, of which there are
-some only if items were closed out of order; and the copies. So one reader at a time writes a state record a turn, as
-with a queue, and opening and giving back write nothing: what was open above the place is read again after a crash.
+On disk are: the place behind all that was closed; a record for each outstanding id below it, of which there are only
+some if items were closed out of order; and the copies. So one reader at a time writes a state record a turn, as with a
+queue. Opening and giving back write nothing: what was open above the place is read again after a crash.
 
 No call here switches greenlets.
 """
@@ -37,7 +37,8 @@ _NOTHING_AHEAD: deque[tuple[int, Item]] = deque()  # an empty deque is 760 bytes
 
 
 class Cursor:
-    """A durable cursor on a queue. `name` is that of the queue, a dot, and its `short` name."""
+    """A durable cursor on a queue. `name` is the queue's name, a dot, and the cursor's `short` name. `contract.Source`
+    says what its methods promise."""
 
     __slots__ = (
         "name", "parent", "short", "budget", "options", "log", "next_id", "outstanding", "returned", "stale", "ahead",
@@ -46,12 +47,12 @@ class Cursor:
     )  # fmt: skip
 
     unreadable: ClassVar = False
-    cursors: ClassVar = None  # a cursor has none itself
+    cursors: ClassVar = None  # there are none on a cursor
 
     def __init__(
         self, parent: MessageQueue, short: bytes, budget: WindowBudget, record: QueueRecord, state: State
     ) -> None:
-        """`state`: what the disk says of it. Raises StorageError."""
+        """`state` is what the disk says of it. Raises StorageError."""
         self.name = b"%b.%b" % (parent.name, short)
         self.parent = parent
         self.short = short
@@ -61,30 +62,30 @@ class Cursor:
         self.outstanding: dict[int, OpenRead] = {}  # with `returned` and `stale`: see `reads`
         self.returned: list[int] = []
         self.stale = 0
-        self.ahead = _NOTHING_AHEAD  # what is in memory of the parent's items from some id on, as (id, item)
+        self.ahead = _NOTHING_AHEAD  # (id, item) of those of the parent's items that are in memory
         self.window_bytes = 0  # of `ahead`, as the budget knows it
         self.place = self.next_id  # behind all that was closed: `next_id` as it is after a crash
         self.recorded_place = self.place
         self.marked: set[int] = set()  # the outstanding ids that have a record
-        self.copied: set[int] = set()  # those of them whose record is the item, because the parent's is gone
-        self.closed: list[int] = []  # ids with a record, which goes in this turn
+        self.copied: set[int] = set()  # those of them whose record is the item, because it is gone from the parent
+        self.closed: list[int] = []  # ids whose record is removed in this turn
         self.mark_all = False  # in this turn, every outstanding id gets a record
-        self.damage = ""  # why its head cannot be read, if it cannot
+        self.damage = ""  # why the head cannot be read; "" if it can
         self.deleted = False
         self.line: WaitingLine | None = None  # of the clients that wait here; None while there are none
         self.half_swept = False  # all that was looked at has expired, and there may be more
         self.total_flushes = 0
         self.transactions = 0  # reads that clients have opened
         self.canceled_transactions = 0  # those of them that were given back
-        self.late_closes = 0  # closes of what had been given back, since the log last told of them
-        self._place_before = (0, 0, 0)
+        self.late_closes = 0  # closes of items that had been given back, since the log last mentioned them
+        self._place_before = (0, 0, 0)  # at the beginning of the turn: see `enter_turn`
         self.log = CursorLog(parent.log.journal, self, record)
         self.log.read_back(state)
 
     # -- the turn
 
     def enter_turn(self) -> None:
-        """Before the first change of a turn."""
+        """To be called before the first change of a turn."""
         self.log.enter_turn()
         self._place_before = (self.next_id, self.place, self.recorded_place)
 
@@ -113,12 +114,12 @@ class Cursor:
 
     @property
     def head_id(self) -> int:
-        """Of what a read would hand out next; 0 if that is nothing."""
+        """The id of what `open` would hand out; 0: nothing."""
         return self.returned[0] if self._goes_back() else self._next_seen(self.next_id)
 
     def _goes_back(self) -> bool:
-        """Whether what comes next was given back: the lowest id does. It is a new one only after the cursor was put
-        back to the head, or after a crash."""
+        """Whether the next item is one that was given back. The lowest id comes first; that may be a new one after a
+        crash, or when the cursor was put back to the head."""
         if self.returned and self.outstanding[self.returned[0]].expires_at_ms:
             self._drop_expired()
         if not self.returned or self.returned[0] < self.next_id:
@@ -141,12 +142,12 @@ class Cursor:
             item_id += 1  # open since before the cursor was put back to the head
 
     def _next(self) -> tuple[int, Item] | None:
-        """(id, item) of what was never handed out and comes next; it is then the first of `ahead`."""
+        """(id, item) of the next item that was never handed out, which is now the first of `ahead`."""
         item_id, ahead = self.next_id, self.ahead
         parent = self.parent
         if ahead and ahead[0][0] == item_id and item_id >= parent.next_id and item_id not in self.outstanding:
             if not ahead[0][1][2] and not parent.max_age_ms:
-                return ahead[0]  # the usual case, which what follows would find, too
+                return ahead[0]  # the most frequent case, which the code below would find, too
         item_id = self._next_seen(item_id)
         passed, now_ms = 0, self.log.journal.time_ms()
         self.half_swept = False
@@ -172,25 +173,24 @@ class Cursor:
         return None
 
     def _pass_over(self, item_id: int) -> None:
-        """All that is new up to this id has expired, and perhaps more: whoever asks finds nothing for now."""
+        """All that is new up to this id has expired, and perhaps more has: there is nothing to hand out for now."""
         if not self.log.touched:
             self.enter_turn()
         self.next_id = item_id + 1
         self.half_swept = True
 
     def drop_expired(self, most: int = expiry.EXPIRED_AT_ONCE, least: int = 0) -> bool:
-        """Pass over what has expired, a part of it; False: there may be more. Raises StorageError."""
+        """Pass over a part of what has expired; False: there may be more. Raises StorageError."""
         self.half_swept = False
         if not self._goes_back():
             self._next()
         return not self.half_swept
 
     def aged(self, item: Item) -> Item:
-        """As the parent's."""
         return self.parent.aged(item)
 
     def _drop_expired(self) -> None:
-        """Of what was given back."""
+        """Drop what was given back and has expired."""
         now_ms = self.log.journal.time_ms()
         while self.returned and 0 < self.outstanding[self.returned[0]].expires_at_ms < now_ms:
             read = self.outstanding[self.returned[0]]
@@ -205,7 +205,7 @@ class Cursor:
             self.log.state_changed = True
 
     def _fill_from(self, item_id: int) -> None:
-        """Read ahead: what is stored from this id on. Raises StorageError."""
+        """Read ahead what is stored from this id on. Raises StorageError."""
         try:
             items = read_ahead(self.parent.log, item_id)
         except StorageError:  # what lies before the damage is served
@@ -279,7 +279,7 @@ class Cursor:
         read.returned = True
 
     def close(self, read: OpenRead, holder: Holder | None = None) -> None:
-        """The item has been dealt with here. As a queue's, but that it stays in the parent."""
+        """The item is done with here, and stays in the parent."""
         journal = self.log.journal
         if not self.holds(read):
             if holder is not None:
@@ -304,7 +304,6 @@ class Cursor:
     open_reads = property(reads.open_reads)
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
-        """The item waits here again. Nothing happens if it is not open."""
         if read.returned or self.outstanding.get(read.id) is not read:
             return
         if not self.log.touched and not self.deleted:  # as in MessageQueue
@@ -317,11 +316,10 @@ class Cursor:
             lines.serve(self)
 
     def take_back(self, read: OpenRead) -> None:
-        """Undo `give_back`: `read` is open again."""
         reads.reopen(self, read)
 
     def _forget(self, read: OpenRead) -> None:
-        """It is not outstanding any more: its record goes, and the chunks of what only this cursor had."""
+        """The item is not outstanding any more: remove its record, and the chunks if only this cursor had them."""
         self._remove_chunks(read)
         item_id, undo = read.id, self.log.journal.undo
         if item_id in self.marked:
@@ -343,8 +341,8 @@ class Cursor:
     # -- going back, and going
 
     def flush(self) -> None:
-        """Go back to the head of the parent. What was given back is dropped. What is open stays open, and while it is,
-        the cursor passes it over. Raises StorageError, and has changed nothing then."""
+        """Go back to the head of the parent. What was given back is dropped. What is open stays open, and the cursor
+        passes it over while it is. Raises StorageError, with nothing changed."""
         _ = self.large_items  # may raise
         if not self.log.touched:
             self.enter_turn()
@@ -370,10 +368,11 @@ class Cursor:
 
     @property
     def waiting_items(self) -> int:
-        """What there is still to read: an upper bound if others take from the parent as well."""
+        """How much there is to read: an upper bound if items are taken from the parent as well."""
         parent, outstanding = self.parent, self.outstanding
         first_new = max(self.next_id, parent.next_id)
-        # Which ids are missing nobody knows without reading: as many as can be may lie before what is new here.
+        # Which of the parent's ids are missing is not known without reading. This counts as many of them as possible
+        # before what is new here.
         missing = max(0, parent.missing - (first_new - parent.next_id))
         known = sum(i >= first_new and i not in self.copied and stores(parent, i) for i in outstanding)
         new = parent.tail - first_new - missing - known

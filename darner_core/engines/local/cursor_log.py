@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(NAME)
 
-# Up to this many items before the tail are read one by one: to position an iterator costs as much as that.
+# Up to this many items before the tail are read one by one: to position an iterator costs as much.
 NEAR_ITEMS = 4
 
 
 class CursorLog(QueueLog):
-    """A cursor's records. Its items are its own copies, else its parent's."""
+    """A cursor's records. An item is read from the cursor's own copy if there is one, else from the parent."""
 
     __slots__ = ("_cursor",)
 
     def __init__(self, journal: Journal, cursor: "Cursor", record: QueueRecord) -> None:
-        # Its hook writes all, so that a queue's numbers are never asked for.
+        # The hook writes everything, so the journal never asks for a queue's numbers.
         super().__init__(journal, cursor, record, State(tail=records.MAX_ID))  # type: ignore[arg-type]
         self._cursor = cursor
         self.recorded = 1
@@ -54,19 +54,19 @@ class CursorLog(QueueLog):
             if item is None and stores(parent, item_id):
                 item = storage.item(parent.log.record, item_id)
             if item is None:
-                continue  # damage has taken it from the parent
+                continue  # damage has removed it from the parent
             reads.wait_again(cursor, item_id, item, parent.aged(item)[2])
             cursor.marked.add(item_id)
             if copy is not None:
                 cursor.copied.add(item_id)
 
     def _write(self, batch: Batch) -> bool:
-        """The hook: all that the cursor writes in a turn."""
+        """The hook: write all that the cursor changes in a turn."""
         cursor = self._cursor
         number, family, _, _ = self.record
         handle = self.journal.storage.handles[family]
         for item_id in cursor.closed:
-            if item_id not in cursor.marked:  # else it was handed out again, and has a new one
+            if item_id not in cursor.marked:  # else it was handed out again, and has a new record
                 batch.delete(item_key(number, item_id), handle)
         if self.state_changed or not self.recorded:
             marks = list(self._to_mark())
@@ -80,7 +80,7 @@ class CursorLog(QueueLog):
         return True
 
     def _to_mark(self) -> Iterator[int]:
-        """The outstanding ids that need a record, because the place that is written now is behind them."""
+        """The outstanding ids that need a record, because the place that is written in this turn is behind them."""
         cursor = self._cursor
         outstanding, marked = cursor.outstanding, cursor.marked
         if cursor.mark_all:
@@ -91,12 +91,12 @@ class CursorLog(QueueLog):
         return (item_id for item_id in outstanding if item_id < cursor.place and item_id not in marked)
 
     def keep(self, batch: Batch, item_id: int) -> None:
-        """The parent removes this item in this turn, and it is outstanding here: copy it."""
+        """Copy an item that is outstanding here and that the parent removes in this turn."""
         cursor, journal = self._cursor, self.journal
         number, family, _, _ = self.record
         try:
             item = cursor.parent.log.read_one(item_id)
-        except StorageError as error:  # it is lost; whoever has it open has been sent it, whoever asks for it is told
+        except StorageError as error:  # it is lost: a client that asks for it is told, one that has it open has it
             log.error("cursor %s: item %d: %s", show_bytes(cursor.name), item_id, error)
         else:
             batch.put(item_key(number, item_id), records.pack_item(item), journal.storage.handles[family])
@@ -107,7 +107,7 @@ class CursorLog(QueueLog):
         journal.undo.append((cursor.copied.discard, item_id))
 
     def recheck(self, batch: Batch) -> None:
-        """After a failed write: the cursor's records are to be what memory has, whatever was left of it."""
+        """After a failed write, of which a part may be on disk: let the cursor's records say what memory says."""
         cursor, storage = self._cursor, self.journal.storage
         number, family, _, _ = self.record
         handle = storage.handles[family]
@@ -124,14 +124,14 @@ class CursorLog(QueueLog):
 
 
 def stores(queue: "MessageQueue", item_id: int) -> bool:
-    """Whether the item is in the queue still, waiting or open, at this point of the turn."""
+    """Whether the item is still in the queue, waiting or open, at this point of the turn."""
     if item_id < queue.next_id:
         return item_id in queue.outstanding
     return item_id < queue.tail and item_id not in queue.log.removed
 
 
 def read_ahead(parent: QueueLog, item_id: int) -> list[tuple[int, Item]]:
-    """(id, item) of what is stored in a queue from this id on, as much as is read at a time. Raises StorageError."""
+    """(id, item) of what is stored in a queue from this id on: one read-ahead. Raises StorageError."""
     written, storage = parent.written, parent.journal.storage
     items: list[tuple[int, Item]] = []
     if written - NEAR_ITEMS <= item_id < written:
@@ -151,7 +151,7 @@ def read_ahead(parent: QueueLog, item_id: int) -> list[tuple[int, Item]]:
 
 
 class Keeper:
-    """Sees at the end of each turn what a queue with cursors removes, and lets them keep what they need of it."""
+    """Looks at the end of each turn what a queue removes, and lets its cursors keep what they need of that."""
 
     __slots__ = ("_queue", "_seen")
 
@@ -166,7 +166,7 @@ class Keeper:
         before_first, before_next = self._seen
         first, next_id = self._seen = queue.first_id(), queue.next_id
         removed = queue.log.removed
-        # Gone are: all below the first, what was removed by name, and of what was handed out what is not outstanding.
+        # Gone are: all ids below the first; those in `removed`; those that were handed out and are not outstanding.
         spans = range(before_first, first), range(max(before_next, first), next_id)
         seen = len(spans[0]) + len(spans[1]) + len(removed)
         if not seen:
@@ -177,7 +177,7 @@ class Keeper:
             if cursor.unreadable:
                 continue
             if stale:
-                window.release(cursor)  # which may hold what was removed
+                window.release(cursor)  # it may hold what was removed
             outstanding = cursor.outstanding
             for item_id in chain(*spans, removed) if seen < len(outstanding) else list(outstanding):
                 if item_id in outstanding and item_id not in cursor.copied:

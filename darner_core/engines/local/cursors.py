@@ -1,7 +1,7 @@
 """The cursors by queue and name: which there are, making and removing them, and reading them back.
 
-A cursor is made by the first use, at the head of its queue. Clients may wait for one of a queue that does not exist: it
-is made when the queue is.
+A cursor is made by its first use, at the head of its queue. Clients may also wait at a cursor of a queue that does not
+exist: the cursor is made when the queue is.
 
 No call here switches greenlets.
 """
@@ -24,7 +24,7 @@ from darner_core.storage.storage import Batch
 
 
 class Cursors:
-    """Those of all queues. Each stands in its queue's `cursors`."""
+    """The cursors of all queues. Each stands in its queue's `cursors`."""
 
     def __init__(
         self,
@@ -36,10 +36,10 @@ class Cursors:
         require_room: Callable[[], None],
         lines: Lines,
     ) -> None:
-        """`hidden` are queues that are out of reach at present. `require_room` raises ServerError if there may be no
-        more queues and cursors."""
+        """`hidden` are queues that are out of reach at present. `require_room` raises ServerError if there may not be
+        another queue or cursor."""
         self.count = 0
-        self._refused: dict[bytes, None] = {}  # queues whose cursors could not be made: there were too many
+        self._refused: dict[bytes, None] = {}  # queues with cursors that are waited for, and that had no room
         self._journal = journal
         self._budget = budget
         self._queues = queues
@@ -49,14 +49,14 @@ class Cursors:
         self._lines = lines
 
     def read_back(self) -> set[int]:
-        """Read every cursor back; their numbers. Raises StorageError if it cannot be read which there are."""
+        """Read every cursor back; their numbers. Raises StorageError if their list cannot be read."""
         numbers = set()
         storage = self._journal.storage
         for queue_name, name, record in storage.cursors():
             numbers.add(record.number)
             queue = self._queues.get(queue_name)
             if queue is None:
-                continue  # damage has taken its queue's record
+                continue  # damage has removed its queue's record
             try:
                 if queue.unreadable:
                     raise StorageError(queue.damage)
@@ -83,7 +83,7 @@ class Cursors:
         self.count -= 1
 
     def __iter__(self) -> Iterator[Cursor]:
-        """All but those that could not be read back."""
+        """All cursors that could be read back."""
         return (cursor for cursor in self._all() if not cursor.unreadable)
 
     def _all(self) -> Iterator[Cursor]:
@@ -97,8 +97,7 @@ class Cursors:
     # -- using
 
     def of(self, queue: MessageQueue, name: bytes, peeks: bool = False) -> MessageQueue | Cursor:
-        """The cursor `name` on `queue`, made if there is none: raises ServerError if there may be no more. To see
-        what it would show none is made: the queue itself shows it."""
+        """As `contract.Cursors` says."""
         cursor = queue.cursors.get(name) if queue.cursors is not None else None
         if cursor is not None:
             return cursor
@@ -115,7 +114,7 @@ class Cursors:
         cursor = Cursor(queue, name, self._budget, record, State(next=queue.head_id))
         self._add(queue, name, cursor)
         if queue.line is not None:
-            queue.line.wake_peeks(queue)  # some have waited there to see what this cursor shows
+            queue.line.wake_peeks(queue)  # clients may have waited there to see what this cursor shows
         journal.undo.append((self._uncreate, queue, cursor))
         storage = journal.storage
         journal.also.append(lambda batch: storage.add_cursor(batch, queue.name, name, record))
@@ -131,15 +130,15 @@ class Cursors:
         self._leave_line(queue, cursor.short, cursor)
 
     def _leave_line(self, queue: MessageQueue, name: bytes, gone: Cursor) -> None:
-        """Let the clients that wait at a cursor that is gone wait for the next of its name. Clients that peek wait
-        elsewhere: no cursor is made for them."""
+        """A cursor is gone: its clients wait for the next of its name. Those that peek ask anew and wait at the queue,
+        because no cursor is made for them."""
         if gone.line is not None:
             gone.line.wake_peeks(gone)
         self._lines.leave_unserved(queue.name, name)
 
     def make_awaited(self, queue_name: bytes) -> None:
-        """Make the cursors of this queue that are waited for, if there may be that many; and those that there was no
-        room for before."""
+        """Make the cursors that clients wait for, of this queue and of those that had no room before, while there is
+        room."""
         for waiting in (queue_name, *self._refused):
             queue = self._queues.get(waiting)
             try:
@@ -148,11 +147,10 @@ class Cursors:
                         self.of(queue, name)
             except ServerError:
                 self._refused[waiting] = None
-                return  # they wait in vain, or until there is room
+                return  # its clients wait until there is room
             self._refused.pop(waiting, None)
 
     def make_all_awaited(self) -> None:
-        """As `make_awaited`, for all queues."""
         for queue_name in self._lines.names():
             if queue_name in self._queues:
                 self.make_awaited(queue_name)
@@ -160,7 +158,7 @@ class Cursors:
     # -- removing
 
     def delete(self, queue_name: bytes, name: bytes) -> None:
-        """Remove a cursor. Nothing happens if it does not exist. Clients that wait there wait at a new one."""
+        """Nothing happens if it does not exist. Clients that wait there wait at a new cursor."""
         queue = self._queues.get(queue_name)
         if queue is None or queue.cursors is None or name not in queue.cursors:
             return
@@ -184,7 +182,7 @@ class Cursors:
             cursor.remove_chunks()
             window.release(cursor)
         storage, record = self._journal.storage, cursor.log.record
-        # What has a record is known when the turn ends. After a failed turn more may be there.
+        # `marked` says which ids have a record when the turn ends. After a failed turn there may be more.
         ids = cursor.marked if not cursor.unreadable and cursor.log.recorded else None
         self._journal.also.append(lambda batch: storage.remove_cursor(batch, queue.name, name, record, ids))
         self._journal.undo.append((self._undelete, queue, name, cursor, hook))
@@ -194,18 +192,17 @@ class Cursors:
         before, cursor.options = cursor.options, queue.options  # the rules may have changed meanwhile
         if before.max_age_s != queue.options.max_age_s and not cursor.unreadable:
             expiry.look_at_ages(cursor)
-        queue.log.hook = hook  # which knows what the queue had before this turn
+        queue.log.hook = hook  # this Keeper knows what the queue had before the turn
         cursor.deleted = False
         self._lines.serve_from(queue, name, cursor)
 
     def flush(self, queue_name: bytes, name: bytes) -> None:
-        """Put a cursor back to the head of its queue. Nothing happens if it does not exist. Raises StorageError."""
         queue = self._queues.get(queue_name)
         if queue is not None and queue.cursors is not None and name in queue.cursors:
             queue.cursors[name].flush()
 
     def recheck(self, batch: Batch) -> None:
-        """As Registry.recheck: what may have been written of a turn that failed."""
+        """As Registry.recheck does for queues: put right what may have been written of a turn that failed."""
         for cursor in self:
             if not cursor.log.recorded:
                 cursor.log.recheck(batch)

@@ -1,4 +1,4 @@
-"""What has been removed and still takes space on disk, until a compaction gives it back."""
+"""What has been removed and still takes space on disk, until a compaction gives the space back."""
 
 from dataclasses import dataclass
 
@@ -15,20 +15,20 @@ class DeadRange:
     dead_bytes: int
 
 
-# Column family, and queue number for large items, else 0.
+# (column family, the queue's number for large items, else 0)
 RangeKey = tuple[int, int]
 
-# Ranges of chunks that are known at a time. Too little is dead in most of them to be worth a compaction.
+# How many ranges of chunks are kept apart. In most of them too little is dead to be worth a compaction.
 MOST_CHUNK_RANGES = 64
 
 
 class DeadRanges:
-    """What has been removed and still takes space on disk: one range for each column family of items, and one for
-    each queue's large items. If these get too many, neighbours become one."""
+    """One range for each column family of items, and one for each queue's large items. When there are too many of the
+    latter, neighbours are merged."""
 
     def __init__(self) -> None:
         self.ranges: dict[RangeKey, DeadRange] = {}
-        self._chunk_ranges = 0  # at least this many are of chunks; counted anew when they seem too many
+        self._chunk_ranges = 0  # an upper bound; counted anew when it seems too many
 
     def add_items(self, record: QueueRecord, from_id: int, to_id: int, dead_bytes: int) -> None:
         begin, end = item_key(record.number, from_id), item_key(record.number, to_id)
@@ -39,7 +39,7 @@ class DeadRanges:
         self.add(DeadRange(CHUNK_FAMILY, begin, end, dead_bytes), number)
 
     def add_queue(self, record: QueueRecord, dead_bytes: int, has_chunks: bool) -> None:
-        """All of a queue: how much of it was in chunks is not known."""
+        """All of a queue has been removed. How much of it was in chunks is not known."""
         self.add_items(record, records.STATE_ID, records.MAX_ID, dead_bytes)
         if has_chunks:
             self.add_chunks(record.number, 0, records.MAX_ID, dead_bytes)
@@ -52,7 +52,7 @@ class DeadRanges:
             self._bound()
 
     def _bound(self) -> None:
-        """Another range of chunks has come: if there are too many, merge each with the next."""
+        """There is another range of chunks. If there are too many, merge each with the next."""
         self._chunk_ranges += 1
         if self._chunk_ranges <= MOST_CHUNK_RANGES:
             return

@@ -1,8 +1,8 @@
-"""How items leave a queue without being handed to anybody: they expire, or the oldest make room for others.
+"""How items leave a queue without being handed out: they expire, or the oldest make room for others.
 
-What is open does not expire. The head is looked at whenever somebody wants it, so that nothing that has expired is
-handed out; what expires behind the head is found by a sweep (`sweeper`). All functions are about one queue, and raise
-StorageError before they have changed anything.
+What is open does not expire. The head is looked at whenever an item is asked for, so that nothing that has expired is
+handed out. What expires behind the head is found by a sweep (`sweeper`). All functions are about one queue. If they
+raise StorageError, they have changed nothing.
 
 No call here switches greenlets.
 """
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from darner_core.engines.local.cursor import Cursor
     from darner_core.engines.local.message_queue import MessageQueue
 
-# How many expired items are removed in one turn, in about 2 ms; whoever asks meanwhile finds nothing.
+# How many expired items are removed in one turn, in about 2 ms. If there are more, the next turn goes on.
 EXPIRED_AT_ONCE = 1000
 
-# The limit on the bytes of their bodies: they may have to be read, and written to where they go.
+# The limit on the bytes of their bodies, which may have to be read, and written to where they go.
 EXPIRED_BYTES_AT_ONCE = 1 << 20
 
-# The limit on items that go to another queue: each is a put, and one more for each of that queue's children.
+# How many expired items go to other queues in one turn: each is a put, and another for each child of that queue.
 MOVED_AT_ONCE = 100
 
-# What is removed behind the head is removed one by one, and once more as a range whenever this many ids in a row have
-# gone: a reader passes over a range at once, but every range costs every reader a little.
+# What is removed behind the head is deleted one by one. Whenever this many ids in a row have gone, they are deleted as
+# a range as well: a reader passes over a range at once, but every range costs every reader a little.
 GAP_IDS = 16384
 
 
 def set_max_age(queue: "MessageQueue", max_age_ms: int) -> None:
-    """No item gets older than that, those that are there included; 0: each lives as long as its own expiry says."""
+    """No item of the queue gets older than `max_age_ms`, those in it included; 0: only their own expiries count."""
     if max_age_ms != queue.max_age_ms:
         queue.max_age_ms = max_age_ms
         look_at_ages(queue)
@@ -45,10 +45,10 @@ def set_max_age(queue: "MessageQueue", max_age_ms: int) -> None:
 
 
 def look_at_ages(place: "MessageQueue | Cursor") -> None:
-    """The maximum age is another one now."""
+    """The maximum age has changed: find the expiries of a queue's or cursor's items anew."""
     window.release(place)  # what is read again has the new age
     for read in place.outstanding.values():
-        with suppress(StorageError):  # whoever wants the item is told
+        with suppress(StorageError):  # clients that ask for the item are told
             read.expires_at_ms = place.aged(place.log.read_one(read.id))[2]
 
 
@@ -58,8 +58,8 @@ def look_at_ages(place: "MessageQueue | Cursor") -> None:
 def drop_expired(queue: "MessageQueue", most: int = EXPIRED_AT_ONCE, least: int = 0) -> bool:
     """Remove up to `most` expired items at the head; False: there are more, and the queue is `half_swept`.
 
-    In one turn EXPIRED_AT_ONCE of all queues are removed, of which an item that goes to another queue counts as ten.
-    When these have been, a call removes no more than `least`.
+    All queues together remove EXPIRED_AT_ONCE in one turn; an item that goes to another queue counts as ten. After
+    that, a call removes no more than `least`.
     """
     journal = queue.log.journal
     weight = 1 if queue.expire_to is None else EXPIRED_AT_ONCE // MOVED_AT_ONCE
@@ -74,7 +74,7 @@ def drop_expired(queue: "MessageQueue", most: int = EXPIRED_AT_ONCE, least: int 
 
 
 def _drop_head(queue: "MessageQueue", now_ms: int, until: int, until_bytes: int) -> bool:
-    """Remove expired items until the queue's counts are these; whether there are more."""
+    """Remove expired items until `expired_items` is `until` or `bytes_out` is `until_bytes`; whether there are more."""
     while True:
         if queue.returned:
             read = queue.outstanding[queue.returned[0]]
@@ -104,7 +104,7 @@ def _drop_head(queue: "MessageQueue", now_ms: int, until: int, until_bytes: int)
 
 
 def _drop_run(queue: "MessageQueue", now_ms: int, most: int) -> None:
-    """Remove expired items at the head of the window that need nothing else, in a fifth of the time."""
+    """Remove expired items at the head of the window that need nothing but that. This takes a fifth of the time."""
     if not queue.log.touched:
         queue.enter_turn()
     dropped = dropped_bytes = 0
@@ -122,10 +122,9 @@ def _drop_run(queue: "MessageQueue", now_ms: int, most: int) -> None:
 
 
 def move_expired(queue: "MessageQueue", item_id: int, item: Item) -> None:
-    """An item expires, and is removed after this: let it go where it has to, and count it. Raises StorageError, with
-    nothing changed."""
+    """An item expires: let it go where it has to, and count it. The caller removes it afterwards."""
     if isinstance(item[0], Blob):
-        _ = queue.large_items  # may raise when it is removed
+        _ = queue.large_items  # would raise when the item is removed
     if queue.expire_to is not None:
         queue.expire_to(queue, item)
     queue.log.journal.count(queue, "expired_items")
@@ -143,17 +142,18 @@ def _expire_returned(queue: "MessageQueue", read: OpenRead) -> None:
 
 
 def expire(queue: "MessageQueue", expiry: Expiry) -> bool:
-    """An item's time has come: remove it, wherever it waits. False: it is on its way elsewhere, so it is to be looked
-    at again. What is open is looked at when it is given back."""
+    """An item's time has come: remove it, wherever it waits. False: it is on its way to another queue, and has to be
+    looked at again. An open item is looked at when it is given back."""
     item_id = expiry.id
     if item_id < queue.next_id:
         read = queue.outstanding.get(item_id)
         if read is None or not 0 < read.expires_at_ms <= expiry.expires_at_ms:
-            return True  # it has been closed; or another queue has had the number
+            return True  # it has been closed, or an earlier queue had the same number
         if read.returned:
             _expire_returned(queue, read)
             return True
-        # Its expiry goes from the disk: by its state the next start knows that it was handed out, and looks at it.
+        # Its expiry is removed from the disk. The state record says that the item was handed out, so the next start
+        # looks at it.
         if not queue.log.touched:
             queue.enter_turn()
         queue.log.state_changed = True
@@ -162,9 +162,9 @@ def expire(queue: "MessageQueue", expiry: Expiry) -> bool:
         return True
     item = queue.log.find(item_id)
     if item is None or not 0 < item[2] <= expiry.expires_at_ms:
-        return True  # another queue has had the number, or an earlier sweep the item
+        return True  # an earlier queue had the same number, or an earlier sweep has removed the item
     if queue.move_large is not None and isinstance(item[0], Blob):
-        # It waits while it is copied to where it goes: only the head can be opened.
+        # Only the head can be opened, so the item goes on waiting while it is copied to where it goes.
         queue.move_large(OpenRead(queue, item_id, None, len(item[0]), item[0].blob, item[2]))
         return False
     queue.move_expired(item_id, item)
@@ -173,8 +173,8 @@ def expire(queue: "MessageQueue", expiry: Expiry) -> bool:
 
 
 def is_moving(queue: "MessageQueue", read: OpenRead) -> bool:
-    """Whether what `move_large` was given is there still: open for it, or waiting as it did then. Else it has gone
-    another way: the queue was deleted or flushed, the read given back, or another client has opened the item."""
+    """Whether the item that `move_large` was given is still there: open for it, or waiting as it did then. If not, the
+    queue was deleted or flushed, the read was given back, or another client has opened the item."""
     if read.id < queue.next_id or queue.deleted:
         return queue.holds(read)
     if read.id >= queue.tail or read.id in queue.log.removed:
@@ -184,8 +184,8 @@ def is_moving(queue: "MessageQueue", read: OpenRead) -> bool:
 
 
 def finish_moving(queue: "MessageQueue", read: OpenRead, item: Item) -> None:
-    """`item`, which `move_large` was given with `read`, and which is there still, has arrived, or is lost. Cannot fail
-    once the queue's `large_items` are known."""
+    """Remove `item`, which `move_large` was given with `read` and which is still there: it has arrived, or is lost.
+    Cannot fail once the queue's `large_items` are known."""
     if queue.holds(read):
         queue.close(read)
     else:
@@ -212,7 +212,7 @@ def remove_first(queue: "MessageQueue") -> None:
 
 
 def remove_head(queue: "MessageQueue", item: Item) -> None:
-    """Remove the item `next_id`, which is not handed to anybody."""
+    """Remove the item `next_id` without handing it out."""
     _enter_to_remove(queue, item[0])
     if queue.outstanding:
         queue.log.removed.append(queue.next_id)
@@ -270,7 +270,7 @@ def remove_returned(queue: "MessageQueue", read: OpenRead) -> None:
 
 
 def discard_oldest(queue: "MessageQueue") -> bool:
-    """Remove the item that has waited longest; False: none waits. Raises StorageError, with nothing changed."""
+    """Remove the item that has waited longest; False: none waits."""
     if not has_oldest(queue):
         return False
     remove_first(queue)
@@ -279,7 +279,7 @@ def discard_oldest(queue: "MessageQueue") -> bool:
 
 
 def has_oldest(queue: "MessageQueue") -> bool:
-    """Whether an item waits that can be discarded. Raises StorageError if that cannot be done."""
+    """Whether an item waits that could be discarded. Raises StorageError if it could not."""
     if queue.returned:
         is_large = bool(queue.outstanding[queue.returned[0]].blob)
     else:
@@ -289,12 +289,12 @@ def has_oldest(queue: "MessageQueue") -> bool:
             return False
         is_large = isinstance(queue.window[0][0], Blob)
     if is_large:
-        _ = queue.large_items  # may raise
+        _ = queue.large_items  # would raise when the item is removed
     return True
 
 
 def flush(queue: "MessageQueue") -> None:
-    """Remove all that waits. Open items stay open. Raises StorageError, with nothing changed."""
+    """Remove all that waits. Open items stay open."""
     large_items = queue.large_items
     log = queue.log
     if not log.touched:
@@ -302,7 +302,7 @@ def flush(queue: "MessageQueue") -> None:
     journal = log.journal
     returned = reads.given_back(queue)
     if len(returned) < len(queue.outstanding) and queue.next_id < queue.tail:
-        # They would be found between the open ones after a restart.
+        # A restart would find these items between the open ones.
         log.remove_range(queue.next_id, queue.tail)
     journal.undo.append((setattr, queue, "outstanding", queue.outstanding))
     queue.outstanding = {item_id: read for item_id, read in queue.outstanding.items() if not read.returned}

@@ -1,15 +1,16 @@
 """Group commit: what one turn of the event loop changes is written once, all of it or nothing.
 
 The promise: no reply leaves the server before the change it tells of is in the write-ahead log. The server calls
-`commit` before the loop sleeps, and sends the turn's replies only then. If the write fails, `commit` undoes the
-turn in memory, so that memory and disk agree, and raises; the server answers every request of the turn with an error.
+`commit` before the loop sleeps, and sends the turn's replies only then. If the write fails, `commit` undoes the turn in
+memory, so that memory and disk agree, and raises; the server answers every request of the turn with an error.
 
-A queue's part of the turn is its QueueLog. Putting appends to a list; popping moves a number. What that means on
-disk is worked out once a turn, here:
+A queue's part of the turn is its QueueLog. To put is to append to a list, and to take is to raise a number. What that
+means on disk is worked out once a turn, here:
 
-- An item that was put and popped within the turn is not written at all: `first` says that it is gone.
-- Popping in order writes only the state record, however many items were popped. No tombstones.
-- A pop out of order (earlier items are still open) deletes its one key.
+- An item that was put and taken within the turn is not written at all. The `first` of the state record says that it is
+  gone.
+- Taking in order writes only the state record, however many items were taken, and deletes no key.
+- Taking out of order, while earlier items are open, deletes one key an item.
 - Dead ranges are range-deleted once they are large; see RECLAIM_ITEMS.
 
 No call here switches greenlets.
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(NAME)  # a `log` is a queue's
 
-# A state record is written at least once in this many puts. Recovery reads the items behind the last one, 0.5 us each:
-# 10,000 queues are 0.6 s in the worst case. One record more in 128 costs a put 1 %.
+# A state record is written at least once in this many puts. A start reads the items behind the last one, 0.5 us each:
+# 10,000 queues take 0.6 s in the worst case. One record more in 128 makes a put 1 % slower.
 STATE_EVERY = 128
 
-# Dead items are range-deleted when this many have gathered. Every iterator has to look at every range deletion still
-# in the write buffer, so not too few; what is range-deleted before the buffer is flushed never reaches a table.
+# Dead items are range-deleted when this many have gathered. Not fewer, because every iterator looks at every range
+# deletion in the write buffer; not more, because what is range-deleted before the buffer is flushed never reaches a
+# table.
 RECLAIM_ITEMS = 16384
 RECLAIM_BYTES = 4 << 20
 
@@ -54,23 +56,23 @@ class Journal:
         self._clock = clock
         self.touched: list[QueueLog] = []
         self.in_memory: list[MemoryLog] = []  # the same for queues of which nothing is written
-        self.expiring: list[tuple[QueueLog, int, int]] = []  # what was put that will expire: when, and its id
+        self.expiring: list[tuple[QueueLog, int, int]] = []  # items put that will expire: (log, expires at, id)
         self.hints = 0  # expiries written since the sweeper last asked
-        self.swept_ms = 0  # it has looked at all that is on disk up to this time
-        self.again: deque[Expiry] = deque()  # what it has to look at besides: it was open then, or its turn failed
+        self.swept_ms = 0  # the sweeper has looked at all that is on disk up to this time
+        self.again: deque[Expiry] = deque()  # what it has to look at again: items that were open, failed turns
         self.half_served: dict[
             MessageQueue | Cursor, None
         ] = {}  # clients there wait for the sweeper to remove what has expired
-        self.slices: deque[Iterator[None]] = deque()  # what is too much for one turn: each goes on once a turn
-        self.dropped = 0  # items that nobody was handed, removed in this turn
-        # Rare changes, each a function that adds to the batch, in order, behind the queues' own.
+        self.slices: deque[Iterator[None]] = deque()  # work too much for one turn: each advances once a turn
+        self.dropped = 0  # items removed in this turn that were not handed out
+        # Rare changes. Each function adds to the batch, in order, behind the queues' own changes.
         self.also: list[Callable[[Batch], None]] = []
         # (function, its arguments), called in reverse order if the turn cannot be written, before the queues' own
-        # `undo_turn`. A tuple costs a quarter of a partial, and a confirmed get makes three.
+        # `undo_turn`. A tuple costs a quarter of what a partial does, and a confirmed get makes three.
         self.undo: list[tuple[Any, ...]] = []
-        # (function, its arguments), called in order when the turn has been written; forgotten if it cannot be.
+        # (function, its arguments), called in order when the turn has been written, and not at all if it cannot be.
         self.after: list[tuple[Any, ...]] = []
-        # (queue's number, large item) of those whose chunks nobody needs since a turn could not be written.
+        # (queue's number, large item) whose chunks are not needed any more because a turn could not be written.
         self.orphans: list[tuple[int, int]] = []
         self.dead = DeadRanges()
         self.now_ms = 0
@@ -80,12 +82,12 @@ class Journal:
         self._has_time = False
 
     def begin(self) -> None:
-        """Start a turn: the clock is read when somebody asks for the time."""
+        """Start a turn: the next `time_ms` reads the clock."""
         self._has_time = False
 
     def time_ms(self) -> int:
-        """Milliseconds since 1970. The clock is read once a turn: whatever looks at it twice, to judge an item and then
-        to take it, sees the same. `now_ms` is the same number in a turn that has touched a log."""
+        """Milliseconds since 1970. The clock is read once a turn, so that an item that is judged and then taken is
+        judged by the same time. `now_ms` is the same number once a log has entered the turn."""
         if not self._has_time:
             self.now_ms = int(self._clock() * 1000)
             self._has_time = True
@@ -98,9 +100,10 @@ class Journal:
         setattr(owner, figure, before + more)
 
     def commit(self) -> bool:
-        """Write the turn and start the next; False: it changed nothing. Raises StorageError, with everything undone.
+        """Write the turn and start the next; False: it changed nothing on disk. Raises StorageError, with everything
+        undone.
 
-        Any other exception leaves in memory what nobody knows: only undoing, or what follows a write, raises one.
+        After any other exception it is not known what memory holds. Only undoing, or what follows a write, raises one.
         """
         self._has_time = False
         writes = bool(self.touched or self.also or self.expiring)  # what expires may be in a queue in memory
@@ -110,7 +113,7 @@ class Journal:
             except StorageError:
                 self._undo()
                 raise
-            except Exception as error:  # nothing has been written: that is the last that `_write` does
+            except Exception as error:  # nothing has been written: to write is the last that `_write` does
                 logger.exception("a turn could not be put together", extra=BY_FORM)
                 self._undo()
                 raise StorageError("an internal error, which the server's log tells") from error
@@ -156,7 +159,7 @@ class Journal:
                 continue
             item_id, appended = log.pending()
             if not (appended or log.state_changed or log.removed):
-                continue  # items were opened or given back: that goes on while the database is closed
+                continue  # items were only opened or given back, which goes on while the database is closed
             number, family, _, _ = log.record
             handle = storage.handles[family]
             for item in appended:
@@ -172,21 +175,21 @@ class Journal:
         for add in self.also:
             add(batch)
         for log, expires_at_ms, item_id in self.expiring:
-            if item_id >= log.owner.next_id or item_id in log.owner.outstanding:  # else it has been taken already
+            if item_id >= log.owner.next_id or item_id in log.owner.outstanding:  # else it has been taken
                 storage.add_expiry(batch, Expiry(self._look_at_ms(expires_at_ms), log.record.number, item_id))
                 self.hints += 1
         if len(batch):
             storage.write(batch)
 
     def _look_at_ms(self, expires_at_ms: int) -> int:
-        """When the sweeper is to look at an item: not at a time that it has passed."""
+        """When the sweeper is to look at an item: later than the time that it has reached."""
         if expires_at_ms > self.swept_ms:
             return expires_at_ms
         self.swept_ms = min(self.swept_ms, self.time_ms())  # the clock may have been set back
         return max(expires_at_ms, self.swept_ms + 1)
 
     def _write_single(self, log: QueueLog) -> bool:
-        """Write a turn that is one record, without a batch: 2 us cheaper. False: it is more than one record."""
+        """Write a turn that is one record, without a batch, which saves 2 us. False: it is more than one record."""
         if log.hook is not None:
             return False
         number, family, _, _ = log.record
@@ -242,6 +245,6 @@ class Journal:
             log.appended = NOTHING
             log.removed = []
             log.touched = log.state_changed = False
-            log.recorded = 0  # perhaps not what the disk says: the next turn writes the state
+            log.recorded = 0  # what the disk says is not known: the next turn writes the state
             log.owner.undo_turn()
-        self.after = []  # what undoing has added, too
+        self.after = []  # including what undoing has added

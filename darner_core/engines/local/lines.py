@@ -1,14 +1,14 @@
 """The lines of clients that wait for an item, by the name of what they wait for.
 
-Clients wait for a name, not for a queue: it may be deleted and made again meanwhile, or not be there yet. The queue or
-cursor of that name, if there is one, has the line in its slot `line`, so that a put looks at nothing else; None means
-that nobody waits. While clients wait at a cursor, its queue has a line too, though perhaps an empty one: to that a put
-goes, and serves the cursors first.
+Clients wait for a name, not for a queue: the queue may be deleted and made again meanwhile, or not exist yet. If there
+is a queue or cursor of that name, its slot `line` holds the line, so that a put looks at nothing else. None means that
+nobody waits. While clients wait at a cursor, its queue has a line too, perhaps an empty one: so a put to the queue
+knows that it has clients to serve.
 
 No call here switches greenlets; a client that is handed something runs later.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from darner_core.errors import StorageError
 from darner_core.waiters import Waiter, WaitingLine
@@ -19,19 +19,15 @@ if TYPE_CHECKING:
     from darner_core.engines.local.reads import OpenRead
 
 
-class Place(Protocol):
-    """A queue or cursor that exists."""
-
-    name: bytes
-    line: WaitingLine | None
+Place: TypeAlias = "MessageQueue | Cursor"
 
 
 class Lines:
-    """All lines in which somebody stands. `cursor` is b"" where a queue itself is meant."""
+    """All lines in which clients wait. Where a queue itself is meant, `cursor` is b""."""
 
     def __init__(self) -> None:
         self._lines: dict[bytes, dict[bytes, WaitingLine]] = {}  # by the queue's name, then the cursor's
-        self._places: dict[WaitingLine, Place] = {}  # what serves a line, if that exists
+        self._places: dict[WaitingLine, Place] = {}  # the queue or cursor that serves a line, if it exists
         self._count = 0
 
     @property
@@ -43,7 +39,7 @@ class Lines:
         return self._lines.get(name, {}).get(cursor)
 
     def unserved_cursors(self, name: bytes) -> list[bytes]:
-        """The cursors of this queue that do not exist and are waited for."""
+        """The cursors of this queue that clients wait for and that do not exist."""
         return [cursor for cursor, line in self._lines.get(name, {}).items() if cursor and line not in self._places]
 
     def names(self) -> list[bytes]:
@@ -52,9 +48,9 @@ class Lines:
     def join(
         self,
         name: bytes,
-        queue: Place | None,
+        queue: "Place | None",
         cursor_name: bytes,
-        place: Place | None,
+        place: "Place | None",
         peeks: bool,
         waiter: Waiter | None,
     ) -> Waiter:
@@ -87,12 +83,12 @@ class Lines:
             place.line = None
 
     def tidy(self, name: bytes, cursor: bytes = b"") -> None:
-        """Keep no empty line, so that a put has nothing to look at."""
+        """Drop a line that has become empty, so that a put has nothing to look at."""
         if cursor:
             self._drop_if_empty(name, cursor)
         line = self.find(name)
         if line is not None and (line not in self._places or len(self._lines[name]) == 1):
-            self._drop_if_empty(name, b"")  # else clients wait at the queue's cursors
+            self._drop_if_empty(name, b"")  # else clients wait at the queue's cursors, so it keeps its line
 
     def _drop_if_empty(self, name: bytes, cursor: bytes) -> None:
         line = self.find(name, cursor)
@@ -106,21 +102,21 @@ class Lines:
 
     # -- queues and cursors come and go
 
-    def serve_from(self, queue: Place, cursor_name: bytes = b"", cursor: Place | None = None) -> None:
-        """This queue exists from now on, or this cursor on it."""
+    def serve_from(self, queue: Place, cursor_name: bytes = b"", cursor: "Place | None" = None) -> None:
+        """This queue, or this cursor of it, exists from now on."""
         line = self.find(queue.name, cursor_name)
         if line is not None:
             self._give(queue, queue if cursor is None else cursor, line)
 
     def leave_unserved(self, name: bytes, cursor: bytes = b"") -> None:
-        """This queue, or cursor, is gone: its clients wait for the next of its name."""
+        """This queue or cursor is gone: its clients wait for the next of its name."""
         line = self.find(name, cursor)
         if line is not None:
             self._release(line)
             self.tidy(name, cursor)
 
 
-def serve(place: "MessageQueue | Cursor") -> None:
+def serve(place: Place) -> None:
     """Hand what waits at a queue or cursor to the clients that wait there, in order. A queue's cursors come first: what
     is open in the queue is hidden from them."""
     if place.cursors is not None:
@@ -129,7 +125,7 @@ def serve(place: "MessageQueue | Cursor") -> None:
                 serve(cursor)
     while place.line and (place.returned or place.next_id < place.tail):
         waiter = place.line.next()
-        handed: MessageQueue | Cursor | OpenRead | None
+        handed: Place | OpenRead | None
         try:
             handed = (place.peek() and place) if waiter.peeks else place.open()
         except StorageError:

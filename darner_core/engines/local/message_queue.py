@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class MessageQueue:
-    """A named FIFO of items, on disk or in memory only."""
+    """A named FIFO of items, on disk or in memory only. `contract.Queue` says what its methods promise."""
 
     __slots__ = (
         "name", "log", "budget", "options", "next_id", "tail", "missing", "gap", "outstanding", "returned", "stale",
@@ -58,7 +58,7 @@ class MessageQueue:
         record: QueueRecord,
         state: State | None,
     ) -> None:
-        """`state`: what the disk says of the queue; None: it is in memory only. Raises StorageError."""
+        """`state` is what the disk says of the queue; None: it is in memory only. Raises StorageError."""
         self.name = name
         self.budget = budget
         self.options = options
@@ -75,26 +75,27 @@ class MessageQueue:
         self.bytes_in = 0  # body bytes put, and what was stored at the start
         self.bytes_out = 0  # body bytes handed out; the difference waits
         self.open_bytes = 0
-        self.max_age_ms = options.max_age_s * 1000  # of every item; 0: for ever
+        self.max_age_ms = options.max_age_s * 1000  # of every item; 0: no limit
         self.deleted = False
-        self.damage = ""  # why its head cannot be read, if it cannot
+        self.damage = ""  # why the head cannot be read; "" if it can
         self.first_tail = self.tail  # the tail when the server started
         self.cursors: dict[bytes, Cursor] | None = None  # by their names; None: it has none
         self.line: WaitingLine | None = None  # of the clients that wait; None while nobody waits here or at a cursor
-        self.governed = False  # a put has to be looked at more closely: see `routing`
-        self.polled = False  # somebody has asked since the sweeper last looked, and there was nothing
+        self.governed = False  # every put has to go through `routing`
+        self.polled = False  # an item has been asked for in vain since the sweeper last looked
         self.half_swept = False  # there may be more expired items at the head
-        self.expire_to: Callable[[MessageQueue, Item], None] | None = None  # called with an item that expires
-        self.move_large: Callable[[OpenRead], None] | None = None  # called with a large one, which takes several turns
+        # Called with an item that expires, and with a large one, which takes several turns.
+        self.expire_to: Callable[[MessageQueue, Item], None] | None = None
+        self.move_large: Callable[[OpenRead], None] | None = None
         self.expired_items = 0
         self.lost_expired = 0  # expired items that could not go where they had to
         self.discarded = 0
         self.total_flushes = 0
         self.transactions = 0  # reads that clients have opened
         self.canceled_transactions = 0  # those of them that were given back
-        self.late_closes = 0  # closes of what had been given back, since the log last told of them
+        self.late_closes = 0  # closes of items that had been given back, since the log last mentioned them
+        self.before = (0, 0, 0, 0, 0)  # the numbers at the beginning of the turn: see `enter_turn`
         self._large_items: LargeItems | None = None  # made when the queue first meets one
-        self.before = (0, 0, 0, 0, 0)  # the numbers at the beginning of the turn
         if state is None:
             self.log: QueueLog = MemoryLog(journal, self, record)
         else:
@@ -103,13 +104,11 @@ class MessageQueue:
 
     @property
     def is_child(self) -> bool:
-        """Whether it is a fanout child: it gets a copy of all that is put into its parent."""
         return self.log.record.kind == records.CHILD
 
     # -- putting
 
     def put(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        """Append an item, and hand it on if somebody waits."""
         log = self.log
         if not log.touched:
             self.enter_turn()
@@ -123,7 +122,7 @@ class MessageQueue:
             lines.serve(self)
 
     def put_until(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        """As `put`, for an item that expires then, 0: never, or for a queue whose items have a maximum age."""
+        """As `put`, for an item that may expire (0: it does not) or a queue whose items have a maximum age."""
         log = self.log
         if not log.touched:
             self.enter_turn()
@@ -139,7 +138,7 @@ class MessageQueue:
             lines.serve(self)
 
     def aged(self, item: Item) -> Item:
-        """`item`, expiring when it is too old, if not before."""
+        """`item`, with the time at which it will be too old as its expiry, unless it expires before."""
         if not self.max_age_ms:
             return item
         body, flags, expires_at_ms, added_at_ms = item
@@ -151,10 +150,6 @@ class MessageQueue:
     # -- taking
 
     def take(self) -> Item | Large | None:
-        """Remove the head and return it; LARGE, and nothing is removed, if it is a large item; None: empty.
-
-        Raises StorageError if the head cannot be read.
-        """
         waiting = self.window  # not `window`, a module's name: CPython 3.11 makes calls on such names slower
         if self.returned or not waiting:
             return self._take_slowly()
@@ -173,7 +168,7 @@ class MessageQueue:
         return waiting.popleft()
 
     def _take_slowly(self) -> Item | Large | None:
-        """The plain form of `take`, which has the usual case written out."""
+        """The plain form of `take`, which has the most frequent case written out."""
         if not self.has_head():
             return None
         item = self._head()
@@ -183,14 +178,13 @@ class MessageQueue:
         return item
 
     def peek(self) -> Item | None:
-        """The head, which stays. Raises StorageError."""
         return self._head() if self.has_head() else None
 
     def _head(self) -> Item:
         return damaged_queue.reading(self, self.log.read_one, self.returned[0]) if self.returned else self.window[0]
 
     def has_head(self) -> bool:
-        """Whether there is something to hand out; it is in the window if it was not given back. Raises StorageError."""
+        """Whether an item can be handed out. It is in the window if it was not given back. Raises StorageError."""
         if not self.returned and self.next_id == self.tail:
             self.whole = self.polled = True
             self.half_swept = False
@@ -205,10 +199,7 @@ class MessageQueue:
     # -- open reads
 
     def open(self) -> OpenRead | None:
-        """Hand out the head until it is closed or given back; None: empty. Raises StorageError.
-
-        Writes nothing: after a crash the item is simply still there.
-        """
+        """Writes nothing: after a crash the item is simply still there."""
         waiting = self.window  # not `window`, a module's name: CPython 3.11 makes calls on such names slower
         if self.returned or not waiting:
             return self._open_slowly()
@@ -231,11 +222,11 @@ class MessageQueue:
         return read
 
     def _open_slowly(self) -> OpenRead | None:
-        """The plain form of `open`, which has the usual case written out."""
+        """The plain form of `open`, which has the most frequent case written out."""
         return self.hand_out(self.returned[0] if self.returned else 0) if self.has_head() else None
 
     def hand_out(self, returned_id: int = 0) -> OpenRead:
-        """The item that was given back, 0: the first of the window, open, whether it has expired or not."""
+        """Open the item with this id, which was given back, or for 0 the first of the window. It may have expired."""
         if not self.log.touched:
             self.enter_turn()
         if returned_id:
@@ -253,11 +244,6 @@ class MessageQueue:
     item_of = reads.item_of
 
     def close(self, read: OpenRead, holder: Holder | None = None) -> None:
-        """The item has been dealt with: it is gone. Nothing happens if it is not open.
-
-        If the turn cannot be written, `holder` has the read again; without one, the item waits again.
-        Raises StorageError, and has changed nothing then.
-        """
         log, outstanding = self.log, self.outstanding
         item_id = read.id
         if read.returned or outstanding.get(item_id) is not read or self.deleted:  # as in `holds`
@@ -285,11 +271,10 @@ class MessageQueue:
     unclose = reads.unclose
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
-        """The item waits again, at the head. Nothing happens if it is not open."""
         if read.returned or self.outstanding.get(read.id) is not read:
             return
-        # What is open in a deleted queue is given back all the same, because the delete may be undone; but its log
-        # must not write any more.
+        # An item of a deleted queue is given back all the same, because the delete may be undone. But the log of a
+        # deleted queue must not write any more.
         if not self.log.touched and not self.deleted:
             self.enter_turn()
         read.returned = True
@@ -304,7 +289,6 @@ class MessageQueue:
             lines.serve(self)
 
     def take_back(self, read: OpenRead) -> None:
-        """Undo `give_back`: `read` is open again."""
         if reads.reopen(self, read):
             self.bytes_out += read.body_bytes
             self.open_bytes += read.body_bytes
@@ -319,7 +303,7 @@ class MessageQueue:
     # -- the turn
 
     def enter_turn(self) -> None:
-        """Before the first change of a turn."""
+        """To be called before the first change of a turn."""
         self.log.enter_turn()
         bytes_in = self.bytes_in
         self.before = (self.next_id, self.tail, bytes_in, bytes_in - self.bytes_out + self.open_bytes, self.missing)
@@ -376,18 +360,19 @@ class MessageQueue:
 
     @property
     def total_items(self) -> int:
-        """Items put since the server started."""
         return self.tail - self.first_tail
 
     def stored_bytes(self) -> int:
+        """Body bytes of all items that wait or are open."""
         return self.bytes_in - self.bytes_out + self.open_bytes
 
     def removed_bytes(self) -> int:
+        """Body bytes of all items that are gone, since the server started."""
         return self.bytes_out - self.open_bytes
 
     @property
     def log_bytes(self) -> int:
-        """Bytes of this queue's records, those of removed items included until they have been range-deleted."""
+        """Bytes of this queue's records. Those of removed items count until they have been range-deleted."""
         record_bytes = records.ITEM_HEADER_BYTES + records.ITEM_KEY_BYTES
         return (self.tail - self.log.reclaimed) * record_bytes + self.bytes_in - self.log.reclaimed_bytes
 

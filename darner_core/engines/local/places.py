@@ -1,7 +1,7 @@
-"""Where on disk a new queue or cursor goes: a number that none has had, and a column family.
+"""Where a new queue or cursor goes on disk: a number that none has had, and a column family.
 
-The first `max_column_families` queues have a column family each; later ones share, each with the family that the fewest
-have. A family whose queue is deleted is used again.
+The first `max_column_families` queues have a column family each. A later one goes into the family with the fewest
+queues. The family of a deleted queue is used again.
 """
 
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from darner_core.storage.storage import Storage
 
 
 class Places:
-    """`family_users` is how many queues each family has; the caller counts."""
+    """`family_users` is how many queues each family has. The caller keeps it up to date."""
 
     def __init__(self, storage: Storage) -> None:
         self.family_users = [0] * len(storage.families)
@@ -19,7 +19,7 @@ class Places:
         self._taken: set[int] = set()
 
     def pass_over(self, numbers: Collection[int]) -> None:
-        """These are all that the disk knows of."""
+        """Give none of these numbers to a new queue. They must be all that are on disk."""
         self._storage.fresh_from = max(numbers, default=0) + 1
         self._next_number = self._storage.fresh_number() or self._storage.fresh_from
         self._taken = {number for number in numbers if number >= self._next_number}
@@ -31,7 +31,7 @@ class Places:
         return self._next_number - 1
 
     def family(self) -> int:
-        """The family for a new queue: one that is not damaged, if there is any."""
+        """The family for a new queue: not a damaged one, if any is whole."""
         damaged = self._storage.damaged_families
         usable = [family for family in range(len(self.family_users)) if family not in damaged]
         return min(usable or [0], key=self.family_users.__getitem__)

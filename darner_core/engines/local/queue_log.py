@@ -1,13 +1,13 @@
-"""One queue's records, and what the current turn changes of them; those of a queue in memory are kept here.
+"""One queue's records, and what the current turn changes of them. Those of a queue in memory are kept here.
 
-A queue tells its log what it changes. What that means on disk is worked out once a turn, by the journal.
+A queue tells its log what it changes. What that means on disk, the journal works out once a turn.
 
 No call here switches greenlets.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from darner_core.errors import StorageError
 from darner_core.storage import records
@@ -16,46 +16,15 @@ from darner_core.storage.storage import Batch
 
 if TYPE_CHECKING:
     from darner_core.engines.local.journal import Journal
+    from darner_core.engines.local.message_queue import MessageQueue
 
 
-class LogOwner(Protocol):
-    """What the journal asks of a queue."""
-
-    def enter_turn(self) -> None:
-        """Before the first change of a turn."""
-
-    next_id: int  # every id from it on was never handed out
-    missing: int  # how many of the ids from next_id on have expired and are gone
-
-    @property
-    def outstanding(self) -> Collection[int]:
-        """The ids below `next_id` that are not gone."""
-
-    def first_id(self) -> int:
-        """Every id below it is gone."""
-
-    def stored_bytes(self) -> int:
-        """Body bytes of all items that are waiting or open."""
-
-    def removed_bytes(self) -> int:
-        """Body bytes of all items that are gone, since the server started."""
-
-    def undo_turn(self) -> None:
-        """Go back to the numbers of the first `enter_turn` of this turn."""
-
-    def turn_written(self) -> None:
-        """The turn is on disk."""
-
-
-NOTHING: Final[list[Item]] = []  # stands in for the lists of the queues that this turn does not touch
+NOTHING: Final[list[Item]] = []  # `appended` of all queues that this turn does not touch. Never filled.
 
 
 class QueueLog:
-    """One queue's records, and what the current turn changes of them.
-
-    The queue appends items to `appended` (their ids follow `written`), adds ids popped out of order to
-    `removed`, and sets `state_changed` when an id is gone.
-    """
+    """The queue appends items to `appended` (their ids begin at `written`), adds ids that go out of order to `removed`,
+    and sets `state_changed` when an id is gone."""
 
     __slots__ = (
         "journal", "owner", "record", "written", "appended", "removed",
@@ -65,7 +34,7 @@ class QueueLog:
 
     durable: ClassVar = True
 
-    def __init__(self, journal: "Journal", owner: LogOwner, record: QueueRecord, state: records.State) -> None:
+    def __init__(self, journal: "Journal", owner: "MessageQueue", record: QueueRecord, state: records.State) -> None:
         self.journal = journal
         self.owner = owner
         self.record = record
@@ -79,17 +48,18 @@ class QueueLog:
         self.reclaimed_bytes = 0  # the owner's removed_bytes() at that time
         self.reclaim_now = False
         self.seen = 0  # where `compaction` has last seen the queue
-        # Of a queue with cursors, or a cursor: adds to the batch of each turn that touches the log. True: that was all.
+        # Adds to the batch of each turn that touches the log; True: the journal adds nothing. For cursors, and queues
+        # that have some.
         self.hook: Callable[[Batch], bool] | None = None
 
     def reclaim(self) -> None:
-        """Range-delete what is dead in this turn, however little it is."""
+        """In this turn, range-delete what is dead, however little it is."""
         if not self.touched:
             self.owner.enter_turn()
         self.state_changed = self.reclaim_now = True
 
     def enter_turn(self) -> None:
-        """Before the first change of a turn."""
+        """To be called before the first change of a turn."""
         journal = self.journal
         if not journal.touched:
             journal.time_ms()
@@ -102,16 +72,15 @@ class QueueLog:
         self.reclaimed_bytes = removed_bytes
 
     def pending(self) -> tuple[int, list[Item]]:
-        """(id of the first, items) of what was put in this turn and is still there."""
+        """(id of the first, items): what was put in this turn and is still there."""
         first = self.owner.first_id() if self.state_changed else 0
         if first > self.written:
             return first, self.appended[first - self.written :]
         return self.written, self.appended
 
     def read(self, from_id: int, most_items: int, most_bytes: int, missing: int = 0) -> tuple[int, list[Item]]:
-        """(id of the first, items): up to `most_items` that follow one another, the first of them at `from_id`, or
-        behind it if up to `missing` ids may be gone; at least one, if any is there. Raises StorageError if others are
-        gone."""
+        """(id of the first, items): up to `most_items` that follow one another, at least one if any is there. The first
+        is at `from_id`, or behind it where ids are gone. Raises StorageError if more than `missing` ids are."""
         items: list[Item] = []
         first, size = from_id, 0
         if from_id < self.written:
@@ -157,7 +126,7 @@ class QueueLog:
         self.journal.also.append(lambda batch: batch.delete_range(begin, end, storage.handles[family]))
 
     def find(self, item_id: int) -> Item | None:
-        """The item, if it is there; also if it is removed in this turn. Raises StorageError."""
+        """The item, or None. What is removed in this turn is still found. Raises StorageError."""
         if item_id >= self.written:
             return self.appended[item_id - self.written]
         return self.stored_one(item_id)
@@ -177,16 +146,14 @@ class QueueLog:
 
 
 class MemoryLog(QueueLog):
-    """The log of a queue that is in memory only: nothing of it is written, and it ends with the server.
-
-    Its items are kept as a disk would keep them, so that the queue does not have to know the difference.
-    """
+    """The log of a queue that is in memory only. Its items are kept as a disk would keep them, so that the queue does
+    not have to know the difference."""
 
     __slots__ = ("_items",)
 
     durable: ClassVar = False
 
-    def __init__(self, journal: "Journal", owner: LogOwner, record: QueueRecord) -> None:
+    def __init__(self, journal: "Journal", owner: "MessageQueue", record: QueueRecord) -> None:
         super().__init__(journal, owner, record, records.State())
         self._items: dict[int, Item] = {}  # by id, in order
 
@@ -199,7 +166,7 @@ class MemoryLog(QueueLog):
         journal.in_memory.append(self)
 
     def keep(self) -> None:
-        """The turn has happened: keep what it has put, forget what it has removed."""
+        """The turn is over: keep what it has put, forget what it has removed."""
         item_id, appended = self.pending()
         for item in appended:
             self._items[item_id] = item
@@ -212,7 +179,7 @@ class MemoryLog(QueueLog):
         self.set_reclaimed(first, self.owner.removed_bytes())
 
     def remove_range(self, from_id: int, to_id: int) -> None:
-        """Its items go one by one."""
+        """Nothing has to be done: items go one by one."""
 
     def stored(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
         items = self._items

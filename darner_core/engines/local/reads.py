@@ -40,11 +40,11 @@ class OpenRead:
         self.body_bytes = body_bytes
         self.blob = blob  # number of the large item; 0: it is not large
         self.expires_at_ms = expires_at_ms  # 0: never. An open item does not expire; one that was given back may
-        self.returned = False  # given back: it waits again, ahead of all that was never handed out
+        self.returned = False  # it was given back, and waits ahead of all that was never handed out
         self.counted = False  # among its queue's `transactions`
 
     def count(self) -> None:
-        """A client has it until it confirms. What is open only while it is being handed over is not counted."""
+        """A client holds it from now on. What is open only while it is being handed over is not counted."""
         self.counted = True
         self.queue.transactions += 1
 
@@ -76,8 +76,8 @@ def hand_out_again(lender: Lender, item_id: int) -> OpenRead:
 
 
 def wait_again(lender: Lender, item_id: int, item: Item, expires_at_ms: int) -> None:
-    """At the start: an item that had been handed out waits as if it had been given back. To be called in the order of
-    the ids."""
+    """When the server starts: an item that had been handed out waits as if it had been given back. To be called in the
+    order of the ids."""
     read = hand_out(lender, item_id, item, expires_at_ms)
     read.item = None
     read.returned = True
@@ -88,12 +88,13 @@ def wait_again(lender: Lender, item_id: int, item: Item, expires_at_ms: int) -> 
 
 
 def holds(lender: Lender, read: OpenRead) -> bool:
-    """Whether `read` is open still: its queue may have been deleted, or the turn undone."""
+    """Whether `read` is still open: its queue may have been deleted, or its turn undone."""
     return not read.returned and lender.outstanding.get(read.id) is read and not lender.deleted
 
 
 def item_of(lender: Lender, read: OpenRead) -> Item:
-    """The item of an open read; once, so that what was sent is not kept in memory. Raises StorageError."""
+    """The item of an open read. It can be asked for once, so that what was sent is not kept in memory. Raises
+    StorageError."""
     item, read.item = read.item, None
     return item if item is not None else reading(lender, lender.log.read_one, read.id)
 
@@ -133,14 +134,14 @@ def next_returned(queue: "MessageQueue", item_id: int) -> int:
 
 
 def find_returned(lender: Lender) -> None:
-    """Make `returned` anew, from what `outstanding` says."""
+    """Build `returned` anew from `outstanding`."""
     lender.returned = given_back(lender)
     heapify(lender.returned)
     lender.stale = 0
 
 
 def leave_returned(lender: Lender, item_id: int) -> None:
-    """An item that was given back waits no more, which `outstanding` says already."""
+    """An item that was given back waits no more. `outstanding` says so already."""
     if lender.returned[0] == item_id:
         heappop(lender.returned)
     else:
@@ -150,7 +151,7 @@ def leave_returned(lender: Lender, item_id: int) -> None:
 
 
 def drop_stale(lender: Lender) -> None:
-    """Let the first of `returned` be one that waits."""
+    """Make the first of `returned` one that waits."""
     returned, outstanding = lender.returned, lender.outstanding
     while returned:
         read = outstanding.get(returned[0])
@@ -170,15 +171,16 @@ def reopen(lender: Lender, read: OpenRead) -> bool:
     read.returned = False
     lender.outstanding[read.id] = read
     lender.canceled_transactions -= read.counted
-    # Its id is not in `returned` if it has left since, in the turn that is being undone: `undo_turn` makes it anew.
+    # If the item was handed out again in the turn that is being undone, its id is not in `returned`. `undo_turn` puts
+    # that right.
     lender.stale += 1
     drop_stale(lender)
     return True
 
 
 def thinned(queue: "MessageQueue") -> dict[int, OpenRead]:
-    """`outstanding`, whose first is about to leave. A dictionary is only made smaller when it is filled, and to find
-    its first passes over all that were before: 100,000 that leave in order would take seconds."""
+    """`outstanding`, of which the first is about to leave. Python makes a dictionary smaller only when something is put
+    in, and looks for the first past all that have left: 100,000 that leave in order would take seconds."""
     queue.dead_first += 1
     if queue.dead_first > len(queue.outstanding):
         queue.dead_first = 0

@@ -1,4 +1,5 @@
-"""What a queue has on disk: read back when the server starts, put right after a failed turn, removed with the queue.
+"""What a queue has on disk: it is read back when the server starts, put right after a failed turn, and removed with the
+queue.
 
 No call here switches greenlets.
 """
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def read_back(queue: "MessageQueue", state: State) -> None:
-    """Give a new queue what its state record and its items say. What was open at the end waits again, ahead of all that
-    was never handed out. Raises StorageError."""
+    """Give a new queue the numbers of its state record and of its items. What was open when the server ended waits
+    again, ahead of all that was never handed out. Raises StorageError."""
     journal, record = queue.log.journal, queue.log.record
     queue.next_id, queue.tail, queue.missing = state.next, state.tail, state.missing
     stored_bytes = state.bytes
@@ -25,7 +26,7 @@ def read_back(queue: "MessageQueue", state: State) -> None:
         for item_id, item in journal.storage.items(record, state.first, state.next):
             expires_at_ms = queue.aged(item)[2]
             reads.wait_again(queue, item_id, item, expires_at_ms)
-            if 0 < expires_at_ms < now_ms:  # it may have been looked at while it was open
+            if 0 < expires_at_ms < now_ms:  # the sweeper may have passed it while it was open
                 journal.again.append(Expiry(expires_at_ms, record.number, item_id))
     for item_id, item in journal.storage.items(record, state.tail, records.MAX_ID):
         stored_bytes += len(item[0])
@@ -36,7 +37,7 @@ def read_back(queue: "MessageQueue", state: State) -> None:
 
 
 def recheck(queue: "MessageQueue", batch: Batch) -> None:
-    """After a failed write: nothing may be on disk behind what was written before, and the next turn writes the
+    """After a failed write: remove what may be on disk behind what was written before, and let the next turn write the
     state as memory has it."""
     log = queue.log
     number, family, _, _ = log.record
@@ -60,15 +61,15 @@ def undo_turn(queue: "MessageQueue") -> None:
 
 
 def stored_ids(queue: "MessageQueue") -> range | None:
-    """The ids that may be on disk; None: that is not known, because of damage or a turn that could not be written."""
+    """The ids that may be on disk; None: they are not known, because of damage or a turn that could not be written."""
     if queue.unreadable or not queue.log.recorded:
         return None
     return range(queue.log.reclaimed, queue.tail)
 
 
 def remove(queue: "MessageQueue", ids: range | None, has_chunks: bool, batch: Batch) -> None:
-    """Remove what is on disk of a queue that is deleted in this turn. Range deletions cost all who read after them, so
-    there are none for what was not there."""
+    """Remove what is on disk of a queue that is deleted in this turn. Range deletions cost every later read, so there
+    are none for what was not there."""
     storage, record = queue.log.journal.storage, queue.log.record
     if queue.log.durable:
         storage.remove_queue(batch, queue.name, record, ids, has_chunks)

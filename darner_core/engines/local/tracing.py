@@ -26,9 +26,9 @@ from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
 
-START_BYTES = 40  # how much of a body is told
+START_BYTES = 40  # how much of a body an event has
 
-# What can happen. A plain get is a GET; one that waited, or of a large item, is an OPEN and a CLOSE.
+# What can happen. A plain get is a GET. If it waited, or its item is large, it is an OPEN and a CLOSE.
 PUT, GET, OPEN, CLOSE, ABORT, EXPIRE, DISCARD, FLUSH, CREATE, DELETE = (
     b"put", b"get", b"open", b"close", b"abort", b"expire", b"discard", b"flush", b"create", b"delete"
 )  # fmt: skip
@@ -40,16 +40,16 @@ class Event(NamedTuple):
     queue: bytes
     what: bytes
     time_ms: int
-    id: int = 0  # of the item; 0: it is about more than one, or the queue
+    id: int = 0  # of the item; 0: the event is about several items, or the queue
     body_bytes: int = 0
     flags: int = -1  # -1: not known here
     start: bytes | None = None  # how the body begins
-    items: int = -1  # how many at once; -1: it is about one
+    items: int = -1  # how many items the event is about; -1: one, or none
 
 
 class Observer(Protocol):
     def tell(self, event: Event) -> None:
-        """This has happened, and has been written. Must not change a queue."""
+        """`event` has happened and been written. Must not change a queue."""
 
 
 def _log_event(event: Event) -> None:
@@ -60,14 +60,14 @@ def _log_event(event: Event) -> None:
 
 
 class Traces:
-    """Which queues are watched, and by what. Knows them by name: one may be watched before it exists, and when it has
-    been deleted and made again."""
+    """Which queues are watched, by name: a queue may be watched before it exists, and is still watched when it has been
+    deleted and made again."""
 
     def __init__(self, registry: Registry, journal: Journal) -> None:
         self._registry = registry
         self._journal = journal
         self._watchers: dict[bytes, list[Observer]] = {}
-        # Of this server: its queues find their way back here without a slot for it.
+        # A class of this server's own: its queues find their way back here without a slot for it.
         self._traced: type[MessageQueue] = type("TracedQueue", (TracedQueue,), {"__slots__": (), "traces": self})
         registry.traces = self
         for queue in registry:
@@ -76,7 +76,7 @@ class Traces:
     # -- watching
 
     def watch(self, name: bytes, observer: Observer) -> bool:
-        """Tell `observer` from now on what happens to queue `name`; False: it does not exist yet."""
+        """From now on, tell `observer` what happens to queue `name`; False: the queue does not exist yet."""
         self._watchers.setdefault(name, []).append(observer)
         return self._change(name)
 
@@ -112,7 +112,7 @@ class Traces:
             self.note(queue, DELETE)
 
     def note(self, queue: MessageQueue, what: bytes, *about: Any) -> None:
-        """This has happened in this turn. `about` as in Event, from `id` on."""
+        """`what` has happened in this turn. `about` are the fields of Event from `id` on."""
         journal = self._journal
         journal.after.append((self._tell, Event(queue.name, what, journal.time_ms(), *about), queue))
 
@@ -127,10 +127,10 @@ class Traces:
 
 
 class TracedQueue(MessageQueue):
-    """A queue that is watched. It does what MessageQueue does: each event is told by the one call that makes it, and
-    `take` and `open` are the plain forms, which call these.
+    """A queue that is watched. It does what MessageQueue does. Each event is noted in the one call that makes it, and
+    `take` and `open` are the plain forms.
 
-    An event is noted before others that it leads to: what is put may be handed to a client that waits.
+    An event is noted before those that it leads to: what is put may be handed to a client that waits.
     """
 
     __slots__ = ()
@@ -147,7 +147,7 @@ class TracedQueue(MessageQueue):
         super().put_until(body, flags, expires_at_ms)
 
     def take(self) -> Item | Large | None:
-        item_id = self.head_id if self.has_head() else 0  # has_head drops what has expired, so that this is the one
+        item_id = self.head_id if self.has_head() else 0  # `has_head` drops what has expired, so the id is right
         item = self._take_slowly()
         if isinstance(item, tuple):
             self._note_item(GET, item_id, item)
@@ -159,7 +159,7 @@ class TracedQueue(MessageQueue):
             return None
         try:
             item = self.log.read_one(read.id) if read.item is None else read.item
-        except StorageError:  # whoever opens it will be told
+        except StorageError:  # the client that has opened it will be told
             item = b"", -1, 0, 0
         self.traces.note(self, OPEN, read.id, read.body_bytes, item[1], self._start(item[0]))
         return read

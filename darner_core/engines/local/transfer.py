@@ -1,7 +1,7 @@
 """One large item on its way into one or several queues: into all of them at once, or into none.
 
-Its chunks are written as they come, once for each queue, over as many turns as that takes; nothing is in a queue before
-`put`. Calls whose names begin with wait_ give other clients a turn, through the `wait_turn` that they are handed.
+Its chunks are written as they come, once for each queue, over as many turns as that takes. Nothing is in a queue before
+`put`. Calls whose names begin with wait_ give other clients a turn, through the `wait_turn` that is passed in.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class Transfer:
     """A context: unless the item has been put when the context ends, its chunks are dropped, and the queues that were
-    made for it are removed."""
+    made for it are removed. `contract.Transfer` says what the methods promise."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Transfer:
         size: int,
         as_child: bool,
     ) -> None:
-        """`memory`: what all items share that are being received."""
+        """`memory` is shared by all items that are being received."""
         self._delivery = delivery
         self._storage = journal.storage
         self._memory = memory
@@ -52,8 +52,6 @@ class Transfer:
         self._delivery.abandon(self._targets)  # nor does this to queues that have been used
 
     def find_queues(self) -> int | None:
-        """How many queues the item goes into; None: one of them has no room for it. Those that do not exist are made.
-        Raises ServerError or StorageError, with nothing changed."""
         targets = self._delivery.targets(self._names, self._size, self._as_child)
         if targets is None:
             return None
@@ -61,25 +59,21 @@ class Transfer:
         return len(targets)
 
     def wait_begin(self, wait_turn: Callable[[], object]) -> None:
-        """Begin to store the item for each queue. Raises StorageError."""
         for target in in_turns(self._targets, 0, wait_turn):
             upload = target.queue.large_items.receive(self._chunk_bytes, self._memory)
             self.uploads.append((target, upload))
 
     @property
     def room_bytes(self) -> int:
-        """How much can be added before a chunk is full."""
         return min(upload.room_bytes for _, upload in self.uploads)
 
     def wait_add(self, data: bytes, wait_turn: Callable[[], object]) -> None:
-        """The next bytes of the item have come. Raises StorageError."""
         uploads = self.uploads
         fills = bool(uploads) and len(data) >= uploads[0][1].room_bytes  # then each writes a chunk
         for _, upload in in_turns(uploads, self._chunk_bytes if fills else len(data), self._waits(wait_turn)):
             upload.add(data)
 
     def wait_store(self, wait_turn: Callable[[], object]) -> None:
-        """Write what has come of the item and is still in memory. Raises StorageError."""
         for _, upload in in_turns(self.uploads, self._chunk_bytes, self._waits(wait_turn)):
             upload.store()
 
@@ -91,11 +85,8 @@ class Transfer:
         return wait
 
     def require_queues(self) -> None:
-        """Raises ServerError if a queue that decides whether the item is stored has been deleted meanwhile."""
         if any(target.queue.deleted for target, _ in self.uploads if target.decides):
             raise ServerError("the queue was deleted while its item was being received")
 
     def put(self, flags: int, expires_at_ms: int) -> "list[MessageQueue] | None":
-        """All of the item is stored: put it into all queues, in this turn; they are returned. None: one had no room,
-        and the item is nowhere. Raises StorageError."""
         return self._delivery.put_large(self._names, self.uploads, self._size, flags, expires_at_ms, self._as_child)

@@ -1,8 +1,8 @@
 """Reading ahead: the items at the heads of queues that are in memory, and the memory that all queues share for them.
 
 A queue's `window` holds the items `next_id`, `next_id` + 1, ... that are in memory, none of them missing. If it is
-`whole` it reaches to the tail, else the rest is on disk only. What holds windows may be told at any time, within a call
-to `account`, to give up its own.
+`whole` it reaches to the tail, else the rest is on disk only. Any call to `account` may tell another queue to give up
+its window.
 
 No call here switches greenlets.
 """
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 FILL_ITEMS = 512
 FILL_BYTES = 256 << 10
 
-# What an item in memory takes beside its body: the tuple, the bytes object's head, its time, its place (measured).
+# What an item in memory takes beside its body: the tuple, the head of the bytes object, the time, the place in the
+# window (measured).
 ITEM_OVERHEAD_BYTES = 160
 
-# The budget is told of changes of this size and more.
+# Smaller changes are not told to the budget.
 ACCOUNT_STEP_BYTES = 4096
 
 # The window of all queues that hold nothing in memory, because an empty deque takes 760 bytes. Never filled.
@@ -32,7 +33,7 @@ NO_WINDOW: Final[deque[Item]] = deque()
 
 
 class Holder(Protocol):
-    """Holds items in memory. `window_bytes` is what the budget has been told of."""
+    """Holds items in memory. `window_bytes` is what the budget was told last."""
 
     window_bytes: int
 
@@ -52,7 +53,7 @@ class WindowBudget:
         self._held: dict[Holder, int] = {}  # bytes by holder, longest unfilled first
 
     def account(self, holder: Holder, held_bytes: int) -> None:
-        """`holder` now holds this many bytes; others give theirs up if that is too much in all."""
+        """`holder` now holds `held_bytes`. If that is too much in all, others give theirs up."""
         before = self._held.pop(holder, 0)
         if held_bytes:
             self._held[holder] = held_bytes
@@ -64,7 +65,7 @@ class WindowBudget:
 
 
 def account(holder: Holder, held_bytes: int) -> None:
-    """Tell the budget how much `holder` has in memory, if that has changed."""
+    """Tell the budget that `holder` has `held_bytes` in memory, if that is new."""
     if held_bytes != holder.window_bytes:
         holder.window_bytes = held_bytes
         holder.budget.account(holder, held_bytes)
@@ -77,7 +78,7 @@ def release(holder: Holder) -> None:
 
 
 def release_if_empty(queue: "MessageQueue") -> None:
-    """Give up the memory of an empty window."""
+    """Give up the memory that an empty window takes."""
     if not queue.window and not queue.log.touched:
         queue.window = NO_WINDOW
 
@@ -88,7 +89,7 @@ def bytes_of(items: list[Item]) -> int:
 
 
 def fill(queue: "MessageQueue") -> None:
-    """Read ahead, so that the empty window holds at least one item, if one waits. Raises StorageError."""
+    """Read ahead into the empty window: at least one item, if one waits. Raises StorageError."""
     missing = queue.missing
     if missing and queue.gap[0] <= queue.next_id < queue.gap[1]:  # to look for its end takes 20 ms for a million
         queue.missing = missing = missing - (queue.gap[1] - queue.next_id)
@@ -119,6 +120,6 @@ def look_again(queue: "MessageQueue") -> None:
 
 
 def end_if_large(queue: "MessageQueue") -> None:
-    """One queue takes no more than a quarter of the budget: what is put from here on is read from disk in its turn."""
+    """If the queue takes more than a quarter of the budget, what is put from here on is read from disk in its turn."""
     if queue.window_bytes > queue.budget.budget_bytes // 4:
         queue.whole = False
