@@ -1,4 +1,4 @@
-"""What every queue engine promises to the operations, protocols and server above it: Engine, Queue, Read.
+"""What every queue engine promises to the operations, protocols and server above it: Registry, Queue, Read.
 
 An engine owns queues and their items. It knows nothing of clients, sessions, protocols or rights. Code above names
 these types only; the engine of this process is `engines.local`.
@@ -279,7 +279,7 @@ class Routing(Protocol):
     def abandon(self, targets: Iterable[Any]) -> None: ...
 
 
-class Engine(Protocol):
+class Registry(Protocol):
     """The queues by name. A queue that does not exist is made by the first put; asking for one makes nothing."""
 
     @property

@@ -12,11 +12,10 @@ from darner_core.operations.watching import Watching
 if TYPE_CHECKING:
     from darner_core.config.options import Config
     from darner_core.engines.local.engine import LocalEngine
-    from darner_core.engines.local.window import WindowBudget
     from darner_core.operations.availability import Availability
     from darner_core.operations.stats import Stats
     from darner_core.operations.status import ServerStatus
-    from darner_core.shared_memory import BodyMemory, PipelineMemory
+    from darner_core.shared_memory import PipelineMemory
 
 
 class Host(Protocol):
@@ -35,10 +34,8 @@ class Operations:
     def __init__(
         self,
         engine: "LocalEngine",
-        budget: "WindowBudget",
         stats: "Stats",
         config: "Config",
-        body_memory: "BodyMemory",
         pipeline_memory: "PipelineMemory",
         availability: "Availability",
         host: Host,
@@ -52,10 +49,10 @@ class Operations:
         self.host = host
         self.pipeline_memory = pipeline_memory
         self.taking = Taking(registry, journal, stats, config, pipeline_memory, availability)
-        self.putting = Putting(registry, delivery, journal, stats, config, body_memory, availability)
+        self.putting = Putting(registry, delivery, journal, stats, config, availability)
         self.pending = engine.pending
         self.monitoring = Monitoring(self.taking, pipeline_memory, availability)
-        self.statistics = Statistics(stats, registry, delivery, budget)
+        self.statistics = Statistics(stats, registry, delivery, engine.budget)
         self.administering = Administering(registry, self.statistics, engine.sweeper)
         self.in_effect = InEffect(config, registry.queues)
         self.watching = Watching(engine.traces, pipeline_memory, availability)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from darner_core.operations.availability import Availability
     from darner_core.operations.session import Session
     from darner_core.operations.stats import Stats
-    from darner_core.shared_memory import BodyMemory
 
 # How many items are put in one turn: two milliseconds with their write.
 ITEMS_A_TURN = 2048
@@ -38,7 +37,6 @@ class Putting:
         journal: "Journal",
         stats: "Stats",
         config: "Config",
-        body_memory: "BodyMemory",
         availability: "Availability",
     ) -> None:
         self._queues = registry.queues
@@ -49,7 +47,6 @@ class Putting:
         self._chunk_bytes = config.chunk_bytes
         self._min_free_bytes = config.min_free_bytes
         self._syncs = config.sync == SYNC_ALWAYS
-        self._body_memory = body_memory
         self._availability = availability
 
     def require_taken(self, size: int) -> None:
@@ -188,7 +185,7 @@ class Putting:
 
     def large(self, names: tuple[bytes, ...], size: int, as_child: bool) -> "LargePut":
         """A large item of this size, which is put piece by piece."""
-        transfer = self._delivery.transfer(self._body_memory, self._chunk_bytes, names, size, as_child)
+        transfer = self._delivery.transfer(names, size, as_child)
         return LargePut(self, transfer, size)
 
     def require_room(self, size: int) -> None:

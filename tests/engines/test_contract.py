@@ -6,7 +6,7 @@ from typing import Protocol
 import pytest
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.contract import Engine, Queue, Read, Routing
+from darner_core.engines.contract import Queue, Read, Registry, Routing
 from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter
 from tests.bench import Bench
@@ -18,7 +18,7 @@ class World(Protocol):
     """An engine with a queue `q` that may be made, and the turns of the loop around it."""
 
     @property
-    def engine(self) -> Engine: ...
+    def registry(self) -> Registry: ...
 
     @property
     def routing(self) -> Routing: ...
@@ -33,10 +33,6 @@ class World(Protocol):
 
 class Local(Bench):
     """The engine of this process."""
-
-    @property
-    def engine(self) -> Engine:
-        return self.registry
 
     @property
     def routing(self) -> Routing:
@@ -67,7 +63,7 @@ def put(world: World, *bodies: bytes, expires_at_ms: int = 0) -> Queue:
     for body in bodies:
         assert world.routing.put((Q,), body, 0, expires_at_ms)
     world.end_turn()
-    return world.engine.queues[Q]
+    return world.registry.queues[Q]
 
 
 def opened(queue: Queue) -> Read:
@@ -77,7 +73,7 @@ def opened(queue: Queue) -> Read:
 
 
 def take_all(world: World) -> list[object]:
-    queue = world.engine.queues[Q]
+    queue = world.registry.queues[Q]
     found: list[object] = []
     while (item := queue.take()) is not None:
         assert isinstance(item, tuple)
@@ -96,14 +92,14 @@ def test_items_come_in_the_order_in_which_they_were_put(world: World) -> None:
 
 
 def test_a_queue_is_made_by_its_first_put(world: World) -> None:
-    assert Q not in world.engine.queues
+    assert Q not in world.registry.queues
     put(world, b"1")
-    assert world.engine.queues[Q].name == Q
+    assert world.registry.queues[Q].name == Q
 
 
 def test_an_item_is_given_as_it_was_put(world: World) -> None:
     world.routing.put((Q,), b"1", 7, 2**50)
-    queue = world.engine.queues[Q]
+    queue = world.registry.queues[Q]
     assert queue.item_of(opened(queue))[:3] == (b"1", 7, 2**50)
 
 
@@ -217,7 +213,7 @@ def test_expired_items_are_not_handed_out(world: World) -> None:
 def test_to_flush_removes_what_waits_and_leaves_what_is_open(world: World) -> None:
     queue = put(world, b"1", b"2")
     read = opened(queue)
-    world.engine.flush(Q)
+    world.registry.flush(Q)
     world.end_turn()
     assert queue.holds(read)
     assert take_all(world) == []
@@ -228,22 +224,22 @@ def test_to_flush_removes_what_waits_and_leaves_what_is_open(world: World) -> No
 def test_to_delete_removes_all(world: World) -> None:
     queue = put(world, b"1", b"2")
     read = opened(queue)
-    world.engine.delete(Q)
-    world.engine.delete(Q)  # does nothing
+    world.registry.delete(Q)
+    world.registry.delete(Q)  # does nothing
     world.end_turn()
     assert queue.deleted
     assert not queue.holds(read)
-    assert Q not in world.engine.queues
+    assert Q not in world.registry.queues
     put(world, b"3")
     assert take_all(world) == [b"3"]
 
 
 def test_a_delete_that_fails_leaves_the_queue(world: World) -> None:
     queue = put(world, b"1")
-    world.engine.delete(Q)
+    world.registry.delete(Q)
     world.routing.put((b"other",), b"", 0, 0)
     world.fail_turn()
-    assert world.engine.queues[Q] is queue
+    assert world.registry.queues[Q] is queue
     assert not queue.deleted
     assert take_all(world) == [b"1"]
 
@@ -252,34 +248,34 @@ def test_a_delete_that_fails_leaves_the_queue(world: World) -> None:
 
 
 def stand(world: World, peeks: bool = False, waiter: Waiter | None = None) -> Waiter:
-    return world.engine.join_line(Q, b"", peeks, waiter)
+    return world.registry.join_line(Q, b"", peeks, waiter)
 
 
 def leave(world: World, waiter: Waiter) -> None:
     waiter.cancel()
-    world.engine.leave_line(Q, b"")
+    world.registry.leave_line(Q, b"")
 
 
 def test_whoever_has_waited_longest_is_handed_an_item_open(world: World) -> None:
     first, second = stand(world), stand(world)
-    assert world.engine.waiters(Q) == 2
+    assert world.registry.waiters(Q) == 2
     queue = put(world, b"1")
     assert second.got is None
     assert queue.holds(first.got)
     assert queue.item_of(first.got)[0] == b"1"
     leave(world, first)
     leave(world, second)
-    assert world.engine.waiters(Q) == 0
+    assert world.registry.waiters(Q) == 0
     queue.put(b"2", 0, 0)
     assert second.got is None
 
 
 def test_clients_wait_for_a_name_whatever_becomes_of_the_queue(world: World) -> None:
     queue, waiter = put(world, b"1"), stand(world)
-    world.engine.delete(Q)
+    world.registry.delete(Q)
     world.end_turn()
     assert put(world, b"2") is not queue
-    assert waiter.got.queue is world.engine.queues[Q]
+    assert waiter.got.queue is world.registry.queues[Q]
     leave(world, waiter)
 
 

@@ -1,6 +1,7 @@
 """Large items that have expired and go to another queue: their chunks are copied over many turns.
 
 Meanwhile such an item is open, or waits behind the head; another client may take it, and then it does not go elsewhere.
+It leaves its queue in the turn that puts it into the other, so that a crash leaves it in exactly one of them.
 
 Names that begin with wait_ switch greenlets.
 """
@@ -11,39 +12,31 @@ from collections.abc import Callable
 from darner_core import NAME
 from darner_core.config.values import show_bytes
 from darner_core.engines.local import expiry
-from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.large_items import Upload, in_turns, wait_not_behind
+from darner_core.engines.local.large_items import Download
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
-from darner_core.engines.local.routing import Delivery, Target
+from darner_core.engines.local.routing import Delivery
+from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
-from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
 
 log = logging.getLogger(NAME)
 
+FULL = "it is full"  # why a queue did not take an item
+
 
 class Mover:
-    def __init__(
-        self,
-        delivery: Delivery,
-        journal: Journal,
-        body_memory: BodyMemory,
-        chunk_bytes: int,
-        wait: Callable[[float], None],
-    ) -> None:
-        """`wait(seconds)` lets everybody else have a turn, and this one be written, also for 0."""
+    def __init__(self, moving: list[OpenRead], delivery: Delivery, wait: Callable[[float], None]) -> None:
+        """`moving`: large items that have been found to have expired. `wait(seconds)` lets everybody else have a turn,
+        and this one be written, also for 0."""
+        self._moving = moving
         self._delivery = delivery
-        self._journal = journal
-        self._body_memory = body_memory
-        self._chunk_bytes = chunk_bytes
         self._wait = wait
 
     def wait_move_all(self) -> None:
-        """Move all that has been found to have expired. Switches greenlets."""
-        moving = self._delivery.large_expired
-        while moving:
-            read = moving.pop(0)
+        """Move all that has been found to have expired."""
+        while self._moving:
+            read = self._moving.pop(0)
             queue = read.queue
             assert isinstance(queue, MessageQueue)  # cursors move nothing
             try:
@@ -55,55 +48,51 @@ class Mover:
                 queue.give_back(read, wake=False)  # a client that waits would open it, to be moved, again
 
     def _wait_move_one(self, queue: MessageQueue, read: OpenRead) -> None:
-        """Copy the chunks of an expired large item to where it goes, and put it there. Others may take it meanwhile, or
-        remove it: then it does not go there."""
-        blob, flags, _, _ = item = queue.log.read_one(read.id)
+        item = queue.log.read_one(read.id)
+        blob, flags, _, _ = item
         assert isinstance(blob, Blob)
-        download = queue.large_items.send(blob)
+        download = queue.large_items.send(blob)  # may raise: afterwards the item can be removed for certain
         name = queue.options.expire_to_queue
-        if not name:  # not any more
+        if not name:  # the queue's options have changed since
             expiry.finish_moving(queue, read, item)
             return
-        try:
-            targets = self._delivery.targets((name,), len(blob))
-        except (ServerError, DamagedError) as error:
-            self._delivery.lost(queue, str(error))
-            expiry.finish_moving(queue, read, item)
-            return
-        if targets is None:
-            self._delivery.lost(queue, "it is full")
-            expiry.finish_moving(queue, read, item)
-            return
-        uploads: list[tuple[Target, Upload]] = []
-        try:
-            for target in targets:
-                uploads.append((target, target.queue.large_items.receive(self._chunk_bytes, self._body_memory)))
-            while uploads and download.missing_bytes:
-                piece = download.next(self._chunk_bytes)
-                for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
-                    rest = piece
-                    while rest:
-                        room_bytes = upload.room_bytes
-                        upload.add(rest[:room_bytes])
-                        rest = rest[room_bytes:]
-                self._wait(0)
-                if not expiry.is_moving(queue, read):
+        with self._delivery.transfer((name,), len(blob)) as transfer:
+            why_lost = _why_not_begun(transfer)
+            if not why_lost:
+                if not self._wait_copy(queue, read, download, transfer):
                     return
-            for _, upload in in_turns(uploads, self._chunk_bytes, self._wait_turn):
-                upload.store()
-            if not expiry.is_moving(queue, read):
-                return
-            if any(target.queue.deleted and target.decides for target in targets):
-                queue.give_back(read)  # what is expired at the head is looked at again
-                return
-            if self._delivery.put_large((name,), uploads, len(blob), flags, 0) is None:
-                self._delivery.lost(queue, "it is full")
+                if transfer.put(flags, 0) is None:
+                    why_lost = FULL
+            if why_lost:
+                self._delivery.lost(queue, why_lost)
             expiry.finish_moving(queue, read, item)  # in the turn of the put
-        finally:  # what was put is not dropped
-            for _, upload in uploads:
-                upload.drop()
-            self._delivery.abandon(targets)
+
+    def _wait_copy(self, queue: MessageQueue, read: OpenRead, download: Download, transfer: Transfer) -> bool:
+        """Copy all chunks. False: the item does not go there, because it has been taken or removed meanwhile, or
+        because the other queue has been deleted."""
+        transfer.wait_begin(self._wait_turn)
+        while transfer.uploads and download.missing_bytes:
+            transfer.wait_add(download.next(transfer.room_bytes), self._wait_turn)
+            self._wait_turn()
+            if not expiry.is_moving(queue, read):
+                return False
+        transfer.wait_store(self._wait_turn)
+        if not expiry.is_moving(queue, read):
+            return False
+        try:
+            transfer.require_queues()
+        except ServerError:
+            queue.give_back(read)  # what has expired at the head is looked at again
+            return False
+        return True
 
     def _wait_turn(self) -> None:
-        wait_not_behind(self._journal.storage, self._wait)
         self._wait(0)
+
+
+def _why_not_begun(transfer: Transfer) -> str:
+    """Why the item cannot go where it has to; "": its queues are found."""
+    try:
+        return FULL if transfer.find_queues() is None else ""
+    except (ServerError, DamagedError) as error:
+        return str(error)

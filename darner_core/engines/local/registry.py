@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import chain
-from typing import Protocol, cast
+from typing import cast
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions, QueueRules, parent_of
@@ -26,6 +26,7 @@ from darner_core.engines.local.lines import Lines
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.places import Places
 from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.tracing import Traces
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.storage import records
@@ -39,17 +40,6 @@ log = logging.getLogger(NAME)
 # Queues that are given other options in one turn, and those that are made in one: 1 to 2 ms.
 CHANGED_A_TURN = 200
 MADE_A_TURN = 50
-
-
-class Observer(Protocol):
-    """Who is told that queues come and go, in the turn in which they do; see `tracing`."""
-
-    def created(self, queue: MessageQueue) -> None: ...
-
-    def deleted(self, queue: MessageQueue) -> None: ...
-
-    def changed(self, queue: MessageQueue) -> None:
-        """Its options are others."""
 
 
 class Registry:
@@ -67,8 +57,13 @@ class Registry:
         budget: WindowBudget,
         max_queues: int = sys.maxsize,
         rules: QueueRules | None = None,
+        move_expired: Callable[[MessageQueue, Item], None] | None = None,
     ) -> None:
-        """Read every queue back, however many there are. Raises StorageError if it cannot be read which there are."""
+        """Read every queue back, however many there are. Raises StorageError if the list of queues cannot be read.
+
+        `move_expired` is called with each item that expires in a queue with an expire_to_queue, unless it is large;
+        None: it is dropped.
+        """
         self.max_queues = max_queues
         self.rules = rules or QueueRules()
         self.children: dict[bytes, dict[bytes, MessageQueue]] = {}
@@ -76,18 +71,17 @@ class Registry:
         self.timed: dict[MessageQueue, None] = {}  # which have a max_age_s or a max_queue_age_s
         self.hidden: dict[bytes, MessageQueue] = {}  # whose name is an alias at present
         self.aliases: Collection[bytes] = ()
-        # What to do with items that expire, and with large ones, where queues have an expire_to_queue.
-        self.move_expired: Callable[[MessageQueue, Item], None] | None = None
-        self.move_large: Callable[[OpenRead], None] | None = None
+        self.large_expired: list[OpenRead] = []  # large items to be moved to an expire_to_queue, see `moving`
         self.queues: dict[bytes, MessageQueue] = {}
         self.lines = Lines()
         self.creates = 0
         self.deletes = 0
         self.expires = 0  # of these, because of their max_queue_age_s
         self.total_items_of_deleted = 0
-        self.traces: Observer | None = None
+        self.traces = Traces(self.queues, journal)
         self._journal = journal
         self._budget = budget
+        self._move_expired = move_expired
         storage = journal.storage
         self._places = Places(storage)
         numbers = set()
@@ -95,6 +89,7 @@ class Registry:
             queue = self._read_back(name, record)
             self.queues[name] = queue
             self._register(queue)
+            self.traces.changed(queue)
             self._places.family_users[record.family] += 1
             numbers.add(record.number)
         self.cursors = Cursors(
@@ -159,15 +154,7 @@ class Registry:
         else:
             self.timed.pop(queue, None)
         queue.expire_to = self._move_expired if options.expire_to_queue else None
-        queue.move_large = self._move_large if options.expire_to_queue else None
-
-    def _move_expired(self, queue: MessageQueue, item: Item) -> None:
-        if self.move_expired is not None:
-            self.move_expired(queue, item)
-
-    def _move_large(self, read: OpenRead) -> None:
-        if self.move_large is not None:
-            self.move_large(read)
+        queue.move_large = self.large_expired.append if options.expire_to_queue else None
 
     def set_rules(self, rules: QueueRules) -> None:
         """From now on these: all queues that exist change in this turn."""
@@ -182,8 +169,7 @@ class Registry:
             if not queue.deleted and not queue.unreadable:
                 self._set_options(queue)
                 self._govern(queue)
-                if self.traces is not None:
-                    self.traces.changed(queue)
+                self.traces.changed(queue)
             if number % CHANGED_A_TURN == 0:
                 yield
 
@@ -293,8 +279,7 @@ class Registry:
         self._register(queue)
         self.creates += 1
         self._journal.undo.append((self._uncreate, queue, record))
-        if self.traces is not None:
-            self.traces.created(queue)
+        self.traces.created(queue)
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -363,8 +348,7 @@ class Registry:
         self._journal.also.append(partial(recovery.remove, queue, recovery.stored_ids(queue), has_chunks))
         self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes, has_chunks)
-        if self.traces is not None:
-            self.traces.deleted(queue)
+        self.traces.deleted(queue)
 
     def remove_unused(self, queue: MessageQueue) -> None:
         """Delete a queue that was made for an item that is not put after all. Nothing happens if it has had other items

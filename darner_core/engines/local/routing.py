@@ -18,7 +18,6 @@ from darner_core.engines.local import expiry
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import Upload
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
@@ -53,15 +52,15 @@ class AliasCounts:
 
 
 class Delivery:
-    def __init__(self, registry: Registry, journal: Journal) -> None:
+    def __init__(self, registry: Registry, journal: Journal, memory: BodyMemory, chunk_bytes: int) -> None:
+        """`memory` is shared by all large items that are being received, in chunks of up to `chunk_bytes`."""
         self._registry = registry
         self._queues = registry.queues
         self._journal = journal
+        self._memory = memory
+        self._chunk_bytes = chunk_bytes
         self.aliases: dict[bytes, tuple[bytes, ...]] = {}
         self.alias_counts: dict[bytes, AliasCounts] = {}
-        self.large_expired: list[OpenRead] = []  # to be moved to where they expire to; see `sweeper`
-        registry.move_expired = self._move_expired
-        registry.move_large = self.large_expired.append
 
     def set_aliases(self, aliases: Mapping[bytes, tuple[bytes, ...]]) -> None:
         """From now on these, each with its destinations, none of which is an alias. An alias wins over a queue of its
@@ -87,11 +86,9 @@ class Delivery:
             Target(queue, True, True) for queue in made
         ]
 
-    def transfer(
-        self, memory: BodyMemory, chunk_bytes: int, names: tuple[bytes, ...], size: int, as_child: bool
-    ) -> Transfer:
-        """A large item for `names`, which is received piece by piece."""
-        return Transfer(self, self._journal, memory, chunk_bytes, names, size, as_child)
+    def transfer(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> Transfer:
+        """A large item for `names`, which comes piece by piece."""
+        return Transfer(self, self._journal.storage, self._memory, self._chunk_bytes, names, size, as_child)
 
     def abandon(self, targets: Iterable[Target]) -> None:
         """Nothing is put there after all: remove the queues that were made for it, unless others have used them."""
@@ -284,8 +281,8 @@ class Delivery:
 
     # -- expired items
 
-    def _move_expired(self, queue: MessageQueue, item: Item) -> None:
-        """`item` expires, and its queue has an expire_to_queue."""
+    def move_expired(self, queue: MessageQueue, item: Item) -> None:
+        """Put `item`, which expires and is not large, into the expire_to_queue of its queue."""
         body, flags, _, _ = item
         assert isinstance(body, bytes)
         name = queue.options.expire_to_queue

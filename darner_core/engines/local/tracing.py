@@ -12,7 +12,7 @@ No call here switches greenlets.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from darner_core import NAME
@@ -21,7 +21,6 @@ from darner_core.engines.contract import Holder, Large
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
-from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
 from darner_core.storage.records import Blob, Item
 
@@ -68,31 +67,23 @@ class Traces:
     """Which queues are watched, and by whom. Knows them by name: one may be watched before it exists, and when it has
     been deleted and made again."""
 
-    def __init__(self, registry: Registry, journal: Journal, has_option: Callable[[MessageQueue], bool]) -> None:
-        """`has_option`: whether a queue's option `trace` is on."""
-        self.has_option = has_option
-        self._registry = registry
+    def __init__(self, queues: Mapping[bytes, MessageQueue], journal: Journal) -> None:
+        """`queues`: those that can be reached, at all times."""
+        self._queues = queues
         self._journal = journal
         self._watchers: dict[bytes, list[Observer]] = {}
         self._log = LogObserver()
         # Of this server: its queues find their way back here without a slot for it.
         self._traced: type[MessageQueue] = type("TracedQueue", (TracedQueue,), {"__slots__": (), "traces": self})
-        registry.traces = self
-        self.look_again()
-
-    def look_again(self) -> None:
-        """The options may be others now."""
-        for queue in self._registry:
-            self._switch(queue)
 
     # -- who watches
 
     def watch(self, name: bytes, observer: Observer) -> bool:
         """Tell `observer` from now on what happens to queue `name`; False: it does not exist yet."""
         self._watchers.setdefault(name, []).append(observer)
-        queue = self._registry.queues.get(name)
+        queue = self._queues.get(name)
         if queue is not None:
-            self._switch(queue)
+            self.changed(queue)
         return queue is not None
 
     def unwatch(self, name: bytes, observer: Observer) -> None:
@@ -100,29 +91,27 @@ class Traces:
         watchers.remove(observer)
         if not watchers:
             del self._watchers[name]
-        queue = self._registry.queues.get(name)
+        queue = self._queues.get(name)
         if queue is not None:
-            self._switch(queue)
-
-    def _switch(self, queue: MessageQueue) -> None:
-        if not queue.unreadable:
-            wanted = queue.name in self._watchers or self.has_option(queue)
-            queue.__class__ = self._traced if wanted else MessageQueue
+            self.changed(queue)
 
     # -- what happens
 
     def created(self, queue: MessageQueue) -> None:
-        """In this turn. From the registry."""
-        self._switch(queue)
+        """Called by the registry in the turn in which it makes a queue."""
+        self.changed(queue)
         if isinstance(queue, TracedQueue):
             self.note(queue, CREATE)
 
     def changed(self, queue: MessageQueue) -> None:
-        """Its options may be others now. From the registry."""
-        self._switch(queue)
+        """The queue has been read back, its options may have changed, or who watches it."""
+        if not queue.unreadable:
+            wanted = queue.name in self._watchers or queue.options.trace
+            queue.__class__ = self._traced if wanted else MessageQueue
 
     def deleted(self, queue: MessageQueue) -> None:
-        """In this turn. From the registry. A delete that is undone leaves the queue as it was."""
+        """Called by the registry in the turn in which it deletes a queue. A delete that is undone leaves the queue as
+        it was."""
         if isinstance(queue, TracedQueue) or queue.name in self._watchers:
             self.note(queue, DELETE)
 
@@ -135,7 +124,7 @@ class Traces:
         try:
             for observer in self._watchers.get(event.queue, ()):
                 observer.tell(event)
-            if self.has_option(queue):
+            if queue.options.trace:
                 self._log.tell(event)
         except Exception:  # nobody who watches may disturb the end of the turn
             log.exception("an event could not be told")

@@ -630,7 +630,7 @@ def test_a_large_item_that_was_given_back_goes_and_not_the_one_before_it(open_st
 
 def what_happens(bench: Bench, what: str) -> None:
     """To a large item that has expired and is about to go to another queue."""
-    read = bench.delivery.large_expired[0]
+    read = bench.registry.large_expired[0]
     if what == "undone":
         bench.put(b"aside", b"x")
         bench.fail_turn()
@@ -652,15 +652,15 @@ def test_a_large_item_goes_once_whatever_happens_meanwhile(
     assert bench.take() is None
     if half_way:
         bench.end_turn()
-        read = bench.delivery.large_expired[0]
+        read = bench.registry.large_expired[0]
         waits = iter([1, 1, 1])
 
         def wait(_: float) -> None:
             bench.end_turn()
-            if next(waits, None) and not bench.delivery.large_expired:
-                bench.delivery.large_expired.append(read)
+            if next(waits, None) and not bench.registry.large_expired:
+                bench.registry.large_expired.append(read)
                 what_happens(bench, what)
-                del bench.delivery.large_expired[:1]
+                del bench.registry.large_expired[:1]
 
         bench.wait = wait
     else:

@@ -11,19 +11,16 @@ from hypothesis.stateful import invariant, run_state_machine_as_test
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.local import window
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT, Event, Traces
+from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT, Event
 from darner_core.errors import StorageError
 from darner_core.storage.storage import Storage
 from tests.bench import Bench as LimitsBench
+from tests.bench import Rules
 from tests.engines.local.test_message_queue import EXAMPLES, Bench, Queues, put_large, refusing_writes, small_steps
 
 __all__ = ["small_steps"]
 
 ASIDE = b"aside"
-
-
-def never(queue: MessageQueue) -> bool:
-    return False
 
 
 class Listener:
@@ -46,7 +43,7 @@ class Watched(Bench):
 
     def _start(self) -> None:
         super()._start()
-        self.traces = Traces(self.registry, self.journal, never)
+        self.traces = self.registry.traces
         self.listener = Listener()
         self.traces.watch(b"q", self.listener)
 
@@ -224,19 +221,14 @@ def test_who_watches_cannot_bring_the_server_down(bench: Watched, caplog: pytest
 
 def test_the_option_trace_writes_events_to_the_log(bench: Watched, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    traced: set[bytes] = set()
-    Traces(bench.registry, bench.journal, lambda queue: queue.name in traced)
     queue = bench.registry.create(b"aside\n")
-    traced.add(b"aside\n")
     queue.put(b"silent", 0, 0)
-    assert bench.registry.traces is not None
-    bench.registry.traces.look_again()  # type: ignore[attr-defined]
+    bench.registry.set_rules(Rules({b"aside\n": QueueOptions(trace=True)}))
     queue.put(b"told", 0, 0)
     queue.open()
     queue.flush()
     bench.end_turn()
-    traced.clear()
-    bench.registry.traces.look_again()  # type: ignore[attr-defined]
+    bench.registry.set_rules(Rules({}))
     queue.put(b"silent again", 0, 0)
     bench.end_turn()
     assert caplog.messages == [
@@ -300,7 +292,7 @@ class WatchedQueues(Queues):
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)
-        self.traces = Traces(self.registry, self.journal, never)
+        self.traces = self.registry.traces
         self.mirror = Mirror(self)
         for name in (b"a", b"b", b"c"):
             self.traces.watch(name, self.mirror)
@@ -334,7 +326,7 @@ def test_queues_that_are_watched_do_the_same_and_their_events_tell_all_of_it() -
 def test_what_happens_to_a_queue_in_memory_is_told_too(open_storage: Callable[[], Storage]) -> None:
     bench = LimitsBench(open_storage, q=QueueOptions(durable=False))
     listener = Listener()
-    Traces(bench.registry, bench.journal, never).watch(b"q", listener)
+    bench.registry.traces.watch(b"q", listener)
     for _ in range(2):
         bench.put(b"q", b"1")
         bench.end_turn()
