@@ -360,7 +360,7 @@ def test_a_number_that_is_known_to_be_used_is_passed_over(bench: Bench, monkeypa
     first, second = bench.create(b"a", b"b")
     bench.registry.cursors.of(second, b"c")
     bench.end_turn()
-    monkeypatch.setattr("darner_core.storage.storage.Storage.fresh_number", lambda _: first.log.record.number)
+    monkeypatch.setattr("darner_core.storage.storage.Storage.fresh_number", lambda *_: first.log.record.number)
     bench.crash()
     assert bench.create(b"d")[0].log.record.number == 4
 
