@@ -37,7 +37,6 @@ from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import EXPIRY_PREFIX, MAX_ID
 from darner_core.storage.storage import Storage
 from tests import plain_world as plain
-from tests.bench import never
 from tests.conftest import SMALL
 from tests.engines.local.test_message_queue import CHUNK_BYTES, refusing_writes, whole_body
 from tests.plain_world import DEAD, MOVES, OPEN, WAITS, World
@@ -130,9 +129,7 @@ class Everything(RuleBasedStateMachine):
         world.set_rules(self.queue_rules)
         memory = BodyMemory(1 << 20, lambda: None)
         config = Config(window_bytes=4000, chunk_bytes=CHUNK_BYTES, rules=self.queue_rules)
-        engine = LocalEngine(
-            config, self.storage, memory, never, lambda: self.now_s, lambda: self.now_s, self.wait_in_sweep
-        )
+        engine = LocalEngine(config, self.storage, memory, lambda: self.now_s, lambda: self.now_s, self.wait_in_sweep)
         self.journal, self.registry, self.delivery = engine.journal, engine.registry, engine.delivery
         self.delivery.set_aliases(world.aliases)
         self.sweeper = engine.sweeper

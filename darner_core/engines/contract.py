@@ -1,4 +1,4 @@
-"""What every queue engine promises to the operations, protocols and server above it: Registry, Queue, Read.
+"""What every queue engine promises to the operations, protocols and server above it: Engine, Registry, Queue, Read.
 
 An engine owns queues and their items. It knows nothing of clients, sessions, protocols or rights. Code above names
 these types only; the engine of this process is `engines.local`.
@@ -20,11 +20,11 @@ than `Queue.put` does sets `governed` on all of its queues.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 from darner_core.config.queues import QueueOptions
-from darner_core.waiters import Waiter
+from darner_core.waiters import Waiter, WaitingLine
 
 
 class LargeBody(Protocol):
@@ -58,7 +58,7 @@ class Turn(Protocol):
         """Milliseconds since 1970, the same throughout a turn."""
 
 
-# -- large items: an engine that takes whole bodies only declines `receive`
+# -- large items: an engine that takes whole bodies only declines `Routing.transfer`
 
 
 class Download(Protocol):
@@ -67,27 +67,11 @@ class Download(Protocol):
     missing_bytes: int  # how much of it has still to be read
     index: int  # of the chunk that comes next
 
+    def require(self, index: int) -> None:
+        """Raises StorageError if this chunk cannot be read."""
+
     def next(self, most_bytes: int) -> bytes:
         """At least a byte, at most the rest of a chunk. Raises StorageError."""
-
-
-class Upload(Protocol):
-    """A large item that is being received. It is nowhere before it is put."""
-
-    received_bytes: int
-
-    @property
-    def room_bytes(self) -> int:
-        """The most that `add` takes."""
-
-    def add(self, data: bytes) -> None:
-        """The next bytes have come. Raises StorageError."""
-
-    def store(self) -> None:
-        """Keep nothing of it in memory. Raises StorageError."""
-
-    def drop(self) -> None:
-        """It will not be received. Nothing happens if it has been put."""
 
 
 class LargeItems(Protocol):
@@ -96,9 +80,6 @@ class LargeItems(Protocol):
     @property
     def number(self) -> int:
         """Of the queue, unique within its engine."""
-
-    def receive(self, chunk_bytes: int, memory: Any) -> Upload:
-        """Begin to receive an item. May decline. Raises StorageError."""
 
     def send(self, blob: Any) -> Download:
         """Begin to read an item."""
@@ -148,6 +129,8 @@ class Source(Protocol):
     deleted: bool
     damage: str  # why the head cannot be read; "" if it can
     transactions: int  # reads that clients have opened
+    total_flushes: int
+    line: WaitingLine | None  # of the clients that wait; None: nobody does
 
     @property
     def half_swept(self) -> bool:
@@ -219,6 +202,9 @@ class Source(Protocol):
     @property
     def open_reads(self) -> int: ...
 
+    @property
+    def created_at_ms(self) -> int: ...
+
 
 class Queue(Source, Protocol):
     """A FIFO of items."""
@@ -226,6 +212,10 @@ class Queue(Source, Protocol):
     @property
     def governed(self) -> bool:
         """Whether a put has to go through `Routing`."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether its items outlive the server."""
 
     @property
     def is_child(self) -> bool:
@@ -245,6 +235,22 @@ class Queue(Source, Protocol):
     def total_items(self) -> int:
         """Items put since the server started."""
 
+    expired_items: int
+    lost_expired: int  # expired items that could not go to the queue that takes them
+    discarded: int  # items that had to make room for others
+    canceled_transactions: int
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes on disk, of items that are gone too as long as they take room."""
+
+    @property
+    def window(self) -> Collection[tuple[Any, ...]]:
+        """The items that are in memory."""
+
+    def head_added_at_ms(self) -> int:
+        """When the head was put; 0 if nothing waits. Raises StorageError."""
+
 
 class Cursors(Protocol):
     """The durable cursors of all queues. An engine may decline them all."""
@@ -259,6 +265,43 @@ class Cursors(Protocol):
         """Put it back to the head of its queue. Nothing happens if there is none. Raises StorageError."""
 
 
+class Transfer(Protocol):
+    """A large item on its way into one or several queues. A context: what has not been put when it ends is dropped.
+    Calls whose names begin with wait_ give other clients a turn, through the `wait_turn` that they are handed."""
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def find_queues(self) -> int | None:
+        """How many queues the item goes into; None: one of them has no room for it. Raises ServerError or
+        StorageError, with nothing changed."""
+
+    def wait_begin(self, wait_turn: Callable[[], object]) -> None:
+        """Begin to store the item for each queue. Raises StorageError."""
+
+    @property
+    def room_bytes(self) -> int:
+        """The most that `wait_add` takes."""
+
+    def wait_add(self, data: bytes, wait_turn: Callable[[], object]) -> None:
+        """The next bytes have come. Raises StorageError."""
+
+    def wait_store(self, wait_turn: Callable[[], object]) -> None:
+        """Keep nothing of it in memory. Raises StorageError."""
+
+    def require_queues(self) -> None:
+        """Raises ServerError if a queue that decides whether the item is stored has been deleted meanwhile."""
+
+    def put(self, flags: int, expires_at_ms: int) -> Collection[Queue] | None:
+        """Put it everywhere or nowhere; the queues that have it now, None: there was no room. Raises StorageError."""
+
+
+class AliasCounts(Protocol):
+    """What has been put by an alias's name since the server started."""
+
+    put_items: int
+    put_bytes: int
+
+
 class Routing(Protocol):
     """Where an item goes: into its queue and that one's fanout children, or an alias's queues, as limits allow."""
 
@@ -268,15 +311,14 @@ class Routing(Protocol):
         """Put an item everywhere or nowhere, making queues that do not exist; the queues that have it now, None: there
         was no room. Raises ServerError or StorageError, with nothing changed."""
 
-    def put_large(
-        self, names: tuple[bytes, ...], uploads: Any, size: int, flags: int, expires_at_ms: int, as_child: bool = False
-    ) -> Collection[Queue] | None:
-        """As `put`, for an item of which all has come. What is not put is dropped, whatever is raised."""
+    def transfer(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> Transfer:
+        """A large item of this size for these queues. May decline."""
 
-    def targets(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> Any:
-        """The queues to receive a large item for, None: there is no room. Call `abandon` if it is not put."""
+    @property
+    def aliases(self) -> Mapping[bytes, tuple[bytes, ...]]: ...
 
-    def abandon(self, targets: Iterable[Any]) -> None: ...
+    @property
+    def alias_counts(self) -> Mapping[bytes, AliasCounts]: ...
 
 
 class Registry(Protocol):
@@ -294,6 +336,19 @@ class Registry(Protocol):
     @property
     def cursors(self) -> Cursors: ...
 
+    @property
+    def hidden(self) -> Mapping[bytes, Queue]:
+        """Queues that cannot be reached, because an alias has their name."""
+
+    creates: int
+    deletes: int
+    expires: int  # of the deletes, those because nobody has used a queue for too long
+    total_items_of_deleted: int
+
+    @property
+    def awaited_count(self) -> int:
+        """Queues and cursors that do not exist and are waited for."""
+
     def options(self, name: bytes, is_child: bool = False) -> QueueOptions:
         """Of the queue with this name, which need not exist."""
 
@@ -310,6 +365,9 @@ class Registry(Protocol):
     def waiters(self, name: bytes) -> int:
         """How many clients wait for an item of the queue `name`, which need not exist."""
 
+    def children_of(self, parent: bytes) -> Collection[bytes]:
+        """The names of the fanout children of a queue, which need not exist."""
+
     def flush(self, name: bytes) -> None:
         """As Queue.flush. Nothing happens if the queue does not exist."""
 
@@ -321,3 +379,71 @@ class Registry(Protocol):
 
     def child(self, name: bytes) -> Queue | None:
         """The fanout child `name`, made if there is none; None: it is an alias. Raises ServerError."""
+
+
+# -- beside the queues
+
+
+class Event(NamedTuple):
+    """Something that has happened to a queue."""
+
+    queue: bytes
+    what: bytes
+    time_ms: int
+    id: int = 0  # of the item; 0: it is about more than one, or the queue
+    body_bytes: int = 0
+    flags: int = -1  # -1: not known here
+    start: bytes | None = None  # how the body begins
+    items: int = -1  # how many at once; -1: it is about one
+
+
+class Observer(Protocol):
+    def tell(self, event: Event) -> None:
+        """This has happened, and has been written. Must not change a queue."""
+
+
+class Traces(Protocol):
+    """Which queues are watched, by name, and by whom."""
+
+    def watch(self, name: bytes, observer: Observer) -> bool:
+        """Tell `observer` from now on what happens to queue `name`; False: it does not exist yet. May decline."""
+
+    def unwatch(self, name: bytes, observer: Observer) -> None: ...
+
+
+class Sweeper(Protocol):
+    def wait_sweep(self, only: Any = None) -> None:
+        """Remove all that has expired, or what has of one Queue. Switches greenlets. Raises StorageError."""
+
+
+class Budget(Protocol):
+    """What the queues may hold in memory together."""
+
+    budget_bytes: int
+    used_bytes: int
+
+
+class Engine(Protocol):
+    """An engine as the rooms above are handed it: its parts, which it has built."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def delivery(self) -> Routing: ...
+
+    @property
+    def journal(self) -> Turn: ...
+
+    @property
+    def sweeper(self) -> Sweeper: ...
+
+    @property
+    def traces(self) -> Traces: ...
+
+    @property
+    def budget(self) -> Budget: ...
+
+    @property
+    def free_bytes(self) -> Callable[[], int]:
+        """How much may still be written. Raises StorageError."""

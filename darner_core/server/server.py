@@ -69,9 +69,11 @@ class Server:
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self.availability = Availability()
         self._hub = gevent.get_hub()
-        self._engine = LocalEngine(config, storage, self.body_memory, self._run_after)
+        self._engine = LocalEngine(config, storage, self.body_memory)
         self.journal, self.registry = self._engine.journal, self._engine.registry
-        self.operations = Operations(self._engine, self.stats, config, self.pipeline_memory, self.availability, self)
+        self.operations = Operations(
+            self._engine, self.stats, config, self.pipeline_memory, self.availability, self, self._run_after
+        )
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self._read_again = read_again
         self._take_over_names(config)

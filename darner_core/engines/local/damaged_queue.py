@@ -72,6 +72,7 @@ class DamagedQueue:
     half_swept: ClassVar = False
     outstanding: ClassVar[dict[int, OpenRead]] = {}
     is_receiving: ClassVar = False
+    durable: ClassVar = True
     may_have_chunks: ClassVar = True
     head_id: ClassVar = 0
     next_id: ClassVar = records.FIRST_ID

@@ -225,6 +225,10 @@ class Download:
         self._blob = blob.blob
         self._offset = 0  # so much of it has been read
 
+    def require(self, index: int) -> None:
+        """Raises StorageError if this chunk cannot be read."""
+        self._journal.storage.chunk(self._number, self._blob, index)
+
     def next(self, most_bytes: int) -> bytes:
         """What comes next of the item: at least a byte, at most the rest of a chunk. Raises StorageError."""
         chunk = self._journal.storage.chunk(self._number, self._blob, self.index)

@@ -13,11 +13,11 @@ No call here switches greenlets.
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
-from darner_core.engines.contract import Holder, Large
+from darner_core.engines.contract import Event, Holder, Large, Observer
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
@@ -32,24 +32,6 @@ START_BYTES = 40  # how much of a body is told
 PUT, GET, OPEN, CLOSE, ABORT, EXPIRE, DISCARD, FLUSH, CREATE, DELETE = (
     b"put", b"get", b"open", b"close", b"abort", b"expire", b"discard", b"flush", b"create", b"delete"
 )  # fmt: skip
-
-
-class Event(NamedTuple):
-    """Something that has happened to a queue."""
-
-    queue: bytes
-    what: bytes
-    time_ms: int
-    id: int = 0  # of the item; 0: it is about more than one, or the queue
-    body_bytes: int = 0
-    flags: int = -1  # -1: not known here
-    start: bytes | None = None  # how the body begins
-    items: int = -1  # how many at once; -1: it is about one
-
-
-class Observer(Protocol):
-    def tell(self, event: Event) -> None:
-        """This has happened, and has been written. Must not change a queue."""
 
 
 class LogObserver:

@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from darner_core.config.queues import QueueOptions
+from darner_core.engines.contract import Event
 from darner_core.engines.local import window
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT, Event
+from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT
 from darner_core.errors import StorageError
 from darner_core.storage.storage import Storage
 from tests.bench import Bench as LimitsBench
