@@ -8,6 +8,7 @@ from darner_core.config.queues import BUILT_IN, QueueOptions, QueueRules
 from darner_core.engines.contract import Large
 from darner_core.engines.local.engine import LocalEngine
 from darner_core.engines.local.message_queue import MessageQueue
+from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
@@ -26,6 +27,11 @@ def opened(queue: Any) -> Any:
     read = queue.open()
     assert read is not None
     return read
+
+
+def items_put(registry: Registry) -> int:
+    """Since the start, into queues that have been deleted too."""
+    return registry.total_items_of_deleted + sum(queue.total_items for queue in registry)
 
 
 class Rules(QueueRules):

@@ -443,9 +443,9 @@ class Everything(RuleBasedStateMachine):
         if self.size < 100:
             tables[b"p+b"] = some()
         self.queue_rules = QueueRules(None, tables)
-        self.registry.set_rules(self.queue_rules)
+        list(self.registry.set_rules(self.queue_rules))
         self.world.set_rules(self.queue_rules)
-        self.registry.create_named()
+        list(self.registry.make_named())
         self.world.create_named()
 
     def change_aliases(self) -> None:

@@ -158,13 +158,13 @@ class Server:
             raise config.complaint(QUEUE_TABLES, said)
         self.access.reload(config.access_options())  # the last that can fail
         self.reception.rejudge()
-        self.registry.rules = config.rules
+        changes = self.registry.set_rules(config.rules)
         self._take_over_names(config)
         for name in differences(self.config, config):
             if name not in RELOADED:
                 log.warning("reload: %s has changed, and takes effect after a restart", name)
         self.operations.in_effect.take_over(config, RELOADED)
-        for _ in self.registry.apply_rules():
+        for _ in changes:
             wait_round()
         self._wait_make_named()
         logging.getLogger().setLevel(level_of(config))

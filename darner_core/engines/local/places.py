@@ -1,7 +1,7 @@
 """Where on disk a new queue or cursor goes: a number that none has had, and a column family.
 
-The first `max_column_families` queues have a column family each; later ones share, each with the family that the fewest
-have. A family whose queue is deleted is used again.
+The first `max_column_families` queues have a column family each. Each later one shares the family that the fewest
+queues have. The family of a deleted queue is used again.
 """
 
 from collections.abc import Collection

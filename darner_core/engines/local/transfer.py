@@ -1,7 +1,7 @@
 """One large item on its way into one or several queues: into all of them at once, or into none.
 
-Its chunks are written as they come, once for each queue, over as many turns as that takes; nothing is in a queue before
-`put`. Calls whose names begin with wait_ give other clients a turn, through the `wait_turn` that they are handed.
+Its chunks are written as they come, once for each queue, over many turns; nothing is in a queue before `put`. Calls
+whose names begin with wait_ give other clients a turn, through the `wait_turn` that they are handed.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class Transfer:
-    """A context: unless the item has been put when the context ends, its chunks are dropped, and the queues that were
-    made for it are removed."""
+    """A context: if the item has not been put when it ends, its chunks are dropped, and the queues that were made for
+    it are removed."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Transfer:
         size: int,
         as_child: bool,
     ) -> None:
-        """`memory`: what all items share that are being received."""
+        """`memory` is shared by all items that are being received."""
         self._delivery = delivery
         self._storage = storage
         self._memory = memory
@@ -52,8 +52,8 @@ class Transfer:
         self._delivery.abandon(self._targets)  # nor does this to queues that have been used
 
     def find_queues(self) -> int | None:
-        """How many queues the item goes into; None: one of them has no room for it. Those that do not exist are made.
-        Raises ServerError or StorageError, with nothing changed."""
+        """Find the queues that the item goes into, or make them; how many they are, None: one of them has no room for
+        it. Raises ServerError or StorageError, with nothing changed."""
         targets = self._delivery.targets(self._names, self._size, self._as_child)
         if targets is None:
             return None
@@ -68,7 +68,7 @@ class Transfer:
 
     @property
     def room_bytes(self) -> int:
-        """How much can be added before a chunk is full."""
+        """The most that `wait_add` takes: what is missing to a full chunk."""
         return min(upload.room_bytes for _, upload in self.uploads)
 
     def wait_add(self, data: bytes, wait_turn: Callable[[], object]) -> None:
@@ -96,6 +96,6 @@ class Transfer:
             raise ServerError("the queue was deleted while its item was being received")
 
     def put(self, flags: int, expires_at_ms: int) -> "list[MessageQueue] | None":
-        """All of the item is stored: put it into all queues, in this turn; they are returned. None: one had no room,
-        and the item is nowhere. Raises StorageError."""
+        """Put the item, of which all is stored, into all queues in this turn; these queues, None: one had no room, and
+        the item is in none. Raises StorageError."""
         return self._delivery.put_large(self._names, self.uploads, self._size, flags, expires_at_ms, self._as_child)

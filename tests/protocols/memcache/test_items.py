@@ -56,8 +56,8 @@ def test_a_set_waits_for_the_disk_if_a_queue_that_it_goes_into_says_so(
     open_storage: Callable[[], Storage], dialect: str, name: bytes, waits: bool
 ) -> None:
     house = House(open_storage)
-    house.registry.set_rules(QueueRules(queues={b"safe": {"sync": "always"}, b"parent+kept": {"sync": "always"}}))
-    house.registry.create_named()
+    list(house.registry.set_rules(QueueRules(queues={b"safe": {"sync": "always"}, b"parent+kept": {"sync": "always"}})))
+    list(house.registry.make_named())
     operations = operations_on(house)
     house.engine.delivery.set_aliases({b"everyone": (b"plain", b"safe")})
     memcache = Memcache(operations, Config(), DIALECTS[dialect])
