@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from darner_core.config.options import Config
 from darner_core.config.queues import BUILT_IN, QueueOptions, QueueRules
 from darner_core.engines.contract import Large
-from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.engine import LocalEngine
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.routing import Delivery
-from darner_core.engines.local.sweeper import Sweeper
-from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
@@ -20,11 +18,20 @@ from tests.moved_clock import MovedClock
 CHUNK_BYTES = 400  # of the large items here
 
 
+def never(*_: object) -> Any:
+    """No timer: nothing is called after a time."""
+
+
 def opened(queue: Any) -> Any:
     """Hand out the next item of this queue, which has one."""
     read = queue.open()
     assert read is not None
     return read
+
+
+def items_put(registry: Registry) -> int:
+    """Since the start, into queues that have been deleted too."""
+    return registry.total_items_of_deleted + sum(queue.total_items for queue in registry)
 
 
 class Rules(QueueRules):
@@ -56,13 +63,13 @@ class Bench(MovedClock):
 
     def start(self) -> None:
         self.storage = self._open_storage()
-        self.journal = Journal(self.storage, lambda: self.now_s)
-        self.registry = Registry(self.journal, WindowBudget(1 << 20), rules=self.rules)
-        self.delivery = Delivery(self.registry, self.journal)
-        self.sweeper = Sweeper(
-            self.registry, self.delivery, self.journal, BodyMemory(1 << 20, lambda: None), CHUNK_BYTES,
-            self._wait, lambda: self.now_s,
-        )  # fmt: skip
+        self.config = Config(window_bytes=1 << 20, chunk_bytes=CHUNK_BYTES, rules=self.rules)
+        memory = BodyMemory(1 << 20, lambda: None)
+        self.engine = engine = LocalEngine(
+            self.config, self.storage, memory, lambda: self.now_s, lambda: self.now_s, self._wait
+        )
+        self.journal, self.registry, self.delivery = engine.journal, engine.registry, engine.delivery
+        self.sweeper = engine.sweeper
 
     def _wait(self, seconds: float) -> None:
         self.wait(seconds)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from darner_core.config.options import Config
 from darner_core.config.queues import QueueRules
 from darner_core.engines.contract import LARGE
 from darner_core.engines.local import compaction as upkeep_module
@@ -25,14 +26,11 @@ from darner_core.engines.local import reads as reads_module
 from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.engines.local import window as window_module
 from darner_core.engines.local.compaction import Upkeep
-from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.engine import LocalEngine
 from darner_core.engines.local.large_items import Upload
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.read_timeouts import ReadTimeouts
-from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.routing import Delivery, Target
-from darner_core.engines.local.sweeper import Sweeper
-from darner_core.engines.local.window import WindowBudget
+from darner_core.engines.local.routing import Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.session import ManyReads, Session
 from darner_core.shared_memory import BodyMemory
@@ -129,14 +127,12 @@ class Everything(RuleBasedStateMachine):
         world = self.world
         world.now_ms = self.now_ms
         world.set_rules(self.queue_rules)
-        self.journal = Journal(self.storage, lambda: self.now_s)
-        self.registry = Registry(self.journal, WindowBudget(4000), rules=self.queue_rules)
-        self.delivery = Delivery(self.registry, self.journal)
+        memory = BodyMemory(1 << 20, lambda: None)
+        config = Config(window_bytes=4000, chunk_bytes=CHUNK_BYTES, rules=self.queue_rules)
+        engine = LocalEngine(config, self.storage, memory, lambda: self.now_s, lambda: self.now_s, self.wait_in_sweep)
+        self.journal, self.registry, self.delivery = engine.journal, engine.registry, engine.delivery
         self.delivery.set_aliases(world.aliases)
-        self.memory = memory = BodyMemory(1 << 20, lambda: None)
-        self.sweeper = Sweeper(
-            self.registry, self.delivery, self.journal, memory, CHUNK_BYTES, self.wait_in_sweep, lambda: self.now_s
-        )
+        self.sweeper = engine.sweeper
         self.timeouts = ReadTimeouts(self.registry, {}, lambda: self.now_s)
         self.upkeep = Upkeep(self.registry, self.journal, 0)
         self.sessions = [self.new_session(client) for client in range(CLIENT_COUNT)]
@@ -234,7 +230,7 @@ class Everything(RuleBasedStateMachine):
         names = (self.name,) if self.count > 1 else self.choose(SEVERAL)
         body = self.a_body(900)
         before = set(self.world.queues)
-        transfer = self.delivery.transfer(self.memory, CHUNK_BYTES, names, len(body), False)
+        transfer = self.delivery.transfer(names, len(body))
         found, expected = transfer.find_queues(), self.world.targets(names, len(body))
         self.settle_dead()
         assert (found is None) == (expected is None)
@@ -447,9 +443,9 @@ class Everything(RuleBasedStateMachine):
         if self.size < 100:
             tables[b"p+b"] = some()
         self.queue_rules = QueueRules(None, tables)
-        self.registry.set_rules(self.queue_rules)
+        list(self.registry.set_rules(self.queue_rules))
         self.world.set_rules(self.queue_rules)
-        self.registry.create_named()
+        list(self.registry.make_named())
         self.world.create_named()
 
     def change_aliases(self) -> None:

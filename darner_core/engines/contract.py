@@ -1,4 +1,4 @@
-"""What every queue engine promises to the operations, protocols and server above it: Engine, Queue, Read.
+"""What every queue engine promises to the operations, protocols and server above it: Engine, Registry, Queue, Read.
 
 An engine owns queues and their items. It knows nothing of clients, sessions, protocols or rights. Code above names only
 these types. The engine of this process is `engines.local`.
@@ -21,11 +21,10 @@ than `Queue.put` does sets `governed` on all of its queues.
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from darner_core.config.queues import QueueOptions
-from darner_core.shared_memory import BodyMemory
-from darner_core.waiters import Waiter
+from darner_core.waiters import Waiter, WaitingLine
 
 
 class LargeBody(Protocol):
@@ -97,6 +96,9 @@ class Download(Protocol):
     missing_bytes: int  # how much of it has still to be read
     index: int  # of the chunk that comes next
 
+    def require(self, index: int) -> None:
+        """Raises StorageError if this chunk cannot be read."""
+
     def next(self, most_bytes: int) -> bytes:
         """At least a byte, at most the rest of a chunk. Raises StorageError."""
 
@@ -163,6 +165,8 @@ class Source(Protocol):
     deleted: bool
     damage: str  # why the head cannot be read; "" if it can
     transactions: int  # reads that clients have opened
+    total_flushes: int
+    line: WaitingLine | None  # of the clients that wait; None: nobody does
 
     @property
     def half_swept(self) -> bool:
@@ -235,6 +239,9 @@ class Source(Protocol):
     @property
     def open_reads(self) -> int: ...
 
+    @property
+    def created_at_ms(self) -> int: ...
+
 
 class Queue(Source, Protocol):
     """A FIFO of items."""
@@ -242,6 +249,10 @@ class Queue(Source, Protocol):
     @property
     def governed(self) -> bool:
         """Whether a put has to go through `Routing`."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether its items outlive the server."""
 
     @property
     def is_child(self) -> bool:
@@ -262,6 +273,22 @@ class Queue(Source, Protocol):
     def total_items(self) -> int:
         """Items put since the server started."""
 
+    expired_items: int
+    lost_expired: int  # expired items that could not go to the queue that takes them
+    discarded: int  # items that had to make room for others
+    canceled_transactions: int
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes on disk, of items that are gone too as long as they take room."""
+
+    @property
+    def window(self) -> Collection[tuple[Any, ...]]:
+        """The items that are in memory."""
+
+    def head_added_at_ms(self) -> int:
+        """When the head was put; 0 if nothing waits. Raises StorageError."""
+
 
 class Cursors(Protocol):
     """The durable cursors of all queues. An engine may decline them all."""
@@ -277,6 +304,13 @@ class Cursors(Protocol):
         """Put the cursor back to the head of its queue. Nothing happens if there is none. Raises StorageError."""
 
 
+class AliasCounts(Protocol):
+    """What has been put by an alias's name since the server started."""
+
+    put_items: int
+    put_bytes: int
+
+
 class Routing(Protocol):
     """Where an item goes: into its queue and the fanout children of that, or an alias's queues, as limits allow.
 
@@ -289,14 +323,17 @@ class Routing(Protocol):
         """Put an item everywhere or nowhere, making queues that do not exist; the queues that have it now. None: there
         was no room. Raises ServerError or StorageError, with nothing changed."""
 
-    def transfer(
-        self, memory: BodyMemory, chunk_bytes: int, names: tuple[bytes, ...], size: int, as_child: bool
-    ) -> Transfer:
-        """Begin to put a large item of `size` bytes, a chunk at a time. `memory` is shared by all items that are being
-        received. May decline."""
+    def transfer(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> Transfer:
+        """A large item of this size for these queues. May decline."""
+
+    @property
+    def aliases(self) -> Mapping[bytes, tuple[bytes, ...]]: ...
+
+    @property
+    def alias_counts(self) -> Mapping[bytes, AliasCounts]: ...
 
 
-class Engine(Protocol):
+class Registry(Protocol):
     """The queues by name. A queue that does not exist is made by the first put; asking for one makes nothing."""
 
     @property
@@ -310,6 +347,19 @@ class Engine(Protocol):
 
     @property
     def cursors(self) -> Cursors: ...
+
+    @property
+    def hidden(self) -> Mapping[bytes, Queue]:
+        """Queues that cannot be reached, because an alias has their name."""
+
+    creates: int
+    deletes: int
+    expires: int  # of the deletes, those because nobody has used a queue for too long
+    total_items_of_deleted: int
+
+    @property
+    def awaited_count(self) -> int:
+        """Queues and cursors that do not exist and are waited for."""
 
     def options(self, name: bytes, is_child: bool = False) -> QueueOptions:
         """Of the queue with this name, which need not exist."""
@@ -328,6 +378,9 @@ class Engine(Protocol):
     def waiters(self, name: bytes) -> int:
         """How many clients wait for an item of the queue `name`, which need not exist."""
 
+    def children_of(self, parent: bytes) -> Collection[bytes]:
+        """The names of the fanout children of a queue, which need not exist."""
+
     def flush(self, name: bytes) -> None:
         """As Queue.flush. Nothing happens if the queue does not exist."""
 
@@ -339,3 +392,71 @@ class Engine(Protocol):
 
     def child(self, name: bytes) -> Queue | None:
         """The fanout child `name`, made if there is none; None: it is an alias. Raises ServerError."""
+
+
+# -- beside the queues
+
+
+class Event(NamedTuple):
+    """Something that has happened to a queue."""
+
+    queue: bytes
+    what: bytes
+    time_ms: int
+    id: int = 0  # of the item; 0: it is about more than one, or the queue
+    body_bytes: int = 0
+    flags: int = -1  # -1: not known here
+    start: bytes | None = None  # how the body begins
+    items: int = -1  # how many at once; -1: it is about one
+
+
+class Observer(Protocol):
+    def tell(self, event: Event) -> None:
+        """This has happened, and has been written. Must not change a queue."""
+
+
+class Traces(Protocol):
+    """Which queues are watched, by name, and by whom."""
+
+    def watch(self, name: bytes, observer: Observer) -> bool:
+        """Tell `observer` from now on what happens to queue `name`; False: it does not exist yet. May decline."""
+
+    def unwatch(self, name: bytes, observer: Observer) -> None: ...
+
+
+class Sweeper(Protocol):
+    def wait_sweep(self, only: Any = None) -> None:
+        """Remove all that has expired, or what has of one Queue. Switches greenlets. Raises StorageError."""
+
+
+class Budget(Protocol):
+    """What the queues may hold in memory together."""
+
+    budget_bytes: int
+    used_bytes: int
+
+
+class Engine(Protocol):
+    """An engine as the rooms above are handed it: its parts, which it has built."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def delivery(self) -> Routing: ...
+
+    @property
+    def journal(self) -> Turn: ...
+
+    @property
+    def sweeper(self) -> Sweeper: ...
+
+    @property
+    def traces(self) -> Traces: ...
+
+    @property
+    def budget(self) -> Budget: ...
+
+    @property
+    def free_bytes(self) -> Callable[[], int]:
+        """How much may still be written. Raises StorageError."""

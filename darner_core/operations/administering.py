@@ -16,9 +16,7 @@ from darner_core.operations.stats import QUEUES_A_TURN
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
-    from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.registry import Registry
-    from darner_core.engines.local.sweeper import Sweeper
+    from darner_core.engines.contract import Queue, Registry, Sweeper
     from darner_core.operations.stats import Statistics
 
 Options = Iterable[tuple[str, Any, str]]  # an option, its value, and what has set it
@@ -84,7 +82,7 @@ class Administering:
 class InEffect:
     """The options that are in effect, of the server and of each queue."""
 
-    def __init__(self, config: Config, queues: "Mapping[bytes, MessageQueue]") -> None:
+    def __init__(self, config: Config, queues: "Mapping[bytes, Queue]") -> None:
         self._config = config
         self._queues = queues
 
@@ -114,10 +112,10 @@ class InEffect:
         return self._as_made(self._config.rules.describe(name, parent), queue)
 
     @staticmethod
-    def _as_made(options: Options, queue: "MessageQueue | None") -> Iterator[tuple[str, Any, str]]:
+    def _as_made(options: Options, queue: "Queue | None") -> Iterator[tuple[str, Any, str]]:
         """`options` as they are for this queue: whether it is on disk was decided when it was made."""
         for option, value, level in options:
-            if option == "durable" and queue is not None and value != queue.log.durable:
+            if option == "durable" and queue is not None and value != queue.durable:
                 yield option, not value, "as the queue was made"
             else:
                 yield option, value, level

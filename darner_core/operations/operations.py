@@ -1,9 +1,11 @@
 """All operations, bound to one engine: what a protocol is handed to serve its clients with."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from darner_core.operations.administering import Administering, InEffect
 from darner_core.operations.monitoring import Monitoring
+from darner_core.operations.pending_reads import PendingReads, Timer
 from darner_core.operations.putting import Putting
 from darner_core.operations.stats import Statistics
 from darner_core.operations.taking import Taking
@@ -11,12 +13,11 @@ from darner_core.operations.watching import Watching
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
-    from darner_core.engines.local.engine import LocalEngine
-    from darner_core.engines.local.window import WindowBudget
+    from darner_core.engines.contract import Engine
     from darner_core.operations.availability import Availability
     from darner_core.operations.stats import Stats
     from darner_core.operations.status import ServerStatus
-    from darner_core.shared_memory import BodyMemory, PipelineMemory
+    from darner_core.shared_memory import PipelineMemory
 
 
 class Host(Protocol):
@@ -34,28 +35,28 @@ class Host(Protocol):
 class Operations:
     def __init__(
         self,
-        engine: "LocalEngine",
-        budget: "WindowBudget",
+        engine: "Engine",
         stats: "Stats",
         config: "Config",
-        body_memory: "BodyMemory",
         pipeline_memory: "PipelineMemory",
         availability: "Availability",
         host: Host,
+        run_after: Callable[[float, Callable[[], None]], Timer],
     ) -> None:
-        registry, delivery, journal = engine.registry, engine.delivery, engine.journal
+        """`run_after(seconds, call)` calls once, in the loop."""
+        registry = engine.registry
         self.queues = registry.queues
         self.cursors = registry.cursors
-        self.time_ms = journal.time_ms
+        self.time_ms = engine.journal.time_ms
         self.stats = stats
         self.availability = availability
         self.host = host
         self.pipeline_memory = pipeline_memory
-        self.taking = Taking(registry, journal, stats, config, pipeline_memory, availability)
-        self.putting = Putting(registry, delivery, journal, stats, config, body_memory, availability)
-        self.pending = engine.pending
+        self.taking = Taking(registry, stats, config, pipeline_memory, availability)
+        self.putting = Putting(engine, stats, config, availability)
+        self.pending = PendingReads(engine.journal, run_after)
         self.monitoring = Monitoring(self.taking, pipeline_memory, availability)
-        self.statistics = Statistics(stats, registry, delivery, budget)
+        self.statistics = Statistics(stats, registry, engine.delivery, engine.budget)
         self.administering = Administering(registry, self.statistics, engine.sweeper)
         self.in_effect = InEffect(config, registry.queues)
         self.watching = Watching(engine.traces, pipeline_memory, availability)

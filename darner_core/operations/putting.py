@@ -4,7 +4,7 @@ The set of a plain queue does not come here: it is the hot path, and stands wher
 `client` for the two forms of an operation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -14,15 +14,10 @@ from darner_core.operations.client import LATER, Client, Later
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
-    from darner_core.engines.local.journal import Journal
-    from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.registry import Registry
-    from darner_core.engines.local.routing import Delivery
-    from darner_core.engines.local.transfer import Transfer
+    from darner_core.engines.contract import Engine, Queue, Transfer
     from darner_core.operations.availability import Availability
     from darner_core.operations.session import Session
     from darner_core.operations.stats import Stats
-    from darner_core.shared_memory import BodyMemory
 
 # How many items are put in one turn: two milliseconds with their write.
 ITEMS_A_TURN = 2048
@@ -33,23 +28,20 @@ class Putting:
 
     def __init__(
         self,
-        registry: "Registry",
-        delivery: "Delivery",
-        journal: "Journal",
+        engine: "Engine",
         stats: "Stats",
         config: "Config",
-        body_memory: "BodyMemory",
         availability: "Availability",
     ) -> None:
-        self._queues = registry.queues
-        self._delivery = delivery
-        self._journal = journal
+        self._queues = engine.registry.queues
+        self._delivery = engine.delivery
+        self._time_ms = engine.journal.time_ms
+        self._free_bytes = engine.free_bytes
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
         self._min_free_bytes = config.min_free_bytes
         self._syncs = config.sync == SYNC_ALWAYS
-        self._body_memory = body_memory
         self._availability = availability
 
     def require_taken(self, size: int) -> None:
@@ -73,7 +65,7 @@ class Putting:
         return self.note_sync(session, self._delivery.put(names, body, flags, expires_at_ms, as_child))
 
     @staticmethod
-    def note_sync(session: "Session", stored: "list[MessageQueue] | None") -> bool:
+    def note_sync(session: "Session", stored: "Collection[Queue] | None") -> bool:
         if stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored):
             session.needs_sync = True
         return stored is not None
@@ -113,7 +105,7 @@ class Putting:
         """In this turn. `large`: for each item, what has been stored of it already if it is large."""
         if self._availability.no_room:
             raise ServerError(self._availability.no_room)
-        expires_at_ms = max(1, self._journal.time_ms() + expiry_ms) if expiry_ms is not None else 0
+        expires_at_ms = max(1, self._time_ms() + expiry_ms) if expiry_ms is not None else 0
         queue = self._queues.get(name)
         plain = None
         if queue is not None and not queue.governed and not expires_at_ms and (queue.is_child or not as_child):
@@ -188,12 +180,12 @@ class Putting:
 
     def large(self, names: tuple[bytes, ...], size: int, as_child: bool) -> "LargePut":
         """A large item of this size, which is put piece by piece."""
-        transfer = self._delivery.transfer(self._body_memory, self._chunk_bytes, names, size, as_child)
+        transfer = self._delivery.transfer(names, size, as_child)
         return LargePut(self, transfer, size)
 
     def require_room(self, size: int) -> None:
         """Raises ServerError if `size` bytes more would leave less than min_free_bytes on the disk."""
-        free = self._journal.storage.free_bytes()
+        free = self._free_bytes()
         if free - size < self._min_free_bytes:
             raise ServerError(
                 f"out of disk space: {free} bytes free, an item of {size} bytes has to leave {self._min_free_bytes}"

@@ -16,11 +16,7 @@ from darner_core.operations.client import Client
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
-    from darner_core.engines.local.cursor import Cursor
-    from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.registry import Registry
-    from darner_core.engines.local.routing import Delivery
-    from darner_core.engines.local.window import WindowBudget
+    from darner_core.engines.contract import Budget, Queue, Registry, Routing, Source
 
 MaySee = Callable[[bytes], bool]
 
@@ -66,7 +62,7 @@ class Totals:
         self.expired_items = 0
         self.damaged = 0
 
-    def add(self, queues: "Iterable[MessageQueue]") -> None:
+    def add(self, queues: "Iterable[Queue]") -> None:
         for queue in queues:
             self.total_items += queue.total_items
             self.expired_items += queue.expired_items
@@ -82,7 +78,7 @@ class Totals:
 class Statistics:
     """All figures of the server, its queues and its aliases."""
 
-    def __init__(self, stats: Stats, registry: "Registry", delivery: "Delivery", budget: "WindowBudget") -> None:
+    def __init__(self, stats: Stats, registry: "Registry", delivery: "Routing", budget: "Budget") -> None:
         """`budget`: what the queues may read ahead together."""
         self._stats = stats
         self._registry = registry
@@ -159,7 +155,7 @@ class Statistics:
             (b"canceled_transactions", queue.canceled_transactions),
             (b"total_flushes", queue.total_flushes),
             *([(b"children", b",".join(children))] if children else ()),
-            (b"create_time", queue.log.record.created_at_ms // 1000),
+            (b"create_time", queue.created_at_ms // 1000),
             *([(b"expired_lost", queue.lost_expired)] if queue.options.expire_to_queue else ()),
             *([(b"damaged", 1)] if queue.damage else ()),
         ]
@@ -178,7 +174,7 @@ class Statistics:
                     (b"waiters", _waiters(cursor)),
                     (b"open_transactions", cursor.open_reads),
                     (b"total_flushes", cursor.total_flushes),
-                    (b"create_time", cursor.log.record.created_at_ms // 1000),
+                    (b"create_time", cursor.created_at_ms // 1000),
                 ],
             )
 
@@ -195,7 +191,7 @@ class Statistics:
         """How many clients wait for an item of the queue, which need not exist."""
         return self._registry.waiters(name)
 
-    def age_ms(self, queue: "MessageQueue") -> int:
+    def age_ms(self, queue: "Queue") -> int:
         """How long the head has been waiting; 0 if nothing waits, or the head cannot be read."""
         try:
             added_at_ms = queue.head_added_at_ms()
@@ -204,5 +200,5 @@ class Statistics:
         return max(0, int(time.time() * 1000) - added_at_ms) if added_at_ms else 0
 
 
-def _waiters(queue: "MessageQueue | Cursor") -> int:
+def _waiters(queue: "Source") -> int:
     return len(queue.line) if queue.line is not None else 0

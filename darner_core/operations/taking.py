@@ -13,9 +13,7 @@ from darner_core.operations.client import LATER, Client, HangUp, Later
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
-    from darner_core.engines.contract import Download, Item, Read, Source
-    from darner_core.engines.local.journal import Journal
-    from darner_core.engines.local.registry import Registry
+    from darner_core.engines.contract import Download, Item, Read, Registry, Source
     from darner_core.operations.availability import Availability
     from darner_core.operations.session import Session
     from darner_core.operations.stats import Stats
@@ -49,7 +47,6 @@ class Taking:
     def __init__(
         self,
         registry: "Registry",
-        journal: "Journal",
         stats: "Stats",
         config: "Config",
         pipeline_memory: "PipelineMemory",
@@ -57,7 +54,6 @@ class Taking:
     ) -> None:
         self._registry = registry
         self._queues = registry.queues
-        self._journal = journal
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._pipeline_memory = pipeline_memory
@@ -250,7 +246,7 @@ class Taking:
         begun = False
         try:
             if bad is not None:
-                self._journal.storage.chunk(*key, bad)
+                body.require(bad)
                 del self._unreadable[key]
             # The head goes with the first piece: before the reply has begun, the client can be told of an error, later
             # it can only be hung up on. The piece gets no name: it would be kept while the client takes it.

@@ -14,7 +14,7 @@ from darner_core.shared_memory import PipelineMemory
 from darner_core.waiters import WaitingLine
 
 if TYPE_CHECKING:
-    from darner_core.engines.local.tracing import Event, Traces
+    from darner_core.engines.contract import Event, Traces
     from darner_core.operations.availability import Availability
 
 SCARCE_EVENTS = 12  # are told at a time while pipeline_memory_bytes are exceeded: 4 KiB

@@ -21,10 +21,7 @@ from darner_core.config.options import Config, differences
 from darner_core.config.queues import QUEUE_TABLES
 from darner_core.config.values import SYNC_ALWAYS
 from darner_core.engines.local.engine import LocalEngine
-from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.read_timeouts import ReadTimeouts
-from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import ConfigError, ServerError, StorageError
 from darner_core.operating_system import trim_heap
 from darner_core.operations.availability import Availability
@@ -67,17 +64,15 @@ class Server:
         self.config = config
         self.access = Access(config.access_options(), make_context)
         self.stats = Stats()
-        budget = WindowBudget(config.window_bytes)
-        self.journal = Journal(storage)
-        self.registry = Registry(self.journal, budget, config.max_queues, config.rules)
         self.body_memory = BodyMemory(config.body_memory_bytes, trim_heap)
         self.whole_memory = BodyMemory(WHOLE_BYTES, trim_heap)
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self.availability = Availability()
         self._hub = gevent.get_hub()
-        self._engine = LocalEngine(self.registry, self.journal, config.chunk_bytes, self.body_memory, self._run_after)
+        self._engine = LocalEngine(config, storage, self.body_memory)
+        self.journal, self.registry = self._engine.journal, self._engine.registry
         self.operations = Operations(
-            self._engine, budget, self.stats, config, self.body_memory, self.pipeline_memory, self.availability, self
+            self._engine, self.stats, config, self.pipeline_memory, self.availability, self, self._run_after
         )
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self._read_again = read_again
@@ -163,13 +158,13 @@ class Server:
             raise config.complaint(QUEUE_TABLES, said)
         self.access.reload(config.access_options())  # the last that can fail
         self.reception.rejudge()
-        self.registry.rules = config.rules
+        changes = self.registry.set_rules(config.rules)
         self._take_over_names(config)
         for name in differences(self.config, config):
             if name not in RELOADED:
                 log.warning("reload: %s has changed, and takes effect after a restart", name)
         self.operations.in_effect.take_over(config, RELOADED)
-        for _ in self.registry.apply_rules():
+        for _ in changes:
             wait_round()
         self._wait_make_named()
         logging.getLogger().setLevel(level_of(config))

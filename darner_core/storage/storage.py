@@ -1,10 +1,10 @@
-"""A data directory that is open: what the queues' engine keeps there, by table.
+"""An open data directory: what the queue engine keeps there, table by table.
 
-`Storage` puts together the files of the `directory`, the database in `rocks` and the bytes in `records`. It knows no
-rules of queues; the engine's journal decides what is written when.
+`Storage` joins the files of `directory`, the database of `rocks` and the bytes of `records`. It does not know the rules
+of queues; the engine's journal decides what is written when.
 
-None of its calls switches greenlets. `sync`, `compact` and `flush` take long and release the GIL: run them in a thread.
-All others but `reopen` keep the GIL and take microseconds.
+No call switches greenlets. `sync`, `compact` and `flush` take long and release the GIL: run them in a thread. All
+others but `reopen` keep the GIL and take microseconds.
 """
 
 import os
@@ -50,15 +50,18 @@ class Storage:
         """Open `path`, creating it if missing. Raises DataDirError with what a person can do about it. `say` hears what
         takes long."""
         self.path = path
-        self.fresh_from = records.MAX_NUMBER + 1  # at the start, no queue with a number from it on had chunks
+        self._fresh_from = records.MAX_NUMBER + 1  # no queue with this number or a higher one had chunks at the start
         self._nothing_left = False  # to be written or synced
-        self._last_sequence = 0  # RocksDB's number of the last change, before the database was closed
+        self._last_sequence = 0  # RocksDB's number of the last change before the database was closed
         self._directory = DataDirectory(path, say)
         settings = opening.Settings(block_cache_bytes, write_buffer_bytes, max_wal_bytes, max_open_files)
         note_damage = self._directory.note_damage
-        self._rocks = Rocks(path, settings, max_column_families, self._directory.is_there, note_damage, say)
-        # The two that a turn is written with. No call of ours stands between.
-        self.write, self.put = self._rocks.write, self._rocks.put
+        self._rocks = rocks = Rocks(path, settings, max_column_families, self._directory.is_there, note_damage, say)
+        # What the database and the directory answer as it is. A turn is written with the first three.
+        self.batch, self.write, self.put, self.sync = rocks.batch, rocks.write, rocks.put, rocks.sync
+        self.compact, self.table_bytes, self.is_behind = rocks.compact, rocks.table_bytes, rocks.is_behind
+        self.require_open = rocks.require_open
+        self.wal_bytes, self.free_bytes = self._directory.wal_bytes, self._directory.free_bytes
         self._open_first()
 
     def _open_first(self) -> None:
@@ -127,10 +130,6 @@ class Storage:
     def is_open(self) -> bool:
         return self._rocks.is_open
 
-    def require_open(self) -> None:
-        """Raises StorageError while the database is closed because it cannot be opened again."""
-        self._rocks.require_open()
-
     def _note_running(self) -> None:
         """Note which log is the newest, and give it a write without changes: so one that is empty by nature can be told
         from one that was emptied. Raises RocksDB's error, StorageError or OSError."""
@@ -173,19 +172,21 @@ class Storage:
 
     # -- numbers that nothing has used
 
-    def fresh_number(self) -> int:
-        """A queue's number from which on none has been used but those that are known; 0: the one behind these will do.
+    def fresh_number(self, known: Collection[int]) -> int:
+        """A number for a queue, from which on none is in use except those among `known`, which are all that records
+        tell of. To be called once, at the start.
 
-        Where records are missing, what uses a number may be hidden. So it is drawn, which needs no record of the
-        highest, and no clock, which may have been set back. That a thousand new queues meet one of a thousand hidden
-        ones is as likely as one in a million.
+        Where records are missing, a number may be in use without a record of it. So a random one is taken, which needs
+        no record of the highest, and no clock, which may have been set back. The chance that a thousand new numbers,
+        one after the other, meet a thousand lost ones is one in a million.
         """
-        return 1 + secrets.randbits(31) if self.damage else 0
+        self._fresh_from = max(known, default=0) + 1
+        return 1 + secrets.randbits(31) if self.damage else self._fresh_from
 
     def next_blob(self, number: int) -> int:
-        """A number for a large item of queue `number` that is higher than all before it. To be asked for once a queue,
-        and again after a restart. Raises StorageError."""
-        if number >= self.fresh_from and not self.damage:
+        """A number for a large item of queue `number`, higher than all before it. To be called once for each queue
+        after a start. Raises StorageError."""
+        if number >= self._fresh_from and not self.damage:
             return 1
         try:
             last = self.last_blob(number)
@@ -195,13 +196,10 @@ class Storage:
             last = 0
             if str(error) not in self.damage:
                 self._directory.note_damage([str(error)])
-        # As with a queue's number: hidden ones may be higher. There is room for a quarter of a million such steps.
+        # Where records are missing, lost items may have higher numbers. There is room for 250,000 such steps.
         return last + 1 + (secrets.randbits(46) if self.damage else 0)
 
     # -- writing
-
-    def batch(self) -> Batch:
-        return self._rocks.batch()
 
     @property
     def families(self) -> list[Any]:
@@ -213,10 +211,6 @@ class Storage:
         """What a batch knows column families by: those of queues by number, and CHUNK_FAMILY and DEFAULT_FAMILY. Not to
         be kept beyond a turn. Raises StorageError while the database is closed."""
         return self._rocks.handles
-
-    def sync(self) -> None:
-        """Make all that was written survive the loss of power (fsync). Takes milliseconds. Raises StorageError."""
-        self._rocks.sync()
 
     # -- queues
 
@@ -289,18 +283,8 @@ class Storage:
         self._remove_number(batch, record, ids)
 
     def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None]]:
-        """(id, item) of what a cursor has records of, in order; None: its queue has the item. As `items`."""
-        number = cursor.number
-        begin, end = records.item_key(number, records.FIRST_ID), records.item_key(number + 1, records.STATE_ID)
-        try:
-            for key, value in self._rocks.scan(cursor.family, begin, end):
-                yield records.unpack_item_key(key)[1], records.unpack_cursor_item(value)
-        except (StorageError, ValueError, struct.error) as error:
-            raise self._unreadable(f"cursor number {number}", error) from error
-
-    def _unreadable(self, what: str, error: Exception) -> StorageError:
-        self.require_open()
-        return StorageError(f"{what}: {error}")
+        """(id, item) of each record of a cursor, in order; None: its queue has the item. See `items`."""
+        return self._scan("cursor", cursor, records.FIRST_ID, records.MAX_ID, records.unpack_cursor_item)
 
     # -- items
 
@@ -309,14 +293,22 @@ class Storage:
 
         Exhaust or drop it before the turn ends: an open iterator pins every file it has seen. Raises StorageError.
         """
-        unpack_key, unpack_item = records.unpack_item_key, records.unpack_item
-        number = queue.number
+        return self._scan("queue", queue, from_id, to_id, records.unpack_item)
+
+    def _scan(
+        self, what: str, record: QueueRecord, from_id: int, to_id: int, unpack: Callable[[bytes], _T]
+    ) -> Iterator[tuple[int, _T]]:
+        unpack_key, number = records.unpack_item_key, record.number
         begin, end = records.item_key(number, from_id), records.item_key(number, to_id)
         try:
-            for key, value in self._rocks.scan(queue.family, begin, end):
-                yield unpack_key(key)[1], unpack_item(value)
+            for key, value in self._rocks.scan(record.family, begin, end):
+                yield unpack_key(key)[1], unpack(value)
         except (StorageError, ValueError, struct.error) as error:
-            raise self._unreadable(f"queue number {number}", error) from error
+            raise self._unreadable(f"{what} number {number}", error) from error
+
+    def _unreadable(self, what: str, error: Exception) -> StorageError:
+        self.require_open()
+        return StorageError(f"{what}: {error}")
 
     def item(self, queue: QueueRecord, item_id: int) -> Item | None:
         """None: there is no such item. Raises StorageError."""
@@ -402,10 +394,6 @@ class Storage:
 
     # -- space
 
-    def compact(self, family: int, begin: bytes, end: bytes) -> None:
-        """Give the space of removed records in [begin, end) back to the file system. Seconds: run it in a thread."""
-        self._rocks.compact(family, begin, end)
-
     def flush(self) -> None:
         """Write all write buffers to tables, which lets go of the write-ahead logs. Run it in a thread. Raises
         StorageError."""
@@ -414,19 +402,3 @@ class Storage:
             self._note_running()
         except Exception as error:
             raise self._rocks.failure(error) from error
-
-    def table_bytes(self, family: int) -> int:
-        """Bytes of a column family's tables. Raises StorageError."""
-        return self._rocks.table_bytes(family)
-
-    def is_behind(self) -> bool:
-        """Whether a few more chunks would make the next write wait."""
-        return self._rocks.is_behind()
-
-    def wal_bytes(self) -> int:
-        """Bytes of write-ahead log on disk. Raises StorageError."""
-        return self._directory.wal_bytes()
-
-    def free_bytes(self) -> int:
-        """Bytes that may still be written to the file system of the data directory. Raises StorageError."""
-        return self._directory.free_bytes()

@@ -6,9 +6,8 @@ from typing import Protocol
 import pytest
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.contract import LARGE, Engine, LargeBody, Queue, Read, Routing, Turn
+from darner_core.engines.contract import LARGE, LargeBody, Queue, Read, Registry, Routing, Turn
 from darner_core.errors import ServerError
-from darner_core.shared_memory import BodyMemory
 from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter
 from tests.bench import Bench
@@ -20,7 +19,7 @@ class World(Protocol):
     """An engine with a queue `q` that may be made, and the turns of the loop around it."""
 
     @property
-    def engine(self) -> Engine: ...
+    def registry(self) -> Registry: ...
 
     @property
     def routing(self) -> Routing: ...
@@ -38,10 +37,6 @@ class World(Protocol):
 
 class Local(Bench):
     """The engine of this process."""
-
-    @property
-    def engine(self) -> Engine:
-        return self.registry
 
     @property
     def routing(self) -> Routing:
@@ -76,7 +71,7 @@ def put(world: World, *bodies: bytes, expires_at_ms: int = 0) -> Queue:
     for body in bodies:
         assert world.routing.put((Q,), body, 0, expires_at_ms)
     world.end_turn()
-    return world.engine.queues[Q]
+    return world.registry.queues[Q]
 
 
 def opened(queue: Queue) -> Read:
@@ -86,7 +81,7 @@ def opened(queue: Queue) -> Read:
 
 
 def take_all(world: World) -> list[object]:
-    queue = world.engine.queues[Q]
+    queue = world.registry.queues[Q]
     found: list[object] = []
     while (item := queue.take()) is not None:
         assert isinstance(item, tuple)
@@ -105,14 +100,14 @@ def test_items_come_in_the_order_in_which_they_were_put(world: World) -> None:
 
 
 def test_a_queue_is_made_by_its_first_put(world: World) -> None:
-    assert Q not in world.engine.queues
+    assert Q not in world.registry.queues
     put(world, b"1")
-    assert world.engine.queues[Q].name == Q
+    assert world.registry.queues[Q].name == Q
 
 
 def test_an_item_is_given_as_it_was_put(world: World) -> None:
     world.routing.put((Q,), b"1", 7, 2**50)
-    queue = world.engine.queues[Q]
+    queue = world.registry.queues[Q]
     assert queue.item_of(opened(queue))[:3] == (b"1", 7, 2**50)
 
 
@@ -256,7 +251,7 @@ def test_expired_items_are_not_handed_out(world: World) -> None:
 def test_to_flush_removes_what_waits_and_leaves_what_is_open(world: World) -> None:
     queue = put(world, b"1", b"2")
     read = opened(queue)
-    world.engine.flush(Q)
+    world.registry.flush(Q)
     world.end_turn()
     assert queue.holds(read)
     assert take_all(world) == []
@@ -267,22 +262,22 @@ def test_to_flush_removes_what_waits_and_leaves_what_is_open(world: World) -> No
 def test_to_delete_removes_all(world: World) -> None:
     queue = put(world, b"1", b"2")
     read = opened(queue)
-    world.engine.delete(Q)
-    world.engine.delete(Q)  # does nothing
+    world.registry.delete(Q)
+    world.registry.delete(Q)  # does nothing
     world.end_turn()
     assert queue.deleted
     assert not queue.holds(read)
-    assert Q not in world.engine.queues
+    assert Q not in world.registry.queues
     put(world, b"3")
     assert take_all(world) == [b"3"]
 
 
 def test_a_delete_that_fails_leaves_the_queue(world: World) -> None:
     queue = put(world, b"1")
-    world.engine.delete(Q)
+    world.registry.delete(Q)
     world.routing.put((b"other",), b"", 0, 0)
     world.fail_turn()
-    assert world.engine.queues[Q] is queue
+    assert world.registry.queues[Q] is queue
     assert not queue.deleted
     assert take_all(world) == [b"1"]
 
@@ -300,7 +295,7 @@ def test_reads_that_clients_hold_are_counted(world: World) -> None:
 
 
 def test_a_fanout_child_gets_a_copy_of_what_is_put_into_its_parent(world: World) -> None:
-    child = world.engine.child(b"q+c")
+    child = world.registry.child(b"q+c")
     assert child is not None
     assert child.is_child
     queue = put(world, b"1")
@@ -310,8 +305,7 @@ def test_a_fanout_child_gets_a_copy_of_what_is_put_into_its_parent(world: World)
 
 def test_a_large_item_is_in_its_queue_when_all_of_it_has_come(world: World) -> None:
     body = bytes(range(200)) * 3
-    memory = BodyMemory(1 << 20, lambda: None)
-    with world.routing.transfer(memory, 256, (Q,), len(body), False) as transfer:
+    with world.routing.transfer((Q,), len(body)) as transfer:
         assert transfer.find_queues() == 1
         transfer.wait_begin(world.end_turn)
         for at in range(0, len(body), 100):
@@ -322,7 +316,7 @@ def test_a_large_item_is_in_its_queue_when_all_of_it_has_come(world: World) -> N
                 rest = rest[room:]
         transfer.wait_store(world.end_turn)
         transfer.require_queues()
-        queue = world.engine.queues[Q]
+        queue = world.registry.queues[Q]
         assert queue.waiting_items == 0
         assert transfer.put(7, 0) == [queue]
     world.end_turn()
@@ -345,12 +339,12 @@ def received(queue: Queue, blob: LargeBody) -> bytes:
 
 
 def test_a_large_item_that_does_not_come_leaves_nothing(world: World) -> None:
-    with world.routing.transfer(BodyMemory(1 << 20, lambda: None), 256, (Q,), 1000, False) as transfer:
+    with world.routing.transfer((Q,), 1000) as transfer:
         transfer.find_queues()
         transfer.wait_begin(world.end_turn)
         transfer.wait_add(bytes(200), world.end_turn)
     world.end_turn()
-    assert Q not in world.engine.queues or world.engine.queues[Q].waiting_items == 0
+    assert Q not in world.registry.queues or world.registry.queues[Q].waiting_items == 0
 
 
 # -- cursors
@@ -359,12 +353,12 @@ def test_a_large_item_that_does_not_come_leaves_nothing(world: World) -> None:
 def test_a_cursor_sees_all_items_and_removes_none(world: World) -> None:
     queue = put(world, b"1", b"2")
     try:
-        cursor = world.engine.cursors.of(queue, b"c")
+        cursor = world.registry.cursors.of(queue, b"c")
     except ServerError:
         assert not queue.options.durable  # declined
         return
     assert queue.cursors == {b"c": cursor}
-    assert world.engine.cursors.of(queue, b"other", peeks=True) is queue
+    assert world.registry.cursors.of(queue, b"other", peeks=True) is queue
     read = cursor.open()
     assert read is not None
     assert read.queue is cursor
@@ -373,11 +367,11 @@ def test_a_cursor_sees_all_items_and_removes_none(world: World) -> None:
     item = cursor.peek()
     assert isinstance(item, tuple)
     assert item[0] == b"2"
-    world.engine.cursors.flush(Q, b"c")
-    world.engine.cursors.flush(Q, b"other")  # does nothing
+    world.registry.cursors.flush(Q, b"c")
+    world.registry.cursors.flush(Q, b"other")  # does nothing
     assert cursor.waiting_items == 2
-    world.engine.cursors.delete(Q, b"c")
-    world.engine.cursors.delete(Q, b"c")  # does nothing
+    world.registry.cursors.delete(Q, b"c")
+    world.registry.cursors.delete(Q, b"c")  # does nothing
     assert cursor.deleted
     assert take_all(world) == [b"1", b"2"]
 
@@ -386,34 +380,34 @@ def test_a_cursor_sees_all_items_and_removes_none(world: World) -> None:
 
 
 def stand(world: World, peeks: bool = False, waiter: Waiter | None = None) -> Waiter:
-    return world.engine.join_line(Q, b"", peeks, waiter)
+    return world.registry.join_line(Q, b"", peeks, waiter)
 
 
 def leave(world: World, waiter: Waiter) -> None:
     waiter.cancel()
-    world.engine.leave_line(Q, b"")
+    world.registry.leave_line(Q, b"")
 
 
 def test_whoever_has_waited_longest_is_handed_an_item_open(world: World) -> None:
     first, second = stand(world), stand(world)
-    assert world.engine.waiters(Q) == 2
+    assert world.registry.waiters(Q) == 2
     queue = put(world, b"1")
     assert second.got is None
     assert queue.holds(first.got)
     assert queue.item_of(first.got)[0] == b"1"
     leave(world, first)
     leave(world, second)
-    assert world.engine.waiters(Q) == 0
+    assert world.registry.waiters(Q) == 0
     queue.put(b"2", 0, 0)
     assert second.got is None
 
 
 def test_clients_wait_for_a_name_whatever_becomes_of_the_queue(world: World) -> None:
     queue, waiter = put(world, b"1"), stand(world)
-    world.engine.delete(Q)
+    world.registry.delete(Q)
     world.end_turn()
     assert put(world, b"2") is not queue
-    assert waiter.got.queue is world.engine.queues[Q]
+    assert waiter.got.queue is world.registry.queues[Q]
     leave(world, waiter)
 
 

@@ -211,12 +211,12 @@ def test_an_item_that_cannot_be_read_ends_a_monitor_after_what_comes_before_it(
 
 
 def test_a_large_item_goes_on_waiting_if_the_client_goes_before_its_turn(open_storage: Callable[[], Storage]) -> None:
-    house, config = House(open_storage), Config(chunk_bytes=1000)
+    house = House(open_storage, Config(chunk_bytes=1000))
     client = FakeClient(house.many())
-    operations_on(house, config).putting.wait_put_several(client, b"q", [b"a", bytes(3000)], None, False)  # type: ignore[arg-type]
+    operations_on(house).putting.wait_put_several(client, b"q", [b"a", bytes(3000)], None, False)  # type: ignore[arg-type]
     house.turn()
     request = LineRequest(print, b"monitor", b"q", b"q", opens=True, wait_ms=60_000)
-    monitor = items_on(house, config).monitor(request, None, client.session)
+    monitor = items_on(house).monitor(request, None, client.session)
     client.goes = True
     with pytest.raises(ConnectionResetError):
         monitor(client)  # type: ignore[operator, arg-type]

@@ -40,7 +40,7 @@ class Client:
 
 @pytest.fixture
 def house(open_storage: Callable[[], Storage]) -> House:
-    return House(open_storage)
+    return House(open_storage, CONFIG)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def client(house: House) -> Any:
 
 @pytest.fixture
 def operations(house: House) -> Operations:
-    return operations_on(house, CONFIG)
+    return operations_on(house)
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.window import WindowBudget
+from darner_core.config.options import Config
+from darner_core.engines.local.engine import LocalEngine
 from darner_core.errors import ClientError, StorageError
 from darner_core.operations import session as session_module
 from darner_core.operations.session import ManyReads, Session
+from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
 from tests.bench import opened
@@ -28,14 +28,16 @@ OpenStorage = Callable[[], Storage]
 class House:
     """A server without its sockets: queues, sessions, turns."""
 
-    def __init__(self, open_storage: OpenStorage) -> None:
+    def __init__(self, open_storage: OpenStorage, config: Config | None = None) -> None:
         self._open = open_storage
+        self.config = config or Config()
         self.storage = open_storage()
         self._start()
 
     def _start(self) -> None:
-        self.journal = Journal(self.storage)
-        self.registry = Registry(self.journal, WindowBudget(1 << 20))
+        self.memory = BodyMemory(self.config.body_memory_bytes, lambda: None)
+        self.engine = LocalEngine(self.config, self.storage, self.memory)
+        self.journal, self.registry = self.engine.journal, self.engine.registry
 
     def restart(self) -> None:
         self.storage.close()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from darner_core.engines.local.tracing import GET, PUT, Event
+from darner_core.engines.contract import Event
+from darner_core.engines.local.tracing import GET, PUT
 from darner_core.operations.watching import MOST_EVENTS, Told, Watcher
 from darner_core.protocols.memcache.operating import events_lines
 from tests.harness import REPLY_S, Client, RunningServer, wait_until

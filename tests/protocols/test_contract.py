@@ -15,7 +15,6 @@ from thriftpy2.transport.framed import TFramedTransport
 from thriftpy2.transport.memory import TMemoryBuffer
 from thriftpy2.transport.socket import TSocket
 
-from darner_core.config.options import Config
 from darner_core.errors import RequestError
 from darner_core.operations.session import ManyReads
 from darner_core.operations.status import ServerStatus
@@ -60,8 +59,8 @@ class Inside:
     """One dialect's requests served without a server: what they answer, waiting or not."""
 
     def __init__(self, dialect: str, house: House) -> None:
-        config = Config()
-        operations = operations_on(house, config, self)
+        config = house.config
+        operations = operations_on(house, self)
         self.session = ManyReads(house.journal)
         self._availability = operations.availability
         self._vocabularies = Vocabularies(operations, config)

@@ -75,7 +75,7 @@ def test_what_is_known_of_the_room_stands_if_nobody_can_look(
         raise error
 
     house.refused = "no room"
-    monkeypatch.setattr(type(house.storage), "free_bytes", fail)
+    monkeypatch.setattr(house.storage, "free_bytes", fail)
     house.disk.look_for_room()
     assert house.refused == "no room"
     assert house.disk.look_at_bytes == house.stats.bytes_read + LOOK_BYTES

@@ -27,6 +27,8 @@ CALLS = [
     *WRITES, "start_upload", "end_upload", "remove_blobs", "add_queue", "remove_queue",
     "chunk", "item", "items", "last_blob", "sync", "flush", "compact", "state", "queues", "_open",
 ]  # fmt: skip
+# Those of its parts that the Storage hands out as they are.
+OF_PARTS = ["write", "put", "sync", "compact", "free_bytes", "wal_bytes", "table_bytes"]
 IN_BACKGROUND = ["expiries", "free_bytes", "wal_bytes", "table_bytes"]
 
 
@@ -51,14 +53,19 @@ def check(path: str, call: str) -> None:
 class FailingStorage(Storage):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.write = partial(failing(Rocks.write, "write"), self._rocks)
-        self.put = partial(failing(Rocks.put, "put"), self._rocks)
+        for name in OF_PARTS:
+            setattr(self, name, partial(failing_part, self.path, getattr(self, name), name))
+        self._whole_sync, self.sync = self.sync, self._slow_sync
 
-    def sync(self) -> None:
-        check(self.path, "sync")
+    def _slow_sync(self) -> None:
         time.sleep(0.2)
-        super().sync()
+        self._whole_sync()
         print("synced", flush=True)
+
+
+def failing_part(path: str, whole: Any, call: str, *arguments: Any) -> Any:
+    check(path, call)
+    return whole(*arguments)
 
 
 def failing(whole: Any, call: str) -> Any:
@@ -69,7 +76,7 @@ def failing(whole: Any, call: str) -> Any:
     return fail_or_call
 
 
-for name in {*CALLS, *IN_BACKGROUND} - {"sync", "write", "put", "_open"}:
+for name in {*CALLS, *IN_BACKGROUND} - {*OF_PARTS, "_open"}:
     setattr(FailingStorage, name, failing(getattr(Storage, name), name))
 
 if __name__ == "__main__":

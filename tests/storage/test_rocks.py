@@ -108,12 +108,21 @@ ARGUMENTS = {
     "batch": WriteBatch(raw_mode=True), "family": 0, "key": b"k", "value": b"v", "name": b"n", "queue": JOBS,
     "cursor": JOBS, "record": JOBS, "from_id": 1, "to_id": 9, "item_id": 1, "number": 7, "blob": 1, "index": 0,
     "chunk": b"c", "from_blob": 1, "to_blob": 2, "expiry": Expiry(1, 7, 1), "begin": b"a", "end": b"b", "before_ms": 1,
-    "most": 1, "ids": None, "has_chunks": True,
+    "most": 1, "ids": None, "has_chunks": True, "known": (),
 }  # fmt: skip
 WORKS = {"batch", "close", "fresh_number", "note_synced", "wal_bytes", "free_bytes", "is_behind"}  # need no database
-CALLS = ["write", "put"] + [
-    name for name, call in vars(Storage).items() if inspect.isfunction(call) and not name.startswith("_")
-]
+CALLS = [
+    "write",
+    "put",
+    "batch",
+    "sync",
+    "compact",
+    "table_bytes",
+    "is_behind",
+    "require_open",
+    "wal_bytes",
+    "free_bytes",
+] + [name for name, call in vars(Storage).items() if inspect.isfunction(call) and not name.startswith("_")]
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "reopen"])

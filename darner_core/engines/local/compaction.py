@@ -1,7 +1,7 @@
-"""What has to be done now and then: giving back disk space, and watching how much is left.
+"""Giving back disk space, and watching how much is left. Disk use follows the live data within seconds.
 
-`tick` is called about once a second, in the loop, and takes little of it; what takes long it returns as jobs to be run
-in a thread one after the other. Disk use follows the live data within seconds.
+`tick` is called in the loop about once a second, and takes at most 3 ms. What takes long it returns as functions, to be
+run in a thread one after the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,18 +13,18 @@ from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.registry import Registry
 from darner_core.storage.storage import CHUNK_FAMILY
 
-# A dead range is compacted at once if it is as large as this, and from the smaller size on when it grows no more.
+# A dead range is compacted at once if it is at least this large. If it has stopped growing, the smaller size is enough.
 COMPACT_BYTES = 64 << 20
 COMPACT_QUIET_BYTES = 1 << 20
 
 # After a compaction the write-ahead logs are let go if they are larger than this.
 TRIM_WAL_BYTES = 8 << 20
 
-# Opening writes so much beside what is in the write-ahead log: a MANIFEST, the options of all column families.
+# What opening writes beside the contents of the write-ahead log: a MANIFEST, the options of all column families.
 REOPEN_BYTES = 1 << 20
 
-# Queues looked at in one tick for dead items too few to have been noticed: 10,000 queues are visited in 20 s. Of them,
-# those where something is done: 3 ms.
+# A tick looks at up to this many queues for dead items, too few for a write to have reclaimed them: 10,000 queues are
+# visited in 20 s. It reclaims those of up to RECLAIMED_A_TICK queues, in 3 ms.
 QUEUES_A_TICK = 500
 RECLAIMED_A_TICK = 100
 
@@ -37,14 +37,14 @@ class Upkeep:
         self._registry = registry
         self._journal = journal
         self._min_free_bytes = min_free_bytes
-        self._visit: Iterator[bytes] = iter(())  # the names still to be looked at in this round
+        self._visit: Iterator[bytes] = iter(())  # names that are still to be looked at in this round
         self._seen: dict[RangeKey, int] = {}  # dead bytes by range at the last tick
         self._running: dict[RangeKey, DeadRange] = {}  # ranges whose compaction has not ended well yet
         self._compacted = False
         self._find_dead()
 
     def _find_dead(self) -> None:
-        """What was dead when the server last ended: where the tables are larger than what lives in them."""
+        """Find what was dead when the server last ended: where tables are larger than what lives in them."""
         storage, dead = self._journal.storage, self._journal.dead
         live_bytes = [0] * len(storage.families)
         for queue in self._registry:
@@ -55,7 +55,7 @@ class Upkeep:
             dead_bytes = storage.table_bytes(family) - live
             if dead_bytes >= max(live, COMPACT_QUIET_BYTES):
                 dead.add(DeadRange(family, FIRST_KEY, LAST_KEY, dead_bytes))
-        # How much of the chunks lives is not known without reading every item; what lies before the first is dead.
+        # How many chunks live is not known without reading every item. What lies before the first one is dead.
         dead_bytes = storage.table_bytes(CHUNK_FAMILY)
         if dead_bytes >= COMPACT_QUIET_BYTES:
             dead.add(DeadRange(CHUNK_FAMILY, FIRST_KEY, storage.first_chunk() or LAST_KEY, dead_bytes))
@@ -65,7 +65,7 @@ class Upkeep:
         return self._compactions()
 
     def no_room(self) -> str:
-        """Why sets have to be refused at present; "" if they need not be."""
+        """Why sets have to be refused now; "": they need not be."""
         free = self._journal.storage.free_bytes()
         if free >= self._min_free_bytes:
             return ""

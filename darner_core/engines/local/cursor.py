@@ -106,6 +106,10 @@ class Cursor:
         reads.find_returned(self)
         window.release(self)
 
+    @property
+    def created_at_ms(self) -> int:
+        return self.log.record.created_at_ms
+
     # -- what comes next
 
     @property

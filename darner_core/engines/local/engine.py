@@ -1,30 +1,41 @@
-"""The local engine: what stands around the queues of this process, built in order."""
+"""The local engine: the queues of this process, on one data directory. It builds its parts, and names them for those
+that use it."""
 
+import time
 from collections.abc import Callable
 
+from darner_core.config.options import Config
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.pending_reads import PendingReads, Timer
+from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.engines.local.sweeper import Sweeper
-from darner_core.engines.local.tracing import Traces
+from darner_core.engines.local.window import WindowBudget
 from darner_core.shared_memory import BodyMemory
+from darner_core.storage.records import Item
+from darner_core.storage.storage import Storage
 from darner_core.waiters import wait_round
 
 
 class LocalEngine:
     def __init__(
         self,
-        registry: Registry,
-        journal: Journal,
-        chunk_bytes: int,
+        config: Config,
+        storage: Storage,
         body_memory: BodyMemory,
-        run_after: Callable[[float, Callable[[], None]], Timer],
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = wait_round,
     ) -> None:
-        """`run_after(seconds, call)` calls once, in the loop."""
-        self.registry = registry
-        self.journal = journal
-        self.delivery = Delivery(registry, journal)
-        self.sweeper = Sweeper(registry, self.delivery, journal, body_memory, chunk_bytes, wait_round)
-        self.traces = Traces(registry, journal)
-        self.pending = PendingReads(journal, run_after)
+        """`wait(seconds)` is what a sweep calls between its turns. Raises StorageError if the list of queues cannot be
+        read."""
+        self.journal = journal = Journal(storage, clock)
+        self.budget = WindowBudget(config.window_bytes)
+        self.registry = Registry(journal, self.budget, config.max_queues, config.rules, self._move_expired)
+        self.delivery = Delivery(self.registry, journal, body_memory, config.chunk_bytes)
+        self.sweeper = Sweeper(self.registry, self.delivery, journal, wait, monotonic)
+        self.traces = self.registry.traces
+        self.free_bytes = storage.free_bytes
+
+    def _move_expired(self, queue: MessageQueue, item: Item) -> None:
+        self.delivery.move_expired(queue, item)  # which is built on the registry

@@ -1,11 +1,11 @@
 """The large items of one queue: bodies that are received, stored and sent in chunks, never whole in memory.
 
-A large item's chunks lie under a number of their own, its blob, and are written as they come. Only when the last has
-come does the queue put an item that points to them. A note on disk says which blobs are being received, so that
-what a crash cuts off is removed at the next start. A chunk may be of any size up to the limit: what has come of an item
-is written before a chunk is full if all clients' items together take too much memory.
+The chunks of a large item lie under a number of their own, its blob, and are written as they come. The queue puts an
+item that points to them only when the last chunk has come. A note on disk says which blobs are being received, so that
+the next start removes what a crash has cut off. A chunk may have any size up to the limit: if the items of all clients
+together take too much memory, what has come is written before a chunk is full.
 
-No call here switches greenlets, but through a `wait` that is passed in.
+No call here switches greenlets, except through a `wait` that is passed in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from darner_core.engines.local.damaged_queue import DamagedQueue
     from darner_core.engines.local.message_queue import MessageQueue
 
-# Limits on what is written in one turn, and for how many queues, of a large item that goes into many: 1 ms.
+# If a large item goes into many queues, one turn writes up to this many bytes, for up to this many queues: 1 ms.
 COPIED_BYTES = 1 << 20
 COPIES_A_TURN = 100
 
@@ -32,10 +32,10 @@ class LargeItems:
     __slots__ = ("_journal", "_next", "_receiving", "_kept", "_durable", "_number")
 
     def __init__(self, journal: Journal, number: int, durable: bool = True, kept: Callable[[], set[int]] = set) -> None:
-        """For the queue with this number. Raises StorageError. The items of a queue in memory are noted as being
-        received for as long as they are there, so that the next start removes them.
+        """For the queue with this number. Raises StorageError.
 
-        `kept`: the blobs that somebody else still needs, and will have removed.
+        The items of a queue in memory, which is not `durable`, are noted as being received as long as they exist, so
+        that the next start removes them. `kept` tells which blobs cursors still need; the cursors have them removed.
         """
         self._durable = durable
         self._journal = journal
@@ -46,12 +46,12 @@ class LargeItems:
 
     @property
     def number(self) -> int:
-        """Of the queue: their chunks are under it."""
+        """The number of the queue, under which the chunks lie."""
         return self._number
 
     @property
     def had_any(self) -> bool:
-        """Whether there ever was an item, as far as is known: False is certain."""
+        """Whether there may ever have been a large item; False is certain."""
         return self._next > 1
 
     @property
@@ -75,8 +75,8 @@ class LargeItems:
         return Download(self._journal, self._number, blob)
 
     def finish(self, blob: int) -> None:
-        """It has been received: in this turn, the note that it is being received goes. If the turn cannot be written,
-        its chunks are nobody's."""
+        """The item has been received: remove the note that says it is being received, in this turn. If the turn fails,
+        its chunks belong to no item, and are removed later."""
         self._receiving.discard(blob)
         self._journal.undo.append((self._journal.orphans.append, (self._number, blob)))
         if not self._durable:
@@ -85,17 +85,16 @@ class LargeItems:
         self._journal.also.append(lambda batch: storage.end_upload(batch, number, blob))
 
     def drop(self, blob: int, received_bytes: int) -> None:
-        """It will not be received: in this turn, what came is removed. Nothing happens if it is not being received."""
+        """The item will not be received: remove what has come, in this turn. Nothing happens if it is not being
+        received."""
         if blob not in self._receiving:
             return
         self.finish(blob)
         self.remove(blob, blob + 1, received_bytes)
 
     def remove(self, from_blob: int, to_blob: int, dead_bytes: int) -> None:
-        """In this turn, remove the chunks of the blobs in [from_blob, to_blob), about `dead_bytes` of them.
-
-        Those that are kept stay: whoever keeps one calls this again for it.
-        """
+        """Remove the chunks of the blobs in [from_blob, to_blob), about `dead_bytes` bytes, in this turn. Those that
+        are kept stay, until this is called again for each of them."""
         for kept in sorted(self._kept()):
             if from_blob <= kept < to_blob:
                 self._remove(from_blob, kept, dead_bytes)
@@ -112,7 +111,7 @@ class LargeItems:
         self._journal.dead.add_chunks(number, from_blob, to_blob, dead_bytes)
 
     def remove_all_but(self, keep: set[int], dead_bytes: int) -> None:
-        """In this turn, remove all blobs but these and those that are being received."""
+        """Remove all blobs but these and those that are being received, in this turn."""
         begin = 1
         for kept in [*sorted(keep | self._receiving), self._next]:
             if begin < kept:
@@ -121,7 +120,7 @@ class LargeItems:
 
 
 def blobs_of_cursors(queue: "MessageQueue") -> set[int]:
-    """The large items of a queue that are open or were given back at its cursors."""
+    """The large items that are open, or have been given back, at the cursors of a queue."""
     cursors = queue.cursors.values() if queue.cursors is not None else ()
     return {read.blob for cursor in cursors for read in cursor.outstanding.values() if read.blob}
 
@@ -135,7 +134,7 @@ def may_have_chunks(queue: "MessageQueue | DamagedQueue") -> bool:
 
 
 class Upload:
-    """One item that is being received: what has come of it is in chunks on disk, and up to a chunk in memory."""
+    """One item that is being received: what has come of it is in chunks on disk, the last of it in memory."""
 
     __slots__ = ("blob", "received_bytes", "_items", "_journal", "_number", "_chunk_bytes", "_memory", "_parts",
         "_held", "_index", "_error")  # fmt: skip
@@ -153,7 +152,7 @@ class Upload:
         self._parts: list[bytes] = []
         self._held = 0
         self._index = 0  # of the next chunk
-        self._error: StorageError | None = None  # met while it was another client's turn
+        self._error: StorageError | None = None  # met by `spill`, in another client's turn
 
     @property
     def room_bytes(self) -> int:
@@ -171,7 +170,7 @@ class Upload:
         self._raise()
 
     def store(self) -> None:
-        """Keep nothing in memory. Raises StorageError."""
+        """Write what is still in memory. Raises StorageError."""
         held, self._held = self._held, 0
         self._store()
         self._memory.freed(held)
@@ -179,19 +178,19 @@ class Upload:
         self._raise()
 
     def finish(self) -> None:
-        """All has come: in this turn, the note that it is being received goes. Raises StorageError."""
+        """All of the item has come: nothing of it is dropped any more. Raises StorageError."""
         self.store()
         self._items.finish(self.blob)
 
     def drop(self) -> None:
-        """It will not be received: in this turn, what came is removed. Nothing happens if it has been received."""
+        """The item will not be received: remove what has come, in this turn. Nothing happens after `finish`."""
         self._parts = []
         self._held = 0
         self._memory.account(self, 0)
         self._items.drop(self.blob, self.received_bytes)
 
     def spill(self) -> None:
-        """Keep nothing in memory, because it is short. If the disk refuses, that is told when the item goes on."""
+        """Write what is in memory, because memory is short. If the disk refuses, the next `add` or `store` raises."""
         held, self._held = self._held, 0
         try:
             self._store()
@@ -223,10 +222,14 @@ class Download:
         self._journal = journal
         self._number = number
         self._blob = blob.blob
-        self._offset = 0  # so much of it has been read
+        self._offset = 0  # how much of this chunk has been read
+
+    def require(self, index: int) -> None:
+        """Raises StorageError if this chunk cannot be read."""
+        self._journal.storage.chunk(self._number, self._blob, index)
 
     def next(self, most_bytes: int) -> bytes:
-        """What comes next of the item: at least a byte, at most the rest of a chunk. Raises StorageError."""
+        """The next bytes of the item: at least one, at most the rest of a chunk. Raises StorageError."""
         chunk = self._journal.storage.chunk(self._number, self._blob, self.index)
         if len(chunk) - self._offset > self.missing_bytes:
             raise StorageError(f"chunk {self.index} of large item {self._blob} is too long")
@@ -239,12 +242,12 @@ class Download:
         return piece
 
 
-# The longest wait for the disk before more is written all the same.
+# How long to wait between two looks whether the disk has caught up, and after how many looks to write all the same.
 BEHIND_S, LOOKS_BEHIND = 0.005, 400
 
 
 def wait_not_behind(storage: Storage, wait: Callable[[float], object]) -> None:
-    """Before very much is written: let the disk catch up, for 2 s at most. Switches greenlets, through `wait`."""
+    """Let the disk catch up before more is written, for 2 s at most. Switches greenlets, through `wait`."""
     for _ in range(LOOKS_BEHIND):
         if not storage.is_behind():
             return
@@ -252,8 +255,8 @@ def wait_not_behind(storage: Storage, wait: Callable[[float], object]) -> None:
 
 
 def in_turns(copies: Sequence[_Each], copy_bytes: int, wait: Callable[[], object]) -> Iterator[_Each]:
-    """Each of `copies`, with which something is done that writes `copy_bytes` bytes. `wait` lets the others have a turn
-    whenever that has been enough; not behind the last."""
+    """Each of `copies`, for which the caller writes `copy_bytes` bytes. Calls `wait`, which lets others have a turn,
+    whenever enough has been written for one; not after the last."""
     at_once = min(COPIES_A_TURN, max(1, COPIED_BYTES // max(1, copy_bytes)))
     for number, copy in enumerate(copies):
         if number and number % at_once == 0:

@@ -339,6 +339,14 @@ class MessageQueue:
     # -- figures
 
     @property
+    def created_at_ms(self) -> int:
+        return self.log.record.created_at_ms
+
+    @property
+    def durable(self) -> bool:
+        return self.log.durable
+
+    @property
     def head_id(self) -> int:
         return self.returned[0] if self.returned else self.next_id
 

@@ -1,6 +1,7 @@
 """Large items that have expired and go to another queue: their chunks are copied over many turns.
 
 Meanwhile such an item is open, or waits behind the head. If another client takes it, it does not go elsewhere.
+It leaves its queue in the turn that puts it into the other, so that a crash leaves it in exactly one of them.
 
 Names that begin with wait_ switch greenlets.
 """
@@ -11,31 +12,31 @@ from collections.abc import Callable
 from darner_core import NAME
 from darner_core.config.values import show_bytes
 from darner_core.engines.local import expiry
+from darner_core.engines.local.large_items import Download
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.routing import Delivery
+from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
-from darner_core.shared_memory import BodyMemory
-from darner_core.storage.records import Blob, Item
+from darner_core.storage.records import Blob
 
 log = logging.getLogger(NAME)
 
+FULL = "it is full"  # why a queue did not take an item
+
 
 class Mover:
-    def __init__(
-        self, delivery: Delivery, body_memory: BodyMemory, chunk_bytes: int, wait: Callable[[float], None]
-    ) -> None:
-        """`wait(seconds)` lets this turn be written and other clients have theirs, also for 0."""
+    def __init__(self, moving: list[OpenRead], delivery: Delivery, wait: Callable[[float], None]) -> None:
+        """`moving`: large items that have been found to have expired. `wait(seconds)` lets everybody else have a turn,
+        and this one be written, also for 0."""
+        self._moving = moving
         self._delivery = delivery
-        self._body_memory = body_memory
-        self._chunk_bytes = chunk_bytes
         self._wait = wait
 
     def wait_move_all(self) -> None:
         """Move all that has been found to have expired."""
-        moving = self._delivery.large_expired
-        while moving:
-            read = moving.pop(0)
+        while self._moving:
+            read = self._moving.pop(0)
             queue = read.queue
             assert isinstance(queue, MessageQueue)  # cursors move nothing
             try:
@@ -48,49 +49,50 @@ class Mover:
 
     def _wait_move_one(self, queue: MessageQueue, read: OpenRead) -> None:
         item = queue.log.read_one(read.id)
-        _ = queue.large_items  # may raise: before anything is copied
-        if self._wait_put(queue, read, item):
-            expiry.finish_moving(queue, read, item)  # in the turn of the put
-
-    def _wait_put(self, queue: MessageQueue, read: OpenRead, item: Item) -> bool:
-        """Put a copy of the item where it goes, or say in the log that it is lost. False: it is still in its queue, or
-        another client has taken it meanwhile."""
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
+        download = queue.large_items.send(blob)  # may raise: afterwards the item can be removed for certain
         name = queue.options.expire_to_queue
-        if not name:  # not any more
-            return True
-        with self._delivery.transfer(self._body_memory, self._chunk_bytes, (name,), len(blob), False) as transfer:
-            try:
-                queues = transfer.find_queues()
-            except (ServerError, DamagedError) as error:
-                self._delivery.lost(queue, str(error))
-                return True
-            if queues is None:
-                self._delivery.lost(queue, "it is full")
-                return True
-            transfer.wait_begin(self._wait_turn)
-            download = queue.large_items.send(blob)
-            while queues and download.missing_bytes:
-                piece = download.next(self._chunk_bytes)
-                while piece:
-                    room_bytes = transfer.room_bytes
-                    transfer.wait_add(piece[:room_bytes], self._wait_turn)
-                    piece = piece[room_bytes:]
-                self._wait_turn()
-                if not expiry.is_moving(queue, read):
-                    return False
-            transfer.wait_store(self._wait_turn)
+        if not name:  # the queue's options have changed since
+            expiry.finish_moving(queue, read, item)
+            return
+        with self._delivery.transfer((name,), len(blob)) as transfer:
+            why_lost = _why_not_begun(transfer)
+            if not why_lost:
+                if not self._wait_copy(queue, read, download, transfer):
+                    return
+                if transfer.put(flags, 0) is None:
+                    why_lost = FULL
+            if why_lost:
+                self._delivery.lost(queue, why_lost)
+            expiry.finish_moving(queue, read, item)  # in the turn of the put
+
+    def _wait_copy(self, queue: MessageQueue, read: OpenRead, download: Download, transfer: Transfer) -> bool:
+        """Copy all chunks. False: the item does not go there, because it has been taken or removed meanwhile, or
+        because the other queue has been deleted."""
+        transfer.wait_begin(self._wait_turn)
+        while transfer.uploads and download.missing_bytes:
+            transfer.wait_add(download.next(transfer.room_bytes), self._wait_turn)
+            self._wait_turn()
             if not expiry.is_moving(queue, read):
                 return False
-            try:
-                transfer.require_queues()
-            except ServerError:
-                queue.give_back(read)  # what is expired at the head is looked at again
-                return False
-            if transfer.put(flags, 0) is None:
-                self._delivery.lost(queue, "it is full")
-            return True
+        transfer.wait_store(self._wait_turn)
+        if not expiry.is_moving(queue, read):
+            return False
+        try:
+            transfer.require_queues()
+        except ServerError:
+            queue.give_back(read)  # what has expired at the head is looked at again
+            return False
+        return True
 
     def _wait_turn(self) -> None:
         self._wait(0)
+
+
+def _why_not_begun(transfer: Transfer) -> str:
+    """Why the item cannot go where it has to; "": its queues are found."""
+    try:
+        return FULL if transfer.find_queues() is None else ""
+    except (ServerError, DamagedError) as error:
+        return str(error)

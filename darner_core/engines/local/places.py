@@ -19,9 +19,8 @@ class Places:
         self._taken: set[int] = set()
 
     def pass_over(self, numbers: Collection[int]) -> None:
-        """Give none of these numbers to a new queue. They must be all that are on disk."""
-        self._storage.fresh_from = max(numbers, default=0) + 1
-        self._next_number = self._storage.fresh_number() or self._storage.fresh_from
+        """Never give out these, which are all that the disk knows of."""
+        self._next_number = self._storage.fresh_number(numbers)
         self._taken = {number for number in numbers if number >= self._next_number}
 
     def new_number(self) -> int:

@@ -1,7 +1,7 @@
-"""The queues by name: which there are, making and removing them, and reading them back from the data directory.
+"""The queues by name: which exist, how they are made and removed, and how they are read back from the data directory.
 
-A hot path looks names up in `queues` directly. Asking for a queue that does not exist creates nothing; clients that
-wait for one stand in `lines`.
+The hot path looks names up in `queues` directly. Asking for a queue that does not exist makes nothing; clients that
+wait for one stand in `lines`. The registry does not know where items go when they are put: see `routing`.
 
 No call here switches greenlets.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import chain
-from typing import Protocol, cast
+from typing import cast
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions, QueueRules, parent_of
@@ -26,6 +26,7 @@ from darner_core.engines.local.lines import Lines
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.places import Places
 from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.tracing import Traces
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.storage import records
@@ -36,29 +37,15 @@ from darner_core.waiters import Waiter
 log = logging.getLogger(NAME)
 
 
-# Queues that are given other options in one turn, and those that are made in one: 1 to 2 ms.
+# Up to this many queues are given new options in one turn, or made in one: 1 to 2 ms.
 CHANGED_A_TURN = 200
 MADE_A_TURN = 50
-
-
-class Observer(Protocol):
-    """Who is told that queues come and go, in the turn in which they do; see `tracing`."""
-
-    def created(self, queue: MessageQueue) -> None: ...
-
-    def deleted(self, queue: MessageQueue) -> None: ...
-
-    def changed(self, queue: MessageQueue) -> None:
-        """Its options are others."""
 
 
 class Registry:
     """All queues of one data directory.
 
-    The first `max_column_families` queues have a column family each; later ones share, each with the family that
-    fewest have. A family whose queue is deleted is used again.
-
-    `children` holds the fanout children by their parent's name; the parent need not exist. Each is in `queues`, too.
+    `children` holds the fanout children by the name of their parent, which need not exist. Each is in `queues`, too.
     """
 
     def __init__(
@@ -67,27 +54,32 @@ class Registry:
         budget: WindowBudget,
         max_queues: int = sys.maxsize,
         rules: QueueRules | None = None,
+        move_expired: Callable[[MessageQueue, Item], None] | None = None,
     ) -> None:
-        """Read every queue back, however many there are. Raises StorageError if it cannot be read which there are."""
+        """Read back all queues of the data directory, though they may be more than `max_queues`. Raises StorageError if
+        the list of queues cannot be read.
+
+        `move_expired` is called with each item that expires in a queue with an expire_to_queue, unless it is large;
+        None: it is dropped.
+        """
         self.max_queues = max_queues
         self.rules = rules or QueueRules()
         self.children: dict[bytes, dict[bytes, MessageQueue]] = {}
         self.by_number: dict[int, MessageQueue] = {}
-        self.timed: dict[MessageQueue, None] = {}  # which have a max_age_s or a max_queue_age_s
-        self.hidden: dict[bytes, MessageQueue] = {}  # whose name is an alias at present
+        self.timed: dict[MessageQueue, None] = {}  # those that have a max_age_s or a max_queue_age_s
+        self.hidden: dict[bytes, MessageQueue] = {}  # those that an alias hides, because it has their name
         self.aliases: Collection[bytes] = ()
-        # What to do with items that expire, and with large ones, where queues have an expire_to_queue.
-        self.move_expired: Callable[[MessageQueue, Item], None] | None = None
-        self.move_large: Callable[[OpenRead], None] | None = None
+        self.large_expired: list[OpenRead] = []  # large items to be moved to an expire_to_queue, see `moving`
         self.queues: dict[bytes, MessageQueue] = {}
         self.lines = Lines()
         self.creates = 0
         self.deletes = 0
-        self.expires = 0  # of these, because of their max_queue_age_s
+        self.expires = 0  # of the deletes, those because of a max_queue_age_s
         self.total_items_of_deleted = 0
-        self.traces: Observer | None = None
+        self.traces = Traces(self.queues, journal)
         self._journal = journal
         self._budget = budget
+        self._move_expired = move_expired
         storage = journal.storage
         self._places = Places(storage)
         numbers = set()
@@ -95,6 +87,7 @@ class Registry:
             queue = self._read_back(name, record)
             self.queues[name] = queue
             self._register(queue)
+            self.traces.changed(queue)
             self._places.family_users[record.family] += 1
             numbers.add(record.number)
         self.cursors = Cursors(
@@ -108,18 +101,18 @@ class Registry:
             journal.also.append(partial(_forget_upload, journal, number, blob))
 
     def _read_back(self, name: bytes, record: QueueRecord) -> MessageQueue:
-        """The queue; one that is damaged if it cannot be read, so that the others can be served."""
+        """The queue, or a DamagedQueue if it cannot be read, so that all others can be served."""
         options, journal = self.options(name, record.kind == CHILD), self._journal
         try:
             return MessageQueue(name, self._budget, options, journal, record, journal.storage.state(record))
         except StorageError as error:
-            # It stands in for one wherever queues are used by name.
+            # It stands in for a queue wherever queues are used by name.
             return cast(MessageQueue, DamagedQueue(name, options, journal, record, error))
 
     # -- options and families
 
     def options(self, name: bytes, is_child: bool = False) -> QueueOptions:
-        """Of the queue with this name, which need not exist."""
+        """The options of the queue with this name, which need not exist."""
         return self.rules.of(name, parent_of(name) if is_child else b"")
 
     def _register(self, queue: MessageQueue) -> None:
@@ -146,7 +139,7 @@ class Registry:
             self._govern(queue)
 
     def _govern(self, queue: MessageQueue) -> None:
-        """See whether puts into `queue` have to be looked at more closely."""
+        """Set what depends on the queue's options, and on whether it has children."""
         if queue.unreadable:
             return
         options = queue.options
@@ -159,65 +152,49 @@ class Registry:
         else:
             self.timed.pop(queue, None)
         queue.expire_to = self._move_expired if options.expire_to_queue else None
-        queue.move_large = self._move_large if options.expire_to_queue else None
+        queue.move_large = self.large_expired.append if options.expire_to_queue else None
 
-    def _move_expired(self, queue: MessageQueue, item: Item) -> None:
-        if self.move_expired is not None:
-            self.move_expired(queue, item)
-
-    def _move_large(self, read: OpenRead) -> None:
-        if self.move_large is not None:
-            self.move_large(read)
-
-    def set_rules(self, rules: QueueRules) -> None:
-        """From now on these: all queues that exist change in this turn."""
+    def set_rules(self, rules: QueueRules) -> Iterator[None]:
+        """Queues that are made from now on have the options that `rules` say. Those that exist are given theirs in
+        slices, one with each step of what is returned; all options of a queue change together."""
         self.rules = rules
-        for _ in self.apply_rules():
-            pass
+        return self._apply_rules()
 
-    def apply_rules(self) -> Iterator[None]:
-        """Give the queues that exist the options that `rules` say, which those made from now on have anyhow. To be gone
-        on with after a turn of the loop each time. One queue's options change together."""
+    def _apply_rules(self) -> Iterator[None]:
         for number, queue in enumerate([*self.queues.values(), *self.hidden.values()], 1):
             if not queue.deleted and not queue.unreadable:
                 self._set_options(queue)
                 self._govern(queue)
-                if self.traces is not None:
-                    self.traces.changed(queue)
+                self.traces.changed(queue)
             if number % CHANGED_A_TURN == 0:
                 yield
 
     def _set_options(self, queue: MessageQueue) -> None:
-        """What the rules say of this queue now."""
+        """Give the queue and its cursors the options that the rules say now."""
         queue.options = self.options(queue.name, queue.is_child)
         for cursor in (queue.cursors or {}).values():
             cursor.options = queue.options
         if not queue.unreadable:
             expiry.set_max_age(queue, queue.options.max_age_s * 1000)
 
-    def create_named(self) -> None:
-        """Make the queues that the configuration names, in this turn. Raises ServerError at `max_queues`."""
-        for _ in self.make_named():
-            pass
-
     def make_named(self) -> Iterator[None]:
-        """Make the queues that the configuration names, a slice each time that this is gone on with, a turn later."""
+        """Make the queues that the configuration names, a slice with each step. Raises ServerError at `max_queues`."""
         for number, name in enumerate(self._missing(self.rules), 1):
-            if name not in self.queues and name not in self.hidden:  # nobody has made it meanwhile
+            if name not in self.queues and name not in self.hidden:  # a client may have made it meanwhile
                 self.create(name, is_child=parent_of(name) != b"")
             if number % MADE_A_TURN == 0:
                 yield
 
     def has_room_for(self, rules: QueueRules) -> bool:
-        """Whether all queues that these rules name can exist beside those that there are."""
-        missing = len(self._missing(rules))  # without any it does not matter how many there are
+        """Whether all queues that these rules name can exist beside those that exist already."""
+        missing = len(self._missing(rules))  # if none is missing, there may be more queues than `max_queues`
         return not missing or len(self.queues) + self.cursors.count + missing <= self.max_queues
 
     def _missing(self, rules: QueueRules) -> list[bytes]:
         return [name for name in rules.named if name not in self.queues and name not in self.hidden]
 
     def hide(self, names: Collection[bytes]) -> None:
-        """Let nobody reach the queues with these names, and no others be hidden."""
+        """Hide the queues with these names, which are aliases from now on, and no others."""
         self.aliases = frozenset(names)
         for name in [name for name in self.hidden if name not in names]:
             self.queues[name] = self.hidden.pop(name)
@@ -231,8 +208,8 @@ class Registry:
         return self.children.get(parent, {})
 
     def child(self, name: bytes) -> MessageQueue | None:
-        """The fanout child `name`, which is one from now on if it was none; None: it is an alias. Raises ServerError at
-        `max_queues`."""
+        """The fanout child `name`. It is made if it does not exist; a plain queue of that name becomes a child. None:
+        the name is an alias. Raises ServerError at `max_queues`."""
         queue = self.queues.get(name)
         if queue is None:
             if name in self.aliases:
@@ -256,11 +233,11 @@ class Registry:
 
     @property
     def damaged(self) -> list[MessageQueue | Cursor]:
-        """The queues that cannot be read. All others are served."""
+        """The queues and cursors that cannot be read. All others are served."""
         return [*(queue for queue in self.queues.values() if queue.damage), *self.cursors.damaged]
 
     def require_room(self, more: int = 1) -> None:
-        """Raises ServerError if there may not be `more` queues more. Cursors are counted."""
+        """Raises ServerError if `more` more queues would be more than `max_queues`. Cursors are counted as queues."""
         if len(self.queues) + self.cursors.count + more > self.max_queues:
             raise ServerError(f"too many queues: at most {self.max_queues}")
 
@@ -274,7 +251,7 @@ class Registry:
             return []
         self.require_room(len(names))
         queues = [self._create(name, is_child) for name in names]
-        for name in names if self.lines.unserved else ():  # not before all are there: their cursors are counted, too
+        for name in names if self.lines.unserved else ():  # when all queues are there: cursors count as queues
             self.cursors.make_awaited(name)
         return queues
 
@@ -293,8 +270,7 @@ class Registry:
         self._register(queue)
         self.creates += 1
         self._journal.undo.append((self._uncreate, queue, record))
-        if self.traces is not None:
-            self.traces.created(queue)
+        self.traces.created(queue)
         return queue
 
     def _uncreate(self, queue: MessageQueue, record: QueueRecord) -> None:
@@ -306,7 +282,7 @@ class Registry:
         self.lines.leave_unserved(queue.name)
 
     def _place_of(self, name: bytes) -> dict[bytes, MessageQueue]:
-        """Where a queue of this name stands: a reload may have made it an alias since its turn began."""
+        """Where a queue of this name belongs: a reload may have made it an alias since the turn began."""
         return self.hidden if name in self.aliases else self.queues
 
     # -- waiting
@@ -317,10 +293,12 @@ class Registry:
         return self.lines.unserved
 
     def join_line(self, name: bytes, cursor: bytes, peeks: bool, waiter: Waiter | None = None) -> Waiter:
-        """Stand in line at queue `name`, or at a cursor of it, whether these exist or not: a new waiter, or `waiter`,
-        who stands in other lines, too. Call `leave_line` afterwards. To wait for a cursor makes it if its queue exists,
-        except to peek: without the cursor that waits at the queue. Raises ServerError if as many queues and cursors
-        that do not exist are waited for as may exist."""
+        """Stand in line at queue `name`, or at a cursor on it, whether these exist or not: a new waiter, or `waiter`,
+        which stands in other lines, too. Call `leave_line` afterwards.
+
+        Waiting at a cursor makes it if its queue exists. A waiter that peeks makes no cursor: it waits at the queue.
+        Raises ServerError if clients wait for as many queues and cursors that do not exist as may exist.
+        """
         queue = self.queues.get(name)
         if cursor and peeks and (queue is None or cursor not in (queue.cursors or ())):
             cursor = b""
@@ -333,7 +311,7 @@ class Registry:
         return self.lines.join(name, queue, cursor, place, peeks, waiter)
 
     def leave_line(self, name: bytes, cursor: bytes) -> None:
-        """A waiter that has been decided stood in this line."""
+        """Drop the line if it is empty. To be called when a waiter that stood in it has been decided."""
         self.lines.tidy(name, cursor)
 
     def waiters(self, name: bytes) -> int:
@@ -344,7 +322,7 @@ class Registry:
     # -- removing
 
     def delete(self, name: bytes) -> None:
-        """Remove the queue, waiting and open items and all. Nothing happens if it does not exist."""
+        """Remove the queue with all of its items, open ones too. Nothing happens if it does not exist."""
         queue = self.queues.get(name)
         if queue is None:
             return
@@ -363,12 +341,11 @@ class Registry:
         self._journal.also.append(partial(recovery.remove, queue, recovery.stored_ids(queue), has_chunks))
         self._journal.undo.append((self._undelete, queue))
         self._journal.dead.add_queue(record, queue.log_bytes, has_chunks)
-        if self.traces is not None:
-            self.traces.deleted(queue)
+        self.traces.deleted(queue)
 
     def remove_unused(self, queue: MessageQueue) -> None:
-        """Delete a queue that was made for an item that is not put after all. Nothing happens if it has had other items
-        or is about to, or has cursors."""
+        """Delete a queue that was made for an item that is not put after all. It stays if it has had other items, is
+        receiving one, has cursors, or is named by the configuration."""
         if queue.tail > records.FIRST_ID or queue.is_receiving or queue.cursors or queue.name in self.rules.named:
             return
         if self.queues.get(queue.name) is queue:
@@ -380,9 +357,9 @@ class Registry:
         self._places.family_users[queue.log.record.family] += 1
         self.deletes -= 1
         self.total_items_of_deleted -= queue.total_items
-        queue.log.recorded = 0  # perhaps the disk has deleted it all the same: see `recheck`
+        queue.log.recorded = 0  # the disk may have deleted it all the same: see `recheck`
         self._place_of(queue.name)[queue.name] = queue
-        self._set_options(queue)  # the rules may have been applied to all others meanwhile
+        self._set_options(queue)  # the rules may have changed meanwhile
         self._register(queue)
 
     def flush(self, name: bytes) -> None:
@@ -391,7 +368,7 @@ class Registry:
             queue.flush()
 
     def record_all(self) -> None:
-        """Write the state of every queue in this turn, so that the next start has nothing to look for."""
+        """Write the state of every queue in this turn, so that the next start does not have to read items."""
         for queue in self:
             if queue.log.recorded != queue.tail:
                 if not queue.log.touched:
@@ -399,8 +376,8 @@ class Registry:
                 queue.log.state_changed = True
 
     def recheck(self) -> None:
-        """The storage was opened again after a failed write: remove what may have been written of it, and serve who
-        waited meanwhile. Raises StorageError."""
+        """After a failed write, when the storage has been opened again: remove what may have been written of that turn,
+        and serve the clients that wait. Raises StorageError."""
         storage = self._journal.storage
         batch = storage.batch()
         for queue in self:
@@ -420,13 +397,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[MessageQueue]:
         """All but those that could not be read back."""
-        everybody = chain(self.queues.values(), self.hidden.values())
-        return (queue for queue in everybody if not queue.unreadable)
-
-    @property
-    def total_items(self) -> int:
-        """Items put since the server started, those of deleted queues too."""
-        return self.total_items_of_deleted + sum(queue.total_items for queue in self)
+        return (queue for queue in chain(self.queues.values(), self.hidden.values()) if not queue.unreadable)
 
 
 def _forget_upload(journal: Journal, number: int, blob: int, batch: Batch) -> None:

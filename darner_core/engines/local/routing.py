@@ -1,8 +1,9 @@
-"""Where an item goes: into its queue and that one's fanout children, or an alias's queues, as far as limits allow.
+"""Where an item goes: into its queue and the fanout children of that, or into the queues of an alias, as far as limits
+allow.
 
-A plain queue never comes here: it has no options, no children, and no alias has its name. An item is put into all of
-its queues or into none, in one turn, which a crash does not divide either. So whatever can be refused or can fail comes
-first, while nothing has been changed: `_plan` and `_takers`. What follows cannot fail. No call here switches greenlets.
+A put into a queue that is not `governed` never comes here. An item is put into all of its queues or into none, in one
+turn, which a crash does not divide either. So all that can be refused or can fail comes first, while nothing has been
+changed: `_plan` and `_takers`. What follows cannot fail. No call here switches greenlets.
 
 Source of the rules: Kestrel 2.4, "fanout queues", "aliases", "maxItems"; where they differ, docs/operations.md says so.
 """
@@ -18,7 +19,6 @@ from darner_core.engines.local import expiry
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import Upload
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
@@ -27,12 +27,12 @@ from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
 
-# Items that puts discard in one turn of queues that hold more than they may: 4 ms. Each put discards two at least, so
-# that such a queue gets shorter.
+# Up to this many items are discarded in one turn from queues that hold more than their limits allow: 4 ms. Each put
+# discards at least two, so that such a queue gets shorter.
 DISCARDED_AT_ONCE = 1000
 LEAST_DISCARDED = 2
 
-# Expired items of a full queue that each put removes, however many have been removed in the turn.
+# Each put into a full queue removes up to this many expired items, however many the turn has removed before.
 LEAST_EXPIRED = 10
 
 
@@ -40,8 +40,8 @@ class Target(NamedTuple):
     """A queue that an item goes into."""
 
     queue: MessageQueue
-    decides: bool  # whether the item is refused if this queue has no room for it; a child without room misses it
-    made: bool = False  # for this item, in the turn in which it was looked for
+    decides: bool  # whether the item is refused if this queue has no room for it; a child without room goes without
+    made: bool = False  # whether the queue was made for this item
 
 
 class AliasCounts:
@@ -53,29 +53,29 @@ class AliasCounts:
 
 
 class Delivery:
-    def __init__(self, registry: Registry, journal: Journal) -> None:
+    def __init__(self, registry: Registry, journal: Journal, memory: BodyMemory, chunk_bytes: int) -> None:
+        """`memory` is shared by all large items that are being received, in chunks of up to `chunk_bytes`."""
         self._registry = registry
         self._queues = registry.queues
         self._journal = journal
+        self._memory = memory
+        self._chunk_bytes = chunk_bytes
         self.aliases: dict[bytes, tuple[bytes, ...]] = {}
         self.alias_counts: dict[bytes, AliasCounts] = {}
-        self.large_expired: list[OpenRead] = []  # to be moved to where they expire to; see `sweeper`
-        registry.move_expired = self._move_expired
-        registry.move_large = self.large_expired.append
 
     def set_aliases(self, aliases: Mapping[bytes, tuple[bytes, ...]]) -> None:
-        """From now on these, each with its destinations, none of which is an alias. An alias wins over a queue of its
-        name, which is out of reach meanwhile."""
+        """From now on these are the aliases, each with its destinations, none of which is an alias. An alias hides a
+        queue of its name."""
         self.aliases = dict(aliases)
         self.alias_counts = {name: self.alias_counts.get(name) or AliasCounts() for name in aliases}
         self._registry.hide(aliases)
 
     def targets(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> list[Target] | None:
         """The queues that a large item of this size for `names` goes into, children first, each once; None: one that
-        decides has no room for it. `as_child`: the one name is a fanout child's.
+        decides has no room for it. `as_child`: the one name is that of a fanout child.
 
-        Queues that do not exist are made, if nothing stands against it: `abandon` the targets if nothing is put in the
-        end. Raises ServerError if one cannot be made, StorageError if one cannot be used, with nothing changed.
+        Queues that do not exist are made. Call `abandon` if nothing is put in the end. Raises ServerError if a queue
+        cannot be made, StorageError if one cannot be used, with nothing changed.
         """
         as_child = as_child and names[0] not in self.aliases
         plan = self._plan(names, size, as_child)
@@ -87,14 +87,12 @@ class Delivery:
             Target(queue, True, True) for queue in made
         ]
 
-    def transfer(
-        self, memory: BodyMemory, chunk_bytes: int, names: tuple[bytes, ...], size: int, as_child: bool
-    ) -> Transfer:
-        """A large item for `names`, which is received piece by piece."""
-        return Transfer(self, self._journal, memory, chunk_bytes, names, size, as_child)
+    def transfer(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> Transfer:
+        """A large item for `names`, which comes piece by piece."""
+        return Transfer(self, self._journal.storage, self._memory, self._chunk_bytes, names, size, as_child)
 
     def abandon(self, targets: Iterable[Target]) -> None:
-        """Nothing is put there after all: remove the queues that were made for it, unless others have used them."""
+        """No item is put after all: remove the queues that were made for it, unless other items have used them."""
         for target in targets:
             if target.made:
                 self._registry.remove_unused(target.queue)
@@ -102,8 +100,8 @@ class Delivery:
     def put(
         self, names: tuple[bytes, ...], body: bytes, flags: int, expires_at_ms: int, as_child: bool = False
     ) -> list[MessageQueue] | None:
-        """Put an item that is not large everywhere or nowhere; the queues that have it now, None: one that decides has
-        no room for it. Raises as `targets` does, with nothing changed."""
+        """Put an item that is not large into all queues or none; the queues that have it now, None: one that decides
+        has no room for it. Raises ServerError or StorageError, with nothing changed."""
         size = len(body)
         as_child = as_child and names[0] not in self.aliases
         plan = self._plan(names, size, as_child)
@@ -127,8 +125,8 @@ class Delivery:
         expires_at_ms: int,
         as_child: bool = False,
     ) -> list[MessageQueue] | None:
-        """As `put`, for a large item of which all has come. None, too, if a queue that decides has been deleted. What
-        is not put is dropped, whatever is raised."""
+        """As `put`, for a large item of which all has come. None also if a queue that decides has been deleted. What is
+        not put is dropped, even if this raises."""
         is_put = False
         as_child = as_child and names[0] not in self.aliases
         try:
@@ -161,14 +159,15 @@ class Delivery:
     def _plan(
         self, names: Iterable[bytes], size: int, as_child: bool
     ) -> tuple[dict[MessageQueue, bool], list[bytes]] | None:
-        """(which of the queues exist, and whether each decides; the names of those that have to be made)."""
+        """(the queues that exist, and whether each decides; the names of those that have to be made); None: there is
+        no room. Raises ServerError or StorageError."""
         queues = self._follow(names)
         found = self._existing(queues, as_child)
         for queue in found:
             if queue.unreadable:
                 raise DamagedError(queue.damage)
         if self._drop_expired(found, size):
-            found = self._existing(queues, as_child)  # where expired items go has perhaps been made
+            found = self._existing(queues, as_child)  # the queue that expired items go to may have been made
         registry = self._registry
         missing = []
         for name in queues:
@@ -200,24 +199,24 @@ class Delivery:
         return found
 
     def _drop_expired(self, queues: Iterable[MessageQueue], size: int) -> bool:
-        """What has expired takes nobody's room; False: all queues have room as they are. Raises StorageError."""
+        """Remove expired items from full queues; False: no queue is full. Raises StorageError."""
         full = [queue for queue in queues if self._is_full(queue, queue.options, size)]
         for queue in full:
             queue.drop_expired(least=LEAST_EXPIRED)
         return bool(full)
 
     def _all_fit(self, found: Mapping[MessageQueue, bool], size: int, as_child: bool) -> bool:
-        """Whether all that decide have room."""
+        """Whether all queues that decide have room."""
         return all(
             self._has_room(queue, self._options(queue, as_child), size) for queue, decides in found.items() if decides
         )
 
     def _options(self, queue: MessageQueue, as_child: bool) -> QueueOptions:
-        """A queue that becomes a child with this put has its parent's."""
+        """The options that hold for this put: a queue that becomes a child with it has its parent's."""
         return queue.options if queue.is_child or not as_child else self._registry.options(queue.name, True)
 
     def _has_room(self, queue: MessageQueue, options: QueueOptions, size: int) -> bool:
-        """Whether `queue` takes an item of this size, as it is or after discarding older ones."""
+        """Whether `queue` takes an item of this size, as it is or after older items have been discarded."""
         if self._is_too_large(options, size):
             return False
         if options.discard_old_when_full:
@@ -239,8 +238,8 @@ class Delivery:
         return bool(options.max_bytes) and queue.stored_bytes() + size > options.max_bytes
 
     def _takers(self, found: Mapping[MessageQueue, bool], size: int, as_child: bool) -> list[MessageQueue]:
-        """Those that take the item: a child without room misses it. Raises StorageError if one that has to discard
-        cannot."""
+        """The queues that take the item: all but children without room. Raises StorageError if a queue has to discard
+        items and cannot."""
         takers = []
         for queue, decides in found.items():
             if decides or self._has_room(queue, queue.options, size):
@@ -252,8 +251,8 @@ class Delivery:
     # -- changing
 
     def _make_room(self, names: Iterable[bytes], takers: Iterable[MessageQueue], size: int, as_child: bool) -> None:
-        """Discard what has to go. Of a queue that has far too many since its limits were changed, some go with each
-        put."""
+        """Discard what has to go. If a queue has far too many items because its limits were changed, each put discards
+        some of them."""
         if as_child:
             for name in names:
                 self._registry.child(name)
@@ -265,14 +264,14 @@ class Delivery:
                     if not queue.discard_oldest():
                         break
                 except StorageError:
-                    break  # behind others that are gone: the next put is told
+                    break  # met behind items that were discarded: the next put is told
                 discarded += 1
                 journal.dropped += 1
                 if discarded >= most and self._is_full(queue, queue.options, 0):
                     break
 
     def _count(self, names: Iterable[bytes], size: int) -> None:
-        """It has been put by these names, some of them perhaps aliases."""
+        """Count a put by these names, of which some may be aliases."""
         for name in names:
             counts = self.alias_counts.get(name)
             if counts is not None:
@@ -284,8 +283,8 @@ class Delivery:
 
     # -- expired items
 
-    def _move_expired(self, queue: MessageQueue, item: Item) -> None:
-        """`item` expires, and its queue has an expire_to_queue."""
+    def move_expired(self, queue: MessageQueue, item: Item) -> None:
+        """Put `item`, which expires and is not large, into the expire_to_queue of its queue."""
         body, flags, _, _ = item
         assert isinstance(body, bytes)
         name = queue.options.expire_to_queue
@@ -298,7 +297,7 @@ class Delivery:
             self.lost(queue, "it is full")
 
     def lost(self, queue: MessageQueue, why: str) -> None:
-        """An expired item could not go where it had to."""
+        """Count and log an expired item that its expire_to_queue did not take."""
         self._journal.undo.append((setattr, queue, "lost_expired", queue.lost_expired))
         queue.lost_expired += 1
         said = (

@@ -26,7 +26,6 @@ from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.errors import StorageError
 from darner_core.repeated import BY_TEXT
-from darner_core.shared_memory import BodyMemory
 from darner_core.slicing import slices
 from darner_core.storage import records
 from darner_core.storage.records import Expiry
@@ -70,15 +69,13 @@ class Sweeper:
         registry: Registry,
         delivery: Delivery,
         journal: Journal,
-        body_memory: BodyMemory,
-        chunk_bytes: int,
         wait: Callable[[float], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`wait(seconds)` lets everybody else have a turn, and this one be written, also for 0."""
         self._registry = registry
         self._journal = journal
-        self._mover = Mover(delivery, body_memory, chunk_bytes, wait)
+        self._mover = Mover(registry.large_expired, delivery, wait)
         self._wait = wait
         self._monotonic = monotonic
         self._busy = False

@@ -12,15 +12,15 @@ No call here switches greenlets.
 """
 
 import logging
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
-from darner_core.engines.contract import Holder, Large
+from darner_core.engines.contract import Event, Holder, Large, Observer
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
-from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
 from darner_core.storage.records import Blob, Item
 
@@ -34,24 +34,6 @@ PUT, GET, OPEN, CLOSE, ABORT, EXPIRE, DISCARD, FLUSH, CREATE, DELETE = (
 )  # fmt: skip
 
 
-class Event(NamedTuple):
-    """Something that has happened to a queue."""
-
-    queue: bytes
-    what: bytes
-    time_ms: int
-    id: int = 0  # of the item; 0: the event is about several items, or the queue
-    body_bytes: int = 0
-    flags: int = -1  # -1: not known here
-    start: bytes | None = None  # how the body begins
-    items: int = -1  # how many items the event is about; -1: one, or none
-
-
-class Observer(Protocol):
-    def tell(self, event: Event) -> None:
-        """`event` has happened and been written. Must not change a queue."""
-
-
 def _log_event(event: Event) -> None:
     about = f" {event.id}, {event.body_bytes} bytes" if event.id else ""
     if event.items >= 0:
@@ -63,15 +45,13 @@ class Traces:
     """Which queues are watched, by name: a queue may be watched before it exists, and is still watched when it has been
     deleted and made again."""
 
-    def __init__(self, registry: Registry, journal: Journal) -> None:
-        self._registry = registry
+    def __init__(self, queues: Mapping[bytes, MessageQueue], journal: Journal) -> None:
+        """`queues`: those that can be reached, at all times."""
+        self._queues = queues
         self._journal = journal
         self._watchers: dict[bytes, list[Observer]] = {}
         # A class of this server's own: its queues find their way back here without a slot for it.
         self._traced: type[MessageQueue] = type("TracedQueue", (TracedQueue,), {"__slots__": (), "traces": self})
-        registry.traces = self
-        for queue in registry:
-            self.changed(queue)
 
     # -- watching
 
@@ -88,7 +68,7 @@ class Traces:
         self._change(name)
 
     def _change(self, name: bytes) -> bool:
-        queue = self._registry.queues.get(name)
+        queue = self._queues.get(name)
         if queue is not None:
             self.changed(queue)
         return queue is not None
@@ -107,7 +87,8 @@ class Traces:
             queue.__class__ = self._traced if wanted else MessageQueue
 
     def deleted(self, queue: MessageQueue) -> None:
-        """A delete that is undone leaves the queue as it was."""
+        """Called by the registry in the turn in which it deletes a queue. A delete that is undone leaves the queue as
+        it was."""
         if isinstance(queue, TracedQueue) or queue.name in self._watchers:
             self.note(queue, DELETE)
 

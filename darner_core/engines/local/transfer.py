@@ -12,10 +12,10 @@ from darner_core.errors import ServerError
 from darner_core.waiters import wait_round
 
 if TYPE_CHECKING:
-    from darner_core.engines.local.journal import Journal
     from darner_core.engines.local.message_queue import MessageQueue
     from darner_core.engines.local.routing import Delivery, Target
     from darner_core.shared_memory import BodyMemory
+    from darner_core.storage.storage import Storage
 
 
 class Transfer:
@@ -25,7 +25,7 @@ class Transfer:
     def __init__(
         self,
         delivery: "Delivery",
-        journal: "Journal",
+        storage: "Storage",
         memory: "BodyMemory",
         chunk_bytes: int,
         names: tuple[bytes, ...],
@@ -34,7 +34,7 @@ class Transfer:
     ) -> None:
         """`memory` is shared by all items that are being received."""
         self._delivery = delivery
-        self._storage = journal.storage
+        self._storage = storage
         self._memory = memory
         self._chunk_bytes = chunk_bytes
         self._names = names

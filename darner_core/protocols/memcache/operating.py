@@ -26,7 +26,7 @@ from darner_core.slicing import slices
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
-    from darner_core.engines.local.tracing import Event
+    from darner_core.engines.contract import Event
     from darner_core.operations.operations import Operations
     from darner_core.operations.session import Session
     from darner_core.operations.stats import Figures

@@ -226,7 +226,7 @@ class Compactions:
     def __init__(self, storage: Storage) -> None:
         self.families: list[int] = []
         self.fails = False
-        storage.compact = self.compact  # type: ignore[method-assign]
+        storage.compact = self.compact
 
     def compact(self, family: int, begin: bytes, end: bytes) -> None:
         if self.fails:
@@ -289,7 +289,7 @@ def test_after_a_compaction_a_long_write_ahead_log_is_let_go(bench: Bench) -> No
     assert bench.tick(5) == 0  # nothing is dead
     assert bench.storage.wal_bytes() > TRIM_WAL_BYTES
     bench.journal.dead.add_items(PLACE, 1, 1, COMPACT_BYTES)
-    bench.storage.compact = lambda *_: None  # type: ignore[method-assign]  # which would let go of it too
+    bench.storage.compact = lambda *_: None  # which would let go of it too
     bench.tick(3)
     assert bench.storage.wal_bytes() < TRIM_WAL_BYTES
 
@@ -376,13 +376,13 @@ def test_a_tick_with_nothing_to_do_writes_nothing(bench: Bench) -> None:
 
 @pytest.mark.parametrize("free_bytes", [1000, 1001, 10**15])
 def test_there_is_room_while_as_much_is_free_as_was_asked_for(bench: Bench, free_bytes: int) -> None:
-    bench.storage.free_bytes = lambda: free_bytes  # type: ignore[method-assign]
+    bench.storage.free_bytes = lambda: free_bytes
     assert bench.upkeep.no_room() == ""
 
 
 @pytest.mark.parametrize("free_bytes", [0, 999])
 def test_when_there_is_no_room_it_says_how_much_is_missing(bench: Bench, free_bytes: int) -> None:
-    bench.storage.free_bytes = lambda: free_bytes  # type: ignore[method-assign]
+    bench.storage.free_bytes = lambda: free_bytes
     assert bench.upkeep.no_room() == f"out of disk space: {free_bytes} bytes free, sets need 1000"
 
 
@@ -402,7 +402,7 @@ def test_deleted_queues_are_not_remembered(bench: Bench) -> None:
 
 def test_of_deleted_queues_with_large_items_only_so_much_is_remembered_and_all_is_given_back(bench: Bench) -> None:
     compacted: list[tuple[bytes, bytes]] = []
-    bench.storage.compact = lambda family, begin, end: compacted.append((begin, end))  # type: ignore[method-assign]
+    bench.storage.compact = lambda family, begin, end: compacted.append((begin, end))
     dead_bytes = COMPACT_QUIET_BYTES // 10
     for number in range(1, 1001):
         bench.journal.dead.add_queue(PLACE._replace(number=number), dead_bytes, has_chunks=True)

@@ -668,7 +668,7 @@ def test_an_age_that_has_changed_is_that_of_what_a_cursor_has_open_too(open_stor
     assert read is not None
     bench.end_turn()
     bench.rules.options[b"q"] = QueueOptions(max_age_s=4)
-    bench.registry.set_rules(bench.rules)
+    list(bench.registry.set_rules(bench.rules))
     bench.now_s += 6
     cursor.give_back(read)
     assert cursor.take() is None

@@ -374,7 +374,7 @@ def test_a_new_maximum_age_counts_for_what_a_cursor_was_given_back_too(
     cursor.give_back(read)
     bench.drain()
     bench.rules.options[b"q"] = QueueOptions(max_age_s=10)
-    bench.registry.set_rules(bench.rules)
+    list(bench.registry.set_rules(bench.rules))
     bench.now_s += 11
     assert cursor.open() is None
 

@@ -1,15 +1,25 @@
 """The parts of the local engine know each other."""
 
 from collections.abc import Callable
-from typing import Any, cast
 
+from darner_core.config.queues import QueueOptions
 from darner_core.storage.storage import Storage
-from tests.operations.test_session import House
-from tests.operations_on import operations_on
+from tests.bench import Bench
 
 
 def test_what_expires_goes_where_the_engine_puts_it(open_storage: Callable[[], Storage]) -> None:
-    house = House(open_storage)
-    operations = operations_on(house)
-    assert cast(Any, house.registry.move_expired).__self__ is operations.putting._delivery
-    assert len(operations.pending) == 0
+    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
+    bench.put(b"q", b"1", expires_in_s=1)
+    bench.put_large(b"q", b"x" * 900, expires_in_s=1)
+    bench.now_s += 2
+    bench.sweep()
+    assert (bench.drain(b"q"), bench.drain(b"dead")) == ([], [b"1", b"x" * 900])
+
+
+def test_what_was_watched_is_watched_when_the_engine_is_built_again(open_storage: Callable[[], Storage]) -> None:
+    bench = Bench(open_storage, q=QueueOptions(trace=True))
+    bench.put(b"q", b"1")
+    bench.end_turn()
+    bench.crash()
+    assert bench.queue().traced
+    assert bench.engine.traces is bench.registry.traces

@@ -101,11 +101,11 @@ def test_the_maximum_age_counts_from_the_put_and_can_be_changed(open_storage: Op
     assert bench.queue().waiting_items == 2
     bench.rules.options[b"q"] = QueueOptions(max_age_s=4)
     bench.put(b"q", b"4")
-    bench.registry.set_rules(bench.rules)
+    list(bench.registry.set_rules(bench.rules))
     bench.sweep()
     assert (bench.queue().waiting_items, bench.drain()) == (1, [b"4"])
     bench.rules.options[b"q"] = QueueOptions()
     bench.put(b"q", b"5")
-    bench.registry.set_rules(bench.rules)
+    list(bench.registry.set_rules(bench.rules))
     bench.now_s += 1000
     assert bench.drain() == [b"5"]

@@ -16,6 +16,7 @@ from darner_core.errors import StorageError
 from darner_core.operations.session import Session
 from darner_core.storage.records import Blob, item_key
 from darner_core.storage.storage import Storage
+from tests.bench import items_put
 from tests.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
@@ -239,7 +240,7 @@ class Situation(Bench):
         return (
             [self.seen_of(queue) for _, queue in sorted(registry.queues.items())],
             [(session.open_read, session.open_read and holds(session.open_read)) for session in self.sessions()],  # type: ignore[arg-type]
-            (registry.creates, registry.deletes, registry.total_items),
+            (registry.creates, registry.deletes, items_put(registry)),
         )
 
     def seen_of(self, queue: MessageQueue) -> object:

@@ -59,7 +59,7 @@ def test_what_is_being_moved_and_is_given_back_meanwhile_is_moved_once(open_stor
 def test_what_was_to_be_moved_is_only_dropped_if_it_may_go_nowhere_any_more(open_storage: OpenStorage) -> None:
     bench = with_a_large_item_on_its_way(open_storage)
     bench.rules.options[b"q"] = QueueOptions()
-    bench.registry.set_rules(bench.rules)
+    list(bench.registry.set_rules(bench.rules))
     bench.sweep()
     assert (list(bench.registry.queues), bench.queue().expired_items) == ([b"q"], 1)
     assert bench.storage is not None

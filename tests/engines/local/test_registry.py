@@ -16,6 +16,7 @@ from darner_core.storage import records, wal
 from darner_core.storage.records import Blob, QueueRecord, State
 from darner_core.storage.storage import DEFAULT_FAMILY, Storage
 from darner_core.waiters import Waiter
+from tests.bench import items_put
 from tests.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
@@ -105,7 +106,7 @@ def body_of(waiter: Waiter) -> object:
 def test_a_new_directory_has_no_queues(bench: Bench) -> None:
     assert list(bench.registry) == []
     assert bench.registry.queues == {}
-    assert bench.registry.total_items == 0
+    assert items_put(bench.registry) == 0
 
 
 def test_a_queue_that_was_made_is_found_by_its_name_and_after_a_crash_too(bench: Bench) -> None:
@@ -206,12 +207,12 @@ def test_the_figures_count_what_deleted_queues_were_given(bench: Bench) -> None:
         queue.put(b"x", 0, 0)
     bench.delete(b"a")
     bench.create(b"a")[0].put(b"x", 0, 0)
-    assert (bench.registry.creates, bench.registry.deletes, bench.registry.total_items) == (3, 1, 4)
+    assert (bench.registry.creates, bench.registry.deletes, items_put(bench.registry)) == (3, 1, 4)
     bench.registry.delete(b"b")
     bench.registry.create(b"c").put(b"x", 0, 0)
-    assert (bench.registry.creates, bench.registry.deletes, bench.registry.total_items) == (4, 2, 5)
+    assert (bench.registry.creates, bench.registry.deletes, items_put(bench.registry)) == (4, 2, 5)
     bench.fail_turn()  # and with it the last put into `a`
-    assert (bench.registry.creates, bench.registry.deletes, bench.registry.total_items) == (3, 1, 3)
+    assert (bench.registry.creates, bench.registry.deletes, items_put(bench.registry)) == (3, 1, 3)
 
 
 # -- starting
@@ -314,7 +315,7 @@ def test_a_stop_with_nothing_to_record_writes_nothing(bench: Bench) -> None:
 
 
 def test_a_queue_that_becomes_a_child_has_the_options_of_its_parent_at_once(bench: Bench) -> None:
-    bench.registry.rules = QueueRules({}, {b"p": {"max_age_s": 5}})
+    bench.registry.set_rules(QueueRules({}, {b"p": {"max_age_s": 5}}))
     (queue,) = bench.create(b"p+c")
     queue.put(b"1", 0, 0)
     bench.end_turn()
@@ -326,7 +327,7 @@ def test_a_queue_that_becomes_a_child_has_the_options_of_its_parent_at_once(benc
 
 
 def test_a_queue_in_memory_that_becomes_a_child_is_not_there_after_a_restart(bench: Bench) -> None:
-    bench.registry.rules = QueueRules({}, {b"p+c": {"durable": False}})
+    bench.registry.set_rules(QueueRules({}, {b"p+c": {"durable": False}}))
     bench.create(b"p+c")
     bench.registry.child(b"p+c")
     bench.end_turn()
@@ -360,7 +361,7 @@ def test_a_number_that_is_known_to_be_used_is_passed_over(bench: Bench, monkeypa
     first, second = bench.create(b"a", b"b")
     bench.registry.cursors.of(second, b"c")
     bench.end_turn()
-    monkeypatch.setattr("darner_core.storage.storage.Storage.fresh_number", lambda _: first.log.record.number)
+    monkeypatch.setattr("darner_core.storage.storage.Storage.fresh_number", lambda *_: first.log.record.number)
     bench.crash()
     assert bench.create(b"d")[0].log.record.number == 4
 
@@ -426,7 +427,7 @@ def test_many_items_are_deleted_as_a_range(bench: Bench) -> None:
 
 def test_large_items_of_deleted_queues_are_removed_whenever_the_queue_was_made(bench: Bench) -> None:
     for name, durable in ((b"old", True), (b"new", True), (b"memory", False)):
-        bench.registry.rules = QueueRules(queues={name: {"durable": durable}})
+        bench.registry.set_rules(QueueRules(queues={name: {"durable": durable}}))
         (queue,) = bench.create(name)
         blob = queue.large_items.start()
         bench.storage.put_chunk(queue.log.record.number, blob, 0, b"chunk")
@@ -465,8 +466,7 @@ def test_other_rules_are_applied_in_slices_and_at_once_to_what_is_new(
 ) -> None:
     monkeypatch.setattr(registry_module, "CHANGED_A_TURN", 3)
     bench.create(*(b"q%d" % number for number in range(10)))
-    bench.registry.rules = QueueRules(default={"max_age_s": 9})
-    slices = bench.registry.apply_rules()
+    slices = bench.registry.set_rules(QueueRules(default={"max_age_s": 9}))
     changed = []
     for turn, _ in enumerate(slices):
         if turn == 0:
@@ -482,7 +482,7 @@ def test_other_rules_are_applied_in_slices_and_at_once_to_what_is_new(
 def test_rules_that_change_while_a_delete_is_undone_are_applied(bench: Bench) -> None:
     bench.create(b"q")
     bench.registry.delete(b"q")
-    bench.registry.set_rules(QueueRules(default={"max_items": 3}))
+    list(bench.registry.set_rules(QueueRules(default={"max_items": 3})))
     bench.fail_turn()
     assert bench.registry.queues[b"q"].options.max_items == 3
 
@@ -497,7 +497,7 @@ def test_rules_that_change_while_the_delete_of_a_cursor_is_undone_are_applied(be
         else:
             bench.registry.delete(b"q")
         age_s = queue.options.max_age_s + 3
-        bench.registry.set_rules(QueueRules(default={"max_age_s": age_s}))
+        list(bench.registry.set_rules(QueueRules(default={"max_age_s": age_s})))
         bench.fail_turn()
         assert cursor.options.max_age_s == age_s
 
@@ -535,7 +535,7 @@ def test_what_is_put_after_a_delete_that_failed_and_is_on_disk_all_the_same_is_n
 
 def test_named_queues_are_made_in_slices(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "MADE_A_TURN", 2)
-    bench.registry.rules = QueueRules(queues={b"q%d" % number: {"max_items": 1} for number in range(5)})
+    bench.registry.set_rules(QueueRules(queues={b"q%d" % number: {"max_items": 1} for number in range(5)}))
     there = []
     for _ in bench.registry.make_named():
         bench.end_turn()

@@ -452,7 +452,7 @@ def test_nothing_is_put_twice_into_a_queue(bench: Bench, names: bytes) -> None:
 
 def test_a_child_that_is_named_beside_its_parent_decides_too(bench: Bench) -> None:
     bench.rules.options[b"plain+child"] = QueueOptions(max_items=1)
-    bench.registry.set_rules(bench.rules)
+    list(bench.registry.set_rules(bench.rules))
     bench.put(b"plain", b"2")
     assert bench.put(b"plain", b"3")  # the child misses it
     assert not bench.put(b"plain,plain+child", b"4")
@@ -563,7 +563,7 @@ def test_where_they_go_can_be_changed(open_storage: OpenStorage) -> None:
     bench.put(b"q", b"1", expires_in_s=1)
     bench.end_turn()
     bench.rules.options[b"q"] = QueueOptions(expire_to_queue=b"elsewhere")
-    bench.registry.set_rules(bench.rules)
+    list(bench.registry.set_rules(bench.rules))
     bench.now_s += 2
     bench.sweep()
     assert bench.drain(b"elsewhere") == [b"1"]
@@ -630,7 +630,7 @@ def test_a_large_item_that_was_given_back_goes_and_not_the_one_before_it(open_st
 
 def what_happens(bench: Bench, what: str) -> None:
     """To a large item that has expired and is about to go to another queue."""
-    read = bench.delivery.large_expired[0]
+    read = bench.registry.large_expired[0]
     if what == "undone":
         bench.put(b"aside", b"x")
         bench.fail_turn()
@@ -652,15 +652,15 @@ def test_a_large_item_goes_once_whatever_happens_meanwhile(
     assert bench.take() is None
     if half_way:
         bench.end_turn()
-        read = bench.delivery.large_expired[0]
+        read = bench.registry.large_expired[0]
         waits = iter([1, 1, 1])
 
         def wait(_: float) -> None:
             bench.end_turn()
-            if next(waits, None) and not bench.delivery.large_expired:
-                bench.delivery.large_expired.append(read)
+            if next(waits, None) and not bench.registry.large_expired:
+                bench.registry.large_expired.append(read)
                 what_happens(bench, what)
-                del bench.delivery.large_expired[:1]
+                del bench.registry.large_expired[:1]
 
         bench.wait = wait
     else:
@@ -712,7 +712,7 @@ def test_a_queue_that_has_far_too_many_is_brought_down_put_by_put(
     bench = Bench(open_storage, q=QueueOptions(discard_old_when_full=True))
     bench.put(b"q", *[b"%d" % number for number in range(25)])
     bench.rules.options[b"q"] = QueueOptions(max_items=3, discard_old_when_full=True)
-    bench.registry.set_rules(bench.rules)
+    list(bench.registry.set_rules(bench.rules))
     left = []
     for number in range(25, 29):
         assert bench.put(b"q", b"%d" % number)

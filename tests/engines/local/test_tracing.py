@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +9,14 @@ from hypothesis import settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from darner_core.config.queues import QueueOptions
+from darner_core.engines.contract import Event
 from darner_core.engines.local import window
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT, Event, Traces
+from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT
 from darner_core.errors import StorageError
 from darner_core.storage.storage import Storage
 from tests.bench import Bench as LimitsBench
+from tests.bench import Rules, items_put
 from tests.engines.local.test_message_queue import EXAMPLES, Bench, Queues, put_large, refusing_writes, small_steps
 
 __all__ = ["small_steps"]
@@ -43,7 +44,7 @@ class Watched(Bench):
 
     def _start(self) -> None:
         super()._start()
-        self.traces = Traces(self.registry, self.journal)
+        self.traces = self.registry.traces
         self.listener = Listener()
         self.traces.watch(b"q", self.listener)
 
@@ -206,7 +207,7 @@ def test_a_queue_can_be_watched_before_there_is_one(bench: Watched) -> None:
 def test_a_queue_that_is_watched_is_still_one_of_all(bench: Watched) -> None:
     bench.put(b"a")
     assert list(bench.registry) == [bench.queue]
-    assert bench.registry.total_items == 1
+    assert items_put(bench.registry) == 1
 
 
 def test_who_watches_cannot_bring_the_server_down(bench: Watched, caplog: pytest.LogCaptureFixture) -> None:
@@ -223,14 +224,12 @@ def test_the_option_trace_writes_events_to_the_log(bench: Watched, caplog: pytes
     caplog.set_level(logging.INFO)
     queue = bench.registry.create(b"aside\n")
     queue.put(b"silent", 0, 0)
-    queue.options = replace(queue.options, trace=True)
-    bench.traces.changed(queue)
+    list(bench.registry.set_rules(Rules({b"aside\n": QueueOptions(trace=True)})))
     queue.put(b"told", 0, 0)
     queue.open()
     queue.flush()
     bench.end_turn()
-    queue.options = replace(queue.options, trace=False)
-    bench.traces.changed(queue)
+    list(bench.registry.set_rules(Rules({})))
     queue.put(b"silent again", 0, 0)
     bench.end_turn()
     assert caplog.messages == [
@@ -294,7 +293,7 @@ class WatchedQueues(Queues):
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)
-        self.traces = Traces(self.registry, self.journal)
+        self.traces = self.registry.traces
         self.mirror = Mirror(self)
         for name in (b"a", b"b", b"c"):
             self.traces.watch(name, self.mirror)
@@ -328,7 +327,7 @@ def test_queues_that_are_watched_do_the_same_and_their_events_tell_all_of_it() -
 def test_what_happens_to_a_queue_in_memory_is_told_too(open_storage: Callable[[], Storage]) -> None:
     bench = LimitsBench(open_storage, q=QueueOptions(durable=False))
     listener = Listener()
-    Traces(bench.registry, bench.journal).watch(b"q", listener)
+    bench.registry.traces.watch(b"q", listener)
     for _ in range(2):
         bench.put(b"q", b"1")
         bench.end_turn()

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from darner_core.engines.local.routing import Delivery
+from darner_core.config.options import Config
 from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import ServerError
-from darner_core.shared_memory import BodyMemory
 from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
 
@@ -17,12 +16,11 @@ BODY = bytes(range(250)) * 10
 
 @pytest.fixture
 def house(open_storage: Callable[[], Storage]) -> House:
-    return House(open_storage)
+    return House(open_storage, Config(chunk_bytes=CHUNK_BYTES))
 
 
 def transfer(house: House, *names: bytes) -> Transfer:
-    memory = BodyMemory(1 << 20, lambda: None)
-    return Delivery(house.registry, house.journal).transfer(memory, CHUNK_BYTES, names, len(BODY), False)
+    return house.engine.delivery.transfer(names, len(BODY))
 
 
 def receive(item: Transfer, wait_turn: Callable[[], object]) -> None:

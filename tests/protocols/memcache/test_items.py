@@ -56,10 +56,10 @@ def test_a_set_waits_for_the_disk_if_a_queue_that_it_goes_into_says_so(
     open_storage: Callable[[], Storage], dialect: str, name: bytes, waits: bool
 ) -> None:
     house = House(open_storage)
-    house.registry.set_rules(QueueRules(queues={b"safe": {"sync": "always"}, b"parent+kept": {"sync": "always"}}))
-    house.registry.create_named()
+    list(house.registry.set_rules(QueueRules(queues={b"safe": {"sync": "always"}, b"parent+kept": {"sync": "always"}})))
+    list(house.registry.make_named())
     operations = operations_on(house)
-    operations.putting._delivery.set_aliases({b"everyone": (b"plain", b"safe")})
+    house.engine.delivery.set_aliases({b"everyone": (b"plain", b"safe")})
     memcache = Memcache(operations, Config(), DIALECTS[dialect])
     reader = RequestReader(memcache.table(), {}, 1000, 1000, DIALECTS[dialect])
     for _ in range(2):  # the first makes queues
@@ -99,8 +99,8 @@ def test_a_large_item_reaches_many_queues_in_slices_and_all_at_once(
 ) -> None:
     monkeypatch.setattr(large_items, "COPIES_A_TURN", 4)
     monkeypatch.setattr(large_items, "COPIED_BYTES", 3000)
-    house = House(open_storage)
-    items = items_on(house, Config(chunk_bytes=1000))
+    house = House(open_storage, Config(chunk_bytes=1000))
+    items = items_on(house)
     children = [house.registry.create(b"p+%d" % number, is_child=True) for number in range(10)]
     house.turn()
     written: list[int] = []  # bytes of chunks in each turn
@@ -161,8 +161,8 @@ class Told:
 def test_a_refused_item_is_skipped_to_its_end_though_a_turn_fails_meanwhile(
     open_storage: Callable[[], Storage],
 ) -> None:
-    house = House(open_storage)
-    items = items_on(house, Config(chunk_bytes=1024, max_item_bytes=1500))
+    house = House(open_storage, Config(chunk_bytes=1024, max_item_bytes=1500))
+    items = items_on(house)
     client: Any = Told(b"x" * 2000 + b"\r\nget q\r\n")
     with pytest.raises(ServerError, match="too large"):
         items.receive_large(LineRequest(print, b"set", queue=b"q", body_bytes=2000), client)
@@ -174,8 +174,8 @@ def test_who_hangs_up_before_a_large_item_has_begun_to_come_leaves_no_queues_beh
     open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(large_items, "COPIES_A_TURN", 2)
-    house = House(open_storage)
-    items = items_on(house, Config(chunk_bytes=1000))
+    house = House(open_storage, Config(chunk_bytes=1000))
+    items = items_on(house)
     client: Any = Sending(house, b"", lambda: None)
     client.gone_after = 1
     request = LineRequest(print, b"set", b"a+b+c", b"a", targets=(b"a", b"b", b"c"), body_bytes=2000)

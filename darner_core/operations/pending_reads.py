@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from darner_core import NAME
-from darner_core.engines.contract import Read
-from darner_core.engines.local.journal import Journal
+from darner_core.engines.contract import Read, Turn
 from darner_core.errors import StorageError
 
 log = logging.getLogger(NAME)
@@ -61,7 +60,7 @@ class PendingReads:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Turn,
         run_after: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

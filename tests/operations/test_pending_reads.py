@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from darner_core.engines.local import pending_reads as pending_module
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.pending_reads import PendingReads
 from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
+from darner_core.operations import pending_reads as pending_module
+from darner_core.operations.pending_reads import PendingReads
 from darner_core.storage.storage import Storage
 from tests.bench import opened
 from tests.operations.test_session import House
