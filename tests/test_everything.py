@@ -20,15 +20,15 @@ from darner_core.engines.local import compaction as upkeep_module
 from darner_core.engines.local import cursor_log as cursor_log_module
 from darner_core.engines.local import expiry as expiry_module
 from darner_core.engines.local import journal as journal_module
-from darner_core.engines.local import read_timeouts as timeouts_module
+from darner_core.engines.local import leases as leases_module
 from darner_core.engines.local import reads as reads_module
 from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.engines.local import window as window_module
 from darner_core.engines.local.compaction import Upkeep
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import Upload
+from darner_core.engines.local.leases import Leases
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.read_timeouts import ReadTimeouts
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery, Target
 from darner_core.engines.local.sweeper import Sweeper
@@ -137,7 +137,7 @@ class Everything(RuleBasedStateMachine):
         self.sweeper = Sweeper(
             self.registry, self.delivery, self.journal, memory, CHUNK_BYTES, self.wait_in_sweep, lambda: self.now_s
         )
-        self.timeouts = ReadTimeouts(self.registry, {}, lambda: self.now_s)
+        self.leases = Leases(self.registry, self.journal, lambda *_: self.storage, lambda: self.now_s)
         self.upkeep = Upkeep(self.registry, self.journal, 0)
         self.sessions = [self.new_session(client) for client in range(CLIENT_COUNT)]
         self.uploads: list[list[tuple[Target, Upload]]] = []
@@ -391,7 +391,7 @@ class Everything(RuleBasedStateMachine):
             self.open()
 
     def look_once(self) -> None:
-        for _ in self.timeouts.look():
+        for _ in self.leases.look():
             pass
         seen, self.seen = self.seen, {}
         for name, queue in self.world.queues.items():
@@ -784,7 +784,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         (sweeper_module, "SWEPT_BYTES", 1500),
         (sweeper_module, "MOST_DEAD", 4),
         (sweeper_module, "QUEUES_AT_ONCE", 2),
-        (timeouts_module, "LOOKS_A_TURN", 3),
+        (leases_module, "LOOKS_A_TURN", 3),
         (upkeep_module, "QUEUES_A_TICK", 3),
     ):
         monkeypatch.setattr(module, name, value)

@@ -16,9 +16,8 @@ from darner_core.operations.stats import QUEUES_A_TURN
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
+    from darner_core.engines.local.engine import LocalEngine
     from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.registry import Registry
-    from darner_core.engines.local.sweeper import Sweeper
     from darner_core.operations.stats import Statistics
 
 Options = Iterable[tuple[str, Any, str]]  # an option, its value, and what has set it
@@ -27,11 +26,11 @@ Options = Iterable[tuple[str, Any, str]]  # an option, its value, and what has s
 class Administering:
     """What empties and removes queues, bound to them."""
 
-    def __init__(self, registry: "Registry", statistics: "Statistics", sweeper: "Sweeper") -> None:
-        self._registry = registry
-        self._queues = registry.queues
+    def __init__(self, engine: "LocalEngine", statistics: "Statistics") -> None:
+        self._registry = engine.registry
+        self._queues = engine.registry.queues
+        self._sweeper = engine.sweeper
         self._statistics = statistics
-        self._sweeper = sweeper
 
     def delete(self, name: bytes, cursor: bytes = b"") -> None:
         """Remove a queue, or a cursor of it. Nothing happens if there is none. Raises StorageError."""

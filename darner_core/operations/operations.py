@@ -43,19 +43,19 @@ class Operations:
         availability: "Availability",
         host: Host,
     ) -> None:
-        registry, delivery, journal = engine.registry, engine.delivery, engine.journal
+        registry = engine.registry
         self.queues = registry.queues
         self.cursors = registry.cursors
-        self.time_ms = journal.time_ms
+        self.time_ms = engine.journal.time_ms
         self.stats = stats
         self.availability = availability
         self.host = host
         self.pipeline_memory = pipeline_memory
-        self.taking = Taking(registry, journal, stats, config, pipeline_memory, availability)
-        self.putting = Putting(registry, delivery, journal, stats, config, body_memory, availability)
-        self.pending = engine.pending
+        self.taking = Taking(engine, stats, config, pipeline_memory, availability)
+        self.putting = Putting(engine, stats, config, body_memory, availability)
+        self.leases = engine.leases
         self.monitoring = Monitoring(self.taking, pipeline_memory, availability)
-        self.statistics = Statistics(stats, registry, delivery, budget)
-        self.administering = Administering(registry, self.statistics, engine.sweeper)
+        self.statistics = Statistics(stats, engine, budget)
+        self.administering = Administering(engine, self.statistics)
         self.in_effect = InEffect(config, registry.queues)
         self.watching = Watching(engine.traces, pipeline_memory, availability)

@@ -14,10 +14,8 @@ from darner_core.operations.client import LATER, Client, Later
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
-    from darner_core.engines.local.journal import Journal
+    from darner_core.engines.local.engine import LocalEngine
     from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.registry import Registry
-    from darner_core.engines.local.routing import Delivery
     from darner_core.engines.local.transfer import Transfer
     from darner_core.operations.availability import Availability
     from darner_core.operations.session import Session
@@ -33,17 +31,15 @@ class Putting:
 
     def __init__(
         self,
-        registry: "Registry",
-        delivery: "Delivery",
-        journal: "Journal",
+        engine: "LocalEngine",
         stats: "Stats",
         config: "Config",
         body_memory: "BodyMemory",
         availability: "Availability",
     ) -> None:
-        self._queues = registry.queues
-        self._delivery = delivery
-        self._journal = journal
+        self._queues = engine.registry.queues
+        self._delivery = engine.delivery
+        self._journal = engine.journal
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes

@@ -1,6 +1,6 @@
 """What one connection holds: its open reads. Closing the session gives them back.
 
-A read that was open for too long is given back without asking its session (see `read_timeouts`). The session holds it
+A read that was open for too long is given back without asking its session (see `leases`). The session holds it
 all the same, because its client does: to close or abort it does nothing to the item.
 
 No call here switches greenlets.

@@ -17,9 +17,8 @@ from darner_core.slicing import slices
 
 if TYPE_CHECKING:
     from darner_core.engines.local.cursor import Cursor
+    from darner_core.engines.local.engine import LocalEngine
     from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.registry import Registry
-    from darner_core.engines.local.routing import Delivery
     from darner_core.engines.local.window import WindowBudget
 
 MaySee = Callable[[bytes], bool]
@@ -82,11 +81,11 @@ class Totals:
 class Statistics:
     """All figures of the server, its queues and its aliases."""
 
-    def __init__(self, stats: Stats, registry: "Registry", delivery: "Delivery", budget: "WindowBudget") -> None:
+    def __init__(self, stats: Stats, engine: "LocalEngine", budget: "WindowBudget") -> None:
         """`budget`: what the queues may read ahead together."""
         self._stats = stats
-        self._registry = registry
-        self._delivery = delivery
+        self._registry = engine.registry
+        self._delivery = engine.delivery
         self._budget = budget
 
     @property

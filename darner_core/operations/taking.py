@@ -13,9 +13,8 @@ from darner_core.operations.client import LATER, Client, HangUp, Later
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
-    from darner_core.engines.contract import Download, Item, Read, Source
-    from darner_core.engines.local.journal import Journal
-    from darner_core.engines.local.registry import Registry
+    from darner_core.engines.contract import Item, Read, Source
+    from darner_core.engines.local.engine import LocalEngine
     from darner_core.operations.availability import Availability
     from darner_core.operations.session import Session
     from darner_core.operations.stats import Stats
@@ -48,23 +47,22 @@ class Taking:
 
     def __init__(
         self,
-        registry: "Registry",
-        journal: "Journal",
+        engine: "LocalEngine",
         stats: "Stats",
         config: "Config",
         pipeline_memory: "PipelineMemory",
         availability: "Availability",
     ) -> None:
-        self._registry = registry
-        self._queues = registry.queues
-        self._journal = journal
+        self._registry = engine.registry
+        self._queues = engine.registry.queues
+        self._journal = engine.journal
+        self._sending = engine.leases.sending
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._pipeline_memory = pipeline_memory
         self._availability = availability
         # (queue's number, large item) -> its chunk that could not be read when it was last sent.
         self._unreadable: dict[tuple[int, int], int] = {}
-        self.sending: dict[Read, Download] = {}  # the large items that are being sent
 
     # -- where to take from
 
@@ -246,7 +244,7 @@ class Taking:
         bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
         if read is not None:
-            self.sending[read] = body
+            self._sending[read] = body
         begun = False
         try:
             if bad is not None:
@@ -275,7 +273,7 @@ class Taking:
             raise damage from error
         finally:
             if read is not None:
-                self.sending.pop(read, None)
+                self._sending.pop(read, None)
 
     @property
     def _send_limit_bytes(self) -> int:

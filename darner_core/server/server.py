@@ -7,7 +7,6 @@ Names that begin with wait_ may switch greenlets; callbacks run in the hub and n
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -22,7 +21,6 @@ from darner_core.config.queues import QUEUE_TABLES
 from darner_core.config.values import SYNC_ALWAYS
 from darner_core.engines.local.engine import LocalEngine
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.read_timeouts import ReadTimeouts
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import ConfigError, ServerError, StorageError
@@ -91,7 +89,6 @@ class Server:
             storage, self.journal, self.registry, self.stats, config.min_free_bytes, self._refuse_sets,
             self._wait_make_named,
         )  # fmt: skip
-        self._read_timeouts = ReadTimeouts(self.registry, self.operations.taking.sending, time.monotonic)
         self.vocabularies = Vocabularies(self.operations, config)
         self._repeated = Repeated(log)
         self._background = Background()
@@ -216,7 +213,7 @@ class Server:
         self._engine.sweeper.wait_sweep()
 
     def _wait_read_timeouts(self) -> None:
-        for _ in self._read_timeouts.look():
+        for _ in self._engine.leases.look():
             wait_round()
 
     def _wait_sync(self) -> None:

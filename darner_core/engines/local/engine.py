@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.pending_reads import PendingReads, Timer
+from darner_core.engines.local.leases import Leases, Timer
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.engines.local.sweeper import Sweeper
@@ -27,4 +27,4 @@ class LocalEngine:
         self.delivery = Delivery(registry, journal)
         self.sweeper = Sweeper(registry, self.delivery, journal, body_memory, chunk_bytes, wait_round)
         self.traces = Traces(registry, journal, lambda queue: queue.options.trace)
-        self.pending = PendingReads(journal, run_after)
+        self.leases = Leases(registry, journal, run_after)

@@ -45,7 +45,7 @@ class Calls:
         self._administering = operations.administering
         self._putting = operations.putting
         self._taking = operations.taking
-        self._pending = operations.pending
+        self._leases = operations.leases
         self._pipeline_memory = operations.pipeline_memory
         self._host = operations.host
         self._idl = idl
@@ -63,7 +63,7 @@ class Calls:
         arguments = request.arguments
         most_items = min(arguments.max_items, MAX_ITEMS)
         if arguments.auto_abort_msec > 0:
-            opened = self._pending.opened_by(session, request.queue)
+            opened = self._leases.opened_by(session, request.queue)
             most_items = min(most_items, self._taking.most_open(request.queue) - opened)
         if most_items <= 0:
             return []
@@ -116,23 +116,23 @@ class Calls:
 
     def _next_ids(self, request: ThriftRequest, count: int) -> Iterable[int]:
         """By which the client knows these items until it has decided on them; 0: they are closed at once."""
-        return self._pending.next_ids(count) if request.arguments.auto_abort_msec > 0 else [0] * count
+        return self._leases.next_ids(count) if request.arguments.auto_abort_msec > 0 else [0] * count
 
     def _settle(self, request: ThriftRequest, session: "Session", item_id: int, read: "Read") -> None:
         if item_id:
-            self._pending.hold(item_id, read, session, request.arguments.auto_abort_msec)
+            self._leases.hold(item_id, read, session, request.arguments.auto_abort_msec)
         else:
             read.queue.close(read)
 
     def confirm(self, request: ThriftRequest, session: "Session") -> Any:
-        return self._decide(request, self._pending.confirm)
+        return self._decide(request, self._leases.confirm)
 
     def abort(self, request: ThriftRequest, session: "Session") -> Any:
-        return self._decide(request, self._pending.abort)
+        return self._decide(request, self._leases.abort)
 
     def _decide(self, request: ThriftRequest, decide: Callable[[bytes, Iterable[int]], int]) -> Any:
         ids = list(request.arguments.ids)
-        if len(ids) > self._pending.at_once:
+        if len(ids) > self._leases.at_once:
             return partial(self._wait_decide, request.queue, ids, decide)
         return decide(request.queue, ids)
 
@@ -140,11 +140,11 @@ class Calls:
         self, queue: bytes, ids: list[int], decide: Callable[[bytes, Iterable[int]], int], client: Client
     ) -> int:
         """A part in each turn, the last in that of the reply."""
-        decided, at_once = 0, self._pending.at_once
+        decided, at_once = 0, self._leases.at_once
         for start in range(0, len(ids), at_once):
             if start:
                 client.wait_turn()
-                self._pending.require_decided(queue, ids[start - at_once : start])
+                self._leases.require_decided(queue, ids[start - at_once : start])
             decided += decide(queue, ids[start : start + at_once])
         return decided
 

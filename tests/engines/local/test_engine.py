@@ -12,4 +12,4 @@ def test_what_expires_goes_where_the_engine_puts_it(open_storage: Callable[[], S
     house = House(open_storage)
     operations = operations_on(house)
     assert cast(Any, house.registry.move_expired).__self__ is operations.putting._delivery
-    assert len(operations.pending) == 0
+    assert len(operations.leases) == 0
