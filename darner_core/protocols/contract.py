@@ -141,6 +141,23 @@ def error_line(error: RequestError) -> bytes:
     return error.reply
 
 
+class Login(NamedTuple):
+    """What a client has said to log in."""
+
+    name: bytes
+    password: bytes
+    reply: bytes  # if these are right
+    rest: bytes  # what has come behind it
+
+
+class NoLogin(Exception):
+    """What came is no login. str() says for the log what it was."""
+
+
+class BadLogin(Exception):
+    """The login cannot be right. str() says for the log why."""
+
+
 @dataclass(frozen=True)
 class Traits:
     """What the server has to know of a protocol."""
@@ -149,7 +166,9 @@ class Traits:
     several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
     error_reply: Callable[[RequestError], bytes] = error_line
     hands_over: Callable[[bytes], bool] = bool  # whether this reply has an item in it
-    logs_in: bool = False  # a client can log in by name; else only its certificate says who it is
+    # The login at the beginning of these bytes, which are all that has come; None: it is incomplete. Raises NoLogin or
+    # BadLogin. Without such a function only a client's certificate says who it is.
+    read_login: Callable[[bytes], "Login | None"] | None = None
     receives_whole: bool = True  # no request is received in pieces
 
 

@@ -147,7 +147,7 @@ class Reception:
             if guard is not None and guard.awaits_login:
                 login_timer = self._loop.timer(LOGIN_S, ref=False)
                 login_timer.start(self._end_login, guard, connection)
-                if not vocabulary.dialect.logs_in:
+                if vocabulary.dialect.read_login is None:
                     log.warning("refused: %s, who has not logged in: %s has no login", origin, listener.dialect)
                     connection.refuse(ClientError("unauthenticated: here only a TLS certificate says who a client is"))
             connection.run()
@@ -197,7 +197,7 @@ class Reception:
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None
-        return Guard(access, vocabulary.new_reader(), vocabulary.table, origin)
+        return Guard(access, vocabulary, origin)
 
     def _wait_handshake(self, client: TlsSocket, guard: Guard | None, origin: Origin) -> bool:
         """False: the handshake has failed, and the socket is closed."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from darner_core import NAME, VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
+from darner_core.config.listeners import TEXT
 from darner_core.config.values import show_text
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.operations.client import LATER, Client, HangUp
@@ -62,7 +63,7 @@ def hands_over(reply: bytes) -> bool:
     return reply.startswith(b":")
 
 
-TRAITS = Traits("text", several_reads=True, error_reply=error_reply, hands_over=hands_over)
+TRAITS = Traits(TEXT, several_reads=True, error_reply=error_reply, hands_over=hands_over)
 
 
 class TextCommands:

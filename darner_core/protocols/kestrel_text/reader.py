@@ -23,8 +23,7 @@ from typing import Any
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.contract import Command, Request, WholeReader
-from darner_core.protocols.grammar import MAX_WAIT_MS, require_name, require_no_http, show, wrong_beginning
-from darner_core.protocols.memcache.dialects import with_children
+from darner_core.protocols.grammar import MAX_WAIT_MS, read_child, require_name, require_no_http, show, wrong_beginning
 
 MAX_ITEMS = 1024  # in one put: Kestrel's
 # In one put. They are in memory until the empty line has come: a put is done as a whole or not at all.
@@ -61,7 +60,7 @@ def _name(request: Request, words: list[bytes], missing: str = "Queue name requi
         raise MalformedRequest(missing)
     require_name(words[0])
     request.key = request.queue = words.pop(0)
-    with_children(request)
+    read_child(request)
 
 
 def _no_more(words: list[bytes]) -> None:

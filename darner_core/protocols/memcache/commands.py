@@ -49,6 +49,9 @@ USAGE = {
     b"quit": "quit",
 }
 
+# These need the right `admin` and change nothing.
+LOOKS = (b"watch", b"dump_config")
+
 # What clients of memcached may send and a queue has no use for. Behind a line of the first nothing follows, behind one
 # of the others an item does.
 OF_MEMCACHED = (b"touch", b"gat", b"gats", b"incr", b"decr", b"verbosity", b"mg", b"md", b"ma", b"me", b"mn")
@@ -104,7 +107,7 @@ class Memcache:
             b"version": Command(lines.parse_bare, version, FREE),
             b"quit": Command(lines.parse_bare, quit_, FREE),
         }
-        table = {verb: as_admin(command) for verb, command in table.items() if verb not in dialect.lacks}
+        table = {verb: as_admin(command, verb in LOOKS) for verb, command in table.items() if verb not in dialect.lacks}
         usage = [USAGE[verb] for verb in table] + [USAGE[b"help"]]
         table[b"help"] = table[b"?"] = Command(lines.parse_any, help_with(usage), FREE)
         for verb in OF_MEMCACHED:

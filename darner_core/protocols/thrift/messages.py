@@ -12,6 +12,7 @@ from thriftpy2.protocol.cybin import TCyBinaryProtocol
 from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport.memory import TCyMemoryBuffer
 
+from darner_core.config.listeners import THRIFT
 from darner_core.errors import MalformedRequest, RequestError
 from darner_core.protocols.contract import Request, Traits
 from darner_core.protocols.thrift.reader import EXCEPTION, REPLY
@@ -103,4 +104,4 @@ def hands_over(reply: bytes) -> bool:
     return reply.startswith(_GOT, 4)
 
 
-TRAITS = Traits("thrift", error_reply=error_reply, hands_over=hands_over)
+TRAITS = Traits(THRIFT, error_reply=error_reply, hands_over=hands_over)

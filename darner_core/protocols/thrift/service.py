@@ -17,9 +17,8 @@ from darner_core.errors import DamagedError, MalformedRequest, RequestError, Ser
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client
 from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request
-from darner_core.protocols.grammar import require_name, show
+from darner_core.protocols.grammar import read_child, require_name, show
 from darner_core.protocols.guard import require_admin
-from darner_core.protocols.memcache.dialects import with_children
 from darner_core.protocols.thrift.calls import Calls
 from darner_core.protocols.thrift.messages import (
     TRAITS,
@@ -107,7 +106,7 @@ class ThriftService:
         name = getattr(arguments, "queue_name", None)
         if name is not None:
             request.key = request.queue = name  # judged by it, whether a queue can be called that or not
-            with_children(request)
+            read_child(request)
         return request
 
     # -- running a call
