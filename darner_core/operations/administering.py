@@ -12,13 +12,12 @@ from darner_core.config.options import OPTIONS, Config
 from darner_core.config.queues import parent_of
 from darner_core.errors import DamagedError
 from darner_core.operations.client import Client
-from darner_core.operations.stats import QUEUES_A_TURN
+from darner_core.operations.stats import QUEUES_A_TURN, Statistics
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
     from darner_core.engines.local.engine import LocalEngine
     from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.operations.stats import Statistics
 
 Options = Iterable[tuple[str, Any, str]]  # an option, its value, and what has set it
 
@@ -26,7 +25,7 @@ Options = Iterable[tuple[str, Any, str]]  # an option, its value, and what has s
 class Administering:
     """What empties and removes queues, bound to them."""
 
-    def __init__(self, engine: "LocalEngine", statistics: "Statistics") -> None:
+    def __init__(self, engine: "LocalEngine", statistics: Statistics) -> None:
         self._registry = engine.registry
         self._queues = engine.registry.queues
         self._sweeper = engine.sweeper

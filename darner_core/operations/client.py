@@ -6,12 +6,10 @@ what the first form left open. The first form never switches greenlets; the seco
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from darner_core.operations.session import Session
 from darner_core.waiters import Waiter
-
-if TYPE_CHECKING:
-    from darner_core.operations.session import Session
 
 # Why what goes on for long ends before its time.
 RIGHTS_GONE = "you may not do this any longer: the rights of users have been read again"
@@ -33,7 +31,7 @@ class HangUp(Exception):
 class Client(Protocol):
     """The connection, as the operations that wait see it. Every call may switch greenlets, but for may and may_see."""
 
-    session: "Session"
+    session: Session
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         """Wait in line, watching for a hang-up. What was handed over, or None."""

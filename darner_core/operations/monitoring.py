@@ -6,18 +6,16 @@ when this one hangs up, at whatever moment. See `client` for the two forms of an
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from darner_core.access.rights import GET
+from darner_core.engines.contract import Read
 from darner_core.errors import ClientError, StorageError
+from darner_core.operations.availability import Availability
 from darner_core.operations.client import LATER, RIGHTS_GONE, Client, Later
 from darner_core.operations.session import READS_AT_ONCE, ManyReads
-
-if TYPE_CHECKING:
-    from darner_core.engines.contract import Read
-    from darner_core.operations.availability import Availability
-    from darner_core.operations.taking import Taking
-    from darner_core.shared_memory import PipelineMemory
+from darner_core.operations.taking import Taking
+from darner_core.shared_memory import PipelineMemory
 
 # Items that are there already are sent in portions of about 8 KiB: sent one by one, a seventh as many items of 64 bytes
 # went out. The smaller portion is for when pipeline_memory_bytes are exceeded.
@@ -25,11 +23,11 @@ SEND_BYTES = 8 << 10
 SCARCE_SEND_BYTES = 4 << 10
 
 # The reply with an item that has just been opened: bytes, or, for a large item, a function that sends it.
-Answer = Callable[["Read"], bytes | Callable[[Client], bytes]]
+Answer = Callable[[Read], bytes | Callable[[Client], bytes]]
 
 
 class Monitoring:
-    def __init__(self, taking: "Taking", pipeline_memory: "PipelineMemory", availability: "Availability") -> None:
+    def __init__(self, taking: Taking, pipeline_memory: PipelineMemory, availability: Availability) -> None:
         self._taking = taking
         self._pipeline_memory = pipeline_memory
         self._availability = availability

@@ -2,28 +2,27 @@
 
 from typing import TYPE_CHECKING, Protocol
 
+from darner_core.config.options import Config
 from darner_core.operations.administering import Administering, InEffect
+from darner_core.operations.availability import Availability
 from darner_core.operations.monitoring import Monitoring
 from darner_core.operations.putting import Putting
-from darner_core.operations.stats import Statistics
+from darner_core.operations.stats import Statistics, Stats
+from darner_core.operations.status import ServerStatus
 from darner_core.operations.taking import Taking
 from darner_core.operations.watching import Watching
+from darner_core.shared_memory import BodyMemory, PipelineMemory
 
 if TYPE_CHECKING:
-    from darner_core.config.options import Config
     from darner_core.engines.local.engine import LocalEngine
     from darner_core.engines.local.window import WindowBudget
-    from darner_core.operations.availability import Availability
-    from darner_core.operations.stats import Stats
-    from darner_core.operations.status import ServerStatus
-    from darner_core.shared_memory import BodyMemory, PipelineMemory
 
 
 class Host(Protocol):
     """The server, as an operator's commands see it."""
 
     @property
-    def status(self) -> "ServerStatus": ...
+    def status(self) -> ServerStatus: ...
 
     def wait_reload(self) -> None:
         """Read the files again. Raises ConfigError or StorageError; then nothing has changed. Switches greenlets."""
@@ -36,11 +35,11 @@ class Operations:
         self,
         engine: "LocalEngine",
         budget: "WindowBudget",
-        stats: "Stats",
-        config: "Config",
-        body_memory: "BodyMemory",
-        pipeline_memory: "PipelineMemory",
-        availability: "Availability",
+        stats: Stats,
+        config: Config,
+        body_memory: BodyMemory,
+        pipeline_memory: PipelineMemory,
+        availability: Availability,
         host: Host,
     ) -> None:
         registry = engine.registry

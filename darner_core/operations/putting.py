@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, Self
 
+from darner_core.config.options import Config
 from darner_core.config.values import SYNC_ALWAYS
 from darner_core.errors import ServerError, StorageError
+from darner_core.operations.availability import Availability
 from darner_core.operations.client import LATER, Client, Later
+from darner_core.operations.session import Session
+from darner_core.operations.stats import Stats
+from darner_core.shared_memory import BodyMemory
 
 if TYPE_CHECKING:
-    from darner_core.config.options import Config
     from darner_core.engines.local.engine import LocalEngine
     from darner_core.engines.local.message_queue import MessageQueue
     from darner_core.engines.local.transfer import Transfer
-    from darner_core.operations.availability import Availability
-    from darner_core.operations.session import Session
-    from darner_core.operations.stats import Stats
-    from darner_core.shared_memory import BodyMemory
 
 # How many items are put in one turn: two milliseconds with their write.
 ITEMS_A_TURN = 2048
@@ -32,10 +32,10 @@ class Putting:
     def __init__(
         self,
         engine: "LocalEngine",
-        stats: "Stats",
-        config: "Config",
-        body_memory: "BodyMemory",
-        availability: "Availability",
+        stats: Stats,
+        config: Config,
+        body_memory: BodyMemory,
+        availability: Availability,
     ) -> None:
         self._queues = engine.registry.queues
         self._delivery = engine.delivery
@@ -57,7 +57,7 @@ class Putting:
 
     def put(
         self,
-        session: "Session",
+        session: Session,
         names: tuple[bytes, ...],
         body: bytes,
         flags: int = 0,
@@ -69,7 +69,7 @@ class Putting:
         return self.note_sync(session, self._delivery.put(names, body, flags, expires_at_ms, as_child))
 
     @staticmethod
-    def note_sync(session: "Session", stored: "list[MessageQueue] | None") -> bool:
+    def note_sync(session: Session, stored: "list[MessageQueue] | None") -> bool:
         if stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored):
             session.needs_sync = True
         return stored is not None
@@ -77,7 +77,7 @@ class Putting:
     # -- several
 
     def put_several(
-        self, session: "Session", name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+        self, session: Session, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
     ) -> int | Literal[Later.LATER]:
         """Put items up to the first that is refused; how many that are. They expire `expiry_ms` from now; None: never.
         Raises ServerError if nothing is put at present."""
@@ -99,7 +99,7 @@ class Putting:
 
     def _put_several(
         self,
-        session: "Session",
+        session: Session,
         name: bytes,
         items: Sequence[bytes],
         expiry_ms: int | None,
@@ -246,6 +246,6 @@ class LargePut:
         """Raises ServerError if a queue was deleted that decides whether the item is stored."""
         self._transfer.require_queues()
 
-    def put(self, session: "Session", flags: int, expires_at_ms: int) -> bool:
+    def put(self, session: Session, flags: int, expires_at_ms: int) -> bool:
         """All has come and is stored: put it, in this turn. False: there was no room. Raises StorageError."""
         return self._putting.note_sync(session, self._transfer.put(flags, expires_at_ms))

@@ -10,15 +10,11 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from darner_core.access.origins import INSIDE, Origin
 from darner_core.config.values import show_bytes
-from darner_core.engines.contract import Read
+from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError, StorageError
-
-if TYPE_CHECKING:
-    from darner_core.engines.local.journal import Journal
 
 # Reads that are given back or closed in one turn: 2 ms.
 READS_AT_ONCE = 1000
@@ -32,7 +28,7 @@ class Session:
 
     several_reads = False
 
-    def __init__(self, journal: "Journal") -> None:
+    def __init__(self, journal: Turn) -> None:
         self._journal = journal
         self.open_read: Read | None = None
         self.needs_sync = False
@@ -107,7 +103,7 @@ class ManyReads(Session):
 
     several_reads = True
 
-    def __init__(self, journal: "Journal") -> None:
+    def __init__(self, journal: Turn) -> None:
         super().__init__(journal)
         self._reads: dict[bytes, deque[Read]] = {}
 

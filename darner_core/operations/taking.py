@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from darner_core.config.options import Config
+from darner_core.engines.contract import Item, Read, Source
 from darner_core.errors import ServerError, StorageError
+from darner_core.operations.availability import Availability
 from darner_core.operations.client import LATER, Client, HangUp, Later
+from darner_core.operations.session import Session
+from darner_core.operations.stats import Stats
+from darner_core.shared_memory import PipelineMemory
 
 if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.engines.contract import Item, Read, Source
     from darner_core.engines.local.engine import LocalEngine
-    from darner_core.operations.availability import Availability
-    from darner_core.operations.session import Session
-    from darner_core.operations.stats import Stats
-    from darner_core.shared_memory import PipelineMemory
 
 # How much of a large item is sent at a time while pipeline_memory_bytes are exceeded.
 SCARCE_SEND_BYTES = 16 << 10
@@ -27,14 +27,14 @@ SCARCE_SEND_BYTES = 16 << 10
 PIECE_BYTES = 256 << 10
 
 # What becomes of an item that a client has got: its session holds it, or it is closed.
-Settle = Callable[["Read"], object]
+Settle = Callable[[Read], object]
 
 
 class Shown(NamedTuple):
     """An item at the head of a queue or cursor, which goes on waiting there."""
 
-    queue: "Source"
-    item: "Item"
+    queue: Source
+    item: Item
     id: int
 
     @property
@@ -48,10 +48,10 @@ class Taking:
     def __init__(
         self,
         engine: "LocalEngine",
-        stats: "Stats",
-        config: "Config",
-        pipeline_memory: "PipelineMemory",
-        availability: "Availability",
+        stats: Stats,
+        config: Config,
+        pipeline_memory: PipelineMemory,
+        availability: Availability,
     ) -> None:
         self._registry = engine.registry
         self._queues = engine.registry.queues
@@ -75,14 +75,14 @@ class Taking:
         queue = self._queues.get(name)
         return (queue.options if queue is not None else self._registry.options(name)).max_open_reads
 
-    def require_room(self, session: "Session", names: Iterable[bytes]) -> None:
+    def require_room(self, session: Session, names: Iterable[bytes]) -> None:
         """Raises ClientError if the session may open no more items of one of these queues."""
         for name in names:
             queue = self._queues.get(name)
             if queue is not None:
                 session.require_room(name, queue.options.max_open_reads)
 
-    def _find(self, name: bytes, cursor: bytes, peeks: bool = False) -> "Source | None":
+    def _find(self, name: bytes, cursor: bytes, peeks: bool = False) -> Source | None:
         """The queue, or its cursor, which is made. Raises ServerError if there may be no more cursors."""
         queue = self._queues.get(name)
         if cursor and queue is not None:
@@ -95,9 +95,7 @@ class Taking:
 
     # -- opening
 
-    def open(
-        self, names: Sequence[bytes], wait_ms: int = 0, cursor: bytes = b""
-    ) -> "Read | Literal[Later.LATER] | None":
+    def open(self, names: Sequence[bytes], wait_ms: int = 0, cursor: bytes = b"") -> Read | Literal[Later.LATER] | None:
         """Open an item of the first of these queues that has one, or of this cursor of the one queue. None: there is
         none, and the client does not wait for one. Raises StorageError or ServerError."""
         for name in names:
@@ -111,7 +109,7 @@ class Taking:
                 return LATER
         return LATER if wait_ms > 0 and self._may_wait(names) else None
 
-    def wait_open(self, client: Client, names: Sequence[bytes], until: float, cursor: bytes = b"") -> "Read | None":
+    def wait_open(self, client: Client, names: Sequence[bytes], until: float, cursor: bytes = b"") -> Read | None:
         """Go on where `open` has said LATER. None: no item has come before `until`, by time.monotonic(), or clients
         may wait no longer."""
         while True:
@@ -126,13 +124,13 @@ class Taking:
                 return handed  # type: ignore[no-any-return]
             # Deleted before this greenlet came to run, or the turn in which it was handed over could not be written.
 
-    def peek(self, name: bytes, wait_ms: int = 0, cursor: bytes = b"") -> "Shown | Literal[Later.LATER] | None":
+    def peek(self, name: bytes, wait_ms: int = 0, cursor: bytes = b"") -> Shown | Literal[Later.LATER] | None:
         """The item at the head of this queue, or of a cursor of it. None: there is none, and the client does not wait
         for one. Raises StorageError."""
         self._stats.cmd_peek += 1
         return self._peek(name, wait_ms, cursor)
 
-    def _peek(self, name: bytes, wait_ms: int, cursor: bytes) -> "Shown | Literal[Later.LATER] | None":
+    def _peek(self, name: bytes, wait_ms: int, cursor: bytes) -> Shown | Literal[Later.LATER] | None:
         queue = self._find(name, cursor, peeks=True)
         if queue is not None:
             item = queue.peek()
@@ -193,7 +191,7 @@ class Taking:
 
     # -- answering with what was opened
 
-    def accept(self, read: "Read", settle: Settle) -> "Item":
+    def accept(self, read: Read, settle: Settle) -> Item:
         """The item of `read`, which is open and not large. The client gets it: `settle` holds it, or closes it. Raises
         StorageError; then the item has been given back."""
         try:
@@ -205,7 +203,7 @@ class Taking:
         settle(read)
         return item
 
-    def wait_send(self, client: Client, read: "Read", head: "Callable[[Item], bytes]", settle: Settle) -> None:
+    def wait_send(self, client: Client, read: Read, head: Callable[[Item], bytes], settle: Settle) -> None:
         """Send a large item chunk by chunk, behind its `head`, then `settle` it. It is open while it is sent, so that
         it goes to the next client if this one hangs up. Raises StorageError if nothing has been sent yet, else HangUp.
         """
@@ -233,10 +231,10 @@ class Taking:
         self,
         client: Client,
         head: bytes,
-        queue: "Source",
-        item: "Item",
+        queue: Source,
+        item: Item,
         item_id: int,
-        read: "Read | None" = None,
+        read: Read | None = None,
     ) -> None:
         """`read`: the item, opened; None: the client only peeks at it."""
         blob: Any = item[0]
@@ -285,7 +283,7 @@ def _rest_ms(until: float) -> int:
     return max(0, int((until - time.monotonic()) * 1000))
 
 
-def give_back(reads: "Iterable[Read]") -> None:
+def give_back(reads: Iterable[Read]) -> None:
     """These wait again, in their order: the oldest goes to the client that has waited longest."""
     for read in sorted(reads, key=lambda read: read.id):
         read.queue.give_back(read)
@@ -330,7 +328,7 @@ class Batch:
         """Take more, and wait for it until the reply is full or `until` has come. Raises as `fill` does."""
         self._fill(lambda: self._taking.wait_open(client, (name,), until))
 
-    def _fill(self, open_first: "Callable[[], Read | Literal[Later.LATER] | None]") -> bool:
+    def _fill(self, open_first: Callable[[], Read | Literal[Later.LATER] | None]) -> bool:
         try:
             while not self.full:
                 try:
@@ -352,7 +350,7 @@ class Batch:
             raise
         return True
 
-    def _add(self, read: "Read") -> None:
+    def _add(self, read: Read) -> None:
         if self.reads and (read.blob or self._bytes + read.body_bytes > self._most_bytes):
             self.full = True
             read.queue.give_back(read)
@@ -367,7 +365,7 @@ class Batch:
         self._bytes += read.body_bytes
         self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes
 
-    def readable(self) -> "list[tuple[Read, bytes]]":
+    def readable(self) -> list[tuple[Read, bytes]]:
         """What is still open and can be read, with its body; the rest is given back. Raises StorageError if the first
         item cannot be read."""
         reads, self.reads = self.reads, []

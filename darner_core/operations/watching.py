@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from darner_core.access.rights import ADMIN
 from darner_core.access.rights import GET as MAY_GET
+from darner_core.operations.availability import Availability
 from darner_core.operations.client import Client, HangUp
 from darner_core.shared_memory import PipelineMemory
 from darner_core.waiters import WaitingLine
 
 if TYPE_CHECKING:
     from darner_core.engines.local.tracing import Event, Traces
-    from darner_core.operations.availability import Availability
 
 SCARCE_EVENTS = 12  # are told at a time while pipeline_memory_bytes are exceeded: 4 KiB
 
@@ -58,7 +58,7 @@ class Watcher:
 
 
 class Watching:
-    def __init__(self, traces: "Traces", pipeline_memory: PipelineMemory, availability: "Availability") -> None:
+    def __init__(self, traces: "Traces", pipeline_memory: PipelineMemory, availability: Availability) -> None:
         self._traces = traces
         self._pipeline_memory = pipeline_memory
         self._availability = availability

@@ -11,7 +11,7 @@ about, are also judged by where they come from: by `require_admin`, when they ru
 import logging
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from darner_core import NAME
 from darner_core.access.access import Access, WaitingClient
@@ -19,17 +19,15 @@ from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN, ADMIN_ALL, GET, PUT
 from darner_core.config.values import show_bytes, show_text
 from darner_core.errors import ClientError, RequestError
+from darner_core.operations.session import Session
 from darner_core.protocols.contract import BadLogin, Command, Login, NoLogin, Request, Vocabulary
-
-if TYPE_CHECKING:
-    from darner_core.operations.session import Session
 
 log = logging.getLogger(NAME)
 
 _MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not administer"}
 
 
-def require_admin(request: Request, session: "Session", only_looks: bool = False) -> None:
+def require_admin(request: Request, session: Session, only_looks: bool = False) -> None:
     """Before an operator's command is carried out: raises ClientError if such commands are not taken from where the
     client is. The log says which client has changed what; `only_looks`: the command changes nothing."""
     if request.free:
@@ -46,7 +44,7 @@ def as_admin(command: Command, only_looks: bool = False) -> Command:
         return command
     run = command.run
 
-    def run_if_admin(request: Request, body: Any, session: "Session") -> Any:
+    def run_if_admin(request: Request, body: Any, session: Session) -> Any:
         require_admin(request, session, only_looks)
         return run(request, body, session)
 

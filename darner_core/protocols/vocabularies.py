@@ -7,15 +7,12 @@ may come to its end. No call here switches greenlets.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from darner_core.config.listeners import DARNER, KESTREL, KEY_OF_QUEUE, KYOTO_TYCOON, SIBERITE, TEXT, THRIFT
+from darner_core.config.options import Config
 from darner_core.errors import StartError
+from darner_core.operations.operations import Operations
 from darner_core.protocols.contract import READS, WRITES, Command, Protocol, Vocabulary
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.operations.operations import Operations
 
 # The module that speaks each dialect. It has a function `speak(operations, config, dialect, reply_key)`, which returns
 # a Protocol, and is imported when there is a listener that needs it.
@@ -31,7 +28,7 @@ SPEAKERS = {
 NEEDS = {THRIFT: "thriftpy2"}
 
 
-def protocol_of(operations: "Operations", config: "Config", dialect: str, reply_key: str = KEY_OF_QUEUE) -> Protocol:
+def protocol_of(operations: Operations, config: Config, dialect: str, reply_key: str = KEY_OF_QUEUE) -> Protocol:
     """Raises StartError if a library is missing."""
     try:
         module = import_module(f"darner_core.protocols.{SPEAKERS[dialect]}")
@@ -45,7 +42,7 @@ def protocol_of(operations: "Operations", config: "Config", dialect: str, reply_
 
 
 class Vocabularies:
-    def __init__(self, operations: "Operations", config: "Config") -> None:
+    def __init__(self, operations: Operations, config: Config) -> None:
         self._operations = operations
         self._config = config
         self._protocols: dict[tuple[str, str], Protocol] = {}

@@ -8,15 +8,20 @@ as *, errors as -message.
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from darner_core import NAME, VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.listeners import TEXT
+from darner_core.config.options import Config
 from darner_core.config.values import show_text
+from darner_core.engines.contract import Item, Read
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.operations.client import LATER, Client, HangUp
+from darner_core.operations.operations import Operations
+from darner_core.operations.session import ManyReads
 from darner_core.operations.status import status_of
+from darner_core.operations.taking import Shown
 from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits, now_or_later
 from darner_core.protocols.guard import as_admin, require_admin
 from darner_core.protocols.kestrel_text import reader
@@ -29,13 +34,6 @@ from darner_core.protocols.kestrel_text.reader import (
     error_reply,
 )
 from darner_core.repeated import BY_TEXT
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.engines.contract import Item, Read
-    from darner_core.operations.operations import Operations
-    from darner_core.operations.session import ManyReads
-    from darner_core.operations.taking import Shown
 
 log = logging.getLogger(NAME)
 
@@ -71,7 +69,7 @@ class TextCommands:
 
     traits = TRAITS
 
-    def __init__(self, operations: "Operations", config: "Config") -> None:
+    def __init__(self, operations: Operations, config: Config) -> None:
         self._operations = operations
         self._stats = operations.stats
         self._taking = operations.taking
@@ -114,7 +112,7 @@ class TextCommands:
         if by_status:
             said = f"Server not available for operation {verb.decode()}"
 
-        def refuse(request: TextRequest, body: None, session: "ManyReads") -> NoReturn:
+        def refuse(request: TextRequest, body: None, session: ManyReads) -> NoReturn:
             if command.kind == READS:  # it goes on confirming
                 _close_all(request, session)
             raise ServerError(said)
@@ -123,13 +121,13 @@ class TextCommands:
 
     # -- putting and taking
 
-    def put(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def put(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         items, as_child = request.items or (), request.parent != b""
         stored = self._operations.putting.put_several(session, request.queue, items, request.expiry_ms, as_child)
         assert stored is not LATER  # the reader takes few items, none longer than a chunk
         return b"+%d\n" % stored
 
-    def get(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def get(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
         if request.parent:
             self._taking.make_child(request.queue)
@@ -140,38 +138,38 @@ class TextCommands:
             lambda client: taking.wait_open(client, names, until),
         )
 
-    def _got(self, session: "ManyReads", read: "Read | None") -> Reply:
+    def _got(self, session: ManyReads, read: Read | None) -> Reply:
         if read is None:
             self._stats.get_misses += 1
             return NONE
         return self._answer(session, read)
 
-    def _answer(self, session: Any, read: "Read") -> Reply:
+    def _answer(self, session: Any, read: Read) -> Reply:
         """The reply with an item that has been opened, and that the session holds from now on."""
         if read.blob:
             return partial(self._wait_send, read)
         return _line(self._taking.accept(read, session.hold))
 
-    def _wait_send(self, read: "Read", client: Client) -> bytes:
+    def _wait_send(self, read: Read, client: Client) -> bytes:
         self._taking.wait_send(client, read, lambda item: b":", client.session.hold)
         return b"\n"
 
-    def peek(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def peek(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
         taking, queue, until = self._taking, request.queue, time.monotonic() + request.wait_ms / 1000
         shown = taking.peek(queue, request.wait_ms)
         return now_or_later(shown, self._shown, lambda client: taking.wait_peek(client, queue, until))
 
-    def _shown(self, shown: "Shown | None") -> Reply:
+    def _shown(self, shown: Shown | None) -> Reply:
         if shown is None:
             return NONE
         return partial(self._wait_show, shown) if shown.is_large else _line(shown.item)
 
-    def _wait_show(self, shown: "Shown", client: Client) -> bytes:
+    def _wait_show(self, shown: Shown, client: Client) -> bytes:
         self._taking.wait_show(client, shown, b":")
         return b"\n"
 
-    def monitor(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def monitor(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
         if request.parent:
             self._taking.make_child(request.queue)
@@ -188,7 +186,7 @@ class TextCommands:
             return error_reply(str(error))
         return NONE
 
-    def confirm(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def confirm(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         queue, count = request.queue, request.count
         return now_or_later(
             self._monitoring.confirm(session, queue, count),
@@ -198,7 +196,7 @@ class TextCommands:
 
     # -- looking after the server
 
-    def status(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def status(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         status = self._operations.host.status
         if not request.word:
             return b":%b\n" % status.shown.word.encode()
@@ -214,42 +212,42 @@ class TextCommands:
         self._operations.host.status.wait_kept()
         return DONE
 
-    def shutdown(self, request: TextRequest, body: None, session: "ManyReads") -> bytes:
+    def shutdown(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
         self._operations.host.request_stop()
         return DONE
 
 
-def speak(operations: "Operations", config: "Config", dialect: str, reply_key: str) -> TextCommands:
+def speak(operations: Operations, config: Config, dialect: str, reply_key: str) -> TextCommands:
     return TextCommands(operations, config)
 
 
 def _done(do: Any) -> Any:
     """The command that does this to a queue."""
 
-    def run(request: TextRequest, body: None, session: "ManyReads") -> bytes:
+    def run(request: TextRequest, body: None, session: ManyReads) -> bytes:
         do(request.queue)
         return DONE
 
     return run
 
 
-def _version(request: TextRequest, body: None, session: "ManyReads") -> bytes:
+def _version(request: TextRequest, body: None, session: ManyReads) -> bytes:
     return b":%b\n" % VERSION.encode()
 
 
-def _help(request: TextRequest, body: None, session: "ManyReads") -> bytes:
+def _help(request: TextRequest, body: None, session: ManyReads) -> bytes:
     return b"".join(b":%b\n" % usage.encode() for usage in USAGE.values()) + NONE
 
 
-def _quit(request: TextRequest, body: None, session: "ManyReads") -> NoReturn:
+def _quit(request: TextRequest, body: None, session: ManyReads) -> NoReturn:
     raise HangUp
 
 
-def _line(item: "Item") -> bytes:
+def _line(item: Item) -> bytes:
     body: Any = item[0]
     return b":%b\n" % body
 
 
-def _close_all(request: Request, session: "ManyReads") -> None:
+def _close_all(request: Request, session: ManyReads) -> None:
     """Raises StorageError, with nothing closed."""
     session.close_oldest(request.queue, session.open_reads(request.queue))

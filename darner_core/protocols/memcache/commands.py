@@ -7,12 +7,14 @@ The only place that knows the verbs of this protocol; the server knows none by n
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.listeners import KEY_OF_REQUEST
+from darner_core.config.options import Config
 from darner_core.errors import Unavailable
 from darner_core.operations.client import Client
+from darner_core.operations.operations import Operations
 from darner_core.protocols.contract import READS, WRITES, Command
 from darner_core.protocols.guard import as_admin
 from darner_core.protocols.memcache import lines
@@ -20,10 +22,6 @@ from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
 from darner_core.protocols.memcache.items import Items
 from darner_core.protocols.memcache.operating import Operating, help_with, quit_, refuse_of_memcached, version
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.operations.operations import Operations
 
 # What `help` says of each verb.
 USAGE = {
@@ -61,7 +59,7 @@ STORING_OF_MEMCACHED = (b"add", b"replace", b"append", b"prepend", b"cas", b"ms"
 class Memcache:
     """The protocol in one of its dialects."""
 
-    def __init__(self, operations: "Operations", config: "Config", dialect: Dialect) -> None:
+    def __init__(self, operations: Operations, config: Config, dialect: Dialect) -> None:
         self.traits = dialect
         self._config = config
         self._items = Items(operations, config)
@@ -123,7 +121,7 @@ class Memcache:
         return Command(partial(_refuse, why), partial(_refuse, why), command.right, refusal=why)
 
 
-def speak(operations: "Operations", config: "Config", dialect: str, reply_key: str) -> Memcache:
+def speak(operations: Operations, config: Config, dialect: str, reply_key: str) -> Memcache:
     return Memcache(operations, config, replace(DIALECTS[dialect], repeats_key=reply_key == KEY_OF_REQUEST))
 
 

@@ -10,28 +10,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from darner_core import NAME, VERSION
+from darner_core.config.options import Config
 from darner_core.config.values import show_text
 from darner_core.errors import ClientError, ConfigError, ServerError, StorageError, Unsupported
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client, HangUp
-from darner_core.operations.stats import QUEUES_A_TURN
+from darner_core.operations.operations import Operations
+from darner_core.operations.session import Session
+from darner_core.operations.stats import QUEUES_A_TURN, Figures
 from darner_core.operations.status import status_of
+from darner_core.operations.watching import Told
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.grammar import show
 from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.protocols.memcache.replies import END, NONE
 from darner_core.repeated import BY_TEXT
+from darner_core.shared_memory import PipelineMemory
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
-    from darner_core.config.options import Config
     from darner_core.engines.local.tracing import Event
-    from darner_core.operations.operations import Operations
-    from darner_core.operations.session import Session
-    from darner_core.operations.stats import Figures
-    from darner_core.operations.watching import Told
-    from darner_core.shared_memory import PipelineMemory
 
 log = logging.getLogger(NAME)
 
@@ -46,13 +45,13 @@ DESCRIBED_A_TURN = 25
 # that they know from an empty memcached. Source: memcached's doc/protocol.txt, munin's plug-in, memcached-tool.
 NO_FIGURES = (b"items", b"slabs", b"sizes", b"cachedump", b"conns", b"detail", b"extstore")
 
-_Run = Callable[[LineRequest, None, "Session"], Reply]
+_Run = Callable[[LineRequest, None, Session], Reply]
 
 
 class Pieces:
     """A long reply that is sent in as few pieces as its bytes allow."""
 
-    def __init__(self, client: Client, memory: "PipelineMemory") -> None:
+    def __init__(self, client: Client, memory: PipelineMemory) -> None:
         self._client = client
         self._memory = memory
         self._gathered: list[bytes] = []
@@ -75,7 +74,7 @@ class Pieces:
 class Operating:
     """The commands, bound to the operations."""
 
-    def __init__(self, operations: "Operations", config: "Config") -> None:
+    def __init__(self, operations: Operations, config: Config) -> None:
         self._queues = operations.queues
         self._host = operations.host
         self._pipeline_memory = operations.pipeline_memory
@@ -90,20 +89,20 @@ class Operating:
     def delete_with(self, reply: bytes) -> _Run:
         """The command that deletes, and answers in these words."""
 
-        def delete(request: LineRequest, body: None, session: "Session") -> bytes:
+        def delete(request: LineRequest, body: None, session: Session) -> bytes:
             self._administering.delete(request.queue, request.cursor)
             return NONE if request.noreply else reply
 
         return delete
 
-    def flush(self, request: LineRequest, body: None, session: "Session") -> bytes:
+    def flush(self, request: LineRequest, body: None, session: Session) -> bytes:
         self._administering.flush(request.queue, request.cursor)
         return NONE if request.noreply else END
 
-    def flush_expired(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def flush_expired(self, request: LineRequest, body: None, session: Session) -> Reply:
         return lambda client: replies.count(self._administering.wait_flush_expired(request.queue))
 
-    def flush_all_expired(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def flush_all_expired(self, request: LineRequest, body: None, session: Session) -> Reply:
         return lambda client: replies.count(self._administering.wait_flush_all_expired(client))
 
     def flush_all_with(self, reply: bytes) -> _Run:
@@ -118,14 +117,14 @@ class Operating:
                 log.error("flush_all: %s", error, extra=BY_TEXT)
             return NONE if request.noreply else reply
 
-        def flush_all(request: LineRequest, body: None, session: "Session") -> Reply:
+        def flush_all(request: LineRequest, body: None, session: Session) -> Reply:
             if request.expiry:  # the delay
                 raise Unsupported("flush_all empties the queues at once: a delay must be 0")
             return partial(wait_flushed, request)
 
         return flush_all
 
-    def watch(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def watch(self, request: LineRequest, body: None, session: Session) -> Reply:
         return partial(self._wait_watch, request.queue)
 
     def _wait_watch(self, queue: bytes, client: Client) -> bytes:
@@ -134,7 +133,7 @@ class Operating:
 
     # -- statistics
 
-    def stats(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def stats(self, request: LineRequest, body: None, session: Session) -> Reply:
         if not request.key:
             return self._wait_stats
         if request.key == b"settings":
@@ -168,7 +167,7 @@ class Operating:
                 pieces.wait_add(_stat_lines(b"queue_%b_" % name, figures))
         return pieces.take() + END
 
-    def dump_stats(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def dump_stats(self, request: LineRequest, body: None, session: Session) -> Reply:
         return partial(self._wait_dump_stats, request.targets)
 
     def _wait_dump_stats(self, asked_for: tuple[bytes, ...], client: Client) -> bytes:
@@ -195,7 +194,7 @@ class Operating:
 
     # -- the configuration
 
-    def dump_config(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def dump_config(self, request: LineRequest, body: None, session: Session) -> Reply:
         if request.queue:
             return self._describe(request.queue, request.parent) + END
         return self._wait_dump_config
@@ -218,7 +217,7 @@ class Operating:
 
     # -- the server
 
-    def status(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def status(self, request: LineRequest, body: None, session: Session) -> Reply:
         status = self._host.status
         if not request.key:
             return replies.line(status.shown.word)
@@ -232,7 +231,7 @@ class Operating:
         self._host.status.wait_kept()
         return END
 
-    def reload(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def reload(self, request: LineRequest, body: None, session: Session) -> Reply:
         return self._wait_reload
 
     def _wait_reload(self, client: Client) -> bytes:
@@ -242,7 +241,7 @@ class Operating:
             raise ServerError(f"not reloaded: {error}") from None
         return replies.RELOADED
 
-    def shutdown(self, request: LineRequest, body: None, session: "Session") -> NoReturn:
+    def shutdown(self, request: LineRequest, body: None, session: Session) -> NoReturn:
         self._host.request_stop()
         raise HangUp
 
@@ -251,25 +250,25 @@ def help_with(usage: Iterable[str]) -> _Run:
     """The command that lists the commands."""
     reply = b"".join(map(replies.line, usage)) + END
 
-    def say_usage(request: LineRequest, body: None, session: "Session") -> bytes:
+    def say_usage(request: LineRequest, body: None, session: Session) -> bytes:
         return reply
 
     return say_usage
 
 
-def refuse_of_memcached(request: LineRequest, body: None, session: "Session") -> NoReturn:
+def refuse_of_memcached(request: LineRequest, body: None, session: Session) -> NoReturn:
     raise Unsupported(f"there is no {request.verb.decode()} in a queue server: help lists the commands")
 
 
-def version(request: LineRequest, body: None, session: "Session") -> bytes:
+def version(request: LineRequest, body: None, session: Session) -> bytes:
     return replies.version(VERSION)
 
 
-def quit_(request: LineRequest, body: None, session: "Session") -> NoReturn:
+def quit_(request: LineRequest, body: None, session: Session) -> NoReturn:
     raise HangUp
 
 
-def events_lines(told: "bool | Told") -> bytes:
+def events_lines(told: bool | Told) -> bytes:
     """What `watch` sends: first whether there is such a queue, then what has happened to it.
 
     {"what": "watch", "exists": true}
@@ -299,7 +298,7 @@ def _event_line(event: "Event", with_body: bool) -> bytes:
     return line + b"}\r\n"
 
 
-def _stat_lines(prefix: bytes, figures: "Figures") -> bytes:
+def _stat_lines(prefix: bytes, figures: Figures) -> bytes:
     return b"".join(replies.stat(prefix + name, value) for name, value in figures)
 
 

@@ -8,22 +8,19 @@ disk.
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from darner_core import VERSION
+from darner_core.engines.contract import Read
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
+from darner_core.operations.operations import Operations
+from darner_core.operations.session import Session
 from darner_core.operations.status import STATUSES
-from darner_core.operations.taking import Batch, wait_body
+from darner_core.operations.taking import Batch, Shown, wait_body
 from darner_core.protocols.contract import now_or_later
 from darner_core.protocols.thrift.messages import BODY, Idl, ThriftRequest
 from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
-
-if TYPE_CHECKING:
-    from darner_core.engines.contract import Read
-    from darner_core.operations.operations import Operations
-    from darner_core.operations.session import Session
-    from darner_core.operations.taking import Shown
 
 # The most items that a get hands out: 4096 take 15 ms. A client that asks for more gets the rest by its next call.
 MAX_ITEMS = 4096
@@ -38,7 +35,7 @@ _STATUSES = {"UP": "UP", "WRITEAVOID": "UP", "READONLY": "READ_ONLY", "QUIESCENT
 class Calls:
     """The calls, bound to the operations."""
 
-    def __init__(self, operations: "Operations", idl: Idl) -> None:
+    def __init__(self, operations: Operations, idl: Idl) -> None:
         self._queues = operations.queues
         self._stats = operations.stats
         self._statistics = operations.statistics
@@ -53,13 +50,13 @@ class Calls:
 
     # -- putting and taking
 
-    def put(self, request: ThriftRequest, session: "Session") -> Any:
+    def put(self, request: ThriftRequest, session: Session) -> Any:
         arguments = request.arguments
         asked = request.queue, arguments.items, arguments.expiration_msec or None, request.parent != b""
         stored = self._putting.put_several(session, *asked)
         return stored if stored is not LATER else lambda client: self._putting.wait_put_several(client, *asked)
 
-    def get(self, request: ThriftRequest, session: "Session") -> Any:
+    def get(self, request: ThriftRequest, session: Session) -> Any:
         arguments = request.arguments
         most_items = min(arguments.max_items, MAX_ITEMS)
         if arguments.auto_abort_msec > 0:
@@ -83,7 +80,7 @@ class Calls:
             return self._wait_send(request, batch.reads[0], client)
         return self._hand_out(request, client.session, batch)
 
-    def _wait_send(self, request: ThriftRequest, read: "Read", client: Client) -> Any:
+    def _wait_send(self, request: ThriftRequest, read: Read, client: Client) -> Any:
         """Send the reply with a large item, chunk by chunk, so that it costs no more memory than a chunk."""
         if not read.queue.holds(read):  # flushed, deleted or undone meanwhile
             self._stats.get_misses += 1
@@ -98,7 +95,7 @@ class Calls:
         self._taking.wait_send(client, read, head, partial(self._settle, request, client.session, item_id))
         return frame[1]
 
-    def _hand_out(self, request: ThriftRequest, session: "Session", batch: Batch) -> Any:
+    def _hand_out(self, request: ThriftRequest, session: Session, batch: Batch) -> Any:
         """The reply with what was taken, which from here on is gone, or open until it is decided."""
         try:
             found = batch.readable()
@@ -118,16 +115,16 @@ class Calls:
         """By which the client knows these items until it has decided on them; 0: they are closed at once."""
         return self._leases.next_ids(count) if request.arguments.auto_abort_msec > 0 else [0] * count
 
-    def _settle(self, request: ThriftRequest, session: "Session", item_id: int, read: "Read") -> None:
+    def _settle(self, request: ThriftRequest, session: Session, item_id: int, read: Read) -> None:
         if item_id:
             self._leases.hold(item_id, read, session, request.arguments.auto_abort_msec)
         else:
             read.queue.close(read)
 
-    def confirm(self, request: ThriftRequest, session: "Session") -> Any:
+    def confirm(self, request: ThriftRequest, session: Session) -> Any:
         return self._decide(request, self._leases.confirm)
 
-    def abort(self, request: ThriftRequest, session: "Session") -> Any:
+    def abort(self, request: ThriftRequest, session: Session) -> Any:
         return self._decide(request, self._leases.abort)
 
     def _decide(self, request: ThriftRequest, decide: Callable[[bytes, Iterable[int]], int]) -> Any:
@@ -150,14 +147,14 @@ class Calls:
 
     # -- looking
 
-    def peek(self, request: ThriftRequest, session: "Session") -> Any:
+    def peek(self, request: ThriftRequest, session: Session) -> Any:
         return now_or_later(
             self._taking.peek(request.queue),
             lambda shown: self._shown(request, shown),
             lambda client: self._taking.wait_peek(client, request.queue, 0),
         )
 
-    def _shown(self, request: ThriftRequest, shown: "Shown | None") -> Any:
+    def _shown(self, request: ThriftRequest, shown: Shown | None) -> Any:
         queue = shown.queue if shown is not None else self._queues.get(request.queue)
         if queue is None:
             return self._structs.QueueInfo(
@@ -174,7 +171,7 @@ class Calls:
             return self._describe(queue, None)
         return partial(self._wait_show, request, shown)
 
-    def _wait_show(self, request: ThriftRequest, shown: "Shown", client: Client) -> Any:
+    def _wait_show(self, request: ThriftRequest, shown: Shown, client: Client) -> Any:
         """If the head is another item when this one has been read, it is left out. If there is no room for all of it in
         memory, it is sent chunk by chunk, and the client is hung up on if the head goes meanwhile."""
         queue, size, body = shown.queue, len(shown.item[0]), None
@@ -204,19 +201,19 @@ class Calls:
 
     # -- looking after queues and the server
 
-    def flush_queue(self, request: ThriftRequest, session: "Session") -> None:
+    def flush_queue(self, request: ThriftRequest, session: Session) -> None:
         self._administering.flush(request.queue)
 
-    def flush_all_queues(self, request: ThriftRequest, session: "Session") -> Any:
+    def flush_all_queues(self, request: ThriftRequest, session: Session) -> Any:
         return self._administering.wait_flush_all
 
-    def delete_queue(self, request: ThriftRequest, session: "Session") -> None:
+    def delete_queue(self, request: ThriftRequest, session: Session) -> None:
         self._administering.delete(request.queue)
 
-    def current_status(self, request: ThriftRequest, session: "Session") -> int:
+    def current_status(self, request: ThriftRequest, session: Session) -> int:
         return int(getattr(self._structs.Status, _STATUSES[self._host.status.shown.word]))
 
-    def set_status(self, request: ThriftRequest, session: "Session") -> Any:
+    def set_status(self, request: ThriftRequest, session: Session) -> Any:
         for ours, name in _STATUSES.items():
             if request.arguments.status == getattr(self._structs.Status, name):
                 return self._wait_keep_status if self._host.status.change(STATUSES[ours]) else None
@@ -225,5 +222,5 @@ class Calls:
     def _wait_keep_status(self, client: Client) -> None:
         self._host.status.wait_kept()
 
-    def get_version(self, request: ThriftRequest, session: "Session") -> str:
+    def get_version(self, request: ThriftRequest, session: Session) -> str:
         return VERSION
