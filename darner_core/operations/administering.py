@@ -23,7 +23,7 @@ Options = Iterable[tuple[str, Any, str]]  # an option, its value, and what has s
 
 
 class Administering:
-    """What empties and removes queues, bound to them."""
+    """The operations that empty and remove queues."""
 
     def __init__(self, engine: "LocalEngine", statistics: Statistics) -> None:
         self._registry = engine.registry
@@ -80,14 +80,14 @@ class Administering:
 
 
 class InEffect:
-    """The options that are in effect, of the server and of each queue."""
+    """The options in effect, of the server and of each queue."""
 
     def __init__(self, config: Config, queues: "Mapping[bytes, MessageQueue]") -> None:
         self._config = config
         self._queues = queues
 
     def take_over(self, config: Config, names: Iterable[str]) -> None:
-        """`config` has been read since: of these names, its options and tables are in effect now."""
+        """The files have been read again: of `config`, the options and tables of these names are in effect now."""
         taken: dict[str, Any] = {name: getattr(config, name) for name in names}
         taken["levels"] = {
             **{name: level for name, level in self._config.levels.items() if name not in taken},
@@ -113,7 +113,7 @@ class InEffect:
 
     @staticmethod
     def _as_made(options: Options, queue: "MessageQueue | None") -> Iterator[tuple[str, Any, str]]:
-        """`options` as they are for this queue: whether it is on disk was decided when it was made."""
+        """`options`, but for `durable`: whether a queue is on disk was decided when it was made."""
         for option, value, level in options:
             if option == "durable" and queue is not None and value != queue.log.durable:
                 yield option, not value, "as the queue was made"

@@ -27,15 +27,10 @@ ITEMS_A_TURN = 2048
 
 
 class Putting:
-    """What puts items, bound to the queues."""
+    """The operations that put items, bound to the queues."""
 
     def __init__(
-        self,
-        engine: "LocalEngine",
-        stats: Stats,
-        config: Config,
-        body_memory: BodyMemory,
-        availability: Availability,
+        self, engine: "LocalEngine", stats: Stats, config: Config, body_memory: BodyMemory, availability: Availability
     ) -> None:
         self._queues = engine.registry.queues
         self._delivery = engine.delivery
@@ -79,8 +74,8 @@ class Putting:
     def put_several(
         self, session: Session, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
     ) -> int | Literal[Later.LATER]:
-        """Put items up to the first that is refused; how many that are. They expire `expiry_ms` from now; None: never.
-        Raises ServerError if nothing is put at present."""
+        """Put items up to the first that is refused; how many were put. They expire `expiry_ms` from now; None: never.
+        Raises ServerError if no item is taken at present."""
         if len(items) > ITEMS_A_TURN or any(map(self._is_large, items)):
             return LATER
         return self._put_several(session, name, items, expiry_ms, as_child)

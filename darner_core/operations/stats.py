@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 MaySee = Callable[[bytes], bool]
 
-# What is told of the server, a queue or an alias, in this order.
+# The figures of the server, a queue or an alias, in the order in which clients are told them.
 Figures = list[tuple[bytes, int | bytes]]
 
 # How many queues one turn goes through to tell their figures, or to flush them: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
 
-# Queues of which one turn adds up the figures: 1 ms.
+# How many queues' figures one turn adds up: 1 ms.
 SUMMED_A_TURN = 1000
 
 
@@ -55,10 +55,10 @@ class Stats:
 
 
 class Totals:
-    """What is summed up over all queues, some at a time: with many of them it is the sum over several moments."""
+    """Sums over all queues. With many queues they are added up in several turns, so they are of no single moment."""
 
     def __init__(self, total_items_of_deleted: int) -> None:
-        """The argument is of the moment when the queues were listed: one that is deleted later is counted as listed."""
+        """`total_items_of_deleted`: when the sum begins. A queue that is deleted later is still in the list."""
         self.waiting_items = 0
         self.waiting_bytes = 0
         self.total_items = total_items_of_deleted

@@ -1,7 +1,8 @@
 """Taking items: open, peek, wait in line, and send large items, for all protocols.
 
-What is opened belongs to the caller until it has been settled: held by a session, or closed. Whoever cannot answer with
-it gives it back, so that no item is lost on the way to a client. See `client` for the two forms of an operation.
+An item that was opened belongs to the caller until it is settled: held by a session, or closed. A caller that cannot
+answer with it gives it back, so that no item is lost on the way to a client. See `client` for the two forms of an
+operation.
 """
 
 import time
@@ -12,7 +13,7 @@ from darner_core.config.options import Config
 from darner_core.engines.contract import Item, Read, Source
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.availability import Availability
-from darner_core.operations.client import LATER, Client, HangUp, Later
+from darner_core.operations.client import LATER, Client, HangUp, Later, now_or_later
 from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
 from darner_core.shared_memory import PipelineMemory
@@ -31,7 +32,7 @@ Settle = Callable[[Read], object]
 
 
 class Shown(NamedTuple):
-    """An item at the head of a queue or cursor, which goes on waiting there."""
+    """An item that a client peeks at. It stays at the head of its queue or cursor."""
 
     queue: Source
     item: Item
@@ -43,7 +44,7 @@ class Shown(NamedTuple):
 
 
 class Taking:
-    """What takes items, bound to the queues."""
+    """The operations that take items, bound to the queues."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Taking:
     # -- where to take from
 
     def make_child(self, name: bytes) -> None:
-        """Taking from a fanout child makes it. Raises ServerError if there may be no more queues."""
+        """Make this fanout child, as its first use does. Raises ServerError if there may be no more queues."""
         self._registry.child(name)
 
     def most_open(self, name: bytes) -> int:
@@ -83,14 +84,14 @@ class Taking:
                 session.require_room(name, queue.options.max_open_reads)
 
     def _find(self, name: bytes, cursor: bytes, peeks: bool = False) -> Source | None:
-        """The queue, or its cursor, which is made. Raises ServerError if there may be no more cursors."""
+        """The queue, or a cursor of it, made if there is none. Raises ServerError if there may be no more cursors."""
         queue = self._queues.get(name)
         if cursor and queue is not None:
             return self._registry.cursors.of(queue, cursor, peeks)
         return queue
 
     def _may_wait(self, names: Iterable[bytes]) -> bool:
-        """Whether an item can come: an alias never has one."""
+        """Whether it is of use to wait: an alias never has an item."""
         return not self._availability.waits_end and any(name not in self._registry.aliases for name in names)
 
     # -- opening
@@ -140,6 +141,13 @@ class Taking:
                 return LATER
         return LATER if wait_ms > 0 and self._may_wait((name,)) else None
 
+    def peek_then(self, name: bytes, wait_ms: int, answer: "Callable[[Shown | None], Any]", cursor: bytes = b"") -> Any:
+        """What `answer` makes of the head of this queue, or of a cursor of it; a function of the Client if that has to
+        wait. Raises StorageError."""
+        until = time.monotonic() + wait_ms / 1000
+        shown = self.peek(name, wait_ms, cursor)
+        return now_or_later(shown, answer, lambda client: self.wait_peek(client, name, until, cursor))
+
     def wait_peek(self, client: Client, name: bytes, until: float, cursor: bytes = b"") -> Shown | None:
         """Go on where `peek` has said LATER, like `wait_open`."""
         while True:
@@ -168,8 +176,8 @@ class Taking:
     def _wait_in_lines(
         self, client: Client, names: Sequence[bytes], wait_ms: int, cursor: bytes, peeks: bool = False
     ) -> object:
-        """Wait in line at these queues, or at a cursor of the one, until one of them hands over an item, which is open;
-        to peek, until there is one. None: none has come."""
+        """Wait in line at these queues, or at a cursor of the one, until one of them hands over an item, which is
+        then open; to peek, until one of them has an item. None: the time is over."""
         registry = self._registry
         waiter = None
         try:
@@ -228,13 +236,7 @@ class Taking:
             raise
 
     def _wait_send_chunks(
-        self,
-        client: Client,
-        head: bytes,
-        queue: Source,
-        item: Item,
-        item_id: int,
-        read: Read | None = None,
+        self, client: Client, head: bytes, queue: Source, item: Item, item_id: int, read: Read | None = None
     ) -> None:
         """`read`: the item, opened; None: the client only peeks at it."""
         blob: Any = item[0]
@@ -284,7 +286,7 @@ def _rest_ms(until: float) -> int:
 
 
 def give_back(reads: Iterable[Read]) -> None:
-    """These wait again, in their order: the oldest goes to the client that has waited longest."""
+    """Let these items wait again, in their order: the oldest goes to the client that has waited longest."""
     for read in sorted(reads, key=lambda read: read.id):
         read.queue.give_back(read)
 
@@ -302,10 +304,10 @@ def wait_body(client: Client, shown: Shown) -> bytes:
 
 
 class Batch:
-    """Several items for one reply, opened for as long as the reply has room. A large item goes alone."""
+    """Items for one reply, opened until the reply is full. A large item goes alone."""
 
     def __init__(self, taking: Taking, most_items: int, most_bytes: int, most_item_bytes: int) -> None:
-        """`most_bytes`: of all bodies; the first is taken whatever its size, up to `most_item_bytes`."""
+        """`most_bytes`: of all bodies together; the first may have more, up to `most_item_bytes`."""
         self.reads: list[Read] = []  # what is open
         self.full = most_items <= 0
         self._taking = taking
@@ -316,7 +318,7 @@ class Batch:
 
     @property
     def is_large(self) -> bool:
-        """The one item is large."""
+        """Whether the batch is one large item."""
         return bool(self.reads) and bool(self.reads[0].blob)
 
     def fill(self, name: bytes, wait_ms: int) -> bool:

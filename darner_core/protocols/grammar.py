@@ -1,5 +1,5 @@
 """What all protocols with names and lines have in common: which names a queue can have, what a line can begin with, and
-how a bad word is shown. Pure: bytes in, an error or nothing out.
+how an error message shows a bad word. Pure: bytes in, an error or nothing out.
 """
 
 import re
@@ -11,7 +11,7 @@ from darner_core.protocols.contract import Request
 MAX_WAIT_MS = 2**31 - 1  # 24 days; fits the signed 32 bits that clients hold it in
 SHOWN_BYTES = 60  # how much of a bad word an error message repeats
 
-# What a request can begin with: a verb, or what may stand before one.
+# What a line can begin with: a verb, or what may stand before one.
 _BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz? \t\r\n")
 _TLS_HANDSHAKE = 0x16
 _BINARY_MEMCACHE = 0x80
@@ -26,8 +26,8 @@ def show(word: bytes) -> str:
 
 
 def wrong_beginning(first: int) -> RequestError | None:
-    """What is wrong if this byte is the first of a line; None: nothing. It is told without the rest of the line, which
-    a client of another protocol may never send."""
+    """What is wrong if this byte is the first of a line; None: nothing. Whatever follows is not waited for: a client
+    of another protocol may never send an end of line."""
     if first in _BEGINNINGS:
         return None
     if first == _TLS_HANDSHAKE:

@@ -1,9 +1,9 @@
 """The list of protocols, and what their clients can ask at present: a vocabulary for each dialect and for each kind of
 client that is refused something for as long as it is connected.
 
-Nothing is asked of a request that is served. What is refused has another entry in the tables that the readers have,
-and no line that was parsed before is kept. Refused is what is asked from then on; a large item that is being received
-may come to its end. No call here switches greenlets.
+A request that is served is not checked. What is refused has another entry in the readers' tables, and the lines that
+were parsed before are forgotten, so it is refused from the next request on. A large item that is being received may
+still be finished. No call here switches greenlets.
 """
 
 from importlib import import_module
@@ -61,7 +61,7 @@ class Vocabularies:
         return self._made[key]
 
     def refuse(self) -> None:
-        """What the status refuses is another now."""
+        """Refuse what the status refuses from now on, and nothing else."""
         for (*_, no_writes, no_reads), vocabulary in self._made.items():
             vocabulary.table.update(self._table(vocabulary.protocol, no_writes, no_reads))  # every reader has it
             vocabulary.kept_lines.clear()

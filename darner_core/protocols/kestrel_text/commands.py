@@ -1,28 +1,27 @@
 """Kestrel's text protocol: the table of its verbs, and what they do. See `contract` for what a command is.
 
-A get, a peek or a monitor confirms all items of the queue that the client has open, so that a client which asks for the
-next item has done the one before; the session gives back what it held. Counts are answered as +n, items as :item, none
-as *, errors as -message.
+A get, a peek or a monitor confirms all items of the queue that the client has open: a client that asks for the next
+item has dealt with the one before. Items that are open when the connection ends are given back. A count is answered as
++n, an item as :item, no item as *, an error as -message.
 """
 
-import logging
 import time
 from functools import partial
 from typing import Any, NoReturn
 
-from darner_core import NAME, VERSION
+from darner_core import VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.listeners import TEXT
 from darner_core.config.options import Config
 from darner_core.config.values import show_text
 from darner_core.engines.contract import Item, Read
-from darner_core.errors import DamagedError, ServerError, StorageError
-from darner_core.operations.client import LATER, Client, HangUp
+from darner_core.errors import ServerError, StorageError
+from darner_core.operations.client import LATER, Client, HangUp, now_or_later
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import ManyReads
 from darner_core.operations.status import status_of
 from darner_core.operations.taking import Shown
-from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits, now_or_later
+from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits, told
 from darner_core.protocols.guard import as_admin, require_admin
 from darner_core.protocols.kestrel_text import reader
 from darner_core.protocols.kestrel_text.reader import (
@@ -33,9 +32,6 @@ from darner_core.protocols.kestrel_text.reader import (
     TextRequest,
     error_reply,
 )
-from darner_core.repeated import BY_TEXT
-
-log = logging.getLogger(NAME)
 
 NONE = b"*\n"
 DONE = b"+0\n"
@@ -57,17 +53,10 @@ USAGE = {
 }
 
 
-def hands_over(reply: bytes) -> bool:
-    return reply.startswith(b":")
-
-
-TRAITS = Traits(TEXT, several_reads=True, error_reply=error_reply, hands_over=hands_over)
-
-
 class TextCommands:
     """The protocol, bound to the operations."""
 
-    traits = TRAITS
+    traits = Traits(TEXT, several_reads=True, error_reply=error_reply, hands_over=lambda reply: reply.startswith(b":"))
 
     def __init__(self, operations: Operations, config: Config) -> None:
         self._operations = operations
@@ -154,11 +143,9 @@ class TextCommands:
         self._taking.wait_send(client, read, lambda item: b":", client.session.hold)
         return b"\n"
 
-    def peek(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+    def peek(self, request: TextRequest, body: None, session: ManyReads) -> Any:
         _close_all(request, session)
-        taking, queue, until = self._taking, request.queue, time.monotonic() + request.wait_ms / 1000
-        shown = taking.peek(queue, request.wait_ms)
-        return now_or_later(shown, self._shown, lambda client: taking.wait_peek(client, queue, until))
+        return self._taking.peek_then(request.queue, request.wait_ms, self._shown)
 
     def _shown(self, shown: Shown | None) -> Reply:
         if shown is None:
@@ -179,11 +166,8 @@ class TextCommands:
         answer: Any = partial(self._answer, client.session)
         try:
             self._monitoring.wait_monitor(client, request.queue, request.wait_ms, MAX_COUNT, answer, takes_all=True)
-        except StorageError as error:
-            # What lies before is open and has been sent, and lines end before that of the error.
-            if not isinstance(error, DamagedError):  # which its queue has told already
-                log.error("%s", error, extra=BY_TEXT)
-            return error_reply(str(error))
+        except StorageError as error:  # what comes before it is open and has been sent, line by line
+            return error_reply(told(error, client.session.origin))
         return NONE
 
     def confirm(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
@@ -196,7 +180,7 @@ class TextCommands:
 
     # -- looking after the server
 
-    def status(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+    def status(self, request: TextRequest, body: None, session: ManyReads) -> Any:
         status = self._operations.host.status
         if not request.word:
             return b":%b\n" % status.shown.word.encode()
@@ -206,11 +190,7 @@ class TextCommands:
             new = status_of(word)
         except ValueError as allowed:
             raise ServerError(f'unknown status "{show_text(word)}": {allowed}') from None
-        return self._wait_keep_status if status.change(new) else DONE
-
-    def _wait_keep_status(self, client: Client) -> bytes:
-        self._operations.host.status.wait_kept()
-        return DONE
+        return status.change_then(new, DONE)
 
     def shutdown(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
         self._operations.host.request_stop()

@@ -50,8 +50,8 @@ USAGE = {
 # These need the right `admin` and change nothing.
 LOOKS = (b"watch", b"dump_config")
 
-# What clients of memcached may send and a queue has no use for. Behind a line of the first nothing follows, behind one
-# of the others an item does.
+# Commands of memcached's that make no sense for a queue. No item follows a line of the first kind; one follows a line
+# of the second.
 OF_MEMCACHED = (b"touch", b"gat", b"gats", b"incr", b"decr", b"verbosity", b"mg", b"md", b"ma", b"me", b"mn")
 STORING_OF_MEMCACHED = (b"add", b"replace", b"append", b"prepend", b"cas", b"ms")
 
@@ -130,7 +130,7 @@ def _refuse(why: str, *_: Any) -> NoReturn:
 
 
 def _without_taking(command: Command, why: str) -> Command:
-    """The entry of a verb that reads: what closes or gives back does so still, and takes nothing."""
+    """The entry of a verb that reads, which may not take any more: it still closes and gives back."""
 
     def parse(request: LineRequest, words: list[bytes]) -> None:
         command.parse(request, words)

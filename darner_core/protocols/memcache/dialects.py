@@ -1,7 +1,7 @@
 """The dialects: what the clients of Kestrel, Siberite and Kyoto Tycoon mean by words that they share with ours.
 
-A dialect says how a name is read, how reads are counted, which verbs there are, and what a few replies are called. The
-rest of the server asks these, and never which dialect it is. No sockets, no queues: pure.
+A dialect says how a name is read, how many reads can be open, which verbs there are, and how a few replies read. The
+rest of the server asks for these traits, never for the dialect's name. No sockets, no queues: pure.
 
 Source: section "dialects" of docs/protocol.md; Kestrel 2.4's guide, Siberite 0.6.4, Kyoto Tycoon's queue plug-in.
 """
@@ -52,14 +52,14 @@ def _is_value(reply: bytes) -> bool:
 
 
 def _plainly(request: Request) -> None:
-    """The name is the queue's, whatever is in it."""
+    """The whole name is the queue's."""
 
 
 @dataclass(frozen=True)
 class Dialect(Traits):
     """How the words of one kind of clients are meant."""
 
-    read_name: Callable[[Request], None] = _plainly  # fills in what `queue` alone does not say; raises RequestError
+    read_name: Callable[[Request], None] = _plainly  # fills in what the name says beside the queue; raises RequestError
     gets_open: bool = False  # every get waits and opens, names several queues perhaps, and a delete acknowledges
     exclusive: tuple[tuple[bytes, bytes], ...] = EXCLUSIVE
     expires_at_ms: Callable[[int, int], int] = kestrel_expiry  # (the number in a set, now_ms); 0 is never

@@ -12,12 +12,12 @@ from typing import Any
 from darner_core.config.options import Config
 from darner_core.engines.contract import Item, Read
 from darner_core.errors import ServerError, StorageError
-from darner_core.operations.client import LATER, Client
+from darner_core.operations.client import LATER, Client, now_or_later
 from darner_core.operations.operations import Operations
 from darner_core.operations.putting import LargePut
 from darner_core.operations.session import ManyReads, Session
 from darner_core.operations.taking import Shown
-from darner_core.protocols.contract import Reply, now_or_later
+from darner_core.protocols.contract import Reply
 from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.lines import MAX_READS
 from darner_core.protocols.memcache.reader import LineRequest, bad_terminator
@@ -101,7 +101,7 @@ class Items:
         except (ServerError, StorageError):
             body.wait_skip(self._chunk_bytes)
             raise
-        body.wait_skip(self._chunk_bytes)  # of an item that no queue has room for, or none is to have
+        body.wait_skip(self._chunk_bytes)  # the item has been refused, or there is no queue for it
         return self._stored(request, client.session, is_stored)
 
     def _wait_receive(self, request: LineRequest, client: Client, body: "_Body", item: LargePut) -> None:
@@ -133,7 +133,7 @@ class Items:
         return self._value(request, item, 0)
 
     def get_placed(self, request: LineRequest, body: None, session: Session) -> Reply:
-        """A get of a fanout child, which is made by its first use, a peek aside, or at a cursor."""
+        """A get at a cursor, or of a fanout child, which is made by its first use unless that is a peek."""
         if request.cursor:
             return self._get_at_cursor(request, session)
         if request.opens or not (request.closes or request.aborts or request.peeks):
@@ -205,7 +205,7 @@ class Items:
         queue = read.queue
         if read.blob:
             return partial(self._wait_send, request, read)
-        # As `Taking.accept`, without its call.
+        # What `Taking.accept` does, without the call.
         try:
             item = queue.item_of(read)
         except BaseException:
@@ -230,14 +230,9 @@ class Items:
 
     # -- peeking
 
-    def _peek(self, request: LineRequest) -> Reply:
-        taking, queue, cursor = self._taking, request.queue, request.cursor
-        until = time.monotonic() + request.wait_ms / 1000
-        return now_or_later(
-            taking.peek(queue, request.wait_ms, cursor),
-            lambda shown: self._shown(request, shown),
-            lambda client: taking.wait_peek(client, queue, until, cursor),
-        )
+    def _peek(self, request: LineRequest) -> Any:
+        shown = partial(self._shown, request)
+        return self._taking.peek_then(request.queue, request.wait_ms, shown, request.cursor)
 
     def _shown(self, request: LineRequest, shown: Shown | None) -> Reply:
         if shown is None:
@@ -250,7 +245,7 @@ class Items:
         self._taking.wait_show(client, shown, self._head_of(request, shown.item, shown.id))
         return AFTER_BODY
 
-    # -- watching a queue
+    # -- monitoring a queue
 
     def monitor(self, request: LineRequest, body: None, session: ManyReads) -> Reply:
         return partial(self._wait_monitor, request) if request.wait_ms else END
@@ -295,7 +290,7 @@ class Items:
 
 
 class _Body:
-    """The body of a large item, and the CR LF behind it, as far as they have not been taken."""
+    """What has not been taken yet of a large item's body and the CR LF behind it."""
 
     def __init__(self, request: LineRequest, client: Client) -> None:
         self._request = request

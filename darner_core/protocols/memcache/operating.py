@@ -14,7 +14,7 @@ from darner_core.config.options import Config
 from darner_core.config.values import show_text
 from darner_core.errors import ClientError, ConfigError, ServerError, StorageError, Unsupported
 from darner_core.nearest import did_you_mean
-from darner_core.operations.client import Client, HangUp
+from darner_core.operations.client import Client, HangUp, Pieces
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import Session
 from darner_core.operations.stats import QUEUES_A_TURN, Figures
@@ -26,7 +26,6 @@ from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.protocols.memcache.replies import END, NONE
 from darner_core.repeated import BY_TEXT
-from darner_core.shared_memory import PipelineMemory
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
@@ -36,39 +35,15 @@ log = logging.getLogger(NAME)
 
 # A reply of up to 64 KiB goes out in one piece: npm's memcached loses the first of two pieces.
 ONE_PIECE_BYTES = 64 << 10
-SCARCE_PIECE_BYTES = 4 << 10  # the limit while pipeline_memory_bytes are exceeded
 
 # How many queues' options one turn of `dump_config` tells.
 DESCRIBED_A_TURN = 25
 
-# What tools of memcached's ask for with a word behind `stats`, and a queue has nothing of: no figures are an answer
-# that they know from an empty memcached. Source: memcached's doc/protocol.txt, munin's plug-in, memcached-tool.
+# Words that memcached's tools put behind `stats`, and that mean nothing here. They are answered with no figures, as by
+# an empty memcached. Source: memcached's doc/protocol.txt, munin's plug-in, memcached-tool.
 NO_FIGURES = (b"items", b"slabs", b"sizes", b"cachedump", b"conns", b"detail", b"extstore")
 
 _Run = Callable[[LineRequest, None, Session], Reply]
-
-
-class Pieces:
-    """A long reply that is sent in as few pieces as its bytes allow."""
-
-    def __init__(self, client: Client, memory: PipelineMemory) -> None:
-        self._client = client
-        self._memory = memory
-        self._gathered: list[bytes] = []
-        self._bytes = 0
-
-    def wait_add(self, data: bytes) -> None:
-        """Switches greenlets if what there is must be sent first."""
-        most_bytes = SCARCE_PIECE_BYTES if self._memory.scarce else ONE_PIECE_BYTES
-        if self._gathered and self._bytes + len(data) > most_bytes:
-            self._client.wait_sent(self.take())
-        self._gathered.append(data)
-        self._bytes += len(data)
-
-    def take(self) -> bytes:
-        """What has not been sent."""
-        gathered, self._gathered, self._bytes = self._gathered, [], 0
-        return b"".join(gathered)
 
 
 class Operating:
@@ -131,6 +106,9 @@ class Operating:
         self._watching.wait_watch(client, queue, events_lines)
         return END
 
+    def _pieces(self, client: Client) -> Pieces:
+        return Pieces(client, self._pipeline_memory, ONE_PIECE_BYTES)
+
     # -- statistics
 
     def stats(self, request: LineRequest, body: None, session: Session) -> Reply:
@@ -151,7 +129,7 @@ class Operating:
         raise Unsupported(f'unknown statistics "{show(request.key)}": {near}')
 
     def _wait_stats(self, client: Client) -> bytes:
-        pieces, statistics, may_see = Pieces(client, self._pipeline_memory), self._statistics, client.may_see
+        pieces, statistics, may_see = self._pieces(client), self._statistics, client.may_see
         totals = statistics.wait_totals(client)
         pieces.wait_add(_stat_lines(b"", statistics.of_server(totals)))
         for names in slices(self._queues, QUEUES_A_TURN):
@@ -171,8 +149,8 @@ class Operating:
         return partial(self._wait_dump_stats, request.targets)
 
     def _wait_dump_stats(self, asked_for: tuple[bytes, ...], client: Client) -> bytes:
-        """Of these queues and aliases; of all, if none is named."""
-        pieces = Pieces(client, self._pipeline_memory)
+        """Tell the figures of these queues and aliases; of all, if none is named."""
+        pieces = self._pieces(client)
         for names in slices(asked_for or dict.fromkeys((*self._queues, *self._statistics.aliases)), QUEUES_A_TURN):
             for name in names:
                 frames = self._frames_of(name, client) if client.may_see(name) else b""
@@ -184,7 +162,7 @@ class Operating:
         return pieces.take() + END
 
     def _frames_of(self, name: bytes, client: Client) -> bytes:
-        """Of the queue of that name, and of the alias; b"": there is neither."""
+        """The figures of the queue of that name, and of the alias; b"": there is neither."""
         both = self._statistics.of_queue(name, client.may_see), self._statistics.of_alias(name, client.may_see)
         return b"".join(
             _frame(b"queue '%b'" % name, (b"%b=%b" % (figure, _shown(value)) for figure, value in figures))
@@ -200,7 +178,7 @@ class Operating:
         return self._wait_dump_config
 
     def _wait_dump_config(self, client: Client) -> bytes:
-        pieces, in_effect = Pieces(client, self._pipeline_memory), self._in_effect
+        pieces, in_effect = self._pieces(client), self._in_effect
         pieces.wait_add(_options_frame(b"server", in_effect.of_server()))
         for names in slices((*in_effect.aliases, *self._queues), DESCRIBED_A_TURN):
             for name in names:
@@ -217,7 +195,7 @@ class Operating:
 
     # -- the server
 
-    def status(self, request: LineRequest, body: None, session: Session) -> Reply:
+    def status(self, request: LineRequest, body: None, session: Session) -> Any:
         status = self._host.status
         if not request.key:
             return replies.line(status.shown.word)
@@ -225,11 +203,7 @@ class Operating:
             new = status_of(request.key.decode("latin-1"))
         except ValueError as allowed:
             raise ClientError(f'unknown status "{show(request.key)}": {allowed}') from None
-        return self._wait_keep_status if status.change(new) else END
-
-    def _wait_keep_status(self, client: Client) -> bytes:
-        self._host.status.wait_kept()
-        return END
+        return status.change_then(new, END)
 
     def reload(self, request: LineRequest, body: None, session: Session) -> Reply:
         return self._wait_reload

@@ -69,20 +69,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_table",
-        "_dialect",
-        "_kept",
-        "_max_line",
-        "_chunk",
-        "_rest",
-        "_searched",
-        "_parts",
-        "_missing",
-        "_request",
-        "in_pieces",
-        "large",
-        "error",
-    )
+        "_table", "_dialect", "_kept", "_max_line", "_chunk", "_rest", "_searched", "_parts",
+        "_missing", "_request", "in_pieces", "large", "error",
+    )  # fmt: skip
 
     def __init__(
         self,

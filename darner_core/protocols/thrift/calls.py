@@ -18,7 +18,6 @@ from darner_core.operations.operations import Operations
 from darner_core.operations.session import Session
 from darner_core.operations.status import STATUSES
 from darner_core.operations.taking import Batch, Shown, wait_body
-from darner_core.protocols.contract import now_or_later
 from darner_core.protocols.thrift.messages import BODY, Idl, ThriftRequest
 from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
 
@@ -148,22 +147,14 @@ class Calls:
     # -- looking
 
     def peek(self, request: ThriftRequest, session: Session) -> Any:
-        return now_or_later(
-            self._taking.peek(request.queue),
-            lambda shown: self._shown(request, shown),
-            lambda client: self._taking.wait_peek(client, request.queue, 0),
-        )
+        return self._taking.peek_then(request.queue, 0, partial(self._shown, request))
 
     def _shown(self, request: ThriftRequest, shown: Shown | None) -> Any:
         queue = shown.queue if shown is not None else self._queues.get(request.queue)
         if queue is None:
+            waiters = self._statistics.waiters(request.queue)
             return self._structs.QueueInfo(
-                items=0,
-                bytes=0,
-                journal_bytes=0,
-                age=0,
-                waiters=self._statistics.waiters(request.queue),
-                open_transactions=0,
+                items=0, bytes=0, journal_bytes=0, age=0, waiters=waiters, open_transactions=0
             )
         if shown is None or not shown.is_large:
             return self._describe(queue, shown.item[0] if shown is not None else None)
@@ -216,11 +207,8 @@ class Calls:
     def set_status(self, request: ThriftRequest, session: Session) -> Any:
         for ours, name in _STATUSES.items():
             if request.arguments.status == getattr(self._structs.Status, name):
-                return self._wait_keep_status if self._host.status.change(STATUSES[ours]) else None
+                return self._host.status.change_then(STATUSES[ours], None)
         raise ServerError(f"status {request.arguments.status}: it can be set to UP, READ_ONLY or QUIESCENT")
-
-    def _wait_keep_status(self, client: Client) -> None:
-        self._host.status.wait_kept()
 
     def get_version(self, request: ThriftRequest, session: Session) -> str:
         return VERSION

@@ -5,21 +5,18 @@ TApplicationException to the call, and the connection goes on. One that ends the
 place of a reply whose turn could not be written, does not know the call: it has no name and the sequence number 0.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-from darner_core import NAME
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.options import Config
-from darner_core.config.values import show_text
-from darner_core.errors import DamagedError, MalformedRequest, RequestError, ServerError, StorageError
+from darner_core.errors import MalformedRequest, RequestError, ServerError, StorageError
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import Session
-from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request
+from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, answered, told
 from darner_core.protocols.grammar import read_child, require_name, show
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.thrift.calls import Calls
@@ -34,9 +31,6 @@ from darner_core.protocols.thrift.messages import (
     exception,
 )
 from darner_core.protocols.thrift.reader import CALL, FrameReader, check_arguments, read_message
-from darner_core.repeated import BY_TEXT
-
-log = logging.getLogger(NAME)
 
 
 class ThriftService:
@@ -97,8 +91,7 @@ class ThriftService:
         try:
             check_arguments(frame, at, arguments.thrift_spec)
         except MalformedRequest as error:
-            reply = error_reply(MalformedRequest(f"{method.decode()}: {error}"), method, sequence)
-            return Request(partial(_answer, reply), b"")
+            return answered(error_reply(MalformedRequest(f"{method.decode()}: {error}"), method, sequence))
         decode(frame[at:], arguments)
         request = ThriftRequest(command.run, method, sequence=sequence, arguments=arguments)
         name = getattr(arguments, "queue_name", None)
@@ -153,17 +146,7 @@ def _refuse(why: str, request: ThriftRequest, session: Session) -> NoReturn:
 
 
 def _exception(request: ThriftRequest, error: RequestError | StorageError, session: Session) -> bytes:
-    if isinstance(error, RequestError):
-        log.debug("refused: %s: %s", session.origin, show_text(str(error)))
-    else:
-        if not isinstance(error, DamagedError):  # which its queue has told already
-            log.error("%s", error, extra=BY_TEXT)
-        error = ServerError(str(error))
-    return error_reply(error, request.verb, request.sequence)
-
-
-def _answer(reply: bytes, *_: Any) -> bytes:
-    return reply
+    return error_reply(told(error, session.origin), request.verb, request.sequence)
 
 
 def _no_line(request: Request, words: list[bytes]) -> None:
