@@ -6,13 +6,13 @@ whatever moment, it goes to the next. See `client` for the two forms of an opera
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any
 
 from darner_core.access.rights import GET
 from darner_core.engines.contract import Read
 from darner_core.errors import ClientError, StorageError
 from darner_core.operations.availability import Availability
-from darner_core.operations.client import LATER, RIGHTS_GONE, Client, Later, Pieces
+from darner_core.operations.client import LATER, RIGHTS_GONE, Client, Pieces
 from darner_core.operations.session import READS_AT_ONCE, ManyReads
 from darner_core.operations.taking import Taking
 from darner_core.shared_memory import PipelineMemory
@@ -70,16 +70,16 @@ class Monitoring:
 
     # -- confirming
 
-    def confirm(self, session: ManyReads, name: bytes, count: int) -> bool | Literal[Later.LATER]:
-        """Close the `count` oldest items of this queue that the session has open. False: it has not that many open, and
-        nothing is changed. Raises StorageError, with nothing changed."""
-        if count > READS_AT_ONCE and session.open_reads(name) >= count:
-            return LATER
-        return session.close_oldest(name, count)
+    def confirm_then(self, session: ManyReads, name: bytes, count: int, answer: Callable[[bool], Any]) -> Any:
+        """Close the `count` oldest items of this queue that the session has open, in several turns if they are many.
+        What `answer` makes of True, or of False: fewer are open, and nothing is changed. A function of the Client if
+        that has to wait. Raises StorageError, with nothing changed or, in that function, with some items closed."""
 
-    def wait_confirm(self, client: Client, name: bytes, count: int) -> bool:
-        """Go on where `confirm` has said LATER. Raises StorageError if a part could not be closed."""
-        assert isinstance(client.session, ManyReads)
-        for _ in client.session.close_in_slices(name, count):
-            client.wait_turn()
-        return True
+        def wait_confirm(client: Client) -> Any:
+            for _ in session.close_in_slices(name, count):
+                client.wait_turn()
+            return answer(True)
+
+        if count > READS_AT_ONCE and session.open_reads(name) >= count:
+            return wait_confirm
+        return answer(session.close_oldest(name, count))

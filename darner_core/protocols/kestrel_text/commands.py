@@ -170,12 +170,10 @@ class TextCommands:
             return error_reply(told(error, client.session.origin))
         return NONE
 
-    def confirm(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
-        queue, count = request.queue, request.count
-        return now_or_later(
-            self._monitoring.confirm(session, queue, count),
-            lambda done: b"+%d\n" % count if done else error_reply("Not that many transactions open."),
-            lambda client: self._monitoring.wait_confirm(client, queue, count),
+    def confirm(self, request: TextRequest, body: None, session: ManyReads) -> Any:
+        done, not_done = b"+%d\n" % request.count, error_reply("Not that many transactions open.")
+        return self._monitoring.confirm_then(
+            session, request.queue, request.count, lambda is_done: done if is_done else not_done
         )
 
     # -- looking after the server

@@ -12,7 +12,7 @@ from typing import Any
 from darner_core.config.options import Config
 from darner_core.engines.contract import Item, Read
 from darner_core.errors import ServerError, StorageError
-from darner_core.operations.client import LATER, Client, now_or_later
+from darner_core.operations.client import LATER, Client
 from darner_core.operations.operations import Operations
 from darner_core.operations.putting import LargePut
 from darner_core.operations.session import ManyReads, Session
@@ -260,11 +260,9 @@ class Items:
         self._monitoring.wait_monitor(client, request.queue, request.wait_ms, request.most or MAX_READS, answer)
         return END
 
-    def confirm(self, request: LineRequest, body: None, session: ManyReads) -> Reply:
-        return now_or_later(
-            self._monitoring.confirm(session, request.queue, request.most),
-            lambda done: END if done else NOT_THAT_MANY_OPEN,
-            lambda client: self._monitoring.wait_confirm(client, request.queue, request.most),
+    def confirm(self, request: LineRequest, body: None, session: ManyReads) -> Any:
+        return self._monitoring.confirm_then(
+            session, request.queue, request.most, lambda done: END if done else NOT_THAT_MANY_OPEN
         )
 
     # -- replies
