@@ -32,7 +32,7 @@ from darner_core.operations.status import ServerStatus
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import Repeated
 from darner_core.server import acceptor
-from darner_core.server.acceptor import Reception
+from darner_core.server.acceptor import Acceptor
 from darner_core.server.background import Background, SyncGroup, wait_attempt
 from darner_core.server.connection import Connection
 from darner_core.server.disk import Disk
@@ -99,8 +99,8 @@ class Server:
             syncs=config.sync == SYNC_ALWAYS,
             tells_heard=bool(config.idle_timeout_s or config.client_timeout_s),
         )  # fmt: skip
-        self.reception = Reception(self, config, self.access)
-        for listener in self.reception.listeners:
+        self.acceptor = Acceptor(self, config, self.access)
+        for listener in self.acceptor.listeners:
             self.vocabularies.of(listener.dialect)
         self.status = ServerStatus(config, self._forbid, self._run_after)
         self._tell_damage()
@@ -108,7 +108,7 @@ class Server:
     def start(self) -> None:
         self.disk.look_for_room()
         self.turn.start()
-        self.reception.start()
+        self.acceptor.start()
         log.addFilter(self._repeated)
         every = self._background.every
         every(TICK_S, "log", self._repeated.tell)
@@ -120,8 +120,8 @@ class Server:
             # A large item that a get has found expired does not go elsewhere in the turn of that get, and what is left
             # of items that have been taken goes without sweeps, too.
             every(TICK_S, "sweep", self._engine.sweeper.wait_moves)
-        if self.reception.looks_for_silent:
-            every(acceptor.TICK_S, "timeouts of clients", self.reception.wait_look_for_silent)
+        if self.acceptor.looks_for_silent:
+            every(acceptor.TICK_S, "timeouts of clients", self.acceptor.wait_look_for_silent)
         every(lambda: self._sync_ms / 1000 or TICK_S, "sync", self._wait_sync)
 
     def _tell_damage(self) -> None:
@@ -159,7 +159,7 @@ class Server:
             said = f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
             raise config.complaint(QUEUE_TABLES, said)
         self.access.reload(config.access_options())  # the last that can fail
-        self.reception.rejudge()
+        self.acceptor.rejudge()
         self.registry.rules = config.rules
         self._take_over_names(config)
         for name in differences(self.config, config):
@@ -195,7 +195,7 @@ class Server:
         self.availability.no_writes, self.availability.no_reads = no_writes, no_reads
         self.vocabularies.refuse()
         if no_reads:
-            self.reception.end_waits()
+            self.acceptor.end_waits()
 
     def _refuse_sets(self, why: str) -> None:
         self.availability.no_room = why
@@ -234,9 +234,9 @@ class Server:
 
     def _wait_stop(self) -> None:
         log.info("stopping")
-        connections = self.reception.connections
+        connections = self.acceptor.connections
         try:
-            self.reception.close()
+            self.acceptor.close()
         except Exception:
             log.exception("stopping: not all addresses could be closed")
         for connection in list(connections):
