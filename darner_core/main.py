@@ -113,9 +113,9 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotation sends it out of habit; the log is standard output
     log.info(_recovered(queue_server))
-    for line in _listening(options, queue_server.reception.listeners):
+    for line in _listening(options, queue_server.acceptor.listeners):
         log.info(line)
-    server.warn(options, queue_server.reception.listeners)
+    server.warn(options, queue_server.acceptor.listeners)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()

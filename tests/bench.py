@@ -66,7 +66,7 @@ class Bench(MovedClock):
         self.config = Config(window_bytes=1 << 20, chunk_bytes=CHUNK_BYTES, rules=self.rules)
         memory = BodyMemory(1 << 20, lambda: None)
         self.engine = engine = LocalEngine(
-            self.config, self.storage, memory, lambda: self.now_s, lambda: self.now_s, self._wait
+            self.config, self.storage, memory, never, lambda: self.now_s, lambda: self.now_s, self._wait
         )
         self.journal, self.registry, self.delivery = engine.journal, engine.registry, engine.delivery
         self.sweeper = engine.sweeper

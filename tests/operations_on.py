@@ -7,13 +7,12 @@ from darner_core.operations.operations import Operations
 from darner_core.operations.stats import Stats
 from darner_core.protocols.memcache.items import Items
 from darner_core.shared_memory import PipelineMemory
-from tests.bench import never
 
 
 def operations_on(house: Any, host: Any = None) -> Operations:
     """`house`: it has an engine, and the configuration of it."""
     pipeline_memory = PipelineMemory(house.config.pipeline_memory_bytes)
-    return Operations(house.engine, Stats(), house.config, pipeline_memory, Availability(), host, never)
+    return Operations(house.engine, Stats(), house.config, pipeline_memory, Availability(), host)
 
 
 def items_on(house: Any) -> Items:

@@ -21,7 +21,7 @@ from darner_core.engines.local import compaction as upkeep_module
 from darner_core.engines.local import cursor_log as cursor_log_module
 from darner_core.engines.local import expiry as expiry_module
 from darner_core.engines.local import journal as journal_module
-from darner_core.engines.local import read_timeouts as timeouts_module
+from darner_core.engines.local import leases as leases_module
 from darner_core.engines.local import reads as reads_module
 from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.engines.local import window as window_module
@@ -29,7 +29,6 @@ from darner_core.engines.local.compaction import Upkeep
 from darner_core.engines.local.engine import LocalEngine
 from darner_core.engines.local.large_items import Upload
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.read_timeouts import ReadTimeouts
 from darner_core.engines.local.routing import Target
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.session import ManyReads, Session
@@ -37,6 +36,7 @@ from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import EXPIRY_PREFIX, MAX_ID
 from darner_core.storage.storage import Storage
 from tests import plain_world as plain
+from tests.bench import never
 from tests.conftest import SMALL
 from tests.engines.local.test_message_queue import CHUNK_BYTES, refusing_writes, whole_body
 from tests.plain_world import DEAD, MOVES, OPEN, WAITS, World
@@ -129,11 +129,12 @@ class Everything(RuleBasedStateMachine):
         world.set_rules(self.queue_rules)
         memory = BodyMemory(1 << 20, lambda: None)
         config = Config(window_bytes=4000, chunk_bytes=CHUNK_BYTES, rules=self.queue_rules)
-        engine = LocalEngine(config, self.storage, memory, lambda: self.now_s, lambda: self.now_s, self.wait_in_sweep)
+        engine = LocalEngine(
+            config, self.storage, memory, never, lambda: self.now_s, lambda: self.now_s, self.wait_in_sweep
+        )
         self.journal, self.registry, self.delivery = engine.journal, engine.registry, engine.delivery
         self.delivery.set_aliases(world.aliases)
-        self.sweeper = engine.sweeper
-        self.timeouts = ReadTimeouts(self.registry, {}, lambda: self.now_s)
+        self.sweeper, self.leases = engine.sweeper, engine.leases
         self.upkeep = Upkeep(self.registry, self.journal, 0)
         self.sessions = [self.new_session(client) for client in range(CLIENT_COUNT)]
         self.uploads: list[list[tuple[Target, Upload]]] = []
@@ -387,7 +388,7 @@ class Everything(RuleBasedStateMachine):
             self.open()
 
     def look_once(self) -> None:
-        for _ in self.timeouts.look():
+        for _ in self.leases.look():
             pass
         seen, self.seen = self.seen, {}
         for name, queue in self.world.queues.items():
@@ -780,7 +781,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         (sweeper_module, "SWEPT_BYTES", 1500),
         (sweeper_module, "MOST_DEAD", 4),
         (sweeper_module, "QUEUES_AT_ONCE", 2),
-        (timeouts_module, "LOOKS_A_TURN", 3),
+        (leases_module, "LOOKS_A_TURN", 3),
         (upkeep_module, "QUEUES_A_TICK", 3),
     ):
         monkeypatch.setattr(module, name, value)

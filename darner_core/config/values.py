@@ -20,9 +20,8 @@ SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
 UNIX = "unix:"  # an address that begins so is the path of a Unix socket
 
-# As the protocols read names; a test compares the two.
-MAX_NAME_BYTES = 250
-_NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
+MAX_NAME_BYTES = 250  # memcached's limit for keys; client libraries refuse longer ones themselves
+QUEUE_NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -163,7 +162,7 @@ def queue_sync(value: Any) -> str | int:
 
 def queue_name(value: Any) -> bytes:
     name = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else b""
-    if not _NAME.fullmatch(name):
+    if not QUEUE_NAME.fullmatch(name):
         raise ValueError(f"the name of a queue: 1 to {MAX_NAME_BYTES} bytes other than control characters, space and /")
     return name
 

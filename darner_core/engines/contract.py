@@ -20,7 +20,7 @@ than `Queue.put` does sets `governed` on all of its queues.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 from darner_core.config.queues import QueueOptions
@@ -429,6 +429,31 @@ class Sweeper(Protocol):
         """Remove all that has expired, or what has of one Queue. Switches greenlets. Raises StorageError."""
 
 
+class Leases(Protocol):
+    """Open reads with a deadline of their own, which any client confirms or aborts by an id."""
+
+    at_once: int  # how many leases may be decided in one turn
+    sending: dict[Any, Download]  # by Read: the large items that are on their way to clients
+
+    def opened_by(self, owner: object, queue: bytes) -> int:
+        """How many leases on items of `queue` the owner has."""
+
+    def next_ids(self, count: int) -> range:
+        """`count` new ids, for `hold`."""
+
+    def hold(self, lease_id: int, read: Any, owner: object, lasts_ms: int) -> None:
+        """This Read has been handed to a client that knows it by `lease_id`."""
+
+    def confirm(self, queue: bytes, ids: Iterable[int]) -> int:
+        """Remove the items of these leases; how many items that were. Raises StorageError, with nothing changed."""
+
+    def abort(self, queue: bytes, ids: Iterable[int]) -> int:
+        """Let the items of these leases wait again, in their order; how many items that were."""
+
+    def require_decided(self, queue: bytes, ids: Iterable[int]) -> None:
+        """Raises StorageError if one of these, which an earlier turn decided on, is open: that turn was undone."""
+
+
 class Budget(Protocol):
     """What the queues may hold in memory together."""
 
@@ -453,6 +478,9 @@ class Engine(Protocol):
 
     @property
     def traces(self) -> Traces: ...
+
+    @property
+    def leases(self) -> Leases: ...
 
     @property
     def budget(self) -> Budget: ...

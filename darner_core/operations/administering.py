@@ -6,30 +6,27 @@ operation.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from darner_core.config.options import OPTIONS, Config
 from darner_core.config.queues import parent_of
+from darner_core.engines.contract import Engine, Queue
 from darner_core.errors import DamagedError
 from darner_core.operations.client import Client
-from darner_core.operations.stats import QUEUES_A_TURN
+from darner_core.operations.stats import QUEUES_A_TURN, Statistics
 from darner_core.slicing import slices
-
-if TYPE_CHECKING:
-    from darner_core.engines.contract import Queue, Registry, Sweeper
-    from darner_core.operations.stats import Statistics
 
 Options = Iterable[tuple[str, Any, str]]  # an option, its value, and what has set it
 
 
 class Administering:
-    """What empties and removes queues, bound to them."""
+    """The operations that empty and remove queues."""
 
-    def __init__(self, registry: "Registry", statistics: "Statistics", sweeper: "Sweeper") -> None:
-        self._registry = registry
-        self._queues = registry.queues
+    def __init__(self, engine: Engine, statistics: Statistics) -> None:
+        self._registry = engine.registry
+        self._queues = engine.registry.queues
+        self._sweeper = engine.sweeper
         self._statistics = statistics
-        self._sweeper = sweeper
 
     def delete(self, name: bytes, cursor: bytes = b"") -> None:
         """Remove a queue, or a cursor of it. Nothing happens if there is none. Raises StorageError."""
@@ -80,14 +77,14 @@ class Administering:
 
 
 class InEffect:
-    """The options that are in effect, of the server and of each queue."""
+    """The options in effect, of the server and of each queue."""
 
-    def __init__(self, config: Config, queues: "Mapping[bytes, Queue]") -> None:
+    def __init__(self, config: Config, queues: Mapping[bytes, Queue]) -> None:
         self._config = config
         self._queues = queues
 
     def take_over(self, config: Config, names: Iterable[str]) -> None:
-        """`config` has been read since: of these names, its options and tables are in effect now."""
+        """The files have been read again: of `config`, the options and tables of these names are in effect now."""
         taken: dict[str, Any] = {name: getattr(config, name) for name in names}
         taken["levels"] = {
             **{name: level for name, level in self._config.levels.items() if name not in taken},
@@ -112,8 +109,8 @@ class InEffect:
         return self._as_made(self._config.rules.describe(name, parent), queue)
 
     @staticmethod
-    def _as_made(options: Options, queue: "Queue | None") -> Iterator[tuple[str, Any, str]]:
-        """`options` as they are for this queue: whether it is on disk was decided when it was made."""
+    def _as_made(options: Options, queue: Queue | None) -> Iterator[tuple[str, Any, str]]:
+        """`options`, but for `durable`: whether a queue is on disk was decided when it was made."""
         for option, value, level in options:
             if option == "durable" and queue is not None and value != queue.durable:
                 yield option, not value, "as the queue was made"

@@ -5,15 +5,18 @@ LATER. The second has a name that begins with wait_, takes the Client, and runs 
 what the first form left open. The first form never switches greenlets; the second does, through the Client's calls.
 """
 
+from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+from darner_core.operations.session import Session
+from darner_core.shared_memory import PipelineMemory
 from darner_core.waiters import Waiter
 
-if TYPE_CHECKING:
-    from darner_core.operations.session import Session
+_Found = TypeVar("_Found")
+_Answer = TypeVar("_Answer")
 
-# Why what goes on for long ends before its time.
+# What a client is told when its rights end while an operation goes on.
 RIGHTS_GONE = "you may not do this any longer: the rights of users have been read again"
 
 
@@ -25,6 +28,9 @@ class Later(Enum):
 
 LATER = Later.LATER
 
+# How much of a long reply goes out in one piece while pipeline_memory_bytes are exceeded.
+SCARCE_PIECE_BYTES = 4 << 10
+
 
 class HangUp(Exception):
     """Disconnect the client: it asked for that, or what it was being sent is gone."""
@@ -33,7 +39,7 @@ class HangUp(Exception):
 class Client(Protocol):
     """The connection, as the operations that wait see it. Every call may switch greenlets, but for may and may_see."""
 
-    session: "Session"
+    session: Session
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         """Wait in line, watching for a hang-up. What was handed over, or None."""
@@ -53,3 +59,50 @@ class Client(Protocol):
     def may(self, right: str, queue: bytes) -> bool:
         """Whether the client has this right to `queue` at this moment. An operation that goes on for long asks again
         and again: the rights may have been read anew."""
+
+
+class Pieces:
+    """A long reply that is sent in as few pieces as its bytes allow."""
+
+    def __init__(self, client: Client, memory: PipelineMemory, most_bytes: int) -> None:
+        """`most_bytes`: of a piece, unless what is added at once has more."""
+        self._client = client
+        self._memory = memory
+        self._most_bytes = most_bytes
+        self._gathered: list[bytes] = []
+        self._bytes = 0
+
+    def wait_add(self, data: bytes) -> None:
+        """Switches greenlets if what there is must be sent first."""
+        most_bytes = SCARCE_PIECE_BYTES if self._memory.scarce else self._most_bytes
+        if self._bytes + len(data) > most_bytes:
+            self.wait_sent()
+        self._gathered.append(data)
+        self._bytes += len(data)
+
+    def wait_sent(self) -> None:
+        """Send what there is."""
+        if self._gathered:
+            self._client.wait_sent(self.take())
+
+    def take(self) -> bytes:
+        """What has not been sent."""
+        gathered, self._gathered, self._bytes = self._gathered, [], 0
+        return b"".join(gathered)
+
+
+def now_or_later(
+    found: _Found | Literal[Later.LATER],
+    answer: Callable[[_Found], _Answer | Callable[[Client], _Answer]],
+    wait: Callable[[Client], _Found],
+) -> _Answer | Callable[[Client], _Answer]:
+    """What `answer` makes of what an operation has found. If that is LATER: a function of the Client, in which the
+    waiting form of the operation finds it first."""
+    if found is not LATER:
+        return answer(found)
+
+    def wait_answer(client: Client) -> _Answer:
+        reply: Any = answer(wait(client))
+        return reply(client) if callable(reply) else reply  # type: ignore[no-any-return]
+
+    return wait_answer

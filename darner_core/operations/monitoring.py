@@ -1,35 +1,31 @@
-"""Watching a queue: `monitor` opens items as they come and sends each at once, `confirm` closes the oldest of them.
+"""Monitoring a queue: items are opened and sent as they come, and the client confirms some of the oldest at a time.
 
-For sessions with several open reads. What a monitor has sent is open like any other read: it goes to the next client
-when this one hangs up, at whatever moment. See `client` for the two forms of an operation.
+For sessions with several open reads. An item that was sent is open like any other read: when the client hangs up, at
+whatever moment, it goes to the next. See `client` for the two forms of an operation.
 """
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
 from darner_core.access.rights import GET
+from darner_core.engines.contract import Read
 from darner_core.errors import ClientError, StorageError
-from darner_core.operations.client import LATER, RIGHTS_GONE, Client, Later
+from darner_core.operations.availability import Availability
+from darner_core.operations.client import LATER, RIGHTS_GONE, Client, Pieces
 from darner_core.operations.session import READS_AT_ONCE, ManyReads
+from darner_core.operations.taking import Taking
+from darner_core.shared_memory import PipelineMemory
 
-if TYPE_CHECKING:
-    from darner_core.engines.contract import Read
-    from darner_core.operations.availability import Availability
-    from darner_core.operations.taking import Taking
-    from darner_core.shared_memory import PipelineMemory
-
-# Items that are there already are sent in portions of about 8 KiB: sent one by one, a seventh as many items of 64 bytes
-# went out. The smaller portion is for when pipeline_memory_bytes are exceeded.
+# Items that are there already are sent in pieces of up to 8 KiB. One by one, a seventh as many of 64 bytes went out.
 SEND_BYTES = 8 << 10
-SCARCE_SEND_BYTES = 4 << 10
 
 # The reply with an item that has just been opened: bytes, or, for a large item, a function that sends it.
-Answer = Callable[["Read"], bytes | Callable[[Client], bytes]]
+Answer = Callable[[Read], bytes | Callable[[Client], bytes]]
 
 
 class Monitoring:
-    def __init__(self, taking: "Taking", pipeline_memory: "PipelineMemory", availability: "Availability") -> None:
+    def __init__(self, taking: Taking, pipeline_memory: PipelineMemory, availability: Availability) -> None:
         self._taking = taking
         self._pipeline_memory = pipeline_memory
         self._availability = availability
@@ -40,74 +36,50 @@ class Monitoring:
         """Open items and send them by `answer`, until the time is over, `most` have come, no more may be open, or
         clients may wait no longer. `takes_all`: what is there is taken although the time is over. Raises StorageError
         behind what could be sent, and ClientError if the client has lost the right."""
-        unsent: list[bytes] = []
-        try:
-            self._wait_items(client, name, time.monotonic() + wait_ms / 1000, most, answer, takes_all, unsent)
-        except (ClientError, StorageError):
-            _wait_sent(client, unsent)  # the client has these open
-            raise
-        _wait_sent(client, unsent)
-
-    def _wait_items(
-        self,
-        client: Client,
-        name: bytes,
-        until: float,
-        most: int,
-        answer: Answer,
-        takes_all: bool,
-        unsent: list[bytes],
-    ) -> None:
-        session = client.session
+        session, taking, until = client.session, self._taking, time.monotonic() + wait_ms / 1000
         assert isinstance(session, ManyReads)
-        taking, unsent_bytes = self._taking, 0
-        for _ in range(most):
-            if (not takes_all and time.monotonic() >= until) or self._availability.waits_end:
-                break
-            if not session.has_room(name, taking.most_open(name)):
-                break
-            read = taking.open((name,), 1)
-            if read is LATER:
-                unsent_bytes = _wait_sent(client, unsent)
-                read = taking.wait_open(client, (name,), until)
-            if read is None:
-                break
-            if not client.may(GET, name):
-                read.queue.give_back(read)
-                raise ClientError(RIGHTS_GONE)
-            reply = answer(read)
-            if not isinstance(reply, bytes):
-                try:
-                    _wait_sent(client, unsent)
-                except BaseException:
+        unsent = Pieces(client, self._pipeline_memory, SEND_BYTES)
+        try:
+            for _ in range(most):
+                if (not takes_all and time.monotonic() >= until) or self._availability.waits_end:
+                    break
+                if not session.has_room(name, taking.most_open(name)):
+                    break
+                read = taking.open((name,), 1)
+                if read is LATER:
+                    unsent.wait_sent()
+                    read = taking.wait_open(client, (name,), until)
+                if read is None:
+                    break
+                if not client.may(GET, name):
                     read.queue.give_back(read)
-                    raise
-                reply = reply(client)
-            unsent.append(reply)
-            unsent_bytes += len(reply)
-            if unsent_bytes >= (SCARCE_SEND_BYTES if self._pipeline_memory.scarce else SEND_BYTES):
-                unsent_bytes = _wait_sent(client, unsent)
+                    raise ClientError(RIGHTS_GONE)
+                reply = answer(read)
+                if not isinstance(reply, bytes):
+                    try:
+                        unsent.wait_sent()
+                    except BaseException:
+                        read.queue.give_back(read)
+                        raise
+                    reply = reply(client)
+                unsent.wait_add(reply)
+        except (ClientError, StorageError):
+            unsent.wait_sent()  # the client has these open
+            raise
+        unsent.wait_sent()
 
     # -- confirming
 
-    def confirm(self, session: ManyReads, name: bytes, count: int) -> bool | Literal[Later.LATER]:
-        """Close the `count` oldest items of this queue that the session has open. False: it has not that many open, and
-        nothing is changed. Raises StorageError, with nothing changed."""
+    def confirm_then(self, session: ManyReads, name: bytes, count: int, answer: Callable[[bool], Any]) -> Any:
+        """Close the `count` oldest items of this queue that the session has open, in several turns if they are many.
+        What `answer` makes of True, or of False: fewer are open, and nothing is changed. A function of the Client if
+        that has to wait. Raises StorageError, with nothing changed or, in that function, with some items closed."""
+
+        def wait_confirm(client: Client) -> Any:
+            for _ in session.close_in_slices(name, count):
+                client.wait_turn()
+            return answer(True)
+
         if count > READS_AT_ONCE and session.open_reads(name) >= count:
-            return LATER
-        return session.close_oldest(name, count)
-
-    def wait_confirm(self, client: Client, name: bytes, count: int) -> bool:
-        """Go on where `confirm` has said LATER. Raises StorageError if a part could not be closed."""
-        assert isinstance(client.session, ManyReads)
-        for _ in client.session.close_in_slices(name, count):
-            client.wait_turn()
-        return True
-
-
-def _wait_sent(client: Client, unsent: list[bytes]) -> int:
-    if unsent:
-        data = b"".join(unsent)
-        unsent.clear()
-        client.wait_sent(data)
-    return 0
+            return wait_confirm
+        return answer(session.close_oldest(name, count))

@@ -1,30 +1,25 @@
 """All operations, bound to one engine: what a protocol is handed to serve its clients with."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from darner_core.config.options import Config
+from darner_core.engines.contract import Engine
 from darner_core.operations.administering import Administering, InEffect
+from darner_core.operations.availability import Availability
 from darner_core.operations.monitoring import Monitoring
-from darner_core.operations.pending_reads import PendingReads, Timer
 from darner_core.operations.putting import Putting
-from darner_core.operations.stats import Statistics
+from darner_core.operations.stats import Statistics, Stats
+from darner_core.operations.status import ServerStatus
 from darner_core.operations.taking import Taking
 from darner_core.operations.watching import Watching
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.engines.contract import Engine
-    from darner_core.operations.availability import Availability
-    from darner_core.operations.stats import Stats
-    from darner_core.operations.status import ServerStatus
-    from darner_core.shared_memory import PipelineMemory
+from darner_core.shared_memory import PipelineMemory
 
 
 class Host(Protocol):
     """The server, as an operator's commands see it."""
 
     @property
-    def status(self) -> "ServerStatus": ...
+    def status(self) -> ServerStatus: ...
 
     def wait_reload(self) -> None:
         """Read the files again. Raises ConfigError or StorageError; then nothing has changed. Switches greenlets."""
@@ -35,15 +30,13 @@ class Host(Protocol):
 class Operations:
     def __init__(
         self,
-        engine: "Engine",
-        stats: "Stats",
-        config: "Config",
-        pipeline_memory: "PipelineMemory",
-        availability: "Availability",
+        engine: Engine,
+        stats: Stats,
+        config: Config,
+        pipeline_memory: PipelineMemory,
+        availability: Availability,
         host: Host,
-        run_after: Callable[[float, Callable[[], None]], Timer],
     ) -> None:
-        """`run_after(seconds, call)` calls once, in the loop."""
         registry = engine.registry
         self.queues = registry.queues
         self.cursors = registry.cursors
@@ -52,11 +45,11 @@ class Operations:
         self.availability = availability
         self.host = host
         self.pipeline_memory = pipeline_memory
-        self.taking = Taking(registry, stats, config, pipeline_memory, availability)
+        self.taking = Taking(engine, stats, config, pipeline_memory, availability)
         self.putting = Putting(engine, stats, config, availability)
-        self.pending = PendingReads(engine.journal, run_after)
+        self.leases = engine.leases
         self.monitoring = Monitoring(self.taking, pipeline_memory, availability)
-        self.statistics = Statistics(stats, registry, engine.delivery, engine.budget)
-        self.administering = Administering(registry, self.statistics, engine.sweeper)
+        self.statistics = Statistics(stats, engine)
+        self.administering = Administering(engine, self.statistics)
         self.in_effect = InEffect(config, registry.queues)
         self.watching = Watching(engine.traces, pipeline_memory, availability)

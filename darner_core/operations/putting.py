@@ -6,33 +6,25 @@ The set of a plain queue does not come here: it is the hot path, and stands wher
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
+from darner_core.config.options import Config
 from darner_core.config.values import SYNC_ALWAYS
+from darner_core.engines.contract import Engine, Queue, Transfer
 from darner_core.errors import ServerError, StorageError
+from darner_core.operations.availability import Availability
 from darner_core.operations.client import LATER, Client, Later
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.engines.contract import Engine, Queue, Transfer
-    from darner_core.operations.availability import Availability
-    from darner_core.operations.session import Session
-    from darner_core.operations.stats import Stats
+from darner_core.operations.session import Session
+from darner_core.operations.stats import Stats
 
 # How many items are put in one turn: two milliseconds with their write.
 ITEMS_A_TURN = 2048
 
 
 class Putting:
-    """What puts items, bound to the queues."""
+    """The operations that put items, bound to the queues."""
 
-    def __init__(
-        self,
-        engine: "Engine",
-        stats: "Stats",
-        config: "Config",
-        availability: "Availability",
-    ) -> None:
+    def __init__(self, engine: Engine, stats: Stats, config: Config, availability: Availability) -> None:
         self._queues = engine.registry.queues
         self._delivery = engine.delivery
         self._time_ms = engine.journal.time_ms
@@ -53,7 +45,7 @@ class Putting:
 
     def put(
         self,
-        session: "Session",
+        session: Session,
         names: tuple[bytes, ...],
         body: bytes,
         flags: int = 0,
@@ -65,7 +57,7 @@ class Putting:
         return self.note_sync(session, self._delivery.put(names, body, flags, expires_at_ms, as_child))
 
     @staticmethod
-    def note_sync(session: "Session", stored: "Collection[Queue] | None") -> bool:
+    def note_sync(session: Session, stored: Collection[Queue] | None) -> bool:
         if stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored):
             session.needs_sync = True
         return stored is not None
@@ -73,10 +65,10 @@ class Putting:
     # -- several
 
     def put_several(
-        self, session: "Session", name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+        self, session: Session, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
     ) -> int | Literal[Later.LATER]:
-        """Put items up to the first that is refused; how many that are. They expire `expiry_ms` from now; None: never.
-        Raises ServerError if nothing is put at present."""
+        """Put items up to the first that is refused; how many were put. They expire `expiry_ms` from now; None: never.
+        Raises ServerError if no item is taken at present."""
         if len(items) > ITEMS_A_TURN or any(map(self._is_large, items)):
             return LATER
         return self._put_several(session, name, items, expiry_ms, as_child)
@@ -95,7 +87,7 @@ class Putting:
 
     def _put_several(
         self,
-        session: "Session",
+        session: Session,
         name: bytes,
         items: Sequence[bytes],
         expiry_ms: int | None,
@@ -196,7 +188,7 @@ class LargePut:
     """A large item that is being put: begun, added to, stored, and put. A context: what has not been put when it ends
     is dropped."""
 
-    def __init__(self, putting: Putting, transfer: "Transfer", size: int) -> None:
+    def __init__(self, putting: Putting, transfer: Transfer, size: int) -> None:
         self._putting = putting
         self._transfer = transfer
         self._missing_bytes = size
@@ -242,6 +234,6 @@ class LargePut:
         """Raises ServerError if a queue was deleted that decides whether the item is stored."""
         self._transfer.require_queues()
 
-    def put(self, session: "Session", flags: int, expires_at_ms: int) -> bool:
+    def put(self, session: Session, flags: int, expires_at_ms: int) -> bool:
         """All has come and is stored: put it, in this turn. False: there was no room. Raises StorageError."""
         return self._putting.note_sync(session, self._transfer.put(flags, expires_at_ms))

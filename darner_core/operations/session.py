@@ -1,7 +1,7 @@
-"""What one connection holds: its open reads. Closing the session gives them back.
+"""The open reads that one connection holds. They are given back when the session ends.
 
-A read that was open for too long is given back without asking its session (see `read_timeouts`). The session holds it
-all the same, because its client does: to close or abort it does nothing to the item.
+A read that has been open for too long is given back without asking its session (see `leases`). The session keeps it,
+because its client believes that it is open: to close or abort it does nothing to the item any more.
 
 No call here switches greenlets.
 """
@@ -16,13 +16,13 @@ from darner_core.config.values import show_bytes
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError, StorageError
 
-# Reads that are given back or closed in one turn: 2 ms.
+# How many reads are given back or closed in one turn: 2 ms.
 READS_AT_ONCE = 1000
 
 
 class Session:
-    """One read can be open at a time, of whichever queue. `needs_sync` says that a reply has to wait for an fsync;
-    `origin`, whose session it is."""
+    """Holds one read at a time, of any queue. `needs_sync`: a reply has to wait for an fsync. `origin`: where the
+    client comes from."""
 
     __slots__ = ("_journal", "open_read", "needs_sync", "ended", "origin")
 
@@ -61,14 +61,14 @@ class Session:
             read.queue.give_back(read, wake=False)  # it may have been handed over in an earlier turn
 
     def close_read(self, queue: bytes = b"") -> None:
-        """Confirm the open read, whichever queue is named: its item is gone. Nothing happens if none is open."""
+        """Confirm the open read, whichever queue is named: its item is removed. Nothing happens if none is open."""
         read = self.open_read
         if read is not None:
             read.queue.close(read, self)
             self.open_read = None
 
     def unclose(self, read: Read) -> None:
-        """Undo `close_read`, as far as it is the session's."""
+        """Undo `close_read`: the session holds the read again."""
         if self.ended:  # hung up in the same turn
             read.queue.give_back(read, wake=False)
         else:
@@ -89,7 +89,7 @@ class Session:
                 read.queue.take_back(read)
 
     def end(self) -> None:
-        """The connection is gone: what it held goes to the next."""
+        """The connection is gone: what it held is given back."""
         self.ended = True
         read, self.open_read = self.open_read, None
         if read is not None:
@@ -138,13 +138,13 @@ class ManyReads(Session):
             read.queue.give_back(read, wake=False)
 
     def _forget(self, read: Read) -> bool:
-        """Hold it no longer; False: it was not held."""
+        """Hold `read` no longer. False: it was not held."""
         reads = self._reads.get(read.queue.name)
         if not reads:
             return False
         if reads[0] is read:
             reads.popleft()
-        elif reads[-1] is read:  # the last is undone first
+        elif reads[-1] is read:  # a turn is undone backwards, so its last read comes first
             reads.pop()
         elif read in reads:
             reads.remove(read)
@@ -165,15 +165,15 @@ class ManyReads(Session):
             return False
         for read in oldest:
             if read.blob:
-                _ = read.queue.large_items  # what may raise, for all of them before any is closed
+                _ = read.queue.large_items  # this may raise: before any read is closed
         for read in oldest:
             read.queue.close(read, self)
             self._forget(read)
         return True
 
     def close_in_slices(self, queue: bytes, count: int) -> Iterator[None]:
-        """Confirm any number of reads, which must be open: a part in each turn, the last when the iteration ends.
-        Raises StorageError if a part of them could not be closed."""
+        """Confirm the `count` oldest reads, which must be open, up to READS_AT_ONCE in each turn. Raises StorageError
+        if a part of them could not be closed."""
         left = self.open_reads(queue) - count
         for start in range(0, count, READS_AT_ONCE):
             if start:
@@ -205,7 +205,7 @@ class ManyReads(Session):
     def end(self) -> None:
         self.ended = True
         held, self._reads = self._reads, {}
-        # The first of a queue to whoever has waited longest.
+        # The oldest item of a queue goes to the client that has waited longest.
         given_back = _give_back([read for reads in held.values() for read in sorted(reads, key=_id)])
         for _ in given_back:
             self._journal.slices.append(given_back)

@@ -8,25 +8,22 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from darner_core import VERSION
+from darner_core.engines.contract import Engine, Queue, Source
 from darner_core.errors import StorageError
 from darner_core.operations.client import Client
 from darner_core.slicing import slices
 
-if TYPE_CHECKING:
-    from darner_core.engines.contract import Budget, Queue, Registry, Routing, Source
-
 MaySee = Callable[[bytes], bool]
 
-# What is told of the server, a queue or an alias, in this order.
+# The figures of the server, a queue or an alias, in the order in which clients are told them.
 Figures = list[tuple[bytes, int | bytes]]
 
 # How many queues one turn goes through to tell their figures, or to flush them: 100 are 1 to 2 ms.
 QUEUES_A_TURN = 100
 
-# Queues of which one turn adds up the figures: 1 ms.
+# How many queues' figures one turn adds up: 1 ms.
 SUMMED_A_TURN = 1000
 
 
@@ -52,10 +49,10 @@ class Stats:
 
 
 class Totals:
-    """What is summed up over all queues, some at a time: with many of them it is the sum over several moments."""
+    """Sums over all queues. With many queues they are added up in several turns, so they are of no single moment."""
 
     def __init__(self, total_items_of_deleted: int) -> None:
-        """The argument is of the moment when the queues were listed: one that is deleted later is counted as listed."""
+        """`total_items_of_deleted`: when the sum begins. A queue that is deleted later is still in the list."""
         self.waiting_items = 0
         self.waiting_bytes = 0
         self.total_items = total_items_of_deleted
@@ -78,12 +75,11 @@ class Totals:
 class Statistics:
     """All figures of the server, its queues and its aliases."""
 
-    def __init__(self, stats: Stats, registry: "Registry", delivery: "Routing", budget: "Budget") -> None:
-        """`budget`: what the queues may read ahead together."""
+    def __init__(self, stats: Stats, engine: Engine) -> None:
         self._stats = stats
-        self._registry = registry
-        self._delivery = delivery
-        self._budget = budget
+        self._registry = engine.registry
+        self._delivery = engine.delivery
+        self._budget = engine.budget
 
     @property
     def aliases(self) -> Mapping[bytes, object]:
@@ -191,7 +187,7 @@ class Statistics:
         """How many clients wait for an item of the queue, which need not exist."""
         return self._registry.waiters(name)
 
-    def age_ms(self, queue: "Queue") -> int:
+    def age_ms(self, queue: Queue) -> int:
         """How long the head has been waiting; 0 if nothing waits, or the head cannot be read."""
         try:
             added_at_ms = queue.head_added_at_ms()
@@ -200,5 +196,5 @@ class Statistics:
         return max(0, int(time.time() * 1000) - added_at_ms) if added_at_ms else 0
 
 
-def _waiters(queue: "Source") -> int:
+def _waiters(queue: Source) -> int:
     return len(queue.line) if queue.line is not None else 0

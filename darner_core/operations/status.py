@@ -1,8 +1,8 @@
 """The server's status: what it is willing to do, as an operator says it, in Kestrel's words.
 
 A stricter status is shown at once and in force after a grace period, so that whatever looks at it (a load balancer, a
-client library) has time to turn elsewhere before anything is refused. A file keeps it over a restart. What comes of a
-status in force is known elsewhere: `forbid` is told what it refuses, and why.
+client library) has time to turn elsewhere before anything is refused. A file keeps it over a restart. What a status in
+force refuses is done elsewhere: `forbid` is told what is refused, and why.
 
 Names that begin with wait_ may switch greenlets; nothing else here does.
 
@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from darner_core import NAME, files
 from darner_core.config.options import Config
 from darner_core.errors import StorageError
 from darner_core.nearest import did_you_mean
+from darner_core.operations.client import Client
 from darner_core.waiters import wait_in_thread
 
 log = logging.getLogger(NAME)
@@ -107,6 +108,15 @@ class ServerStatus:
         self._due_at = self._clock() + (self._grace_s if new.strictness > old.strictness else 0)
         self._look()
         return True
+
+    def change_then(self, new: Status, reply: Any) -> Any:
+        """Change to `new`; `reply`, or a function of the Client that writes the file first. Raises StorageError."""
+
+        def wait_kept(client: Client) -> Any:
+            self.wait_kept()
+            return reply
+
+        return wait_kept if self.change(new) else reply
 
     def _look(self) -> None:
         """Put into force what is due, and come back when the rest is."""

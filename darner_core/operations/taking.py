@@ -1,23 +1,22 @@
 """Taking items: open, peek, wait in line, and send large items, for all protocols.
 
-What is opened belongs to the caller until it has been settled: held by a session, or closed. Whoever cannot answer with
-it gives it back, so that no item is lost on the way to a client. See `client` for the two forms of an operation.
+An item that was opened belongs to the caller until it is settled: held by a session, or closed. A caller that cannot
+answer with it gives it back, so that no item is lost on the way to a client. See `client` for the two forms of an
+operation.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from darner_core.config.options import Config
+from darner_core.engines.contract import Engine, Item, Read, Source
 from darner_core.errors import ServerError, StorageError
-from darner_core.operations.client import LATER, Client, HangUp, Later
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.engines.contract import Download, Item, Read, Registry, Source
-    from darner_core.operations.availability import Availability
-    from darner_core.operations.session import Session
-    from darner_core.operations.stats import Stats
-    from darner_core.shared_memory import PipelineMemory
+from darner_core.operations.availability import Availability
+from darner_core.operations.client import LATER, Client, HangUp, Later, now_or_later
+from darner_core.operations.session import Session
+from darner_core.operations.stats import Stats
+from darner_core.shared_memory import PipelineMemory
 
 # How much of a large item is sent at a time while pipeline_memory_bytes are exceeded.
 SCARCE_SEND_BYTES = 16 << 10
@@ -26,14 +25,14 @@ SCARCE_SEND_BYTES = 16 << 10
 PIECE_BYTES = 256 << 10
 
 # What becomes of an item that a client has got: its session holds it, or it is closed.
-Settle = Callable[["Read"], object]
+Settle = Callable[[Read], object]
 
 
 class Shown(NamedTuple):
-    """An item at the head of a queue or cursor, which goes on waiting there."""
+    """An item that a client peeks at. It stays at the head of its queue or cursor."""
 
-    queue: "Source"
-    item: "Item"
+    queue: Source
+    item: Item
     id: int
 
     @property
@@ -42,30 +41,30 @@ class Shown(NamedTuple):
 
 
 class Taking:
-    """What takes items, bound to the queues."""
+    """The operations that take items, bound to the queues."""
 
     def __init__(
         self,
-        registry: "Registry",
-        stats: "Stats",
-        config: "Config",
-        pipeline_memory: "PipelineMemory",
-        availability: "Availability",
+        engine: Engine,
+        stats: Stats,
+        config: Config,
+        pipeline_memory: PipelineMemory,
+        availability: Availability,
     ) -> None:
-        self._registry = registry
-        self._queues = registry.queues
+        self._registry = engine.registry
+        self._queues = engine.registry.queues
+        self._sending = engine.leases.sending
         self._stats = stats
         self._max_item_bytes = config.max_item_bytes
         self._pipeline_memory = pipeline_memory
         self._availability = availability
         # (queue's number, large item) -> its chunk that could not be read when it was last sent.
         self._unreadable: dict[tuple[int, int], int] = {}
-        self.sending: dict[Read, Download] = {}  # the large items that are being sent
 
     # -- where to take from
 
     def make_child(self, name: bytes) -> None:
-        """Taking from a fanout child makes it. Raises ServerError if there may be no more queues."""
+        """Make this fanout child, as its first use does. Raises ServerError if there may be no more queues."""
         self._registry.child(name)
 
     def most_open(self, name: bytes) -> int:
@@ -73,29 +72,27 @@ class Taking:
         queue = self._queues.get(name)
         return (queue.options if queue is not None else self._registry.options(name)).max_open_reads
 
-    def require_room(self, session: "Session", names: Iterable[bytes]) -> None:
+    def require_room(self, session: Session, names: Iterable[bytes]) -> None:
         """Raises ClientError if the session may open no more items of one of these queues."""
         for name in names:
             queue = self._queues.get(name)
             if queue is not None:
                 session.require_room(name, queue.options.max_open_reads)
 
-    def _find(self, name: bytes, cursor: bytes, peeks: bool = False) -> "Source | None":
-        """The queue, or its cursor, which is made. Raises ServerError if there may be no more cursors."""
+    def _find(self, name: bytes, cursor: bytes, peeks: bool = False) -> Source | None:
+        """The queue, or a cursor of it, made if there is none. Raises ServerError if there may be no more cursors."""
         queue = self._queues.get(name)
         if cursor and queue is not None:
             return self._registry.cursors.of(queue, cursor, peeks)
         return queue
 
     def _may_wait(self, names: Iterable[bytes]) -> bool:
-        """Whether an item can come: an alias never has one."""
+        """Whether it is of use to wait: an alias never has an item."""
         return not self._availability.waits_end and any(name not in self._registry.aliases for name in names)
 
     # -- opening
 
-    def open(
-        self, names: Sequence[bytes], wait_ms: int = 0, cursor: bytes = b""
-    ) -> "Read | Literal[Later.LATER] | None":
+    def open(self, names: Sequence[bytes], wait_ms: int = 0, cursor: bytes = b"") -> Read | Literal[Later.LATER] | None:
         """Open an item of the first of these queues that has one, or of this cursor of the one queue. None: there is
         none, and the client does not wait for one. Raises StorageError or ServerError."""
         for name in names:
@@ -109,7 +106,7 @@ class Taking:
                 return LATER
         return LATER if wait_ms > 0 and self._may_wait(names) else None
 
-    def wait_open(self, client: Client, names: Sequence[bytes], until: float, cursor: bytes = b"") -> "Read | None":
+    def wait_open(self, client: Client, names: Sequence[bytes], until: float, cursor: bytes = b"") -> Read | None:
         """Go on where `open` has said LATER. None: no item has come before `until`, by time.monotonic(), or clients
         may wait no longer."""
         while True:
@@ -124,13 +121,13 @@ class Taking:
                 return handed  # type: ignore[no-any-return]
             # Deleted before this greenlet came to run, or the turn in which it was handed over could not be written.
 
-    def peek(self, name: bytes, wait_ms: int = 0, cursor: bytes = b"") -> "Shown | Literal[Later.LATER] | None":
+    def peek(self, name: bytes, wait_ms: int = 0, cursor: bytes = b"") -> Shown | Literal[Later.LATER] | None:
         """The item at the head of this queue, or of a cursor of it. None: there is none, and the client does not wait
         for one. Raises StorageError."""
         self._stats.cmd_peek += 1
         return self._peek(name, wait_ms, cursor)
 
-    def _peek(self, name: bytes, wait_ms: int, cursor: bytes) -> "Shown | Literal[Later.LATER] | None":
+    def _peek(self, name: bytes, wait_ms: int, cursor: bytes) -> Shown | Literal[Later.LATER] | None:
         queue = self._find(name, cursor, peeks=True)
         if queue is not None:
             item = queue.peek()
@@ -139,6 +136,13 @@ class Taking:
             if queue.half_swept:
                 return LATER
         return LATER if wait_ms > 0 and self._may_wait((name,)) else None
+
+    def peek_then(self, name: bytes, wait_ms: int, answer: "Callable[[Shown | None], Any]", cursor: bytes = b"") -> Any:
+        """What `answer` makes of the head of this queue, or of a cursor of it; a function of the Client if that has to
+        wait. Raises StorageError."""
+        until = time.monotonic() + wait_ms / 1000
+        shown = self.peek(name, wait_ms, cursor)
+        return now_or_later(shown, answer, lambda client: self.wait_peek(client, name, until, cursor))
 
     def wait_peek(self, client: Client, name: bytes, until: float, cursor: bytes = b"") -> Shown | None:
         """Go on where `peek` has said LATER, like `wait_open`."""
@@ -168,8 +172,8 @@ class Taking:
     def _wait_in_lines(
         self, client: Client, names: Sequence[bytes], wait_ms: int, cursor: bytes, peeks: bool = False
     ) -> object:
-        """Wait in line at these queues, or at a cursor of the one, until one of them hands over an item, which is open;
-        to peek, until there is one. None: none has come."""
+        """Wait in line at these queues, or at a cursor of the one, until one of them hands over an item, which is
+        then open; to peek, until one of them has an item. None: the time is over."""
         registry = self._registry
         waiter = None
         try:
@@ -191,7 +195,7 @@ class Taking:
 
     # -- answering with what was opened
 
-    def accept(self, read: "Read", settle: Settle) -> "Item":
+    def accept(self, read: Read, settle: Settle) -> Item:
         """The item of `read`, which is open and not large. The client gets it: `settle` holds it, or closes it. Raises
         StorageError; then the item has been given back."""
         try:
@@ -203,7 +207,7 @@ class Taking:
         settle(read)
         return item
 
-    def wait_send(self, client: Client, read: "Read", head: "Callable[[Item], bytes]", settle: Settle) -> None:
+    def wait_send(self, client: Client, read: Read, head: Callable[[Item], bytes], settle: Settle) -> None:
         """Send a large item chunk by chunk, behind its `head`, then `settle` it. It is open while it is sent, so that
         it goes to the next client if this one hangs up. Raises StorageError if nothing has been sent yet, else HangUp.
         """
@@ -228,13 +232,7 @@ class Taking:
             raise
 
     def _wait_send_chunks(
-        self,
-        client: Client,
-        head: bytes,
-        queue: "Source",
-        item: "Item",
-        item_id: int,
-        read: "Read | None" = None,
+        self, client: Client, head: bytes, queue: Source, item: Item, item_id: int, read: Read | None = None
     ) -> None:
         """`read`: the item, opened; None: the client only peeks at it."""
         blob: Any = item[0]
@@ -242,7 +240,7 @@ class Taking:
         bad = self._unreadable.get(key)
         body = queue.large_items.send(blob)
         if read is not None:
-            self.sending[read] = body
+            self._sending[read] = body
         begun = False
         try:
             if bad is not None:
@@ -271,7 +269,7 @@ class Taking:
             raise damage from error
         finally:
             if read is not None:
-                self.sending.pop(read, None)
+                self._sending.pop(read, None)
 
     @property
     def _send_limit_bytes(self) -> int:
@@ -283,8 +281,8 @@ def _rest_ms(until: float) -> int:
     return max(0, int((until - time.monotonic()) * 1000))
 
 
-def give_back(reads: "Iterable[Read]") -> None:
-    """These wait again, in their order: the oldest goes to the client that has waited longest."""
+def give_back(reads: Iterable[Read]) -> None:
+    """Let these items wait again, in their order: the oldest goes to the client that has waited longest."""
     for read in sorted(reads, key=lambda read: read.id):
         read.queue.give_back(read)
 
@@ -302,10 +300,10 @@ def wait_body(client: Client, shown: Shown) -> bytes:
 
 
 class Batch:
-    """Several items for one reply, opened for as long as the reply has room. A large item goes alone."""
+    """Items for one reply, opened until the reply is full. A large item goes alone."""
 
     def __init__(self, taking: Taking, most_items: int, most_bytes: int, most_item_bytes: int) -> None:
-        """`most_bytes`: of all bodies; the first is taken whatever its size, up to `most_item_bytes`."""
+        """`most_bytes`: of all bodies together; the first may have more, up to `most_item_bytes`."""
         self.reads: list[Read] = []  # what is open
         self.full = most_items <= 0
         self._taking = taking
@@ -316,7 +314,7 @@ class Batch:
 
     @property
     def is_large(self) -> bool:
-        """The one item is large."""
+        """Whether the batch is one large item."""
         return bool(self.reads) and bool(self.reads[0].blob)
 
     def fill(self, name: bytes, wait_ms: int) -> bool:
@@ -328,7 +326,7 @@ class Batch:
         """Take more, and wait for it until the reply is full or `until` has come. Raises as `fill` does."""
         self._fill(lambda: self._taking.wait_open(client, (name,), until))
 
-    def _fill(self, open_first: "Callable[[], Read | Literal[Later.LATER] | None]") -> bool:
+    def _fill(self, open_first: Callable[[], Read | Literal[Later.LATER] | None]) -> bool:
         try:
             while not self.full:
                 try:
@@ -350,7 +348,7 @@ class Batch:
             raise
         return True
 
-    def _add(self, read: "Read") -> None:
+    def _add(self, read: Read) -> None:
         if self.reads and (read.blob or self._bytes + read.body_bytes > self._most_bytes):
             self.full = True
             read.queue.give_back(read)
@@ -365,7 +363,7 @@ class Batch:
         self._bytes += read.body_bytes
         self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes
 
-    def readable(self) -> "list[tuple[Read, bytes]]":
+    def readable(self) -> list[tuple[Read, bytes]]:
         """What is still open and can be read, with its body; the rest is given back. Raises StorageError if the first
         item cannot be read."""
         reads, self.reads = self.reads, []

@@ -5,17 +5,15 @@ are for clients that may get them; a client that may administer the queue no lon
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from darner_core.access.rights import ADMIN
 from darner_core.access.rights import GET as MAY_GET
+from darner_core.engines.contract import Event, Traces
+from darner_core.operations.availability import Availability
 from darner_core.operations.client import Client, HangUp
 from darner_core.shared_memory import PipelineMemory
 from darner_core.waiters import WaitingLine
-
-if TYPE_CHECKING:
-    from darner_core.engines.contract import Event, Traces
-    from darner_core.operations.availability import Availability
 
 SCARCE_EVENTS = 12  # are told at a time while pipeline_memory_bytes are exceeded: 4 KiB
 
@@ -28,7 +26,7 @@ MOST_EVENTS = 1000  # 300 KB; 10,000 a second, formatted in 2 ms each time
 class Told(NamedTuple):
     """What a client is told at a time."""
 
-    events: "list[Event]"
+    events: list[Event]
     missed: int  # how many more there were
     with_bodies: bool
 
@@ -42,13 +40,13 @@ class Watcher:
         self._events: list[Event] = []
         self._missed = 0
 
-    def tell(self, event: "Event") -> None:
+    def tell(self, event: Event) -> None:
         if len(self._events) < MOST_EVENTS:
             self._events.append(event)
         else:
             self._missed += 1
 
-    def take(self, most: int = MOST_EVENTS) -> tuple["list[Event]", int]:
+    def take(self, most: int = MOST_EVENTS) -> tuple[list[Event], int]:
         """Up to `most` events, and how many were missed behind them, if they are the last."""
         events, self._events = self._events[:most], self._events[most:]
         missed = 0
@@ -58,7 +56,7 @@ class Watcher:
 
 
 class Watching:
-    def __init__(self, traces: "Traces", pipeline_memory: PipelineMemory, availability: "Availability") -> None:
+    def __init__(self, traces: Traces, pipeline_memory: PipelineMemory, availability: Availability) -> None:
         self._traces = traces
         self._pipeline_memory = pipeline_memory
         self._availability = availability

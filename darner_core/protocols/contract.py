@@ -6,39 +6,25 @@ that returns the bytes. Commands raise RequestError for what the client did wron
 never switch greenlets themselves; the functions that they return do, through the Client's wait_... calls.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from typing import Protocol as Form
 
+from darner_core import NAME
+from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN_ALL
-from darner_core.errors import RequestError
-from darner_core.operations.client import LATER, Client, Later
+from darner_core.config.values import show_text
+from darner_core.errors import DamagedError, RequestError, ServerError, StorageError
+from darner_core.operations.client import Client
+from darner_core.repeated import BY_TEXT
+
+log = logging.getLogger(NAME)
 
 Reply = bytes | Callable[[Client], bytes]
 
-_Found = TypeVar("_Found")
-_Answer = TypeVar("_Answer")
-
-
-def now_or_later(
-    found: _Found | Literal[Later.LATER],
-    answer: Callable[[_Found], _Answer | Callable[[Client], _Answer]],
-    wait: Callable[[Client], _Found],
-) -> _Answer | Callable[[Client], _Answer]:
-    """What `answer` makes of what an operation has said. If that was LATER: a function of the Client, which lets the
-    waiting form of the operation say it first."""
-    if found is not LATER:
-        return answer(found)
-
-    def wait_answer(client: Client) -> _Answer:
-        reply: Any = answer(wait(client))
-        return reply(client) if callable(reply) else reply  # type: ignore[no-any-return]
-
-    return wait_answer
-
-
-# What a status or a limit to the connections that may put or get can refuse, see `Command.kind`.
+# What can be refused, by the status or for a client that may never put or get; see `Command.kind`.
 WRITES, READS = "writes", "reads"
 
 
@@ -58,6 +44,11 @@ class Request:
     noreply: bool = False
     free: bool = False  # every user may ask this, whatever right its verb needs
     plain_bytes: int = -1  # how many bytes follow the line, if the Turn may serve it; -1: it may not
+
+
+def answered(reply: bytes, verb: bytes = b"") -> Request:
+    """A request that has its answer already."""
+    return Request(lambda *_: reply, verb)
 
 
 class Command(NamedTuple):
@@ -86,11 +77,11 @@ class Reader(Form):
 
     @property
     def in_pieces(self) -> bool:
-        """Something incomplete is held."""
+        """Whether something incomplete is held."""
 
     @property
     def large(self) -> Request | None:
-        """Its body is received in pieces and comes next."""
+        """A request whose body comes next and is received in pieces."""
 
     @property
     def error(self) -> RequestError | None:
@@ -122,7 +113,9 @@ class Reader(Form):
 
 
 class WholeReader:
-    """A protocol whose requests are never received in pieces: what a Reader answers to that."""
+    """What a Reader answers about bodies in pieces, if its protocol has none."""
+
+    __slots__ = ()
 
     large = None
     body_missing = 0
@@ -136,9 +129,36 @@ class WholeReader:
     end_body = hand_over
 
 
+def told(error: RequestError | StorageError, origin: Origin) -> RequestError:
+    """What a client is told of `error`; the log is told as well. For protocols that answer errors themselves."""
+    if isinstance(error, RequestError):
+        log.debug("refused: %s: %s", origin, show_text(str(error)))
+        return error
+    if not isinstance(error, DamagedError):  # which its queue has told already
+        log.error("%s", error, extra=BY_TEXT)
+    return ServerError(str(error))
+
+
 def error_line(error: RequestError) -> bytes:
     """An error as the memcache protocol writes it."""
     return error.reply
+
+
+class Login(NamedTuple):
+    """What a client has said to log in."""
+
+    name: bytes
+    password: bytes
+    reply: bytes  # if these are right
+    rest: bytes  # what has come behind it
+
+
+class NoLogin(Exception):
+    """What came is no login. str() says for the log what it was."""
+
+
+class BadLogin(Exception):
+    """The login cannot be right. str() says for the log why."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +169,9 @@ class Traits:
     several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
     error_reply: Callable[[RequestError], bytes] = error_line
     hands_over: Callable[[bytes], bool] = bool  # whether this reply has an item in it
-    logs_in: bool = False  # a client can log in by name; else only its certificate says who it is
+    # The login at the beginning of these bytes, which are all that has come; None: it is incomplete. Raises NoLogin or
+    # BadLogin. Without such a function only a client's certificate says who it is.
+    read_login: Callable[[bytes], "Login | None"] | None = None
     receives_whole: bool = True  # no request is received in pieces
 
 

@@ -1,17 +1,17 @@
 """What all protocols with names and lines have in common: which names a queue can have, what a line can begin with, and
-how a bad word is shown. Pure: bytes in, an error or nothing out.
+how an error message shows a bad word. Pure: bytes in, an error or nothing out.
 """
 
 import re
 
+from darner_core.config.values import MAX_NAME_BYTES, QUEUE_NAME
 from darner_core.errors import ClientError, MalformedRequest, RequestError
+from darner_core.protocols.contract import Request
 
-MAX_NAME_BYTES = 250  # memcached's limit for keys; client libraries refuse longer ones themselves
 MAX_WAIT_MS = 2**31 - 1  # 24 days; fits the signed 32 bits that clients hold it in
 SHOWN_BYTES = 60  # how much of a bad word an error message repeats
 
-_NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
-# What a request can begin with: a verb, or what may stand before one.
+# What a line can begin with: a verb, or what may stand before one.
 _BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz? \t\r\n")
 _TLS_HANDSHAKE = 0x16
 _BINARY_MEMCACHE = 0x80
@@ -26,8 +26,8 @@ def show(word: bytes) -> str:
 
 
 def wrong_beginning(first: int) -> RequestError | None:
-    """What is wrong if this byte is the first of a line; None: nothing. It is told without the rest of the line, which
-    a client of another protocol may never send."""
+    """What is wrong if this byte is the first of a line; None: nothing. Whatever follows is not waited for: a client
+    of another protocol may never send an end of line."""
     if first in _BEGINNINGS:
         return None
     if first == _TLS_HANDSHAKE:
@@ -46,9 +46,16 @@ def require_no_http(line: bytes) -> None:
 
 def require_name(name: bytes) -> None:
     """Raises RequestError if no queue can be called that."""
-    if not _NAME.fullmatch(name):
+    if not QUEUE_NAME.fullmatch(name):
         if len(name) > MAX_NAME_BYTES:
             raise ClientError(f"queue name of {len(name)} bytes: at most {MAX_NAME_BYTES}")
         raise MalformedRequest(
             f'bad queue name "{show(name)}": 1 to {MAX_NAME_BYTES} bytes other than control characters, space and /'
         )
+
+
+def read_child(request: Request) -> None:
+    """The name `a+b+c` is that of b+c, a fanout child of a."""
+    parent, plus, child = request.queue.partition(b"+")
+    if plus and parent and child:
+        request.parent = parent

@@ -1,18 +1,17 @@
 """Stands between a connection and its reader where a client may not do everything: first the client has to show who it
 is, then each request is let through if that user may make it. To the connection it is the reader.
 
-A client without a name gives one as memcached's protocol has it (doc/protocol.txt, "Authentication"): its first request
-is a set, of whatever key, whose body is `name password`. No byte behind it is looked at before it has succeeded. Of a
-client without a name nothing is kept but this one request, which has narrow limits.
+The protocol knows what a login looks like. It is a client's first request, and no byte behind it is looked at before it
+has succeeded. Nothing else is kept of a client that has not logged in.
 
 Each request is judged when its turn has come, by the rights of that moment. An operator's commands, which admin_from is
 about, are also judged by where they come from: by `require_admin`, when they run.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from darner_core import NAME
 from darner_core.access.access import Access, WaitingClient
@@ -20,44 +19,33 @@ from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN, ADMIN_ALL, GET, PUT
 from darner_core.config.values import show_bytes, show_text
 from darner_core.errors import ClientError, RequestError
-from darner_core.protocols.contract import Command, Reader, Request
-from darner_core.protocols.grammar import wrong_beginning
-from darner_core.protocols.memcache.replies import NONE, STORED
-
-if TYPE_CHECKING:
-    from darner_core.operations.session import Session
+from darner_core.operations.session import Session
+from darner_core.protocols.contract import BadLogin, Command, Login, NoLogin, Request, Vocabulary
 
 log = logging.getLogger(NAME)
-
-MAX_LOGIN_LINE_BYTES = 512  # a key of 250 bytes and three numbers
-MAX_LOGIN_BYTES = 512  # name, space, password
 
 _MAY_NOT = {PUT: "may not put into", GET: "may not get from", ADMIN: "may not administer"}
 
 
-# Commands that need the right `admin` and change nothing.
-_LOOKS = frozenset((b"watch", b"dump_config"))
-
-
-def require_admin(request: Request, session: "Session") -> None:
+def require_admin(request: Request, session: Session, only_looks: bool = False) -> None:
     """Before an operator's command is carried out: raises ClientError if such commands are not taken from where the
-    client is. The log says which client has changed what."""
+    client is. The log says which client has changed what; `only_looks`: the command changes nothing."""
     if request.free:
         return
     session.origin.require_admin(request.verb)
-    if request.verb not in _LOOKS:
+    if not only_looks:
         what = show_bytes(b" ".join((request.verb, request.key)).strip())
         log.info("admin: %s: %s", session.origin, what)
 
 
-def as_admin(command: Command) -> Command:
+def as_admin(command: Command, only_looks: bool = False) -> Command:
     """`command` as it stands in a table: if it is an operator's, `require_admin` comes before it."""
     if command.right not in (ADMIN, ADMIN_ALL):
         return command
     run = command.run
 
-    def run_if_admin(request: Request, body: Any, session: "Session") -> Any:
-        require_admin(request, session)
+    def run_if_admin(request: Request, body: Any, session: Session) -> Any:
+        require_admin(request, session, only_looks)
         return run(request, body, session)
 
     return command._replace(run=run_if_admin)
@@ -66,11 +54,12 @@ def as_admin(command: Command) -> Command:
 class Guard:
     """Between one connection and its reader."""
 
-    def __init__(self, access: Access, reader: Reader, commands: Mapping[bytes, Command], origin: Origin) -> None:
+    def __init__(self, access: Access, vocabulary: Vocabulary, origin: Origin) -> None:
         self.origin = origin
         self._access = access
-        self._reader = reader
-        self._commands = commands
+        self._reader = vocabulary.new_reader()
+        self._commands = vocabulary.table
+        self._read_login = vocabulary.dialect.read_login
         self._login = b""  # what has come of the request that logs in
         self._login_is_read = False
         self._refused: RequestError | None = None
@@ -186,58 +175,38 @@ class Guard:
     def _log_in_first(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         self._login += data
         del data  # else it would be kept while the password is checked
-        line, newline, rest = self._login.partition(b"\n")
-        begins_line = not line or wrong_beginning(line[0]) is None
-        if begins_line and not newline and len(line) <= MAX_LOGIN_LINE_BYTES:
-            return
-        size, noreply = _parse_login(line)
-        if size < 0:
+        try:
+            login = self._read_login(self._login) if self._read_login is not None else None
+        except NoLogin as came:
             self._login = b""
-            self._refused = self._unauthenticated(show_bytes(line[:MAX_LOGIN_LINE_BYTES].partition(b" ")[0].strip()))
+            self._refused = self._unauthenticated(str(came))
             return
-        if size > MAX_LOGIN_BYTES:
+        except BadLogin as why:
             self._login = b""
-            self._refused = self._failure(f"a body of {size} bytes")
+            self._refused = self._failure(str(why))
             return
-        if len(rest) < size + 2:
+        if login is None:
             return
         self._login = b""
         self._login_is_read = True
-        if rest[size : size + 2] != b"\r\n":
-            self._refused = self._failure("a body that does not end")
-            return
-        yield Request(partial(self._run_login, rest[:size], noreply)), None
+        yield Request(partial(self._run_login, login)), None
         if self.user:  # it goes on here only then; but this is the door
-            yield from self._judged(self._reader.requests(rest[size + 2 :]))
+            yield from self._judged(self._reader.requests(login.rest))
 
-    def _run_login(self, body: bytes, noreply: bool, *_: Any) -> Any:
-        return partial(self._wait_login, body, noreply)
+    def _run_login(self, login: Login, *_: Any) -> Any:
+        return partial(self._wait_login, login)
 
-    def _wait_login(self, body: bytes, noreply: bool, client: WaitingClient) -> bytes:
+    def _wait_login(self, login: Login, client: WaitingClient) -> bytes:
         """In the client's greenlet. Raises ClientError if that is not the password."""
-        word, space, password = body.partition(b" ")
-        if not space:  # the word may be the password: it is not for the log
-            raise self._failure("a body that is not name and password")
-        name = word.decode("utf-8", "surrogateescape")  # no user has a name that is not UTF-8
-        if not self._access.wait_check(client, self.origin, name, password):
-            raise self._failure(f"user {show_bytes(word)}")
+        name = login.name.decode("utf-8", "surrogateescape")  # no user has a name that is not UTF-8
+        if not self._access.wait_check(client, self.origin, name, login.password):
+            raise self._failure(f"user {show_bytes(login.name)}")
         self.let_in(name)
-        return NONE if noreply else STORED
+        return login.reply
 
     def _failure(self, what: str) -> ClientError:
         log.warning("authentication failure: %s: %s", self.origin, what)
         return ClientError("authentication failure")
-
-
-def _parse_login(line: bytes) -> tuple[int, bool]:
-    """Of `set <key> <flags> <exptime> <bytes> [noreply]`: the bytes, and whether it says noreply; -1 if it is none."""
-    if len(line) > MAX_LOGIN_LINE_BYTES:
-        return -1, False
-    words = [word for word in line.removesuffix(b"\r").split(b" ") if word]
-    noreply = len(words) == 6 and words[5].lower() == b"noreply"
-    if not (len(words) == 5 or noreply) or words[0].lower() != b"set" or not words[4].isdigit():
-        return -1, False
-    return int(words[4]), noreply
 
 
 def _raise(refusal: str, *_: Any) -> Any:

@@ -1,21 +1,18 @@
 """The list of protocols, and what their clients can ask at present: a vocabulary for each dialect and for each kind of
 client that is refused something for as long as it is connected.
 
-Nothing is asked of a request that is served. What is refused has another entry in the tables that the readers have,
-and no line that was parsed before is kept. Refused is what is asked from then on; a large item that is being received
-may come to its end. No call here switches greenlets.
+A request that is served is not checked. What is refused has another entry in the readers' tables, and the lines that
+were parsed before are forgotten, so it is refused from the next request on. A large item that is being received may
+still be finished. No call here switches greenlets.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from darner_core.config.listeners import DARNER, KESTREL, KEY_OF_QUEUE, KYOTO_TYCOON, SIBERITE, TEXT, THRIFT
+from darner_core.config.options import Config
 from darner_core.errors import StartError
+from darner_core.operations.operations import Operations
 from darner_core.protocols.contract import READS, WRITES, Command, Protocol, Vocabulary
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.operations.operations import Operations
 
 # The module that speaks each dialect. It has a function `speak(operations, config, dialect, reply_key)`, which returns
 # a Protocol, and is imported when there is a listener that needs it.
@@ -31,7 +28,7 @@ SPEAKERS = {
 NEEDS = {THRIFT: "thriftpy2"}
 
 
-def protocol_of(operations: "Operations", config: "Config", dialect: str, reply_key: str = KEY_OF_QUEUE) -> Protocol:
+def protocol_of(operations: Operations, config: Config, dialect: str, reply_key: str = KEY_OF_QUEUE) -> Protocol:
     """Raises StartError if a library is missing."""
     try:
         module = import_module(f"darner_core.protocols.{SPEAKERS[dialect]}")
@@ -45,7 +42,7 @@ def protocol_of(operations: "Operations", config: "Config", dialect: str, reply_
 
 
 class Vocabularies:
-    def __init__(self, operations: "Operations", config: "Config") -> None:
+    def __init__(self, operations: Operations, config: Config) -> None:
         self._operations = operations
         self._config = config
         self._protocols: dict[tuple[str, str], Protocol] = {}
@@ -64,7 +61,7 @@ class Vocabularies:
         return self._made[key]
 
     def refuse(self) -> None:
-        """What the status refuses is another now."""
+        """Refuse what the status refuses from now on, and nothing else."""
         for (*_, no_writes, no_reads), vocabulary in self._made.items():
             vocabulary.table.update(self._table(vocabulary.protocol, no_writes, no_reads))  # every reader has it
             vocabulary.kept_lines.clear()

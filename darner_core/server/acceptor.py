@@ -40,19 +40,19 @@ TICK_S = 1.0
 LOGIN_S = 10.0
 
 
-class _Acceptor(StreamServer):
+class _SocketServer(StreamServer):
     """Accepts. What gevent would print as a traceback (no file descriptors left) is one line in the log."""
 
-    def __init__(self, reception: "Reception", listener: Listener) -> None:
-        super().__init__(listener.socket, partial(reception.serve, listener), spawn=gevent.spawn_raw)
-        self._reception = reception
+    def __init__(self, acceptor: "Acceptor", listener: Listener) -> None:
+        super().__init__(listener.socket, partial(acceptor.serve, listener), spawn=gevent.spawn_raw)
+        self._acceptor = acceptor
 
     def do_read(self) -> Any:
-        if self._reception.knocking >= MAX_KNOCKING:
+        if self._acceptor.knocking >= MAX_KNOCKING:
             return None  # nobody has looked yet whether they are too many; the kernel keeps the next ones
         try:
             accepted = super().do_read()
-            self._reception.knocking += accepted is not None
+            self._acceptor.knocking += accepted is not None
             return accepted
         except OSError as error:
             log.error("cannot accept a connection: %s", error.strerror)
@@ -65,7 +65,7 @@ class _Acceptor(StreamServer):
             self.start_accepting()
 
 
-class Reception:
+class Acceptor:
     """Listens from the beginning, accepts from `start` until `close`. `connections` are those that are in."""
 
     def __init__(self, host: Host, config: Config, access: Access) -> None:
@@ -96,17 +96,17 @@ class Reception:
                     config.keepalive_count,
                     config.unread_timeout_s,
                 )
-        self._acceptors = [_Acceptor(self, listener) for listener in self.listeners]
+        self._socket_servers = [_SocketServer(self, listener) for listener in self.listeners]
         self._loop = gevent.get_hub().loop
 
     def start(self) -> None:
-        for acceptor in self._acceptors:
-            acceptor.start()
+        for socket_server in self._socket_servers:
+            socket_server.start()
 
     def close(self) -> None:
         """Accept nobody any more, and end handshakes."""
-        for acceptor, listener in zip(self._acceptors, self.listeners, strict=True):
-            acceptor.close()
+        for socket_server, listener in zip(self._socket_servers, self.listeners, strict=True):
+            socket_server.close()
             listener.close()
         for handshake in list(self._handshakes):
             handshake.cut_handshake()
@@ -147,7 +147,7 @@ class Reception:
             if guard is not None and guard.awaits_login:
                 login_timer = self._loop.timer(LOGIN_S, ref=False)
                 login_timer.start(self._end_login, guard, connection)
-                if not vocabulary.dialect.logs_in:
+                if vocabulary.dialect.read_login is None:
                     log.warning("refused: %s, who has not logged in: %s has no login", origin, listener.dialect)
                     connection.refuse(ClientError("unauthenticated: here only a TLS certificate says who a client is"))
             connection.run()
@@ -197,7 +197,7 @@ class Reception:
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None
-        return Guard(access, vocabulary.new_reader(), vocabulary.table, origin)
+        return Guard(access, vocabulary, origin)
 
     def _wait_handshake(self, client: TlsSocket, guard: Guard | None, origin: Origin) -> bool:
         """False: the handshake has failed, and the socket is closed."""

@@ -7,7 +7,6 @@ Names that begin with wait_ may switch greenlets; callbacks run in the hub and n
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,7 +20,6 @@ from darner_core.config.options import Config, differences
 from darner_core.config.queues import QUEUE_TABLES
 from darner_core.config.values import SYNC_ALWAYS
 from darner_core.engines.local.engine import LocalEngine
-from darner_core.engines.local.read_timeouts import ReadTimeouts
 from darner_core.errors import ConfigError, ServerError, StorageError
 from darner_core.operating_system import trim_heap
 from darner_core.operations.availability import Availability
@@ -31,7 +29,7 @@ from darner_core.operations.status import ServerStatus
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import Repeated
 from darner_core.server import acceptor
-from darner_core.server.acceptor import Reception
+from darner_core.server.acceptor import Acceptor
 from darner_core.server.background import Background, SyncGroup, wait_attempt
 from darner_core.server.connection import Connection
 from darner_core.server.disk import Disk
@@ -69,11 +67,9 @@ class Server:
         self.pipeline_memory = PipelineMemory(config.pipeline_memory_bytes)
         self.availability = Availability()
         self._hub = gevent.get_hub()
-        self._engine = LocalEngine(config, storage, self.body_memory)
+        self._engine = LocalEngine(config, storage, self.body_memory, self._run_after)
         self.journal, self.registry = self._engine.journal, self._engine.registry
-        self.operations = Operations(
-            self._engine, self.stats, config, self.pipeline_memory, self.availability, self, self._run_after
-        )
+        self.operations = Operations(self._engine, self.stats, config, self.pipeline_memory, self.availability, self)
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self._read_again = read_again
         self._take_over_names(config)
@@ -86,7 +82,6 @@ class Server:
             storage, self.journal, self.registry, self.stats, config.min_free_bytes, self._refuse_sets,
             self._wait_make_named,
         )  # fmt: skip
-        self._read_timeouts = ReadTimeouts(self.registry, self.operations.taking.sending, time.monotonic)
         self.vocabularies = Vocabularies(self.operations, config)
         self._repeated = Repeated(log)
         self._background = Background()
@@ -97,8 +92,8 @@ class Server:
             syncs=config.sync == SYNC_ALWAYS,
             tells_heard=bool(config.idle_timeout_s or config.client_timeout_s),
         )  # fmt: skip
-        self.reception = Reception(self, config, self.access)
-        for listener in self.reception.listeners:
+        self.acceptor = Acceptor(self, config, self.access)
+        for listener in self.acceptor.listeners:
             self.vocabularies.of(listener.dialect)
         self.status = ServerStatus(config, self._forbid, self._run_after)
         self._tell_damage()
@@ -106,7 +101,7 @@ class Server:
     def start(self) -> None:
         self.disk.look_for_room()
         self.turn.start()
-        self.reception.start()
+        self.acceptor.start()
         log.addFilter(self._repeated)
         every = self._background.every
         every(TICK_S, "log", self._repeated.tell)
@@ -118,8 +113,8 @@ class Server:
             # A large item that a get has found expired does not go elsewhere in the turn of that get, and what is left
             # of items that have been taken goes without sweeps, too.
             every(TICK_S, "sweep", self._engine.sweeper.wait_moves)
-        if self.reception.looks_for_silent:
-            every(acceptor.TICK_S, "timeouts of clients", self.reception.wait_look_for_silent)
+        if self.acceptor.looks_for_silent:
+            every(acceptor.TICK_S, "timeouts of clients", self.acceptor.wait_look_for_silent)
         every(lambda: self._sync_ms / 1000 or TICK_S, "sync", self._wait_sync)
 
     def _tell_damage(self) -> None:
@@ -157,7 +152,7 @@ class Server:
             said = f"[queues.NAME] make more queues than max_queues = {self.config.max_queues}"
             raise config.complaint(QUEUE_TABLES, said)
         self.access.reload(config.access_options())  # the last that can fail
-        self.reception.rejudge()
+        self.acceptor.rejudge()
         changes = self.registry.set_rules(config.rules)
         self._take_over_names(config)
         for name in differences(self.config, config):
@@ -193,7 +188,7 @@ class Server:
         self.availability.no_writes, self.availability.no_reads = no_writes, no_reads
         self.vocabularies.refuse()
         if no_reads:
-            self.reception.end_waits()
+            self.acceptor.end_waits()
 
     def _refuse_sets(self, why: str) -> None:
         self.availability.no_room = why
@@ -211,7 +206,7 @@ class Server:
         self._engine.sweeper.wait_sweep()
 
     def _wait_read_timeouts(self) -> None:
-        for _ in self._read_timeouts.look():
+        for _ in self._engine.leases.look():
             wait_round()
 
     def _wait_sync(self) -> None:
@@ -232,9 +227,9 @@ class Server:
 
     def _wait_stop(self) -> None:
         log.info("stopping")
-        connections = self.reception.connections
+        connections = self.acceptor.connections
         try:
-            self.reception.close()
+            self.acceptor.close()
         except Exception:
             log.exception("stopping: not all addresses could be closed")
         for connection in list(connections):

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from darner_core.config import values
 from darner_core.config.values import BadOption, bad_value, queue_name, queue_sync, show_table
 from darner_core.errors import RequestError
-from darner_core.protocols import grammar
 from darner_core.protocols.memcache import lines
 from darner_core.protocols.memcache import reader as protocol
 
@@ -54,7 +53,6 @@ def test_the_names_of_queues_are_those_of_the_protocol(name: str) -> None:
     else:
         with pytest.raises(ValueError, match=r"^the name of a queue: 1 to 250 bytes other than control characters"):
             queue_name(name)
-    assert values.MAX_NAME_BYTES == grammar.MAX_NAME_BYTES
 
 
 def refused(check: Callable[[Any], Any], value: object) -> str | None:

@@ -26,18 +26,18 @@ MOST_BYTES = 4096
 
 
 def _reading() -> tuple[Any, Any, Any, Any]:
-    from darner_core.protocols import grammar
+    from darner_core.config import values
     from darner_core.protocols.memcache import dialects, lines
     from darner_core.protocols.memcache import reader as protocol
 
-    return protocol, lines, dialects, grammar
+    return protocol, lines, dialects, values
 
 
 if atheris is not None:
     with atheris.instrument_imports(include=["darner_core"]):
-        protocol, lines, dialects, grammar = _reading()
+        protocol, lines, dialects, values = _reading()
 else:
-    protocol, lines, dialects, grammar = _reading()
+    protocol, lines, dialects, values = _reading()
 
 from darner_core.errors import RequestError  # noqa: E402
 
@@ -133,7 +133,7 @@ def check(data: bytes) -> None:
             assert getattr(known[0], meant) == getattr(other[0], meant)
     for request, body in whole[0]:
         assert request.body_bytes == (-1 if body is None else len(body))
-        assert len(request.queue) <= grammar.MAX_NAME_BYTES
+        assert len(request.queue) <= values.MAX_NAME_BYTES
 
 
 WORDS = [

@@ -11,8 +11,9 @@ from thriftpy2.thrift import TApplicationException
 
 from darner_core.config.options import Config
 from darner_core.operations import stats as stats_module
+from darner_core.operations.client import SCARCE_PIECE_BYTES
 from darner_core.operations.session import Session
-from darner_core.protocols.memcache.operating import ONE_PIECE_BYTES, SCARCE_PIECE_BYTES, Operating
+from darner_core.protocols.memcache.operating import ONE_PIECE_BYTES, Operating
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.storage.storage import Storage
 from tests.bench import Bench

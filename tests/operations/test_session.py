@@ -19,7 +19,7 @@ from darner_core.operations.session import ManyReads, Session
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
-from tests.bench import opened
+from tests.bench import never, opened
 from tests.conftest import SMALL
 
 OpenStorage = Callable[[], Storage]
@@ -36,7 +36,7 @@ class House:
 
     def _start(self) -> None:
         self.memory = BodyMemory(self.config.body_memory_bytes, lambda: None)
-        self.engine = LocalEngine(self.config, self.storage, self.memory)
+        self.engine = LocalEngine(self.config, self.storage, self.memory, never)
         self.journal, self.registry = self.engine.journal, self.engine.registry
 
     def restart(self) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from darner_core.config.values import MAX_NAME_BYTES
 from darner_core.errors import ClientError, MalformedRequest
 from darner_core.protocols.grammar import (
-    MAX_NAME_BYTES,
     SHOWN_BYTES,
     require_name,
     require_no_http,

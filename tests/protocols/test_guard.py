@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import pymemcache
 import pytest
@@ -15,8 +16,9 @@ from darner_core.access.access import Access, AccessOptions
 from darner_core.access.origins import Origin
 from darner_core.access.rights import FREE, PUT
 from darner_core.errors import ClientError
-from darner_core.protocols.contract import Command
+from darner_core.protocols.contract import Command, Vocabulary
 from darner_core.protocols.guard import Guard
+from darner_core.protocols.memcache.dialects import DIALECTS
 from darner_core.protocols.memcache.lines import parse_bare, parse_storing
 from darner_core.protocols.memcache.reader import RequestReader
 from darner_core.server.tls import make_context
@@ -228,6 +230,15 @@ class Here:
         return "here"
 
 
+class Plainly:
+    """As much of a protocol as a guard needs."""
+
+    traits = DIALECTS["darner"]
+
+    def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> RequestReader:
+        return RequestReader(table, kept_lines, 8192, 100)
+
+
 class Answers:
     """A guard by itself: what it lets through, and how that ended."""
 
@@ -239,7 +250,7 @@ class Answers:
         }
         access = Access(AccessOptions(auth_file=str(users)), make_context)
         access.wait_check = self._check  # type: ignore[method-assign]  # not in a thread
-        self._guard = Guard(access, RequestReader(table, {}, 8192, 100), table, Origin(None, Here(), access))
+        self._guard = Guard(access, Vocabulary(cast(Any, Plainly()), table), Origin(None, Here(), access))
         self._users = access.users
 
     def _check(self, client: object, origin: object, name: str, password: bytes) -> bool:

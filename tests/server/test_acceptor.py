@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from darner_core.server.acceptor import LOGIN_S, Reception
+from darner_core.server.acceptor import LOGIN_S, Acceptor
 from tests.harness import Client, RunningServer, wait_until
 from tests.identities import Authority, TlsClient, login, write_users
 from tests.server.test_connection import LARGE
@@ -315,7 +315,7 @@ def test_a_login_that_has_come_is_looked_at_before_the_time_is_over() -> None:
     for has_sent, said in ((True, []), (False, ["hung up"])):
         client: Any = Late(has_sent)
         house: Any = SimpleNamespace(connections={client})
-        Reception._end_login(house, client, client)
+        Acceptor._end_login(house, client, client)
         assert client.said == said
 
 

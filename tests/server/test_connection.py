@@ -210,7 +210,7 @@ def test_so_many_requests_are_served_between_two_looks_at_the_clock(open_storage
 
     server.turn.shares.clock = clock
     server.start()
-    flooders = [socket.create_connection(("127.0.0.1", server.reception.listeners[0].port)) for _ in range(5)]
+    flooders = [socket.create_connection(("127.0.0.1", server.acceptor.listeners[0].port)) for _ in range(5)]
     for flooder in flooders:
         flooder.sendall(b"get none\r\n" * 1_000)
     deadline = time.monotonic() + 10

@@ -35,11 +35,11 @@ class House:
         self.sockets: list[socket.socket] = []
 
     def connect(self, says: bytes = b"") -> tuple[socket.socket, Connection]:
-        before = set(self.server.reception.connections)
-        end = socket.create_connection(("127.0.0.1", self.server.reception.listeners[0].port), 10)
+        before = set(self.server.acceptor.connections)
+        end = socket.create_connection(("127.0.0.1", self.server.acceptor.listeners[0].port), 10)
         self.sockets.append(end)
-        until(lambda: len(self.server.reception.connections) > len(before))
-        (connection,) = self.server.reception.connections - before
+        until(lambda: len(self.server.acceptor.connections) > len(before))
+        (connection,) = self.server.acceptor.connections - before
         end.sendall(says)
         return end, connection
 
@@ -47,7 +47,7 @@ class House:
         end, _ = self.connect(b"set %b 0 0 100000\r\n%b\r\n" % (queue, bytes(100_000)) * count)
         until(lambda: self.server.stats.cmd_set == count)
         end.close()
-        until(lambda: not self.server.reception.connections)
+        until(lambda: not self.server.acceptor.connections)
 
     def come_into(self, state: State) -> tuple[socket.socket, Connection]:
         """A client in `state`, in which it stays."""
@@ -108,7 +108,7 @@ STAYS = [state for state in State if state not in (State.BUSY, State.GONE)]
 def test_a_client_that_is_cut_off_in_any_state_is_gone(house: House, state: State) -> None:
     _, connection = house.come_into(state)
     gevent.get_hub().loop.run_callback(connection.cut)
-    until(lambda: connection.state is State.GONE and connection not in house.server.reception.connections)
+    until(lambda: connection.state is State.GONE and connection not in house.server.acceptor.connections)
     assert (state, State.GONE) in house.moves
     assert connection.session.holds_nothing
     assert connection.outbox.is_empty

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from darner_core.config.options import Config
 from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.leases import Leases, Timer
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
@@ -23,18 +24,21 @@ class LocalEngine:
         config: Config,
         storage: Storage,
         body_memory: BodyMemory,
+        run_after: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = wait_round,
     ) -> None:
-        """`wait(seconds)` is what a sweep calls between its turns. Raises StorageError if the list of queues cannot be
-        read."""
+        """`run_after(seconds, call)` calls once, in the loop. `wait(seconds)` is what a sweep calls between its turns.
+
+        Raises StorageError if the list of queues cannot be read."""
         self.journal = journal = Journal(storage, clock)
         self.budget = WindowBudget(config.window_bytes)
         self.registry = Registry(journal, self.budget, config.max_queues, config.rules, self._move_expired)
         self.delivery = Delivery(self.registry, journal, body_memory, config.chunk_bytes)
         self.sweeper = Sweeper(self.registry, self.delivery, journal, wait, monotonic)
         self.traces = self.registry.traces
+        self.leases = Leases(self.registry, journal, run_after, monotonic)
         self.free_bytes = storage.free_bytes
 
     def _move_expired(self, queue: MessageQueue, item: Item) -> None:

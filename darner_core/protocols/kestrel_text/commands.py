@@ -1,22 +1,27 @@
 """Kestrel's text protocol: the table of its verbs, and what they do. See `contract` for what a command is.
 
-A get, a peek or a monitor confirms all items of the queue that the client has open, so that a client which asks for the
-next item has done the one before; the session gives back what it held. Counts are answered as +n, items as :item, none
-as *, errors as -message.
+A get, a peek or a monitor confirms all items of the queue that the client has open: a client that asks for the next
+item has dealt with the one before. Items that are open when the connection ends are given back. A count is answered as
++n, an item as :item, no item as *, an error as -message.
 """
 
-import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from darner_core import NAME, VERSION
+from darner_core import VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
+from darner_core.config.listeners import TEXT
+from darner_core.config.options import Config
 from darner_core.config.values import show_text
-from darner_core.errors import DamagedError, ServerError, StorageError
-from darner_core.operations.client import LATER, Client, HangUp
+from darner_core.engines.contract import Item, Read
+from darner_core.errors import ServerError, StorageError
+from darner_core.operations.client import LATER, Client, HangUp, now_or_later
+from darner_core.operations.operations import Operations
+from darner_core.operations.session import ManyReads
 from darner_core.operations.status import status_of
-from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits, now_or_later
+from darner_core.operations.taking import Shown
+from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits, told
 from darner_core.protocols.guard import as_admin, require_admin
 from darner_core.protocols.kestrel_text import reader
 from darner_core.protocols.kestrel_text.reader import (
@@ -27,16 +32,6 @@ from darner_core.protocols.kestrel_text.reader import (
     TextRequest,
     error_reply,
 )
-from darner_core.repeated import BY_TEXT
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.engines.contract import Item, Read
-    from darner_core.operations.operations import Operations
-    from darner_core.operations.session import ManyReads
-    from darner_core.operations.taking import Shown
-
-log = logging.getLogger(NAME)
 
 NONE = b"*\n"
 DONE = b"+0\n"
@@ -58,19 +53,12 @@ USAGE = {
 }
 
 
-def hands_over(reply: bytes) -> bool:
-    return reply.startswith(b":")
-
-
-TRAITS = Traits("text", several_reads=True, error_reply=error_reply, hands_over=hands_over)
-
-
 class TextCommands:
     """The protocol, bound to the operations."""
 
-    traits = TRAITS
+    traits = Traits(TEXT, several_reads=True, error_reply=error_reply, hands_over=lambda reply: reply.startswith(b":"))
 
-    def __init__(self, operations: "Operations", config: "Config") -> None:
+    def __init__(self, operations: Operations, config: Config) -> None:
         self._operations = operations
         self._stats = operations.stats
         self._taking = operations.taking
@@ -113,7 +101,7 @@ class TextCommands:
         if by_status:
             said = f"Server not available for operation {verb.decode()}"
 
-        def refuse(request: TextRequest, body: None, session: "ManyReads") -> NoReturn:
+        def refuse(request: TextRequest, body: None, session: ManyReads) -> NoReturn:
             if command.kind == READS:  # it goes on confirming
                 _close_all(request, session)
             raise ServerError(said)
@@ -122,13 +110,13 @@ class TextCommands:
 
     # -- putting and taking
 
-    def put(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def put(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         items, as_child = request.items or (), request.parent != b""
         stored = self._operations.putting.put_several(session, request.queue, items, request.expiry_ms, as_child)
         assert stored is not LATER  # the reader takes few items, none longer than a chunk
         return b"+%d\n" % stored
 
-    def get(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def get(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
         if request.parent:
             self._taking.make_child(request.queue)
@@ -139,38 +127,36 @@ class TextCommands:
             lambda client: taking.wait_open(client, names, until),
         )
 
-    def _got(self, session: "ManyReads", read: "Read | None") -> Reply:
+    def _got(self, session: ManyReads, read: Read | None) -> Reply:
         if read is None:
             self._stats.get_misses += 1
             return NONE
         return self._answer(session, read)
 
-    def _answer(self, session: Any, read: "Read") -> Reply:
+    def _answer(self, session: Any, read: Read) -> Reply:
         """The reply with an item that has been opened, and that the session holds from now on."""
         if read.blob:
             return partial(self._wait_send, read)
         return _line(self._taking.accept(read, session.hold))
 
-    def _wait_send(self, read: "Read", client: Client) -> bytes:
+    def _wait_send(self, read: Read, client: Client) -> bytes:
         self._taking.wait_send(client, read, lambda item: b":", client.session.hold)
         return b"\n"
 
-    def peek(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def peek(self, request: TextRequest, body: None, session: ManyReads) -> Any:
         _close_all(request, session)
-        taking, queue, until = self._taking, request.queue, time.monotonic() + request.wait_ms / 1000
-        shown = taking.peek(queue, request.wait_ms)
-        return now_or_later(shown, self._shown, lambda client: taking.wait_peek(client, queue, until))
+        return self._taking.peek_then(request.queue, request.wait_ms, self._shown)
 
-    def _shown(self, shown: "Shown | None") -> Reply:
+    def _shown(self, shown: Shown | None) -> Reply:
         if shown is None:
             return NONE
         return partial(self._wait_show, shown) if shown.is_large else _line(shown.item)
 
-    def _wait_show(self, shown: "Shown", client: Client) -> bytes:
+    def _wait_show(self, shown: Shown, client: Client) -> bytes:
         self._taking.wait_show(client, shown, b":")
         return b"\n"
 
-    def monitor(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def monitor(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
         if request.parent:
             self._taking.make_child(request.queue)
@@ -180,24 +166,19 @@ class TextCommands:
         answer: Any = partial(self._answer, client.session)
         try:
             self._monitoring.wait_monitor(client, request.queue, request.wait_ms, MAX_COUNT, answer, takes_all=True)
-        except StorageError as error:
-            # What lies before is open and has been sent, and lines end before that of the error.
-            if not isinstance(error, DamagedError):  # which its queue has told already
-                log.error("%s", error, extra=BY_TEXT)
-            return error_reply(str(error))
+        except StorageError as error:  # what comes before it is open and has been sent, line by line
+            return error_reply(told(error, client.session.origin))
         return NONE
 
-    def confirm(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
-        queue, count = request.queue, request.count
-        return now_or_later(
-            self._monitoring.confirm(session, queue, count),
-            lambda done: b"+%d\n" % count if done else error_reply("Not that many transactions open."),
-            lambda client: self._monitoring.wait_confirm(client, queue, count),
+    def confirm(self, request: TextRequest, body: None, session: ManyReads) -> Any:
+        done, not_done = b"+%d\n" % request.count, error_reply("Not that many transactions open.")
+        return self._monitoring.confirm_then(
+            session, request.queue, request.count, lambda is_done: done if is_done else not_done
         )
 
     # -- looking after the server
 
-    def status(self, request: TextRequest, body: None, session: "ManyReads") -> Reply:
+    def status(self, request: TextRequest, body: None, session: ManyReads) -> Any:
         status = self._operations.host.status
         if not request.word:
             return b":%b\n" % status.shown.word.encode()
@@ -207,48 +188,44 @@ class TextCommands:
             new = status_of(word)
         except ValueError as allowed:
             raise ServerError(f'unknown status "{show_text(word)}": {allowed}') from None
-        return self._wait_keep_status if status.change(new) else DONE
+        return status.change_then(new, DONE)
 
-    def _wait_keep_status(self, client: Client) -> bytes:
-        self._operations.host.status.wait_kept()
-        return DONE
-
-    def shutdown(self, request: TextRequest, body: None, session: "ManyReads") -> bytes:
+    def shutdown(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
         self._operations.host.request_stop()
         return DONE
 
 
-def speak(operations: "Operations", config: "Config", dialect: str, reply_key: str) -> TextCommands:
+def speak(operations: Operations, config: Config, dialect: str, reply_key: str) -> TextCommands:
     return TextCommands(operations, config)
 
 
 def _done(do: Any) -> Any:
     """The command that does this to a queue."""
 
-    def run(request: TextRequest, body: None, session: "ManyReads") -> bytes:
+    def run(request: TextRequest, body: None, session: ManyReads) -> bytes:
         do(request.queue)
         return DONE
 
     return run
 
 
-def _version(request: TextRequest, body: None, session: "ManyReads") -> bytes:
+def _version(request: TextRequest, body: None, session: ManyReads) -> bytes:
     return b":%b\n" % VERSION.encode()
 
 
-def _help(request: TextRequest, body: None, session: "ManyReads") -> bytes:
+def _help(request: TextRequest, body: None, session: ManyReads) -> bytes:
     return b"".join(b":%b\n" % usage.encode() for usage in USAGE.values()) + NONE
 
 
-def _quit(request: TextRequest, body: None, session: "ManyReads") -> NoReturn:
+def _quit(request: TextRequest, body: None, session: ManyReads) -> NoReturn:
     raise HangUp
 
 
-def _line(item: "Item") -> bytes:
+def _line(item: Item) -> bytes:
     body: Any = item[0]
     return b":%b\n" % body
 
 
-def _close_all(request: Request, session: "ManyReads") -> None:
+def _close_all(request: Request, session: ManyReads) -> None:
     """Raises StorageError, with nothing closed."""
     session.close_oldest(request.queue, session.open_reads(request.queue))

@@ -17,14 +17,11 @@ Source: section "text protocol" of Kestrel 2.4's guide.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.nearest import did_you_mean
-from darner_core.protocols.contract import Command, Request, WholeReader
-from darner_core.protocols.grammar import MAX_WAIT_MS, require_name, require_no_http, show, wrong_beginning
-from darner_core.protocols.memcache.dialects import with_children
+from darner_core.protocols.contract import Command, Request, WholeReader, answered
+from darner_core.protocols.grammar import MAX_WAIT_MS, read_child, require_name, require_no_http, show, wrong_beginning
 
 MAX_ITEMS = 1024  # in one put: Kestrel's
 # In one put. They are in memory until the empty line has come: a put is done as a whole or not at all.
@@ -33,7 +30,7 @@ MAX_PUT_BYTES = 4 << 20
 MAX_EXPIRY_MS = 2**53 - 1
 MAX_COUNT = 2**31 - 1
 
-# Stand in the table beside the verbs, where clients cannot name them.
+# Entries of the table that clients cannot name.
 NOT_UNDERSTOOD = b""  # a request that cannot be understood
 STATUS_TO = b"status to"  # to set the status, which needs another right than to see it
 
@@ -61,7 +58,7 @@ def _name(request: Request, words: list[bytes], missing: str = "Queue name requi
         raise MalformedRequest(missing)
     require_name(words[0])
     request.key = request.queue = words.pop(0)
-    with_children(request)
+    read_child(request)
 
 
 def _no_more(words: list[bytes]) -> None:
@@ -129,17 +126,9 @@ class TextReader(WholeReader):
     """
 
     __slots__ = (
-        "_table",
-        "_verbs",
-        "_max_line",
-        "_max_item",
-        "_rest",
-        "_searched",
-        "_line",
-        "_items",
-        "_items_bytes",
-        "error",
-    )
+        "_table", "_verbs", "_max_line", "_max_item", "_rest", "_searched", "_line", "_items",
+        "_items_bytes", "error",
+    )  # fmt: skip
 
     def __init__(self, table: Mapping[bytes, Command], max_line_bytes: int, max_item_bytes: int) -> None:
         self._table = table
@@ -249,9 +238,5 @@ class TextReader(WholeReader):
             if items is not None and command.parse is not parse_put:
                 raise MalformedRequest(f"{show(verb)} takes no items: its line must not end with a colon")
         except RequestError as error:
-            return Request(partial(_answer, error_reply(error)), NOT_UNDERSTOOD)
+            return answered(error_reply(error), NOT_UNDERSTOOD)
         return request
-
-
-def _answer(reply: bytes, *_: Any) -> bytes:
-    return reply

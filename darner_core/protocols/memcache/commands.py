@@ -7,12 +7,14 @@ The only place that knows the verbs of this protocol; the server knows none by n
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.listeners import KEY_OF_REQUEST
+from darner_core.config.options import Config
 from darner_core.errors import Unavailable
 from darner_core.operations.client import Client
+from darner_core.operations.operations import Operations
 from darner_core.protocols.contract import READS, WRITES, Command
 from darner_core.protocols.guard import as_admin
 from darner_core.protocols.memcache import lines
@@ -20,10 +22,6 @@ from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
 from darner_core.protocols.memcache.items import Items
 from darner_core.protocols.memcache.operating import Operating, help_with, quit_, refuse_of_memcached, version
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.operations.operations import Operations
 
 # What `help` says of each verb.
 USAGE = {
@@ -49,8 +47,11 @@ USAGE = {
     b"quit": "quit",
 }
 
-# What clients of memcached may send and a queue has no use for. Behind a line of the first nothing follows, behind one
-# of the others an item does.
+# These need the right `admin` and change nothing.
+LOOKS = (b"watch", b"dump_config")
+
+# Commands of memcached's that make no sense for a queue. No item follows a line of the first kind; one follows a line
+# of the second.
 OF_MEMCACHED = (b"touch", b"gat", b"gats", b"incr", b"decr", b"verbosity", b"mg", b"md", b"ma", b"me", b"mn")
 STORING_OF_MEMCACHED = (b"add", b"replace", b"append", b"prepend", b"cas", b"ms")
 
@@ -58,7 +59,7 @@ STORING_OF_MEMCACHED = (b"add", b"replace", b"append", b"prepend", b"cas", b"ms"
 class Memcache:
     """The protocol in one of its dialects."""
 
-    def __init__(self, operations: "Operations", config: "Config", dialect: Dialect) -> None:
+    def __init__(self, operations: Operations, config: Config, dialect: Dialect) -> None:
         self.traits = dialect
         self._config = config
         self._items = Items(operations, config)
@@ -104,7 +105,7 @@ class Memcache:
             b"version": Command(lines.parse_bare, version, FREE),
             b"quit": Command(lines.parse_bare, quit_, FREE),
         }
-        table = {verb: as_admin(command) for verb, command in table.items() if verb not in dialect.lacks}
+        table = {verb: as_admin(command, verb in LOOKS) for verb, command in table.items() if verb not in dialect.lacks}
         usage = [USAGE[verb] for verb in table] + [USAGE[b"help"]]
         table[b"help"] = table[b"?"] = Command(lines.parse_any, help_with(usage), FREE)
         for verb in OF_MEMCACHED:
@@ -120,7 +121,7 @@ class Memcache:
         return Command(partial(_refuse, why), partial(_refuse, why), command.right, refusal=why)
 
 
-def speak(operations: "Operations", config: "Config", dialect: str, reply_key: str) -> Memcache:
+def speak(operations: Operations, config: Config, dialect: str, reply_key: str) -> Memcache:
     return Memcache(operations, config, replace(DIALECTS[dialect], repeats_key=reply_key == KEY_OF_REQUEST))
 
 
@@ -129,7 +130,7 @@ def _refuse(why: str, *_: Any) -> NoReturn:
 
 
 def _without_taking(command: Command, why: str) -> Command:
-    """The entry of a verb that reads: what closes or gives back does so still, and takes nothing."""
+    """The entry of a verb that reads, which may not take any more: it still closes and gives back."""
 
     def parse(request: LineRequest, words: list[bytes]) -> None:
         command.parse(request, words)

@@ -7,11 +7,17 @@ goes through the operations. A command is what `contract` says.
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from darner_core.config.options import Config
+from darner_core.engines.contract import Item, Read
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
-from darner_core.protocols.contract import Reply, now_or_later
+from darner_core.operations.operations import Operations
+from darner_core.operations.putting import LargePut
+from darner_core.operations.session import ManyReads, Session
+from darner_core.operations.taking import Shown
+from darner_core.protocols.contract import Reply
 from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.lines import MAX_READS
 from darner_core.protocols.memcache.reader import LineRequest, bad_terminator
@@ -27,19 +33,11 @@ from darner_core.protocols.memcache.replies import (
     STORED,
 )
 
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.engines.contract import Item, Read
-    from darner_core.operations.operations import Operations
-    from darner_core.operations.putting import LargePut
-    from darner_core.operations.session import ManyReads, Session
-    from darner_core.operations.taking import Shown
-
 
 class Items:
     """The commands, bound to the queues."""
 
-    def __init__(self, operations: "Operations", config: "Config") -> None:
+    def __init__(self, operations: Operations, config: Config) -> None:
         self._queues = operations.queues
         self._cursors = operations.cursors
         self._stats = operations.stats
@@ -53,7 +51,7 @@ class Items:
 
     # -- putting
 
-    def set(self, request: LineRequest, body: bytes, session: "Session") -> bytes:
+    def set(self, request: LineRequest, body: bytes, session: Session) -> bytes:
         self._stats.cmd_set += 1
         if self._availability.no_room or request.body_bytes > self._max_item_bytes:
             self._putting.require_taken(request.body_bytes)
@@ -65,13 +63,13 @@ class Items:
             session.needs_sync = True
         return NONE if request.noreply else STORED
 
-    def set_placed(self, request: LineRequest, body: bytes, session: "Session") -> bytes:
+    def set_placed(self, request: LineRequest, body: bytes, session: Session) -> bytes:
         """A set of a fanout child, or of several queues."""
         self._stats.cmd_set += 1
         self._putting.require_taken(request.body_bytes)
         return self._set_with_care(request, body, session, request.targets or (request.queue,))
 
-    def _set_with_care(self, request: LineRequest, body: bytes, session: "Session", names: tuple[bytes, ...]) -> bytes:
+    def _set_with_care(self, request: LineRequest, body: bytes, session: Session, names: tuple[bytes, ...]) -> bytes:
         expires_at_ms = self._expires_at_ms(request)
         stored = self._putting.put(session, names, body, request.flags, expires_at_ms, request.parent != b"")
         return self._stored(request, session, stored)
@@ -80,7 +78,7 @@ class Items:
         return request.expires_at_ms(request.expiry, self._time_ms()) if request.expiry else 0
 
     @staticmethod
-    def _stored(request: LineRequest, session: "Session", is_stored: bool) -> bytes:
+    def _stored(request: LineRequest, session: Session, is_stored: bool) -> bytes:
         if request.sync:
             session.needs_sync = True
         if request.noreply:
@@ -103,10 +101,10 @@ class Items:
         except (ServerError, StorageError):
             body.wait_skip(self._chunk_bytes)
             raise
-        body.wait_skip(self._chunk_bytes)  # of an item that no queue has room for, or none is to have
+        body.wait_skip(self._chunk_bytes)  # the item has been refused, or there is no queue for it
         return self._stored(request, client.session, is_stored)
 
-    def _wait_receive(self, request: LineRequest, client: Client, body: "_Body", item: "LargePut") -> None:
+    def _wait_receive(self, request: LineRequest, client: Client, body: "_Body", item: LargePut) -> None:
         if request.body_bytes <= self._chunk_bytes:  # memory is short: what has come of it must not wait there
             item.wait_add(client, body.wait_next(request.body_bytes))
             item.wait_store(client)
@@ -119,7 +117,7 @@ class Items:
 
     # -- taking
 
-    def get(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def get(self, request: LineRequest, body: None, session: Session) -> Reply:
         if not request.plain or session.open_read is not None:
             return self._get_with_options(request, session)
         # A plain get. Everything below could be done by `_open`; here it is the hot path.
@@ -134,15 +132,15 @@ class Items:
         self._stats.get_hits += 1
         return self._value(request, item, 0)
 
-    def get_placed(self, request: LineRequest, body: None, session: "Session") -> Reply:
-        """A get of a fanout child, which is made by its first use, a peek aside, or at a cursor."""
+    def get_placed(self, request: LineRequest, body: None, session: Session) -> Reply:
+        """A get at a cursor, or of a fanout child, which is made by its first use unless that is a peek."""
         if request.cursor:
             return self._get_at_cursor(request, session)
         if request.opens or not (request.closes or request.aborts or request.peeks):
             self._taking.make_child(request.queue)
         return self.get(request, body, session)
 
-    def _get_at_cursor(self, request: LineRequest, session: "Session") -> Reply:
+    def _get_at_cursor(self, request: LineRequest, session: Session) -> Reply:
         queue = self._queues.get(request.queue)
         if not request.plain or session.open_read is not None or queue is None:
             return self._get_with_options(request, session)
@@ -158,11 +156,11 @@ class Items:
         self._stats.get_hits += 1
         return self._value(request, item, 0)
 
-    def get_first(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def get_first(self, request: LineRequest, body: None, session: Session) -> Reply:
         """A get of several queues: opens an item of the first that has one, or waits at all of them."""
         return self._open(request, session)
 
-    def _get_with_options(self, request: LineRequest, session: "Session") -> Reply:
+    def _get_with_options(self, request: LineRequest, session: Session) -> Reply:
         if request.closes:
             session.close_read(request.queue)
             if not request.opens:
@@ -174,7 +172,7 @@ class Items:
             session.require_none_open()
         return self._peek(request) if request.peeks else self._open(request, session)
 
-    def _open(self, request: LineRequest, session: "Session") -> Reply:
+    def _open(self, request: LineRequest, session: Session) -> Reply:
         if not (request.several or request.cursor) and (queue := self._queues.get(request.queue)) is not None:
             # What follows could be done by `Taking.open`; reliable readers ask for this with each item.
             if session.several_reads and request.opens:
@@ -194,7 +192,7 @@ class Items:
         reply = self._opened(request, client.session, read)
         return reply if isinstance(reply, bytes) else reply(client)
 
-    def _opened(self, request: LineRequest, session: "Session", read: "Read | None") -> Reply:
+    def _opened(self, request: LineRequest, session: Session, read: Read | None) -> Reply:
         if read is None:
             self._stats.get_misses += 1
             return END
@@ -202,12 +200,12 @@ class Items:
             request = next(one for one in request.several if one.queue == read.queue.name)
         return self._answer(request, session, read)
 
-    def _answer(self, request: LineRequest, session: "Session", read: "Read") -> Reply:
+    def _answer(self, request: LineRequest, session: Session, read: Read) -> Reply:
         """The reply with an item that has been opened, which a get without /open closes at once."""
         queue = read.queue
         if read.blob:
             return partial(self._wait_send, request, read)
-        # As `Taking.accept`, without its call.
+        # What `Taking.accept` does, without the call.
         try:
             item = queue.item_of(read)
         except BaseException:
@@ -220,44 +218,39 @@ class Items:
             queue.close(read)
         return self._value(request, item, read.id)
 
-    def _wait_send(self, request: LineRequest, read: "Read", client: Client) -> bytes:
+    def _wait_send(self, request: LineRequest, read: Read, client: Client) -> bytes:
         settle = client.session.hold if request.opens else read.queue.close
         self._taking.wait_send(client, read, lambda item: self._head_of(request, item, read.id), settle)
         return AFTER_BODY
 
-    def acknowledge(self, request: LineRequest, body: None, session: "ManyReads") -> bytes:
+    def acknowledge(self, request: LineRequest, body: None, session: ManyReads) -> bytes:
         """The client has dealt with the oldest item of this queue that it has open."""
         reply = DELETED if session.close_oldest(request.queue) else NOT_FOUND
         return NONE if request.noreply else reply
 
     # -- peeking
 
-    def _peek(self, request: LineRequest) -> Reply:
-        taking, queue, cursor = self._taking, request.queue, request.cursor
-        until = time.monotonic() + request.wait_ms / 1000
-        return now_or_later(
-            taking.peek(queue, request.wait_ms, cursor),
-            lambda shown: self._shown(request, shown),
-            lambda client: taking.wait_peek(client, queue, until, cursor),
-        )
+    def _peek(self, request: LineRequest) -> Any:
+        shown = partial(self._shown, request)
+        return self._taking.peek_then(request.queue, request.wait_ms, shown, request.cursor)
 
-    def _shown(self, request: LineRequest, shown: "Shown | None") -> Reply:
+    def _shown(self, request: LineRequest, shown: Shown | None) -> Reply:
         if shown is None:
             return END
         if shown.is_large:
             return partial(self._wait_show, request, shown)
         return self._value(request, shown.item, shown.id)
 
-    def _wait_show(self, request: LineRequest, shown: "Shown", client: Client) -> bytes:
+    def _wait_show(self, request: LineRequest, shown: Shown, client: Client) -> bytes:
         self._taking.wait_show(client, shown, self._head_of(request, shown.item, shown.id))
         return AFTER_BODY
 
-    # -- watching a queue
+    # -- monitoring a queue
 
-    def monitor(self, request: LineRequest, body: None, session: "ManyReads") -> Reply:
+    def monitor(self, request: LineRequest, body: None, session: ManyReads) -> Reply:
         return partial(self._wait_monitor, request) if request.wait_ms else END
 
-    def monitor_placed(self, request: LineRequest, body: None, session: "ManyReads") -> Reply:
+    def monitor_placed(self, request: LineRequest, body: None, session: ManyReads) -> Reply:
         """A monitor of a fanout child."""
         self._taking.make_child(request.queue)
         return self.monitor(request, body, session)
@@ -267,16 +260,14 @@ class Items:
         self._monitoring.wait_monitor(client, request.queue, request.wait_ms, request.most or MAX_READS, answer)
         return END
 
-    def confirm(self, request: LineRequest, body: None, session: "ManyReads") -> Reply:
-        return now_or_later(
-            self._monitoring.confirm(session, request.queue, request.most),
-            lambda done: END if done else NOT_THAT_MANY_OPEN,
-            lambda client: self._monitoring.wait_confirm(client, request.queue, request.most),
+    def confirm(self, request: LineRequest, body: None, session: ManyReads) -> Any:
+        return self._monitoring.confirm_then(
+            session, request.queue, request.most, lambda done: END if done else NOT_THAT_MANY_OPEN
         )
 
     # -- replies
 
-    def _value(self, request: LineRequest, item: "Item", item_id: int) -> bytes:
+    def _value(self, request: LineRequest, item: Item, item_id: int) -> bytes:
         """The reply with `item`, which is not large. `gets` tells its id."""
         body, flags, _, _ = item
         if flags or request.with_cas:
@@ -286,7 +277,7 @@ class Items:
             request.head = self._head(request, 0, len(body), item_id)
         return request.head + body + AFTER_BODY  # type: ignore[operator]
 
-    def _head_of(self, request: LineRequest, item: "Item", item_id: int) -> bytes:
+    def _head_of(self, request: LineRequest, item: Item, item_id: int) -> bytes:
         return self._head(request, item[1], len(item[0]), item_id)
 
     def _head(self, request: LineRequest, flags: int, body_bytes: int, item_id: int) -> bytes:
@@ -297,7 +288,7 @@ class Items:
 
 
 class _Body:
-    """The body of a large item, and the CR LF behind it, as far as they have not been taken."""
+    """What has not been taken yet of a large item's body and the CR LF behind it."""
 
     def __init__(self, request: LineRequest, client: Client) -> None:
         self._request = request

@@ -1,6 +1,5 @@
 """The forms of line that the memcache text protocol has here: each parser fills in a request from the words behind its
-verb, or raises the RequestError that is answered. Which verb has which form, `commands` knows; the grammar of all
-stands in `reader`.
+verb, or raises the RequestError that is answered. `commands` knows which verb has which form, `reader` has the grammar.
 """
 
 from collections.abc import Iterable
@@ -8,7 +7,7 @@ from collections.abc import Iterable
 from darner_core.errors import ClientError, MalformedRequest
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.grammar import MAX_WAIT_MS, require_name, show
-from darner_core.protocols.memcache.dialects import DARNER
+from darner_core.protocols.memcache.dialects import EXCLUSIVE
 from darner_core.protocols.memcache.reader import LineRequest
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
@@ -29,6 +28,12 @@ def _number(word: bytes, what: str, highest: int, lowest: int = 0) -> int:
 def _set_name(request: LineRequest, name: bytes) -> None:
     require_name(name)
     request.queue = name
+
+
+def _set_key(request: LineRequest, name: bytes) -> None:
+    """The key is a name without options."""
+    _set_name(request, name)
+    request.key = name
 
 
 def _take_noreply(request: LineRequest, words: list[bytes]) -> None:
@@ -60,9 +65,9 @@ _SHOWN_OPTIONS = ("/open", "/close", "/abort", "/peek", "/t=<ms>")
 
 
 def parse_reading(
-    request: LineRequest, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]] = DARNER.exclusive
+    request: LineRequest, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]] = EXCLUSIVE
 ) -> None:
-    """`get name[/open][/close][/abort][/peek][/t=ms]`, the options in any order, but not these pairs of them.
+    """`get name[/open][/close][/abort][/peek][/t=ms]`, the options in any order, but no pair in `exclusive`.
 
     Source: Kestrel's guide, "Memcache commands"; Darner's README.
     """
@@ -128,8 +133,7 @@ def parse_monitor(request: LineRequest, words: list[bytes]) -> None:
     """`monitor name seconds [most]`. Source: Kestrel's guide, "Memcache commands"."""
     if not 2 <= len(words) <= 3:
         raise MalformedRequest("a monitor is: monitor <queue> <seconds> [<most items>]")
-    _set_name(request, words[0])
-    request.key = words[0]
+    _set_key(request, words[0])
     request.wait_ms = _number(words[1], "time in seconds", MAX_WAIT_MS // 1000) * 1000
     if len(words) == 3:
         request.most = _number(words[2], "number of items", MAX_READS, 1)
@@ -140,8 +144,7 @@ def parse_confirm(request: LineRequest, words: list[bytes]) -> None:
     """`confirm name count`. Source: Kestrel's guide, "Memcache commands"."""
     if len(words) != 2:
         raise MalformedRequest("a confirm is: confirm <queue> <number of items>")
-    _set_name(request, words[0])
-    request.key = words[0]
+    _set_key(request, words[0])
     request.most = _number(words[1], "number of items", MAX_READS)
 
 
@@ -153,8 +156,7 @@ def parse_naming(request: LineRequest, words: list[bytes]) -> None:
         words.pop()
     if len(words) != 1:
         raise MalformedRequest("a queue name is missing, or there are too many words")
-    _set_name(request, words[0])
-    request.key = words[0]
+    _set_key(request, words[0])
 
 
 def parse_bare(request: LineRequest, words: list[bytes]) -> None:
@@ -182,8 +184,7 @@ def parse_describing(request: LineRequest, words: list[bytes]) -> None:
     if len(words) > 1:
         raise MalformedRequest("one queue at a time, or none for all")
     if words:
-        _set_name(request, words[0])
-        request.key = words[0]
+        _set_key(request, words[0])
 
 
 def parse_naming_several(request: LineRequest, words: list[bytes]) -> None:
@@ -201,7 +202,7 @@ def parse_stats(request: LineRequest, words: list[bytes]) -> None:
 
 
 def parse_flush_all(request: LineRequest, words: list[bytes]) -> None:
-    """`flush_all [delay] [noreply]`: what there is no delay for, the command says."""
+    """`flush_all [delay] [noreply]`. The command refuses a delay that is not 0."""
     _take_noreply(request, words)
     if len(words) == 1:
         request.expiry = _number(words.pop(), "delay", 2**31 - 1)
@@ -209,10 +210,10 @@ def parse_flush_all(request: LineRequest, words: list[bytes]) -> None:
 
 
 def parse_of_memcached(request: LineRequest, words: list[bytes]) -> None:
-    """A line of memcached's that nothing follows, and that is answered with an error."""
+    """A line of memcached's that no item follows. It is answered with an error."""
     _take_noreply(request, words)
 
 
 def parse_storing_of_memcached(request: LineRequest, words: list[bytes]) -> None:
-    """A line that an item follows, in whatever form: nothing can be read behind it."""
+    """A line of memcached's that an item follows, in whatever form: nothing can be read behind it."""
     raise MalformedRequest(f"there is no {show(request.verb)} in a queue server: set puts an item into a queue")

@@ -10,12 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from darner_core import NAME, VERSION
+from darner_core.config.options import Config
 from darner_core.config.values import show_text
 from darner_core.errors import ClientError, ConfigError, ServerError, StorageError, Unsupported
 from darner_core.nearest import did_you_mean
-from darner_core.operations.client import Client, HangUp
-from darner_core.operations.stats import QUEUES_A_TURN
+from darner_core.operations.client import Client, HangUp, Pieces
+from darner_core.operations.operations import Operations
+from darner_core.operations.session import Session
+from darner_core.operations.stats import QUEUES_A_TURN, Figures
 from darner_core.operations.status import status_of
+from darner_core.operations.watching import Told
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.grammar import show
 from darner_core.protocols.memcache import replies
@@ -31,51 +35,26 @@ if TYPE_CHECKING:
     from darner_core.operations.session import Session
     from darner_core.operations.stats import Figures
     from darner_core.operations.watching import Told
-    from darner_core.shared_memory import PipelineMemory
 
 log = logging.getLogger(NAME)
 
 # A reply of up to 64 KiB goes out in one piece: npm's memcached loses the first of two pieces.
 ONE_PIECE_BYTES = 64 << 10
-SCARCE_PIECE_BYTES = 4 << 10  # the limit while pipeline_memory_bytes are exceeded
 
 # How many queues' options one turn of `dump_config` tells.
 DESCRIBED_A_TURN = 25
 
-# What tools of memcached's ask for with a word behind `stats`, and a queue has nothing of: no figures are an answer
-# that they know from an empty memcached. Source: memcached's doc/protocol.txt, munin's plug-in, memcached-tool.
+# Words that memcached's tools put behind `stats`, and that mean nothing here. They are answered with no figures, as by
+# an empty memcached. Source: memcached's doc/protocol.txt, munin's plug-in, memcached-tool.
 NO_FIGURES = (b"items", b"slabs", b"sizes", b"cachedump", b"conns", b"detail", b"extstore")
 
-_Run = Callable[[LineRequest, None, "Session"], Reply]
-
-
-class Pieces:
-    """A long reply that is sent in as few pieces as its bytes allow."""
-
-    def __init__(self, client: Client, memory: "PipelineMemory") -> None:
-        self._client = client
-        self._memory = memory
-        self._gathered: list[bytes] = []
-        self._bytes = 0
-
-    def wait_add(self, data: bytes) -> None:
-        """Switches greenlets if what there is must be sent first."""
-        most_bytes = SCARCE_PIECE_BYTES if self._memory.scarce else ONE_PIECE_BYTES
-        if self._gathered and self._bytes + len(data) > most_bytes:
-            self._client.wait_sent(self.take())
-        self._gathered.append(data)
-        self._bytes += len(data)
-
-    def take(self) -> bytes:
-        """What has not been sent."""
-        gathered, self._gathered, self._bytes = self._gathered, [], 0
-        return b"".join(gathered)
+_Run = Callable[[LineRequest, None, Session], Reply]
 
 
 class Operating:
     """The commands, bound to the operations."""
 
-    def __init__(self, operations: "Operations", config: "Config") -> None:
+    def __init__(self, operations: Operations, config: Config) -> None:
         self._queues = operations.queues
         self._host = operations.host
         self._pipeline_memory = operations.pipeline_memory
@@ -90,20 +69,20 @@ class Operating:
     def delete_with(self, reply: bytes) -> _Run:
         """The command that deletes, and answers in these words."""
 
-        def delete(request: LineRequest, body: None, session: "Session") -> bytes:
+        def delete(request: LineRequest, body: None, session: Session) -> bytes:
             self._administering.delete(request.queue, request.cursor)
             return NONE if request.noreply else reply
 
         return delete
 
-    def flush(self, request: LineRequest, body: None, session: "Session") -> bytes:
+    def flush(self, request: LineRequest, body: None, session: Session) -> bytes:
         self._administering.flush(request.queue, request.cursor)
         return NONE if request.noreply else END
 
-    def flush_expired(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def flush_expired(self, request: LineRequest, body: None, session: Session) -> Reply:
         return lambda client: replies.count(self._administering.wait_flush_expired(request.queue))
 
-    def flush_all_expired(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def flush_all_expired(self, request: LineRequest, body: None, session: Session) -> Reply:
         return lambda client: replies.count(self._administering.wait_flush_all_expired(client))
 
     def flush_all_with(self, reply: bytes) -> _Run:
@@ -118,23 +97,26 @@ class Operating:
                 log.error("flush_all: %s", error, extra=BY_TEXT)
             return NONE if request.noreply else reply
 
-        def flush_all(request: LineRequest, body: None, session: "Session") -> Reply:
+        def flush_all(request: LineRequest, body: None, session: Session) -> Reply:
             if request.expiry:  # the delay
                 raise Unsupported("flush_all empties the queues at once: a delay must be 0")
             return partial(wait_flushed, request)
 
         return flush_all
 
-    def watch(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def watch(self, request: LineRequest, body: None, session: Session) -> Reply:
         return partial(self._wait_watch, request.queue)
 
     def _wait_watch(self, queue: bytes, client: Client) -> bytes:
         self._watching.wait_watch(client, queue, events_lines)
         return END
 
+    def _pieces(self, client: Client) -> Pieces:
+        return Pieces(client, self._pipeline_memory, ONE_PIECE_BYTES)
+
     # -- statistics
 
-    def stats(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def stats(self, request: LineRequest, body: None, session: Session) -> Reply:
         if not request.key:
             return self._wait_stats
         if request.key == b"settings":
@@ -152,7 +134,7 @@ class Operating:
         raise Unsupported(f'unknown statistics "{show(request.key)}": {near}')
 
     def _wait_stats(self, client: Client) -> bytes:
-        pieces, statistics, may_see = Pieces(client, self._pipeline_memory), self._statistics, client.may_see
+        pieces, statistics, may_see = self._pieces(client), self._statistics, client.may_see
         totals = statistics.wait_totals(client)
         pieces.wait_add(_stat_lines(b"", statistics.of_server(totals)))
         for names in slices(self._queues, QUEUES_A_TURN):
@@ -168,12 +150,12 @@ class Operating:
                 pieces.wait_add(_stat_lines(b"queue_%b_" % name, figures))
         return pieces.take() + END
 
-    def dump_stats(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def dump_stats(self, request: LineRequest, body: None, session: Session) -> Reply:
         return partial(self._wait_dump_stats, request.targets)
 
     def _wait_dump_stats(self, asked_for: tuple[bytes, ...], client: Client) -> bytes:
-        """Of these queues and aliases; of all, if none is named."""
-        pieces = Pieces(client, self._pipeline_memory)
+        """Tell the figures of these queues and aliases; of all, if none is named."""
+        pieces = self._pieces(client)
         for names in slices(asked_for or dict.fromkeys((*self._queues, *self._statistics.aliases)), QUEUES_A_TURN):
             for name in names:
                 frames = self._frames_of(name, client) if client.may_see(name) else b""
@@ -185,7 +167,7 @@ class Operating:
         return pieces.take() + END
 
     def _frames_of(self, name: bytes, client: Client) -> bytes:
-        """Of the queue of that name, and of the alias; b"": there is neither."""
+        """The figures of the queue of that name, and of the alias; b"": there is neither."""
         both = self._statistics.of_queue(name, client.may_see), self._statistics.of_alias(name, client.may_see)
         return b"".join(
             _frame(b"queue '%b'" % name, (b"%b=%b" % (figure, _shown(value)) for figure, value in figures))
@@ -195,13 +177,13 @@ class Operating:
 
     # -- the configuration
 
-    def dump_config(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def dump_config(self, request: LineRequest, body: None, session: Session) -> Reply:
         if request.queue:
             return self._describe(request.queue, request.parent) + END
         return self._wait_dump_config
 
     def _wait_dump_config(self, client: Client) -> bytes:
-        pieces, in_effect = Pieces(client, self._pipeline_memory), self._in_effect
+        pieces, in_effect = self._pieces(client), self._in_effect
         pieces.wait_add(_options_frame(b"server", in_effect.of_server()))
         for names in slices((*in_effect.aliases, *self._queues), DESCRIBED_A_TURN):
             for name in names:
@@ -218,7 +200,7 @@ class Operating:
 
     # -- the server
 
-    def status(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def status(self, request: LineRequest, body: None, session: Session) -> Any:
         status = self._host.status
         if not request.key:
             return replies.line(status.shown.word)
@@ -226,13 +208,9 @@ class Operating:
             new = status_of(request.key.decode("latin-1"))
         except ValueError as allowed:
             raise ClientError(f'unknown status "{show(request.key)}": {allowed}') from None
-        return self._wait_keep_status if status.change(new) else END
+        return status.change_then(new, END)
 
-    def _wait_keep_status(self, client: Client) -> bytes:
-        self._host.status.wait_kept()
-        return END
-
-    def reload(self, request: LineRequest, body: None, session: "Session") -> Reply:
+    def reload(self, request: LineRequest, body: None, session: Session) -> Reply:
         return self._wait_reload
 
     def _wait_reload(self, client: Client) -> bytes:
@@ -242,7 +220,7 @@ class Operating:
             raise ServerError(f"not reloaded: {error}") from None
         return replies.RELOADED
 
-    def shutdown(self, request: LineRequest, body: None, session: "Session") -> NoReturn:
+    def shutdown(self, request: LineRequest, body: None, session: Session) -> NoReturn:
         self._host.request_stop()
         raise HangUp
 
@@ -251,25 +229,25 @@ def help_with(usage: Iterable[str]) -> _Run:
     """The command that lists the commands."""
     reply = b"".join(map(replies.line, usage)) + END
 
-    def say_usage(request: LineRequest, body: None, session: "Session") -> bytes:
+    def say_usage(request: LineRequest, body: None, session: Session) -> bytes:
         return reply
 
     return say_usage
 
 
-def refuse_of_memcached(request: LineRequest, body: None, session: "Session") -> NoReturn:
+def refuse_of_memcached(request: LineRequest, body: None, session: Session) -> NoReturn:
     raise Unsupported(f"there is no {request.verb.decode()} in a queue server: help lists the commands")
 
 
-def version(request: LineRequest, body: None, session: "Session") -> bytes:
+def version(request: LineRequest, body: None, session: Session) -> bytes:
     return replies.version(VERSION)
 
 
-def quit_(request: LineRequest, body: None, session: "Session") -> NoReturn:
+def quit_(request: LineRequest, body: None, session: Session) -> NoReturn:
     raise HangUp
 
 
-def events_lines(told: "bool | Told") -> bytes:
+def events_lines(told: bool | Told) -> bytes:
     """What `watch` sends: first whether there is such a queue, then what has happened to it.
 
     {"what": "watch", "exists": true}
@@ -299,7 +277,7 @@ def _event_line(event: "Event", with_body: bool) -> bytes:
     return line + b"}\r\n"
 
 
-def _stat_lines(prefix: bytes, figures: "Figures") -> bytes:
+def _stat_lines(prefix: bytes, figures: Figures) -> bytes:
     return b"".join(replies.stat(prefix + name, value) for name, value in figures)
 
 

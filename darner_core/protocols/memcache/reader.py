@@ -19,11 +19,12 @@ the bytes that follow are meant to be.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from darner_core.config.listeners import DARNER
 from darner_core.errors import ClientError, MalformedRequest, RequestError, Unavailable
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.contract import Command, Request
 from darner_core.protocols.grammar import require_no_http, show, wrong_beginning
-from darner_core.protocols.memcache.dialects import DARNER, Dialect, kestrel_expiry
+from darner_core.protocols.memcache.dialects import DIALECTS, Dialect, kestrel_expiry
 
 # Parsed lines are kept, because clients send the same few lines over and over: a look-up is 0.03 us, a parse 2 us.
 # 4096 lines of at most 300 bytes (a longest name with its options) are about 3 MB.
@@ -68,20 +69,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_table",
-        "_dialect",
-        "_kept",
-        "_max_line",
-        "_chunk",
-        "_rest",
-        "_searched",
-        "_parts",
-        "_missing",
-        "_request",
-        "in_pieces",
-        "large",
-        "error",
-    )
+        "_table", "_dialect", "_kept", "_max_line", "_chunk", "_rest", "_searched", "_parts",
+        "_missing", "_request", "in_pieces", "large", "error",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -89,7 +79,7 @@ class RequestReader:
         kept_lines: dict[bytes, LineRequest],
         max_line_bytes: int,
         chunk_bytes: int,
-        dialect: Dialect = DARNER,
+        dialect: Dialect = DIALECTS[DARNER],
     ) -> None:
         self._table = table
         self._dialect = dialect

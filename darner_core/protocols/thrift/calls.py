@@ -8,22 +8,18 @@ disk.
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from darner_core import VERSION
+from darner_core.engines.contract import Read
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
+from darner_core.operations.operations import Operations
+from darner_core.operations.session import Session
 from darner_core.operations.status import STATUSES
-from darner_core.operations.taking import Batch, wait_body
-from darner_core.protocols.contract import now_or_later
+from darner_core.operations.taking import Batch, Shown, wait_body
 from darner_core.protocols.thrift.messages import BODY, Idl, ThriftRequest
 from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
-
-if TYPE_CHECKING:
-    from darner_core.engines.contract import Read
-    from darner_core.operations.operations import Operations
-    from darner_core.operations.session import Session
-    from darner_core.operations.taking import Shown
 
 # The most items that a get hands out: 4096 take 15 ms. A client that asks for more gets the rest by its next call.
 MAX_ITEMS = 4096
@@ -38,14 +34,14 @@ _STATUSES = {"UP": "UP", "WRITEAVOID": "UP", "READONLY": "READ_ONLY", "QUIESCENT
 class Calls:
     """The calls, bound to the operations."""
 
-    def __init__(self, operations: "Operations", idl: Idl) -> None:
+    def __init__(self, operations: Operations, idl: Idl) -> None:
         self._queues = operations.queues
         self._stats = operations.stats
         self._statistics = operations.statistics
         self._administering = operations.administering
         self._putting = operations.putting
         self._taking = operations.taking
-        self._pending = operations.pending
+        self._leases = operations.leases
         self._pipeline_memory = operations.pipeline_memory
         self._host = operations.host
         self._idl = idl
@@ -53,17 +49,17 @@ class Calls:
 
     # -- putting and taking
 
-    def put(self, request: ThriftRequest, session: "Session") -> Any:
+    def put(self, request: ThriftRequest, session: Session) -> Any:
         arguments = request.arguments
         asked = request.queue, arguments.items, arguments.expiration_msec or None, request.parent != b""
         stored = self._putting.put_several(session, *asked)
         return stored if stored is not LATER else lambda client: self._putting.wait_put_several(client, *asked)
 
-    def get(self, request: ThriftRequest, session: "Session") -> Any:
+    def get(self, request: ThriftRequest, session: Session) -> Any:
         arguments = request.arguments
         most_items = min(arguments.max_items, MAX_ITEMS)
         if arguments.auto_abort_msec > 0:
-            opened = self._pending.opened_by(session, request.queue)
+            opened = self._leases.opened_by(session, request.queue)
             most_items = min(most_items, self._taking.most_open(request.queue) - opened)
         if most_items <= 0:
             return []
@@ -83,7 +79,7 @@ class Calls:
             return self._wait_send(request, batch.reads[0], client)
         return self._hand_out(request, client.session, batch)
 
-    def _wait_send(self, request: ThriftRequest, read: "Read", client: Client) -> Any:
+    def _wait_send(self, request: ThriftRequest, read: Read, client: Client) -> Any:
         """Send the reply with a large item, chunk by chunk, so that it costs no more memory than a chunk."""
         if not read.queue.holds(read):  # flushed, deleted or undone meanwhile
             self._stats.get_misses += 1
@@ -98,7 +94,7 @@ class Calls:
         self._taking.wait_send(client, read, head, partial(self._settle, request, client.session, item_id))
         return frame[1]
 
-    def _hand_out(self, request: ThriftRequest, session: "Session", batch: Batch) -> Any:
+    def _hand_out(self, request: ThriftRequest, session: Session, batch: Batch) -> Any:
         """The reply with what was taken, which from here on is gone, or open until it is decided."""
         try:
             found = batch.readable()
@@ -116,23 +112,23 @@ class Calls:
 
     def _next_ids(self, request: ThriftRequest, count: int) -> Iterable[int]:
         """By which the client knows these items until it has decided on them; 0: they are closed at once."""
-        return self._pending.next_ids(count) if request.arguments.auto_abort_msec > 0 else [0] * count
+        return self._leases.next_ids(count) if request.arguments.auto_abort_msec > 0 else [0] * count
 
-    def _settle(self, request: ThriftRequest, session: "Session", item_id: int, read: "Read") -> None:
+    def _settle(self, request: ThriftRequest, session: Session, item_id: int, read: Read) -> None:
         if item_id:
-            self._pending.hold(item_id, read, session, request.arguments.auto_abort_msec)
+            self._leases.hold(item_id, read, session, request.arguments.auto_abort_msec)
         else:
             read.queue.close(read)
 
-    def confirm(self, request: ThriftRequest, session: "Session") -> Any:
-        return self._decide(request, self._pending.confirm)
+    def confirm(self, request: ThriftRequest, session: Session) -> Any:
+        return self._decide(request, self._leases.confirm)
 
-    def abort(self, request: ThriftRequest, session: "Session") -> Any:
-        return self._decide(request, self._pending.abort)
+    def abort(self, request: ThriftRequest, session: Session) -> Any:
+        return self._decide(request, self._leases.abort)
 
     def _decide(self, request: ThriftRequest, decide: Callable[[bytes, Iterable[int]], int]) -> Any:
         ids = list(request.arguments.ids)
-        if len(ids) > self._pending.at_once:
+        if len(ids) > self._leases.at_once:
             return partial(self._wait_decide, request.queue, ids, decide)
         return decide(request.queue, ids)
 
@@ -140,33 +136,25 @@ class Calls:
         self, queue: bytes, ids: list[int], decide: Callable[[bytes, Iterable[int]], int], client: Client
     ) -> int:
         """A part in each turn, the last in that of the reply."""
-        decided, at_once = 0, self._pending.at_once
+        decided, at_once = 0, self._leases.at_once
         for start in range(0, len(ids), at_once):
             if start:
                 client.wait_turn()
-                self._pending.require_decided(queue, ids[start - at_once : start])
+                self._leases.require_decided(queue, ids[start - at_once : start])
             decided += decide(queue, ids[start : start + at_once])
         return decided
 
     # -- looking
 
-    def peek(self, request: ThriftRequest, session: "Session") -> Any:
-        return now_or_later(
-            self._taking.peek(request.queue),
-            lambda shown: self._shown(request, shown),
-            lambda client: self._taking.wait_peek(client, request.queue, 0),
-        )
+    def peek(self, request: ThriftRequest, session: Session) -> Any:
+        return self._taking.peek_then(request.queue, 0, partial(self._shown, request))
 
-    def _shown(self, request: ThriftRequest, shown: "Shown | None") -> Any:
+    def _shown(self, request: ThriftRequest, shown: Shown | None) -> Any:
         queue = shown.queue if shown is not None else self._queues.get(request.queue)
         if queue is None:
+            waiters = self._statistics.waiters(request.queue)
             return self._structs.QueueInfo(
-                items=0,
-                bytes=0,
-                journal_bytes=0,
-                age=0,
-                waiters=self._statistics.waiters(request.queue),
-                open_transactions=0,
+                items=0, bytes=0, journal_bytes=0, age=0, waiters=waiters, open_transactions=0
             )
         if shown is None or not shown.is_large:
             return self._describe(queue, shown.item[0] if shown is not None else None)
@@ -174,7 +162,7 @@ class Calls:
             return self._describe(queue, None)
         return partial(self._wait_show, request, shown)
 
-    def _wait_show(self, request: ThriftRequest, shown: "Shown", client: Client) -> Any:
+    def _wait_show(self, request: ThriftRequest, shown: Shown, client: Client) -> Any:
         """If the head is another item when this one has been read, it is left out. If there is no room for all of it in
         memory, it is sent chunk by chunk, and the client is hung up on if the head goes meanwhile."""
         queue, size, body = shown.queue, len(shown.item[0]), None
@@ -204,26 +192,23 @@ class Calls:
 
     # -- looking after queues and the server
 
-    def flush_queue(self, request: ThriftRequest, session: "Session") -> None:
+    def flush_queue(self, request: ThriftRequest, session: Session) -> None:
         self._administering.flush(request.queue)
 
-    def flush_all_queues(self, request: ThriftRequest, session: "Session") -> Any:
+    def flush_all_queues(self, request: ThriftRequest, session: Session) -> Any:
         return self._administering.wait_flush_all
 
-    def delete_queue(self, request: ThriftRequest, session: "Session") -> None:
+    def delete_queue(self, request: ThriftRequest, session: Session) -> None:
         self._administering.delete(request.queue)
 
-    def current_status(self, request: ThriftRequest, session: "Session") -> int:
+    def current_status(self, request: ThriftRequest, session: Session) -> int:
         return int(getattr(self._structs.Status, _STATUSES[self._host.status.shown.word]))
 
-    def set_status(self, request: ThriftRequest, session: "Session") -> Any:
+    def set_status(self, request: ThriftRequest, session: Session) -> Any:
         for ours, name in _STATUSES.items():
             if request.arguments.status == getattr(self._structs.Status, name):
-                return self._wait_keep_status if self._host.status.change(STATUSES[ours]) else None
+                return self._host.status.change_then(STATUSES[ours], None)
         raise ServerError(f"status {request.arguments.status}: it can be set to UP, READ_ONLY or QUIESCENT")
 
-    def _wait_keep_status(self, client: Client) -> None:
-        self._host.status.wait_kept()
-
-    def get_version(self, request: ThriftRequest, session: "Session") -> str:
+    def get_version(self, request: ThriftRequest, session: Session) -> str:
         return VERSION

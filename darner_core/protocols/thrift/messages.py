@@ -1,6 +1,5 @@
-"""Thrift messages as the library makes them and takes them apart; no other module knows it. It reads the IDL, decodes
-arguments and encodes results, from memory to memory, and never sees a socket. What `reader` has judged sound
-is all that it is given.
+"""Thrift messages, encoded and decoded by the library, which no other module knows. It reads the IDL and works from
+memory to memory, without sockets. It is given only what `reader` has found sound.
 """
 
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from thriftpy2.protocol.cybin import TCyBinaryProtocol
 from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport.memory import TCyMemoryBuffer
 
+from darner_core.config.listeners import THRIFT
 from darner_core.errors import MalformedRequest, RequestError
 from darner_core.protocols.contract import Request, Traits
 from darner_core.protocols.thrift.reader import EXCEPTION, REPLY
@@ -30,7 +30,7 @@ class ThriftRequest(Request):
 
 
 class Encoded(bytes):
-    """A frame that is the reply, or what is left of one that has been sent in part."""
+    """A frame that is the reply, or the rest of one that has been sent in part."""
 
 
 # Stands in a reply for the body of a large item while the reply is encoded; nothing else in such a reply looks like it.
@@ -64,7 +64,7 @@ class Idl:
         return getattr(self.service, f"{method.decode()}_args")()
 
     def reply(self, request: ThriftRequest, value: Any) -> Encoded:
-        """The frame that answers `value`; one that is encoded already is taken as it is."""
+        """The frame that answers `value`, unless that is a frame already."""
         if isinstance(value, Encoded):
             return value
         result = getattr(self.service, f"{request.verb.decode()}_result")()
@@ -103,4 +103,4 @@ def hands_over(reply: bytes) -> bool:
     return reply.startswith(_GOT, 4)
 
 
-TRAITS = Traits("thrift", error_reply=error_reply, hands_over=hands_over)
+TRAITS = Traits(THRIFT, error_reply=error_reply, hands_over=hands_over)

@@ -1,6 +1,5 @@
 """Thrift's framed transport and binary protocol, as far as they have to be known to trust a message: bytes in, whole
-and sound messages out. No sockets, no gevent, no thrift library: that encodes and decodes, and believes what it is
-given.
+and sound messages out. No sockets, no gevent, and not the thrift library, which decodes what comes out here.
 
 A frame has to be in memory whole, because what it means is known only when it has been decoded; so its size is bounded,
 and so is the sum of all frames that have come in part (`shared_memory`). A message is walked through before the

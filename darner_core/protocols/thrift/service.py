@@ -5,21 +5,20 @@ TApplicationException to the call, and the connection goes on. One that ends the
 place of a reply whose turn could not be written, does not know the call: it has no name and the sequence number 0.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from darner_core import NAME
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
-from darner_core.config.values import show_text
-from darner_core.errors import DamagedError, MalformedRequest, RequestError, ServerError, StorageError
+from darner_core.config.options import Config
+from darner_core.errors import MalformedRequest, RequestError, ServerError, StorageError
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client
-from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request
-from darner_core.protocols.grammar import require_name, show
+from darner_core.operations.operations import Operations
+from darner_core.operations.session import Session
+from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, answered, told
+from darner_core.protocols.grammar import read_child, require_name, show
 from darner_core.protocols.guard import require_admin
-from darner_core.protocols.memcache.dialects import with_children
 from darner_core.protocols.thrift.calls import Calls
 from darner_core.protocols.thrift.messages import (
     TRAITS,
@@ -32,14 +31,6 @@ from darner_core.protocols.thrift.messages import (
     exception,
 )
 from darner_core.protocols.thrift.reader import CALL, FrameReader, check_arguments, read_message
-from darner_core.repeated import BY_TEXT
-
-if TYPE_CHECKING:
-    from darner_core.config.options import Config
-    from darner_core.operations.operations import Operations
-    from darner_core.operations.session import Session
-
-log = logging.getLogger(NAME)
 
 
 class ThriftService:
@@ -47,7 +38,7 @@ class ThriftService:
 
     traits = TRAITS
 
-    def __init__(self, operations: "Operations") -> None:
+    def __init__(self, operations: Operations) -> None:
         self._idl = Idl()
         self._calls = Calls(operations, self._idl)
 
@@ -100,21 +91,18 @@ class ThriftService:
         try:
             check_arguments(frame, at, arguments.thrift_spec)
         except MalformedRequest as error:
-            reply = error_reply(MalformedRequest(f"{method.decode()}: {error}"), method, sequence)
-            return Request(partial(_answer, reply), b"")
+            return answered(error_reply(MalformedRequest(f"{method.decode()}: {error}"), method, sequence))
         decode(frame[at:], arguments)
         request = ThriftRequest(command.run, method, sequence=sequence, arguments=arguments)
         name = getattr(arguments, "queue_name", None)
         if name is not None:
             request.key = request.queue = name  # judged by it, whether a queue can be called that or not
-            with_children(request)
+            read_child(request)
         return request
 
     # -- running a call
 
-    def _run(
-        self, call: Callable[..., Any], right: str, request: ThriftRequest, body: None, session: "Session"
-    ) -> Reply:
+    def _run(self, call: Callable[..., Any], right: str, request: ThriftRequest, body: None, session: Session) -> Reply:
         try:
             self._require_all(request)
             if right in (ADMIN, ADMIN_ALL):
@@ -142,33 +130,23 @@ class ThriftService:
         if hasattr(request.arguments, "queue_name"):
             require_name(request.queue)
 
-    def _unknown(self, request: ThriftRequest, session: "Session") -> Any:
+    def _unknown(self, request: ThriftRequest, session: Session) -> Any:
         methods = sorted(self._idl.service.thrift_services)
         near = did_you_mean(show(request.key), methods, ", ".join(methods))
         message = f'unknown method "{show(request.key)}": {near}'
         return Encoded(exception(UNKNOWN_METHOD, message, request.key, request.sequence))
 
 
-def speak(operations: "Operations", config: "Config", dialect: str, reply_key: str) -> ThriftService:
+def speak(operations: Operations, config: Config, dialect: str, reply_key: str) -> ThriftService:
     return ThriftService(operations)
 
 
-def _refuse(why: str, request: ThriftRequest, session: "Session") -> NoReturn:
+def _refuse(why: str, request: ThriftRequest, session: Session) -> NoReturn:
     raise ServerError(why)
 
 
-def _exception(request: ThriftRequest, error: RequestError | StorageError, session: "Session") -> bytes:
-    if isinstance(error, RequestError):
-        log.debug("refused: %s: %s", session.origin, show_text(str(error)))
-    else:
-        if not isinstance(error, DamagedError):  # which its queue has told already
-            log.error("%s", error, extra=BY_TEXT)
-        error = ServerError(str(error))
-    return error_reply(error, request.verb, request.sequence)
-
-
-def _answer(reply: bytes, *_: Any) -> bytes:
-    return reply
+def _exception(request: ThriftRequest, error: RequestError | StorageError, session: Session) -> bytes:
+    return error_reply(told(error, session.origin), request.verb, request.sequence)
 
 
 def _no_line(request: Request, words: list[bytes]) -> None:
