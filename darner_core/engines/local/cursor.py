@@ -196,13 +196,11 @@ class Cursor:
             read = self.outstanding[self.returned[0]]
             if read.blob:
                 _ = self.large_items  # may raise: before anything is changed
-            if not self.log.touched:
-                self.enter_turn()
+            self.log.write_state()
             del self.outstanding[read.id]
             reads.leave_returned(self, read.id)
             self.log.journal.undo.append((self.unclose, read, None))
             self._forget(read)
-            self.log.state_changed = True
 
     def _fill_from(self, item_id: int) -> None:
         """Read ahead what is stored from this id on. Raises StorageError."""
@@ -343,9 +341,8 @@ class Cursor:
     def flush(self) -> None:
         """Go back to the head of the parent. What was given back is dropped. What is open stays open, and the cursor
         passes it over while it is. Raises StorageError, with nothing changed."""
-        _ = self.large_items  # may raise
-        if not self.log.touched:
-            self.enter_turn()
+        _ = self.large_items  # may raise: before anything is changed
+        self.log.write_state()
         journal = self.log.journal
         journal.undo.append((setattr, self, "outstanding", self.outstanding))
         dropped = [read for read in self.outstanding.values() if read.returned]
@@ -354,7 +351,7 @@ class Cursor:
             self._forget(read)
         reads.find_returned(self)
         self.next_id = self.place = self.parent.head_id
-        self.mark_all = self.log.state_changed = True
+        self.mark_all = True
         window.release(self)
         journal.count(self, "total_flushes")
         lines.serve(self)
