@@ -164,22 +164,18 @@ class Cursor:
                 if not 0 < self.parent.aged(ahead[0][1])[2] < now_ms:
                     return ahead[0]
                 passed += 1  # it has expired
-                if passed == expiry.EXPIRED_AT_ONCE:
-                    self._pass_over(item_id)
+                if passed == expiry.EXPIRED_AT_ONCE:  # perhaps more has: there is nothing to hand out for now
+                    if not self.log.touched:
+                        self.enter_turn()
+                    self.next_id = item_id + 1
+                    self.half_swept = True
                     return None
                 item_id = self._next_seen(item_id + 1)
             else:
                 item_id = self._next_seen(ahead[0][0])  # what was there is gone from the middle of the parent
         return None
 
-    def _pass_over(self, item_id: int) -> None:
-        """All that is new up to this id has expired, and perhaps more has: there is nothing to hand out for now."""
-        if not self.log.touched:
-            self.enter_turn()
-        self.next_id = item_id + 1
-        self.half_swept = True
-
-    def drop_expired(self, most: int = expiry.EXPIRED_AT_ONCE, least: int = 0) -> bool:
+    def drop_expired(self) -> bool:
         """Pass over a part of what has expired; False: there may be more. Raises StorageError."""
         self.half_swept = False
         if not self._goes_back():
