@@ -168,22 +168,18 @@ class Cursor:
                 if not 0 < self.parent.aged(ahead[0][1])[2] < now_ms:
                     return ahead[0]
                 passed += 1  # it has expired
-                if passed == expiry.EXPIRED_AT_ONCE:
-                    self._pass_over(item_id)
+                if passed == expiry.EXPIRED_AT_ONCE:  # perhaps more has: there is nothing to hand out for now
+                    if not self.log.touched:
+                        self.enter_turn()
+                    self.next_id = item_id + 1
+                    self.half_swept = True
                     return None
                 item_id = self._next_seen(item_id + 1)
             else:
                 item_id = self._next_seen(ahead[0][0])  # what was there is gone from the middle of the parent
         return None
 
-    def _pass_over(self, item_id: int) -> None:
-        """All that is new up to this id has expired, and perhaps more has: there is nothing to hand out for now."""
-        if not self.log.touched:
-            self.enter_turn()
-        self.next_id = item_id + 1
-        self.half_swept = True
-
-    def drop_expired(self, most: int = expiry.EXPIRED_AT_ONCE, least: int = 0) -> bool:
+    def drop_expired(self) -> bool:
         """Pass over a part of what has expired; False: there may be more. Raises StorageError."""
         self.half_swept = False
         if not self._goes_back():
@@ -200,13 +196,11 @@ class Cursor:
             read = self.outstanding[self.returned[0]]
             if read.blob:
                 _ = self.large_items  # may raise: before anything is changed
-            if not self.log.touched:
-                self.enter_turn()
+            self.log.write_state()
             del self.outstanding[read.id]
             reads.leave_returned(self, read.id)
             self.log.journal.undo.append((self.unclose, read, None))
             self._forget(read)
-            self.log.state_changed = True
 
     def _fill_from(self, item_id: int) -> None:
         """Read ahead what is stored from this id on. Raises StorageError."""
@@ -347,9 +341,8 @@ class Cursor:
     def flush(self) -> None:
         """Go back to the head of the parent. What was given back is dropped. What is open stays open, and the cursor
         passes it over while it is. Raises StorageError, with nothing changed."""
-        _ = self.large_items  # may raise
-        if not self.log.touched:
-            self.enter_turn()
+        _ = self.large_items  # may raise: before anything is changed
+        self.log.write_state()
         journal = self.log.journal
         journal.undo.append((setattr, self, "outstanding", self.outstanding))
         dropped = [read for read in self.outstanding.values() if read.returned]
@@ -358,7 +351,7 @@ class Cursor:
             self._forget(read)
         reads.find_returned(self)
         self.next_id = self.place = self.parent.head_id
-        self.mark_all = self.log.state_changed = True
+        self.mark_all = True
         window.release(self)
         journal.count(self, "total_flushes")
         lines.serve(self)

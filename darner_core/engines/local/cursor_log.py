@@ -118,9 +118,7 @@ class CursorLog(QueueLog):
         for item_id, item in copies:
             if item is not None:
                 batch.put(item_key(number, item_id), records.pack_item(item), handle)
-        if not self.touched:
-            cursor.enter_turn()
-        self.state_changed = True
+        self.write_state()
 
 
 def stores(queue: "MessageQueue", item_id: int) -> bool:

@@ -118,8 +118,7 @@ class Cursors:
         journal.undo.append((self._uncreate, queue, cursor))
         storage = journal.storage
         journal.also.append(lambda batch: storage.add_cursor(batch, queue.name, name, record))
-        cursor.enter_turn()
-        cursor.log.state_changed = True
+        cursor.log.write_state()
         self._lines.serve_from(queue, name, cursor)
         serve(cursor)
         return cursor

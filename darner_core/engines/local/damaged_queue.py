@@ -102,9 +102,9 @@ class DamagedQueue:
         self.refuse()
 
     def first_id(self) -> int:
-        """A cursor of a damaged queue asks."""
+        """Asked for by the Keeper of its cursors."""
         return self.next_id
 
     def drop_expired(self, *_: int) -> bool:
-        """Nothing is known that could expire."""
+        """No item is known that could expire."""
         return True

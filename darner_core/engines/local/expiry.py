@@ -105,8 +105,7 @@ def _drop_head(queue: "MessageQueue", now_ms: int, until: int, until_bytes: int)
 
 def _drop_run(queue: "MessageQueue", now_ms: int, most: int) -> None:
     """Remove expired items at the head of the window that need nothing but that. This takes a fifth of the time."""
-    if not queue.log.touched:
-        queue.enter_turn()
+    queue.log.write_state()
     dropped = dropped_bytes = 0
     while queue.window and dropped < most:
         body, _, expires_at_ms, _ = queue.window[0]
@@ -117,7 +116,6 @@ def _drop_run(queue: "MessageQueue", now_ms: int, most: int) -> None:
         dropped_bytes += len(body)
     queue.next_id += dropped
     queue.bytes_out += dropped_bytes
-    queue.log.state_changed = True
     queue.log.journal.count(queue, "expired_items", dropped)
 
 
@@ -154,9 +152,7 @@ def expire(queue: "MessageQueue", expiry: Expiry) -> bool:
             return True
         # Its expiry is removed from the disk. The state record says that the item was handed out, so the next start
         # looks at it.
-        if not queue.log.touched:
-            queue.enter_turn()
-        queue.log.state_changed = True
+        queue.log.write_state()
         return True
     if item_id >= queue.tail:
         return True
@@ -241,31 +237,24 @@ def _remove_waiting(queue: "MessageQueue", item_id: int, item: Item) -> None:
 
 
 def _enter_to_remove(queue: "MessageQueue", body: bytes | Blob) -> None:
-    log = queue.log
-    large_items = queue.large_items if isinstance(body, Blob) else None  # may raise: before anything is changed
-    if not log.touched:
-        queue.enter_turn()
-    log.state_changed = True
+    if isinstance(body, Blob):
+        queue.large_items.remove(body.blob, body.blob + 1, len(body))  # may raise: before anything is changed
+    queue.log.write_state()
     queue.bytes_out += len(body)
-    if large_items is not None and isinstance(body, Blob):
-        large_items.remove(body.blob, body.blob + 1, len(body))
 
 
 def remove_returned(queue: "MessageQueue", read: OpenRead) -> None:
     """Remove an item that was given back."""
-    large_items = queue.large_items if read.blob else None  # may raise: before anything is changed
-    if not queue.log.touched:
-        queue.enter_turn()
+    if read.blob:
+        queue.large_items.remove(read.blob, read.blob + 1, read.body_bytes)  # may raise: before anything is changed
+    queue.log.write_state()
     if read.id != queue.first_id():
         queue.log.removed.append(read.id)
     elif len(queue.outstanding) > reads.MANY:
         reads.thinned(queue)
-    queue.log.state_changed = True
     del queue.outstanding[read.id]
     reads.leave_returned(queue, read.id)
     queue.bytes_out += read.body_bytes
-    if large_items is not None:
-        large_items.remove(read.blob, read.blob + 1, read.body_bytes)
     queue.log.journal.undo.append((queue.unclose, read, None))
 
 
@@ -296,10 +285,8 @@ def has_oldest(queue: "MessageQueue") -> bool:
 def flush(queue: "MessageQueue") -> None:
     """Remove all that waits. Open items stay open."""
     large_items = queue.large_items
-    log = queue.log
-    if not log.touched:
-        queue.enter_turn()
-    journal = log.journal
+    log, journal = queue.log, queue.log.journal
+    log.write_state()
     returned = reads.given_back(queue)
     if len(returned) < len(queue.outstanding) and queue.next_id < queue.tail:
         # A restart would find these items between the open ones.
@@ -314,5 +301,4 @@ def flush(queue: "MessageQueue") -> None:
     queue.missing = 0
     queue.bytes_out = queue.bytes_in
     window.release(queue)
-    log.state_changed = True
     journal.count(queue, "total_flushes")

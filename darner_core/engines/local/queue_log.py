@@ -52,11 +52,16 @@ class QueueLog:
         # that have some.
         self.hook: Callable[[Batch], bool] | None = None
 
-    def reclaim(self) -> None:
-        """In this turn, range-delete what is dead, however little it is."""
+    def write_state(self) -> None:
+        """In this turn, write the state record."""
         if not self.touched:
             self.owner.enter_turn()
-        self.state_changed = self.reclaim_now = True
+        self.state_changed = True
+
+    def reclaim(self) -> None:
+        """In this turn, range-delete what is dead, however little it is."""
+        self.write_state()
+        self.reclaim_now = True
 
     def enter_turn(self) -> None:
         """To be called before the first change of a turn."""

@@ -43,9 +43,7 @@ def recheck(queue: "MessageQueue", batch: Batch) -> None:
     number, family, _, _ = log.record
     begin, end = records.item_key(number, log.written), records.item_key(number + 1, records.STATE_ID)
     batch.delete_range(begin, end, log.journal.storage.handles[family])
-    if not log.touched:
-        queue.enter_turn()
-    log.state_changed = True
+    log.write_state()
 
 
 def undo_turn(queue: "MessageQueue") -> None:
