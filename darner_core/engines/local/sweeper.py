@@ -50,7 +50,7 @@ MOST_KEPT = 10_000
 MOST_TAKEN = 20_000
 TIDIED_AT_ONCE = 500
 TIDIED_A_SWEEP = 20_000
-# If more than MOST_TAKEN were live, all of these may have been taken since: then the search also begins after this time.
+# If more than MOST_TAKEN were live, all of these may have been taken since: then the search begins after this time.
 TIDY_EVERY_S = 3600
 
 BUSY_S = 0.01  # between two looks whether another sweep has ended
