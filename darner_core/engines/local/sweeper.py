@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 from darner_core import NAME
@@ -135,10 +135,12 @@ class Sweeper:
         half_served = self._journal.half_served
         for queue in list(half_served):
             del half_served[queue]
-            with suppress(StorageError):  # a client that asks for the item is told
-                while queue.half_swept and not queue.deleted:
+            while queue.half_swept and not queue.deleted:
+                try:
                     queue.drop_expired()
-                    self._wait(0)
+                except StorageError:
+                    break  # a client that asks for the item is told
+                self._wait(0)
             if not queue.deleted:
                 lines.serve(queue)
                 self._wait(0)
