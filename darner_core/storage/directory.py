@@ -159,7 +159,7 @@ class DataDirectory:
                 raise self._refusal("holds other files and no queues; give an empty or a new directory")
             else:
                 self._write(records.FORMAT_FILE, records.FORMAT)
-            self.damage = earlier_damage(self.path)
+            self.damage += earlier_damage(self.path)
             if not traces:
                 return opening.NEW
             if manifest.CURRENT not in names:

@@ -51,7 +51,7 @@ class Rocks:
         what it cannot read; `say` is told what takes long."""
         self.path = path
         self.met_damage = False  # since the process began
-        self.damaged_families: set[int] = set()
+        self.damaged_families: set[int] = set()  # those in which a read has met damage
         self.salvages = False  # opened in the way that leaves out what is damaged
         self._settings = settings
         self._max_column_families = max_column_families

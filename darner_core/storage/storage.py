@@ -60,6 +60,8 @@ class Storage:
         self.compact, self.table_bytes, self.is_behind = rocks.compact, rocks.table_bytes, rocks.is_behind
         self.require_open = rocks.require_open
         self.wal_bytes, self.free_bytes = self._directory.wal_bytes, self._directory.free_bytes
+        self.damage, self.torn = self._directory.damage, self._directory.torn
+        self.damaged_families = rocks.damaged_families
         self._open_first()
 
     def _open_first(self) -> None:
@@ -142,16 +144,6 @@ class Storage:
     # -- damage
 
     @property
-    def damage(self) -> list[str]:
-        """All that this start and earlier ones have found damaged, in lines for a person."""
-        return self._directory.damage
-
-    @property
-    def torn(self) -> list[str]:
-        """What a crash had cut off when the directory was opened, in lines for a person."""
-        return self._directory.torn
-
-    @property
     def met_damage(self) -> bool:
         """Whether a read has met damage since the process began."""
         return self._rocks.met_damage
@@ -160,11 +152,6 @@ class Storage:
     def salvages(self) -> bool:
         """Whether the database has been opened in the way that leaves out what is damaged."""
         return self._rocks.salvages
-
-    @property
-    def damaged_families(self) -> set[int]:
-        """Column families in which a read has met damage."""
-        return self._rocks.damaged_families
 
     # -- numbers that nothing has used
 
