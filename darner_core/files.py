@@ -7,8 +7,8 @@ NEW = ".new"  # behind the name of a file while it is being written
 
 
 def write_atomically(path: str, content: bytes) -> None:
-    """Put `content` in the place of what the file `path` holds. Whatever happens, and if the power goes, the file holds
-    the one or the other. Raises OSError."""
+    """Replace what the file `path` holds with `content`. Whatever happens, a loss of power too, the file then holds one
+    or the other. Raises OSError."""
     try:
         with open(path + NEW, "wb") as file:
             file.write(content)

@@ -1,5 +1,4 @@
-"""What only some operating systems have, each with a plain fallback: the rest of Darner asks here and never which
-system it is.
+"""What only some operating systems have, each with a plain fallback. No other module asks which system it runs on.
 
 Linux has all of it. Elsewhere (macOS; Windows for development) a fallback costs precision or memory, never an item.
 """
@@ -21,7 +20,7 @@ except ImportError:  # Windows
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
-# What a socket is taken to have received where the system does not tell: as much as one read takes.
+# What a socket is assumed to have received where the system does not tell: as much as one read takes.
 UNKNOWN_BYTES = 64 << 10
 
 
@@ -48,8 +47,8 @@ def trim_heap() -> None:
 
 
 def boot_id() -> bytes:
-    """Different for each start of the machine; b"" where that cannot be known, and a loss of power not be told from a
-    kill."""
+    """An id that changes with each start of the machine; b"" where there is none: then a loss of power cannot be told
+    from a kill."""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return file.read()
@@ -58,14 +57,14 @@ def boot_id() -> bytes:
 
 
 def exchange(one: str, other: str) -> bool:
-    """Let two names change places at once; False: that cannot be done here, and nothing has happened."""
+    """Exchange two names of files in one step. False: the system cannot, and nothing has happened."""
     if _RENAME is None:
         return False
     return bool(_RENAME(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def free_bytes(path: str) -> int:
-    """How much may still be written to the disk that has `path`. Raises OSError."""
+    """How many bytes may still be written to the file system of `path`. Raises OSError."""
     if hasattr(os, "statvfs"):
         disk = os.statvfs(path)
         return disk.f_bavail * disk.f_frsize
@@ -76,12 +75,12 @@ def free_bytes(path: str) -> int:
 
 
 def unread_bytes(fd: int) -> int:
-    """What the kernel has received on this socket and nobody has read."""
+    """How many bytes the kernel has received on this socket that have not been read."""
     return _ask(fd, "FIONREAD", UNKNOWN_BYTES)
 
 
 def unsent_bytes(fd: int) -> int:
-    """What the kernel has to send on this socket and the other end has not taken."""
+    """How many bytes were written to this socket that the other end has not acknowledged."""
     return _ask(fd, "TIOCOUTQ", 0)
 
 
@@ -96,8 +95,8 @@ def _ask(fd: int, request: str, unknown: int) -> int:
 
 
 def watch_host(listening: socket.socket, idle_s: int, interval_s: int, count: int, unread_s: int) -> None:
-    """Have the kernel find out which clients' hosts are gone, as far as it can be told to. Accepted sockets inherit it.
-    `idle_s`: 0 is not to ask a client that says nothing."""
+    """Have the kernel find out which clients' hosts are gone, as far as the system allows. Accepted sockets inherit it.
+    With `idle_s` 0, hosts of silent clients are not asked."""
     if idle_s:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE"):  # the second is macOS's name for the first
@@ -125,7 +124,7 @@ def _set_tcp_option(of: socket.socket, name: str, value: int) -> bool:
 
 
 def raise_descriptor_limit(needed: int) -> int:
-    """Raise this process's limit of open files as far as it is needed and allowed; how many there may be now, at most
+    """Raise this process's limit of open files as far as needed and allowed; how many files may be open now, at most
     `needed`."""
     if resource is None:
         return needed

@@ -1,8 +1,8 @@
-"""Log lines that may come very often, as on a disk that is full: one is written, then how many more there were.
+"""Log lines that may come very often, as when the disk is full: one is written, then how many more there were.
 
-A line says itself that it is of this kind:  log.error("cannot write: %s", error, extra=BY_FORM).  Of lines that are the
-same, the first is written at once; those of the next EVERY_S are counted, and the last of them is written with their
-number when that time is over. No other line is touched.
+The call that writes such a line marks it:  log.error("cannot write: %s", error, extra=BY_FORM).  Of equal lines, the
+first is written at once. Those of the next EVERY_S are counted, and the last of them is written with their number when
+that time is over. No other line is touched.
 """
 
 import logging
@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-# For `extra`. Lines are the same that have one form, whatever is filled in; or only those that say the same.
+# For `extra`: lines are equal that have the same form, whatever is filled in; or only those with the same text.
 BY_FORM: Mapping[str, object] = {"repeats": "form"}
 BY_TEXT: Mapping[str, object] = {"repeats": "text"}
 
 EVERY_S = 10.0
 
-# Lines of which it is known when they were written last: 1 MB. Beyond, they are written as all others are.
+# Up to this many different lines are remembered: 1 MB. Further ones are written as often as they come.
 MOST_KNOWN = 1000
 
 
@@ -54,7 +54,7 @@ class Repeated(logging.Filter):
         return True
 
     def tell(self, all_of_them: bool = False) -> None:
-        """Write what was left out of the lines whose time is over, or of all."""
+        """Write how many lines were left out, of the kinds whose time is over, or of all kinds."""
         now = self._clock()
         for key, line in [(key, line) for key, line in self._known.items() if all_of_them or line.until <= now]:
             if not line.left_out:

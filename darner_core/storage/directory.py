@@ -5,8 +5,8 @@
 - `DAMAGED` keeps what was ever found damaged, one line each, until the directory is repaired.
 
 RocksDB says nothing when a log that it needs is gone, and removes tables that its MANIFEST does not list. So a start
-takes the lock, looks over the files, and refuses a directory that opening would make worse. This module opens no
-database. It reads and writes files, and never switches greenlets.
+takes the lock, looks over the files, and refuses a directory that opening would make worse. This module reads and
+writes files, opens no database, and never switches greenlets.
 """
 
 import fcntl
@@ -20,8 +20,8 @@ from darner_core import files, operating_system
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage import manifest, opening, records, wal
 
-OPEN_BYTES = 1 << 20  # room that opening needs beside that for the log, which is written to tables
-TOLD_BYTES = 1 << 20  # reading a log of this size takes long enough to say so
+OPEN_BYTES = 1 << 20  # of free space that opening needs, beside the size of the log, which is written to tables
+TOLD_BYTES = 1 << 20  # a log of this size takes so long to read that a line says so
 PROBE_BYTES = 4096  # a block of most file systems
 MOST_FORMAT_BYTES = 100
 
@@ -32,8 +32,7 @@ _MADE_BY_START = re.compile(r"\d+\.(sst|log|dbtmp)|MANIFEST-\d+|OPTIONS-\d+(\.db
 
 
 def take_lock(lock: IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
-    """Take the lock that RocksDB takes, on the open file LOCK; closing the file gives it back. False: somebody has
-    it."""
+    """Lock the open file LOCK, as RocksDB does; closing the file gives the lock back. False: another process has it."""
     try:
         fcntl.lockf(lock, kind | fcntl.LOCK_NB)
     except OSError:
@@ -43,9 +42,9 @@ def take_lock(lock: IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
 
 @contextmanager
 def locked(path: str) -> Iterator[bool]:
-    """Keep servers out of a directory; False if one is in it."""
+    """Keep servers out of a directory. False: one has it open."""
     name = os.path.join(path, "LOCK")
-    if _is_open_here(name):  # closing it once more would give back the lock that this process has
+    if _is_open_here(name):  # closing it here would give back the lock that this process has
         yield False
         return
     with open(name, "ab") as lock:
@@ -89,14 +88,14 @@ def earlier_damage(path: str) -> list[str]:
 
 
 def power_was_lost(path: str) -> bool:
-    """Whether the server that had the directory ended with the machine. kill -9 is no such end: the system still has
-    what was written."""
+    """Whether the server that had the directory ended with the machine. After kill -9 alone, the system still has what
+    was written."""
     left = _left_running(path)
     return left != b"" and not left.startswith(operating_system.boot_id())
 
 
 def losses(path: str, found: manifest.Manifest) -> tuple[list[str], list[str]]:
-    """What is missing of the write-ahead log: what only damage can have taken, and what a crash may have taken."""
+    """(what damage has taken of the write-ahead log, what a crash may have taken), in lines for a person."""
     damage, torn = [], []
     left = _left_running(path)
     marked = int((re.search(records.MARKED_LOG + rb"(\d+)\n$", left) or [0, 0])[1])
@@ -114,7 +113,7 @@ def losses(path: str, found: manifest.Manifest) -> tuple[list[str], list[str]]:
 
 
 def shown_few(names: list[str]) -> str:
-    """Names of files for a line: the first three, and how many more there are."""
+    """The first three names of files, and how many more there are, for a line in the log."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -131,11 +130,11 @@ def _left_running(path: str) -> bytes:
 
 
 class DataDirectory:
-    """`damage` is what opening has found damaged, ever; `torn` what a crash had cut off when it was opened this time.
-    Both are lines for a person."""
+    """`damage` is all that this start and earlier ones have found damaged; `torn` is what a crash had cut off before
+    this start. Both are lines for a person."""
 
     def __init__(self, path: str, say: Callable[[str], None]) -> None:
-        """`say` hears what takes long. Nothing is read or written yet."""
+        """`say` is told what takes long. Nothing is read or written yet."""
         self.path = path
         self.damage: list[str] = []
         self.torn: list[str] = []
@@ -144,8 +143,8 @@ class DataDirectory:
     # -- before RocksDB opens it
 
     def prepare(self) -> str:
-        """See that the directory is ours, or empty, and that RocksDB may open it; how, as `opening` names the ways. It
-        is made if it is missing. Raises DataDirError."""
+        """Make the directory if it is missing, see that it is ours or empty, and that RocksDB may open it; in which of
+        the ways of `opening`. Raises DataDirError."""
         try:
             os.makedirs(self.path, exist_ok=True)
             names = set(os.listdir(self.path)) - {"lost+found", records.FORMAT_FILE + files.NEW}
@@ -160,7 +159,7 @@ class DataDirectory:
                 raise self._refusal("holds other files and no queues; give an empty or a new directory")
             else:
                 self._write(records.FORMAT_FILE, records.FORMAT)
-            self.damage = earlier_damage(self.path)
+            self.damage += earlier_damage(self.path)
             if not traces:
                 return opening.NEW
             if manifest.CURRENT not in names:
@@ -189,11 +188,11 @@ class DataDirectory:
         )
 
     def look_over(self, how: str) -> None:
-        """See that all is there that RocksDB needs, and that there is room to open it. Raises DataDirError."""
+        """See that no file is missing that RocksDB needs, and that there is room to open it. Raises DataDirError."""
         path = self.path
         with locked(path) as is_free:
             if not is_free:
-                return  # opening will say so
+                return  # opening says that it is in use
             try:
                 found = manifest.read(path)
             except manifest.Damaged as error:
@@ -222,7 +221,7 @@ class DataDirectory:
                 raise self._refusal(_no_space(free, needed))
 
     def why_not_open(self, error: Exception) -> DataDirError:
-        """What a person can do about the error with which RocksDB has not opened the directory."""
+        """RocksDB has not opened the directory because of `error`: what a person can do about it."""
         message = str(error)
         if "lock hold by" in message or "While lock file" in message:
             return self._refusal("in use by another server")
@@ -232,8 +231,7 @@ class DataDirectory:
         return self._refusal(f"{opening.file_named(message)}{advice}")
 
     def remove_what_start_made(self, before: set[str]) -> None:
-        """A start has failed, on a full disk for example: remove the files that it made. `before`: the names of those
-        that were there."""
+        """Remove the files that a failed start has made, as on a full disk. `before`: the names of earlier files."""
         with suppress(OSError, manifest.Damaged), locked(self.path) as is_free:
             if not is_free:
                 return
@@ -248,12 +246,12 @@ class DataDirectory:
     # -- what is noted in it. All raise OSError
 
     def note_format(self) -> None:
-        """The directory is of the newest format from now on. Not to be called before it is ours alone."""
+        """The directory has the newest format from now on. To be called when it is locked."""
         if read_format(self.path) != records.FORMAT:
             self._write(records.FORMAT_FILE, records.FORMAT)
 
     def note_running(self, mark: bytes = b"") -> None:
-        """A server has the directory, and its newest log, if `mark` names one, is not empty."""
+        """A server has the directory, and the newest log is not empty if `mark` names it."""
         self._write(records.RUNNING_FILE, operating_system.boot_id() + mark)
 
     def note_ended(self) -> None:
@@ -261,8 +259,8 @@ class DataDirectory:
         os.unlink(os.path.join(self.path, records.RUNNING_FILE))
 
     def note_damage(self, found: list[str]) -> None:
-        """Records may be missing: no number may be given twice from now on, and each start is to tell of the damage
-        until it is repaired. Raises StorageError."""
+        """Records may be missing. Each start tells of it until the directory is repaired, and numbers are drawn at
+        random until then. Raises StorageError."""
         self.damage += [finding for finding in found if finding not in self.damage]
         try:
             self._write(records.DAMAGE_FILE, "".join(f"{line}\n" for line in self.damage).encode())
@@ -290,7 +288,7 @@ class DataDirectory:
             raise StorageError(f"data directory {self.path}: {error.strerror}") from error
 
     def takes_writes(self) -> bool:
-        """Whether the file system has room for what waits in memory to be written, and writes."""
+        """Whether the file system has room for what is still in memory, and takes a write."""
         probe = os.path.join(self.path, records.RUNNING_FILE + files.NEW)
         try:
             if self.free_bytes() < self.wal_bytes():
@@ -305,7 +303,7 @@ class DataDirectory:
         return True
 
     def is_there(self) -> bool:
-        """False while the directory is away, as one is whose file system is not mounted."""
+        """False while the directory is missing, as it is while its file system is not mounted."""
         return os.path.exists(os.path.join(self.path, records.FORMAT_FILE))
 
     def _refusal(self, why: str) -> DataDirError:
@@ -317,7 +315,7 @@ def _missing(name: str, traces: list[str]) -> str:
 
 
 def _may_hold_queues(path: str) -> bool:
-    """Whether this can be a data directory though it does not say so."""
+    """Whether this may be a data directory, though the file FORMAT is missing."""
     try:
         return opening.CHUNKS in manifest.read(path).families
     except manifest.Damaged:

@@ -1,7 +1,7 @@
 """RocksDB's MANIFEST, read without RocksDB: which tables and logs belong to a database.
 
-RocksDB says nothing when a log that it needs is missing, and removes every table that the MANIFEST does not list. So a
-start looks here first. This module only reads, and knows nothing of queues.
+RocksDB silently goes on when a log that it needs is missing, and removes every table that the MANIFEST does not list.
+So a start looks here first. This module only reads, and does not know queues.
 
 A MANIFEST is written like a log. Each record is an edit: fields that begin with a tag, all numbers varints.
 Source: RocksDB wiki, "MANIFEST"; db/version_edit.h for the tags.
@@ -82,7 +82,7 @@ def read(directory: str) -> Manifest:
                 tables.pop(_table(numbers[1]), None)
             elif tag in _NEW_FILES:
                 tables[_table(numbers[1])] = numbers[-1]
-        if kept_log > first_log or log_number == first_log > 0:  # one column family after the other lets go of the logs
+        if kept_log > first_log or log_number == first_log > 0:  # each column family by itself stops needing logs
             first_log, first_sequence = max(first_log, kept_log), last_sequence + 1
     if not edits:
         raise Damaged(f"{name}: empty")
@@ -90,12 +90,12 @@ def read(directory: str) -> Manifest:
 
 
 def lost_logs(directory: str, manifest: Manifest) -> list[Lost]:
-    """What is missing of the write-ahead log: whole files, and writes between files. Damage within a file is not looked
-    for."""
+    """What is missing of the write-ahead log: whole files, and writes between files. Damage within files is left to
+    `wal`."""
     found = []
     names = wal.files(directory, manifest.first_log)
-    # When RocksDB has read the logs of a database that it opens, it lets go of them by naming a number that no log need
-    # have. It begins the next log just before the MANIFEST.
+    # When RocksDB has read the logs of a database that it opens, it names a higher number as that of the first log it
+    # needs, which no log has to have. It begins the next log just before the MANIFEST.
     is_exact = manifest.first_log >= int(manifest.name.rpartition("-")[2]) - 1
     expected = manifest.first_sequence
     if is_exact and (not names or wal.number_of(names[0]) > manifest.first_log):
@@ -107,10 +107,10 @@ def lost_logs(directory: str, manifest: Manifest) -> list[Lost]:
     for name in names:
         path = os.path.join(directory, name)
         if is_empty:
-            expected = 0  # the empty log has been told of
+            expected = 0  # the empty log has been reported
         is_empty = name not in written
         if is_empty:
-            # Two starts that were killed before they wrote anything leave two.
+            # Two starts that were killed before they wrote anything leave two empty logs.
             newest = not written or wal.number_of(name) > wal.number_of(written[-1])
             found.append(Lost(f"{wal.FINDING}{name}: empty", newest, wal.number_of(name) if newest else 0))
             continue
@@ -154,8 +154,8 @@ def _table(number: int) -> str:
 
 
 def _fields(edit: bytes) -> tuple[list[tuple[int, ...]], set[str]]:
-    """(tag, numbers) of each field, and the names of the column families that are new. Of a new file the numbers are
-    the level, its number and its bytes. Raises IndexError or ValueError for what is no edit."""
+    """(tag, numbers) of each field, and the names of new column families. The numbers of a new file are its level, its
+    number and its bytes. Raises IndexError or ValueError for what is no edit."""
     found: list[tuple[int, ...]] = []
     families: set[str] = set()
     at = 0

@@ -1,17 +1,17 @@
 """Opening RocksDB: its settings, and what to do when it finds the directory damaged.
 
-A database is opened so that any damage RocksDB can see while it opens stops it. Only then is it looked at more closely
-and opened in the way that keeps most:
+A database is first opened so that any damage that RocksDB can see makes opening fail. If it does, the files are looked
+at more closely, and the database is opened in the way that keeps most:
 
-- A write-ahead log that ends in the middle of a write, or has a gap that was never written, is what a crash leaves. All
-  that stands before the gap is taken; what follows was never synced.
-- After a loss of power, a whole log may stand behind one whose end is missing, because RocksDB begins a new one before
-  it syncs the old. The new one is not read: it was never synced, and would make queues with holes.
-- A log that is damaged, with writes behind the damage that can be read, is written anew without what cannot be read,
-  and kept beside the new one. The queues notice what is missing of them by their items' numbers.
+- A crash leaves a write-ahead log that ends in the middle of a write, or that has a gap where nothing was ever written.
+  All that stands before the gap is taken; what follows was never synced.
+- After a loss of power, a whole log may follow one whose end is missing, because RocksDB begins a new log before it
+  syncs the old. The new one is not read: it was never synced, and would leave queues with holes.
+- A damaged log, with writes behind the damage that can be read, is written anew without what cannot be read. The old
+  log is kept beside it. The queues notice what is missing by the numbers of their items.
 - If a table file cannot be opened, the database is opened without it, so that only its column family suffers.
 
-What was found and done is told in `Opened.found` and `Opened.torn`.
+`Opened.found` and `Opened.torn` tell what was found and done.
 """
 
 import os
@@ -40,7 +40,7 @@ DEFAULT, CHUNKS = "default", "chunks"
 
 # Blocks of 16 KiB: items are read in order, a few hundred at a time, hardly ever singly.
 BLOCK_BYTES = 16 << 10
-# RocksDB keeps one file for each level-0 run, and one table reader for each file; queues are read at their heads only.
+# A level-0 run is one file with one table reader. Few are enough: queues are read at their heads only.
 LEVEL0_FILES = 4
 SLOW_LEVEL0_FILES = 64
 MAX_FILE_BYTES = 32 << 20
@@ -49,12 +49,12 @@ INFO_LOG_FILES = 2
 
 MAX_MANIFEST_BYTES = 4 << 20  # it is read twice at a start
 
-# Added to the name of a log that is kept but must not be read: one behind a loss of power, and one that was mended.
+# Endings of logs that are kept but must not be read: one that follows a gap after a loss of power, one that was mended.
 DROPPED, DAMAGED = ".dropped", ".damaged"
 
 PROGRESS_S = 2.0  # between two lines about a long job
 
-DAMAGE = "Corruption"  # begins RocksDB's message wherever bytes are not what they were
+DAMAGE = "Corruption"  # RocksDB's messages begin with it if bytes have changed
 
 
 class Settings(NamedTuple):
@@ -77,7 +77,7 @@ def is_full(error: Exception | str) -> bool:
 
 
 def is_damage(error: Exception | str) -> bool:
-    """Whether RocksDB says that bytes are not what they were, or that a file is gone."""
+    """Whether RocksDB says that bytes have changed, or that a table file is gone."""
     text = str(error)
     return DAMAGE in text or ("No such file or directory" in text and ".sst" in text)
 
@@ -86,12 +86,12 @@ def one_line(error: Exception | str) -> str:
     return " ".join(str(error).split())
 
 
-# How a database is opened.
-NEW = "new"  # there is none yet, and it is made; for all other ways it has to be there
+# Ways of opening a database.
+NEW = "new"  # it does not exist yet, and is made; with all other ways it has to exist
 START = "start"  # nothing is known of it
 POWER_LOST = "power lost"  # the server that had it open ended with the machine
 AGAIN = "again"  # this process had it open, and a write failed
-SALVAGE = "salvage"  # damage is known, and must not stop what is whole
+SALVAGE = "salvage"  # damage is known, and is left out
 
 
 def open_database(
@@ -105,7 +105,7 @@ def open_database(
 ) -> Opened:
     """Open the column families `names`, and make those that are missing. Raises RocksDB's error.
 
-    `note` is called with what is damaged before RocksDB drops what it cannot read, `say` with what takes long. The
+    `note` is told what is damaged, before RocksDB drops what it cannot read; `say` is told what takes long. The
     families `quiet` are not compacted: where there is damage, RocksDB would try and fail once a second.
     """
     cache = Cache(settings.block_cache_bytes)
@@ -132,7 +132,7 @@ def open_database(
             raise
         first = error.with_traceback(None)  # which would keep this frame, and so itself, alive
     if how == AGAIN:
-        # The write that failed may stand there in part. Examining the log would hold up all clients for seconds.
+        # A part of the write that failed may be in the log. Examining the log would make all clients wait for seconds.
         return Opened(attempt(up_to_damage, True), [], [], False)
     logs = _examine_log(path, say)
     if how == POWER_LOST:
@@ -144,7 +144,7 @@ def open_database(
         note(found)
         for damage in logs:
             _mend_log(path, damage.name)
-    elif holed:  # RocksDB would not stop there
+    elif holed:  # RocksDB would not stop at the hole
         torn += _cut_log(path, logs[0])
     mode = up_to_damage if torn else whole
     try:
@@ -160,7 +160,7 @@ def open_database(
 
 
 def has_hole(path: str) -> bool:
-    """Whether RocksDB would pass over zeros in the log without a word."""
+    """Whether there are zeros in the log that RocksDB would pass over silently."""
     return any(wal.has_hole(os.path.join(path, name)) for name in wal.files(path, first_log(path)))
 
 
@@ -186,14 +186,13 @@ def _examine_log(path: str, say: Callable[[str], None]) -> list[wal.Damage]:
 
 
 def _cut_log(path: str, damage: wal.Damage) -> list[str]:
-    """Let RocksDB read a log up to the damage, and no log behind it; what is to be said about those."""
+    """Let RocksDB read this log up to the damage, and no later log; what is to be told about the later ones."""
     _mend_log(path, damage.name, damage.offset)
     return put_aside_behind_gap(path, first_log(path))
 
 
 def _mend_log(path: str, name: str, end: int | None = None) -> None:
-    """Write a log anew without what cannot be read, and keep the old one under another name. With `end`, only up to
-    that byte."""
+    """Write a log anew without what cannot be read, up to the byte `end`, and keep the old one under another name."""
     log = os.path.join(path, name)
     kept, new = _free_name(log + DAMAGED), f"{log}.new"
     wal.mend(log, new, end)
@@ -206,8 +205,8 @@ def _mend_log(path: str, name: str, end: int | None = None) -> None:
 
 
 def put_aside_behind_gap(path: str, first_log: int) -> list[str]:
-    """After a loss of power, rename the logs behind one whose end is missing, so that RocksDB does not read them; what
-    is to be said about that."""
+    """After a loss of power, rename the logs that follow one whose end is missing, so that RocksDB does not read them;
+    what is to be told about it."""
     first = wal.gap_between(path, first_log)
     if first is None:
         return []
@@ -240,8 +239,8 @@ _BLOCK = re.compile(r"block checksum mismatch: .*?([^/]+\.sst) offset (\d+) size
 
 
 def file_named(error: Exception | str) -> str:
-    """RocksDB's message on one line, beginning with the damaged file. Its suspicion of the MANIFEST, which it utters
-    whenever a table file cannot be opened, is left out."""
+    """RocksDB's message on one line, beginning with the damaged file. What it adds about the MANIFEST whenever a table
+    file cannot be opened is left out."""
     text = one_line(error)
     block = _BLOCK.search(text)
     if block is not None:
@@ -277,23 +276,23 @@ def _options(settings: Settings, cache: Cache, mode: Any, strict: bool) -> Optio
     # readers some microseconds each.
     options.set_level_zero_slowdown_writes_trigger(SLOW_LEVEL0_FILES)
     options.set_level_zero_stop_writes_trigger(2 * SLOW_LEVEL0_FILES)
-    # Files that a compaction has replaced are deleted in the background, not by the reader that used them last: that
+    # Files that a compaction has replaced are deleted in the background. Otherwise the last reader deletes them, which
     # took the loop 20 to 60 ms.
     options.set_avoid_unnecessary_blocking_io(True)
     options.set_target_file_size_base(MAX_FILE_BYTES)
     options.set_max_background_jobs(2)
-    # Compaction can wait, clients cannot: it took the loop's core for milliseconds. Flushes keep their priority.
+    # Compaction can wait, clients cannot: it took the loop's core for milliseconds. Flushes are not slowed down.
     env = Env()
     env.lower_thread_pool_cpu_priority()
     options.set_env(env)
     options.set_bytes_per_sync(1 << 20)
-    # One thread writes, so the machinery for many only costs (5 % of a batch).
+    # Only one thread writes, and what several would need costs 5 % of a batch.
     options.set_allow_concurrent_memtable_write(False)
     options.set_max_log_file_size(INFO_LOG_BYTES)
     options.set_keep_log_file_num(INFO_LOG_FILES)
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)
-    # Opening must not take longer for more files.
+    # Otherwise opening takes longer the more files there are.
     options.set_skip_stats_update_on_db_open(True)
     return options
 

@@ -57,16 +57,16 @@ FORMAT = b"darner %d\n" % FORMAT_VERSION
 # Version 1 lacks "e", kind and missing, and is otherwise the same. It can be read, and opening it makes it the newest.
 READABLE_FORMATS = frozenset((b"darner 1\n", FORMAT))
 
-# What was found damaged when the directory was opened, one line each. It stays until the directory is repaired.
+# All that starts have found damaged, one line each. The file stays until the directory is repaired.
 DAMAGE_FILE = "DAMAGED"
 REPAIR_ADVICE = "stop the server, see --check for how much is damaged, and --repair saves what can be read"
 
-# While the server runs, this file says in which start of the machine. If it is found, and the machine has been started
-# since, the server ended with the machine.
+# While the server runs, this file holds the machine's boot id. If a start finds it with another boot id, the server
+# ended with the machine.
 RUNNING_FILE = "RUNNING"
 MARKED_LOG = b"log "  # in the file's second line, before the number of a log that is not empty
 
-# Files that only a directory with items in it can have. A first MANIFEST without CURRENT is no such file: a start that
+# Files that only a directory with items can have. The first MANIFEST, without CURRENT, is not among them: a start that
 # was killed while it made the directory leaves one.
 _TRACE = re.compile(r"\d+\.(sst|log)|CURRENT|MANIFEST-(?!000001$)\d+|OPTIONS-\d+|DAMAGED|RUNNING")
 
@@ -83,7 +83,7 @@ MAX_NUMBER = 2**32 - 2
 PLAIN, CHILD = 0, 1  # kinds of queues
 
 WHOLE = 0  # the body follows the header
-CHUNKED = 1  # the body lies in chunks of its own; the header is followed by where
+CHUNKED = 1  # the body lies in chunks; the header is followed by their place
 HELD = b"\x02"  # a cursor's record of an item that its queue still has
 
 item_key = Struct(">IQ").pack  # (number, id)
@@ -104,7 +104,7 @@ _expiry_key = Struct(">QIQ")
 
 
 class Blob:
-    """Where the body of a large item lies; stands in for the body's bytes. len() is the body's size."""
+    """The place of a large item's body, which stands in for its bytes. len() is the size of the body."""
 
     __slots__ = ("blob", "body_bytes")
 
@@ -179,7 +179,7 @@ def unpack_chunk_key(key: bytes) -> tuple[int, int, int]:
 
 
 def traces(names: Iterable[str]) -> list[str]:
-    """Those of the names of a directory's files that say that there may be items in it."""
+    """Those of these names of files that say that their directory may hold items."""
     return sorted(name for name in names if _TRACE.fullmatch(name))
 
 
@@ -203,7 +203,7 @@ def unpack_cursor_key(key: bytes) -> tuple[bytes, bytes]:
 
 
 def unpack_cursor_item(record: bytes) -> Item | None:
-    """An item of a cursor's own; None: its queue has it."""
+    """The item that a cursor has a copy of; None: its queue still has it."""
     return None if record == HELD else unpack_item(record)
 
 

@@ -23,7 +23,7 @@ Batch = WriteBatch
 # The numbers of the column families that hold no queues. Queues' families are numbered from 0.
 CHUNK_FAMILY, DEFAULT_FAMILY = -1, -2
 
-# Of chunks, tables that have not been compacted. From 20 on RocksDB slows down all writes.
+# This many tables of chunks that have not been compacted are many. From 20 on RocksDB slows down all writes.
 MANY_FILES = 12
 
 
@@ -32,10 +32,10 @@ def family_name(index: int) -> str:
 
 
 class Rocks:
-    """A database that is open or closed. It is closed between `close` and `open`, and stays so if `open` fails: then
-    all that needs it raises StorageError.
+    """A database that is open or closed. It is closed between `close` and `open`, and stays closed if `open` fails.
+    While it is closed, every call that needs it raises StorageError.
 
-    `handles` are the column families for write batches, by number. `open` replaces them, so nobody keeps one.
+    `handles` are the column families for write batches, by number. `open` replaces them, so they must not be kept.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Rocks:
         note_damage: Callable[[list[str]], None],
         say: Callable[[str], None],
     ) -> None:
-        """`is_there` tells whether the directory is. `note_damage` hears what is damaged before RocksDB drops what it
-        cannot read, and `say` what takes long."""
+        """`is_there` tells whether the directory exists. `note_damage` is told what is damaged, before RocksDB drops
+        what it cannot read; `say` is told what takes long."""
         self.path = path
         self.met_damage = False  # since the process began
-        self.damaged_families: set[int] = set()
-        self.salvages = False  # opened so that damage does not stop what is whole
+        self.damaged_families: set[int] = set()  # those in which a read has met damage
+        self.salvages = False  # opened in the way that leaves out what is damaged
         self._settings = settings
         self._max_column_families = max_column_families
         self._is_there = is_there
@@ -98,8 +98,7 @@ class Rocks:
         return StorageError(f"data directory {self.path} is not open")
 
     def open(self, how: str) -> list[str]:
-        """Open it as `how` says, one of the ways in `opening`; what a crash had cut off. Raises RocksDB's error, or
-        StorageError."""
+        """Open it in the way `how`, see `opening`; what a crash had cut off. Raises RocksDB's error or StorageError."""
         # All families are made when the directory is: together 60 ms for 64, one by one up to 20 ms for each,
         # with every client waiting.
         names = {DEFAULT, CHUNKS, *map(family_name, range(self._max_column_families))}
@@ -120,12 +119,12 @@ class Rocks:
         return opened.torn
 
     def close(self, flushes: bool) -> bool:
-        """Write the write buffers to tables, unless `flushes` is False, and close the database. What was written is in
-        the write-ahead log. False: RocksDB says that it was told to stop. Raises StorageError."""
+        """Close the database. If `flushes`, the write buffers are written to tables before; what they hold is in the
+        write-ahead log, too. False: they have not been written. Raises StorageError."""
         db = self._db
         if not flushes:
-            # Beside damage, RocksDB would try to write the buffers until the disk works again, with everybody waiting;
-            # else for a second. What is in them is in the log.
+            # RocksDB would try to write the buffers for a second, while all clients wait; beside damage, until the disk
+            # works again.
             with suppress(Exception):
                 db.cancel_all_background(False)
         # RocksDB gives up its lock when the last reference is gone.
@@ -141,7 +140,7 @@ class Rocks:
     # -- errors
 
     def failure(self, error: Exception, family: int | None = None) -> StorageError:
-        """Our error for one of RocksDB's; `family` has been read."""
+        """Our error for one of RocksDB's. `family`: the column family that was being read."""
         if self._db is None:
             return self._not_open()
         if self.is_damage(error):
@@ -151,10 +150,11 @@ class Rocks:
         return StorageError(opening.file_named(error))
 
     def is_damage(self, error: Exception) -> bool:
-        """Not if the whole directory is away, as a file system is that is not mounted: it may be back, and whole."""
+        """Whether the error tells of damage. It does not while the whole directory is missing, because its file system
+        is not mounted: it may come back whole."""
         return opening.is_damage(error) and self._is_there()
 
-    # -- writing. Here and in reading, what fails because the database is closed becomes the error that says so
+    # -- writing. Here and in reading, a call on a closed database fails in Python; `failure` makes it the right error
 
     def batch(self) -> Batch:
         return WriteBatch(raw_mode=True)
@@ -167,7 +167,7 @@ class Rocks:
             raise self.failure(error) from error
 
     def put(self, family: int, key: bytes, value: bytes) -> None:
-        """Write one record: 3 us, where a batch of one takes 5. Raises StorageError."""
+        """Write one record. It takes 3 us, where a batch of one takes 5. Raises StorageError."""
         try:
             self._families[family].put(key, value)
         except Exception as error:
@@ -207,7 +207,7 @@ class Rocks:
             for entry in column_family.items(from_key=begin, read_opt=options):
                 yield entry
                 last = entry[0]
-            # What cannot be read ends rocksdict's iteration as if there were no more (0.3.29), so look again.
+            # Where a record cannot be read, rocksdict (0.3.29) ends the iteration as if there were no more: look again.
             rest = column_family.iter(options)
             rest.seek(begin if last is None else last + b"\0")
             rest.status()
@@ -223,8 +223,8 @@ class Rocks:
         options = ReadOptions()
         options.set_iterate_upper_bound(last + b"\0")
         try:
-            # Forward first: on its way back to another queue's keys, RocksDB walks through every range deletion of
-            # the queues between, and stops at the bound only on its way forward.
+            # Forward first. Backward, RocksDB does not stop at this queue's bound: it walks through the range deletions
+            # of the queues before it.
             entries = self._families[family].iter(options)
             entries.seek(begin)
             if entries.valid():
@@ -249,14 +249,14 @@ class Rocks:
     def compact(self, family: int, begin: bytes, end: bytes) -> None:
         """Give the space of removed records in [begin, end) back to the file system. Seconds: run it in a thread."""
         if family in self.damaged_families:
-            return  # it would fail at what cannot be read, again and again
+            return  # it would fail again and again
         try:
             self._families[family].compact_range(begin, end)
         except Exception as error:
             raise self.failure(error) from error
 
     def flush(self) -> None:
-        """Write all write buffers to tables, which lets go of the write-ahead logs. Run it in a thread."""
+        """Write all write buffers to tables. Run it in a thread. Raises StorageError."""
         try:
             self.require_open()
             for family in self._families:
@@ -272,13 +272,13 @@ class Rocks:
             raise self.failure(error) from error
 
     def is_behind(self) -> bool:
-        """Whether chunks wait in memory to be written to a table, or tables to be compacted. With a few more RocksDB
-        would make the next write wait, and with it everybody."""
+        """Whether chunks wait in memory to be written to a table, or many tables wait to be compacted: with a few more,
+        RocksDB would make the next write wait, and with it all clients."""
         try:
             chunks = self._families[CHUNK_FAMILY]
             if chunks.property_int_value("rocksdb.num-immutable-mem-table"):
                 return True
             files = int(chunks.property_value("rocksdb.num-files-at-level0") or 0)
-            return files >= MANY_FILES and not self.salvages  # which compacts nothing
+            return files >= MANY_FILES and not self.salvages  # in which state nothing is compacted
         except Exception:
-            return False  # the next write tells
+            return False  # the next write raises what is wrong

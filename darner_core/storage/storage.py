@@ -23,18 +23,16 @@ from darner_core.storage.rocks import CHUNK_FAMILY, DEFAULT_FAMILY, Batch, Rocks
 
 __all__ = ["CHUNK_FAMILY", "DEFAULT_FAMILY", "Batch", "Storage"]
 
-# Up to this many records are deleted one by one, more of them as a range. A read has to look at every range deletion
-# of its column family that is still in the write buffer, so a queue that held little must not leave one behind.
+# Up to this many records are deleted one by one, more of them as a range. A read looks at every range deletion of its
+# column family that is still in the write buffer, so a queue that held little must not leave one behind.
 DELETED_SINGLY = 32
 
 _T = TypeVar("_T")
 
 
 class Storage:
-    """An open data directory.
-
-    It is closed for a while if it could not be opened again: then whatever needs the database raises StorageError.
-    """
+    """An open data directory. If it could not be opened again, it stays closed until `reopen` succeeds, and every call
+    that needs the database raises StorageError."""
 
     def __init__(
         self,
@@ -47,8 +45,8 @@ class Storage:
         max_open_files: int,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Open `path`, creating it if missing. Raises DataDirError with what a person can do about it. `say` hears what
-        takes long."""
+        """Open `path`, which is made if it is missing. `say` is told what takes long. Raises DataDirError, with what a
+        person can do about it."""
         self.path = path
         self._fresh_from = records.MAX_NUMBER + 1  # no queue with this number or a higher one had chunks at the start
         self._nothing_left = False  # to be written or synced
@@ -62,10 +60,12 @@ class Storage:
         self.compact, self.table_bytes, self.is_behind = rocks.compact, rocks.table_bytes, rocks.is_behind
         self.require_open = rocks.require_open
         self.wal_bytes, self.free_bytes = self._directory.wal_bytes, self._directory.free_bytes
+        self.damage, self.torn = self._directory.damage, self._directory.torn
+        self.damaged_families = rocks.damaged_families
         self._open_first()
 
     def _open_first(self) -> None:
-        """Raises DataDirError, and leaves no more in the directory than there was."""
+        """Raises DataDirError, and then leaves no new files in the directory."""
         directory = self._directory
         how = directory.prepare()
         before: set[str] = set()
@@ -88,12 +88,12 @@ class Storage:
     # -- closing, and opening again
 
     def note_synced(self) -> None:
-        """All is synced, and nothing will be written any more: a loss of power costs nothing from here on."""
+        """All is synced, and nothing will be written any more: from here on a loss of power loses nothing."""
         self._nothing_left = True
 
     def close(self) -> None:
-        """Close the database. What was written is in the write-ahead log; `sync` first for the loss of power. Raises
-        StorageError."""
+        """Close the database. What was written is in the write-ahead log, and survives a loss of power if `sync` was
+        called before. Raises StorageError."""
         if not self._rocks.is_open or not self._rocks.close(flushes=self._directory.takes_writes()):
             return
         # RocksDB has written the log to tables, and begun an empty one.
@@ -104,10 +104,8 @@ class Storage:
                 self._directory.note_running()
 
     def reopen(self) -> None:
-        """Close and open again: what makes RocksDB write again after an I/O error, and go on beside damage.
-
-        Raises StorageError, and is to be called again then.
-        """
+        """Close and open again, so that RocksDB writes again after an I/O error, and works beside damage. If this
+        raises StorageError, it is to be called again."""
         rocks = self._rocks
         with suppress(Exception):
             self._last_sequence = rocks.last_sequence()
@@ -131,8 +129,8 @@ class Storage:
         return self._rocks.is_open
 
     def _note_running(self) -> None:
-        """Note which log is the newest, and give it a write without changes: so one that is empty by nature can be told
-        from one that was emptied. Raises RocksDB's error, StorageError or OSError."""
+        """Note which log is the newest, and write to it, without a change. So a log that was emptied later can be told
+        from one in which nothing was ever written. Raises RocksDB's error, StorageError or OSError."""
         mark = b""
         try:
             self._rocks.db.write(self.batch())
@@ -140,20 +138,10 @@ class Storage:
         except Exception as error:
             if not opening.is_damage(error):
                 raise
-            self._rocks.met_damage = True  # a compaction has met it, which has begun meanwhile
+            self._rocks.met_damage = True  # a compaction that has begun meanwhile has met it
         self._directory.note_running(mark)
 
     # -- damage
-
-    @property
-    def damage(self) -> list[str]:
-        """What opening has found damaged, ever: lines for a person."""
-        return self._directory.damage
-
-    @property
-    def torn(self) -> list[str]:
-        """What a crash had cut off when the directory was opened: lines for a person."""
-        return self._directory.torn
 
     @property
     def met_damage(self) -> bool:
@@ -162,13 +150,8 @@ class Storage:
 
     @property
     def salvages(self) -> bool:
-        """Whether the database is open so that damage does not stop what is whole."""
+        """Whether the database has been opened in the way that leaves out what is damaged."""
         return self._rocks.salvages
-
-    @property
-    def damaged_families(self) -> set[int]:
-        """Column families in which a read has met damage."""
-        return self._rocks.damaged_families
 
     # -- numbers that nothing has used
 
@@ -208,7 +191,7 @@ class Storage:
 
     @property
     def handles(self) -> list[Any]:
-        """What a batch knows column families by: those of queues by number, and CHUNK_FAMILY and DEFAULT_FAMILY. Not to
+        """The column families as a batch takes them: those of queues by number, CHUNK_FAMILY and DEFAULT_FAMILY. Not to
         be kept beyond a turn. Raises StorageError while the database is closed."""
         return self._rocks.handles
 
@@ -220,7 +203,7 @@ class Storage:
         return self._listed(prefix, lambda key, value: (key[len(prefix) :], records.unpack_queue(value)), "queues")
 
     def _listed(self, prefix: bytes, unpack: Callable[[bytes, bytes], _T], what: str) -> list[_T]:
-        """All whose key in the default family begins so."""
+        """All records of the default family whose keys begin with `prefix`."""
         end = prefix[:-1] + bytes((prefix[-1] + 1,))
         try:
             return [unpack(key, value) for key, value in self._rocks.scan(DEFAULT_FAMILY, prefix, end)]
@@ -238,14 +221,14 @@ class Storage:
         ids: range | None = None,
         has_chunks: bool = True,
     ) -> None:
-        """Remove the queue and its items, all of which are among `ids`; None: it is not known which there are."""
+        """Remove the queue and its items, whose ids are all among `ids`; None: it is not known which ids there are."""
         batch.delete(records.queue_key(name), self.handles[DEFAULT_FAMILY])
         self._remove_number(batch, record, ids)
         if has_chunks:
             self.remove_blobs(batch, record.number, 0, records.MAX_ID)
 
     def _remove_number(self, batch: Batch, record: QueueRecord, ids: Collection[int] | None) -> None:
-        """Remove all records of a queue or cursor, those of `ids` and the state."""
+        """Remove the state of a queue or cursor, and its records of `ids`; None: all of its records."""
         number, handle = record.number, self.handles[record.family]
         if ids is None or len(ids) > DELETED_SINGLY:
             begin, end = records.item_key(number, records.STATE_ID), records.item_key(number + 1, records.STATE_ID)
@@ -278,7 +261,7 @@ class Storage:
     def remove_cursor(
         self, batch: Batch, queue: bytes, name: bytes, record: QueueRecord, ids: Collection[int] | None = None
     ) -> None:
-        """Remove a cursor and its records, which are of these items; None: it is not known of which."""
+        """Remove a cursor and its records, which are of the items `ids`; None: it is not known which there are."""
         batch.delete(records.cursor_key(queue, name), self.handles[DEFAULT_FAMILY])
         self._remove_number(batch, record, ids)
 
@@ -330,7 +313,7 @@ class Storage:
     # -- large items: chunks, and the uploads that bring them
 
     def start_upload(self, number: int, blob: int) -> None:
-        """Note that chunks of `blob` are coming, so that a crash half-way leaves nothing behind. Raises
+        """Note that chunks of `blob` are coming: if a crash cuts them off, the next start removes them. Raises
         StorageError."""
         self._rocks.put(DEFAULT_FAMILY, records.upload_key(number, blob), b"")
 
@@ -339,7 +322,7 @@ class Storage:
         self._rocks.put(CHUNK_FAMILY, records.chunk_key(number, blob, index), chunk)
 
     def chunk(self, number: int, blob: int, index: int) -> bytes:
-        """Raises StorageError, also if it is missing."""
+        """One chunk of a large item. Raises StorageError, also if it is missing."""
         value = self._rocks.get(CHUNK_FAMILY, records.chunk_key(number, blob, index))
         if value is None:
             raise StorageError(f"queue number {number}: chunk {index} of large item {blob} is missing")
@@ -369,7 +352,7 @@ class Storage:
         return 0 if found is None else records.unpack_chunk_key(found)[1]
 
     def first_chunk(self) -> bytes | None:
-        """The key of the first chunk of all; None if there is none, or it cannot be read. Raises StorageError."""
+        """The lowest key of a chunk; None: there is none, or it cannot be read. Raises StorageError."""
         return self._rocks.first_key(CHUNK_FAMILY)
 
     # -- expiries
@@ -378,7 +361,8 @@ class Storage:
         batch.put(records.expiry_key(*expiry), b"", self.handles[DEFAULT_FAMILY])
 
     def expiries(self, begin: bytes, before_ms: int, most: int) -> list[Expiry]:
-        """Up to `most` of those that expire before that time, by time, from the key `begin` on. Raises StorageError."""
+        """The first `most` expiries from the key `begin` on, of those before `before_ms`, by time. Raises
+        StorageError."""
         entries = self._rocks.scan(DEFAULT_FAMILY, begin, records.expiry_key(before_ms))
         try:
             return [records.unpack_expiry_key(key) for key, _ in islice(entries, most)]
@@ -395,8 +379,8 @@ class Storage:
     # -- space
 
     def flush(self) -> None:
-        """Write all write buffers to tables, which lets go of the write-ahead logs. Run it in a thread. Raises
-        StorageError."""
+        """Write all write buffers to tables, so that the write-ahead logs are not needed any more. Run it in a thread.
+        Raises StorageError."""
         self._rocks.flush()
         try:
             self._note_running()

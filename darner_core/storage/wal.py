@@ -1,8 +1,8 @@
 """RocksDB's write-ahead log files, read without RocksDB: where one is damaged, and what can still be read of it.
 
-RocksDB itself says of a damaged log only that it is one, or drops what it cannot read without a word. This module finds
-the file and the byte, and tells a write that was cut off by a crash from bytes that were changed later. It can write a
-log anew without what cannot be read (`mend`). Otherwise it only reads, and it knows nothing of queues.
+RocksDB says no more than that a log is damaged, or silently drops what it cannot read. This module finds the file and
+the byte, and tells a write that a crash has cut off from bytes that were changed later. `mend` writes a log anew
+without what cannot be read; all else only reads. Nothing here knows queues.
 
 A log file is a sequence of blocks of 32 KiB. A block holds fragments: CRC-32C u32 (masked), length u16, type u8, the
 bytes; all little-endian. One write is one fragment, or a first, middle ones and a last.
@@ -27,10 +27,10 @@ _OF_WRITES = (_FULL, _FIRST, _MIDDLE, _LAST)
 _header = Struct("<IHB")
 _batch_head = Struct("<QI")
 
-# Up to this many damaged blocks of a file are searched for what is whole in them, at up to a tenth of a second each.
+# Up to this many damaged blocks of a file are searched for whole fragments, which takes up to 0.1 s for each.
 _SEARCHED_BLOCKS = 64
 
-# The tags of a WriteBatch that the server writes: whether a column family's number follows.
+# The tags in a WriteBatch that the server writes: (what it does, whether the number of a column family follows).
 _DELETE, _PUT, _FAMILY_DELETE, _FAMILY_PUT, _FAMILY_DELETE_RANGE, _DELETE_RANGE = 0x0, 0x1, 0x4, 0x5, 0xE, 0xF
 PUT, DELETE, DELETE_RANGE = "put", "delete", "delete_range"
 _TAGS = {
@@ -42,12 +42,12 @@ _TAGS = {
     _FAMILY_DELETE_RANGE: (DELETE_RANGE, True),
 }
 
-# Called now and then with (offset in the file, bytes of the file).
+# Called now and then with (bytes read, bytes in all).
 Progress = Callable[[int, int], None]
 
 
 class Record(NamedTuple):
-    """A record that is whole: in a log, a write."""
+    """A whole record. In a log it is a write."""
 
     offset: int
     data: bytes
@@ -57,8 +57,8 @@ class Bad(NamedTuple):
     """Bytes that are no fragment, or a record that is not whole."""
 
     offset: int
-    empty: bool  # zeros to the end of the block, as a file system shows them for what it had no time to write
-    page_empty: bool  # there are zeros to the end of a page
+    empty: bool  # whether the block ends in zeros from there on, which a file system shows for what was never written
+    page_empty: bool  # whether one of its pages ends in zeros
 
 
 class Damage(NamedTuple):
@@ -78,8 +78,8 @@ class Damage(NamedTuple):
         return not self.readable_behind or self.empty
 
     def after_loss_of_power(self) -> "Damage":
-        """What it is if the machine went down: then a single page may never have been written. Else a page that ends
-        with zeros is more likely part of an item."""
+        """This damage, as it is to be judged if the machine went down: then a single page may never have been written.
+        Otherwise a page that ends in zeros is more likely part of an item."""
         return self._replace(empty=self.empty or self.page_empty)
 
     def __str__(self) -> str:
@@ -104,7 +104,7 @@ def files(directory: str, first: int = 0) -> list[str]:
 
 
 def _fragments(path: str, progress: Progress | None) -> Iterator[tuple[int, int, bytes] | Bad]:
-    """(offset, type, bytes) of each fragment; Bad where there is none, and on with the next that there is."""
+    """(offset, type, bytes) of each fragment; Bad for bytes between them that are no fragment."""
     total = os.path.getsize(path)
     searches = _SEARCHED_BLOCKS
     with open(path, "rb") as file:
@@ -146,7 +146,7 @@ def _is_write_fragment(block: bytes, at: int) -> bool:
 
 
 def _search(block: bytes, begin: int) -> int | None:
-    """Where the first fragment from `begin` on is, in a block in which a length cannot be trusted."""
+    """Where the first fragment from `begin` on is. Every byte is tried, because a length may be damaged."""
     for at in range(begin, len(block) - _header.size):
         if block[at + 6] in _OF_WRITES and _is_fragment(block, at):
             return at
@@ -165,7 +165,7 @@ def _has_empty_page(block: bytes, begin: int, end: int) -> bool:
 def writes(path: str, progress: Progress | None = None) -> Iterator[Record | Bad]:
     """Each write (RocksDB's WriteBatch) that can be read, in order; Bad for what cannot.
 
-    An item may hold what looks like a log. So what follows damage counts only if its numbers are such as come next.
+    An item may contain what looks like a log. So behind damage, a write counts only if its number can come next.
     """
     following = damaged_at = -1
     for write in records(path, progress):
@@ -183,7 +183,7 @@ def writes(path: str, progress: Progress | None = None) -> Iterator[Record | Bad
 
 
 def records(path: str, progress: Progress | None = None) -> Iterator[Record | Bad]:
-    """Each record that can be read of a file that is written like a log, in order; Bad for what cannot."""
+    """Each record that can be read of a log, or of a file written like one, in order; Bad for what cannot."""
     parts: list[bytes] = []
     begun = -1  # the offset of a record that has begun and not ended
     for fragment in _fragments(path, progress):
@@ -213,7 +213,7 @@ def records(path: str, progress: Progress | None = None) -> Iterator[Record | Ba
 
 
 def mend(source: str, target: str, end: int | None = None) -> None:
-    """Write a log of all the writes in `source`, up to the byte `end`, that can be read. Raises OSError."""
+    """Write a new log, of all writes in `source` that can be read, up to the byte `end`. Raises OSError."""
     with open(target, "wb") as file:
         for write in writes(source):
             if end is not None and write.offset >= end:
@@ -241,8 +241,8 @@ def _append(file: BinaryIO, write: bytes) -> None:
 
 
 def examine(directory: str, progress: Progress | None = None, first: int = 0) -> list[Damage]:
-    """What is wrong with the log files of a database, from the one with the number `first` on. `progress` is told of
-    all files as if they were one. Reads some 10 MB/s without google-crc32c."""
+    """What is wrong with the log files of a database, from number `first` on. `progress` is told of all files as if
+    they were one. Without google-crc32c about 10 MB are read in a second."""
     found: list[Damage] = []
     names = files(directory, first)
     total, before = sum(os.path.getsize(os.path.join(directory, name)) for name in names), 0
@@ -279,12 +279,12 @@ def _with_more_behind(found: list[Damage], writes_behind: int) -> list[Damage]:
 
 
 def has_hole(path: str) -> bool:
-    """Whether a log has zeros where a write should begin, over which RocksDB passes to the end of the block without a
-    word; or an end at which RocksDB hangs. Such a log is read here, and RocksDB is given what can be read."""
+    """Whether a log has zeros where a write should begin, which RocksDB silently passes over to the end of the block;
+    or an end at which RocksDB hangs. Such a log is read here, and RocksDB is given what can be read."""
     with open(path, "rb") as file:
         start = 0
         while block := file.read(BLOCK_BYTES):
-            # Few blocks have a page that begins so, and only these are looked at more closely.
+            # Few blocks have a page that begins with zeros, and only these are looked at more closely.
             if any(not any(block[page : page + EMPTY_BYTES]) for page in range(0, len(block), PAGE_BYTES)):
                 end = start
                 for place, _, end in _places(file, start):  # noqa: B007
@@ -296,13 +296,13 @@ def has_hole(path: str) -> bool:
         return _ends_in_recycled_part(file, start)
 
 
-# Types of fragments that RocksDB writes if it may use log files again, which it may not here.
+# Types of fragments that RocksDB writes only if it is told to use log files again, which it is not here.
 _RECYCLED = (5, 6, 7, 8, 11, 131)
 
 
 def _ends_in_recycled_part(file: BinaryIO, size: int) -> bool:
-    """Whether the last bytes look like the begin of a fragment of a recycled log. RocksDB would look for the rest
-    of it in a loop, for ever."""
+    """Whether the last bytes look like the beginning of a fragment of a recycled log: RocksDB would look for the rest
+    of it for ever."""
     end = start = max(size - 1, 0) // BLOCK_BYTES * BLOCK_BYTES
     for place, _, following in _places(file, start):
         end = following if following <= size else place
@@ -313,8 +313,8 @@ def _ends_in_recycled_part(file: BinaryIO, size: int) -> bool:
 
 
 def gap_between(directory: str, first: int = 0) -> str | None:
-    """The first log file, from the number `first` on, before which writes are missing; None: there is none. RocksDB
-    numbers all changes without a gap, so only the ends of the files are looked at."""
+    """The first log file, from number `first` on, before which writes are missing; None: there is none. RocksDB numbers
+    all changes without a gap, so only the ends of the files are read."""
     expected = 0
     for name in files(directory, first):
         begin, following = numbers(os.path.join(directory, name))
@@ -325,10 +325,8 @@ def gap_between(directory: str, first: int = 0) -> str | None:
 
 
 def numbers(path: str) -> tuple[int, int]:
-    """RocksDB's numbers of the first change in a log file, and of the one that would follow its last; 0: not known.
-
-    A write of which the end is missing does not count: RocksDB does not apply it.
-    """
+    """RocksDB's numbers of the first change in a log file, and of the one that would follow its last; 0: not known. A
+    write whose end is missing does not count, as RocksDB does not apply it."""
     with open(path, "rb") as file:
         place = _first_place(file)
         begin, _ = (0, 0) if place is None else _head(file, place)
@@ -338,8 +336,8 @@ def numbers(path: str) -> tuple[int, int]:
 
 
 def _places(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:
-    """(offset, type, end) of each fragment of the block that begins at `start`, as far as the lengths say; their
-    checksums are not looked at."""
+    """(offset, type, end) of each fragment of the block that begins at `start`. Lengths are believed, and checksums are
+    not looked at."""
     file.seek(start)
     block = file.read(BLOCK_BYTES)
     at = 0
@@ -357,7 +355,7 @@ def _first_place(file: BinaryIO) -> int | None:
 
 
 def _last_place(file: BinaryIO, size: int) -> int | None:
-    """Where the last whole write begins, as far as the lengths say."""
+    """Where the last whole write begins. Lengths are believed."""
     has_end = False
     for start in range((size - 1) // BLOCK_BYTES * BLOCK_BYTES, -1, -BLOCK_BYTES):
         for place, kind, _ in reversed(list(_places(file, start))):
@@ -368,7 +366,7 @@ def _last_place(file: BinaryIO, size: int) -> int | None:
 
 
 def _head(file: BinaryIO, place: int) -> tuple[int, int]:
-    """(number of the first change, how many) in the write that begins there; 0, 0 if it cannot be read."""
+    """(number of the first change, number of changes) in the write that begins at `place`; 0, 0: it cannot be read."""
     head = b""
     while len(head) < _batch_head.size:
         file.seek(place)
@@ -385,7 +383,7 @@ def _head(file: BinaryIO, place: int) -> tuple[int, int]:
 
 
 def operations(batch: bytes) -> Iterator[tuple[str, int, bytes, bytes]]:
-    """(what, number of the column family, key, value or end of the range) of each change in a write, in order.
+    """(what it does, number of the column family, key, value or end of the range) of each change in a write, in order.
 
     Raises ValueError for what the server never writes.
     """

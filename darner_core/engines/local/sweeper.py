@@ -1,6 +1,6 @@
 """What happens to items and queues because time passes: items expire, empty queues are deleted.
 
-A sweep takes many turns and a millisecond or two of each, so that a million items that expire at once hold up nobody.
+A sweep takes many turns, and one or two milliseconds of each: a million items that expire at once delay no client.
 
 Names that begin with wait_ switch greenlets.
 """
@@ -16,7 +16,6 @@ from darner_core import NAME
 from darner_core.config.values import show_bytes
 from darner_core.engines.local import expiry as expiries
 from darner_core.engines.local import lines
-from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.expiry import MOVED_AT_ONCE
 from darner_core.engines.local.journal import Journal
@@ -29,34 +28,34 @@ from darner_core.repeated import BY_TEXT
 from darner_core.slicing import slices
 from darner_core.storage import records
 from darner_core.storage.records import Expiry
-from darner_core.storage.storage import DEFAULT_FAMILY, Batch, Storage
+from darner_core.storage.storage import DEFAULT_FAMILY, Batch
 
 log = logging.getLogger(NAME)
 
-# Expiries looked at in one turn, and bytes of items read for it: under 1 ms. RocksDB is asked for each item, whether
-# it is the one that is meant.
+# One turn looks at up to this many expiries, and reads up to this many bytes of items for them: under 1 ms. RocksDB is
+# asked for each item, because its id may have been used by another queue.
 SWEPT_AT_ONCE = 100
 SWEPT_BYTES = 1 << 20
 
-# Expiries are removed from the disk when this many have been dealt with, as one range: every iterator looks at every
-# range deletion. What is there at the next start is looked at again, in 0.1 s.
+# When this many expiries have been dealt with, they are removed from the disk as one range; not sooner, because every
+# iterator looks at every range deletion. The next start looks at what is left again, in 0.1 s.
 MOST_DEAD = 20_000
 
-# Large items that are to be moved and have not been yet: 2 MB.
+# A sweep pauses while more large items than this wait to be moved: 2 MB.
 MOST_KEPT = 10_000
 
-# The expiries of items that have been taken before their time are looked for when as many have been written as there
-# were live ones, and MOST_TAKEN more; then up to TIDIED_AT_ONCE in one turn, in 1 ms, and up to TIDIED_A_SWEEP in one
-# sweep, besides twice what has come.
+# Items that are taken before they expire leave their expiries behind. These are looked for when more expiries have been
+# written than there were live ones, plus MOST_TAKEN. Then one turn looks at up to TIDIED_AT_ONCE, in 1 ms; one sweep at
+# up to TIDIED_A_SWEEP, and twice as many as have been written since the last.
 MOST_TAKEN = 20_000
 TIDIED_AT_ONCE = 500
 TIDIED_A_SWEEP = 20_000
-# If there were more than MOST_TAKEN live ones, they may all have been taken since: then also after this time.
+# If more than MOST_TAKEN were live, all of these may have been taken since: then the search begins after this time.
 TIDY_EVERY_S = 3600
 
 BUSY_S = 0.01  # between two looks whether another sweep has ended
 
-# Queues with a maximum age that are looked at in one turn, and those that are deleted in one: 1 to 2 ms.
+# One turn looks at up to this many queues with a maximum age, and deletes up to this many: 1 to 2 ms.
 QUEUES_AT_ONCE = 500
 DELETED_AT_ONCE = 20
 
@@ -72,7 +71,7 @@ class Sweeper:
         wait: Callable[[float], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`wait(seconds)` lets everybody else have a turn, and this one be written, also for 0."""
+        """`wait(seconds)` has this turn written and lets others have theirs, also for 0 seconds."""
         self._registry = registry
         self._journal = journal
         self._mover = Mover(registry.large_expired, delivery, wait)
@@ -80,20 +79,22 @@ class Sweeper:
         self._monotonic = monotonic
         self._busy = False
         self._position = records.EXPIRY_PREFIX  # all expiries before it have been looked at
-        self._dead = 0  # how many of them are not needed any more, and still on disk
-        self._kept: set[Expiry] = set()  # those of them that are: large items on their way elsewhere
-        # Of queues that had more than one sweep may remove: the first expiry that has still to be looked at.
+        self._dead = 0  # how many of these are not needed any more, and still on disk
+        self._kept: set[Expiry] = set()  # those of them that are needed: of large items that are being moved
+        # Queues with more expired items than one sweep may remove: the first expiry that has still to be looked at.
         self._behind: dict[MessageQueue, bytes] = {}
-        self._swept: dict[MessageQueue, int] = {}  # items in this sweep, of queues with a max_expire_sweep
-        self._tidied = b""  # all before it have been looked at whether their items are there; b"": nobody looks
-        self._written = MOST_TAKEN + 1  # expiries that have come since that was begun; unknown before the first time
-        self._live = 0  # how many of those that have been looked at were needed
-        self._tidied_at = 0.0  # when it was last begun
-        self._quiet: dict[MessageQueue, tuple[int, float]] = {}  # empty queues: what they have had, and since when
+        self._swept: dict[MessageQueue, int] = {}  # how many items this sweep has removed from each
+        self._tidied = b""  # the items of all expiries before it have been looked for; b"": none are being looked for
+        self._written = MOST_TAKEN + 1  # expiries written since that began; at the start it is not known how many
+        self._live = 0  # how many of the expiries looked at are still needed
+        self._tidied_at = 0.0  # when it last began
+        self._quiet: dict[
+            MessageQueue, tuple[int, float]
+        ] = {}  # empty queues: a count that use changes, and since when
 
     def wait_moves(self) -> None:
-        """Instead of sweeps: let the large items that have been found to have expired go to where they go, and let
-        nothing of what is gone stay. Raises StorageError."""
+        """What has to be done even without sweeps: move the large items that have been found to have expired, and
+        remove what is left of items that are gone. Raises StorageError."""
         with self._wait_alone():
             self._wait_half_served()
             self._wait_again()
@@ -101,9 +102,8 @@ class Sweeper:
             self._wait_tidy()
 
     def wait_sweep(self, only: MessageQueue | None = None) -> None:
-        """Remove all that has expired, or what has of one queue and whatever else is met. Raises StorageError."""
+        """Remove all expired items; with `only`, those of one queue, and others that are met. Raises StorageError."""
         with self._wait_alone():
-            self._swept = {}
             self._wait_half_served()
             self._wait_again()
             self._wait_kept()
@@ -122,6 +122,7 @@ class Sweeper:
         while self._busy:
             self._wait(BUSY_S)
         self._busy = True
+        self._swept = {}
         try:
             yield
         finally:
@@ -130,23 +131,19 @@ class Sweeper:
     # -- items with an expiry of their own
 
     def _wait_half_served(self) -> None:
-        """Hand clients that wait what lives behind items that have expired."""
+        """Hand clients that wait the items that stand behind expired ones."""
         half_served = self._journal.half_served
         for queue in list(half_served):
             del half_served[queue]
-            while queue.half_swept and not queue.deleted and self._drop_some(queue):
+            while queue.half_swept and not queue.deleted:
+                try:
+                    queue.drop_expired()
+                except StorageError:
+                    break  # a client that asks for the item is told
                 self._wait(0)
             if not queue.deleted:
                 lines.serve(queue)
                 self._wait(0)
-
-    @staticmethod
-    def _drop_some(queue: MessageQueue | Cursor) -> bool:
-        try:
-            queue.drop_expired()
-        except StorageError:
-            return False  # whoever asks for it is told
-        return True
 
     def _wait_again(self) -> None:
         again = self._journal.again
@@ -218,11 +215,11 @@ class Sweeper:
             self._dead = 0
 
     def _note_dead(self, begin: bytes, end: bytes, count: int) -> None:
-        """`count` expiries are removed between these keys: compaction gives their space back."""
+        """`count` expiries between these keys are removed: compaction gives their space back."""
         self._journal.dead.add(DeadRange(DEFAULT_FAMILY, begin, end, count * records.EXPIRY_KEY_BYTES))
 
     def _expire(self, found: list[Expiry], on_disk: bool = True) -> int:
-        """Expire what `found` tells of, each item once; how many of them were looked at."""
+        """Expire the items that `found` tells of, each once; how many entries of `found` were looked at."""
         bytes_before: dict[MessageQueue, int] = {}
         looked_at = moved = 0
         seen: set[tuple[int, int]] = set()
@@ -252,7 +249,7 @@ class Sweeper:
         return looked_at
 
     def _may_not(self, queue: MessageQueue) -> bool:
-        """Whether the queue has lost as many in this sweep as max_expire_sweep allows."""
+        """Whether this sweep has removed as many items of the queue as its max_expire_sweep allows."""
         most = queue.options.max_expire_sweep
         return bool(most) and self._swept.get(queue, 0) >= most
 
@@ -261,12 +258,11 @@ class Sweeper:
         try:
             return expiries.expire(queue, expiry)
         except StorageError as error:
-            self._journal.storage.require_open()  # else all of them wait for the next sweep
+            self._journal.storage.require_open()  # if it is closed, all of them wait for the next sweep
             log.error("an item that should expire: %s", error, extra=BY_TEXT)
-            return True  # the hint has done its work; who wants the item is told
+            return True  # the hint has done its work; a client that wants the item is told
         finally:
-            if queue.options.max_expire_sweep:
-                self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
+            self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
 
     # -- items that are too old
 
@@ -279,8 +275,7 @@ class Sweeper:
             except StorageError as error:
                 queue.cannot_be_read(error)
                 return
-            if queue.options.max_expire_sweep:
-                self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
+            self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
             if done:
                 if queue.expired_items != before:
                     lines.serve(queue)
@@ -290,7 +285,7 @@ class Sweeper:
     # -- expiries of what has been taken
 
     def _wait_tidy(self) -> None:
-        """Remove the expiries of items that are gone before their time, if there may be many."""
+        """Remove the expiries of items that were gone before they expired, if there may be many."""
         journal = self._journal
         written, journal.hints = journal.hints, 0
         self._written += written
@@ -316,19 +311,21 @@ class Sweeper:
         self._live += len(found) - len(taken)
         if not taken:
             return
-        storage, begin, end = (
-            self._journal.storage,
-            records.expiry_key(*taken[0]),
-            records.expiry_key(*taken[-1]) + b"\0",
-        )
-        if len(taken) == len(found):
-            self._journal.also.append(lambda batch: storage.remove_expiries(batch, begin, end))
-        else:
-            self._journal.also.append(partial(_remove, storage, taken))
+        begin, end = records.expiry_key(*taken[0]), records.expiry_key(*taken[-1]) + b"\0"
+        storage = self._journal.storage
+
+        def remove(batch: Batch) -> None:
+            if len(taken) == len(found):
+                storage.remove_expiries(batch, begin, end)
+                return
+            for expiry in taken:
+                storage.remove_expiry(batch, expiry)
+
+        self._journal.also.append(remove)
         self._note_dead(begin, end, len(taken))
 
     def _is_taken(self, expiry: Expiry) -> bool:
-        """Whether nothing that waits or is open can be meant."""
+        """Whether the item that this expiry tells of neither waits nor is open."""
         queue = self._registry.by_number.get(expiry.number)
         if queue is None or queue.unreadable:
             return queue is None
@@ -337,7 +334,7 @@ class Sweeper:
     # -- queues
 
     def wait_expire_queues(self) -> None:
-        """Delete the empty queues that nobody has used for their max_queue_age_s. To ask for an item is to use a queue,
+        """Delete the empty queues that no client has used for their max_queue_age_s. Asking for an item is use, too,
         whether there is one or not."""
         now = self._monotonic()
         quiet: dict[MessageQueue, tuple[int, float]] = {}
@@ -370,7 +367,7 @@ class Sweeper:
 
 
 def _is_idle(queue: MessageQueue) -> bool:
-    """Whether the queue is empty and nobody is about to change that, at its cursors either."""
+    """Whether the queue and its cursors are empty, and nobody waits there or is putting an item."""
     if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or queue.unreadable:
         return False
     return not any(cursor.outstanding or cursor.line for cursor in (queue.cursors or {}).values())
@@ -380,8 +377,3 @@ def _forget(journal: Journal, before: bytes, kept: list[Expiry], batch: Batch) -
     journal.storage.remove_expiries(batch, records.EXPIRY_PREFIX, before)
     for expiry in kept:
         journal.storage.add_expiry(batch, expiry)
-
-
-def _remove(storage: Storage, taken: list[Expiry], batch: Batch) -> None:
-    for expiry in taken:
-        storage.remove_expiry(batch, expiry)

@@ -1,6 +1,9 @@
 """Large items that expire and go to another queue, whatever happens while their chunks are copied."""
 
 from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
 
 from darner_core.config.queues import QueueOptions
 from darner_core.storage.storage import Storage
@@ -100,3 +103,34 @@ def test_a_large_item_that_is_given_back_while_it_is_copied_is_moved_once(open_s
     assert bench.take() is None
     bench.sweep()
     assert bench.drain(b"dead") == [b"x" * 900]
+
+
+class CrashError(Exception):
+    """The server is killed."""
+
+
+@pytest.mark.parametrize("turns", range(1, 13))
+def test_a_crash_after_any_turn_of_a_move_leaves_the_item_in_exactly_one_queue(
+    open_storage: OpenStorage, turns: int
+) -> None:
+    bench = with_a_large_item_on_its_way(open_storage)
+    last = bench.turns + turns
+
+    def wait(_: float) -> None:
+        bench.end_turn()
+        if bench.turns == last:
+            raise CrashError
+
+    bench.wait = wait
+    with suppress(CrashError):
+        bench.sweep()
+    bench.wait = lambda _: bench.end_turn()
+    bench.crash()
+    bench.end_turn()
+    queues = [bench.registry.queues.get(name) for name in (b"q", b"dead")]
+    assert sum(queue.waiting_items for queue in queues if queue is not None) == 1
+    bench.sweep()
+    bench.sweep()
+    assert bench.drain(b"dead") == [b"x" * 900]
+    assert bench.storage is not None
+    assert bench.storage.first_chunk() is None
