@@ -102,7 +102,7 @@ class InEffect:
         ]
 
     def of_queue(self, name: bytes, parent: bytes = b"") -> Options:
-        """Of a queue with this name, whether there is one or not; `parent`: whose fanout child it is."""
+        """The options of a queue with this name, which need not exist. `parent`: whose fanout child it is."""
         queue = self._queues.get(name)
         if queue is not None and queue.is_child:
             parent = parent_of(name)

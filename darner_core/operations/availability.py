@@ -1,4 +1,4 @@
-"""What nobody may do at present, and why: one object for the status, a full disk, and a server that is stopping.
+"""What no client may do now, and why: one object for the status, a full disk, and a server that is stopping.
 
 The server and its status change it; operations and protocols look at it. What a single client may never do, because
 there is a limit to the connections that may put or get, is said where the client's vocabulary is made.

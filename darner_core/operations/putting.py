@@ -94,7 +94,7 @@ class Putting:
         as_child: bool,
         large: "Sequence[LargePut | None]" = (),
     ) -> int:
-        """In this turn. `large`: for each item, what has been stored of it already if it is large."""
+        """Put them in this turn. `large`: for each item, its LargePut if it is large and has been stored already."""
         if self._availability.no_room:
             raise ServerError(self._availability.no_room)
         expires_at_ms = max(1, self._time_ms() + expiry_ms) if expiry_ms is not None else 0

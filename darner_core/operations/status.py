@@ -151,7 +151,7 @@ class ServerStatus:
             wait_in_thread(self._keep)
 
     def _keep(self) -> None:
-        """In a thread. When several clients change the status, the file has what is shown last."""
+        """Runs in a thread. When several clients change the status, the file has the last one that was shown."""
         with self._writing:
             status = self.shown
             try:

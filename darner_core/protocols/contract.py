@@ -59,7 +59,7 @@ class Command(NamedTuple):
     right   what a user must be allowed to do to the queue, one of those in `rights`; by default the most
     placed  run instead, where the dialect reads the name as more than a queue's: a child, a cursor, several queues
     kind    WRITES or READS: such requests can be refused for a while; "": they never are
-    refusal why they are refused at present; "": they are not
+    refusal why they are refused now; "": they are not
     only_refused there is no such verb here; it is known so that its clients are told, and can go on
     """
 
@@ -89,7 +89,7 @@ class Reader(Form):
 
     @property
     def body_bytes(self) -> int:
-        """How much of an incomplete request is held, its line aside."""
+        """How many bytes of an incomplete request are held, its line not counted."""
 
     @property
     def body_missing(self) -> int:

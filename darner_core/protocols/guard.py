@@ -1,5 +1,5 @@
-"""Stands between a connection and its reader where a client may not do everything: first the client has to show who it
-is, then each request is let through if that user may make it. To the connection it is the reader.
+"""A guard stands between a connection and its reader if the client may not do everything. First the client has to show
+who it is; then each request is let through if that user may make it. To the connection the guard is the reader.
 
 The protocol knows what a login looks like. It is a client's first request, and no byte behind it is looked at before it
 has succeeded. Nothing else is kept of a client that has not logged in.
@@ -52,14 +52,14 @@ def as_admin(command: Command, only_looks: bool = False) -> Command:
 
 
 class Guard:
-    """Between one connection and its reader."""
+    """Judges the requests of one connection."""
 
     def __init__(self, access: Access, vocabulary: Vocabulary, origin: Origin) -> None:
         self.origin = origin
         self._access = access
         self._reader = vocabulary.new_reader()
         self._commands = vocabulary.table
-        self._read_login = vocabulary.dialect.read_login
+        self._read_login = vocabulary.dialect.read_login or _no_login
         self._login = b""  # what has come of the request that logs in
         self._login_is_read = False
         self._refused: RequestError | None = None
@@ -70,7 +70,7 @@ class Guard:
 
     @property
     def user(self) -> str:
-        """ "" until the client has shown who it is."""
+        """The client's user; "" until it has shown who it is."""
         return self.origin.user
 
     # -- what the connection asks
@@ -176,7 +176,7 @@ class Guard:
         self._login += data
         del data  # else it would be kept while the password is checked
         try:
-            login = self._read_login(self._login) if self._read_login is not None else None
+            login = self._read_login(self._login)
         except NoLogin as came:
             self._login = b""
             self._refused = self._unauthenticated(str(came))
@@ -197,7 +197,7 @@ class Guard:
         return partial(self._wait_login, login)
 
     def _wait_login(self, login: Login, client: WaitingClient) -> bytes:
-        """In the client's greenlet. Raises ClientError if that is not the password."""
+        """Runs in the client's greenlet. Raises ClientError if the password is wrong."""
         name = login.name.decode("utf-8", "surrogateescape")  # no user has a name that is not UTF-8
         if not self._access.wait_check(client, self.origin, name, login.password):
             raise self._failure(f"user {show_bytes(login.name)}")
@@ -207,6 +207,11 @@ class Guard:
     def _failure(self, what: str) -> ClientError:
         log.warning("authentication failure: %s: %s", self.origin, what)
         return ClientError("authentication failure")
+
+
+def _no_login(data: bytes) -> Login | None:
+    """For protocols without a login."""
+    raise NoLogin("a request")
 
 
 def _raise(refusal: str, *_: Any) -> Any:

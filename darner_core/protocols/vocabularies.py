@@ -1,4 +1,4 @@
-"""The list of protocols, and what their clients can ask at present: a vocabulary for each dialect and for each kind of
+"""The list of protocols, and what their clients can ask now: a vocabulary for each dialect and for each kind of
 client that is refused something for as long as it is connected.
 
 A request that is served is not checked. What is refused has another entry in the readers' tables, and the lines that

@@ -35,7 +35,7 @@ def kestrel_expiry(number: int, now_ms: int) -> int:
 
 
 def kyoto_tycoon_expiry(number: int, now_ms: int) -> int:
-    """As `kestrel_expiry`, but by Kyoto Tycoon's rules: below one is never."""
+    """When an item expires by Kyoto Tycoon's rules: a number below one is never."""
     if number < 1:
         return 0
     if number <= KYOTO_TYCOON_RELATIVE_S:
@@ -92,7 +92,7 @@ def _with_cursors(request: Request) -> None:
 
 
 def _siberite_unknown(message: str) -> RequestError:
-    """In Siberite's words, and then in ours."""
+    """The error as Siberite begins it, with a capital letter."""
     return MalformedRequest(message[:1].upper() + message[1:])
 
 

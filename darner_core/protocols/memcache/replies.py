@@ -21,7 +21,7 @@ def value_head(key: bytes, flags: int, body_bytes: int) -> bytes:
 
 
 def value_head_with_cas(key: bytes, flags: int, body_bytes: int, item_id: int) -> bytes:
-    """As `value_head`, for `gets`, whose clients read a fourth number, the "cas unique": the item's id."""
+    """The line before an item's body in the reply to `gets`: its fourth number, the "cas unique", is the item's id."""
     return b"VALUE %b %d %d %d\r\n" % (key, flags, body_bytes, item_id)
 
 

@@ -111,7 +111,7 @@ class Calls:
         return reply
 
     def _next_ids(self, request: ThriftRequest, count: int) -> Iterable[int]:
-        """By which the client knows these items until it has decided on them; 0: they are closed at once."""
+        """Ids for items that the client has to decide on; 0 for each if they are closed at once."""
         return self._leases.next_ids(count) if request.arguments.auto_abort_msec > 0 else [0] * count
 
     def _settle(self, request: ThriftRequest, session: Session, item_id: int, read: Read) -> None:

@@ -152,7 +152,7 @@ class _Walk:
         return at
 
     def _strings(self, at: int, size: int) -> int:
-        # As `value` does it, a quarter of the time: a put may hold thousands of items.
+        # What `value` does, in a quarter of the time: a put may hold thousands of items.
         frame, length, unpack = self._frame, self._length, _I32.unpack_from
         for _ in range(size):
             if at + 4 > length or (string_bytes := unpack(frame, at)[0]) < 0:
