@@ -24,6 +24,7 @@ from darner_core.errors import ClientError, ServerError
 from darner_core.operating_system import watch_host
 from darner_core.protocols.contract import Vocabulary
 from darner_core.protocols.guard import Guard
+from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection, Host
 from darner_core.server.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
 from darner_core.server.idle import Timeouts
@@ -224,7 +225,7 @@ class Reception:
             connection.read_now()  # the login may have come while the server was stopped
         if guard.awaits_login and connection in self.connections:
             log.error("%s has not logged in within %g s", guard.origin, LOGIN_S)
-            connection.cut()
+            cut_off(connection)
 
     def rejudge(self) -> None:
         """Rights have changed."""

@@ -36,6 +36,7 @@ from darner_core.repeated import Repeated
 from darner_core.server import acceptor
 from darner_core.server.acceptor import Reception
 from darner_core.server.background import Background, SyncGroup, wait_attempt
+from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection
 from darner_core.server.disk import Disk
 from darner_core.server.listeners import Listener
@@ -128,8 +129,8 @@ class Server:
         every(lambda: self._sync_ms / 1000 or TICK_S, "sync", self._wait_sync)
 
     def _tell_damage(self) -> None:
-        for cut_off in self._storage.torn:
-            log.warning("%s", cut_off)
+        for torn in self._storage.torn:
+            log.warning("%s", torn)
         for damage in self._storage.damage:
             log.error("damaged: %s; %s", damage, records.REPAIR_ADVICE)
         for queue in self.registry.damaged:
@@ -248,7 +249,7 @@ class Server:
             while connections:
                 gevent.sleep(0.01)
         for connection in list(connections):
-            self._hub.loop.run_callback(connection.cut)
+            self._hub.loop.run_callback(cut_off, connection)
         gevent.sleep(0.01)
         self._stopped.set()
 
