@@ -27,7 +27,7 @@ from darner_core.operations.stats import Stats
 from darner_core.protocols.contract import Request
 from darner_core.server.careful import cut_off
 from darner_core.server.poller import CLOSED, ENDED, FAILED, READABLE, Poller
-from darner_core.server.shares import CROWDED_RECV_BYTES, Shares, Sharing
+from darner_core.server.shares import Shares, Sharing
 from darner_core.shared_memory import PipelineMemory
 
 log = logging.getLogger(NAME)
@@ -217,7 +217,7 @@ class Turn:
 
     def _on_ready(self) -> None:
         poll = self._poll
-        self.shares.begin_turn()
+        self.shares.turn_ends = 0.0
         for _ in range(MOST_TURNS):
             ready = poll(0, MOST_READY)
             if not ready:
@@ -270,8 +270,7 @@ class Turn:
                     self._stats.bytes_read += bytes_read  # before any command that tells it
                     bytes_read = 0
                     client.serve(data)
-                    if shares.waiting:
-                        recv_bytes = CROWDED_RECV_BYTES
+                    recv_bytes = shares.recv_bytes
                     continue
                 if body:
                     body = body[:-2]
@@ -350,7 +349,7 @@ class Turn:
         """The turn's changes are written: send its replies; first comes an fsync for all of them if `sync`."""
         served, special = self.served, self.special
         self.served, self.special = [], []
-        self.shares.begin_turn()
+        self.shares.turn_ends = 0.0
         if sync:
             special = list(dict.fromkeys(special + served))
             served = []
