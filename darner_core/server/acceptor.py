@@ -1,7 +1,7 @@
 """New clients: accepting at every address, one client too many, the TLS handshake, and the deadline for the login.
 
-It owns the listening sockets and knows who is connected. What a client does once it is in, the Connection knows; who
-may come in, the Access.
+It owns the listening sockets and knows who is connected. The Connection knows what a client does once it is in, and
+Access who may come in.
 
 Names that begin with wait_ may switch greenlets.
 """
@@ -50,7 +50,7 @@ class _Acceptor(StreamServer):
 
     def do_read(self) -> Any:
         if self._reception.knocking >= MAX_KNOCKING:
-            return None  # nobody has looked yet whether they are too many; the kernel keeps the next ones
+            return None  # nobody has looked yet whether these are too many; the kernel keeps the next ones
         try:
             accepted = super().do_read()
             self._reception.knocking += accepted is not None
@@ -170,7 +170,8 @@ class Reception:
         return self._host.vocabularies.of(listener.dialect, no_writes, no_reads, listener.reply_key)
 
     def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
-        """One client too many. Up to MAX_TURNED_AWAY are given time to read that: they take descriptors, too."""
+        """Tell a client that it is one too many. Up to MAX_TURNED_AWAY clients are given time to read that: they take
+        descriptors, too."""
         self._host.stats.rejected_connections += 1
         if is_tls:  # it could be told only after a handshake, which costs more than being served
             client_socket.close()
@@ -194,7 +195,7 @@ class Reception:
     # -- handshake and login
 
     def _guard(self, listener: Listener, vocabulary: Vocabulary, origin: Origin) -> Guard | None:
-        """Of a new client that has to say who it is; else None."""
+        """The guard of a new client that has to say who it is; None: it does not have to."""
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None

@@ -42,7 +42,7 @@ class Caller:
         self._turn = client.turn
         self._hub: Any = gevent.get_hub()
         self._greenlet = gevent.getcurrent()
-        self._task_bytes = 0  # replies of tasks, since the client is known to have taken its replies
+        self._task_bytes = 0  # replies of tasks since the client was last known to have taken all
 
     # -- the life of the client
 
@@ -87,7 +87,7 @@ class Caller:
         client, outbox = self.client, self._outbox
         outbox.mid_reply = False
         client.failed_turn = None
-        # Between two requests nothing is owed but their replies, which a turn that fails replaces by itself.
+        # Between two requests the client is owed nothing but their replies, and those a turn that fails replaces.
         client.is_told = task not in (serving.wait_taken, *SHARES)
         try:
             reply = task(self)
@@ -146,8 +146,8 @@ class Caller:
             raise ClientGone
 
     def _go_on(self) -> None:
-        """After each wait: what the greenlet does from here on belongs to the turn that is going on. Raises ServerError
-        if one in which it has done something has failed."""
+        """After each wait: what the greenlet does from here on belongs to the turn that goes on now. Raises ServerError
+        if an earlier turn, in which it has done something, has failed."""
         client = self.client
         if client.failed_turn is not None:
             error, client.failed_turn = client.failed_turn, None

@@ -61,7 +61,7 @@ class Inbox:
 
     def receive(self, most_bytes: int = RECV_BYTES) -> bytes | None:
         """What there is to read; None: nothing yet; b"": the client has said all, or has gone. Over TLS it may be more
-        than asked for: the poller does not know of bytes that have been decrypted and not taken."""
+        than `most_bytes`: the poller does not know of bytes that have been decrypted and not taken."""
         try:
             data = self._recv(RECV_BYTES if self._is_tls else most_bytes)
         except BlockingIOError:

@@ -1,7 +1,7 @@
 """The server: built from its parts, started, told to read its files again, and stopped.
 
 A client's requests are served in turns of the event loop, see `turn`: what a turn changes is written before anybody is
-sent a reply. What goes on beside the clients, `background` and `disk` do.
+sent a reply. `background` and `disk` do what goes on beside the clients.
 
 Names that begin with wait_ may switch greenlets; callbacks run in the hub and never do.
 """
@@ -121,8 +121,8 @@ class Server:
             every(self.config.expiration_timer_s, "sweep", self._wait_sweep)
             every(self.config.expiration_timer_s, "read timeouts", self._wait_read_timeouts)
         else:
-            # A large item that a get has found expired does not go elsewhere in the turn of that get, and what is left
-            # of items that have been taken goes without sweeps, too.
+            # Without sweeps, too, two things have to be done: a large item that a get has found expired is moved after
+            # the turn of that get, and what is left of items that have been taken is removed.
             every(TICK_S, "sweep", self._engine.sweeper.wait_moves)
         if self.reception.looks_for_silent:
             every(acceptor.TICK_S, "timeouts of clients", self.reception.wait_look_for_silent)
@@ -154,9 +154,9 @@ class Server:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
         ConfigError, or StorageError while the database cannot be used; then nothing has changed.
 
-        Users, rights, aliases, and what holds for queues that are made from now on, change in one turn. The queues that
-        exist get their options after it, each all of its options in one turn; when this returns all have them. If the
-        files are read once more meanwhile, both go on with what was read last.
+        Users, rights, aliases, and what holds for queues that are made from now on, change in one turn. After it the
+        queues that exist get their options, each queue all of them in one turn. When this returns, all queues have
+        them. If the files are read once more meanwhile, both reloads go on with what was read last.
         """
         self._storage.require_open()  # the age of items is looked at, and queues are made
         if not self.registry.has_room_for(config.rules):
@@ -181,21 +181,21 @@ class Server:
             wait_round()
 
     def _make_named(self) -> Iterator[None]:
-        """Make the queues that the configuration names, in slices. Those of a turn that fails are made later."""
+        """Make the queues that the configuration names, in slices. What a failed turn undoes is made again later."""
         try:
             yield from self.registry.make_named()
         except (ServerError, StorageError) as error:
             log.error("not all queues that the configuration names could be made: %s", error)
 
     def _take_over_names(self, config: Config) -> None:
-        """The aliases are these from now on, and so often the disk is synced."""
+        """Take over the aliases, and how often the disk is synced."""
         self._engine.delivery.set_aliases(config.aliases)
-        # One fsync is for all queues: the most frequent is for them all.
+        # One fsync is for all queues, so the queue that wants it most often decides.
         every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
         self._sync_ms = min(every_ms, default=0)
 
     def _forbid(self, no_writes: str, no_reads: str) -> None:
-        """From now on no client may write, or read, for these reasons; "": it may."""
+        """From now on no client may write, or read, for these reasons; with "" for a reason it may."""
         self.availability.no_writes, self.availability.no_reads = no_writes, no_reads
         self.vocabularies.refuse()
         if no_reads:
