@@ -34,8 +34,8 @@ from darner_core.server.tls import TlsError, TlsSocket
 
 log = logging.getLogger(NAME)
 
-# After an accept that failed, and between two looks for clients that have been silent for too long.
-TICK_S = 1.0
+# How long nobody is accepted after an accept has failed.
+ACCEPT_AGAIN_S = 1.0
 
 # A client that is asked for its name and password and has not given them by then is not going to.
 LOGIN_S = 10.0
@@ -58,7 +58,7 @@ class _Acceptor(StreamServer):
         except OSError as error:
             log.error("cannot accept a connection: %s", error.strerror)
             self.stop_accepting()
-            gevent.spawn_later(TICK_S, self._accept_again)
+            gevent.spawn_later(ACCEPT_AGAIN_S, self._accept_again)
             return None
 
     def _accept_again(self) -> None:
@@ -239,10 +239,6 @@ class Reception:
             connection.end_wait()
 
     # -- clients that have been silent for too long
-
-    @property
-    def looks_for_silent(self) -> bool:
-        return self._timeouts.are_set
 
     def wait_look_for_silent(self) -> None:
         """To be called about once a second. Switches."""

@@ -60,7 +60,7 @@ class Caller:
                     self._run_task(task)
                     serve = serving.serve_backlog if task in SHARES else serving.serve_in_shares
                     task = serve(client, client.backlog)
-                    while task is None and self._inbox.has_ahead and client.ending is None:
+                    while task is None and self._inbox.ahead and client.ending is None:
                         task = serving.serve_in_shares(client, self._inbox.take_ahead())
         except ClientGone:
             pass

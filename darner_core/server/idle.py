@@ -122,13 +122,11 @@ class Timeouts:
         self._silent = _Stillness(client_timeout_s)
         self._all = (self._stalled, self._idle, self._silent)
 
-    @property
-    def are_set(self) -> bool:
-        return any(one.timeout_s for one in self._all)
-
     def wait_look(self, connections: Collection["Connection"], heard: Collection[int]) -> None:
         """Hang up on those of `connections` that have been silent for too long; to be called about once a second.
         `heard`: as in `look`. Switches."""
+        if not any(one.timeout_s for one in self._all):
+            return
         loop = gevent.get_hub().loop
         several = list(connections)
         for start in range(0, len(several), LOOKED_AT):

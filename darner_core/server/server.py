@@ -33,7 +33,6 @@ from darner_core.operations.stats import Stats
 from darner_core.operations.status import ServerStatus
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import Repeated
-from darner_core.server import acceptor
 from darner_core.server.acceptor import Reception
 from darner_core.server.background import Background, SyncGroup, wait_attempt
 from darner_core.server.careful import cut_off
@@ -124,8 +123,7 @@ class Server:
             # Without sweeps, too, two things have to be done: a large item that a get has found expired is moved after
             # the turn of that get, and what is left of items that have been taken is removed.
             every(TICK_S, "sweep", self._engine.sweeper.wait_moves)
-        if self.reception.looks_for_silent:
-            every(acceptor.TICK_S, "timeouts of clients", self.reception.wait_look_for_silent)
+        every(TICK_S, "timeouts of clients", self.reception.wait_look_for_silent)
         every(lambda: self._sync_ms / 1000 or TICK_S, "sync", self._wait_sync)
 
     def _tell_damage(self) -> None:

@@ -113,7 +113,7 @@ def test_a_client_that_is_cut_off_in_any_state_is_gone(house: House, state: Stat
     assert (state, State.GONE) in house.moves
     assert connection.session.holds_nothing
     assert connection.outbox.is_empty
-    assert not connection.inbox.has_ahead
+    assert not connection.inbox.ahead
     assert house.server.pipeline_memory.used_bytes == 0
 
 
