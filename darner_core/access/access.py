@@ -106,18 +106,17 @@ class Lanes:
     other names theirs."""
 
     def __init__(self) -> None:
-        self._lanes: dict[tuple[str, str], deque[Check]] = {}  # by name and address; none is empty
-        self._addresses: _Rounds = {}  # by name. In both dicts the next in turn stands first
+        # The same lanes twice, none of them empty. In all dicts the next in turn stands first.
+        self._addresses: _Rounds = {}  # by name
         self._names: _Rounds = {}  # by address
         self._names_turn = False
 
     def add(self, check: Check) -> None:
         """Raises ClientError if too many wait in its lane."""
-        lane = self._lanes.get(check.lane)
+        name, address = check.lane
+        lane = self._addresses.get(name, {}).get(address)
         if lane is None:
-            lane = self._lanes[check.lane] = deque()
-            name, address = check.lane
-            self._addresses.setdefault(name, {})[address] = lane
+            lane = self._addresses.setdefault(name, {})[address] = deque()
             self._names.setdefault(address, {})[name] = lane
         elif len(lane) >= MOST_IN_LANE:
             raise ClientError(
@@ -127,7 +126,7 @@ class Lanes:
 
     def next(self) -> Check | None:
         """Take out the check whose turn it is; None: there is none."""
-        if not self._lanes:
+        if not self._names:
             return None
         self._names_turn = not self._names_turn
         lane = _next(_next(self._addresses if self._names_turn else self._names))
@@ -137,13 +136,12 @@ class Lanes:
 
     def discard(self, check: Check) -> bool:
         """Take out a check that nobody waits for any more; False: it has been taken out before."""
-        lane = self._lanes.get(check.lane)
+        name, address = check.lane
+        lane = self._addresses.get(name, {}).get(address)
         if lane is None or check not in lane:
             return False
         lane.remove(check)
         if not lane:
-            del self._lanes[check.lane]
-            name, address = check.lane
             for rounds, key, other in ((self._addresses, name, address), (self._names, address, name)):
                 del rounds[key][other]
                 if not rounds[key]:

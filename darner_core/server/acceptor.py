@@ -80,9 +80,8 @@ class Reception:
         if self._max_connections < config.max_connections:
             log.warning(
                 "at most %d connections, not the %d of max_connections: too few file descriptors (ulimit -n)",
-                self._max_connections,
-                config.max_connections,
-            )
+                self._max_connections, config.max_connections,
+            )  # fmt: skip
         self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, config.client_timeout_s, time.monotonic)
         self._config = config
         self._handshakes: set[TlsSocket] = set()
@@ -91,12 +90,9 @@ class Reception:
         for listener in self.listeners:
             if not listener.is_unix:
                 watch_host(
-                    listener.socket,
-                    config.keepalive_idle_s,
-                    config.keepalive_interval_s,
-                    config.keepalive_count,
+                    listener.socket, config.keepalive_idle_s, config.keepalive_interval_s, config.keepalive_count,
                     config.unread_timeout_s,
-                )
+                )  # fmt: skip
         self._acceptors = [_Acceptor(self, listener) for listener in self.listeners]
         self._loop = gevent.get_hub().loop
 

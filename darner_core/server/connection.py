@@ -109,7 +109,7 @@ class Connection:
         self.waiter: Waiter | None = None  # while IN_LINE
         self.sent: Any = None  # while SENDING: an Event, set when the client has taken its replies
         self.is_told = False  # the greenlet runs a task of a command, and is told of turns that fail
-        self.failed_turn: ServerError | None = None  # a turn in which the task had done something
+        self.failed_turn: ServerError | None = None  # why a turn failed in which the task had done something
         self.share_ends = 0.0  # when others are to be served; 0: not known yet in this turn
 
     def run(self) -> None:

@@ -51,7 +51,7 @@ def serve_backlog(client: "Connection", backlog: Backlog) -> Task | None:
     replies, session, inbox, outbox = client.replies, client.session, client.inbox, client.outbox
     task: Task | None = None
     reply_bytes = 0
-    most_reply_bytes = SCARCE_REPLY_BYTES  # beyond it a look is taken at how many there may be
+    most_reply_bytes = SCARCE_REPLY_BYTES  # max_reply_bytes is no less: beyond it a look is taken which holds
     look_every = left = LOOK_EVERY_WHOLE if inbox.reads_whole else LOOK_EVERY
     while client.ending is None:
         request = None
@@ -179,7 +179,7 @@ def wait_large(caller: "Caller") -> bytes:
 
 
 def answer_failure(client: "Connection", request: Request | None, error: Exception) -> None:
-    """`request` has raised `error`; None: something else has, or a task."""
+    """`request` has raised `error`; None: a task has, or the reader."""
     if isinstance(error, (RequestError, StorageError)) and request is not None:
         if not request.noreply or (isinstance(error, RequestError) and error.hangs_up):
             answer_error(client, error)
