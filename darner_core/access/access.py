@@ -45,7 +45,6 @@ REFUSED_AFTER_MS = 3000
 # How long a client waits for its password to be checked.
 LONGEST_WAIT_MS = 60_000
 
-
 _T = TypeVar("_T")
 
 
@@ -70,7 +69,7 @@ class AccessOptions(NamedTuple):
 
 
 class Listener(Protocol):
-    """An address that is listened on; str() names it."""
+    """An address that is listened on. As text it is what the log calls it."""
 
     @property
     def is_local(self) -> bool:
@@ -85,8 +84,8 @@ class WaitingClient(Protocol):
 
 
 class Check:
-    """A name, a password, and the clients that wait to hear whether they belong together. Those in `line` are handed
-    that, or why it could not be found out."""
+    """A name, a password, and the clients that wait to hear whether they belong together. The clients in `line` are
+    handed the answer, or why it could not be found out."""
 
     __slots__ = ("name", "password", "lane", "line")
 
@@ -107,18 +106,17 @@ class Lanes:
     other names theirs."""
 
     def __init__(self) -> None:
-        self._lanes: dict[tuple[str, str], deque[Check]] = {}  # by name and address; none is empty
-        self._addresses: _Rounds = {}  # by name. In both dicts whose turn comes next stands first
+        # The same lanes twice, none of them empty. In all dicts the next in turn stands first.
+        self._addresses: _Rounds = {}  # by name
         self._names: _Rounds = {}  # by address
         self._names_turn = False
 
     def add(self, check: Check) -> None:
         """Raises ClientError if too many wait in its lane."""
-        lane = self._lanes.get(check.lane)
+        name, address = check.lane
+        lane = self._addresses.get(name, {}).get(address)
         if lane is None:
-            lane = self._lanes[check.lane] = deque()
-            name, address = check.lane
-            self._addresses.setdefault(name, {})[address] = lane
+            lane = self._addresses.setdefault(name, {})[address] = deque()
             self._names.setdefault(address, {})[name] = lane
         elif len(lane) >= MOST_IN_LANE:
             raise ClientError(
@@ -127,8 +125,8 @@ class Lanes:
         lane.append(check)
 
     def next(self) -> Check | None:
-        """Take out the check whose turn it is; None: none waits."""
-        if not self._lanes:
+        """Take out the check whose turn it is; None: there is none."""
+        if not self._names:
             return None
         self._names_turn = not self._names_turn
         lane = _next(_next(self._addresses if self._names_turn else self._names))
@@ -138,13 +136,12 @@ class Lanes:
 
     def discard(self, check: Check) -> bool:
         """Take out a check that nobody waits for any more; False: it has been taken out before."""
-        lane = self._lanes.get(check.lane)
+        name, address = check.lane
+        lane = self._addresses.get(name, {}).get(address)
         if lane is None or check not in lane:
             return False
         lane.remove(check)
         if not lane:
-            del self._lanes[check.lane]
-            name, address = check.lane
             for rounds, key, other in ((self._addresses, name, address), (self._names, address, name)):
                 del rounds[key][other]
                 if not rounds[key]:
@@ -153,23 +150,11 @@ class Lanes:
 
 
 def _next(turns: dict[str, _T]) -> _T:
-    """The one whose turn it is. It goes to the end."""
+    """The one whose turn it is, which goes to the end of the line."""
     key, found = next(iter(turns.items()))
     del turns[key]
     turns[key] = found
     return found
-
-
-class Reachable(Protocol):
-    """An address that clients come to. As text it is what the log calls it."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
-
-
-# The TLS settings made from certificate, key and authorities, PEM files; "" is none. Raises ConfigError.
-MakeContext = Callable[[str, str, str], ssl.SSLContext]
 
 
 class Access:
@@ -214,7 +199,7 @@ class Access:
         self._load(options)
 
     def is_user(self, name: str) -> bool:
-        """Whether there is a user of that name. Without auth_file the authorities of certificates decide that."""
+        """Whether there is a user of that name. Without auth_file any name in a certificate is a user's."""
         return bool(name) and (self.users is None or name in self.users)
 
     def user_of_certificate(self, name: str) -> str:
@@ -255,8 +240,7 @@ class Access:
         return found is True
 
     def _digest(self, name: str, password: bytes) -> bytes:
-        """A quick hash, which would be too weak on disk. It is in memory only, beside its key, and both end with the
-        server."""
+        """A quick hash, too weak to stand on disk. It is only in memory, beside its key, and goes with the process."""
         return hashlib.blake2b(name.encode("utf-8", "surrogateescape") + b"\0" + password, key=self._key).digest()
 
     def _begin(self, origin: Origin, name: str, password: bytes, digest: bytes) -> Check:

@@ -1,7 +1,7 @@
 """New clients: accepting at every address, one client too many, the TLS handshake, and the deadline for the login.
 
-It owns the listening sockets and knows who is connected. What a client does once it is in, the Connection knows; who
-may come in, the Access.
+It owns the listening sockets and knows who is connected. The Connection knows what a client does once it is in, and
+Access who may come in.
 
 Names that begin with wait_ may switch greenlets.
 """
@@ -24,6 +24,7 @@ from darner_core.errors import ClientError, ServerError
 from darner_core.operating_system import watch_host
 from darner_core.protocols.contract import Vocabulary
 from darner_core.protocols.guard import Guard
+from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection, Host
 from darner_core.server.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
 from darner_core.server.idle import Timeouts
@@ -33,8 +34,8 @@ from darner_core.server.tls import TlsError, TlsSocket
 
 log = logging.getLogger(NAME)
 
-# After an accept that failed, and between two looks for clients that have been silent for too long.
-TICK_S = 1.0
+# How long nobody is accepted after an accept has failed.
+ACCEPT_AGAIN_S = 1.0
 
 # A client that is asked for its name and password and has not given them by then is not going to.
 LOGIN_S = 10.0
@@ -49,7 +50,7 @@ class _SocketServer(StreamServer):
 
     def do_read(self) -> Any:
         if self._acceptor.knocking >= MAX_KNOCKING:
-            return None  # nobody has looked yet whether they are too many; the kernel keeps the next ones
+            return None  # nobody has looked yet whether these are too many; the kernel keeps the next ones
         try:
             accepted = super().do_read()
             self._acceptor.knocking += accepted is not None
@@ -57,7 +58,7 @@ class _SocketServer(StreamServer):
         except OSError as error:
             log.error("cannot accept a connection: %s", error.strerror)
             self.stop_accepting()
-            gevent.spawn_later(TICK_S, self._accept_again)
+            gevent.spawn_later(ACCEPT_AGAIN_S, self._accept_again)
             return None
 
     def _accept_again(self) -> None:
@@ -79,9 +80,8 @@ class Acceptor:
         if self._max_connections < config.max_connections:
             log.warning(
                 "at most %d connections, not the %d of max_connections: too few file descriptors (ulimit -n)",
-                self._max_connections,
-                config.max_connections,
-            )
+                self._max_connections, config.max_connections,
+            )  # fmt: skip
         self._timeouts = Timeouts(config.body_timeout_s, config.idle_timeout_s, config.client_timeout_s, time.monotonic)
         self._config = config
         self._handshakes: set[TlsSocket] = set()
@@ -90,12 +90,9 @@ class Acceptor:
         for listener in self.listeners:
             if not listener.is_unix:
                 watch_host(
-                    listener.socket,
-                    config.keepalive_idle_s,
-                    config.keepalive_interval_s,
-                    config.keepalive_count,
+                    listener.socket, config.keepalive_idle_s, config.keepalive_interval_s, config.keepalive_count,
                     config.unread_timeout_s,
-                )
+                )  # fmt: skip
         self._socket_servers = [_SocketServer(self, listener) for listener in self.listeners]
         self._loop = gevent.get_hub().loop
 
@@ -169,7 +166,8 @@ class Acceptor:
         return self._host.vocabularies.of(listener.dialect, no_writes, no_reads, listener.reply_key)
 
     def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
-        """One client too many. Up to MAX_TURNED_AWAY are given time to read that: they take descriptors, too."""
+        """Tell a client that it is one too many. Up to MAX_TURNED_AWAY clients are given time to read that: they take
+        descriptors, too."""
         self._host.stats.rejected_connections += 1
         if is_tls:  # it could be told only after a handshake, which costs more than being served
             client_socket.close()
@@ -193,7 +191,7 @@ class Acceptor:
     # -- handshake and login
 
     def _guard(self, listener: Listener, vocabulary: Vocabulary, origin: Origin) -> Guard | None:
-        """Of a new client that has to say who it is; else None."""
+        """The guard of a new client that has to say who it is; None: it does not have to."""
         access = self._access
         if access.users is None and (listener.is_unix or not access.names_by_certificate):
             return None
@@ -224,7 +222,7 @@ class Acceptor:
             connection.read_now()  # the login may have come while the server was stopped
         if guard.awaits_login and connection in self.connections:
             log.error("%s has not logged in within %g s", guard.origin, LOGIN_S)
-            connection.cut()
+            cut_off(connection)
 
     def rejudge(self) -> None:
         """Rights have changed."""
@@ -237,10 +235,6 @@ class Acceptor:
             connection.end_wait()
 
     # -- clients that have been silent for too long
-
-    @property
-    def looks_for_silent(self) -> bool:
-        return self._timeouts.are_set
 
     def wait_look_for_silent(self) -> None:
         """To be called about once a second. Switches."""

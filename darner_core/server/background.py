@@ -19,8 +19,8 @@ from darner_core.waiters import wait_in_thread, wait_round
 
 log = logging.getLogger(NAME)
 
-# How many clients that waited for an fsync are answered at a time, and ask again: a hundred at once hold up the others
-# for milliseconds.
+# How many clients that waited for an fsync are answered at a time. They ask again at once: a hundred of them would hold
+# up the others for milliseconds.
 TOLD_AT_ONCE = 16
 
 
@@ -41,7 +41,7 @@ class Background:
         self._greenlets: list[gevent.Greenlet] = []
 
     def every(self, seconds: float | Callable[[], float], name: str, wait_task: Callable[[], None]) -> None:
-        """Do the task again and again with this time between, whatever has gone wrong with it before."""
+        """Do the task again and again with this time in between, even after it has failed."""
         self._greenlets.append(gevent.spawn(self._wait_repeat, seconds, name, wait_task))
 
     def _wait_repeat(self, seconds: float | Callable[[], float], name: str, wait_task: Callable[[], None]) -> None:
@@ -75,7 +75,7 @@ class SyncGroup:
 
     def _run(self) -> None:
         while self._members:
-            # Whoever joins from here on was written after this fsync may have begun: it goes with the next.
+            # What joins from here on may have been written after this fsync began: it goes with the next.
             members, self._members = self._members, []
             error = None
             try:

@@ -1,24 +1,23 @@
 """What one client's greenlet does: it waits for something to do, and runs what a command has to wait for.
 
-To the functions that wait, a Caller is the client: `client.Client`. It lives as long as its greenlet runs. What the
-loop does for the client meanwhile, the Connection knows.
+To the functions that wait, a Caller is the client, `client.Client`. It lives as long as its greenlet runs. The
+Connection knows what the loop does for the client meanwhile.
 
 All calls here are made in the client's greenlet. Names that begin with wait_ may switch greenlets, `run` does.
 """
 
 import logging
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
 
 from darner_core import NAME
-from darner_core.errors import RequestError, ServerError, StorageError
-from darner_core.operations.client import HangUp
-from darner_core.repeated import BY_TEXT
-from darner_core.server.shares import RECV_BYTES, SHARE_S
+from darner_core.errors import RequestError, StorageError
+from darner_core.server import serving
+from darner_core.server.serving import SHARES, Task
+from darner_core.server.shares import RECV_BYTES
 from darner_core.server.states import ClientGone, Ending, State
 from darner_core.waiters import Waiter, wait_round
 
@@ -31,28 +30,25 @@ log = logging.getLogger(NAME)
 # this time: closing at once would reset it, and the client might never see why.
 LINGER_S = 1.0
 
-# What a request has to wait for; its reply.
-Task = Callable[["Caller"], bytes]
-
 
 class Caller:
-    __slots__ = ("session", "_client", "_inbox", "_outbox", "_turn", "_hub", "_greenlet", "_task_bytes")
+    __slots__ = ("session", "client", "_inbox", "_outbox", "_turn", "_hub", "_greenlet", "_task_bytes")
 
     def __init__(self, client: "Connection") -> None:
         self.session = client.session
-        self._client = client
+        self.client = client
         self._inbox = client.inbox
         self._outbox = client.outbox
         self._turn = client.turn
         self._hub: Any = gevent.get_hub()
         self._greenlet = gevent.getcurrent()
-        self._task_bytes = 0  # replies of tasks, since the client is known to have taken its replies
+        self._task_bytes = 0  # replies of tasks since the client was last known to have taken all
 
     # -- the life of the client
 
     def run(self) -> None:
         """Serve the client until one of the two hangs up."""
-        client = self._client
+        client = self.client
         try:
             while client.state is not State.GONE and not (client.ending is not None and self._outbox.is_empty):
                 # A client that has just had its share may have sent more: that is answered before the server stops.
@@ -61,11 +57,11 @@ class Caller:
                     client.be_special()
                 task = self._wait_task()
                 while task is not None:
-                    is_served = task in SHARES
                     self._run_task(task)
-                    task = client.serve_backlog(client.backlog) if is_served else client.serve_share_of(client.backlog)
-                    while task is None and self._inbox.has_ahead and client.ending is None:
-                        task = client.serve_share_of(self._inbox.take_ahead())
+                    serve = serving.serve_backlog if task in SHARES else serving.serve_in_shares
+                    task = serve(client, client.backlog)
+                    while task is None and self._inbox.ahead and client.ending is None:
+                        task = serving.serve_in_shares(client, self._inbox.take_ahead())
         except ClientGone:
             pass
         except Exception:
@@ -77,7 +73,7 @@ class Caller:
 
     def _wait_task(self) -> Task | None:
         """Let the loop serve the client until there is something to wait for; None: until the end."""
-        client = self._client
+        client = self.client
         client.move(State.PAUSED)
         client.resume()
         try:
@@ -88,31 +84,28 @@ class Caller:
 
     def _run_task(self, task: Task) -> None:
         """Run what a command has to wait for, and add its reply."""
-        client, outbox = self._client, self._outbox
+        client, outbox = self.client, self._outbox
         outbox.mid_reply = False
         client.failed_turn = None
-        # Between two requests nothing is owed but their replies, which a turn that fails replaces by itself.
-        client.is_told = task not in (Caller.wait_taken, *SHARES)
+        # Between two requests the client is owed nothing but their replies, and those a turn that fails replaces.
+        client.is_told = task not in (serving.wait_taken, *SHARES)
         try:
             reply = task(self)
             if client.failed_turn is not None:
                 raise client.failed_turn
         except (RequestError, StorageError) as error:
-            client.answer_error(error)
+            serving.answer_error(client, error)
         except ClientGone:
             raise
-        except HangUp:
-            client.close(Ending.AT_ONCE)
-        except Exception:
-            log.exception("a request failed")
-            client.close(Ending.LINGERS)
+        except Exception as error:
+            serving.answer_failure(client, None, error)
         else:
             if reply:
                 client.replies.append(reply)
                 self._task_bytes += len(reply)
                 client.pipeline_memory.turn_bytes += len(reply)
             client.is_told = False
-            if outbox.mid_reply or self._task_bytes > client.reply_limit_bytes:
+            if outbox.mid_reply or self._task_bytes > serving.reply_limit(client):
                 del reply  # else it would be kept in memory until the client has taken it
                 self._task_bytes = 0
                 self.wait_sent()
@@ -121,7 +114,7 @@ class Caller:
         client.be_special()
 
     def _wait_linger(self) -> None:
-        client = self._client
+        client = self.client
         client.move(State.LINGERING)
         try:
             client.socket.shutdown(socket.SHUT_WR)
@@ -139,29 +132,30 @@ class Caller:
 
     # -- waiting
 
-    def _wait_in(self, state: State) -> None:
-        """Wait in `state` until the greenlet is switched to."""
-        self._client.move(state)
+    def wait_in(self, state: State) -> None:
+        """Wait in `state` until the greenlet is switched to. Raises ClientGone if the client has gone by then."""
+        self.client.move(state)
         try:
             self._hub.switch()
         finally:
-            self._client.end_state()
+            self.client.end_state()
+        self._require_client()
 
     def _require_client(self) -> None:
-        if self._client.state is State.GONE:
+        if self.client.state is State.GONE:
             raise ClientGone
 
     def _go_on(self) -> None:
-        """After each wait: what the greenlet does from here on belongs to the turn that is going on. Raises ServerError
-        if one in which it has done something has failed."""
-        client = self._client
+        """After each wait: what the greenlet does from here on belongs to the turn that goes on now. Raises ServerError
+        if an earlier turn, in which it has done something, has failed."""
+        client = self.client
         if client.failed_turn is not None:
             error, client.failed_turn = client.failed_turn, None
             raise error
         client.be_special()
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
-        client = self._client
+        client = self.client
         client.waiter = waiter
         client.share_ends = 0.0
         client.read_ahead()
@@ -177,7 +171,7 @@ class Caller:
         return handed
 
     def wait_sent(self, data: bytes = b"") -> None:
-        client = self._client
+        client = self.client
         says_more = bool(data)
         if says_more:
             client.replies.append(data)
@@ -201,80 +195,36 @@ class Caller:
         self._go_on()
 
     def wait_body(self, most_bytes: int) -> bytes:
-        client = self._client
+        client = self.client
         data = self._inbox.take_body(most_bytes)
         while not data:
             # Through the loop even if there is more to read already: the others are served in between.
             client.share_ends = 0.0
             self._turn.read_by(client.fd, self._greenlet.switch)
             try:
-                self._wait_in(State.IN_BODY)
+                self.wait_in(State.IN_BODY)
             finally:
                 self._turn.ignore(client.fd)
-            self._require_client()
             self._go_on()  # before anything is taken: a task that is told of a failed turn skips the rest
-            data = client.look_for_end(self._inbox.receive_body(most_bytes)) or b""
-            self._require_client()
+            received = self._inbox.receive_body(most_bytes)
+            if received == b"":
+                client.on_end()
+                self._require_client()
+            data = received or b""
         return data
 
     def wait_turn(self) -> None:
         wait_round()
         self._require_client()
-        self._client.share_ends = 0.0
-        if self._client.is_share_over():
-            self.wait_share()
+        self.client.share_ends = 0.0
+        if serving.is_share_over(self.client):
+            serving.wait_share(self)
         self._go_on()
 
     def may_see(self, queue: bytes) -> bool:
-        guard = self._client.guard
+        guard = self.client.guard
         return guard is None or guard.may_see(queue)
 
     def may(self, right: str, queue: bytes) -> bool:
-        guard = self._client.guard
+        guard = self.client.guard
         return guard is None or guard.may(right, queue)
-
-    # -- tasks that no command asks for
-
-    def wait_share(self, asks_anew: bool = False) -> bytes:
-        """Let the others have their shares, see `Turn`; then begin another."""
-        self._turn.shares.join(self._client, asks_anew)
-        self._wait_in(State.IN_SHARES)
-        self._require_client()
-        self._client.share_ends = self._turn.shares.clock() + SHARE_S
-        return b""
-
-    def wait_first_share(self) -> bytes:
-        """The first ends with the first look at the clock: nobody knows yet whether the client has sent one request, or
-        thousands."""
-        self.wait_share(asks_anew=True)
-        self._client.share_ends = self._turn.shares.clock()
-        return b""
-
-    def wait_taken(self) -> bytes:
-        """Let the client take the replies it has caused before it causes more."""
-        self.wait_sent()
-        return b""
-
-    def wait_large(self) -> bytes:
-        """Receive the large item that the reader has come upon, and go on behind it."""
-        client, reader = self._client, self._inbox.reader
-        request = reader.large
-        assert request is not None
-        if reader.error is not None:  # one that was handed over has not been judged yet
-            raise reader.error
-        try:
-            return client.receive_large(request, self)
-        except (ServerError, StorageError) as error:
-            if not request.noreply:
-                raise
-            if isinstance(error, StorageError):
-                log.error("%s", error, extra=BY_TEXT)
-            return b""
-        finally:
-            reader.end_body()
-            if client.state is not State.GONE and client.ending is None:
-                client.backlog = reader.requests(b"")
-
-
-# The tasks that do nothing but wait for a share.
-SHARES = (Caller.wait_share, Caller.wait_first_share)

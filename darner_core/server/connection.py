@@ -1,62 +1,43 @@
-"""One client, as the loop serves it: the state it is in, its requests, its replies, its end.
+"""One client, as the loop serves it: the state it is in, when it is read and when it is sent its replies, and its end.
 
-Its greenlet owns the connection, see `caller`. Requests that need not wait are served by the Turn, in a callback,
-without switching to the greenlet (1.1 to 1.4 times as many requests a second). What has to wait for something, an item,
-a large body or a slow reader, is done in the greenlet, blocking-style. A client is read either by a callback or by its
-greenlet, never by both at a time: its State says by which.
+Its greenlet owns the connection, see `caller`. Requests that need not wait are served in a callback, without switching
+to the greenlet (1.1 to 1.4 times as many requests a second). What has to wait for an item, a large body or a slow
+reader is done in the greenlet, blocking-style. Either a callback or the greenlet reads the client, never both at a
+time: its State says which.
 
-The bytes that come are the Inbox's, those that go the Outbox's. Replies are gathered, and sent with one call when the
-turn's changes have been written.
+The bytes that come are the Inbox's, those that go the Outbox's, and what the bytes ask is done in `serving`. Replies
+are gathered, and sent with one call when the turn's changes have been written.
 
 No call here switches greenlets, but for `run` and where the client's greenlet is handed what it waits for.
 """
 
-import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
 
-from darner_core import NAME
 from darner_core.config.options import Config
-from darner_core.config.values import show_text
 from darner_core.engines.local.journal import Journal
-from darner_core.errors import DamagedError, RequestError, ServerError, StorageError
+from darner_core.errors import RequestError, ServerError, StorageError
 from darner_core.operating_system import unread_bytes
-from darner_core.operations.client import HangUp
 from darner_core.operations.session import ManyReads, Session
 from darner_core.operations.stats import Stats
 from darner_core.protocols.contract import Reader, Request, Vocabulary
 from darner_core.protocols.guard import Guard
 from darner_core.protocols.vocabularies import Vocabularies
-from darner_core.repeated import BY_TEXT
+from darner_core.server import serving
 from darner_core.server.background import SyncGroup
-from darner_core.server.caller import Caller, Task
+from darner_core.server.caller import Caller
 from darner_core.server.careful import careful
 from darner_core.server.inbox import Inbox
 from darner_core.server.outbox import Outbox
+from darner_core.server.serving import Backlog, Task
 from darner_core.server.states import MOVES, UNOCCUPIED, WOKEN_AT_END, Ending, State
 from darner_core.server.tls import TlsSocket
 from darner_core.server.turn import Turn
 from darner_core.shared_memory import BodyMemory, PipelineMemory
 from darner_core.waiters import Waiter
-
-log = logging.getLogger(NAME)
-
-# How many bytes of replies a client may cause before it has to take them, while pipeline_memory_bytes are exceeded.
-SCARCE_REPLY_BYTES = 4 << 10
-
-# Replies up to this size are not counted towards max_reply_bytes: the shortest requests that one read can hold cause
-# 340 KiB of them.
-SMALL_REPLY_BYTES = 32
-
-# How many requests are served between two looks at the clock, each of which costs a fortieth of a request. Where
-# requests are received whole, a single one may be thousands of items.
-LOOK_EVERY = 64
-LOOK_EVERY_WHOLE = 1
-
-Backlog = Iterator[tuple[Request, bytes | None]]
 
 
 class Host(Protocol):
@@ -79,13 +60,13 @@ class Host(Protocol):
 class Connection:
     """One client: `turn.Client` for the turn, `shared_memory.Holder` for the memory that all share.
 
-    What its Caller and `idle` use has no underscore."""
+    What its Caller, `serving` and `idle` use has no underscore."""
 
     __slots__ = (
         "recv", "send", "kept_line", "replies", "special", "session", "used_s", "last_share_s",  # see `turn.Client`
         "fd", "socket", "state", "ending", "inbox", "outbox", "guard", "host", "turn", "pipeline_memory", "backlog",
         "receive_large", "waiter", "sent", "is_told", "failed_turn", "share_ends",
-        "_reader", "_stats", "_greenlet", "_look_every", "_most_reply_bytes",
+        "_reader", "_greenlet",
     )  # fmt: skip
 
     def __init__(
@@ -95,8 +76,8 @@ class Connection:
         vocabulary: Vocabulary,
         guard: Guard | None = None,
     ) -> None:
-        """To be made in the client's greenlet. `guard`: the client has to say who it is, and may perhaps not do
-        everything."""
+        """To be made in the client's greenlet. `guard` stands before a client that has to say who it is, or may not do
+        everything; None: it may."""
         reads_whole = vocabulary.dialect.receives_whole
         self.fd = client_socket.fileno()
         self.socket = client_socket
@@ -105,11 +86,8 @@ class Connection:
         self.turn = host.turn
         self.receive_large = vocabulary.protocol.receive_large
         self.pipeline_memory = host.pipeline_memory
-        self._stats = host.stats
         self._reader: Reader = vocabulary.new_reader() if guard is None else guard
         self._greenlet = gevent.getcurrent()
-        self._look_every = LOOK_EVERY_WHOLE if reads_whole else LOOK_EVERY
-        self._most_reply_bytes = host.config.max_reply_bytes
         self.inbox = Inbox(
             client_socket, self._reader, reads_whole, host.turn, host.stats,
             host.whole_memory if reads_whole else host.body_memory, host.pipeline_memory,
@@ -130,9 +108,9 @@ class Connection:
         self.backlog: Backlog = iter(())  # requests read and not yet served
         self.waiter: Waiter | None = None  # while IN_LINE
         self.sent: Any = None  # while SENDING: an Event, set when the client has taken its replies
-        self.is_told = False  # the greenlet does what a command has to wait for, and is told of turns that fail
-        self.failed_turn: ServerError | None = None  # one of those in which it has done something
-        self.share_ends = 0.0  # when others are to be served; 0: it is another turn
+        self.is_told = False  # the greenlet runs a task of a command, and is told of turns that fail
+        self.failed_turn: ServerError | None = None  # why a turn failed in which the task had done something
+        self.share_ends = 0.0  # when others are to be served; 0: not known yet in this turn
 
     def run(self) -> None:
         """Serve the client until one of the two hangs up. The body of its greenlet."""
@@ -148,7 +126,7 @@ class Connection:
 
     def move(self, state: State) -> None:
         if state not in MOVES[self.state]:
-            raise RuntimeError(f"a connection cannot come from {self.state} to {state}")
+            raise RuntimeError(f"a connection cannot go from {self.state} to {state}")
         self.state = state
 
     def end_state(self) -> None:
@@ -159,7 +137,7 @@ class Connection:
             self.move(State.BUSY)
 
     def pause(self) -> None:
-        """Read no more for now. The greenlet reads, or nobody, if it is not the loop."""
+        """The loop reads no more for now. If it is not the loop that reads, nothing happens."""
         if self.state is State.READ:
             self.move(State.PAUSED)
             self.turn.ignore(self.fd)
@@ -182,64 +160,29 @@ class Connection:
 
     @careful
     def rejudge(self) -> None:
-        """Rights have changed: from now on the turn may read this client by itself, or no longer."""
+        """Rights have changed: perhaps the turn may read this client by itself from now on, or no longer."""
         if self.state is State.READ:
             self.resume()
 
-    @property
-    def reply_limit_bytes(self) -> int:
-        """The client takes its replies before it causes more than this."""
-        return SCARCE_REPLY_BYTES if self.pipeline_memory.scarce else self._most_reply_bytes
-
-    # -- shares, see `Turn`
-
-    def serve_share_of(self, backlog: Backlog) -> Task | None:
-        """As `serve_backlog`, if it is not the others' turn."""
-        if self.is_share_over():
-            self.backlog = backlog
-            return Caller.wait_first_share
-        return self.serve_backlog(backlog)
-
-    def is_share_over(self) -> bool:
-        """Whether others are to be served first. A client that has waited for something has waited for them, too."""
-        if self.host.stopping:
-            return False
-        if not self.share_ends:
-            self.share_ends = self.turn.shares.ends()
-        return self.turn.shares.clock() >= self.share_ends
-
-    def serve_share(self) -> None:
-        if self.state is State.IN_SHARES:  # else it has gone
-            self._greenlet.switch()
-
-    def broken(self) -> None:
-        if self.state is not State.IN_SHARES:  # then it is read to the end soon: it may have sent what needs no reply
-            self.hang_up()
-
     # -- reading and serving
 
-    def look_for_end(self, data: bytes | None) -> bytes | None:
-        """What the inbox has received; None: nothing, or the client has gone."""
-        if data == b"":
-            self._on_end()
-            return None
-        return data
-
     @careful
-    def _on_end(self) -> None:
-        """The client has said all. Replies of this turn are sent first, because it may still read them; then it is told
-        again."""
+    def on_end(self) -> None:
+        """The client has said all. If it is owed replies of this turn, they are sent first, because it may still read
+        them; then this is called again."""
         if self.outbox.held or not self.replies:
             self.hang_up()
 
     @careful
     def _on_readable(self) -> None:
-        """There is more of a request that came in pieces, or a request of a client that the turn does not read."""
-        data = self.look_for_end(self.inbox.receive_requests())
-        if data is not None:
+        """There is more of a request that came in pieces, or the turn does not read this client by itself."""
+        data = self.inbox.receive_requests()
+        if data:
             self.serve(data)
             if self.state is State.READ and not self._reader.in_pieces:
                 self.resume()
+        elif data is not None:
+            self.on_end()
 
     def serve(self, data: bytes) -> None:
         """Serve what has been received, up to a request that has to wait: that goes to the greenlet."""
@@ -247,7 +190,7 @@ class Connection:
         backlog = self._reader.requests(data)
         # A short pipeline that comes alone is served without a look at the clock.
         is_alone = not (self.turn.shares.crowded or self.inbox.reads_whole)
-        task = self.serve_backlog(backlog) if is_alone else self.serve_share_of(backlog)
+        task = serving.serve_backlog(self, backlog) if is_alone else serving.serve_in_shares(self, backlog)
         if task is not None:
             self._greenlet.switch(task)
         elif self._reader.in_pieces and self.state is State.READ:
@@ -259,94 +202,22 @@ class Connection:
         self.share_ends = 0.0
         self._greenlet.switch(task)
 
-    def serve_backlog(self, backlog: Backlog) -> Task | None:
-        """Serve `backlog` up to a request that has to wait, or to the end of the client's share: what has to be done
-        then, or None."""
-        replies, session = self.replies, self.session
-        task: Task | None = None
-        reply_bytes = 0
-        left = self._look_every
-        most_reply_bytes = self.reply_limit_bytes
-        while self.ending is None:
-            request = None
-            try:
-                for request, body in backlog:
-                    reply = request.run(request, body, session)
-                    if reply.__class__ is not bytes:
-                        task = reply
-                        break
-                    if reply:
-                        replies.append(reply)
-                        if len(reply) > SMALL_REPLY_BYTES:
-                            reply_bytes += len(reply)
-                            if reply_bytes > most_reply_bytes:
-                                task = Caller.wait_taken
-                                break
-                    left -= 1
-                    if not left:
-                        if self.is_share_over():
-                            task = Caller.wait_share
-                            break
-                        left = self._look_every
-                else:
-                    if self._reader.in_pieces or self.inbox.piece_bytes:
-                        self.inbox.account(self)
-                    if self._reader.error is not None:
-                        self.answer_error(self._reader.error)
-                    elif self._reader.large is not None:
-                        task = Caller.wait_large
-                break
-            except Exception as error:
-                self._failed(request, error)
-        self.backlog = backlog
-        if reply_bytes:
-            self.pipeline_memory.turn_bytes += reply_bytes
-        if task is not None and self.inbox.piece_bytes:
-            self.inbox.account(self)
-        outbox = self.outbox
-        if task is not None or self.ending is not None or outbox.held or outbox.unsent or session.needs_sync:
-            self.be_special()
-        elif replies:
-            self.turn.served.append(self)
-        return task
-
     def failed(self, request: Request, error: Exception) -> None:
-        self._failed(request, error)
+        serving.answer_failure(self, request, error)
         self.be_special()
 
-    def _failed(self, request: Request | None, error: Exception) -> None:
-        if isinstance(error, (RequestError, StorageError)) and request is not None:
-            if not request.noreply or (isinstance(error, RequestError) and error.hangs_up):
-                self.answer_error(error)
-        elif isinstance(error, HangUp):
-            self.close(Ending.AT_ONCE)
-        else:
-            log.error("a request failed", exc_info=error)
-            self.close(Ending.LINGERS)
-
-    def answer_error(self, error: RequestError | StorageError) -> None:
-        """Answer with an error, and hang up if that is its way."""
-        if isinstance(error, StorageError):
-            if not isinstance(error, DamagedError):  # which its queue has told already
-                log.error("%s", error, extra=BY_TEXT)
-            error = ServerError(str(error))
-        else:
-            log.debug("refused: %s: %s", self.session.origin, show_text(str(error)))
-        if self.outbox.mid_reply:
-            self.close(Ending.AT_ONCE)
-            return
-        self.outbox.refuse(error)
-        if error.hangs_up:
-            self.close(Ending.LINGERS)
+    def serve_share(self) -> None:
+        if self.state is State.IN_SHARES:  # else it has gone
+            self._greenlet.switch()
 
     def refuse(self, error: RequestError) -> None:
         """Serve nothing: say why, and hang up."""
-        self.answer_error(error)
+        serving.answer_error(self, error)
         self.close(Ending.LINGERS)
         self.be_special()
 
     def refuse_rest(self, error: RequestError) -> None:
-        """As `refuse`; the rest of a large item is waited for no longer."""
+        """As `refuse`, and wait no longer for the rest of a large item."""
         if self.state is State.IN_BODY:
             self._greenlet.throw(error)
         else:
@@ -359,7 +230,7 @@ class Connection:
         self.inbox.forget_pieces()
         hub = gevent.get_hub()
         if self.inbox.is_accounting or gevent.getcurrent() is not hub:
-            # This client is just being served, or another one's greenlet runs, which must not be left.
+            # This client is just being served, or another client's greenlet runs, which must not be left.
             hub.loop.run_callback(self._hand_over)
         else:
             self._hand_over()  # at once: a thousand others may be served in this turn
@@ -370,7 +241,7 @@ class Connection:
             return
         if self._reader.body_missing:
             self._reader.hand_over()
-            self._greenlet.switch(Caller.wait_large)
+            self._greenlet.switch(serving.wait_large)
         elif self.inbox.reads_whole and self._reader.in_pieces:
             self.refuse(ServerError("too much memory is taken by requests that have come in part; try again"))
 
@@ -381,15 +252,17 @@ class Connection:
         if self._room_ahead > 0:
             self.turn.read_by(self.fd, self._on_ahead)
         else:
-            self.turn.await_end(self.fd, self._on_end)
+            self.turn.await_end(self.fd, self.on_end)
 
     @careful
     def _on_ahead(self) -> None:
-        data = self.look_for_end(self.inbox.receive(max(1, self._room_ahead)))
-        if data is not None:
+        data = self.inbox.receive(max(1, self._room_ahead))
+        if data:
             self.inbox.keep_ahead(data)
             if self._room_ahead <= 0:
-                self.turn.await_end(self.fd, self._on_end)
+                self.turn.await_end(self.fd, self.on_end)
+        elif data is not None:
+            self.on_end()
 
     @property
     def _room_ahead(self) -> int:
@@ -448,8 +321,8 @@ class Connection:
         self._tell_task(error)
 
     def _tell_task(self, error: StorageError) -> None:
-        """A turn has failed, in which the greenlet may have done something before it waited. It is told once; and not
-        if it is sending a reply: then the client has been hung up on, if that turn added to the reply."""
+        """A turn has failed, in which the greenlet may have done something before it waited. A task is told once. It is
+        not told while it sends a reply: if the turn added to that reply, the client has been hung up on."""
         if self.is_told and not self.outbox.mid_reply:
             self.is_told = False
             self.failed_turn = ServerError(str(error))
@@ -491,7 +364,7 @@ class Connection:
     # -- the end
 
     def close(self, ending: Ending) -> None:
-        """Hang up when all is sent. What the client holds goes to the next at once."""
+        """Hang up when all is sent. The items that the client holds go to others at once."""
         self.ending = ending
         self.backlog = iter(())
         self.pause()
@@ -506,7 +379,7 @@ class Connection:
         self.move(State.GONE)
         self.turn.stir()
         if self.waiter is not None:
-            self.waiter.cancel()  # first, or it might be handed what it gives back
+            self.waiter.cancel()  # first, or the client might be handed an item that it gives back
         try:
             self.drop()
         finally:
@@ -515,7 +388,12 @@ class Connection:
             if before in WOKEN_AT_END:
                 self._greenlet.switch(None)
 
+    def broken(self) -> None:
+        if self.state is not State.IN_SHARES:  # then it is read to the end soon: it may have sent what needs no reply
+            self.hang_up()
+
     def drop(self) -> None:
+        """Hold nothing more, and read nothing more."""
         self.turn.ignore(self.fd)
         self.outbox.drop()
         self.inbox.drop(self)
@@ -524,15 +402,16 @@ class Connection:
 
     @careful
     def end_wait(self) -> None:
-        """A client that waits in line for an item leaves it, as if its time were over."""
+        """A client that waits in line for an item leaves the line, as if its time were over."""
         if self.waiter is not None and (self.guard is None or self.guard.user):  # else it waits to log in
             self.waiter.cancel()
 
     def read_now(self, most_bytes: float = float("inf")) -> None:
-        """Serve what has come by now, if it is the loop that reads, up to about `most_bytes`. Called in the hub."""
-        before, until = -1, self._stats.bytes_read + most_bytes
-        while self.state is State.READ and before < self._stats.bytes_read < until:
-            before = self._stats.bytes_read
+        """Serve what has come by now, up to about `most_bytes`, if it is the loop that reads. Called in the hub."""
+        stats = self.host.stats
+        before, until = -1, stats.bytes_read + most_bytes
+        while self.state is State.READ and before < stats.bytes_read < until:
+            before = stats.bytes_read
             self._on_readable()
 
     @careful
@@ -541,14 +420,9 @@ class Connection:
         if self.waiter is not None:
             self.waiter.cancel()
         if self.state is not State.READ:
-            return  # `run` or `resume` comes to it when what is being done is done
+            return  # `Caller.run` or `resume` sees to it when what is being done is done
         # What has come by now, and no more: else a client that never stops sending would never let the server stop.
         self.read_now(unread_bytes(self.fd))
         if self.state in UNOCCUPIED and self.ending is None:
             self.close(Ending.AT_ONCE)
             self.be_special()
-
-    @careful
-    def cut(self) -> None:
-        """The server has waited long enough for this client. Called in the hub."""
-        self.hang_up()

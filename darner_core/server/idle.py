@@ -40,8 +40,8 @@ def is_idle(client: "Connection") -> bool:
 
 
 def silence(client: "Connection") -> int | None:
-    """Changes with every byte that the client takes of what it is sent; None: the client waits for the server. The turn
-    knows whether it has sent something."""
+    """Changes with every byte that the client takes of what it is sent; None: the client waits for the server. Whether
+    the client has sent something, the turn knows, see `Turn.take_heard`."""
     its_turn = client.state in ITS_TURN or client.ending is not None
     if not its_turn or client.outbox.held:
         return None
@@ -52,7 +52,8 @@ ITS_TURN = UNOCCUPIED | {State.IN_BODY, State.SENDING}
 
 
 def _untaken_bytes(client: "Connection") -> int:
-    """What the kernel has of the replies counts, too: it asks for more only when a third of its buffer is free."""
+    """What the client is sent and has not taken. What the kernel has of it counts, too: the kernel asks for more only
+    when a third of its buffer is free."""
     return len(client.outbox.unsent) + unsent_bytes(client.fd)
 
 
@@ -87,7 +88,27 @@ def end_silent(client: "Connection") -> None:
         client.hang_up()
 
 
-Since = dict["Connection", tuple[int, float]]  # what a client shows, and since when
+class _Stillness:
+    """Whether a client has shown the same sign for too long."""
+
+    def __init__(self, timeout_s: int) -> None:
+        """0 is never."""
+        self.timeout_s = timeout_s
+        self._seen: dict[Connection, tuple[int, float]] = {}  # the last sign, and since when
+
+    def lasts(self, client: "Connection", sign: int | None, now: float) -> bool:
+        """`sign` None: what is watched for does not go on."""
+        if sign is None:
+            self.forget(client)
+            return False
+        before, since = self._seen.get(client, (None, now))
+        if sign != before:
+            since = now
+        self._seen[client] = (sign, since)
+        return now - since >= self.timeout_s
+
+    def forget(self, client: "Connection") -> None:
+        self._seen.pop(client, None)
 
 
 class Timeouts:
@@ -95,28 +116,24 @@ class Timeouts:
         self, body_timeout_s: int, idle_timeout_s: int, client_timeout_s: int, clock: Callable[[], float]
     ) -> None:
         """A timeout of 0 is never."""
-        self._body_timeout_s = body_timeout_s
-        self._idle_timeout_s = idle_timeout_s
-        self._client_timeout_s = client_timeout_s
         self._clock = clock
-        self._stalled: Since = {}
-        self._idle: dict[Connection, float] = {}  # since when
-        self._silent: Since = {}
-
-    @property
-    def are_set(self) -> bool:
-        return bool(self._body_timeout_s or self._idle_timeout_s or self._client_timeout_s)
+        self._stalled = _Stillness(body_timeout_s)
+        self._idle = _Stillness(idle_timeout_s)
+        self._silent = _Stillness(client_timeout_s)
+        self._all = (self._stalled, self._idle, self._silent)
 
     def wait_look(self, connections: Collection["Connection"], heard: Collection[int]) -> None:
         """Hang up on those of `connections` that have been silent for too long; to be called about once a second.
         `heard`: as in `look`. Switches."""
+        if not any(one.timeout_s for one in self._all):
+            return
         loop = gevent.get_hub().loop
         several = list(connections)
         for start in range(0, len(several), LOOKED_AT):
             here = [one for one in several[start : start + LOOKED_AT] if one in connections]
             stalled, idle, silent = self.look(here, heard)
             for client in stalled:
-                loop.run_callback(end_stalled, client, self._body_timeout_s)
+                loop.run_callback(end_stalled, client, self._stalled.timeout_s)
             for client in idle:
                 loop.run_callback(end_idle, client)
             for client in silent:
@@ -126,42 +143,26 @@ class Timeouts:
     def look(
         self, clients: Iterable["Connection"], heard: Collection[int]
     ) -> tuple[list["Connection"], list["Connection"], list["Connection"]]:
-        """Those of `clients` that have stalled for too long, those that have been idle for too long, and those that
-        have been silent for too long. `heard` are the descriptors of the clients that have sent something since they
-        were last looked at."""
+        """Those of `clients` that have been stalled, idle and silent for too long: three lists. `heard` are the
+        descriptors of the clients that have sent something since they were last looked at."""
         now = self._clock()
         stalled: list[Connection] = []
         idle: list[Connection] = []
         silent: list[Connection] = []
         for client in clients:
-            if self._body_timeout_s and self._is_still(
-                self._stalled, client, progress(client), now, self._body_timeout_s
-            ):
+            if self._stalled.timeout_s and self._stalled.lasts(client, progress(client), now):
                 stalled.append(client)
                 continue
-            if self._client_timeout_s:
-                sign = None if client.fd in heard else silence(client)
-                if self._is_still(self._silent, client, sign, now, self._client_timeout_s):
-                    silent.append(client)
-                    continue
-            if self._idle_timeout_s:
-                if client.fd in heard or not is_idle(client):
-                    self._idle.pop(client, None)
-                elif now - self._idle.setdefault(client, now) >= self._idle_timeout_s:
+            has_sent = client.fd in heard
+            if self._silent.timeout_s and self._silent.lasts(client, None if has_sent else silence(client), now):
+                silent.append(client)
+                continue
+            if self._idle.timeout_s:
+                sign = None if has_sent or not is_idle(client) else 0
+                if self._idle.lasts(client, sign, now):
                     idle.append(client)
         return stalled, idle, silent
 
-    def _is_still(self, seen: Since, client: "Connection", sign: int | None, now: float, timeout_s: int) -> bool:
-        """Whether `sign` has been the same for `timeout_s`."""
-        if sign is None:
-            seen.pop(client, None)
-            return False
-        before, since = seen.get(client, (None, now))
-        if sign != before:
-            since = now
-        seen[client] = (sign, since)
-        return now - since >= timeout_s
-
     def forget(self, client: "Connection") -> None:
-        for seen in (self._stalled, self._idle, self._silent):
-            seen.pop(client, None)
+        for one in self._all:
+            one.forget(client)

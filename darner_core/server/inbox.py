@@ -29,7 +29,7 @@ SMALL_PIECE_BYTES = 512
 
 class Inbox:
     __slots__ = (
-        "reader", "reads_whole", "received_bytes", "is_accounting", "_recv", "_is_tls", "_turn", "_stats", "_ahead",
+        "reader", "reads_whole", "received_bytes", "is_accounting", "_recv", "_is_tls", "_turn", "_stats", "ahead",
         "piece_bytes", "_body_memory", "_pipeline_memory",
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ class Inbox:
         self._is_tls = isinstance(client_socket, TlsSocket)
         self._turn = turn
         self._stats = stats
-        self._ahead = b""  # bytes that came while the greenlet was waiting for an item
+        self.ahead = b""  # bytes that came while the greenlet was waiting; changed here alone
         self.piece_bytes = 0  # of the incomplete request, as the shared memory was told last
         self._body_memory = body_memory
         self._pipeline_memory = pipeline_memory
@@ -61,7 +61,7 @@ class Inbox:
 
     def receive(self, most_bytes: int = RECV_BYTES) -> bytes | None:
         """What there is to read; None: nothing yet; b"": the client has said all, or has gone. Over TLS it may be more
-        than asked for: the poller does not know of bytes that have been decrypted and not taken."""
+        than `most_bytes`: the poller does not know of bytes that have been decrypted and not taken."""
         try:
             data = self._recv(RECV_BYTES if self._is_tls else most_bytes)
         except BlockingIOError:
@@ -81,36 +81,32 @@ class Inbox:
 
     # -- bytes sent ahead
 
-    @property
-    def has_ahead(self) -> bool:
-        return bool(self._ahead)
-
     def room_ahead(self, is_stranger: bool) -> int:
         """How many more bytes the client may send ahead. `is_stranger`: it has yet to log in."""
         is_scarce = is_stranger or self._pipeline_memory.scarce
-        return (SCARCE_AHEAD_BYTES if is_scarce else MAX_AHEAD_BYTES) - len(self._ahead)
+        return (SCARCE_AHEAD_BYTES if is_scarce else MAX_AHEAD_BYTES) - len(self.ahead)
 
     def keep_ahead(self, data: bytes) -> None:
-        self._set_ahead(self._ahead + data)
+        self._set_ahead(self.ahead + data)
 
     def take_ahead(self) -> Iterator[tuple[Request, bytes | None]]:
         """The requests that were sent ahead."""
-        ahead = self._ahead
+        ahead = self.ahead
         self._set_ahead(b"")
         return self.reader.requests(ahead)
 
     def _set_ahead(self, ahead: bytes) -> None:
-        self._pipeline_memory.used_bytes += len(ahead) - len(self._ahead)
-        self._ahead = ahead
+        self._pipeline_memory.used_bytes += len(ahead) - len(self.ahead)
+        self.ahead = ahead
 
     # -- the body of a large item
 
     def take_body(self, most_bytes: int) -> bytes:
         """Up to `most_bytes` of the body that have come already; b"": none."""
         data = self.reader.take_body(most_bytes)
-        if not data and self._ahead:
-            data = self._ahead[:most_bytes]
-            self._set_ahead(self._ahead[most_bytes:])
+        if not data and self.ahead:
+            data = self.ahead[:most_bytes]
+            self._set_ahead(self.ahead[most_bytes:])
         return data
 
     def receive_body(self, most_bytes: int) -> bytes | None:

@@ -10,8 +10,9 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 
-from darner_core.config.listeners import DARNER, KEY_OF_QUEUE, Endpoint
+from darner_core.config.listeners import Endpoint
 from darner_core.config.values import UNIX
 from darner_core.errors import StartError
 
@@ -19,10 +20,10 @@ BACKLOG = 1024  # connections the kernel holds until they are accepted; capped b
 
 
 class Listener:
-    """One bound socket, and the Unix socket's file if it is one. `dialect` is what clients speak there, `reply_key` the
-    key that replies to gets have there."""
+    """One bound socket, and its file if it is a Unix socket. `dialect` is what clients speak there, `reply_key` says
+    which key replies to gets have there."""
 
-    def __init__(self, host: str, bound: socket.socket, dialect: str = DARNER, reply_key: str = KEY_OF_QUEUE) -> None:
+    def __init__(self, host: str, bound: socket.socket, dialect: str, reply_key: str) -> None:
         self.host = host
         self.dialect = dialect
         self.reply_key = reply_key
@@ -50,10 +51,8 @@ class Listener:
         self.socket.close()
         path = self.host.removeprefix(UNIX)
         if self._file is not None and _identity(path) == self._file:  # else another server has put its own there
-            try:
+            with suppress(OSError):
                 os.unlink(path)
-            except OSError:
-                pass
 
 
 def open_listeners(endpoints: Iterable[Endpoint], unix_mode: str) -> list[Listener]:
@@ -141,7 +140,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    # A gaierror's number is none that strerror knows.
+    # strerror does not know the numbers of a gaierror.
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error)

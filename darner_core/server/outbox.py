@@ -58,8 +58,7 @@ class Outbox:
         self.held = False
 
     def send_replies(self, on_writable: Callable[[], None]) -> bool:
-        """Send the replies. True: the client has taken all; else it is slow, see `wait_to_write`. Raises OSError if it
-        has gone."""
+        """Send the replies. True: the client has taken all; else see `wait_to_write`. Raises OSError if it has gone."""
         data = b"".join(self.replies)
         self.replies.clear()
         self._written_replies = 0
@@ -125,9 +124,8 @@ class Outbox:
         return True
 
     def fail_sync(self, error: StorageError) -> None:
-        """Say `error` instead of the replies that were held. What they tell of has been written, and perhaps does not
-        survive a loss of power. The item in the reply to a get is in no queue any more: it is handed over all the
-        same."""
+        """Say `error` instead of the replies that were held: what they tell of has been written, but perhaps does not
+        survive a loss of power. A reply with an item stays, because that item is in no queue any more."""
         refusal, hands_over = self._refusal(error), self._dialect.hands_over
         count = self._held_replies or len(self.replies)
         self.replies[:count] = [reply if hands_over(reply) else refusal for reply in self.replies[:count]]

@@ -1,7 +1,7 @@
 """The server: built from its parts, started, told to read its files again, and stopped.
 
 A client's requests are served in turns of the event loop, see `turn`: what a turn changes is written before anybody is
-sent a reply. What goes on beside the clients, `background` and `disk` do.
+sent a reply. `background` and `disk` do what goes on beside the clients.
 
 Names that begin with wait_ may switch greenlets; callbacks run in the hub and never do.
 """
@@ -28,9 +28,9 @@ from darner_core.operations.stats import Stats
 from darner_core.operations.status import ServerStatus
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import Repeated
-from darner_core.server import acceptor
 from darner_core.server.acceptor import Acceptor
 from darner_core.server.background import Background, SyncGroup, wait_attempt
+from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection
 from darner_core.server.disk import Disk
 from darner_core.server.listeners import Listener
@@ -110,16 +110,15 @@ class Server:
             every(self.config.expiration_timer_s, "sweep", self._wait_sweep)
             every(self.config.expiration_timer_s, "read timeouts", self._wait_read_timeouts)
         else:
-            # A large item that a get has found expired does not go elsewhere in the turn of that get, and what is left
-            # of items that have been taken goes without sweeps, too.
+            # Without sweeps, too, two things have to be done: a large item that a get has found expired is moved after
+            # the turn of that get, and what is left of items that have been taken is removed.
             every(TICK_S, "sweep", self._engine.sweeper.wait_moves)
-        if self.acceptor.looks_for_silent:
-            every(acceptor.TICK_S, "timeouts of clients", self.acceptor.wait_look_for_silent)
+        every(TICK_S, "timeouts of clients", self.acceptor.wait_look_for_silent)
         every(lambda: self._sync_ms / 1000 or TICK_S, "sync", self._wait_sync)
 
     def _tell_damage(self) -> None:
-        for cut_off in self._storage.torn:
-            log.warning("%s", cut_off)
+        for torn in self._storage.torn:
+            log.warning("%s", torn)
         for damage in self._storage.damage:
             log.error("damaged: %s; %s", damage, records.REPAIR_ADVICE)
         for queue in self.registry.damaged:
@@ -143,9 +142,9 @@ class Server:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
         ConfigError, or StorageError while the database cannot be used; then nothing has changed.
 
-        Users, rights, aliases, and what holds for queues that are made from now on, change in one turn. The queues that
-        exist get their options after it, each all of its options in one turn; when this returns all have them. If the
-        files are read once more meanwhile, both go on with what was read last.
+        Users, rights, aliases, and what holds for queues that are made from now on, change in one turn. After it the
+        queues that exist get their options, each queue all of them in one turn. When this returns, all queues have
+        them. If the files are read once more meanwhile, both reloads go on with what was read last.
         """
         self._storage.require_open()  # the age of items is looked at, and queues are made
         if not self.registry.has_room_for(config.rules):
@@ -170,21 +169,21 @@ class Server:
             wait_round()
 
     def _make_named(self) -> Iterator[None]:
-        """Make the queues that the configuration names, in slices. Those of a turn that fails are made later."""
+        """Make the queues that the configuration names, in slices. What a failed turn undoes is made again later."""
         try:
             yield from self.registry.make_named()
         except (ServerError, StorageError) as error:
             log.error("not all queues that the configuration names could be made: %s", error)
 
     def _take_over_names(self, config: Config) -> None:
-        """The aliases are these from now on, and so often the disk is synced."""
+        """Take over the aliases, and how often the disk is synced."""
         self._engine.delivery.set_aliases(config.aliases)
-        # One fsync is for all queues: the most frequent is for them all.
+        # One fsync is for all queues, so the queue that wants it most often decides.
         every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
         self._sync_ms = min(every_ms, default=0)
 
     def _forbid(self, no_writes: str, no_reads: str) -> None:
-        """From now on no client may write, or read, for these reasons; "": it may."""
+        """From now on no client may write, or read, for these reasons; with "" for a reason it may."""
         self.availability.no_writes, self.availability.no_reads = no_writes, no_reads
         self.vocabularies.refuse()
         if no_reads:
@@ -238,7 +237,7 @@ class Server:
             while connections:
                 gevent.sleep(0.01)
         for connection in list(connections):
-            self._hub.loop.run_callback(connection.cut)
+            self._hub.loop.run_callback(cut_off, connection)
         gevent.sleep(0.01)
         self._stopped.set()
 

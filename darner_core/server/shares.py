@@ -39,7 +39,7 @@ class Sharing(Protocol):
     last_share_s: float  # how long the last of them took
 
     def serve_share(self) -> None:
-        """It has come to the client's share, see `Shares.join`."""
+        """The client's share has come, see `Shares.join`."""
 
     def hang_up(self) -> None:
         """The client has gone."""
@@ -47,44 +47,38 @@ class Sharing(Protocol):
 
 class Shares:
     def __init__(self, come_back: Callable[[], None], clock: Callable[[], float]) -> None:
-        """`come_back`: somebody waits; have `serve` called soon."""
+        """`come_back` is called when clients wait, and sees to it that `serve` is called soon."""
         self.clock = clock
         self.waiting: list[tuple[float, int, Sharing]] = []  # a heap: the client that has used least comes first
+        self.recv_bytes = RECV_BYTES  # how much to read of a client at a time
         self.crowded = False  # there is more to be served than everybody can have at once
+        self.turn_ends = 0.0  # when the shares of this turn are used up; 0, with which a turn begins: not known yet
         self._come_back = come_back
-        self._until = 0.0  # when the shares of this turn are used up; 0: nobody has asked yet
         self._numbers = count()
         self._served: Sharing | None = None  # the client that has its share now
-        self._begun = 0.0  # since when
-        self._least_used_s = 0.0  # what those that wait have used
-
-    def begin_turn(self) -> None:
-        self._until = 0.0
-
-    @property
-    def recv_bytes(self) -> int:
-        """How much to read of a client."""
-        return CROWDED_RECV_BYTES if self.waiting else RECV_BYTES
+        self._begun = 0.0  # when that share began
+        self._least_used_s = 0.0  # by those that wait
 
     def ends(self) -> float:
-        """Until when a client may be served that has not joined: a moment that is over if it has to join."""
+        """Until when a client that has not joined may be served. If it has to join, that moment has passed."""
         now = self.clock()
         if self.waiting:
             return now
-        if not self._until:
-            self._until = now + TURN_S
-        return min(now + SHARE_S, self._until)
+        if not self.turn_ends:
+            self.turn_ends = now + TURN_S
+        return min(now + SHARE_S, self.turn_ends)
 
     def join(self, client: Sharing, asks_anew: bool = False) -> None:
-        """`client` has to wait for its share: have `serve_share` called when it comes to it. `asks_anew`: it has not
-        had one for what it asks."""
+        """`client` has to wait for its share: have its `serve_share` called when that comes. `asks_anew`: it has had no
+        share yet for what it asks."""
         if client is self._served:
             self._charge(self.clock())
-        # Whoever asks seldom comes before those that always do, but does not save up for more than a turn.
+        # A client that asks seldom comes before those that always do, but what it saves up is a turn at most.
         client.used_s = max(client.used_s, self._least_used_s - TURN_S)
         if asks_anew and client.last_share_s <= SHARE_S:
             client.used_s = min(client.used_s, self._least_used_s + MOST_DEBT_S)
         heappush(self.waiting, (client.used_s, next(self._numbers), client))
+        self.recv_bytes = CROWDED_RECV_BYTES
         self.crowded = True
         self._come_back()
 
@@ -105,6 +99,8 @@ class Shares:
                 self._charge(now)
         if waiting:
             self._come_back()
+        else:
+            self.recv_bytes = RECV_BYTES
 
     def _charge(self, now: float) -> None:
         client, self._served = self._served, None

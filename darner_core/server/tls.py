@@ -1,11 +1,12 @@
 """TLS for one connection: the settings, the handshake, and a socket that reads and writes like a plain one.
 
-Promise: whatever a client does wrong ends that client only, and is one TlsError or an OSError as a plain socket raises.
+Promise: whatever a client does wrong ends that client only. It raises TlsError, or an OSError as of a plain socket.
 TLS 1.2 at least; no renegotiation, no session tickets. Only `wait_handshake` switches greenlets.
 """
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -100,8 +101,8 @@ class TlsSocket:
             while True:
                 try:
                     self._socket.do_handshake()
-                    # Acknowledge its end at once: a client with Nagle's algorithm keeps back its first request until
-                    # then, which was 43 ms.
+                    # Acknowledge the end of the handshake at once: until then, 43 ms as measured, a client with
+                    # Nagle's algorithm keeps back its first request.
                     acknowledge_at_once(self._socket)
                     return
                 except ssl.SSLWantReadError:
@@ -118,10 +119,8 @@ class TlsSocket:
 
     def cut_handshake(self) -> None:
         """End a handshake that is being waited for."""
-        try:
+        with suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def certificate_name(self) -> str:
         """The common name in the client's certificate; "" if it has none, or several."""
@@ -139,7 +138,8 @@ class TlsSocket:
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
         except ssl.SSLWantWriteError:
-            # It has asked for new keys and takes no bytes. To wait would need a second watcher, for nobody honest.
+            # The client has asked for new keys and takes no bytes. To wait for it would need a second watcher, and no
+            # honest client does that.
             raise ConnectionAbortedError from None
 
     def send(self, data: bytes) -> int:
@@ -161,10 +161,8 @@ class TlsSocket:
     def _say_all(self) -> None:
         if not self._said_all:
             self._said_all = True
-            try:
+            with suppress(OSError, ValueError):
                 self._socket.unwrap()  # sends close_notify; the client's is not waited for
-            except (OSError, ValueError):
-                pass
 
     def fileno(self) -> int:
         return self._socket.fileno()

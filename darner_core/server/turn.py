@@ -6,9 +6,7 @@ server in Python can save (figures in docs/benchmarks.md). What does not fit the
 fsync, an error, is done by the Connection.
 
 A Poller tells which sockets are ready. A socket stays with it while its client is not read, so that a reset is noticed
-then, too.
-
-A client that has sent many requests at once is served in Shares.
+then, too. A client that has sent many requests at once is served in Shares.
 
 No call here switches greenlets, except that what a client's greenlet waits for is handed to it, its end included.
 """
@@ -27,7 +25,7 @@ from darner_core.operations.stats import Stats
 from darner_core.protocols.contract import Request
 from darner_core.server.careful import cut_off
 from darner_core.server.poller import CLOSED, ENDED, FAILED, READABLE, Poller
-from darner_core.server.shares import CROWDED_RECV_BYTES, Shares, Sharing
+from darner_core.server.shares import Shares, Sharing
 from darner_core.shared_memory import PipelineMemory
 
 log = logging.getLogger(NAME)
@@ -77,10 +75,10 @@ class Client(Sharing, Protocol):
         """The connection has failed while nobody reads it."""
 
     def end_turn(self, sync: bool) -> None:
-        """The turn's changes are written. Called of the clients in `Turn.special`."""
+        """The turn's changes are written. Called for the clients in `Turn.special`."""
 
     def fail_turn(self, error: StorageError) -> None:
-        """Nothing of the turn has happened. Called of clients that have replies or are in `Turn.special`."""
+        """Nothing of the turn has happened. Called for clients that have replies or are in `Turn.special`."""
 
 
 class Journal(Protocol):
@@ -88,7 +86,7 @@ class Journal(Protocol):
 
     @property
     def slices(self) -> deque[Iterator[None]]:
-        """What is too much for one turn: each goes on by one step at the end of each turn, until it is at its end."""
+        """Things that are too much for one turn. At the end of each turn, one step of each is done."""
 
     def commit(self) -> bool:
         """Write what has changed; False: nothing has. Raises StorageError; then all of it has been undone."""
@@ -157,8 +155,8 @@ class Turn:
             self._go_on.start(self._on_ready)
 
     def stir(self) -> None:
-        """Something was made ready at the end of the turn: go round once more before the loop sleeps. gevent runs what
-        is ready before the loop sleeps, too, but it looks for that before the turn ends."""
+        """Something was made ready at the end of the turn: have the loop go round once more before it sleeps. gevent
+        looks for what is ready before the turn ends."""
         if not self._once_more.active:
             self._once_more.start(_nothing)
 
@@ -217,7 +215,7 @@ class Turn:
 
     def _on_ready(self) -> None:
         poll = self._poll
-        self.shares.begin_turn()
+        self.shares.turn_ends = 0.0
         for _ in range(MOST_TURNS):
             ready = poll(0, MOST_READY)
             if not ready:
@@ -270,8 +268,7 @@ class Turn:
                     self._stats.bytes_read += bytes_read  # before any command that tells it
                     bytes_read = 0
                     client.serve(data)
-                    if shares.waiting:
-                        recv_bytes = CROWDED_RECV_BYTES
+                    recv_bytes = shares.recv_bytes
                     continue
                 if body:
                     body = body[:-2]
@@ -301,7 +298,7 @@ class Turn:
         if callback is not None:
             callback()
         elif events & (FAILED | CLOSED):
-            # These are told whether they are asked for or not, again and again.
+            # The poller tells of these whether it was asked to or not, again and again.
             self._unwatch(fd)
             client = self._clients.get(fd)  # None: it was closed in this turn
             if client is not None and events & FAILED:  # else a Unix socket: what was sent may still be read
@@ -324,7 +321,7 @@ class Turn:
             log.critical("the end of a turn went wrong; ending at once", exc_info=True)
             logging.shutdown()
             os._exit(1)
-        # From here on nothing is raised: each client is one by itself, and what is called belongs to all of them.
+        # From here on nothing is raised: the turn belongs to all clients, and what fails is one client's.
         if self.served or self.special:
             self.send(sync=wrote and self._syncs)
             self._pipeline_memory.turn_bytes = 0
@@ -334,7 +331,7 @@ class Turn:
             self._do_slices()
 
     def _do_slices(self) -> None:
-        """What is too much for one turn goes on, in the next."""
+        """Do one step of each thing that is too much for one turn."""
         slices = self._journal.slices
         for _ in range(len(slices)):
             piece = slices.popleft()
@@ -350,7 +347,7 @@ class Turn:
         """The turn's changes are written: send its replies; first comes an fsync for all of them if `sync`."""
         served, special = self.served, self.special
         self.served, self.special = [], []
-        self.shares.begin_turn()
+        self.shares.turn_ends = 0.0
         if sync:
             special = list(dict.fromkeys(special + served))
             served = []

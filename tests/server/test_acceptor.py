@@ -309,7 +309,7 @@ def test_a_login_that_has_come_is_looked_at_before_the_time_is_over() -> None:
         def read_now(self) -> None:
             self.awaits_login = not self.has_sent
 
-        def cut(self) -> None:
+        def hang_up(self) -> None:
             self.said.append("hung up")
 
     for has_sent, said in ((True, []), (False, ["hung up"])):

@@ -98,8 +98,18 @@ def test_a_share_can_be_had_at_once_only_while_nobody_waits_and_the_turn_lasts(s
     assert shares.ends() == clock() + SHARE_S
     clock.now += TURN_S
     assert shares.ends() <= clock()
-    shares.begin_turn()
+    shares.turn_ends = 0.0
     assert shares.ends() > clock()
     shares.join(Flooder(shares, clock, SHARE_S, []))
     assert shares.ends() <= clock()
     assert shares.recv_bytes == CROWDED_RECV_BYTES < RECV_BYTES
+
+
+def test_as_much_is_read_as_ever_when_nobody_waits_any_more(shares: Shares, clock: Clock) -> None:
+    class Last(Flooder):
+        def serve_share(self) -> None:
+            self.clock.now += self.cost_s
+
+    shares.join(Last(shares, clock, SHARE_S, []))
+    shares.serve()
+    assert shares.recv_bytes == RECV_BYTES

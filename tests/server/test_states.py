@@ -7,6 +7,7 @@ import gevent.socket as socket
 import pytest
 
 from darner_core.config.options import Config
+from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection
 from darner_core.server.server import Server
 from darner_core.server.shares import SHARE_S
@@ -107,12 +108,12 @@ STAYS = [state for state in State if state not in (State.BUSY, State.GONE)]
 @pytest.mark.parametrize("state", STAYS)
 def test_a_client_that_is_cut_off_in_any_state_is_gone(house: House, state: State) -> None:
     _, connection = house.come_into(state)
-    gevent.get_hub().loop.run_callback(connection.cut)
+    gevent.get_hub().loop.run_callback(cut_off, connection)
     until(lambda: connection.state is State.GONE and connection not in house.server.acceptor.connections)
     assert (state, State.GONE) in house.moves
     assert connection.session.holds_nothing
     assert connection.outbox.is_empty
-    assert not connection.inbox.has_ahead
+    assert not connection.inbox.ahead
     assert house.server.pipeline_memory.used_bytes == 0
 
 
@@ -145,7 +146,7 @@ def test_a_client_goes_on_from_any_wait(house: House, state: State) -> None:
 
 def test_a_move_that_is_not_in_the_table_is_an_error(house: House) -> None:
     _, connection = house.come_into(State.READ)
-    with pytest.raises(RuntimeError, match=r"cannot come from .*READ to .*SENDING"):
+    with pytest.raises(RuntimeError, match=r"cannot go from .*READ to .*SENDING"):
         connection.move(State.SENDING)
 
 
@@ -155,7 +156,7 @@ def test_a_client_that_ends_is_not_read(house: House) -> None:
     assert connection.state is State.PAUSED
     connection.resume()
     assert connection.state is State.PAUSED
-    gevent.get_hub().loop.run_callback(connection.cut)
+    gevent.get_hub().loop.run_callback(cut_off, connection)
 
 
 def test_the_table_is_whole() -> None:
