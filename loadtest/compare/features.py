@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from loadtest.errors import LoadTestError
+from loadtest.program import run
 from loadtest.servers import Server, our_server
 from loadtest.wire import Wire
 
@@ -160,10 +161,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LoadTestError as error:
-        print(f"features: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run("features", main)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
+from loadtest import program
 from loadtest.compare.document import machine, measured_part, python_build, replace_marked
 from loadtest.compare.targets import RATIO, TARGETS, Judgement, Run, judge, number, ratios, shown, spread, values
 from loadtest.errors import LoadTestError
@@ -396,12 +396,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are ended then, too
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except LoadTestError as error:
-        sys.exit(f"rivals: {error}")
-    except OSError as error:
-        sys.exit(f"rivals: {error.filename or ''} {error.strerror or error}".replace("  ", " "))
-    except KeyboardInterrupt:
-        sys.exit("rivals: interrupted")
+    program.run("rivals", lambda: main(sys.argv[1:]))

@@ -32,6 +32,7 @@ from loadtest.crash.links import Broken, Connection
 from loadtest.crash.mix import CHUNK_BYTES, QUEUES, Load, drain
 from loadtest.crash.promises import Model
 from loadtest.errors import LoadTestError, Violation
+from loadtest.program import run
 from loadtest.progress import Bar
 from loadtest.servers import Kind, Server, our_server
 
@@ -196,8 +197,8 @@ def summary(figures: dict[str, object]) -> str:
     ).format(**figures)
 
 
-def main() -> int:
-    """The exit status."""
+def main() -> None:
+    """Raises Violation, LoadTestError."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=20, help="default 20")
     parser.add_argument("--seed", default=str(randrange(1 << 32)), help="default: another one each time")
@@ -206,17 +207,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args()
-    try:
-        kind = our_server(options.python, OPTIONS, options.program)
-        figures = rounds(kind, options.seed, options.rounds, options.quiet)
-    except LoadTestError as error:
-        print(f"crash: {error}", file=sys.stderr)
-        return 1
+    kind = our_server(options.python, OPTIONS, options.program)
+    figures = rounds(kind, options.seed, options.rounds, options.quiet)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     print(summary(figures))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("crash", main)

@@ -32,6 +32,7 @@ from random import Random, randrange
 
 from loadtest.crash.clients import Producer, Reader, take_all
 from loadtest.errors import LoadTestError, RequestLost, Violation
+from loadtest.program import run
 from loadtest.progress import Bar
 from loadtest.servers import Server, free_port, our_server
 from loadtest.wire import Wire
@@ -332,8 +333,8 @@ def rounds(python: str, program: str, seed: str, count: int, quiet: bool) -> str
     )
 
 
-def main() -> int:
-    """The exit status."""
+def main() -> None:
+    """Raises Violation, LoadTestError."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=20, help="default 20")
     parser.add_argument("--seed", default=str(randrange(1 << 32)), help="default: another one each time")
@@ -341,13 +342,8 @@ def main() -> int:
     parser.add_argument("--program", default="darner.py", help="the server to be killed, default darner.py")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args()
-    try:
-        print(rounds(options.python, options.program, options.seed, options.rounds, options.quiet))
-    except LoadTestError as error:
-        print(f"together: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(rounds(options.python, options.program, options.seed, options.rounds, options.quiet))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("together", main)

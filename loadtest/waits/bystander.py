@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Self
 
-from loadtest.errors import LoadTestError
+from loadtest.program import run
 from loadtest.servers import ROOT
 from loadtest.wire import Wire
 
@@ -65,7 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except LoadTestError as error:
-        sys.exit(f"bystander: {error}")
+    run("bystander", main)

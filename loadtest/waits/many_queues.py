@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from loadtest import program
 from loadtest.servers import ROOT, Server, ServerProcess, our_server
 from loadtest.waits.bystander import Bystander
 from loadtest.wire import Wire
@@ -126,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run("many_queues", main)
