@@ -136,4 +136,4 @@ DIALECTS = {
         ),
     )
 }
-DARNER = DIALECTS["darner"]
+PLAIN = DIALECTS["darner"]
