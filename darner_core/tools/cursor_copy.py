@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from darner_core.storage import records
 from darner_core.storage.records import Item, QueueRecord
-from darner_core.tools.check import Say, shown_cursor
-from darner_core.tools.salvage import Broken, Directory, IdGap
+from darner_core.tools.check import Say
+from darner_core.tools.salvage import Broken, IdGap, ListedCursor, Salvaged
 
 
 class Copied(NamedTuple):
@@ -25,13 +25,11 @@ class Copied(NamedTuple):
 class CopiedCursors:
     """`first_id` is the lowest id that the queue's own items may have."""
 
-    def __init__(self, source: Directory, queue: bytes, cursors: list[tuple[bytes, QueueRecord]], say: Say) -> None:
-        self.found: list[Copied] = []
+    def __init__(self, source: Salvaged, cursors: list[ListedCursor], say: Say) -> None:
+        self.found = [_read(source, cursor, say) for cursor in cursors]
         self.places: dict[int, int] = {}  # old place -> new
-        self._pending: list[int] = []  # old places that no item saved so far has reached, the lowest first
         self.marks: dict[int, int] = {}  # old id -> new
-        for name, record in cursors:
-            self.found.append(_read(source, queue, name, record, say))
+        # Old places that no item saved so far has reached, the lowest first.
         self._pending = sorted({cursor.place for cursor in self.found})
         self._wanted = {item_id for cursor in self.found for item_id in cursor.marks}
         self.first_id = records.FIRST_ID + sum(len(cursor.copies) for cursor in self.found)
@@ -49,18 +47,18 @@ class CopiedCursors:
             self.places[place] = tail
 
 
-def _read(source: Directory, queue: bytes, name: bytes, record: QueueRecord, say: Say) -> Copied:
-    state = source.state(record)
+def _read(source: Salvaged, cursor: ListedCursor, say: Say) -> Copied:
+    state = source.state(cursor.record)
     copies: list[Item] = []
     marks: set[int] = set()
     if isinstance(state, Broken):
-        say(f"cursor {shown_cursor(queue, name)}: it begins again at the head of its queue")
-        return Copied(name, record, records.FIRST_ID, copies, marks)
-    for entry in source.cursor_items(record):
+        say(f"{cursor.shown}: it begins again at the head of its queue")
+        return Copied(cursor.name, cursor.record, records.FIRST_ID, copies, marks)
+    for entry in source.cursor_items(cursor.record):
         if isinstance(entry, (IdGap, Broken)):
-            say(f"cursor {shown_cursor(queue, name)}: an item that was open there may be dropped: {entry.why}")
+            say(f"{cursor.shown}: an item that was open there may be dropped: {entry.why}")
         elif entry[1] is None:
             marks.add(entry[0])
         else:
             copies.append(entry[1])
-    return Copied(name, record, state.next, copies, marks)
+    return Copied(cursor.name, cursor.record, state.next, copies, marks)

@@ -8,6 +8,8 @@ import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any, TextIO
 
 from darner_core.config.options import Config
@@ -17,7 +19,6 @@ from darner_core.showing import show
 from darner_core.tools.formatting import EVENT_HEAD, event_json, event_line
 
 CONNECT_S = 10.0
-RECV_BYTES = 64 << 10
 ENDED = 2  # exit status
 
 Say = Callable[[str], None]
@@ -94,17 +95,9 @@ def _refused(line: bytes, where: str) -> StartError:
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:
-    """The lines that come, until the server hangs up."""
-    rest = b""
-    while True:
-        try:
-            data = connection.recv(RECV_BYTES)
-        except OSError:
-            return
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
+    """The lines that come, until the server hangs up, which may be in the middle of one."""
+    with suppress(OSError), connection.makefile("rb") as received:
+        yield from takewhile(lambda line: line.endswith(b"\n"), received)
 
 
 def _event(line: bytes, where: str) -> dict[str, Any]:

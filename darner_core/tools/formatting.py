@@ -8,7 +8,8 @@ import base64
 import codecs
 import json
 import time
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from darner_core.showing import show
 
@@ -23,6 +24,20 @@ ITEM_HEAD = "AGE        EXPIRES            FLAGS        SIZE  STATE             
 EVENT_HEAD = "TIME          WHAT          ID        SIZE       FLAGS  BODY"
 
 
+class ShownItem(NamedTuple):
+    """What is shown of an item."""
+
+    id: int
+    flags: int
+    expires_at_ms: int  # 0: never
+    added_at_ms: int
+    now_ms: int
+    body_bytes: int
+    state: str  # WAITING or TAKEN
+    start: bytes  # of the body
+    is_large: bool
+
+
 def show_duration(ms: int) -> str:
     """A time in its two largest units that are not zero: 3d 4h, 3m 20s, 5s. Below 10 s with tenths."""
     if ms < 0:
@@ -30,13 +45,11 @@ def show_duration(ms: int) -> str:
     if ms < 10_000:
         return f"{ms // 100 / 10:g}s"
     seconds = ms // 1000
-    for index, (unit_s, letter) in enumerate(_UNITS):
+    for (unit_s, letter), (smaller_s, smaller) in pairwise(_UNITS):
         if seconds >= unit_s:
-            text = f"{seconds // unit_s}{letter}"
-            if index + 1 < len(_UNITS) and (rest := seconds % unit_s // _UNITS[index + 1][0]):
-                text += f" {rest}{_UNITS[index + 1][1]}"
-            return text
-    return "0s"
+            rest = seconds % unit_s // smaller_s
+            return f"{seconds // unit_s}{letter}" + (f" {rest}{smaller}" if rest else "")
+    return f"{seconds}s"
 
 
 def show_expiry(expires_at_ms: int, now_ms: int) -> str:
@@ -59,32 +72,27 @@ def item_head(id_letters: int) -> str:
     return f"{'ID':>{id_letters}}  {ITEM_HEAD}"
 
 
-def item_line(
-    id_letters: int, item_id: int, flags: int, expires_at_ms: int, added_at_ms: int, now_ms: int, body_bytes: int,
-    state: str, start: str,
-) -> str:  # fmt: skip
-    age, expiry = show_duration(now_ms - added_at_ms), show_expiry(expires_at_ms, now_ms)
+def item_line(id_letters: int, item: ShownItem) -> str:
+    age, expiry = show_duration(item.now_ms - item.added_at_ms), show_expiry(item.expires_at_ms, item.now_ms)
     return (
-        f"{item_id:>{id_letters}}  {age:<9}  {expiry:<12}  {flags:>10}  {body_bytes:>10}  {state:<16}  {start}".rstrip()
-    )
+        f"{item.id:>{id_letters}}  {age:<9}  {expiry:<12}  {item.flags:>10}  {item.body_bytes:>10}  {item.state:<16}  "
+        f"{show_start(item.start, item.body_bytes)}"
+    ).rstrip()
 
 
-def item_json(
-    item_id: int, flags: int, expires_at_ms: int, added_at_ms: int, now_ms: int, body_bytes: int, state: str,
-    start: bytes, large: bool,
-) -> str:  # fmt: skip
+def item_json(item: ShownItem) -> str:
     return json.dumps(
         {
-            "id": item_id,
-            "age_ms": now_ms - added_at_ms,
-            "added_at_ms": added_at_ms,
-            "expires_at_ms": expires_at_ms or None,
-            "flags": flags,
-            "bytes": body_bytes,
-            "state": state,
-            "large": large,
-            "first_bytes": base64.b64encode(start).decode(),
-            "text": show_start(start, body_bytes),
+            "id": item.id,
+            "age_ms": item.now_ms - item.added_at_ms,
+            "added_at_ms": item.added_at_ms,
+            "expires_at_ms": item.expires_at_ms or None,
+            "flags": item.flags,
+            "bytes": item.body_bytes,
+            "state": item.state,
+            "large": item.is_large,
+            "first_bytes": base64.b64encode(item.start).decode(),
+            "text": show_start(item.start, item.body_bytes),
         }
     )
 

@@ -9,13 +9,13 @@ good ones.
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage import manifest, opening, records, wal
 from darner_core.storage.storage import CHUNK_FAMILY, DEFAULT_FAMILY, Storage
-from darner_core.tools.salvage import Directory
+from darner_core.tools.salvage import Salvaged
 
 BATCH_BYTES = 1 << 20
 SETTINGS: dict[str, Any] = {
@@ -74,11 +74,8 @@ def _changes(path: str) -> Iterator[tuple[str, int, bytes, bytes]]:
 
 def _families_in_tables(rebuilt: str, log_folder: str) -> dict[int, int]:
     """By queue number, the column family that its records lie in."""
-    directory = Directory(rebuilt, log_folder)
-    try:
+    with closing(Salvaged(rebuilt, log_folder)) as directory:
         return {number: family for family, cf in enumerate(directory.families) for number in directory.numbers(cf)}
-    finally:
-        directory.close()
 
 
 def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:

@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from darner_core import files
 from darner_core.errors import DataDirError, StorageError
@@ -26,11 +26,9 @@ from darner_core.storage.storage import CHUNK_FAMILY, Batch, Storage
 from darner_core.tools.check import (
     WHOLE,
     Counts,
-    Named,
     Say,
     directory_bytes,
     examine,
-    find_cursors,
     find_queues,
     leftovers,
     read_queue,
@@ -38,7 +36,8 @@ from darner_core.tools.check import (
 from darner_core.tools.cursor_copy import CopiedCursors
 from darner_core.tools.progress import Progress
 from darner_core.tools.rebuild import BATCH_BYTES, manifest_is_cut, opened, rebuild, share
-from darner_core.tools.salvage import Directory, Missing, lock
+from darner_core.tools.salvage import ListedCursor, ListedQueue, Salvaged
+from darner_core.tools.unchanged import lock
 
 DROPPED = 1  # exit status: repaired, but not all could be saved
 
@@ -174,12 +173,10 @@ class _Saving:
         if source is None:
             counts, said = self._copy_rebuilt(self.made, log_folder)
             return counts, [_MAY_COME_AGAIN, *said]
-        try:
+        with closing(source):
             unlisted = bool(source.unlisted_tables())
             cut = unlisted and manifest_is_cut(source.path)
             listed, said = self._copy(source, self.made)
-        finally:
-            source.close()
         if whole and not (unlisted and (cut or listed.missing or listed.nameless)):
             return listed, said
         if whole:
@@ -200,13 +197,10 @@ class _Saving:
 
     def _copy_rebuilt(self, made: str, log_folder: str) -> tuple[Counts, list[str]]:
         rebuild(self._path, self._rebuilt, self._families, log_folder)
-        source = Directory(self._rebuilt, log_folder)
-        try:
+        with closing(Salvaged(self._rebuilt, log_folder)) as source:
             return self._copy(source, made)
-        finally:
-            source.close()
 
-    def _copy(self, source: Directory, made: str) -> tuple[Counts, list[str]]:
+    def _copy(self, source: Salvaged, made: str) -> tuple[Counts, list[str]]:
         said: list[str] = []
         os.mkdir(made, 0o700)  # no other user may read it meanwhile
         with opened(made, max(self._families, len(source.families))) as storage:
@@ -214,10 +208,10 @@ class _Saving:
         return counts, said
 
 
-def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Directory | None, bool]:
+def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Salvaged | None, bool]:
     """The damaged directory, if RocksDB can open it, and whether that was possible with all its files."""
     with suppress(Exception):
-        return Directory(path, log_folder), True
+        return Salvaged(path, log_folder), True
     say("RocksDB does not open all of it: rebuilding")
     manifests = [name for name in os.listdir(path) if name.startswith("MANIFEST-")]
     for manifest in sorted(manifests, key=lambda name: (len(name), name), reverse=True):
@@ -225,9 +219,9 @@ def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Dir
         with open(os.path.join(shared, "CURRENT"), "w") as file:
             file.write(f"{manifest}\n")
         with suppress(Exception):
-            return Directory(shared, log_folder), True
+            return Salvaged(shared, log_folder), True
     with suppress(Exception):
-        return Directory(path, log_folder, lenient=True), False
+        return Salvaged(path, log_folder, lenient=True), False
     return None, False
 
 
@@ -237,7 +231,7 @@ def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Dir
 class _Copy:
     """Copies what can be read of `source` to a new data directory."""
 
-    def __init__(self, source: Directory, storage: Storage, say: Say, progress: Progress) -> None:
+    def __init__(self, source: Salvaged, storage: Storage, say: Say, progress: Progress) -> None:
         self._source = source
         self._say = say
         self._progress = progress
@@ -245,21 +239,20 @@ class _Copy:
         self._batch: Batch = storage.batch()
         self._batched = 0
         self._names: set[bytes] = set()
-        self._cursors: dict[bytes, list[tuple[bytes, QueueRecord]]] = {}  # by queue
+        self._cursors: dict[bytes, list[ListedCursor]] = {}  # by queue
         self._next_number = 0  # for a cursor
 
     def run(self, total_bytes: int) -> Counts:
         """Copy all of it."""
-        told: list[str] = []
         total = Counts()
         self._progress.begin("saving", total_bytes)
-        queues = list(find_queues(self._source, told.append))
-        self._names = {named.name for named in queues if not named.lost}
+        queues, cursors = find_queues(self._source, lambda _: None)  # `examine` has told what is wrong
+        self._names = {queue.name for queue in queues if not queue.lost}
         self._next_number = len(queues) + 1
-        for queue, name, record in find_cursors(self._source, told.append):
-            self._cursors.setdefault(queue, []).append((name, record))
-        for number, named in enumerate(queues, 1):
-            total.add(self._queue(number, named))
+        for cursor in cursors:
+            self._cursors.setdefault(cursor.queue, []).append(cursor)
+        for number, queue in enumerate(queues, 1):
+            total.add(self._queue(number, queue))
         self._flush()
         self._storage.flush()
         self._storage.sync()
@@ -267,47 +260,44 @@ class _Copy:
         self._say(f"saved {len(queues)} queues, {total.items} items, {total.bytes} bytes; {total.lost} items dropped")
         return total
 
-    def _queue(self, number: int, named: Named) -> Counts:
-        name = named.name
-        while named.lost and name in self._names:
+    def _queue(self, number: int, found: ListedQueue) -> Counts:
+        name = found.name
+        while found.lost and name in self._names:
             name += b"-"
         self._names.add(name)
-        made_at_ms = named.record.created_at_ms or int(time.time() * 1000)
-        record = QueueRecord(number, named.record.family, made_at_ms, named.record.kind)
+        made_at_ms = found.record.created_at_ms or int(time.time() * 1000)
+        record = QueueRecord(number, found.record.family, made_at_ms, found.record.kind)
         self._storage.add_queue(self._batch, name, record)
         counts = Counts()
-        counts.nameless += named.lost
+        counts.nameless += found.lost
         dropped: list[str] = []
-        cursors = CopiedCursors(self._source, named.name, self._cursors.get(named.name, []), self._say)
+        cursors = CopiedCursors(self._source, self._cursors.get(found.name, []), self._say)
         tail, blobs = cursors.first_id, 0
-        for item_id, item in read_queue(self._source, named, dropped.append, counts):
-            body = item[0]
-            if isinstance(body, Blob):
-                blobs += 1
-                why = self._blob(named.record.number, body, number, blobs)
-                if why is not None:
-                    counts.lost += 1
-                    counts.missing += isinstance(why, Missing)
-                    dropped.append(f"{named.shown}: large item {item_id}: {why}")
-                    continue
-                item = (Blob(blobs, len(body)), *item[1:])
+
+        def copy_blob(blob: Blob) -> None:
+            nonlocal blobs
+            blobs += 1
+            self._blob(found.record.number, blob, number, blobs)
+
+        for item_id, item in read_queue(self._source, found, copy_blob, dropped.append, counts):
+            if isinstance(item[0], Blob):
+                item = (Blob(blobs, len(item[0])), *item[1:])
             self._item(record, tail, item)
             cursors.saved(item_id, tail)
             tail += 1
-            counts.items += 1
-            counts.bytes += len(body)
         cursors.end(tail)
-        self._put_cursors(record, name, named, cursors, blobs)
+        self._put_cursors(record, name, found.record.number, cursors, blobs)
         first_id = cursors.first_id
         state = records.pack_state(first_id, first_id, tail, counts.bytes, first_id)
         self._put(record.family, item_key(number, records.STATE_ID), state)
         self._progress.end()
-        if dropped or named.lost:
-            shown = Named(name, record).shown
-            self._say(f"{shown}: {counts.items} items saved, {counts.lost} dropped")
+        if dropped or found.lost:
+            self._say(f"{ListedQueue(name, record).shown}: {counts.items} items saved, {counts.lost} dropped")
         return counts
 
-    def _put_cursors(self, queue: QueueRecord, name: bytes, named: Named, cursors: CopiedCursors, blobs: int) -> None:
+    def _put_cursors(
+        self, queue: QueueRecord, name: bytes, old_number: int, cursors: CopiedCursors, blobs: int
+    ) -> None:
         copy_id = records.FIRST_ID
         copied: dict[int, int] = {}  # large items that several cursors may have
         for cursor in cursors.found:
@@ -323,7 +313,9 @@ class _Copy:
                 if isinstance(body, Blob):
                     if body.blob not in copied:
                         blobs += 1
-                        if self._blob(named.record.number, body, queue.number, blobs) is not None:
+                        try:
+                            self._blob(old_number, body, queue.number, blobs)
+                        except ValueError:
                             self._say(f"cursor {show(cursor.name)}: a large item that was open there is dropped")
                             continue
                         copied[body.blob] = blobs
@@ -338,16 +330,15 @@ class _Copy:
             self._storage.add_expiry(self._batch, Expiry(item[2], record.number, item_id))
         self._progress.add(records.ITEM_KEY_BYTES + len(value))
 
-    def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> ValueError | None:
-        """Copy the chunks of a large item, all or none; why not."""
+    def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> None:
+        """Copy the chunks of a large item, all or none. Raises ValueError if they cannot be read."""
         try:
             for index, chunk in enumerate(self._source.blob_chunks(from_number, body)):
                 self._put(CHUNK_FAMILY, records.chunk_key(number, blob, index), chunk)
                 self._progress.add(len(chunk))
-        except ValueError as error:
+        except ValueError:
             self._storage.remove_blobs(self._batch, number, blob, blob + 1)
-            return error
-        return None
+            raise
 
     def _put(self, family: int, key: bytes, value: bytes) -> None:
         self._batch.put(key, value, self._storage.handles[family])

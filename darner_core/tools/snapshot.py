@@ -21,10 +21,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from darner_core.errors import DataDirError
 from darner_core.operating_system import raise_descriptor_limit
+from darner_core.storage import manifest
 from darner_core.storage.manifest import CURRENT, TABLE
 from darner_core.storage.records import RUNNING_FILE
 from darner_core.storage.wal import SUFFIX as LOG
@@ -70,6 +72,11 @@ def snapshot(path: str) -> Iterator[str]:
                     yield here
                     return
             time.sleep(BETWEEN_S)
+    with suppress(OSError):
+        try:
+            manifest.read(path)
+        except manifest.Damaged as error:
+            raise DataDirError(f"data directory {path}: {error}; --repair saves what can be read") from error
     raise DataDirError(f"data directory {path}: its files change faster than they can be opened; try again")
 
 
@@ -87,31 +94,29 @@ def _take(path: str, folder: str, opened: ExitStack) -> bool:
             continue  # not needed any more; else the MANIFEST is another one now
         opened.callback(os.close, file)
         os.symlink(f"/dev/fd/{file}", os.path.join(folder, name))
-    manifest = moment.current.decode().strip()
+    name = _named_by(moment.current)
     try:
-        with open(os.path.join(path, manifest), "rb") as source:
+        with open(os.path.join(path, name), "rb") as source:
             content = source.read(moment.manifest_bytes)
     except FileNotFoundError:
         return False
-    _write(os.path.join(folder, manifest), content)
-    _write(os.path.join(folder, CURRENT), moment.current)
+    Path(folder, name).write_bytes(content)
+    Path(folder, CURRENT).write_bytes(moment.current)
     with suppress(FileNotFoundError):
         # It says whether the server that had the directory ended with the machine: then a log is read otherwise.
         shutil.copyfile(os.path.join(path, RUNNING_FILE), os.path.join(folder, RUNNING_FILE))
     return _look(path) == moment
 
 
+def _named_by(current: bytes) -> str:
+    return os.fsdecode(current).strip()
+
+
 def _look(path: str) -> _Moment | None:
     """What `path` has now; None: it is changing just now. Raises OSError."""
-    with open(os.path.join(path, CURRENT), "rb") as file:
-        current = file.read()
+    current = Path(path, CURRENT).read_bytes()
     try:
-        size = os.stat(os.path.join(path, current.decode(errors="backslashreplace").strip())).st_size
-    except FileNotFoundError:
+        size = os.stat(os.path.join(path, _named_by(current))).st_size
+    except (FileNotFoundError, ValueError):  # the second: a zero is in the name
         return None
     return _Moment(current, size, frozenset(name for name in os.listdir(path) if name.endswith(LOG)))
-
-
-def _write(path: str, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
