@@ -126,9 +126,6 @@ class QueueRules:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __repr__(self) -> str:
-        return f"QueueRules{self._tables}"
-
     @property
     def named(self) -> tuple[bytes, ...]:
         """The queues that are named exactly: they exist from the start."""
