@@ -15,11 +15,20 @@ ROOT = Path(__file__).resolve().parent.parent
 
 START_S = 20.0  # a loaded machine; a start takes 0.3 s
 REPLY_S = 10.0
+END_S = 60.0  # the longest is the repair of a damaged directory, of a second or two
 QUIET_S = 0.15  # what has not come by then is taken not to come
 
 
+def run_darner(*words: str | bytes, typed: str = "") -> "subprocess.CompletedProcess[str]":
+    """`python darner.py` with these options, which is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "darner.py"), *words], input=typed, capture_output=True, encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"}, timeout=END_S, check=False,
+    )  # fmt: skip
+
+
 def wait_until(true: Callable[[], object], within_s: float = REPLY_S) -> None:
-    """Until it is true."""
+    """Wait until `true` says so. AssertionError if that takes longer than `within_s`."""
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline, f"did not come true in {within_s:g} s"
