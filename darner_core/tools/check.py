@@ -1,8 +1,8 @@
 """`--check`: read a whole data directory, change nothing, and say what is damaged.
 
-Each finding is one line: the file or the queue, and what the damage means. Every record of every queue is read with
-RocksDB's checksums, so what is not named is whole. `repair` reads queues with the functions here, so it keeps all that
-this tool can read.
+Each finding is one line that names the file or the queue and says what the damage means. Every record of every queue is
+read, and RocksDB verifies its checksum, so what no finding names is whole. `repair` reads queues with the functions of
+this module, so it keeps all that this tool can read.
 """
 
 import os
@@ -49,7 +49,7 @@ class Counts:
     items: int = 0
     bytes: int = 0
     lost: int = 0  # items that were there for certain and cannot be read
-    missing: int = 0  # those of the lost ones that are gone without a trace of damage in their place
+    missing: int = 0  # lost items that are gone without a trace of damage in their place
     nameless: int = 0  # queues whose names are lost
     stateless: int = 0  # queues of which nothing says how many items are lost
 
@@ -59,7 +59,8 @@ class Counts:
 
 
 def check(path: str, say: Say, progress: Progress) -> int:
-    """Say all that is wrong with the directory `path`; the exit status. Raises DataDirError if it cannot be read."""
+    """Say all that is wrong with the directory `path`. Returns the exit status. Raises DataDirError if the directory
+    cannot be read."""
     with lock(path, only_reads=True):
         status = examine(path, say, progress)
     for note in leftovers(path):
@@ -68,7 +69,7 @@ def check(path: str, say: Say, progress: Progress) -> int:
 
 
 def examine(path: str, say: Say, progress: Progress) -> int:
-    """Say all that is wrong with a directory that this process has locked; the exit status. Raises DataDirError."""
+    """`check` for a directory that this process has locked."""
     findings = 0
 
     def note(line: str) -> None:
@@ -100,7 +101,7 @@ def examine(path: str, say: Say, progress: Progress) -> int:
 
 
 def leftovers(path: str) -> Iterator[str]:
-    """Notes about what stands in the directory or beside it and can be removed by hand."""
+    """Notes about files and directories that can be removed by hand."""
     with suppress(OSError):
         for name in sorted(name for name in os.listdir(path) if wal.SUFFIX + "." in name):
             why = "as it was before it was mended" if opening.DAMAGED in name else "put aside after a loss of power"
@@ -143,7 +144,7 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
 
 
 def _check_listed(path: str, tell: Say) -> None:
-    """See that all files are there that the MANIFEST lists."""
+    """Compare the files that are there with those that the MANIFEST lists."""
     try:
         found = manifest.read(path)
     except manifest.Damaged as error:
@@ -163,7 +164,8 @@ def _check_listed(path: str, tell: Say) -> None:
 
 
 def open_damaged(path: str, log_folder: str, tell: Say) -> Salvaged:
-    """Open the directory, without the files that cannot be opened. Raises DataDirError if nothing can be."""
+    """Open the directory, if need be without table files that cannot be opened. Raises DataDirError if that does not
+    help."""
     try:
         directory, unopened = open_lenient(path, log_folder)
     except Exception as error:
@@ -176,7 +178,8 @@ def open_damaged(path: str, log_folder: str, tell: Say) -> Salvaged:
 
 
 def find_queues(directory: Salvaged, tell: Say) -> tuple[list[ListedQueue], list[ListedCursor]]:
-    """Every queue, those of which only items are left among them, and every cursor that is listed."""
+    """All queues, in order of their numbers, and all cursors. A queue that is not listed any more is found by its
+    items."""
     queues = {queue.record.number: queue for queue in _readable(directory, "queues", directory.queues(), tell)}
     cursors = list(_readable(directory, "cursors", directory.cursors(), tell))
     known = queues.keys() | {cursor.record.number for cursor in cursors}
@@ -200,9 +203,9 @@ def _readable(directory: Salvaged, what: str, listed: Iterable[_L | Gap | Broken
 
 
 def _check_records(directory: Salvaged, tell: Say, note: Say, progress: Progress) -> tuple[int, Counts]:
-    """Read all that belongs to queues and cursors; how many queues there are, and the counts of their items."""
+    """Read all records of queues and cursors. Returns the number of queues and the counts of their items."""
     total = Counts()
-    pointed: dict[int, set[int]] = {}  # by queue, its large items: 100 bytes for each, which has chunk_bytes on disk
+    pointed: dict[int, set[int]] = {}  # large items by queue: 100 bytes in memory for each
     queues, cursors = find_queues(directory, tell)
     numbers = {queue.name: queue.record.number for queue in queues}
     for queue in queues:
@@ -220,7 +223,7 @@ def _check_records(directory: Salvaged, tell: Say, note: Say, progress: Progress
 
 
 def _check_cursor(directory: Salvaged, cursor: ListedCursor, tell: Say) -> set[int]:
-    """See that all records of a cursor can be read; the numbers of the large items among its copies."""
+    """Read all records of a cursor. Returns the numbers of the large items among its copies."""
     blobs: set[int] = set()
     state = directory.state(cursor.record)
     if isinstance(state, Broken):
@@ -247,8 +250,8 @@ def read_queue(
         counts.stateless += 1
         tell(f"{queue.shown}: its state cannot be read ({state.why}): items that were confirmed may come again")
         state = State()
-    expected = state.next if known else 0  # the id that has to come next; 0: whichever comes
-    holes: list[tuple[int, int]] = []  # [from, to) of what is not there, and nothing says that it cannot be read
+    expected = state.next if known else 0  # the id that has to come next; 0: any
+    holes: list[tuple[int, int]] = []  # [from, to) of ids that are missing without an error
     sound, state_bytes = True, 0
     for entry in directory.items(queue.record, max(records.FIRST_ID, state.first), state.tail):
         if isinstance(entry, IdGap):
@@ -291,7 +294,7 @@ def read_queue(
     if known and sound and unexplained < 0:
         tell(f"{queue.shown}: its state tells of {state.missing} expired items, {-unexplained} of them are there")
     if unexplained > 0:
-        # Nothing says in which of the holes items have expired.
+        # Items that have expired left holes, too, and nothing says which.
         counts.lost += unexplained
         counts.missing += unexplained
         for from_id, to_id in holes:
@@ -315,8 +318,8 @@ def _check_queue(directory: Salvaged, queue: ListedQueue, blobs: set[int], tell:
 
 
 def _check_taken(directory: Salvaged, queue: ListedQueue, tell: Say) -> None:
-    """Look at items that have been taken and are not removed yet. Nobody needs them, but RocksDB stops when it meets
-    damage."""
+    """Read items that have been taken and are not removed yet. Nobody needs them, but RocksDB stops writing when a
+    compaction meets damage in them."""
     record = queue.record
     state = directory.state(record)
     first = records.FIRST_ID if isinstance(state, Broken) else state.first
@@ -327,8 +330,8 @@ def _check_taken(directory: Salvaged, queue: ListedQueue, tell: Say) -> None:
 
 
 def _orphans(directory: Salvaged, pointed: dict[int, set[int]]) -> Iterator[str]:
-    """Notes about chunks that no item points to. An upload that was cut off leaves some until the next start; they take
-    space, and do no harm."""
+    """Notes about chunks that no item points to. They take space and do no harm. An upload that was cut off leaves some
+    until the next start."""
     uploads = {entry for entry in directory.uploads() if not isinstance(entry, (Gap, Broken))}
     for number in directory.numbers(directory.chunks):
         known = pointed.get(number, set())

@@ -1,7 +1,7 @@
 """The cursors of one queue, on their way into a repaired directory, where the queue's items have other ids.
 
-A cursor keeps its place: the first item that is saved of those that it had not passed. It keeps what was open or given
-back, as far as that can be read. Its own copies get ids below all of the queue's.
+A cursor keeps its place, which is the first saved item that it had not passed. It also keeps the items that were open
+or given back there, if they can be read. Copies of items that only the cursor still has get ids below the queue's.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Copied(NamedTuple):
     record: QueueRecord
     place: int
     copies: list[Item]
-    marks: set[int]  # ids of what its queue has
+    marks: set[int]  # ids of items that are open or given back here, and that the queue has
 
 
 class CopiedCursors:
@@ -35,14 +35,14 @@ class CopiedCursors:
         self.first_id = records.FIRST_ID + sum(len(cursor.copies) for cursor in self.found)
 
     def saved(self, old_id: int, new_id: int) -> None:
-        """This item of the queue has been saved. In order of the ids."""
+        """An item of the queue has been saved. Called in order of the ids."""
         while self._pending and self._pending[0] <= old_id:
             self.places[self._pending.pop(0)] = new_id
         if old_id in self._wanted:
             self.marks[old_id] = new_id
 
     def end(self, tail: int) -> None:
-        """There are no more items; the next would have this id."""
+        """All items have been saved; the next one would have the id `tail`."""
         for place in self._pending:
             self.places[place] = tail
 

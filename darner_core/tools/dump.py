@@ -1,9 +1,9 @@
 """`--dump`: the items of a queue, one a line, read from the data directory; a server may be running in it.
 
-It shows a snapshot, all that had been written at one moment. The directory is not changed and the server is not asked,
-so what only the server knows is not shown. Opening an item writes nothing: an open item is shown as waiting until the
-queue's state is written for some other reason. From then on it is shown as open or given back, which the disk cannot
-tell apart.
+It shows a snapshot: all that had been written at one moment. The directory is not changed and the server is not asked,
+so what only the server knows is not shown. To open an item writes nothing, so an open item is shown as waiting until
+the queue's state is written for another reason. From then on it is shown as open or returned, which look alike on disk.
+
 Memory grows neither with the queue nor with its items.
 """
 
@@ -24,15 +24,15 @@ from darner_core.tools.snapshot import snapshot
 
 SHOWN, DAMAGED, NOT_THERE = 0, 1, 2  # exit statuses
 
-MOST_NAMES = 10  # queues that are named if there is none with the name that was asked for
-MORE_DIGITS = 100_000  # the column of ids is wide enough for this many more items than the state tells of
+MOST_NAMES = 10  # queues that an error names if the directory has no queue with the name that was asked for
+MORE_DIGITS = 100_000  # room in the column of ids for items that were put after the state was written
 
 Say = Callable[[str], None]
 
 
 def dump(path: str, queue: bytes, as_json: bool, out: TextIO, say: Say) -> int:
-    """Write to `out` what is in a queue of the data directory `path`; the exit status. `say` hears what cannot be read.
-    Raises DataDirError if the directory cannot be read or the queue is not there."""
+    """Write to `out` what is in a queue of the data directory `path`. `say` hears what cannot be read. Returns the exit
+    status. Raises DataDirError if the directory cannot be read or the queue is not there."""
     status = SHOWN
 
     def tell(finding: str) -> None:
@@ -42,7 +42,7 @@ def dump(path: str, queue: bytes, as_json: bool, out: TextIO, say: Say) -> int:
 
     now_ms = int(time.time() * 1000)
     with snapshot(path) as here, tempfile.TemporaryDirectory() as log_folder:
-        with suppress(OSError):  # --check tells of it
+        with suppress(OSError):  # a missing FORMAT is for --check to tell of
             require_readable_format(path, read_format(path))
         try:
             directory, _ = open_lenient(here, log_folder)

@@ -1,7 +1,7 @@
 """How items and events are shown to a person, one line each, and to programs as JSON. Text only: no disk, no sockets.
 
-Columns have the width of the widest that is usual, so that lines can be shown one by one; what is wider makes its line
-longer. Nothing is ever cut but the body.
+Columns are as wide as the widest usual value, so that lines can be shown one by one. A wider value makes its line
+longer: only bodies are ever cut.
 """
 
 import base64
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from darner_core.showing import show
 
-START_BYTES = 40  # of a body that are shown
+START_BYTES = 40  # how much of a body is shown
 
 WAITING = "waiting"  # or opened since the queue's state was written last
 TAKEN = "open or returned"  # which of the two, only the server that had it open knows
@@ -39,7 +39,7 @@ class ShownItem(NamedTuple):
 
 
 def show_duration(ms: int) -> str:
-    """A time in its two largest units that are not zero: 3d 4h, 3m 20s, 5s. Below 10 s with tenths."""
+    """A time in its largest unit and the next smaller one: 3d 4h, 3m 20s, 5s. Below 10 s with tenths."""
     if ms < 0:
         return f"-{show_duration(-ms)}"
     if ms < 10_000:
@@ -61,9 +61,10 @@ def show_expiry(expires_at_ms: int, now_ms: int) -> str:
 
 
 def show_start(start: bytes, body_bytes: int) -> str:
-    """The start of a body on one line, in printable letters. Other bytes begin with \\; ... means there is more."""
+    """The start of a body on one line, in printable letters. Other bytes are written with \\; ... says that the body is
+    longer."""
     cut = len(start) < body_bytes
-    # If the body is cut, a letter that is cut with it is left out.
+    # A letter that is cut in two where the body is cut is left out.
     text, _ = codecs.utf_8_decode(start.replace(b"\\", b"\\\\"), "backslashreplace", not cut)
     return show(text) + ("..." if cut else "")
 
@@ -98,7 +99,7 @@ def item_json(item: ShownItem) -> str:
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """An event as the server's `watch` tells it, for a person."""
+    """A line for a person about an event of the server's `watch`."""
     what = event["what"]
     if what == "not shown":
         return f"... {event['events']} events not shown"
@@ -110,7 +111,7 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def event_json(event: dict[str, Any]) -> str:
-    """An event for programs: as the server tells it, with the start of the body as text besides."""
+    """A line for a program about an event of the server's `watch`, to which the start of the body is added as text."""
     if "first_bytes" in event:
         event = {**event, "text": _start_of(event)}
     return json.dumps(event)

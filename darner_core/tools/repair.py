@@ -1,11 +1,11 @@
 """`--repair`: save what can be read of a damaged data directory, and say what is dropped.
 
-The damaged directory is only read. What can be read of it is written to a new one beside it, queue by queue, in order:
-items with their flags, expiry and time, open ones as waiting. When that is on disk the two change places, and the old
-one is kept as DATA.damaged-<time>. If anything fails, the old one stands where it stood.
+The damaged directory is only read. What can be read is written to a new directory beside it, queue by queue, in order:
+items with their flags, expiry and time, open ones as waiting. When all is on disk, the two directories change places,
+and the damaged one is kept as DATA.damaged-<time>. If anything fails, it stays where it is.
 
-If RocksDB cannot open the directory, or items are missing that may lie in tables that it does not list, what can be
-rebuilt of it (see `rebuild`) is copied as well, and the fuller is kept.
+If RocksDB cannot open the directory, or if items are missing and may lie in tables that RocksDB does not list, the
+directory is also rebuilt (see `rebuild`) and copied from there. The copy with more items is kept.
 """
 
 import os
@@ -41,13 +41,14 @@ from darner_core.tools.unchanged import lock
 
 DROPPED = 1  # exit status: repaired, but not all could be saved
 
-# In this case an older record may win over a newer one: a compaction to the last level sets the newer one's sequence
-# number to 0, and a table from before the compaction may still be there.
+# An older record may win over a newer one then: a compaction to the last level sets the newer one's sequence number to
+# 0, and a table from before the compaction may still be there.
 _MAY_COME_AGAIN = "saved from all tables there are, also from those that were replaced: confirmed items may come again"
 
 
 def repair(path: str, max_column_families: int, say: Say, progress: Progress) -> int:
-    """Repair the directory `path`; the exit status. Raises DataDirError, and has changed nothing then."""
+    """Repair the directory `path`. Returns the exit status. Raises DataDirError if nothing could be repaired, and has
+    changed nothing then."""
     path = os.path.realpath(path)
     log_damaged = False
 
@@ -85,7 +86,7 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
 
 
 def _free_stamp(path: str) -> str:
-    """The time, for the names of directories beside `path`; with a number behind it if that name is taken."""
+    """The time, for the names of directories beside `path`, followed by a number if these names are taken."""
     now = stamp = time.strftime("%Y%m%d-%H%M%S")
     number = 1
     while any(os.path.exists(f"{path}.{what}-{stamp}") for what in ("damaged", "repaired", "rebuilt")):
@@ -117,8 +118,8 @@ def _set_access(path: str, mode: int, user: int, group: int) -> None:
 
 
 def _change_places(path: str, made: str, kept: str) -> None:
-    """Put `made` in the place of `path`, which becomes `kept`: in one step where the system can, so that a kill leaves
-    one or the other there. Raises DataDirError, and `path` is what it was."""
+    """Rename `path` to `kept` and `made` to `path`: in one step where the system can, so that there is a directory at
+    `path` even after a kill. Raises DataDirError, with `path` as it was."""
     try:
         os.rename(made, kept)
         if not exchange(kept, path):
@@ -154,7 +155,7 @@ class _Saving:
         self._rebuilt = f"{path}.rebuilt-{self.stamp}"
 
     def run(self) -> Counts:
-        """Save all; what was saved, and what is lost."""
+        """Save all that can be read. Returns the counts of what was saved and lost."""
         try:
             with tempfile.TemporaryDirectory() as log_folder:
                 counts, said = self._fuller(log_folder)
@@ -166,9 +167,8 @@ class _Saving:
         return counts
 
     def _fuller(self, log_folder: str) -> tuple[Counts, list[str]]:
-        """Copy what the directory lists. Only if that may not be all, copy what can be rebuilt of it as well, and keep
-        the fuller: RocksDB's repair leaves out the whole of a table with a damaged block, and takes obsolete tables,
-        which a kill leaves, for good ones."""
+        """Copy what the directory lists. Only if that may not be all, rebuild it, copy that as well, and keep the copy
+        with more items: what is rebuilt may lack items, or have some that were removed."""
         source, whole = _open_listed(self._path, self._rebuilt, log_folder, self._say)
         if source is None:
             counts, said = self._copy_rebuilt(self.made, log_folder)
@@ -209,7 +209,7 @@ class _Saving:
 
 
 def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Salvaged | None, bool]:
-    """The damaged directory, if RocksDB can open it, and whether that was possible with all its files."""
+    """The damaged directory, None if RocksDB cannot open it; and whether it was opened with all its files."""
     with suppress(Exception):
         return Salvaged(path, log_folder), True
     say("RocksDB does not open all of it: rebuilding")
@@ -240,7 +240,7 @@ class _Copy:
         self._batched = 0
         self._names: set[bytes] = set()
         self._cursors: dict[bytes, list[ListedCursor]] = {}  # by queue
-        self._next_number = 0  # for a cursor
+        self._next_number = 0  # of the next cursor
 
     def run(self, total_bytes: int) -> Counts:
         """Copy all of it."""
@@ -299,7 +299,7 @@ class _Copy:
         self, queue: QueueRecord, name: bytes, old_number: int, cursors: CopiedCursors, blobs: int
     ) -> None:
         copy_id = records.FIRST_ID
-        copied: dict[int, int] = {}  # large items that several cursors may have
+        copied: dict[int, int] = {}  # old number -> new of large items: several cursors may have the same
         for cursor in cursors.found:
             number, self._next_number = self._next_number, self._next_number + 1
             record = QueueRecord(number, queue.family, cursor.record.created_at_ms)

@@ -1,7 +1,7 @@
-"""A data directory as it is, damage and all: read without changing it, and without stopping at what cannot be read.
+"""Reads a data directory without changing it, and without stopping at what cannot be read.
 
-`check`, `repair` and `dump` see a directory through this module. It promises to give every record that RocksDB can read
-with its checksums, in order, and a Gap wherever something cannot be read. Memory does not grow with the directory.
+`check`, `repair` and `dump` see a directory through this module. It promises to give every record whose checksum is
+right, in order, and a Gap wherever something cannot be read. Memory does not grow with the directory.
 """
 
 import os
@@ -19,13 +19,13 @@ _T = TypeVar("_T")
 
 OPEN_FILES = 64
 
-# How many keys are tried one by one behind an unreadable one. A block of 16 KiB holds 500 of the smallest items.
+# How many keys behind an unreadable one are tried one by one. A block of 16 KiB holds 500 of the smallest items.
 NEAR_KEYS = 1024
-_INDEX_BITS = 32  # of a chunk's key
+_INDEX_BITS = 32  # of the number of a chunk within its item, at the end of its key
 
 
 class Gap(NamedTuple):
-    """Something behind the key `after` cannot be read. Records go on at `resumes`; None: there are no more."""
+    """Records behind the key `after` cannot be read. The next that can has the key `resumes`; None: there is none."""
 
     after: bytes
     resumes: bytes | None
@@ -48,11 +48,11 @@ class Broken(NamedTuple):
 
 
 class Missing(ValueError):
-    """A record that has to be there is missing, without any sign of damage."""
+    """A record is missing without any sign of damage."""
 
 
 class ListedQueue(NamedTuple):
-    """A queue as it was found. If its name is lost, only items are left of it, and `name` is made up."""
+    """A queue as it was found. `lost`: its name is lost and `name` is made up, because only its items are left."""
 
     name: bytes
     record: QueueRecord
@@ -77,7 +77,7 @@ class Salvaged:
     """A data directory that is open for reading only."""
 
     def __init__(self, path: str, log_folder: str, lenient: bool = False) -> None:
-        """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
+        """`lenient`: leave out table files that cannot be opened. Raises RocksDB's error."""
         self.path = path
         path = unchanged.without_lost_power(unchanged.writable(path, log_folder), log_folder)
         torn = False
@@ -100,7 +100,7 @@ class Salvaged:
         self._db.close()
 
     def unlisted_tables(self) -> set[str]:
-        """Table files that the MANIFEST does not list, because the MANIFEST or a compaction was cut short."""
+        """Table files that are not part of the database, because the MANIFEST or a compaction was cut short."""
         listed = {file["name"].lstrip("/") for file in self._db.live_files()}
         return {name for name in os.listdir(self.path) if name.endswith(".sst")} - listed
 
@@ -118,8 +118,8 @@ class Salvaged:
                         yield found
                     found = key, entries.value()
                 else:
-                    # RocksDB's repair also takes tables whose records were compacted into others. If both tables have a
-                    # key with sequence number 0, it comes twice, in either order. A look-up finds the newer record.
+                    # RocksDB's repair also takes tables that a compaction has replaced. If the old and the new one have
+                    # a key with sequence number 0, it comes twice, in either order. A look-up finds the newer record.
                     found = key, family.get(key)
                 entries.next()
             if found is not None:
@@ -137,9 +137,9 @@ class Salvaged:
             begin = resumes
 
     def _beyond(self, family: Any, after: bytes, end: bytes) -> bytes | None:
-        """The first key that can be read behind the unreadable stretch behind `after`, as nearly as can be told; None:
-        there is none before `end`."""
-        # Keys of the same length are taken as numbers; names are padded to be long enough.
+        """A key near the end of the unreadable stretch that begins behind `after`, from which on records can be read.
+        None: there is none before `end`."""
+        # Keys are counted up like numbers. Names, which differ in length, are padded first.
         size = len(end) if len(after) == len(end) else max(len(after), len(end)) + 8
         start: int = int.from_bytes(after.ljust(size, b"\0"))
         limit: int = int.from_bytes(end.ljust(size, b"\0"))
@@ -173,7 +173,8 @@ class Salvaged:
         return high.to_bytes(size)
 
     def _steps(self, family: Any, begin: bytes | None, end: bytes, behind: Callable[[bytes], bytes]) -> Iterator[bytes]:
-        """Keys in [begin, end): the first that can be read, the first from `behind` that one on, and so on."""
+        """Some keys in [begin, end): the first that can be read, then the first that is not below `behind` of that one,
+        and so on."""
         while begin is not None and begin < end:
             entries = family.iter()
             entries.seek(begin)
@@ -188,7 +189,7 @@ class Salvaged:
     # -- what the directory lists
 
     def _listed(self, prefix: bytes, what: str, unpack: Callable[[bytes, bytes], _T]) -> Iterator[_T | Gap | Broken]:
-        """What can be read of a list in the default family, whose keys begin with `prefix`."""
+        """The entries of a list in the default family, whose keys begin with `prefix`."""
         for entry in self.scan(self._db, prefix, prefix[:-1] + bytes((prefix[-1] + 1,))):
             if isinstance(entry, Gap):
                 yield entry
@@ -249,11 +250,12 @@ class Salvaged:
             return Broken(records.STATE_ID, opening.file_named(error))
 
     def items(self, queue: QueueRecord, from_id: int, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
-        """(id, item) of each item from `from_id` on that can be read, in order. There are ids at least up to `tail`."""
+        """(id, item) of each item from `from_id` on that can be read, in order. `tail`: from which id on there may be no
+        more items."""
         return self._items(queue, from_id, tail, records.unpack_item)
 
     def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None] | IdGap | Broken]:
-        """(id, item) of what a cursor has records of, as far as they can be read; None: its queue has the item."""
+        """(id, item) of each record of a cursor that can be read. None for the item: the queue has it."""
         return self._items(cursor, records.FIRST_ID, 0, records.unpack_cursor_item)
 
     def _items(
@@ -272,8 +274,8 @@ class Salvaged:
     def _one_by_one(
         self, queue: QueueRecord, gap: IdGap, tail: int, unpack: Callable[[bytes], _T]
     ) -> Iterator[tuple[int, _T] | IdGap | Broken]:
-        """Look up the records of a gap one by one. That may find some that a scan misses because of a damaged block
-        beside them."""
+        """Look up the records of a gap one by one. That finds some that a scan does not reach because a block beside
+        theirs is damaged."""
         get, number = self.families[queue.family].get, queue.number
         begin, item_id, misses = gap.from_id, gap.from_id, 0
         while item_id < gap.to_id and (item_id < tail or misses < NEAR_KEYS):
@@ -292,7 +294,7 @@ class Salvaged:
             yield gap._replace(from_id=begin)
 
     def blob_chunks(self, number: int, blob: Blob) -> Iterator[bytes]:
-        """The chunks of a large item, in order. Raises ValueError if not all of it is there and can be read."""
+        """The chunks of a large item, in order. Raises ValueError if a chunk is missing or cannot be read."""
         size = index = 0
         while size < len(blob):
             try:
@@ -309,8 +311,8 @@ class Salvaged:
 
 
 def open_lenient(path: str, log_folder: str) -> tuple[Salvaged, str]:
-    """The directory, without the files that cannot be opened; and why one of them cannot, "" if all can. Raises
-    RocksDB's error."""
+    """The directory, if need be without table files that cannot be opened, and why the first of them cannot; "" if all
+    can. Raises RocksDB's error."""
     try:
         return Salvaged(path, log_folder), ""
     except Exception as error:
@@ -326,7 +328,7 @@ def _unpacked(item_id: int, value: bytes, unpack: Callable[[bytes], _T]) -> tupl
 
 
 def _status(entries: Any) -> str:
-    """Why an iterator cannot go on; "" if it can, or is at its end."""
+    """Why an iterator cannot go on; "" if it has only come to its end."""
     try:
         entries.status()
     except Exception as error:

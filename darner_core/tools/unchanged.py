@@ -23,7 +23,7 @@ _SETTINGS_FILE = "rocksdict-config.json"
 @contextmanager
 def lock(path: str, only_reads: bool = False) -> Iterator[None]:
     """Keep servers out of the directory. Raises DataDirError if a server is in it, if there is no directory, or if this
-    user may not read a file in it. `only_reads`: tools that only read may share it, and it may be write-protected."""
+    user may not read a file in it. `only_reads`: the directory may be write-protected."""
     if not os.path.isdir(path):
         beside = glob(f"{escape(path)}.damaged-*") + glob(f"{escape(path)}.repaired-*")
         raise DataDirError(f"data directory {path}: there is none{', but ' * bool(beside)}{', '.join(sorted(beside))}")
@@ -42,7 +42,7 @@ def lock(path: str, only_reads: bool = False) -> Iterator[None]:
 
 
 def _check_readable(path: str) -> None:
-    """Raises DataDirError if this user may not read a file: RocksDB would call it damaged, or leave it out."""
+    """Raises DataDirError if this user may not read a file, which RocksDB would call damaged, or leave out."""
     for name in sorted(os.listdir(path)):
         file = os.path.join(path, name)
         if os.path.exists(file) and not os.access(file, os.R_OK):
@@ -61,8 +61,8 @@ def _open_lock(path: str, only_reads: bool) -> tuple[BinaryIO, int]:
 
 
 def writable(path: str, folder: str) -> str:
-    """`path`; or, if it is write-protected, a directory of links to its files in `folder`. rocksdict (0.3.29) writes
-    its settings into a directory even if it only reads there."""
+    """`path`, or a directory of links to its files in `folder` if it is write-protected: rocksdict (0.3.29) writes its
+    settings into a directory even if it only reads there."""
     settings = os.path.join(path, _SETTINGS_FILE)
     if os.access(path, os.W_OK) and (os.access(settings, os.W_OK) or not os.path.exists(settings)):
         return path
@@ -94,7 +94,7 @@ def without_lost_power(path: str, folder: str) -> str:
 
 def mended(path: str, folder: str) -> tuple[str, bool]:
     """A directory in which RocksDB can read as much of a damaged log as a start would take; and whether RocksDB has to
-    stop by itself where the log cannot be read any further."""
+    be told to stop where the log cannot be read any further."""
     damages = wal.examine(path, first=opening.first_log(path))
     if power_was_lost(path):
         damages = [damage.after_loss_of_power() for damage in damages]
