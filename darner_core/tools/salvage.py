@@ -250,8 +250,7 @@ class Salvaged:
             return Broken(records.STATE_ID, opening.file_named(error))
 
     def items(self, queue: QueueRecord, from_id: int, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
-        """(id, item) of each item from `from_id` on that can be read, in order. `tail`: from which id on there may be no
-        more items."""
+        """(id, item) of each item from `from_id` on that can be read, in order. Ids up to `tail` have been used."""
         return self._items(queue, from_id, tail, records.unpack_item)
 
     def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None] | IdGap | Broken]:
