@@ -89,8 +89,10 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     to_stdout.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=level_of(options), handlers=[to_stdout])
     logging.raiseExceptions = False  # no tracebacks when nobody reads the log any more, as in: darner | head
-    for line in _describe(options):
-        log.info(line)
+    log.info("%s: queue server", NAME)
+    log.info("version: %s", VERSION)
+    log.info("data dir: %s", os.path.abspath(options.data))
+    log.info("starting up")
     existed = os.path.exists(options.data)
     storage = Storage(
         options.data,
@@ -124,14 +126,6 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     log.info("ready: listening")
     queue_server.wait_stopped()
     log.info("shut down")
-
-
-def _describe(config: Config) -> Iterator[str]:
-    """The first lines of the log."""
-    yield f"{NAME}: queue server"
-    yield f"version: {VERSION}"
-    yield f"data dir: {os.path.abspath(config.data)}"
-    yield "starting up"
 
 
 def _recovered(server: Server) -> str:

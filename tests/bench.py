@@ -1,4 +1,4 @@
-"""A data directory with all that puts, expires and hands out items, without sockets: the test ends the turns."""
+"""The queues, routing and sweeper on a data directory, without a server: the test ends the turns."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def opened(queue: Any) -> Any:
 
 
 class Rules(QueueRules):
-    """These options for these queues, whoever's children they are."""
+    """Options by queue. A child without options has its parent's."""
 
     def __init__(self, options: dict[bytes, QueueOptions]) -> None:
         self.options = options
@@ -79,11 +79,11 @@ class Bench(MovedClock):
         self.journal.begin()
 
     def fail_turn(self) -> None:
-        """The turn cannot be written."""
+        """Let the write of the turn fail."""
         assert self.fails()
 
     def fails(self) -> bool:
-        """The turn cannot be written; False: it had nothing to write."""
+        """Let the write of the turn fail. False: it had nothing to write."""
 
         def refuse(*_: object) -> None:
             raise StorageError("no space left on device")
@@ -149,7 +149,7 @@ class Bench(MovedClock):
         return item[0]
 
     def drain(self, name: bytes = b"q") -> list[bytes]:
-        """All that gets answer, in order. Ends the turn."""
+        """The answers to gets until the queue is empty. Ends the turn."""
         found = []
         while (body := self.take(name)) is not None:
             found.append(body)

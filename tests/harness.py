@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_S = 20.0  # a loaded machine; a start takes 0.3 s
 REPLY_S = 10.0
 END_S = 60.0  # the longest is the repair of a damaged directory, of a second or two
-QUIET_S = 0.15  # what has not come by then is taken not to come
+QUIET_S = 0.15  # what has not come within this time will not come
 
 
 def run_darner(*words: str | bytes, typed: str = "") -> "subprocess.CompletedProcess[str]":
@@ -82,7 +82,7 @@ class RunningServer:
         self._ended()
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        """Stop it as an operator would; its exit status."""
+        """Stop it as an operator would. Returns the exit status."""
         self.process.send_signal(signal_number)
         return self._ended()
 
@@ -92,7 +92,7 @@ class RunningServer:
         return status
 
     def end(self) -> None:
-        """End of the test: stop it if it runs, and see that it has had no accident."""
+        """Called when the test ends: stops the server if it runs, and looks for tracebacks in its log."""
         for client in self._clients:
             client.close()
         if self.process.poll() is None:
@@ -134,7 +134,7 @@ class Client:
         self.expect(reply)
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, or fewer if the server hangs up or says no more."""
+        """The next `size` bytes, or fewer if the server hangs up or sends no more."""
         self.socket.settimeout(REPLY_S)
         while len(self._received) < size:
             try:
@@ -159,7 +159,7 @@ class Client:
         return line
 
     def expect_nothing(self) -> None:
-        """The server says nothing for now."""
+        """The server sends nothing for now."""
         self.socket.settimeout(QUIET_S)
         try:
             data = self.socket.recv(1)

@@ -26,7 +26,7 @@ def make_random(path: Path, seed: int) -> None:
 
 
 def fill(path: str, seed: int) -> None:
-    """Puts, pops, cursors, expiries, large items, flushes, compactions and restarts; then an end without warning."""
+    """Put, take, read by cursors, expire, flush, compact and restart at random; then end as kill -9 does."""
     chance = random.Random(seed)
     numbers = dict.fromkeys(NAMES, 0)
     for is_last in (*[False] * chance.randrange(3), True):

@@ -1,4 +1,4 @@
-"""A client that asks for the version all the time, in a process of its own: how long it waits beside what others do.
+"""A client in a process of its own that asks for the version again and again, and measures how long it waits.
 
 python -m loadtest.waits.bystander PORT     # prints the seconds that each answer took
 """
