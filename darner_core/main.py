@@ -150,7 +150,7 @@ def _reload_at_signal(queue_server: Server) -> None:
     except (ConfigError, StorageError):
         pass  # the log has it already
     except Exception:
-        log.exception("the reload went wrong: what the files say now may hold in part; reload again, or restart")
+        log.exception("the reload failed half-way: perhaps only a part of it is in effect; reload again, or restart")
 
 
 def _look_after(action: str, options: Config) -> int:

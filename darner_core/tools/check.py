@@ -133,7 +133,7 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
         found, what = b"", "missing"
     require_readable_format(path, found)
     if found not in records.READABLE_FORMATS:
-        tell(f"file {records.FORMAT_FILE}: {what}; the queues do not suffer from that")
+        tell(f"file {records.FORMAT_FILE}: {what}; no queue is damaged by that")
     _check_listed(path, tell)
     for line in earlier_damage(path):
         tell(f"found at an earlier start: {line.strip()}")

@@ -212,7 +212,7 @@ def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Sal
     """The damaged directory, None if RocksDB cannot open it; and whether it was opened with all its files."""
     with suppress(Exception):
         return Salvaged(path, log_folder), True
-    say("RocksDB does not open all of it: rebuilding")
+    say("RocksDB cannot open all of it: rebuilding")
     manifests = [name for name in os.listdir(path) if name.startswith("MANIFEST-")]
     for manifest in sorted(manifests, key=lambda name: (len(name), name), reverse=True):
         share(path, shared)  # only CURRENT may be damaged

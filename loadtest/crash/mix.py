@@ -281,12 +281,12 @@ def drain(model: Model, connection: Connection, books: list[Book], rng: Random) 
         counted = [model.confirmed - before[0], model.confirmed_bytes - before[1]]
         promised = [int(stats.get(f"queue_{name}_{what}", 0)) for what in ("items", "bytes")]
         if promised != counted:
-            raise book.wrong(f"{counted[0]} items of {counted[1]} bytes came out, but the figures say {promised}")
+            raise book.wrong(f"{counted[0]} items of {counted[1]} bytes came out, but the statistics say {promised}")
         if stats.get(f"queue_{name}_open_transactions", "0") != "0":
-            raise book.wrong("an item is open though no client is there that could have it")
+            raise book.wrong("an item is open, though no client is connected that could have it")
     model.judge(books)
     stats = connection.stats()
     for book in books:
         name = book.name.decode()
         if any(stats.get(f"queue_{name}_{what}", "0") != "0" for what in ("items", "bytes", "open_transactions")):
-            raise book.wrong("the figures say that it is not empty")
+            raise book.wrong("the statistics say that it is not empty")
