@@ -37,6 +37,10 @@ from tests.harness import ROOT, START_S, wait_until
 SMOKE_S = 120.0  # it takes 12 s; nothing here is about speed
 
 
+# From Python 3.12 on, for the preexec_fn with which servers are started.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+
 def shell(*words: str) -> subprocess.CompletedProcess[str]:
     """`python -m loadtest.compare.rivals` with these arguments, which is expected to end by itself."""
     return subprocess.run(
