@@ -12,7 +12,7 @@ from darner_core.shared_memory import BodyMemory, PipelineMemory
 
 
 def operations_on(house: Any, config: Config | None = None, host: Any = None) -> Operations:
-    """`house` has a registry and a journal. Timers never go off."""
+    """`house`: it has a registry and a journal. Nothing is called after a time."""
     config = config or Config()
     memory = BodyMemory(config.body_memory_bytes, lambda: None)
     engine = LocalEngine(house.registry, house.journal, config.chunk_bytes, memory, lambda *_: house)

@@ -20,7 +20,7 @@ SYNC_NEVER, SYNC_ALWAYS = "never", "always"
 
 UNIX = "unix:"  # an address that begins so is the path of a Unix socket
 
-# The same limit and signs as in the protocols; a test compares the two.
+# As the protocols read names; a test compares the two.
 MAX_NAME_BYTES = 250
 _NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
 
@@ -42,6 +42,9 @@ def bad_value(table: Keys, option: str, value: Any, allowed: object) -> BadOptio
 
 
 # -- how things are shown
+
+
+show_text = show_bytes = show  # the names that other packages still use
 
 
 def show_table(keys: Keys) -> str:

@@ -18,11 +18,11 @@ from darner_core import NAME
 from darner_core.access.access import Access, WaitingClient
 from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN, ADMIN_ALL, GET, PUT
+from darner_core.config.values import show_bytes, show_text
 from darner_core.errors import ClientError, RequestError
 from darner_core.protocols.contract import Command, Reader, Request
 from darner_core.protocols.grammar import wrong_beginning
 from darner_core.protocols.memcache.replies import NONE, STORED
-from darner_core.showing import show
 
 if TYPE_CHECKING:
     from darner_core.operations.session import Session
@@ -46,7 +46,7 @@ def require_admin(request: Request, session: "Session") -> None:
         return
     session.origin.require_admin(request.verb)
     if request.verb not in _LOOKS:
-        what = show(b" ".join((request.verb, request.key)).strip())
+        what = show_bytes(b" ".join((request.verb, request.key)).strip())
         log.info("admin: %s: %s", session.origin, what)
 
 
@@ -76,7 +76,7 @@ class Guard:
         self._refused: RequestError | None = None
 
     def let_in(self, user: str) -> None:
-        log.debug("%s is user %s", self.origin, show(user))
+        log.debug("%s is user %s", self.origin, show_text(user))
         self.origin.user = user
 
     @property
@@ -163,7 +163,7 @@ class Guard:
             yield request, body
 
     def _refusal(self, request: Request) -> ClientError | None:
-        what = show(b" ".join((request.verb, request.key)).strip())
+        what = show_bytes(b" ".join((request.verb, request.key)).strip())
         if not self._is_user:  # no longer, since the users were read again
             return self._unauthenticated(what)
         right, rights = self._commands[request.verb].right, self._access.rights_of(self.user)
@@ -174,7 +174,7 @@ class Guard:
         log.warning("refused: %s: %s", self.origin, what)
         if right == ADMIN_ALL:
             return ClientError(f"user {self.user} may not administer every queue")
-        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {show(queue)}")
+        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {show_bytes(queue)}")
 
     def _unauthenticated(self, what: str) -> ClientError:
         why = "is no user any longer" if self.user else "has not logged in"
@@ -193,7 +193,7 @@ class Guard:
         size, noreply = _parse_login(line)
         if size < 0:
             self._login = b""
-            self._refused = self._unauthenticated(show(line[:MAX_LOGIN_LINE_BYTES].partition(b" ")[0].strip()))
+            self._refused = self._unauthenticated(show_bytes(line[:MAX_LOGIN_LINE_BYTES].partition(b" ")[0].strip()))
             return
         if size > MAX_LOGIN_BYTES:
             self._login = b""
@@ -220,7 +220,7 @@ class Guard:
             raise self._failure("a body that is not name and password")
         name = word.decode("utf-8", "surrogateescape")  # no user has a name that is not UTF-8
         if not self._access.wait_check(client, self.origin, name, password):
-            raise self._failure(f"user {show(word)}")
+            raise self._failure(f"user {show_bytes(word)}")
         self.let_in(name)
         return NONE if noreply else STORED
 

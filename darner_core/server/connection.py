@@ -20,6 +20,7 @@ import gevent
 
 from darner_core import NAME
 from darner_core.config.options import Config
+from darner_core.config.values import show_text
 from darner_core.engines.local.journal import Journal
 from darner_core.errors import DamagedError, RequestError, ServerError, StorageError
 from darner_core.operating_system import unread_bytes
@@ -39,7 +40,6 @@ from darner_core.server.states import MOVES, UNOCCUPIED, WOKEN_AT_END, Ending, S
 from darner_core.server.tls import TlsSocket
 from darner_core.server.turn import Turn
 from darner_core.shared_memory import BodyMemory, PipelineMemory
-from darner_core.showing import show
 from darner_core.waiters import Waiter
 
 log = logging.getLogger(NAME)
@@ -331,7 +331,7 @@ class Connection:
                 log.error("%s", error, extra=BY_TEXT)
             error = ServerError(str(error))
         else:
-            log.debug("refused: %s: %s", self.session.origin, show(str(error)))
+            log.debug("refused: %s: %s", self.session.origin, show_text(str(error)))
         if self.outbox.mid_reply:
             self.close(Ending.AT_ONCE)
             return

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions
+from darner_core.config.values import show_bytes
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.queue_log import QueueLog
 from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import DamagedError, StorageError
-from darner_core.showing import show
 from darner_core.storage import records
 from darner_core.storage.records import Item, QueueRecord, State
 from darner_core.waiters import WaitingLine
@@ -55,7 +55,7 @@ def reading(queue: Readable, read: Callable[..., _Read], *arguments: int) -> _Re
 
 
 def why_damaged(name: bytes, why: object) -> str:
-    return f"queue {show(name)} cannot be read: {why}; {records.REPAIR_ADVICE}"
+    return f"queue {show_bytes(name)} cannot be read: {why}; {records.REPAIR_ADVICE}"
 
 
 class DamagedQueue:

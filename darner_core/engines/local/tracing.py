@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from darner_core import NAME
+from darner_core.config.values import show_bytes
 from darner_core.engines.contract import Holder, Large
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
-from darner_core.showing import show
 from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
@@ -60,7 +60,7 @@ class LogObserver:
         about = f" {event.id}, {event.body_bytes} bytes" if event.id else ""
         if event.items >= 0:
             about = f" of {event.items} items"
-        name = show(event.queue)
+        name = show_bytes(event.queue)
         log.info("trace %s: %s%s", name, event.what.decode(), about)
 
 

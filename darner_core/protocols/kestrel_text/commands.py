@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from darner_core import NAME, VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
+from darner_core.config.values import show_text
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.operations.client import LATER, Client, HangUp
 from darner_core.operations.status import status_of
@@ -27,7 +28,6 @@ from darner_core.protocols.kestrel_text.reader import (
     error_reply,
 )
 from darner_core.repeated import BY_TEXT
-from darner_core.showing import show
 
 if TYPE_CHECKING:
     from darner_core.config.options import Config
@@ -206,7 +206,7 @@ class TextCommands:
         try:
             new = status_of(word)
         except ValueError as allowed:
-            raise ServerError(f'unknown status "{show(word)}": {allowed}') from None
+            raise ServerError(f'unknown status "{show_text(word)}": {allowed}') from None
         return self._wait_keep_status if status.change(new) else DONE
 
     def _wait_keep_status(self, client: Client) -> bytes:

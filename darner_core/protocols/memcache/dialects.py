@@ -136,4 +136,4 @@ DIALECTS = {
         ),
     )
 }
-PLAIN = DIALECTS["darner"]
+DARNER = DIALECTS["darner"]

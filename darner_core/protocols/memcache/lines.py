@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from darner_core.errors import ClientError, MalformedRequest
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.grammar import MAX_WAIT_MS, require_name, show
-from darner_core.protocols.memcache.dialects import PLAIN
+from darner_core.protocols.memcache.dialects import DARNER
 from darner_core.protocols.memcache.reader import LineRequest
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
@@ -60,7 +60,7 @@ _SHOWN_OPTIONS = ("/open", "/close", "/abort", "/peek", "/t=<ms>")
 
 
 def parse_reading(
-    request: LineRequest, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]] = PLAIN.exclusive
+    request: LineRequest, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]] = DARNER.exclusive
 ) -> None:
     """`get name[/open][/close][/abort][/peek][/t=ms]`, the options in any order, but not these pairs of them.
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from darner_core import NAME, VERSION, showing
+from darner_core import NAME, VERSION
+from darner_core.config.values import show_text
 from darner_core.errors import ClientError, ConfigError, ServerError, StorageError, Unsupported
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client, HangUp
@@ -312,7 +313,7 @@ def _frame(title: bytes, lines: Iterable[bytes]) -> bytes:
 
 
 def _options_frame(title: bytes, options: Iterable[tuple[str, Any, str]]) -> bytes:
-    lines = (f"{name}={_written(value)} ({showing.show(level)})" for name, value, level in options)
+    lines = (f"{name}={_written(value)} ({show_text(level)})" for name, value, level in options)
     return _frame(title, (line.encode("utf-8", "surrogateescape") for line in lines))
 
 

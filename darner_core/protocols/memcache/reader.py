@@ -23,7 +23,7 @@ from darner_core.errors import ClientError, MalformedRequest, RequestError, Unav
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.contract import Command, Request
 from darner_core.protocols.grammar import require_no_http, show, wrong_beginning
-from darner_core.protocols.memcache.dialects import PLAIN, Dialect, kestrel_expiry
+from darner_core.protocols.memcache.dialects import DARNER, Dialect, kestrel_expiry
 
 # Parsed lines are kept, because clients send the same few lines over and over: a look-up is 0.03 us, a parse 2 us.
 # 4096 lines of at most 300 bytes (a longest name with its options) are about 3 MB.
@@ -89,7 +89,7 @@ class RequestReader:
         kept_lines: dict[bytes, LineRequest],
         max_line_bytes: int,
         chunk_bytes: int,
-        dialect: Dialect = PLAIN,
+        dialect: Dialect = DARNER,
     ) -> None:
         self._table = table
         self._dialect = dialect

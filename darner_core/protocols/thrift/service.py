@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from darner_core import NAME, showing
+from darner_core import NAME
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
+from darner_core.config.values import show_text
 from darner_core.errors import DamagedError, MalformedRequest, RequestError, ServerError, StorageError
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client
@@ -158,7 +159,7 @@ def _refuse(why: str, request: ThriftRequest, session: "Session") -> NoReturn:
 
 def _exception(request: ThriftRequest, error: RequestError | StorageError, session: "Session") -> bytes:
     if isinstance(error, RequestError):
-        log.debug("refused: %s: %s", session.origin, showing.show(str(error)))
+        log.debug("refused: %s: %s", session.origin, show_text(str(error)))
     else:
         if not isinstance(error, DamagedError):  # which its queue has told already
             log.error("%s", error, extra=BY_TEXT)

@@ -2,10 +2,7 @@
 
 from collections.abc import Callable
 
-import pytest
-
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.local import large_items
 from darner_core.storage.storage import Storage
 from tests.bench import Bench
 
@@ -103,19 +100,3 @@ def test_a_large_item_that_is_given_back_while_it_is_copied_is_moved_once(open_s
     assert bench.take() is None
     bench.sweep()
     assert bench.drain(b"dead") == [b"x" * 900]
-
-
-def test_others_have_a_turn_between_the_copies_of_a_large_item(
-    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(large_items, "COPIES_A_TURN", 1)
-    bench = Bench(open_storage, q=QueueOptions(expire_to_queue=b"dead"))
-    children = [b"dead+%d" % number for number in range(8)]
-    for child in children:
-        bench.registry.child(child)
-    bench.put_large(b"q", b"x" * 900, expires_in_s=5)
-    bench.now_s += 6
-    before = bench.turns
-    bench.sweep()
-    assert bench.turns - before > len(children)
-    assert [bench.drain(name) for name in (b"dead", *children)] == [[b"x" * 900]] * 9
