@@ -264,18 +264,3 @@ def test_many_that_are_overdue_go_back_a_part_at_a_time(
     assert queue.open_reads == 1
     clock.go_on(1)
     assert (queue.open_reads, len(pending)) == (0, 0)
-
-
-def test_of_many_that_are_decided_in_parts_a_part_that_was_undone_is_noticed(
-    house: House, pending: PendingReads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = open_one(house, pending), open_one(house, pending)
-    house.turn()
-    assert pending.confirm(b"q", [first]) == 1
-    house.turn()
-    pending.require_decided(b"q", [first])
-    assert pending.confirm(b"q", [second]) == 1
-    fail_turn(house, monkeypatch)
-    pending.require_decided(b"q", [first])
-    with pytest.raises(StorageError, match="only some of the items are decided on"):
-        pending.require_decided(b"q", [second])
