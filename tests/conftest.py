@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer
+from tests.support.harness import Client, RunningServer
 
 SMALL: dict[str, Any] = {
     "max_column_families": 4,

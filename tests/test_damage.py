@@ -22,9 +22,9 @@ from darner_core.storage.wal import BLOCK_BYTES
 from darner_core.tools.check import check
 from darner_core.tools.repair import repair
 from tests.conftest import SMALL
-from tests.damaged import CHUNK_BYTES, ITEMS, NAMES, POPPED, bodies, body, copy_of, make_directory, turn_over
-from tests.harness import RunningServer, run_darner
-from tests.spoiled import WAYS, make_random, spoil
+from tests.support.damaged import CHUNK_BYTES, ITEMS, NAMES, POPPED, bodies, body, copy_of, make_directory, turn_over
+from tests.support.harness import RunningServer, run_darner
+from tests.support.spoiled import WAYS, make_random, spoil
 from tests.tools.test_repair import quiet
 
 KINDS = ["*.sst", "*.log", "MANIFEST-*", "CURRENT", "OPTIONS-*", "IDENTITY", "LOG", "FORMAT", "RUNNING"]

@@ -22,7 +22,7 @@ from darner_core.errors import StorageError
 from darner_core.main import LogFormatter
 from darner_core.storage import records
 from darner_core.storage.storage import Storage
-from tests.harness import REPLY_S, ROOT, START_S, RunningServer, run_darner
+from tests.support.harness import REPLY_S, ROOT, START_S, RunningServer, run_darner
 
 StartServer = Callable[..., RunningServer]
 

@@ -13,8 +13,8 @@ import pytest
 from darner_core.access import users
 from darner_core.access.users import hash_password, parse_hash, read_users
 from darner_core.errors import ConfigError
-from tests.harness import ROOT, run_darner
-from tests.identities import cheap_hash
+from tests.support.harness import ROOT, run_darner
+from tests.support.identities import cheap_hash
 
 GOOD = cheap_hash(b"secret")
 

@@ -9,7 +9,7 @@ from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Engine, Queue, Read, Routing
 from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter
-from tests.bench import Bench
+from tests.support.bench import Bench
 
 Q = b"q"
 

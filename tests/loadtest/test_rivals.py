@@ -32,7 +32,7 @@ from loadtest.compare.targets import (
 )
 from loadtest.errors import LoadTestError
 from loadtest.load import scenarios
-from tests.harness import ROOT, START_S, wait_until
+from tests.support.harness import ROOT, START_S, wait_until
 
 SMOKE_S = 120.0  # it takes 12 s; nothing here is about speed
 

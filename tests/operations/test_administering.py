@@ -15,12 +15,12 @@ from darner_core.operations.session import Session
 from darner_core.protocols.memcache.operating import ONE_PIECE_BYTES, SCARCE_PIECE_BYTES, Operating
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.storage.storage import Storage
-from tests.bench import Bench
-from tests.harness import Client, RunningServer
-from tests.identities import login, write_users
-from tests.kestrel_clients import IDL, KestrelServer
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
+from tests.support.bench import Bench
+from tests.support.harness import Client, RunningServer
+from tests.support.identities import login, write_users
+from tests.support.kestrel_clients import IDL, KestrelServer
+from tests.support.operations_on import operations_on
 
 Connect = Callable[[], Client]
 Start = Callable[..., RunningServer]

@@ -12,11 +12,11 @@ from darner_core.operations.session import READS_AT_ONCE, ManyReads
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.storage.records import Item, QueueRecord
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import login, write_users
 from tests.operations.test_session import House
-from tests.operations_on import items_on, operations_on
 from tests.server.test_connection import LARGE
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import login, write_users
+from tests.support.operations_on import items_on, operations_on
 
 Shared = Callable[..., RunningServer]
 

@@ -19,8 +19,8 @@ from darner_core.operations import session as session_module
 from darner_core.operations.session import ManyReads, Session
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
-from tests.bench import opened
 from tests.conftest import SMALL
+from tests.support.bench import opened
 
 OpenStorage = Callable[[], Storage]
 

@@ -17,8 +17,8 @@ from darner_core.storage.storage import Storage
 from darner_core.tools.dump import DAMAGED, SHOWN, dump
 from darner_core.tools.formatting import TAKEN, WAITING
 from tests.conftest import SMALL
-from tests.damaged import ITEMS, POPPED, bodies, body, make_directory, turn_over
-from tests.harness import ROOT, Client, RunningServer, run_darner
+from tests.support.damaged import ITEMS, POPPED, bodies, body, make_directory, turn_over
+from tests.support.harness import ROOT, Client, RunningServer, run_darner
 
 Start = Callable[..., RunningServer]
 

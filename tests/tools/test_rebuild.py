@@ -11,7 +11,7 @@ from darner_core.tools import rebuild
 from darner_core.tools.repair import repair
 from darner_core.tools.salvage import Salvaged
 from tests.conftest import SMALL
-from tests.damaged import ITEMS, NAMES, POPPED, body, make_directory, turn_over
+from tests.support.damaged import ITEMS, NAMES, POPPED, body, make_directory, turn_over
 from tests.tools.test_repair import numbers, quiet, run, table
 
 

@@ -16,8 +16,8 @@ from darner_core.tools import repair as repair_module
 from darner_core.tools.progress import Progress
 from darner_core.tools.repair import repair
 from tests.conftest import SMALL
-from tests.damaged import ITEMS, NAMES, POPPED, bodies, body, make_directory, turn_over
-from tests.harness import RunningServer, run_darner
+from tests.support.damaged import ITEMS, NAMES, POPPED, bodies, body, make_directory, turn_over
+from tests.support.harness import RunningServer, run_darner
 
 
 class Quiet:

@@ -6,7 +6,7 @@ import pytest
 
 from darner_core.storage.records import QueueRecord
 from darner_core.tools.salvage import Broken, Gap, IdGap, Salvaged
-from tests.damaged import ITEMS, NAMES, body, copy_of, make_directory, turn_over
+from tests.support.damaged import ITEMS, NAMES, body, copy_of, make_directory, turn_over
 
 
 @pytest.fixture(scope="module")

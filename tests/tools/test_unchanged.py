@@ -8,8 +8,8 @@ import pytest
 
 from darner_core.errors import DataDirError
 from darner_core.tools import unchanged
-from tests.damaged import body, make_directory, turn_over
-from tests.harness import ROOT
+from tests.support.damaged import body, make_directory, turn_over
+from tests.support.harness import ROOT
 
 LOCK = "import sys; from darner_core.tools.unchanged import lock; lock(sys.argv[1], bool(sys.argv[2])).__enter__()"
 

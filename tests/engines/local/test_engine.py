@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
+from tests.support.operations_on import operations_on
 
 
 def test_what_expires_goes_where_the_engine_puts_it(open_storage: Callable[[], Storage]) -> None:

@@ -16,7 +16,7 @@ from darner_core.errors import StorageError
 from darner_core.operations.session import Session
 from darner_core.storage.records import Blob, item_key
 from darner_core.storage.storage import Storage
-from tests.moved_clock import MovedClock
+from tests.support.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 

@@ -27,7 +27,7 @@ from darner_core.storage.records import ITEM_HEADER_BYTES, ITEM_KEY_BYTES, Blob,
 from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter
 from tests.conftest import SMALL
-from tests.moved_clock import MovedClock
+from tests.support.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 CHUNK_BYTES = 400  # of the large items here

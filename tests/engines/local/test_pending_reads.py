@@ -10,8 +10,8 @@ from darner_core.engines.local.pending_reads import PendingReads
 from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
 from darner_core.storage.storage import Storage
-from tests.bench import opened
 from tests.operations.test_session import House
+from tests.support.bench import opened
 
 
 class Clock:

@@ -13,8 +13,8 @@ from darner_core.engines.local.read_timeouts import ReadTimeouts
 from darner_core.engines.local.reads import OpenRead
 from darner_core.operations.session import ManyReads, Session
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer, wait_until
 from tests.operations.test_session import House
+from tests.support.harness import Client, RunningServer, wait_until
 
 TIMEOUT_S = 10
 

@@ -14,8 +14,8 @@ from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT, Event, Traces
 from darner_core.errors import StorageError
 from darner_core.storage.storage import Storage
-from tests.bench import Bench as LimitsBench
 from tests.engines.local.test_message_queue import EXAMPLES, Bench, Queues, put_large, refusing_writes, small_steps
+from tests.support.bench import Bench as LimitsBench
 
 __all__ = ["small_steps"]
 

@@ -15,9 +15,9 @@ from thriftpy2.transport.base import TTransportException
 from thriftpy2.transport.memory import TMemoryBuffer
 
 from darner_core.operations.putting import ITEMS_A_TURN
-from tests.harness import Client, wait_until
-from tests.kestrel_clients import IDL, KestrelServer
 from tests.protocols.thrift.test_reader import field, text
+from tests.support.harness import Client, wait_until
+from tests.support.kestrel_clients import IDL, KestrelServer
 
 Connect = Callable[[], Any]
 

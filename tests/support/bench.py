@@ -15,7 +15,7 @@ from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
-from tests.moved_clock import MovedClock
+from tests.support.moved_clock import MovedClock
 
 CHUNK_BYTES = 400  # of the large items here
 

@@ -10,7 +10,7 @@ from thriftpy2.transport.framed import TFramedTransport
 from thriftpy2.transport.socket import TSocket
 
 from darner_core.protocols.thrift.messages import load_idl
-from tests.harness import REPLY_S, Client, RunningServer
+from tests.support.harness import REPLY_S, Client, RunningServer
 
 IDL = load_idl()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trustme
 
-from tests.harness import REPLY_S, Client
+from tests.support.harness import REPLY_S, Client
 
 UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
 FAILURE = b"CLIENT_ERROR authentication failure\r\n"

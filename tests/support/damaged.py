@@ -15,7 +15,7 @@ from darner_core.engines.local.window import WindowBudget
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"f"]  # four have a column family of their own, two share
 ITEMS = 400  # of each queue: half in tables, half in the write-ahead log
@@ -31,7 +31,7 @@ def body(name: bytes, number: int) -> bytes:
 
 def make_directory(path: Path) -> None:
     """Make it as a server leaves it that is killed: half of the items are in the write-ahead log."""
-    code = "import sys; from tests.damaged import fill; fill(sys.argv[1])"
+    code = "import sys; from tests.support.damaged import fill; fill(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=True)
 
 
