@@ -1,4 +1,4 @@
-"""The process: options in, a server that runs until it is told to stop, an exit status out."""
+"""The process: reads the options, runs the server or a tool, and ends with an exit status."""
 
 import gc
 import io
@@ -31,19 +31,19 @@ from darner_core.tools.repair import repair
 
 log = logging.getLogger(NAME)
 
-# Tuples are made for each message; at Python's 700 the collector would run a hundred times a second for nothing, since
-# no cycles are made per message.
+# Messages make tuples and no cycles. With Python's threshold of 700 the collector would run a hundred times a second,
+# and find nothing.
 GC_THRESHOLD = 50_000
 
-# A thread that comes back from an fsync waits up to this time for the interpreter while the loop is busy
-# (Python's 5 ms is ten fsyncs).
+# While the loop is busy, a thread that comes back from an fsync waits for the interpreter up to this long. Python's 5
+# ms are the time of ten fsyncs.
 SWITCH_INTERVAL_S = 0.0005
 
-INTERRUPTED = 130  # exit status, as a shell has it
+INTERRUPTED = 130  # exit status after Ctrl-C, by the shells' convention
 
 
 class LogFormatter(logging.Formatter):
-    """Names that clients choose stand in log lines: whatever is in them, a message is one line of printable letters."""
+    """Makes each message one line of printable letters, whatever is in the names that clients choose."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = show(record.message)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> None:
     """The `darner` command."""
     status = main()
-    # A thread of gevent's pool may still be in RocksDB; the interpreter must not be taken down under it.
+    # A thread of gevent's pool may still be in RocksDB, and would crash if the interpreter were taken down meanwhile.
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -83,14 +83,16 @@ def command() -> None:
 
 
 def run(options: Config, arguments: Sequence[str]) -> None:
-    """Serve with `options`, read from `arguments`, until SIGTERM or SIGINT. Raises StartError or StorageError if that
-    cannot begin."""
+    """Serve with `options`, which were read from `arguments`, until SIGTERM or SIGINT. Raises StartError or
+    StorageError if the server cannot start."""
     to_stdout = logging.StreamHandler(sys.stdout)
     to_stdout.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=level_of(options), handlers=[to_stdout])
-    logging.raiseExceptions = False  # a log that nobody reads any more (darner | head) is no reason for tracebacks
-    for line in _describe(options):
-        log.info(line)
+    logging.raiseExceptions = False  # no tracebacks when nobody reads the log any more, as in: darner | head
+    log.info("%s: queue server", NAME)
+    log.info("version: %s", VERSION)
+    log.info("data dir: %s", os.path.abspath(options.data))
+    log.info("starting up")
     existed = os.path.exists(options.data)
     storage = Storage(
         options.data,
@@ -111,7 +113,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     reload = partial(_reload_at_signal, queue_server)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotation sends it out of habit; the log is standard output
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotation may send it; the log is standard output
     log.info(_recovered(queue_server))
     for line in _listening(options, queue_server.acceptor.listeners):
         log.info(line)
@@ -126,16 +128,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     log.info("shut down")
 
 
-def _describe(config: Config) -> Iterator[str]:
-    """What the log says before anything is done."""
-    yield f"{NAME}: queue server"
-    yield f"version: {VERSION}"
-    yield f"data dir: {os.path.abspath(config.data)}"
-    yield "starting up"
-
-
 def _recovered(server: Server) -> str:
-    """What the log says when the queues have been read back."""
+    """The line of the log about the queues that were found."""
     queues = server.registry.queues.values()
     items, size = sum(queue.waiting_items for queue in queues), sum(queue.waiting_bytes for queue in queues)
     damaged = f", {len(server.registry.damaged)} queues are damaged" if server.registry.damaged else ""
@@ -143,7 +137,7 @@ def _recovered(server: Server) -> str:
 
 
 def _listening(config: Config, listeners: Iterable[Listener]) -> Iterator[str]:
-    """What the log says of the addresses."""
+    """The lines of the log about the addresses."""
     for listener in listeners:
         tls = ", TLS" if config.tls_cert and not listener.is_unix else ""
         dialect = f", {listener.dialect}" if listener.dialect != DARNER else ""
@@ -154,13 +148,13 @@ def _reload_at_signal(queue_server: Server) -> None:
     try:
         queue_server.wait_reload()
     except (ConfigError, StorageError):
-        pass  # it has been told
+        pass  # the log has it already
     except Exception:
-        log.exception("the reload went wrong: what the files say now may hold in part; reload again, or restart")
+        log.exception("the reload failed half-way: perhaps only a part of it is in effect; reload again, or restart")
 
 
 def _look_after(action: str, options: Config) -> int:
-    """Do what --check or --repair says; its exit status."""
+    """Run --check or --repair. Returns the exit status."""
     progress = Progress(sys.stderr)
     try:
         if action == command_line.CHECK:
@@ -173,7 +167,7 @@ def _look_after(action: str, options: Config) -> int:
 
 
 def _look_into(action: Dump, options: Config) -> int:
-    """Do what --dump says; its exit status."""
+    """Run --dump. Returns the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -188,7 +182,7 @@ def _look_into(action: Dump, options: Config) -> int:
         return NOT_THERE
     except KeyboardInterrupt:
         return 0 if action.follow else INTERRUPTED
-    except BrokenPipeError:  # the reader has enough; what is still in the buffer must not be tried again
+    except BrokenPipeError:  # the reader has enough: what is still in the buffer must go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
@@ -203,7 +197,7 @@ def _say(line: str) -> None:
 
 
 def _end_at_once() -> None:
-    """The second signal. What was answered is in the write-ahead log."""
+    """Called at the second signal. Nothing is lost: what was answered is in the write-ahead log."""
     log.info("shut down at once")
     logging.shutdown()
     os._exit(1)

@@ -1,40 +1,39 @@
-"""The memory that all clients share for what has come of their items, and for replies that they do not take.
+"""Bounds on the memory of all clients together: for items that have come in part, and for replies that wait.
 
-One client can cost little, and ten thousand can cost ten thousand times that: these are the bounds on the sum. They
-know who holds how much and who has to give it up first; what that means, the holders know. No call here switches
-greenlets.
+Each client may need only a little, but there may be ten thousand of them. The bounds know how much each holder has and
+which has to give it up first, but not how. No call here switches greenlets.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-# Memory that is freed before its time goes back to the operating system when it has come to this, which takes 0.2 to
-# 5 ms: else what a thousand clients gave up leaves 60 MB of holes between what lives.
+# When clients have given up this much, free memory is returned to the operating system, which takes 0.2 to 5 ms.
+# Otherwise a thousand clients that give up leave 60 MB of holes.
 TRIM_BYTES = 4 << 20
 
-# What has come in part of requests that must be in memory whole, of thrift and of Kestrel's text protocol: four of the
-# largest frames, or more of smaller ones.
+# For requests of thrift and of Kestrel's text protocol that have come in part, and must be in memory as a whole: four
+# of the largest frames, or more of smaller ones.
 WHOLE_BYTES = 64 << 20
 
 
 class Holder(Protocol):
     def spill(self) -> None:
-        """Keep nothing of the item in memory: write what has come of it to disk, now or soon; or, if it must be in
-        memory, refuse it."""
+        """Free the memory of the item: write what has come of it to disk, now or soon, or refuse an item that must be
+        in memory as a whole."""
 
 
 class BodyMemory:
-    """A bound on the bytes of items that have come in part. Over it, the client from which nothing has come for longest
+    """A bound on the bytes of items that have come in part. Above it, the client that has sent nothing for longest
     gives up first: one that stalls, not one that sends."""
 
     def __init__(self, budget_bytes: int, trim: Callable[[], None]) -> None:
-        """`trim` gives what has been freed back to the operating system."""
+        """`trim` returns free memory to the operating system."""
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self._trim = trim
         self._freed_bytes = 0  # since `trim` was called
-        self._held: dict[Holder, int] = {}  # bytes by holder; the one that has received nothing for longest comes first
+        self._held: dict[Holder, int] = {}  # bytes by holder, first the one that has received nothing for longest
 
     def account(self, holder: Holder, held_bytes: int) -> None:
         """`holder` has received something, or needs nothing any more, and holds `held_bytes` now."""
@@ -47,7 +46,7 @@ class BodyMemory:
             oldest.spill()
 
     def freed(self, freed_bytes: int) -> None:
-        """`freed_bytes` were written to disk before their time, or dropped: their client was refused or has gone."""
+        """`freed_bytes` were written to disk early, or dropped because their client was refused or has gone."""
         self._freed_bytes += freed_bytes
         if self._freed_bytes >= TRIM_BYTES:
             self._freed_bytes = 0
@@ -55,16 +54,16 @@ class BodyMemory:
 
 
 class PipelineMemory:
-    """A bound on the bytes that clients send ahead while they wait, and on replies that they do not take; also on large
+    """A bound on the bytes that clients send ahead while they wait, on replies that they do not take, and on large
     replies that are being put together.
 
-    It takes nothing away from anybody: while `scarce`, no client is given more than it needs to go on.
+    Nobody has to give anything up: while memory is `scarce`, no client is given more than it needs to go on.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
-        self.turn_bytes = 0  # replies of this turn: it is not known yet whether they are taken
+        self.turn_bytes = 0  # replies of this turn, which their clients may take at once
 
     @property
     def scarce(self) -> bool:
@@ -75,7 +74,7 @@ class PipelineMemory:
 
     @contextmanager
     def reserved(self, reply_bytes: int) -> Iterator[None]:
-        """A reply of `reply_bytes` is being put together. When it has been, it is for its client to take."""
+        """For the time in which a reply of `reply_bytes` is put together."""
         self.used_bytes += reply_bytes
         try:
             yield

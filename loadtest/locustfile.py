@@ -58,7 +58,7 @@ from loadtest.load.session import random_text
 DEFAULT_HOST = "tcp://127.0.0.1:22133"
 PEER = Memcache()
 MAX_WAIT_MS = 20_000  # client.py gives up on an answer after 30 s
-STOP_TIMEOUT_S = ANSWER_TIMEOUT_S + 5  # longer than any request: who is in one when the run ends may finish it
+STOP_TIMEOUT_S = ANSWER_TIMEOUT_S + 5  # longer than any request, so that users can finish theirs when the run ends
 RECONNECT_PAUSE_S = 1.0
 DRAIN_BATCH = 32
 SETTLE_S = 1.0  # before the drain: the server may not yet have noticed the last who hung up with an item open

@@ -1,16 +1,19 @@
 """Starts and ends the servers that are compared: this one, memcached, redis and beanstalkd.
 
 Owns the command lines, the ports and the temporary directories. The promise: a server lives inside its `with` block and
-not a moment longer, however the block ends. It knows nothing of load or figures.
+not a moment longer, however the block ends; on Linux not even if this process is killed. It knows nothing of load or
+figures.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +35,7 @@ FIRST_PORT, LAST_PORT = 20_000, 32_000
 
 PORT, DIRECTORY = "PORT", "DIR"  # words of a command that stand for what is only known when it starts
 OURS = "darner"
-FLOOR = "floor"  # no rival: what a server in Python can reach at all; see floor.py
+FLOOR = "floor"  # what any server in Python could reach at most; see floor.py
 
 # What is changed from the defaults makes the comparison possible, not faster: connections enough for every scenario,
 # items of 8 MB accepted, and for redis the durability asked for and no snapshots beside it.
@@ -57,6 +60,16 @@ print(json.dumps({"python": platform.python_version(), "build": build} | version
 """
 
 
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def end_with_parent() -> None:
+    """Run in a new process: Linux is to kill it when the thread that started it ends, even by kill -9."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A server that can be started: its name, its version and its command, in which PORT and DIR are placeholders."""
@@ -72,7 +85,7 @@ class Kind:
 
     @property
     def shown(self) -> str:
-        """The command for the reader, who has another path to Python."""
+        """The command as it is shown to readers, whose Python is elsewhere."""
         command = ("python", *self.command[1:]) if self.name in (OURS, FLOOR) else self.command
         return shlex.join(command)
 
@@ -138,7 +151,7 @@ class Server:
     """
 
     def __init__(self, kind: Kind, config: str = "") -> None:
-        """Not started yet: that is for `with`. config: of our server, a configuration file."""
+        """It starts at the beginning of the `with` block. config: the text of a configuration file, for our server."""
         self.kind = kind
         self.config = config
         self.port = 0
@@ -175,7 +188,7 @@ class Server:
         return self.process.pid
 
     def configure(self, config: str) -> None:
-        """Another configuration file, which counts from the next start or `reload` on."""
+        """Write another configuration file, which is read at the next start or `reload`."""
         self.config = config
         self._config_file.write_text(config)
 
@@ -196,6 +209,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 process_group=0,
+                preexec_fn=end_with_parent,
             )
 
     def kill(self) -> None:
@@ -205,13 +219,14 @@ class Server:
             self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM; its exit status. Violation if it does not end in time."""
+        """Send SIGTERM, and wait for the end. Returns the exit status. Violation if it does not end in time."""
         assert self.process is not None
         self.process.terminate()
         return self.wait_stopped()
 
     def wait_stopped(self) -> int:
-        """It has been told to stop: its exit status. Violation if it does not end in time."""
+        """Wait for the end of a server that has been told to stop. Returns the exit status. Violation if it does not
+        end in time."""
         assert self.process is not None
         try:
             return self.process.wait(STOP_S)
@@ -226,7 +241,7 @@ class Server:
             raise LoadTestError(f"{self.kind.name} has had an accident: {self._log()[-2000:]}")
 
     def wait_until_it_listens(self) -> None:
-        """Until it takes connections. Raises LoadTestError if it ends before, or never does."""
+        """Wait until it takes connections. Raises LoadTestError if it ends before, or never does."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             self.check()

@@ -1,4 +1,4 @@
-"""A blocking connection that says exactly what it is told to: for harnesses that speak the protocol by hand.
+"""A blocking connection for harnesses that write the bytes of the protocol themselves.
 
 Raises RequestLost when the connection ends, Violation when an answer does not come in time or cannot be one, and
 Refused when the server answers that it has failed.
@@ -36,7 +36,7 @@ class Wire:
             raise RequestLost(f"hung up: {error}") from None
 
     def until(self, end: bytes, times: int = 1) -> bytes:
-        """What comes up to and with the last of `times` times `end`."""
+        """All that comes, up to and with the `times`-th `end`."""
         place = 0
         while times:
             found = self._received.find(end, place)
@@ -58,7 +58,7 @@ class Wire:
         return self.until(b"\n").rstrip(b"\r\n")
 
     def expect(self, *expected: bytes) -> bytes:
-        """The next line; it has to be one of those, or an error."""
+        """The next line, which has to be one of these. Raises Refused for an error."""
         line = self.line()
         if line.startswith((b"SERVER_ERROR", b"-")):
             raise Refused(line.decode())
@@ -83,12 +83,12 @@ class Wire:
     # -- requests with their answers
 
     def ask(self, request: bytes, *expected: bytes) -> bytes:
-        """The line that answers; it has to be one of those, or an error."""
+        """Send a request. Returns the line that answers, which has to be one of these. Raises Refused for an error."""
         self.send(request)
         return self.expect(*expected)
 
     def ask_until(self, request: bytes, end: bytes, times: int = 1) -> bytes:
-        """All that is answered, which ends with the last of `times` times `end`."""
+        """Send requests. Returns the answers, which end with the `times`-th `end`."""
         self.send(request)
         return self.until(end, times)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer
+from tests.support.harness import Client, RunningServer
 
 SMALL: dict[str, Any] = {
     "max_column_families": 4,
@@ -21,9 +21,9 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
-    """Start servers with these command-line options, of a kind that runs another program than darner.py if need be.
+    """Starts servers with the command-line options that it is called with. Another `kind` runs another program.
 
-    They are stopped, and their logs looked at, when the test ends.
+    They are stopped when the test ends, and a traceback in a log fails it.
     """
     servers: list[RunningServer] = []
 
@@ -72,7 +72,7 @@ def connect(server: RunningServer) -> Callable[[], Client]:
 
 @pytest.fixture
 def open_storage(tmp_path: Path) -> Iterator[Callable[[], Storage]]:
-    """Open the storage in the test's directory; again after it was closed, it is what a restart sees."""
+    """Opens the storage in the test's directory. Opened again after it was closed, it is what a restart sees."""
     opened: list[Storage] = []
 
     def open_it() -> Storage:

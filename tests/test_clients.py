@@ -27,7 +27,7 @@ from pymemcache.client.base import PooledClient as PymemcachePool
 from pymemcache.serde import compressed_serde, pickle_serde
 
 from darner_core import VERSION
-from tests.harness import Client, RunningServer
+from tests.support.harness import Client, RunningServer
 
 Connect = Callable[..., Any]
 

@@ -4,8 +4,6 @@ whole is served; and a repair saves all that can be read."""
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,9 +22,9 @@ from darner_core.storage.wal import BLOCK_BYTES
 from darner_core.tools.check import check
 from darner_core.tools.repair import repair
 from tests.conftest import SMALL
-from tests.damaged import CHUNK_BYTES, ITEMS, NAMES, POPPED, bodies, body, copy_of, make_directory, turn_over
-from tests.harness import ROOT, RunningServer
-from tests.spoiled import WAYS, make_random, spoil
+from tests.support.damaged import CHUNK_BYTES, ITEMS, NAMES, POPPED, bodies, body, copy_of, make_directory, turn_over
+from tests.support.harness import RunningServer, run_darner
+from tests.support.spoiled import WAYS, make_random, spoil
 from tests.tools.test_repair import quiet
 
 KINDS = ["*.sst", "*.log", "MANIFEST-*", "CURRENT", "OPTIONS-*", "IDENTITY", "LOG", "FORMAT", "RUNNING"]
@@ -214,9 +212,7 @@ def test_a_damaged_write_ahead_log_is_told_at_every_start_until_it_is_repaired(
     assert b"missing" in line
     assert numbers == list(range(1 + POPPED, numbers[-1] + 1))
     server.kill()
-    done = subprocess.run(
-        [sys.executable, "darner.py", "--repair", "--data", str(directory)], cwd=ROOT, capture_output=True, text=True
-    )
+    done = run_darner("--repair", "--data", str(directory))
     assert done.returncode == 1, done
     server.start()
     assert "ERROR" not in server.printed()

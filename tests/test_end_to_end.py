@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.harness import ROOT, RunningServer
+from tests.support.harness import ROOT, RunningServer
 
 QUEUE = b"lines"
 MIN_LINES = 50_000

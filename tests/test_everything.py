@@ -35,11 +35,11 @@ from darner_core.operations.session import ManyReads, Session
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import EXPIRY_PREFIX, MAX_ID
 from darner_core.storage.storage import Storage
-from tests import plain_world as plain
-from tests.bench import never
 from tests.conftest import SMALL
 from tests.engines.local.test_message_queue import CHUNK_BYTES, refusing_writes, whole_body
-from tests.plain_world import DEAD, MOVES, OPEN, WAITS, World
+from tests.support import plain_world as plain
+from tests.support.bench import never
+from tests.support.plain_world import DEAD, MOVES, OPEN, WAITS, World
 
 AT_ONCE = 5  # expired items that a look at the head removes
 

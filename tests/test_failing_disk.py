@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from thriftpy2.thrift import TApplicationException
 
-from tests.harness import Client, wait_until
-from tests.kestrel_clients import KestrelServer
 from tests.server.test_server import FailingServer
 from tests.servers.failing_disk import CALLS, IN_BACKGROUND
+from tests.support.harness import Client, wait_until
+from tests.support.kestrel_clients import KestrelServer
 
 QUEUES = ["a", "b"]
 LARGE_BYTES = 3000

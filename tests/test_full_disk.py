@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Client, RunningServer
+from tests.support.harness import Client, RunningServer
 
 DISK_BYTES = 40 << 20
 BODY_BYTES = 20_000

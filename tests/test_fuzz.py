@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import fuzz_kestrel, fuzz_protocol, fuzz_server
-from tests.harness import ROOT, RunningServer
+from tests.support.harness import ROOT, RunningServer
 
 CORPUS = fuzz_protocol.seeds()
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)

@@ -14,9 +14,9 @@ from itertools import pairwise
 
 import pytest
 
-from tests.harness import Client, RunningServer, wait_until
 from tests.server.test_acceptor import warmed
 from tests.server.test_connection import LARGE
+from tests.support.harness import Client, RunningServer, wait_until
 
 Start = Callable[..., RunningServer]
 

@@ -22,21 +22,14 @@ from darner_core.errors import StorageError
 from darner_core.main import LogFormatter
 from darner_core.storage import records
 from darner_core.storage.storage import Storage
-from tests.harness import REPLY_S, ROOT, START_S, RunningServer
+from tests.support.harness import REPLY_S, ROOT, START_S, RunningServer, run_darner
 
 StartServer = Callable[..., RunningServer]
 
 
-def shell(*words: str) -> subprocess.CompletedProcess[str]:
-    """`python darner.py` with these options, which is expected to end by itself."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "darner.py"), *words], capture_output=True, text=True, timeout=START_S, check=False
-    )
-
-
 def refusal(*words: str) -> str:
     """The one line that the server says instead of starting."""
-    ended = shell(*words)
+    ended = run_darner(*words)
     assert ended.returncode == 1, ended
     assert "listening" not in ended.stdout
     assert re.fullmatch(r"darner: [^\n]+\n", ended.stderr), ended.stderr
@@ -242,13 +235,13 @@ def test_a_bad_option_is_named_and_nothing_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["--version", "-v"])
 def test_version_is_one_line(word: str) -> None:
-    ended = shell(word)
+    ended = run_darner(word)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"darner {VERSION}\n", "")
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
 def test_help_lists_every_option(word: str) -> None:
-    ended = shell(word)
+    ended = run_darner(word)
     assert (ended.returncode, ended.stderr) == (0, "")
     for option in OPTIONS:
         assert f"--{option.name.replace('_', '-')}" in ended.stdout

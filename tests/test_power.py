@@ -28,7 +28,7 @@ from darner_core.errors import DataDirError, StorageError
 from darner_core.storage.records import RUNNING_FILE, Blob
 from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
-from tests.harness import Client, RunningServer
+from tests.support.harness import Client, RunningServer
 
 CHUNK_BYTES = 4096
 OPTIONS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import REPLY_S, ROOT, Client, RunningServer
+from tests.support.harness import REPLY_S, ROOT, Client, RunningServer
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

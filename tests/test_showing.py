@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from darner_core.showing import show
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 
 def _is_log_call(node: ast.Call) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import RunningServer
+from tests.support.harness import RunningServer
 from tests.wire import transcript
 from tests.wire.transcript import Case, Mismatch, Replay, read_cases
 

@@ -1,4 +1,4 @@
-"""What can be configured, in a file, in tables or on the command line, with the place where each value was set.
+"""What can be configured in the file or on the command line, and where each value was set.
 
-It may import the words of `access`. It must not know what an option is used for.
+It may import `access`, whose words stand in the file. It must not know what an option is used for.
 """

@@ -1,7 +1,7 @@
 """The command line, and the configuration that it and the file make together.
 
-Every option of `Config` can be given as --option; the command line wins over the file. Beside serving there are a few
-actions, such as --check, which take the same options.
+Every option of `Config` can be given as --option, and the command line wins over the file. Instead of serving, the
+program can do a few other things, such as --check, which take the same options.
 """
 
 import argparse
@@ -60,7 +60,7 @@ GROUPS = {
     "debug": "Log",
 }
 
-_INDENTED: dict[str, Any] = {"initial_indent": " " * 24, "subsequent_indent": " " * 24}  # as argparse does
+_INDENTED: dict[str, Any] = {"initial_indent": " " * 24, "subsequent_indent": " " * 24}  # like argparse
 
 
 class _Parser(argparse.ArgumentParser):
@@ -73,7 +73,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{COMMAND_LINE}: {show(message)}; see {self.prog} --help")
 
     def format_help(self) -> str:
-        """Options of queues are no options of the command line, so argparse does not know them."""
+        """Adds the options of queues, which argparse does not know because they stand only in the file."""
         lines = [f"Options of queues (in the file, in [{DEFAULT_TABLE}] or [{QUEUE_TABLES}.NAME]):"]
         for option in fields(QueueOptions):
             default = option.default.decode() if isinstance(option.default, bytes) else option.default
@@ -83,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _HashPassword(argparse.Action):
-    """Like --version, it prints something and ends the process."""
+    """The action --hash-password. Like --version, it prints something and ends the process."""
 
     def __call__(self, parser: argparse.ArgumentParser, _1: Any, name: Any, _2: Any = None) -> None:
         try:
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _take_dump(given: dict[str, Any]) -> Dump | None:
-    """Take --dump and its options out of what is `given`; None if it is not. Raises ConfigError."""
+    """Take --dump and its options out of `given`. None: --dump is not given. Raises ConfigError."""
     if "dump" not in given:
         for option in ("json", "follow", "user"):
             if option in given:
@@ -175,7 +175,7 @@ def parse(arguments: Sequence[str]) -> Config:
 
 
 def parse_action(arguments: Sequence[str]) -> tuple[str | Dump, Config]:
-    """What to do, one of ACTIONS, a Dump or "" for serving, and the configuration. Raises and exits as `parse`."""
+    """What to do (one of ACTIONS, a Dump, or "" for serving), and the configuration. Raises and exits like `parse`."""
     given = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
     action = _take_dump(given) or given.pop("action", "")
     path = given.pop("config", None)

@@ -1,4 +1,4 @@
-"""The addresses to listen on: those of the options `host` and `port`, and those of the tables [[listener]].
+"""The addresses to listen on, from the options `host` and `port` and from the tables [[listener]].
 
     [[listener]]
     port = 22134
@@ -24,7 +24,7 @@ DIALECT_NAMES = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
 # Kestrel's other two protocols. Each needs a listener of its own.
 TEXT, THRIFT = "text", "thrift"
 
-# What stands as the key in the reply to a get: the queue's name, or the key that the client asked for.
+# The key in the reply to a get: the queue's name, or the key that the client asked for.
 KEY_OF_QUEUE, KEY_OF_REQUEST = "queue", "request"
 REPLY_KEYS = (KEY_OF_QUEUE, KEY_OF_REQUEST)
 
@@ -47,7 +47,7 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class ListenerOptions:
-    """One table [[listener]], as it stands in the file."""
+    """One table [[listener]] of the file."""
 
     address: tuple[str, ...] = ()  # (): the addresses in `host`
     port: int | None = None
@@ -106,7 +106,7 @@ def endpoints(
                 listener.dialect or dialect,
                 listener.reply_key or reply_key,
             )
-            # Port 0 is a free one each time.
+            # Several listeners may have port 0, because each takes another free port.
             if (is_unix or endpoint.port) and endpoint[:2] in (other[:2] for other in found):
                 shown = one if is_unix else f"{one} port {endpoint.port}"
                 raise BadOption(keys, f"{shown}: must not be the address of another listener, or of host and port")

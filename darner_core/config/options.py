@@ -3,8 +3,8 @@
 The command line and the TOML file (`-c`) both come from the fields of `Config`, and a test checks conf/darner.toml
 against them. Sizes are bytes, or a number with KiB, MiB or GiB behind it; times have their unit in the option's name.
 
-Besides options the file may hold tables, such as [users.NAME]. They are fields of `Config`, too; the modules about
-users, queues and listeners say how they are read.
+Besides options the file may hold tables, such as [users.NAME]. They are fields of `Config`, too. How they are read
+stands in the modules about users, queues and listeners.
 """
 
 from collections.abc import Callable, Mapping
@@ -86,7 +86,7 @@ def _option(default: Any, check: Callable[[Any], Any], about: str, short: str = 
 
 
 def _read_by(read: Callable[[Mapping[str, Any]], Any], *tables: str) -> dict[str, Any]:
-    """The metadata of a field that `read` makes from the tables with these names."""
+    """The metadata of a field that `read` makes from these tables."""
     return {"read": read, "tables": tables}
 
 
@@ -203,7 +203,7 @@ class Config:
     aliases: Aliases = field(default_factory=dict, metadata=_read_by(read_aliases, ALIAS_TABLE))
     listeners: tuple[ListenerOptions, ...] = field(default=(), metadata=_read_by(read_listeners, LISTENER_TABLE))
 
-    # Where options and tables were set: "FILE: line 12" or "command line". What is missing is built in.
+    # Where options and tables were set: "FILE: line 12" or "command line". Those that are missing have their defaults.
     levels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def level(self, option: str) -> str:
@@ -211,11 +211,11 @@ class Config:
         return self.levels.get(option, BUILT_IN_LEVEL)
 
     def complaint(self, option: str, said: str) -> ConfigError:
-        """What is wrong with this option or table, if it is not wrong by itself."""
+        """The error for an option or table that is wrong only together with others."""
         return ConfigError(f"{self.levels[option]}: {said}" if option in self.levels else said)
 
     def access_options(self) -> AccessOptions:
-        """What `access` needs to know. Raises ConfigError for an option that needs another."""
+        """The options that `access` needs. Raises ConfigError for an option that needs another one."""
         for option in ("tls_key", "tls_ca"):
             if getattr(self, option) and not self.tls_cert:
                 raise self.complaint(option, f"{option} needs tls_cert")
@@ -239,12 +239,12 @@ _TABLE_NAMES = frozenset(name for table in TABLES for name in table.metadata["ta
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """The options and tables that are not the same in these two, by the names of Config's fields."""
+    """The options and tables in which these two differ, by the names of Config's fields."""
     return [one.name for one in (*OPTIONS, *TABLES) if getattr(old, one.name) != getattr(new, one.name)]
 
 
 def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
-    """What is set by a file with these keys, checked, by the names of Config's fields. Raises BadOption."""
+    """What a file sets, checked, by the names of Config's fields. `written`: all of the file. Raises BadOption."""
     values = {}
     for name, value in written.items():
         if name in _TABLE_NAMES:
@@ -265,7 +265,7 @@ def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nearest(name: str) -> str:
-    """What may have been meant by this unknown key above the first table."""
+    """What an unknown key above the first table may have been meant to be."""
     if name in CHECKS:
         return f"it is an option of queues, which stands in [{DEFAULT_TABLE}] or [{QUEUE_TABLES}.NAME]"
     tables = ", ".join(_TABLE_HEADERS)
@@ -273,14 +273,14 @@ def _nearest(name: str) -> str:
 
 
 def _misplaced(bad: BadOption) -> BadOption:
-    """The error for an option of the server below a table's header, where it most likely was not meant to be."""
+    """`bad`, with a hint if an option of the server stands below a table's header by mistake."""
     if len(bad.keys) > 1 and bad.keys[-1] in BY_NAME and bad.keys[-1] not in CHECKS and "unknown option" in str(bad):
         bad.args = (f"{bad}; {bad.keys[-1]} is an option of the server, which stands above all tables",)
     return bad
 
 
 def check_listeners(config: Config) -> None:
-    """Raises BadOption for listeners that are wrong given the command line and the file together."""
+    """Raises BadOption for listeners that do not fit the other options, of the file and of the command line."""
     endpoints(config.host, config.port, config.dialect, config.listeners)
     for number, listener in enumerate(config.listeners):
         # These protocols have no login, so a user's name has to come from a certificate.

@@ -98,8 +98,8 @@ def _bad_target(keys: Keys, target: bytes, allowed: str) -> BadOption:
 
 
 def _check_durable(levels: list[Level]) -> None:
-    """Raises BadOption if fsyncs are asked for a queue that is in memory only. What such a queue inherits from before
-    the level that says `durable = false` may say anything. `levels` stand in the order in which they are applied."""
+    """Raises BadOption if fsyncs are asked for a queue that is in memory only. Levels that are applied before the one
+    that says `durable = false` may ask for them. `levels` stand in the order in which they are applied."""
     said = [number for number, level in enumerate(levels) if "durable" in level.settings]
     if not said or levels[said[-1]].settings["durable"]:
         return
@@ -117,7 +117,7 @@ def _check_durable(levels: list[Level]) -> None:
 
 
 def read_aliases(tables: Mapping[str, Any]) -> Aliases:
-    """The queues that each alias leads to in the end, by way of other aliases perhaps. Raises BadOption."""
+    """The queues that each alias leads to, also by way of other aliases. Raises BadOption."""
     written = tables.get(ALIAS_TABLE, {})
     if not isinstance(written, dict):
         raise BadOption((), f"{ALIAS_TABLE} = {written!r}: must be a table [{ALIAS_TABLE}]", ALIAS_TABLE)
@@ -154,7 +154,7 @@ def _read_destinations(alias: str, written: Any) -> tuple[bytes, ...]:
 
 
 def check_together(rules: QueueRules, aliases: Aliases) -> None:
-    """Raises BadOption for what is wrong only in rules and aliases together."""
+    """Raises BadOption if rules and aliases contradict each other."""
     for alias in aliases:
         if alias in rules.named:
             raise BadOption(
@@ -175,8 +175,8 @@ def check_together(rules: QueueRules, aliases: Aliases) -> None:
 
 
 def _leads(rules: QueueRules, name: bytes) -> Iterator[tuple[bytes, Level]]:
-    """(queue, level): where items that were put into queue `name` move when they expire there or in one of its
-    children, and the level that says so."""
+    """(queue, level): each queue to which items move that expire in queue `name` or in one of its children, and the
+    level that says so."""
     parent = parent_of(name)
     for above in {b"", parent}:
         level = rules.set_by(name, above).get("expire_to_queue")

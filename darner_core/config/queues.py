@@ -30,8 +30,7 @@ MOST_ITEMS = 10**12
 MOST_BYTES = 1 << 50
 MOST_S = 100 * 365 * 86_400
 
-# Combinations of levels whose options are kept. There is no end of names, and with many patterns that overlap there is
-# none of combinations.
+# The number of combinations of levels whose options are kept. Patterns that overlap make any number of combinations.
 MAX_KEPT = 4096
 
 
@@ -41,7 +40,7 @@ def _option(default: Any, check: Any, about: str) -> Any:
 
 @dataclass(frozen=True)
 class QueueOptions:
-    """One queue's options, as they are in effect. 0 is no limit, never, or none, where a number is meant."""
+    """The options of one queue that are in effect. For a number, 0 means no limit, never, or none."""
 
     # fmt: off
     max_items: int = _option(0, whole_number(0, MOST_ITEMS), "a put into a queue that holds this many items, open ones"
@@ -97,7 +96,7 @@ def parent_of(name: bytes) -> bytes:
 
 
 class QueueRules:
-    """Which options each queue has. Never changed once it is made."""
+    """The options of each queue. Never changed once made."""
 
     def __init__(
         self, default: Mapping[str, Any] | None = None, queues: Mapping[bytes, Mapping[str, Any]] | None = None
@@ -126,9 +125,6 @@ class QueueRules:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __repr__(self) -> str:
-        return f"QueueRules{self._tables}"
-
     @property
     def named(self) -> tuple[bytes, ...]:
         """The queues that are named exactly: they exist from the start."""
@@ -148,7 +144,8 @@ class QueueRules:
         return options
 
     def set_by(self, name: bytes, parent: bytes = b"") -> dict[str, Level]:
-        """By option, the level that has set it for this queue. Options that are missing have their built-in values."""
+        """The level that has set each option for this queue, by the option's name. Options that are missing have their
+        built-in values."""
         return self._set_by(self._applied(name, parent))
 
     def describe(self, name: bytes, parent: bytes = b"") -> Iterator[tuple[str, Any, str]]:
@@ -179,8 +176,8 @@ class QueueRules:
                 yield level
 
     def _applied(self, name: bytes, parent: bytes) -> tuple[int, ...]:
-        """1 for a child, else 0; then the numbers of the levels that apply, in order. ~n stands for level n without its
-        expire_to_queue."""
+        """1 for a child and 0 for another queue, followed by the numbers of the levels that apply, in order. ~n stands
+        for level n without its expire_to_queue."""
         numbers = [0]
         if parent:
             numbers += self._chain(parent)
@@ -203,8 +200,8 @@ class QueueRules:
         return numbers
 
     def _leads_back(self, number: int, name: bytes, parent: bytes) -> bool:
-        """Whether this level would send expired items back to the queue that they come from. It does so for a queue
-        that collects what expires in all others, because that queue inherits from [default] like any other."""
+        """Whether this level would send expired items back to the queue in which they expired. [default] does that to a
+        queue that collects what expires in all others."""
         target = self._levels[number].settings.get("expire_to_queue")
         return bool(target) and target in (name, parent)
 

@@ -1,9 +1,8 @@
-"""A TOML file: what stands in it, and in which line. It knows no options.
+"""A TOML file: its values, and the line of each. It knows no options.
 
-tomllib keeps no positions. Of the libraries that have some, none is well kept and small enough to depend on for the
-number in a message (tomlkit has none; tree-sitter's are two compiled packages). So tomllib finds them itself: a file is
-a row of statements, each a header or a pair. The first lines that it reads as TOML are a statement, and so are the
-next ones. Within a statement that spans several lines no line is known but its first.
+tomllib keeps no positions. No library that does is both well kept and small enough to depend on for the number in a
+message. So tomllib is asked several times: a file is a series of statements, each a header or a pair, and the fewest
+lines that tomllib accepts are the next statement. Only the first line of a statement is known.
 """
 
 import tomllib
@@ -14,11 +13,11 @@ from darner_core.config.values import BadOption, Keys
 from darner_core.errors import ConfigError
 from darner_core.showing import show
 
-# What is in the last line of a statement that spans several.
+# One of these is in the last line of a statement that spans several lines.
 _ENDINGS = ("]", '"""', "'''")
 
-# When this many characters have been read in vain, the rest of the file gets no lines. It takes a list of a thousand
-# lines with an ending in each, and half a second.
+# When this many characters have been read in vain, the rest of the file gets no line numbers. That takes half a second,
+# and a list of a thousand lines with such an ending in each.
 _MOST_IN_VAIN = 2 << 20
 
 
@@ -39,13 +38,13 @@ class TomlFile:
             raise ConfigError(f"{path}: line {line}: must be UTF-8") from error
         except RecursionError as error:
             raise ConfigError(f"{path}: too many lists or tables inside each other") from error
-        except ValueError as error:  # a TOMLDecodeError; or what tomllib lets through, such as a number of 5000 digits
+        except ValueError as error:  # a TOMLDecodeError, or an error of Python for a number of 5000 digits
             raise ConfigError(f"{path}: {show(str(error))}") from error
         self._path = path
         self._lines = lines_of(text)
 
     def place(self, keys: Keys) -> str:
-        """The file, and the line of what `keys` lead to, or of the nearest thing above it that has one."""
+        """The file, and the line of what `keys` lead to. If that has no line, the line of what it belongs to."""
         while keys and keys not in self._lines:
             keys = keys[:-1]
         return f"{self._path}: line {self._lines[keys]}" if keys else self._path
@@ -55,9 +54,10 @@ class TomlFile:
 
 
 def lines_of(text: str) -> dict[Keys, int]:
-    """The line, from 1, of each table and of each key that is not in a list, in a text that tomllib has read."""
+    """The line, counted from 1, of each table and of each key outside lists. tomllib has read the text without
+    error."""
     lines: dict[Keys, int] = {}
-    many: dict[Keys, int] = {}  # arrays of tables: how many they have so far
+    many: dict[Keys, int] = {}  # how many tables each array of tables has so far
     table: Keys = ()
     for line, is_header, values in _statements(text):
         if not is_header:
@@ -81,7 +81,7 @@ def lines_of(text: str) -> dict[Keys, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, bool, Any]]:
-    """(line, whether it is a header, what tomllib makes of it) of each."""
+    """(line, whether it is a header, its values) of each statement."""
     statement, begin, in_vain = "", 0, 0
     for number, line in enumerate(text.split("\n"), 1):
         begin = begin if statement else number
@@ -91,7 +91,7 @@ def _statements(text: str) -> Iterator[tuple[int, bool, Any]]:
             continue
         try:
             values = tomllib.loads(statement)
-        except (ValueError, RecursionError):  # not all of it
+        except (ValueError, RecursionError):  # only a part of it
             in_vain += len(statement)
             if in_vain > _MOST_IN_VAIN:
                 return

@@ -1,7 +1,7 @@
 """The values of options: what each kind of value may be, and how errors about them are worded.
 
-A check takes a value as the file or the command line has it, and returns it as the server wants it, or raises
-ValueError saying what is allowed. Which options there are is not known here.
+A check takes a value from the file or the command line and returns it as the server wants it, or raises ValueError
+saying what is allowed. This module does not know which options there are.
 """
 
 import ipaddress
@@ -25,7 +25,7 @@ QUEUE_NAME = re.compile(rb"[^\x00-\x20\x7f/]{1,%d}" % MAX_NAME_BYTES)
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
-Keys = tuple[str | int, ...]  # the way from the top of a file to a value; a number is a place in a list
+Keys = tuple[str | int, ...]  # the keys that lead from the top of a file to a value; a number is an index of a list
 
 
 class BadOption(ValueError):
@@ -47,7 +47,7 @@ show_text = show_bytes = show  # the names that other packages still use
 
 
 def show_table(keys: Keys) -> str:
-    """A table's name as its header has it: [queues."mail.*"], [[listener]]."""
+    """The header of a table: [queues."mail.*"], [[listener]]."""
     words = [key if _BARE_KEY.fullmatch(key) else f'"{show(key)}"' for key in keys if isinstance(key, str)]
     header = f"[{'.'.join(words)}]"
     return f"[{header}]" if isinstance(keys[-1], int) else header
@@ -153,7 +153,7 @@ def sync(value: Any) -> str | int:
 
 
 def queue_sync(value: Any) -> str | int:
-    """A queue's `sync`: as the server's, or "" for what the server's says."""
+    """The `sync` of a queue: a value like the server's, or "" for the server's own."""
     try:
         return "" if value == "" else sync(value)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What looks at a data directory, or mends it, while no server runs on it: check, repair, dump; and follow.
+"""The tools of an operator: check and repair a data directory, dump a queue of it, and follow a queue of a server.
 
-It may import `storage` and `config`. It must not know queues in memory, or clients.
+They may import `storage` and `config`. They must not know queues in memory, or a server's clients.
 """

@@ -1,15 +1,16 @@
 """`--check`: read a whole data directory, change nothing, and say what is damaged.
 
-Each finding is one line: the file or the queue, and what the damage means. Every record of every queue is read with
-RocksDB's checksums, so what is not named is whole. `repair` reads queues with the functions here, so it keeps all that
-this tool can read.
+Each finding is one line that names the file or the queue and says what the damage means. Every record of every queue is
+read, and RocksDB verifies its checksum, so what no finding names is whole. `repair` reads queues with the functions of
+this module, so it keeps all that this tool can read.
 """
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import TypeVar
 
 from darner_core.errors import DataDirError
 from darner_core.showing import show
@@ -23,47 +24,43 @@ from darner_core.storage.directory import (
 )
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.tools.progress import Progress
-from darner_core.tools.salvage import Broken, Directory, Gap, IdGap, lock
+from darner_core.tools.salvage import (
+    Broken,
+    Gap,
+    IdGap,
+    ListedCursor,
+    ListedQueue,
+    Missing,
+    Salvaged,
+    open_lenient,
+)
+from darner_core.tools.unchanged import lock
 
 WHOLE, DAMAGED, UNREADABLE = 0, 1, 2  # exit statuses
 
 Say = Callable[[str], None]
+_L = TypeVar("_L", ListedQueue, ListedCursor)
 
 
-class Named(NamedTuple):
-    """A queue as it was found. If its name is lost, only items are left of it, and `name` is made up."""
-
-    name: bytes
-    record: QueueRecord
-    lost: bool = False
-
-    @property
-    def shown(self) -> str:
-        return "queue " + show(self.name)
-
-
+@dataclass
 class Counts:
     """Counts of the items of one queue, or of all queues."""
 
-    def __init__(self) -> None:
-        self.items = 0
-        self.bytes = 0
-        self.lost = 0  # items that were there for certain and cannot be read
-        self.missing = 0  # those of the lost ones that are gone without a trace of damage in their place
-        self.nameless = 0  # queues whose names are lost
-        self.stateless = 0  # queues of which nothing says how many items are lost
+    items: int = 0
+    bytes: int = 0
+    lost: int = 0  # items that were there for certain and cannot be read
+    missing: int = 0  # lost items that are gone without a trace of damage in their place
+    nameless: int = 0  # queues whose names are lost
+    stateless: int = 0  # queues of which nothing says how many items are lost
 
     def add(self, more: "Counts") -> None:
-        self.items += more.items
-        self.bytes += more.bytes
-        self.lost += more.lost
-        self.missing += more.missing
-        self.nameless += more.nameless
-        self.stateless += more.stateless
+        for name, count in vars(more).items():
+            setattr(self, name, getattr(self, name) + count)
 
 
 def check(path: str, say: Say, progress: Progress) -> int:
-    """Say all that is wrong with the directory `path`; the exit status. Raises DataDirError if it cannot be read."""
+    """Say all that is wrong with the directory `path`. Returns the exit status. Raises DataDirError if the directory
+    cannot be read."""
     with lock(path, only_reads=True):
         status = examine(path, say, progress)
     for note in leftovers(path):
@@ -72,60 +69,39 @@ def check(path: str, say: Say, progress: Progress) -> int:
 
 
 def examine(path: str, say: Say, progress: Progress) -> int:
-    """Say all that is wrong with a directory that this process has locked; the exit status. Raises DataDirError."""
-    try:
-        return _examine(path, say, progress)
-    except OSError as error:
-        raise DataDirError(f"data directory {path}: cannot be read: {error}") from error
+    """`check` for a directory that this process has locked."""
+    findings = 0
 
-
-def _examine(path: str, say: Say, progress: Progress) -> int:
-    found = 0
+    def note(line: str) -> None:
+        progress.end()
+        say(line)
 
     def tell(finding: str) -> None:
-        nonlocal found
-        found += 1
-        progress.end()
-        say(finding)
+        nonlocal findings
+        findings += 1
+        note(finding)
 
-    check_files(path, tell, progress)
-    total = Counts()
-    queues = 0
-    pointed: dict[int, set[int]] = {}  # by queue, its large items: 100 bytes for each, which has chunk_bytes on disk
-    numbers: dict[bytes, int] = {}  # of the queues
-    with tempfile.TemporaryDirectory() as log_folder:
-        directory = open_damaged(path, log_folder, tell)
-        try:
+    try:
+        check_files(path, tell, progress)
+        with tempfile.TemporaryDirectory() as log_folder, closing(open_damaged(path, log_folder, tell)) as directory:
             progress.begin("checking", directory_bytes(path))
-            for named in find_queues(directory, tell):
-                queues += 1
-                blobs = pointed[named.record.number] = set()
-                numbers[named.name] = named.record.number
-                total.add(_check_queue(directory, named, blobs, tell, progress))
-            for queue, name, record in find_cursors(directory, _say_nothing):
-                of_queue = numbers.get(queue)
-                blobs = _check_cursor(directory, queue, name, record, tell, of_queue is not None)
-                if of_queue is not None:
-                    pointed[of_queue] |= blobs
-            for note in _orphans(directory, pointed):
-                progress.end()
-                say(note)
-        finally:
-            directory.close()
+            queues, total = _check_records(directory, tell, note, progress)
+    except OSError as error:
+        raise DataDirError(f"data directory {path}: cannot be read: {error}") from error
     progress.end()
     what = f"{queues} queues, {total.items} items, {total.bytes} bytes"
-    if not found:
+    if not findings:
         say(f"whole: {what}")
         return WHOLE
     say(
-        f"damaged: {found} findings; {what} can be read, {total.lost} items are known to be lost; "
+        f"damaged: {findings} findings; {what} can be read, {total.lost} items are known to be lost; "
         "--repair saves what can be read"
     )
     return DAMAGED
 
 
 def leftovers(path: str) -> Iterator[str]:
-    """Notes about what stands in the directory or beside it and can be removed by hand."""
+    """Notes about files and directories that can be removed by hand."""
     with suppress(OSError):
         for name in sorted(name for name in os.listdir(path) if wal.SUFFIX + "." in name):
             why = "as it was before it was mended" if opening.DAMAGED in name else "put aside after a loss of power"
@@ -157,7 +133,7 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
         found, what = b"", "missing"
     require_readable_format(path, found)
     if found not in records.READABLE_FORMATS:
-        tell(f"file {records.FORMAT_FILE}: {what}; the queues do not suffer from that")
+        tell(f"file {records.FORMAT_FILE}: {what}; no queue is damaged by that")
     _check_listed(path, tell)
     for line in earlier_damage(path):
         tell(f"found at an earlier start: {line.strip()}")
@@ -168,7 +144,7 @@ def check_files(path: str, tell: Say, progress: Progress) -> None:
 
 
 def _check_listed(path: str, tell: Say) -> None:
-    """See that all files are there that the MANIFEST lists."""
+    """Compare the files that are there with those that the MANIFEST lists."""
     try:
         found = manifest.read(path)
     except manifest.Damaged as error:
@@ -187,99 +163,105 @@ def _check_listed(path: str, tell: Say) -> None:
         tell(f"file {found.name}: does not list {shown_few(unlisted)}, where items may be")
 
 
-def open_damaged(path: str, log_folder: str, tell: Say) -> Directory:
-    """Open the directory, without the files that cannot be opened. Raises DataDirError if nothing can be."""
+def open_damaged(path: str, log_folder: str, tell: Say) -> Salvaged:
+    """Open the directory, if need be without table files that cannot be opened. Raises DataDirError if that does not
+    help."""
     try:
-        return Directory(path, log_folder)
-    except Exception as error:
-        first = opening.file_named(error)
-    try:
-        directory = Directory(path, log_folder, lenient=True)
+        directory, unopened = open_lenient(path, log_folder)
     except Exception as error:
         why = opening.file_named(error)
         advice = "" if "Permission denied" in why or "Read-only" in why else "; --repair"
         raise DataDirError(f"data directory {path}: cannot be read at all: {why}{advice}") from error
-    tell(f"table file: {first}")
+    if unopened:
+        tell(f"table file: {unopened}")
     return directory
 
 
-def find_queues(directory: Directory, tell: Say) -> Iterator[Named]:
-    """Every queue: those that are listed, then those of which only items are left."""
-    by_number: dict[int, Named] = {}
-    for entry in directory.queues():
-        if isinstance(entry, (Gap, Broken)):
-            tell(f"list of queues: {entry.why}")
-        elif entry[1].family >= len(directory.families):
-            tell(f"{Named(*entry).shown}: its column family {entry[1].family} is not there")
-        else:
-            by_number[entry[1].number] = Named(*entry)
-    cursors = {record.number for *_, record in find_cursors(directory, tell)}
+def find_queues(directory: Salvaged, tell: Say) -> tuple[list[ListedQueue], list[ListedCursor]]:
+    """All queues, in order of their numbers, and all cursors. A queue that is not listed any more is found by its
+    items."""
+    queues = {queue.record.number: queue for queue in _readable(directory, "queues", directory.queues(), tell)}
+    cursors = list(_readable(directory, "cursors", directory.cursors(), tell))
+    known = queues.keys() | {cursor.record.number for cursor in cursors}
     for family, handle in enumerate(directory.families):
         for number in directory.numbers(handle):
-            if number not in by_number and number not in cursors:
-                named = Named(b"recovered-%d" % number, QueueRecord(number, family, 0), True)
-                by_number[number] = named
-                tell(f"queue number {number}: its name is lost; --repair calls it {named.name.decode()}")
-    yield from (by_number[number] for number in sorted(by_number))
+            if number not in known:
+                known.add(number)
+                queue = queues[number] = ListedQueue(b"recovered-%d" % number, QueueRecord(number, family, 0), True)
+                tell(f"queue number {number}: its name is lost; --repair calls it {queue.name.decode()}")
+    return [queues[number] for number in sorted(queues)], cursors
 
 
-def find_cursors(directory: Directory, tell: Say) -> Iterator[tuple[bytes, bytes, QueueRecord]]:
-    """(queue's name, name, record) of every cursor that is listed."""
-    for entry in directory.cursors():
+def _readable(directory: Salvaged, what: str, listed: Iterable[_L | Gap | Broken], tell: Say) -> Iterator[_L]:
+    for entry in listed:
         if isinstance(entry, (Gap, Broken)):
-            tell(f"list of cursors: {entry.why}")
-        elif entry[2].family >= len(directory.families):
-            tell(f"cursor {shown_cursor(*entry[:2])}: its column family {entry[2].family} is not there")
+            tell(f"list of {what}: {entry.why}")
+        elif entry.record.family >= len(directory.families):
+            tell(f"{entry.shown}: its column family {entry.record.family} is not there")
         else:
             yield entry
 
 
-def shown_cursor(queue: bytes, name: bytes) -> str:
-    return show(b".".join((queue, name)))
+def _check_records(directory: Salvaged, tell: Say, note: Say, progress: Progress) -> tuple[int, Counts]:
+    """Read all records of queues and cursors. Returns the number of queues and the counts of their items."""
+    total = Counts()
+    pointed: dict[int, set[int]] = {}  # large items by queue: 100 bytes in memory for each
+    queues, cursors = find_queues(directory, tell)
+    numbers = {queue.name: queue.record.number for queue in queues}
+    for queue in queues:
+        blobs = pointed[queue.record.number] = set()
+        total.add(_check_queue(directory, queue, blobs, tell, progress))
+    for cursor in cursors:
+        blobs = _check_cursor(directory, cursor, tell)
+        if cursor.queue in numbers:
+            pointed[numbers[cursor.queue]] |= blobs
+        else:
+            tell(f"{cursor.shown}: there is no queue {show(cursor.queue)}")
+    for line in _orphans(directory, pointed):
+        note(line)
+    return len(queues), total
 
 
-def _check_cursor(
-    directory: Directory, queue: bytes, name: bytes, record: QueueRecord, tell: Say, has_queue: bool
-) -> set[int]:
-    """See that all records of a cursor can be read; the numbers of the large items among its copies."""
-    shown = f"cursor {shown_cursor(queue, name)}"
+def _check_cursor(directory: Salvaged, cursor: ListedCursor, tell: Say) -> set[int]:
+    """Read all records of a cursor. Returns the numbers of the large items among its copies."""
     blobs: set[int] = set()
-    if not has_queue:
-        tell(f"{shown}: there is no queue {show(queue)}")
-    state = directory.state(record)
+    state = directory.state(cursor.record)
     if isinstance(state, Broken):
-        tell(f"{shown}: its state cannot be read ({state.why})")
-    for entry in directory.cursor_items(record):
+        tell(f"{cursor.shown}: its state cannot be read ({state.why})")
+    for entry in directory.cursor_items(cursor.record):
         if isinstance(entry, IdGap):
-            tell(f"{shown}: what was open there from {entry.from_id} to {entry.to_id - 1} cannot be read: {entry.why}")
+            ids = f"from {entry.from_id} to {entry.to_id - 1}"
+            tell(f"{cursor.shown}: what was open there {ids} cannot be read: {entry.why}")
         elif isinstance(entry, Broken):
-            tell(f"{shown}: item {entry.id}: {entry.why}")
+            tell(f"{cursor.shown}: item {entry.id}: {entry.why}")
         elif entry[1] is not None and isinstance(entry[1][0], Blob):
             blobs.add(entry[1][0].blob)
     return blobs
 
 
-def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) -> Iterator[tuple[int, Item]]:
+def read_queue(
+    directory: Salvaged, queue: ListedQueue, read_blob: Callable[[Blob], None], tell: Say, counts: Counts
+) -> Iterator[tuple[int, Item]]:
     """(id, item) of each item of a queue that can be read, in order; `tell` hears of the others. Items that were taken
-    are not read."""
-    state = directory.state(named.record)
+    are left out. `read_blob` is called with each large item, and raises ValueError if not all of it can be read."""
+    state = directory.state(queue.record)
     known = not isinstance(state, Broken)
     if isinstance(state, Broken):
         counts.stateless += 1
-        tell(f"{named.shown}: its state cannot be read ({state.why}): items that were confirmed may come again")
+        tell(f"{queue.shown}: its state cannot be read ({state.why}): items that were confirmed may come again")
         state = State()
-    expected = state.next if known else 0  # the id that has to come next; 0: whichever comes
-    holes: list[tuple[int, int]] = []  # [from, to) of what is not there, and nothing says that it cannot be read
+    expected = state.next if known else 0  # the id that has to come next; 0: any
+    holes: list[tuple[int, int]] = []  # [from, to) of ids that are missing without an error
     sound, state_bytes = True, 0
-    for entry in directory.items(named.record, max(records.FIRST_ID, state.first), state.tail):
+    for entry in directory.items(queue.record, max(records.FIRST_ID, state.first), state.tail):
         if isinstance(entry, IdGap):
             sound = False
             if entry.to_id == records.MAX_ID and entry.from_id >= state.tail:
-                tell(f"{named.shown}: items from {entry.from_id} on, if there are any, cannot be read: {entry.why}")
+                tell(f"{queue.shown}: items from {entry.from_id} on, if there are any, cannot be read: {entry.why}")
                 continue
             end = min(entry.to_id, state.tail) if entry.to_id == records.MAX_ID else entry.to_id
             counts.lost += max(0, end - max(entry.from_id, state.next)) if known else 0
-            tell(f"{named.shown}: items {entry.from_id} to {end - 1} cannot be read: {entry.why}")
+            tell(f"{queue.shown}: items {entry.from_id} to {end - 1} cannot be read: {entry.why}")
             expected = max(expected, end)
             continue
         item_id = entry.id if isinstance(entry, Broken) else entry[0]
@@ -290,73 +272,67 @@ def read_queue(directory: Directory, named: Named, tell: Say, counts: Counts) ->
         if isinstance(entry, Broken):
             sound = False
             counts.lost += 1
-            tell(f"{named.shown}: item {item_id}: {entry.why}")
+            tell(f"{queue.shown}: item {item_id}: {entry.why}")
             continue
+        body = entry[1][0]
         if item_id < state.tail:
-            state_bytes += len(entry[1][0])
-        yield item_id, entry[1]
+            state_bytes += len(body)
+        try:
+            if isinstance(body, Blob):
+                read_blob(body)
+        except ValueError as error:
+            counts.lost += 1
+            counts.missing += isinstance(error, Missing)
+            tell(f"{queue.shown}: large item {item_id}: {error}")
+            continue
+        counts.items += 1
+        counts.bytes += len(body)
+        yield entry
     if known and expected < state.tail:
         holes.append((expected, state.tail))
     unexplained = sum(to_id - from_id for from_id, to_id in holes) - state.missing
     if known and sound and unexplained < 0:
-        tell(f"{named.shown}: its state tells of {state.missing} expired items, {-unexplained} of them are there")
+        tell(f"{queue.shown}: its state tells of {state.missing} expired items, {-unexplained} of them are there")
     if unexplained > 0:
-        # Nothing says in which of the holes items have expired.
+        # Items that have expired left holes, too, and nothing says which.
         counts.lost += unexplained
         counts.missing += unexplained
         for from_id, to_id in holes:
             expired = f", {state.missing} of all that are missing have expired" if state.missing else ""
-            tell(f"{named.shown}: items {from_id} to {to_id - 1} are missing{expired}")
+            tell(f"{queue.shown}: items {from_id} to {to_id - 1} are missing{expired}")
     elif known and sound and state_bytes != state.bytes:
-        tell(f"{named.shown}: its state tells of {state.bytes} bytes in items, {state_bytes} are there")
+        tell(f"{queue.shown}: its state tells of {state.bytes} bytes in items, {state_bytes} are there")
 
 
-def _check_queue(directory: Directory, named: Named, blobs: set[int], tell: Say, progress: Progress) -> Counts:
+def _check_queue(directory: Salvaged, queue: ListedQueue, blobs: set[int], tell: Say, progress: Progress) -> Counts:
+    def read_blob(blob: Blob) -> None:
+        blobs.add(blob.blob)
+        for chunk in directory.blob_chunks(queue.record.number, blob):
+            progress.add(len(chunk))
+
     counts = Counts()
-    _check_taken(directory, named, tell)
-    for item_id, (body, *_) in read_queue(directory, named, tell, counts):
-        if isinstance(body, Blob):
-            blobs.add(body.blob)
-            why = _check_blob(directory, named.record.number, body, progress)
-            if why:
-                counts.lost += 1
-                tell(f"{named.shown}: large item {item_id}: {why}")
-                continue
-        counts.items += 1
-        counts.bytes += len(body)
+    _check_taken(directory, queue, tell)
+    for _, (body, *_) in read_queue(directory, queue, read_blob, tell, counts):
         progress.add(records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES + (0 if isinstance(body, Blob) else len(body)))
     return counts
 
 
-def _check_taken(directory: Directory, named: Named, tell: Say) -> None:
-    """Look at items that have been taken and are not removed yet. Nobody needs them, but RocksDB stops when it meets
-    damage."""
-    record = named.record
+def _check_taken(directory: Salvaged, queue: ListedQueue, tell: Say) -> None:
+    """Read items that have been taken and are not removed yet. Nobody needs them, but RocksDB stops writing when a
+    compaction meets damage in them."""
+    record = queue.record
     state = directory.state(record)
     first = records.FIRST_ID if isinstance(state, Broken) else state.first
     begin, end = records.item_key(record.number, records.FIRST_ID), records.item_key(record.number, first)
     for entry in directory.scan(directory.families[record.family], begin, end):
         if isinstance(entry, Gap):
-            tell(f"{named.shown}: what has been taken of it cannot be read, and no item is lost by that: {entry.why}")
+            tell(f"{queue.shown}: what has been taken of it cannot be read, and no item is lost by that: {entry.why}")
 
 
-def _check_blob(directory: Directory, number: int, blob: Blob, progress: Progress) -> str:
-    try:
-        for chunk in directory.blob_chunks(number, blob):
-            progress.add(len(chunk))
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def _say_nothing(finding: str) -> None:
-    """For findings that have been said before."""
-
-
-def _orphans(directory: Directory, pointed: dict[int, set[int]]) -> Iterator[str]:
-    """Notes about chunks that no item points to. An upload that was cut off leaves some until the next start; they take
-    space, and do no harm."""
-    uploads = {entry for entry in directory.uploads() if not isinstance(entry, Gap)}
+def _orphans(directory: Salvaged, pointed: dict[int, set[int]]) -> Iterator[str]:
+    """Notes about chunks that no item points to. They take space and do no harm. An upload that was cut off leaves some
+    until the next start."""
+    uploads = {entry for entry in directory.uploads() if not isinstance(entry, (Gap, Broken))}
     for number in directory.numbers(directory.chunks):
         known = pointed.get(number, set())
         count = sum(blob not in known and (number, blob) not in uploads for blob in directory.blobs(number))

@@ -1,15 +1,15 @@
 """The cursors of one queue, on their way into a repaired directory, where the queue's items have other ids.
 
-A cursor keeps its place: the first item that is saved of those that it had not passed. It keeps what was open or given
-back, as far as that can be read. Its own copies get ids below all of the queue's.
+A cursor keeps its place, which is the first saved item that it had not passed. It also keeps the items that were open
+or given back there, if they can be read. Copies of items that only the cursor still has get ids below the queue's.
 """
 
 from typing import NamedTuple
 
 from darner_core.storage import records
 from darner_core.storage.records import Item, QueueRecord
-from darner_core.tools.check import Say, shown_cursor
-from darner_core.tools.salvage import Broken, Directory, IdGap
+from darner_core.tools.check import Say
+from darner_core.tools.salvage import Broken, IdGap, ListedCursor, Salvaged
 
 
 class Copied(NamedTuple):
@@ -19,48 +19,46 @@ class Copied(NamedTuple):
     record: QueueRecord
     place: int
     copies: list[Item]
-    marks: set[int]  # ids of what its queue has
+    marks: set[int]  # ids of items that are open or given back here, and that the queue has
 
 
 class CopiedCursors:
     """`first_id` is the lowest id that the queue's own items may have."""
 
-    def __init__(self, source: Directory, queue: bytes, cursors: list[tuple[bytes, QueueRecord]], say: Say) -> None:
-        self.found: list[Copied] = []
+    def __init__(self, source: Salvaged, cursors: list[ListedCursor], say: Say) -> None:
+        self.found = [_read(source, cursor, say) for cursor in cursors]
         self.places: dict[int, int] = {}  # old place -> new
-        self._pending: list[int] = []  # old places that no item saved so far has reached, the lowest first
         self.marks: dict[int, int] = {}  # old id -> new
-        for name, record in cursors:
-            self.found.append(_read(source, queue, name, record, say))
+        # Old places that no item saved so far has reached, the lowest first.
         self._pending = sorted({cursor.place for cursor in self.found})
         self._wanted = {item_id for cursor in self.found for item_id in cursor.marks}
         self.first_id = records.FIRST_ID + sum(len(cursor.copies) for cursor in self.found)
 
     def saved(self, old_id: int, new_id: int) -> None:
-        """This item of the queue has been saved. In order of the ids."""
+        """An item of the queue has been saved. Called in order of the ids."""
         while self._pending and self._pending[0] <= old_id:
             self.places[self._pending.pop(0)] = new_id
         if old_id in self._wanted:
             self.marks[old_id] = new_id
 
     def end(self, tail: int) -> None:
-        """There are no more items; the next would have this id."""
+        """All items have been saved; the next one would have the id `tail`."""
         for place in self._pending:
             self.places[place] = tail
 
 
-def _read(source: Directory, queue: bytes, name: bytes, record: QueueRecord, say: Say) -> Copied:
-    state = source.state(record)
+def _read(source: Salvaged, cursor: ListedCursor, say: Say) -> Copied:
+    state = source.state(cursor.record)
     copies: list[Item] = []
     marks: set[int] = set()
     if isinstance(state, Broken):
-        say(f"cursor {shown_cursor(queue, name)}: it begins again at the head of its queue")
-        return Copied(name, record, records.FIRST_ID, copies, marks)
-    for entry in source.cursor_items(record):
+        say(f"{cursor.shown}: it begins again at the head of its queue")
+        return Copied(cursor.name, cursor.record, records.FIRST_ID, copies, marks)
+    for entry in source.cursor_items(cursor.record):
         if isinstance(entry, (IdGap, Broken)):
-            say(f"cursor {shown_cursor(queue, name)}: an item that was open there may be dropped: {entry.why}")
+            say(f"{cursor.shown}: an item that was open there may be dropped: {entry.why}")
         elif entry[1] is None:
             marks.add(entry[0])
         else:
             copies.append(entry[1])
-    return Copied(name, record, state.next, copies, marks)
+    return Copied(cursor.name, cursor.record, state.next, copies, marks)

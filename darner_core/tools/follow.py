@@ -8,6 +8,8 @@ import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any, TextIO
 
 from darner_core.config.options import Config
@@ -17,15 +19,14 @@ from darner_core.showing import show
 from darner_core.tools.formatting import EVENT_HEAD, event_json, event_line
 
 CONNECT_S = 10.0
-RECV_BYTES = 64 << 10
 ENDED = 2  # exit status
 
 Say = Callable[[str], None]
 
 
 def follow(options: Config, queue: bytes, user: str, password: bytes, as_json: bool, out: TextIO, say: Say) -> int:
-    """Write to `out` what happens to a queue, until the server ends; the exit status. Raises StartError if there is no
-    server, or it refuses."""
+    """Write to `out` what happens to a queue until the server ends. Returns the exit status. Raises StartError if no
+    server answers, or if it refuses."""
     host = next((host for host in options.host if host.startswith(UNIX)), options.host[0])
     where = host if host.startswith(UNIX) else f"{host} port {options.port}"
     name = show(queue)
@@ -63,7 +64,7 @@ def _connect(options: Config, host: str, where: str) -> socket.socket:
 
 
 def _tls(certificate: str) -> ssl.SSLContext:
-    """TLS settings for a server with exactly this certificate, whatever name it has and whoever signed it."""
+    """TLS settings for a server that shows exactly this certificate, whatever name is in it and whoever signed it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -74,7 +75,8 @@ def _tls(certificate: str) -> ssl.SSLContext:
 def _ask(
     connection: socket.socket, lines: Iterator[bytes], queue: bytes, user: str, password: bytes, where: str
 ) -> dict[str, Any]:
-    """Log in, and ask for the queue's events: what the server says first. Raises StartError if it refuses."""
+    """Log in and ask for the queue's events. Returns the first line of the answer. Raises StartError if the server
+    refuses."""
     try:
         if user:
             login = user.encode("utf-8", "surrogateescape") + b" " + password
@@ -94,21 +96,13 @@ def _refused(line: bytes, where: str) -> StartError:
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:
-    """The lines that come, until the server hangs up."""
-    rest = b""
-    while True:
-        try:
-            data = connection.recv(RECV_BYTES)
-        except OSError:
-            return
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
+    """The lines that the server sends, until it hangs up. A line that it does not end is left out."""
+    with suppress(OSError), connection.makefile("rb") as received:
+        yield from takewhile(lambda line: line.endswith(b"\n"), received)
 
 
 def _event(line: bytes, where: str) -> dict[str, Any]:
-    """Raises StartError if the line is none."""
+    """Raises StartError if the line is no event."""
     try:
         event = json.loads(line)
     except ValueError:

@@ -1,18 +1,19 @@
 """How items and events are shown to a person, one line each, and to programs as JSON. Text only: no disk, no sockets.
 
-Columns have the width of the widest that is usual, so that lines can be shown one by one; what is wider makes its line
-longer. Nothing is ever cut but the body.
+Columns are as wide as the widest usual value, so that lines can be shown one by one. A wider value makes its line
+longer: only bodies are ever cut.
 """
 
 import base64
 import codecs
 import json
 import time
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from darner_core.showing import show
 
-START_BYTES = 40  # of a body that are shown
+START_BYTES = 40  # how much of a body is shown
 
 WAITING = "waiting"  # or opened since the queue's state was written last
 TAKEN = "open or returned"  # which of the two, only the server that had it open knows
@@ -23,20 +24,32 @@ ITEM_HEAD = "AGE        EXPIRES            FLAGS        SIZE  STATE             
 EVENT_HEAD = "TIME          WHAT          ID        SIZE       FLAGS  BODY"
 
 
+class ShownItem(NamedTuple):
+    """What is shown of an item."""
+
+    id: int
+    flags: int
+    expires_at_ms: int  # 0: never
+    added_at_ms: int
+    now_ms: int
+    body_bytes: int
+    state: str  # WAITING or TAKEN
+    start: bytes  # of the body
+    is_large: bool
+
+
 def show_duration(ms: int) -> str:
-    """A time in its two largest units that are not zero: 3d 4h, 3m 20s, 5s. Below 10 s with tenths."""
+    """A time in its largest unit and the next smaller one: 3d 4h, 3m 20s, 5s. Below 10 s with tenths."""
     if ms < 0:
         return f"-{show_duration(-ms)}"
     if ms < 10_000:
         return f"{ms // 100 / 10:g}s"
     seconds = ms // 1000
-    for index, (unit_s, letter) in enumerate(_UNITS):
+    for (unit_s, letter), (smaller_s, smaller) in pairwise(_UNITS):
         if seconds >= unit_s:
-            text = f"{seconds // unit_s}{letter}"
-            if index + 1 < len(_UNITS) and (rest := seconds % unit_s // _UNITS[index + 1][0]):
-                text += f" {rest}{_UNITS[index + 1][1]}"
-            return text
-    return "0s"
+            rest = seconds % unit_s // smaller_s
+            return f"{seconds // unit_s}{letter}" + (f" {rest}{smaller}" if rest else "")
+    return f"{seconds}s"
 
 
 def show_expiry(expires_at_ms: int, now_ms: int) -> str:
@@ -48,9 +61,10 @@ def show_expiry(expires_at_ms: int, now_ms: int) -> str:
 
 
 def show_start(start: bytes, body_bytes: int) -> str:
-    """The start of a body on one line, in printable letters. Other bytes begin with \\; ... means there is more."""
+    """The start of a body on one line, in printable letters. Other bytes are written with \\; ... says that the body is
+    longer."""
     cut = len(start) < body_bytes
-    # If the body is cut, a letter that is cut with it is left out.
+    # A letter that is cut in two where the body is cut is left out.
     text, _ = codecs.utf_8_decode(start.replace(b"\\", b"\\\\"), "backslashreplace", not cut)
     return show(text) + ("..." if cut else "")
 
@@ -59,38 +73,33 @@ def item_head(id_letters: int) -> str:
     return f"{'ID':>{id_letters}}  {ITEM_HEAD}"
 
 
-def item_line(
-    id_letters: int, item_id: int, flags: int, expires_at_ms: int, added_at_ms: int, now_ms: int, body_bytes: int,
-    state: str, start: str,
-) -> str:  # fmt: skip
-    age, expiry = show_duration(now_ms - added_at_ms), show_expiry(expires_at_ms, now_ms)
+def item_line(id_letters: int, item: ShownItem) -> str:
+    age, expiry = show_duration(item.now_ms - item.added_at_ms), show_expiry(item.expires_at_ms, item.now_ms)
     return (
-        f"{item_id:>{id_letters}}  {age:<9}  {expiry:<12}  {flags:>10}  {body_bytes:>10}  {state:<16}  {start}".rstrip()
-    )
+        f"{item.id:>{id_letters}}  {age:<9}  {expiry:<12}  {item.flags:>10}  {item.body_bytes:>10}  {item.state:<16}  "
+        f"{show_start(item.start, item.body_bytes)}"
+    ).rstrip()
 
 
-def item_json(
-    item_id: int, flags: int, expires_at_ms: int, added_at_ms: int, now_ms: int, body_bytes: int, state: str,
-    start: bytes, large: bool,
-) -> str:  # fmt: skip
+def item_json(item: ShownItem) -> str:
     return json.dumps(
         {
-            "id": item_id,
-            "age_ms": now_ms - added_at_ms,
-            "added_at_ms": added_at_ms,
-            "expires_at_ms": expires_at_ms or None,
-            "flags": flags,
-            "bytes": body_bytes,
-            "state": state,
-            "large": large,
-            "first_bytes": base64.b64encode(start).decode(),
-            "text": show_start(start, body_bytes),
+            "id": item.id,
+            "age_ms": item.now_ms - item.added_at_ms,
+            "added_at_ms": item.added_at_ms,
+            "expires_at_ms": item.expires_at_ms or None,
+            "flags": item.flags,
+            "bytes": item.body_bytes,
+            "state": item.state,
+            "large": item.is_large,
+            "first_bytes": base64.b64encode(item.start).decode(),
+            "text": show_start(item.start, item.body_bytes),
         }
     )
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """An event as the server's `watch` tells it, for a person."""
+    """A line for a person about an event of the server's `watch`."""
     what = event["what"]
     if what == "not shown":
         return f"... {event['events']} events not shown"
@@ -102,7 +111,7 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def event_json(event: dict[str, Any]) -> str:
-    """An event for programs: as the server tells it, with the start of the body as text besides."""
+    """A line for a program about an event of the server's `watch`, to which the start of the body is added as text."""
     if "first_bytes" in event:
         event = {**event, "text": _start_of(event)}
     return json.dumps(event)

@@ -1,11 +1,11 @@
-"""How far a long job is, for a person: a bar on a terminal, else a line now and then."""
+"""Shows a person how far a long job is: as a bar on a terminal, otherwise as a line every ten seconds."""
 
 import time
 from collections.abc import Callable
 from typing import TextIO
 
 BAR_LETTERS = 30
-TERMINAL_S, FILE_S = 0.2, 10.0  # between two signs of life
+TERMINAL_S, FILE_S = 0.2, 10.0  # between two bars or lines
 
 
 class Progress:
@@ -30,7 +30,7 @@ class Progress:
         self._tell()
 
     def add(self, more_bytes: int) -> None:
-        """One record more has been read."""
+        """Another record of `more_bytes` bytes has been read."""
         self.records += 1
         self.done_bytes += more_bytes
         if not self.records & 0xFF:
@@ -52,7 +52,7 @@ class Progress:
         self._stream.flush()
 
     def end(self) -> None:
-        """Take the bar away, so that something else can be printed."""
+        """Remove the bar, so that something else can be printed."""
         if self._shown:
             self._stream.write("\r\033[K")
             self._stream.flush()

@@ -1,21 +1,20 @@
 """A directory that RocksDB cannot open, made again from its table files and its write-ahead log.
 
-It is done in a copy that shares the table files: RocksDB makes a new list of those it can read, and the changes in the
-files of the write-ahead log are applied to them. The result may lack items, because RocksDB leaves out the whole of a
-table with a damaged block. It may have items too many, because RocksDB takes obsolete tables, which a kill leaves, for
-good ones.
+RocksDB makes a new list of the table files that it can read, in a copy that shares them. Then the changes in the
+write-ahead log are applied. The result may lack items, because RocksDB leaves out the whole of a table with a damaged
+block. It may have items that were removed, because RocksDB also takes obsolete tables, which a kill leaves behind.
 """
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage import manifest, opening, records, wal
 from darner_core.storage.storage import CHUNK_FAMILY, DEFAULT_FAMILY, Storage
-from darner_core.tools.salvage import Directory
+from darner_core.tools.salvage import Salvaged
 
 BATCH_BYTES = 1 << 20
 SETTINGS: dict[str, Any] = {
@@ -29,7 +28,7 @@ NOT_COPIED = (records.DAMAGE_FILE, records.RUNNING_FILE)
 
 
 def rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
-    """Make a database from the tables and the write-ahead log of `path`, whatever else is lost. Raises DataDirError,
+    """Make the database `rebuilt` from the tables and the write-ahead log of `path` alone. Raises DataDirError,
     StorageError or OSError."""
     try:
         share(path, rebuilt)
@@ -37,7 +36,7 @@ def rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
             os.unlink(os.path.join(rebuilt, name))
         opening.rebuild(rebuilt)
         with opened(rebuilt, families):
-            pass  # makes the column families; and compacts, beside which nothing else can read it
+            pass  # makes the column families, and compacts: nothing else can read the directory meanwhile
         family_of = _families_in_tables(rebuilt, log_folder)
         with opened(rebuilt, families) as storage:
             _replay(path, storage, family_of)
@@ -48,7 +47,7 @@ def rebuild(path: str, rebuilt: str, families: int, log_folder: str) -> None:
 
 
 def share(path: str, copy: str) -> None:
-    """Copy a database; its table files, which are never changed, only by name if the file system can."""
+    """Copy a database. Table files, which are never changed, are linked if the file system can."""
     shutil.rmtree(copy, ignore_errors=True)
     os.mkdir(copy, 0o700)
     for name in os.listdir(path):
@@ -73,17 +72,15 @@ def _changes(path: str) -> Iterator[tuple[str, int, bytes, bytes]]:
 
 
 def _families_in_tables(rebuilt: str, log_folder: str) -> dict[int, int]:
-    """By queue number, the column family that its records lie in."""
-    directory = Directory(rebuilt, log_folder)
-    try:
+    """The column family of each queue that has records in tables, by the queue's number."""
+    with closing(Salvaged(rebuilt, log_folder)) as directory:
         return {number: family for family, cf in enumerate(directory.families) for number in directory.numbers(cf)}
-    finally:
-        directory.close()
 
 
 def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
-    """Apply the write-ahead log of the directory `path`. Which number a column family had there nobody knows any more,
-    but a key's length says what it is, and a queue's records, or the record of the queue, which family it is in."""
+    """Apply the write-ahead log of the directory `path`. The log names column families by numbers that nothing explains
+    any more. But the length of a key says whether it is a chunk's, and the family of a queue is known from its records
+    in tables or from the record that lists the queue."""
     for what, family, key, value in _changes(path):
         if family == 0 and what == wal.PUT and key.startswith((records.QUEUE_PREFIX, records.CURSOR_PREFIX)):
             record = records.unpack_queue(value)
@@ -114,7 +111,7 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
 
 
 def manifest_is_cut(path: str) -> bool:
-    """Whether the list of the table files, which is written like a log, ends in the middle of something."""
+    """Whether the MANIFEST ends in the middle of a record."""
     try:
         return manifest.read(path).cut_at is not None
     except manifest.Damaged:
@@ -127,7 +124,7 @@ def opened(path: str, families: int) -> Iterator[Storage]:
     try:
         yield storage
     except BaseException:
-        with suppress(StorageError):  # it cannot be closed because of the error that is on its way
+        with suppress(StorageError):  # the error that is raised already is the cause
             storage.close()
         raise
     storage.close()

@@ -1,11 +1,11 @@
 """`--repair`: save what can be read of a damaged data directory, and say what is dropped.
 
-The damaged directory is only read. What can be read of it is written to a new one beside it, queue by queue, in order:
-items with their flags, expiry and time, open ones as waiting. When that is on disk the two change places, and the old
-one is kept as DATA.damaged-<time>. If anything fails, the old one stands where it stood.
+The damaged directory is only read. What can be read is written to a new directory beside it, queue by queue, in order:
+items with their flags, expiry and time, open ones as waiting. When all is on disk, the two directories change places,
+and the damaged one is kept as DATA.damaged-<time>. If anything fails, it stays where it is.
 
-If RocksDB cannot open the directory, or items are missing that may lie in tables that it does not list, what can be
-rebuilt of it (see `rebuild`) is copied as well, and the fuller is kept.
+If RocksDB cannot open the directory, or if items are missing and may lie in tables that RocksDB does not list, the
+directory is also rebuilt (see `rebuild`) and copied from there. The copy with more items is kept.
 """
 
 import os
@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from darner_core import files
 from darner_core.errors import DataDirError, StorageError
@@ -26,11 +26,9 @@ from darner_core.storage.storage import CHUNK_FAMILY, Batch, Storage
 from darner_core.tools.check import (
     WHOLE,
     Counts,
-    Named,
     Say,
     directory_bytes,
     examine,
-    find_cursors,
     find_queues,
     leftovers,
     read_queue,
@@ -38,17 +36,19 @@ from darner_core.tools.check import (
 from darner_core.tools.cursor_copy import CopiedCursors
 from darner_core.tools.progress import Progress
 from darner_core.tools.rebuild import BATCH_BYTES, manifest_is_cut, opened, rebuild, share
-from darner_core.tools.salvage import Directory, Missing, lock
+from darner_core.tools.salvage import ListedCursor, ListedQueue, Salvaged
+from darner_core.tools.unchanged import lock
 
 DROPPED = 1  # exit status: repaired, but not all could be saved
 
-# In this case an older record may win over a newer one: a compaction to the last level sets the newer one's sequence
-# number to 0, and a table from before the compaction may still be there.
+# An older record may win over a newer one then: a compaction to the last level sets the newer one's sequence number to
+# 0, and a table from before the compaction may still be there.
 _MAY_COME_AGAIN = "saved from all tables there are, also from those that were replaced: confirmed items may come again"
 
 
 def repair(path: str, max_column_families: int, say: Say, progress: Progress) -> int:
-    """Repair the directory `path`; the exit status. Raises DataDirError, and has changed nothing then."""
+    """Repair the directory `path`. Returns the exit status. Raises DataDirError if nothing could be repaired, and has
+    changed nothing then."""
     path = os.path.realpath(path)
     log_damaged = False
 
@@ -86,7 +86,7 @@ def repair(path: str, max_column_families: int, say: Say, progress: Progress) ->
 
 
 def _free_stamp(path: str) -> str:
-    """The time, for the names of directories beside `path`; with a number behind it if that name is taken."""
+    """The time, for the names of directories beside `path`, followed by a number if these names are taken."""
     now = stamp = time.strftime("%Y%m%d-%H%M%S")
     number = 1
     while any(os.path.exists(f"{path}.{what}-{stamp}") for what in ("damaged", "repaired", "rebuilt")):
@@ -118,8 +118,8 @@ def _set_access(path: str, mode: int, user: int, group: int) -> None:
 
 
 def _change_places(path: str, made: str, kept: str) -> None:
-    """Put `made` in the place of `path`, which becomes `kept`: in one step where the system can, so that a kill leaves
-    one or the other there. Raises DataDirError, and `path` is what it was."""
+    """Rename `path` to `kept` and `made` to `path`: in one step where the system can, so that there is a directory at
+    `path` even after a kill. Raises DataDirError, with `path` as it was."""
     try:
         os.rename(made, kept)
         if not exchange(kept, path):
@@ -155,7 +155,7 @@ class _Saving:
         self._rebuilt = f"{path}.rebuilt-{self.stamp}"
 
     def run(self) -> Counts:
-        """Save all; what was saved, and what is lost."""
+        """Save all that can be read. Returns the counts of what was saved and lost."""
         try:
             with tempfile.TemporaryDirectory() as log_folder:
                 counts, said = self._fuller(log_folder)
@@ -167,19 +167,16 @@ class _Saving:
         return counts
 
     def _fuller(self, log_folder: str) -> tuple[Counts, list[str]]:
-        """Copy what the directory lists. Only if that may not be all, copy what can be rebuilt of it as well, and keep
-        the fuller: RocksDB's repair leaves out the whole of a table with a damaged block, and takes obsolete tables,
-        which a kill leaves, for good ones."""
+        """Copy what the directory lists. Only if that may not be all, rebuild it, copy that as well, and keep the copy
+        with more items: what is rebuilt may lack items, or have some that were removed."""
         source, whole = _open_listed(self._path, self._rebuilt, log_folder, self._say)
         if source is None:
             counts, said = self._copy_rebuilt(self.made, log_folder)
             return counts, [_MAY_COME_AGAIN, *said]
-        try:
+        with closing(source):
             unlisted = bool(source.unlisted_tables())
             cut = unlisted and manifest_is_cut(source.path)
             listed, said = self._copy(source, self.made)
-        finally:
-            source.close()
         if whole and not (unlisted and (cut or listed.missing or listed.nameless)):
             return listed, said
         if whole:
@@ -200,13 +197,10 @@ class _Saving:
 
     def _copy_rebuilt(self, made: str, log_folder: str) -> tuple[Counts, list[str]]:
         rebuild(self._path, self._rebuilt, self._families, log_folder)
-        source = Directory(self._rebuilt, log_folder)
-        try:
+        with closing(Salvaged(self._rebuilt, log_folder)) as source:
             return self._copy(source, made)
-        finally:
-            source.close()
 
-    def _copy(self, source: Directory, made: str) -> tuple[Counts, list[str]]:
+    def _copy(self, source: Salvaged, made: str) -> tuple[Counts, list[str]]:
         said: list[str] = []
         os.mkdir(made, 0o700)  # no other user may read it meanwhile
         with opened(made, max(self._families, len(source.families))) as storage:
@@ -214,20 +208,20 @@ class _Saving:
         return counts, said
 
 
-def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Directory | None, bool]:
-    """The damaged directory, if RocksDB can open it, and whether that was possible with all its files."""
+def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Salvaged | None, bool]:
+    """The damaged directory, None if RocksDB cannot open it; and whether it was opened with all its files."""
     with suppress(Exception):
-        return Directory(path, log_folder), True
-    say("RocksDB does not open all of it: rebuilding")
+        return Salvaged(path, log_folder), True
+    say("RocksDB cannot open all of it: rebuilding")
     manifests = [name for name in os.listdir(path) if name.startswith("MANIFEST-")]
     for manifest in sorted(manifests, key=lambda name: (len(name), name), reverse=True):
         share(path, shared)  # only CURRENT may be damaged
         with open(os.path.join(shared, "CURRENT"), "w") as file:
             file.write(f"{manifest}\n")
         with suppress(Exception):
-            return Directory(shared, log_folder), True
+            return Salvaged(shared, log_folder), True
     with suppress(Exception):
-        return Directory(path, log_folder, lenient=True), False
+        return Salvaged(path, log_folder, lenient=True), False
     return None, False
 
 
@@ -237,7 +231,7 @@ def _open_listed(path: str, shared: str, log_folder: str, say: Say) -> tuple[Dir
 class _Copy:
     """Copies what can be read of `source` to a new data directory."""
 
-    def __init__(self, source: Directory, storage: Storage, say: Say, progress: Progress) -> None:
+    def __init__(self, source: Salvaged, storage: Storage, say: Say, progress: Progress) -> None:
         self._source = source
         self._say = say
         self._progress = progress
@@ -245,21 +239,20 @@ class _Copy:
         self._batch: Batch = storage.batch()
         self._batched = 0
         self._names: set[bytes] = set()
-        self._cursors: dict[bytes, list[tuple[bytes, QueueRecord]]] = {}  # by queue
-        self._next_number = 0  # for a cursor
+        self._cursors: dict[bytes, list[ListedCursor]] = {}  # by queue
+        self._next_number = 0  # of the next cursor
 
     def run(self, total_bytes: int) -> Counts:
         """Copy all of it."""
-        told: list[str] = []
         total = Counts()
         self._progress.begin("saving", total_bytes)
-        queues = list(find_queues(self._source, told.append))
-        self._names = {named.name for named in queues if not named.lost}
+        queues, cursors = find_queues(self._source, lambda _: None)  # `examine` has told what is wrong
+        self._names = {queue.name for queue in queues if not queue.lost}
         self._next_number = len(queues) + 1
-        for queue, name, record in find_cursors(self._source, told.append):
-            self._cursors.setdefault(queue, []).append((name, record))
-        for number, named in enumerate(queues, 1):
-            total.add(self._queue(number, named))
+        for cursor in cursors:
+            self._cursors.setdefault(cursor.queue, []).append(cursor)
+        for number, queue in enumerate(queues, 1):
+            total.add(self._queue(number, queue))
         self._flush()
         self._storage.flush()
         self._storage.sync()
@@ -267,49 +260,46 @@ class _Copy:
         self._say(f"saved {len(queues)} queues, {total.items} items, {total.bytes} bytes; {total.lost} items dropped")
         return total
 
-    def _queue(self, number: int, named: Named) -> Counts:
-        name = named.name
-        while named.lost and name in self._names:
+    def _queue(self, number: int, found: ListedQueue) -> Counts:
+        name = found.name
+        while found.lost and name in self._names:
             name += b"-"
         self._names.add(name)
-        made_at_ms = named.record.created_at_ms or int(time.time() * 1000)
-        record = QueueRecord(number, named.record.family, made_at_ms, named.record.kind)
+        made_at_ms = found.record.created_at_ms or int(time.time() * 1000)
+        record = QueueRecord(number, found.record.family, made_at_ms, found.record.kind)
         self._storage.add_queue(self._batch, name, record)
         counts = Counts()
-        counts.nameless += named.lost
+        counts.nameless += found.lost
         dropped: list[str] = []
-        cursors = CopiedCursors(self._source, named.name, self._cursors.get(named.name, []), self._say)
+        cursors = CopiedCursors(self._source, self._cursors.get(found.name, []), self._say)
         tail, blobs = cursors.first_id, 0
-        for item_id, item in read_queue(self._source, named, dropped.append, counts):
-            body = item[0]
-            if isinstance(body, Blob):
-                blobs += 1
-                why = self._blob(named.record.number, body, number, blobs)
-                if why is not None:
-                    counts.lost += 1
-                    counts.missing += isinstance(why, Missing)
-                    dropped.append(f"{named.shown}: large item {item_id}: {why}")
-                    continue
-                item = (Blob(blobs, len(body)), *item[1:])
+
+        def copy_blob(blob: Blob) -> None:
+            nonlocal blobs
+            blobs += 1
+            self._blob(found.record.number, blob, number, blobs)
+
+        for item_id, item in read_queue(self._source, found, copy_blob, dropped.append, counts):
+            if isinstance(item[0], Blob):
+                item = (Blob(blobs, len(item[0])), *item[1:])
             self._item(record, tail, item)
             cursors.saved(item_id, tail)
             tail += 1
-            counts.items += 1
-            counts.bytes += len(body)
         cursors.end(tail)
-        self._put_cursors(record, name, named, cursors, blobs)
+        self._put_cursors(record, name, found.record.number, cursors, blobs)
         first_id = cursors.first_id
         state = records.pack_state(first_id, first_id, tail, counts.bytes, first_id)
         self._put(record.family, item_key(number, records.STATE_ID), state)
         self._progress.end()
-        if dropped or named.lost:
-            shown = Named(name, record).shown
-            self._say(f"{shown}: {counts.items} items saved, {counts.lost} dropped")
+        if dropped or found.lost:
+            self._say(f"{ListedQueue(name, record).shown}: {counts.items} items saved, {counts.lost} dropped")
         return counts
 
-    def _put_cursors(self, queue: QueueRecord, name: bytes, named: Named, cursors: CopiedCursors, blobs: int) -> None:
+    def _put_cursors(
+        self, queue: QueueRecord, name: bytes, old_number: int, cursors: CopiedCursors, blobs: int
+    ) -> None:
         copy_id = records.FIRST_ID
-        copied: dict[int, int] = {}  # large items that several cursors may have
+        copied: dict[int, int] = {}  # old number -> new of large items: several cursors may have the same
         for cursor in cursors.found:
             number, self._next_number = self._next_number, self._next_number + 1
             record = QueueRecord(number, queue.family, cursor.record.created_at_ms)
@@ -323,7 +313,9 @@ class _Copy:
                 if isinstance(body, Blob):
                     if body.blob not in copied:
                         blobs += 1
-                        if self._blob(named.record.number, body, queue.number, blobs) is not None:
+                        try:
+                            self._blob(old_number, body, queue.number, blobs)
+                        except ValueError:
                             self._say(f"cursor {show(cursor.name)}: a large item that was open there is dropped")
                             continue
                         copied[body.blob] = blobs
@@ -338,16 +330,15 @@ class _Copy:
             self._storage.add_expiry(self._batch, Expiry(item[2], record.number, item_id))
         self._progress.add(records.ITEM_KEY_BYTES + len(value))
 
-    def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> ValueError | None:
-        """Copy the chunks of a large item, all or none; why not."""
+    def _blob(self, from_number: int, body: Blob, number: int, blob: int) -> None:
+        """Copy the chunks of a large item, all or none. Raises ValueError if they cannot be read."""
         try:
             for index, chunk in enumerate(self._source.blob_chunks(from_number, body)):
                 self._put(CHUNK_FAMILY, records.chunk_key(number, blob, index), chunk)
                 self._progress.add(len(chunk))
-        except ValueError as error:
+        except ValueError:
             self._storage.remove_blobs(self._batch, number, blob, blob + 1)
-            return error
-        return None
+            raise
 
     def _put(self, family: int, key: bytes, value: bytes) -> None:
         self._batch.put(key, value, self._storage.handles[family])

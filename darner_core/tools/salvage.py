@@ -1,35 +1,31 @@
-"""A data directory as it is, damage and all: read without changing it, and without stopping at what cannot be read.
+"""Reads a data directory without changing it, and without stopping at what cannot be read.
 
-`check`, `repair` and `dump` see a directory through this module. It promises to give every record that RocksDB can read
-with its checksums, in order, and a Gap wherever something cannot be read. Memory does not grow with the directory.
+`check`, `repair` and `dump` see a directory through this module. It promises to give every record whose checksum is
+right, in order, and a Gap wherever something cannot be read. Memory does not grow with the directory.
 """
 
-import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from glob import escape, glob
+from collections.abc import Callable, Iterator
 from struct import error as struct_error
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from darner_core.errors import DataDirError
-from darner_core.storage import opening, records, wal
-from darner_core.storage.directory import power_was_lost, take_lock
+from darner_core.showing import show
+from darner_core.storage import opening, records
 from darner_core.storage.opening import CHUNKS, DEFAULT
 from darner_core.storage.records import Blob, Item, QueueRecord, State
+from darner_core.tools import unchanged
+
+_T = TypeVar("_T")
 
 OPEN_FILES = 64
 
-# How many keys are tried one by one behind an unreadable one. A block of 16 KiB holds 500 of the smallest items.
+# How many keys behind an unreadable one are tried one by one. A block of 16 KiB holds 500 of the smallest items.
 NEAR_KEYS = 1024
-_INDEX_BITS = 32  # of a chunk's key
-_SETTINGS_FILE = "rocksdict-config.json"
+_INDEX_BITS = 32  # of the number of a chunk within its item, at the end of its key
 
 
 class Gap(NamedTuple):
-    """Something behind the key `after` cannot be read. Records go on at `resumes`; None: there are no more."""
+    """Records behind the key `after` cannot be read. The next that can has the key `resumes`; None: there is none."""
 
     after: bytes
     resumes: bytes | None
@@ -52,121 +48,50 @@ class Broken(NamedTuple):
 
 
 class Missing(ValueError):
-    """A record that has to be there is missing, without any sign of damage."""
+    """A record is missing without any sign of damage."""
 
 
-@contextmanager
-def lock(path: str, only_reads: bool = False) -> Iterator[None]:
-    """Keep servers out of the directory. Raises DataDirError if a server is in it, if there is no directory, or if this
-    user may not read a file in it. `only_reads`: tools that only read may share it, and it may be write-protected."""
-    if not os.path.isdir(path):
-        beside = glob(f"{escape(path)}.damaged-*") + glob(f"{escape(path)}.repaired-*")
-        raise DataDirError(f"data directory {path}: there is none{', but ' * bool(beside)}{', '.join(sorted(beside))}")
-    try:
-        _check_readable(path)
-        file, kind = _open_lock(os.path.join(path, "LOCK"), only_reads)
-    except FileNotFoundError:
-        yield
-        return
-    except OSError as error:
-        raise DataDirError(f"data directory {path}: {error.strerror}") from error
-    with file:
-        if not take_lock(file, kind):
-            raise DataDirError(f"data directory {path}: in use by a server; stop it first")
-        yield
+class ListedQueue(NamedTuple):
+    """A queue as it was found. `lost`: its name is lost and `name` is made up, because only its items are left."""
+
+    name: bytes
+    record: QueueRecord
+    lost: bool = False
+
+    @property
+    def shown(self) -> str:
+        return f"queue {show(self.name)}"
 
 
-def _check_readable(path: str) -> None:
-    """Raises DataDirError if this user may not read a file: RocksDB would call it damaged, or leave it out."""
-    for name in sorted(os.listdir(path)):
-        file = os.path.join(path, name)
-        if os.path.exists(file) and not os.access(file, os.R_OK):
-            raise DataDirError(f"data directory {path}: no permission to read {name}; run this as the server's user")
+class ListedCursor(NamedTuple):
+    queue: bytes  # its name
+    name: bytes
+    record: QueueRecord
+
+    @property
+    def shown(self) -> str:
+        return "cursor " + show(b".".join((self.queue, self.name)))
 
 
-def _open_lock(path: str, only_reads: bool) -> tuple[BinaryIO, int]:
-    try:
-        return open(path, "r+b"), fcntl.LOCK_EX
-    except FileNotFoundError:
-        raise
-    except OSError:
-        if not only_reads:
-            raise
-        return open(path, "rb"), fcntl.LOCK_SH  # a server's lock is exclusive, so this still keeps servers out
-
-
-def _writable(path: str, folder: str) -> str:
-    """`path`; or, if it is write-protected, a directory of links to its files in `folder`. rocksdict (0.3.29) writes
-    its settings into a directory even if it only reads there."""
-    settings = os.path.join(path, _SETTINGS_FILE)
-    if os.access(path, os.W_OK) and (os.access(settings, os.W_OK) or not os.path.exists(settings)):
-        return path
-    return _linked(path, folder, ())
-
-
-def _linked(path: str, folder: str, without: Collection[str]) -> str:
-    """A new directory in `folder`, of links to the files of `path`."""
-    links = tempfile.mkdtemp(dir=folder)
-    for name in os.listdir(path):
-        if name != _SETTINGS_FILE and name not in without:
-            os.symlink(os.path.join(os.path.abspath(path), name), os.path.join(links, name))
-    if os.path.exists(settings := os.path.join(path, _SETTINGS_FILE)):
-        shutil.copyfile(settings, os.path.join(links, _SETTINGS_FILE))
-    return links
-
-
-def _without_lost_power(path: str, folder: str) -> str:
-    """`path`, or a directory of links without the logs that a start would put aside after a loss of power."""
-    if not power_was_lost(path):
-        return path
-    first = opening.first_log(path)
-    behind = wal.gap_between(path, first)
-    if behind is None:
-        return path
-    names = wal.files(path, first)
-    return _linked(path, folder, names[names.index(behind) :])
-
-
-def _mended(path: str, folder: str) -> tuple[str, bool]:
-    """A directory in which RocksDB can read as much of a damaged log as a start would take; and whether RocksDB has to
-    stop by itself where the log cannot be read any further."""
-    damages = wal.examine(path, first=opening.first_log(path))
-    if power_was_lost(path):
-        damages = [damage.after_loss_of_power() for damage in damages]
-    if all(damage.torn for damage in damages):
-        if not damages or not wal.has_hole(os.path.join(path, damages[0].name)):
-            return path, True
-        first, logs = damages[0], wal.files(path)
-        links = _linked(path, folder, logs[logs.index(first.name) :])
-        wal.mend(os.path.join(path, first.name), os.path.join(links, first.name), first.offset)
-        return links, False
-    names = {damage.name for damage in damages}
-    links = _linked(path, folder, names)
-    for name in names:
-        wal.mend(os.path.join(path, name), os.path.join(links, name))
-    return links, False
-
-
-class Directory:
+class Salvaged:
     """A data directory that is open for reading only."""
 
     def __init__(self, path: str, log_folder: str, lenient: bool = False) -> None:
-        """Raises RocksDB's error. `lenient`: without the files that cannot be opened."""
+        """`lenient`: leave out table files that cannot be opened. Raises RocksDB's error."""
         self.path = path
-        path = _without_lost_power(_writable(path, log_folder), log_folder)
+        path = unchanged.without_lost_power(unchanged.writable(path, log_folder), log_folder)
         torn = False
         if opening.has_hole(path):
-            path, torn = _mended(path, log_folder)
+            path, torn = unchanged.mended(path, log_folder)
         try:
             self._db = opening.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
         except Exception as error:
             if not opening.is_damage(error):
                 raise
-            path, torn = _mended(path, log_folder)
+            path, torn = unchanged.mended(path, log_folder)
             self._db = opening.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
         names = set(opening.family_names(path)) - {DEFAULT, CHUNKS}
-        self.family_names = sorted(names, key=lambda name: int(name[1:]))
-        self.families = [self._db.get_column_family(name) for name in self.family_names]
+        self.families = [self._db.get_column_family(name) for name in sorted(names, key=lambda name: int(name[1:]))]
         self.chunks: Any = self._db.get_column_family(CHUNKS)
 
     def close(self) -> None:
@@ -175,7 +100,7 @@ class Directory:
         self._db.close()
 
     def unlisted_tables(self) -> set[str]:
-        """Table files that the MANIFEST does not list, because the MANIFEST or a compaction was cut short."""
+        """Table files that are not part of the database, because the MANIFEST or a compaction was cut short."""
         listed = {file["name"].lstrip("/") for file in self._db.live_files()}
         return {name for name in os.listdir(self.path) if name.endswith(".sst")} - listed
 
@@ -193,8 +118,8 @@ class Directory:
                         yield found
                     found = key, entries.value()
                 else:
-                    # RocksDB's repair also takes tables whose records were compacted into others. If both tables have a
-                    # key with sequence number 0, it comes twice, in either order. A look-up finds the newer record.
+                    # RocksDB's repair also takes tables that a compaction has replaced. If the old and the new one have
+                    # a key with sequence number 0, it comes twice, in either order. A look-up finds the newer record.
                     found = key, family.get(key)
                 entries.next()
             if found is not None:
@@ -212,9 +137,9 @@ class Directory:
             begin = resumes
 
     def _beyond(self, family: Any, after: bytes, end: bytes) -> bytes | None:
-        """The first key that can be read behind the unreadable stretch behind `after`, as nearly as can be told; None:
-        there is none before `end`."""
-        # Keys of the same length are taken as numbers; names are padded to be long enough.
+        """A key near the end of the unreadable stretch that begins behind `after`, from which on records can be read.
+        None: there is none before `end`."""
+        # Keys are counted up like numbers. Names, which differ in length, are padded first.
         size = len(end) if len(after) == len(end) else max(len(after), len(end)) + 8
         start: int = int.from_bytes(after.ljust(size, b"\0"))
         limit: int = int.from_bytes(end.ljust(size, b"\0"))
@@ -247,76 +172,73 @@ class Directory:
                 low = middle
         return high.to_bytes(size)
 
-    # -- queues
-
-    def queues(self) -> Iterator[tuple[bytes, QueueRecord] | Gap | Broken]:
-        """(name, record) of the queues whose names can be read."""
-        for entry in self.scan(self._db, records.QUEUE_PREFIX, b"r"):
-            if isinstance(entry, Gap):
-                yield entry
-                continue
-            try:
-                yield entry[0][1:], records.unpack_queue(entry[1])
-            except struct_error:
-                yield Broken(0, f"the record of queue {entry[0][1:]!r} makes no sense")
-
-    def cursors(self) -> Iterator[tuple[bytes, bytes, QueueRecord] | Gap | Broken]:
-        """(queue's name, name, record) of the cursors whose names can be read."""
-        for entry in self.scan(self._db, records.CURSOR_PREFIX, b"d"):
-            if isinstance(entry, Gap):
-                yield entry
-                continue
-            queue, name = records.unpack_cursor_key(entry[0])
-            try:
-                yield queue, name, records.unpack_queue(entry[1])
-            except struct_error:
-                yield Broken(0, f"the record of cursor {name!r} of queue {queue!r} makes no sense")
-
-    def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None] | IdGap | Broken]:
-        """(id, item) of what a cursor has records of, as far as they can be read; None: its queue has the item."""
-        begin, end = records.item_key(cursor.number, 1), records.item_key(cursor.number + 1, records.STATE_ID)
-        for entry in self.scan(self.families[cursor.family], begin, end):
-            if isinstance(entry, Gap):
-                yield _id_gap(entry)
-            elif entry[1] == records.HELD:
-                yield records.unpack_item_key(entry[0])[1], None
-            else:
-                yield _item(records.unpack_item_key(entry[0])[1], entry[1])
-
-    def uploads(self) -> Iterator[tuple[int, int] | Gap]:
-        """(number, blob) of the large items that were being received."""
-        for entry in self.scan(self._db, records.UPLOAD_PREFIX, b"v"):
-            yield entry if isinstance(entry, Gap) else records.unpack_upload_key(entry[0])
-
-    def numbers(self, family: Any) -> Iterator[int]:
-        """The numbers of the queues that have readable records in a family."""
-        key_bytes = records.CHUNK_KEY_BYTES if family is self.chunks else records.ITEM_KEY_BYTES
-        begin: bytes | None = bytes(key_bytes)
-        while begin is not None:
+    def _steps(self, family: Any, begin: bytes | None, end: bytes, behind: Callable[[bytes], bytes]) -> Iterator[bytes]:
+        """Some keys in [begin, end): the first that can be read, then the first that is not below `behind` of that one,
+        and so on."""
+        while begin is not None and begin < end:
             entries = family.iter()
             entries.seek(begin)
-            if entries.valid():
-                number = int.from_bytes(entries.key()[:4])
-                yield number
-                begin = (number + 1).to_bytes(4).ljust(key_bytes, b"\0") if number < records.MAX_NUMBER else None
+            if not entries.valid():
+                begin = self._beyond(family, begin, end) if _status(entries) else None
+            elif (key := entries.key()) < end:
+                yield key
+                begin = behind(key)
             else:
-                begin = self._beyond(family, begin, b"\xff" * key_bytes) if _status(entries) else None
+                return
+
+    # -- what the directory lists
+
+    def _listed(self, prefix: bytes, what: str, unpack: Callable[[bytes, bytes], _T]) -> Iterator[_T | Gap | Broken]:
+        """The entries of a list in the default family, whose keys begin with `prefix`."""
+        for entry in self.scan(self._db, prefix, prefix[:-1] + bytes((prefix[-1] + 1,))):
+            if isinstance(entry, Gap):
+                yield entry
+                continue
+            try:
+                yield unpack(*entry)
+            except struct_error:
+                yield Broken(0, f"the record of {what} {show(entry[0][len(prefix) :])} makes no sense")
+
+    def queues(self) -> Iterator[ListedQueue | Gap | Broken]:
+        size = len(records.QUEUE_PREFIX)
+        return self._listed(
+            records.QUEUE_PREFIX, "queue", lambda key, value: ListedQueue(key[size:], records.unpack_queue(value))
+        )
+
+    def cursors(self) -> Iterator[ListedCursor | Gap | Broken]:
+        return self._listed(
+            records.CURSOR_PREFIX,
+            "cursor",
+            lambda key, value: ListedCursor(*records.unpack_cursor_key(key), records.unpack_queue(value)),
+        )
+
+    def uploads(self) -> Iterator[tuple[int, int] | Gap | Broken]:
+        """(number, blob) of the large items that were being received."""
+        return self._listed(records.UPLOAD_PREFIX, "upload", lambda key, _: records.unpack_upload_key(key))
+
+    # -- what belongs to a queue or a cursor
+
+    def numbers(self, family: Any) -> Iterator[int]:
+        """The numbers of the queues and cursors that have readable records in a family."""
+        key_bytes = records.CHUNK_KEY_BYTES if family is self.chunks else records.ITEM_KEY_BYTES
+        end = b"\xff" * key_bytes
+
+        def behind(key: bytes) -> bytes:
+            number = int.from_bytes(key[:4])
+            return (number + 1).to_bytes(4).ljust(key_bytes, b"\0") if number < records.MAX_NUMBER else end
+
+        for key in self._steps(family, bytes(key_bytes), end, behind):
+            yield int.from_bytes(key[:4])
 
     def blobs(self, number: int) -> Iterator[int]:
         """The numbers of the large items of which a queue has readable chunks."""
-        begin: bytes | None = records.chunk_key(number, 0, 0)
-        end = records.chunk_key(number + 1, 0, 0)
-        while begin is not None:
-            entries = self.chunks.iter()
-            entries.seek(begin)
-            if entries.valid():
-                found, blob, _ = records.unpack_chunk_key(entries.key())
-                if found != number:
-                    return
-                yield blob
-                begin = records.chunk_key(number, blob + 1, 0)
-            else:
-                begin = self._beyond(self.chunks, begin, end) if _status(entries) else None
+        begin, end = records.chunk_key(number, 0, 0), records.chunk_key(number + 1, 0, 0)
+
+        def behind(key: bytes) -> bytes:
+            return records.chunk_key(number, records.unpack_chunk_key(key)[1] + 1, 0)
+
+        for key in self._steps(self.chunks, begin, end, behind):
+            yield records.unpack_chunk_key(key)[1]
 
     def state(self, queue: QueueRecord) -> State | Broken:
         """What was last written of the queue."""
@@ -328,20 +250,31 @@ class Directory:
             return Broken(records.STATE_ID, opening.file_named(error))
 
     def items(self, queue: QueueRecord, from_id: int, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
-        """(id, item) of each item from `from_id` on that can be read, in order. There are ids at least up to `tail`."""
+        """(id, item) of each item from `from_id` on that can be read, in order. Ids up to `tail` have been used."""
+        return self._items(queue, from_id, tail, records.unpack_item)
+
+    def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None] | IdGap | Broken]:
+        """(id, item) of each record of a cursor that can be read. None for the item: the queue has it."""
+        return self._items(cursor, records.FIRST_ID, 0, records.unpack_cursor_item)
+
+    def _items(
+        self, queue: QueueRecord, from_id: int, tail: int, unpack: Callable[[bytes], _T]
+    ) -> Iterator[tuple[int, _T] | IdGap | Broken]:
         begin, end = records.item_key(queue.number, from_id), records.item_key(queue.number + 1, records.STATE_ID)
         for entry in self.scan(self.families[queue.family], begin, end):
-            if isinstance(entry, Gap):
-                gap = _id_gap(entry)
-                if entry.after != begin:  # it is the key of an item that was read
-                    gap = gap._replace(from_id=gap.from_id + 1)
-                yield from self._one_by_one(queue, gap, tail)
-            else:
-                yield _item(records.unpack_item_key(entry[0])[1], entry[1])
+            if not isinstance(entry, Gap):
+                yield _unpacked(records.unpack_item_key(entry[0])[1], entry[1], unpack)
+                continue
+            after = records.unpack_item_key(entry.after)[1]
+            gap_begin = after if entry.after == begin else after + 1  # behind an item that was read
+            gap_end = records.MAX_ID if entry.resumes is None else records.unpack_item_key(entry.resumes)[1]
+            yield from self._one_by_one(queue, IdGap(gap_begin, gap_end, entry.why), tail, unpack)
 
-    def _one_by_one(self, queue: QueueRecord, gap: IdGap, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
-        """Look up the records of a gap one by one. That may find some that a scan misses because of a damaged block
-        beside them."""
+    def _one_by_one(
+        self, queue: QueueRecord, gap: IdGap, tail: int, unpack: Callable[[bytes], _T]
+    ) -> Iterator[tuple[int, _T] | IdGap | Broken]:
+        """Look up the records of a gap one by one. That finds some that a scan does not reach because a block beside
+        theirs is damaged."""
         get, number = self.families[queue.family].get, queue.number
         begin, item_id, misses = gap.from_id, gap.from_id, 0
         while item_id < gap.to_id and (item_id < tail or misses < NEAR_KEYS):
@@ -352,15 +285,15 @@ class Directory:
             misses += 1
             if value is not None:
                 if begin < item_id:
-                    yield IdGap(begin, item_id, gap.why)
-                yield _item(item_id, value)
+                    yield gap._replace(from_id=begin, to_id=item_id)
+                yield _unpacked(item_id, value, unpack)
                 begin, misses = item_id + 1, 0
             item_id += 1
         if begin < gap.to_id:
-            yield IdGap(begin, gap.to_id, gap.why)
+            yield gap._replace(from_id=begin)
 
     def blob_chunks(self, number: int, blob: Blob) -> Iterator[bytes]:
-        """The chunks of a large item, in order. Raises ValueError if not all of it is there and can be read."""
+        """The chunks of a large item, in order. Raises ValueError if a chunk is missing or cannot be read."""
         size = index = 0
         while size < len(blob):
             try:
@@ -376,20 +309,25 @@ class Directory:
             raise ValueError(f"its chunks have {size} bytes, not {len(blob)}")
 
 
-def _id_gap(gap: Gap) -> IdGap:
-    resumes = records.MAX_ID if gap.resumes is None else records.unpack_item_key(gap.resumes)[1]
-    return IdGap(records.unpack_item_key(gap.after)[1], resumes, gap.why)
-
-
-def _item(item_id: int, value: bytes) -> tuple[int, Item] | Broken:
+def open_lenient(path: str, log_folder: str) -> tuple[Salvaged, str]:
+    """The directory, if need be without table files that cannot be opened, and why the first of them cannot; "" if all
+    can. Raises RocksDB's error."""
     try:
-        return item_id, records.unpack_item(value)
+        return Salvaged(path, log_folder), ""
+    except Exception as error:
+        why = opening.file_named(error)
+    return Salvaged(path, log_folder, lenient=True), why
+
+
+def _unpacked(item_id: int, value: bytes, unpack: Callable[[bytes], _T]) -> tuple[int, _T] | Broken:
+    try:
+        return item_id, unpack(value)
     except (struct_error, ValueError) as error:
         return Broken(item_id, str(error))
 
 
 def _status(entries: Any) -> str:
-    """Why an iterator cannot go on; "" if it can, or is at its end."""
+    """Why an iterator cannot go on; "" if it has only come to its end."""
     try:
         entries.status()
     except Exception as error:

@@ -1,1 +1,1 @@
-"""Comparisons: with other servers, with another checkout, of features with the plain thing."""
+"""Comparisons: with other servers, with another checkout, and of features with what they are built on."""

@@ -1,4 +1,4 @@
-"""What fanout, cursors and expiry cost: each against the plain thing on the same server, in turn, several times.
+"""What fanout, cursors and expiry cost: each is compared with plain requests to the same server, several times.
 
     python -m loadtest.compare.features [fanout] [cursor] [expiry] [--rounds 5] [--items 1000000]
 
@@ -7,8 +7,7 @@ cursor   draining a cursor of a long queue, against draining the queue itself; 1
 expiry   --items items expire within a second: the longest that another client waits for a set and a get, against
          the longest in the seconds before
 
-The plainest loop, in Python: its rates compare what is measured here with each other, and with nothing
-else.
+The loop of the client is plain Python, so its rates can be compared only with each other.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from loadtest.errors import LoadTestError
+from loadtest.program import run
 from loadtest.servers import Server, our_server
 from loadtest.wire import Wire
 
@@ -160,10 +160,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LoadTestError as error:
-        print(f"features: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run("features", main)

@@ -5,7 +5,7 @@ scenario the servers take turns (A B A B ...), so that whatever slows the machin
 What is made of the figures is in targets.py, the servers are in servers.py, the document in document.py, its pictures
 in plots.py.
 
-A run that fails is reported and costs nothing but itself; the exit status is then 1.
+A run that fails is reported, and the others go on; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
+from loadtest import program
 from loadtest.compare.document import machine, measured_part, python_build, replace_marked
 from loadtest.compare.targets import RATIO, TARGETS, Judgement, Run, judge, number, ratios, shown, spread, values
 from loadtest.errors import LoadTestError
@@ -47,7 +47,7 @@ from loadtest.servers import (
 
 KIB = 1024
 ROUNDS = 5
-SPARE_FILES = 500  # of a server, beside its connections
+SPARE_FILES = 500  # that a server may open beside its connections
 WITH_QUEUES = (OURS, "redis", "beanstalkd")
 REAL = tuple(name for name in ALL if name != FLOOR)
 
@@ -112,7 +112,7 @@ def jobs_of(groups: list[str], rounds: int, kinds: list[Kind]) -> list[Job]:
 
 
 def options_of(group: Group, parsed: argparse.Namespace) -> dict[str, Any]:
-    """What the scenario is told, but for the server."""
+    """The options of the scenario, without those that say which server."""
     options: dict[str, Any] = {"seconds": parsed.seconds, "quiet": parsed.quiet} | group.options
     if parsed.items:
         options["items"] = parsed.items
@@ -187,7 +187,7 @@ class Progress:
         self.took_s: dict[tuple[str, str], float] = {}
 
     def begin(self, done: int) -> None:
-        """The next run begins; done: how many came before it."""
+        """The next run begins. done: how many came before it."""
         job = self.jobs[done]
         line = f"[{done + 1:>3}/{len(self.jobs)}] {job.group:<10} round {job.round}/{self.rounds}  {job.kind.name:<10}"
         left_s = sum(self.took_s.get((job.group, job.kind.name), 0.0) for job in self.jobs[done:])
@@ -196,14 +196,14 @@ class Progress:
         print(line, file=sys.stderr, flush=True)
 
     def end(self, job: Job, seconds: float, found: Run) -> None:
-        """This came of the job after that many seconds."""
+        """The job took `seconds`, and this came of it."""
         self.took_s[job.group, job.kind.name] = seconds
         text = found.get("error") or ", ".join(figures_of(found))
         print(f"{'':10}{text}", file=sys.stderr, flush=True)
 
 
 def figures_of(found: Run) -> list[str]:
-    """What came of a run, as far as its group has targets for it."""
+    """The figures of a run that its group has targets for."""
     said = []
     for target in TARGETS:
         if target.group == found["group"] and found.get(target.figure) is not None:
@@ -396,12 +396,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are ended then, too
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except LoadTestError as error:
-        sys.exit(f"rivals: {error}")
-    except OSError as error:
-        sys.exit(f"rivals: {error.filename or ''} {error.strerror or error}".replace("  ", " "))
-    except KeyboardInterrupt:
-        sys.exit("rivals: interrupted")
+    program.run("rivals", lambda: main(sys.argv[1:]))

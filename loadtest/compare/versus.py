@@ -18,6 +18,7 @@ from pathlib import Path
 from loadtest.errors import LoadTestError
 from loadtest.load.scenarios import SCENARIOS
 from loadtest.load.session import Options
+from loadtest.program import run
 from loadtest.servers import ROOT, Server, our_server
 
 # What is measured: a name, the scenario, connections, requests in flight (None: the scenario's own).
@@ -66,9 +67,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except LoadTestError as error:
-        sys.exit(f"versus: {error}")
-    except KeyboardInterrupt:
-        sys.exit("versus: interrupted")
+    run("versus", lambda: main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """What the model remembers: items, requests, and the books of each queue. promises.py has the rules.
 
-Time is the number of events the clients have seen so far.
+Time is counted in events that the clients have seen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Item:
     )  # fmt: skip
 
     def __init__(self, serial: int, size: int, book: Book, producer: object) -> None:
-        """About to be sent over the link `producer`."""
+        """The item is about to be sent over the link `producer`."""
         self.serial = serial
         self.size = size
         self.book = book
@@ -50,11 +50,12 @@ class Item:
 
     @property
     def flags(self) -> int:
-        """Its serial where the body has no room for it, and with every other item: 0 takes other ways in the server."""
+        """The serial if the body has no room for it, and with every other item. Otherwise 0, which the server treats
+        differently."""
         return self.serial if self.size < SERIAL_BYTES or self.serial % 2 else 0
 
     def body(self) -> bytes:
-        """What is sent, and has to come back."""
+        """The bytes that are sent, and have to come back."""
         begin = self.serial * 977 % (POOL_BYTES - self.size)
         if self.size < SERIAL_BYTES:
             return _pool[begin : begin + self.size]
@@ -66,7 +67,7 @@ class Item:
 
 @dataclass
 class Op:
-    """One request. `sent` is when; `item` what a set carries."""
+    """One request. `sent`: at which time. `item`: what a set carries."""
 
     verb: str  # set, get, flush, delete
     book: Book
@@ -93,7 +94,7 @@ class Op:
 
 
 class Front:
-    """How far the reading had come, at any time not too long ago: a value that only grows."""
+    """A value that only grows, and tells how far reading had come at a time that is not too long ago."""
 
     def __init__(self) -> None:
         """Nothing was read."""
@@ -109,7 +110,7 @@ class Front:
                 del self._times[: FRONT_EVENTS // 2], self._values[: FRONT_EVENTS // 2]
 
     def before(self, time: int) -> int:
-        """The highest value received before then; 0 if that is not known any more."""
+        """The highest value that was received before a time; 0 if that is not known any more."""
         place = bisect_left(self._times, time)
         return self._values[place - 1] if place else 0
 
@@ -141,7 +142,7 @@ class Book:
 
     @property
     def lost_gets(self) -> int:
-        """Gets that were never answered, and may have moved one item each."""
+        """The gets that were never answered. Each may have removed or opened an item."""
         return self.takers + self.holders
 
     def wrong(self, what: str) -> Violation:

@@ -1,6 +1,6 @@
 """The clients of together.py: producers that pipeline numbered items, readers that confirm one at a time.
 
-Each keeps books of what it knows, and runs until the server is gone.
+Each keeps books of what it knows, and runs until the server has gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAUSE_S = 0.1  # the longest between two batches: the queues have to be emptied 
 
 
 def take_all(wire: Wire, name: bytes) -> list[bytes]:
-    """Take all that is in a queue, or all that a cursor has still to show."""
+    """Take all items of a queue, or all that a cursor has not shown yet."""
     found: list[bytes] = []
     while True:
         wire.send(b"get %b\r\n" % name * PIPELINED)
@@ -30,7 +30,7 @@ def take_all(wire: Wire, name: bytes) -> list[bytes]:
 
 @dataclass
 class Producer:
-    """Who puts numbered items into one place, pipelined."""
+    """A client that puts numbered items into one queue, pipelined."""
 
     name: str  # an item is `<name> <number>`
     queue: bytes
@@ -77,7 +77,7 @@ class Producer:
 
 @dataclass
 class Reader:
-    """Who reads one place reliably, an item at a time, for as long as the server lives."""
+    """A client that reads one queue or cursor reliably, an item at a time, for as long as the server runs."""
 
     name: bytes  # a queue or a cursor
     dialect: str

@@ -1,6 +1,6 @@
-"""The server, in a hurry: thresholds that take hours to reach are reached within a second. Run as darner.py is.
+"""The server in a hurry: thresholds that take hours to reach are reached within a second. Run like darner.py.
 
-It records states, removes dead ranges, compacts and lets go of logs all the time, so that a crash finds it at it.
+It records states, removes dead ranges, compacts and removes logs all the time, so that a kill meets it while it does.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from loadtest.crash.links import Broken, Connection
 from loadtest.crash.mix import CHUNK_BYTES, QUEUES, Load, drain
 from loadtest.crash.promises import Model
 from loadtest.errors import LoadTestError, Violation
+from loadtest.program import run
 from loadtest.progress import Bar
 from loadtest.servers import Kind, Server, our_server
 
@@ -44,18 +45,18 @@ OPTIONS = [
 ]
 LOAD_S = (0.05, 0.7)
 NOTICED_S = 10.0
-START_SHARE = 0.25  # of the rounds have a start that is killed, too
-START_S = 0.5  # and are killed so soon
-CALM_SHARE = 0.2  # of the rounds begin with load that ends by itself
-DRAIN_SHARE = 0.75  # of the queues in each round
+START_SHARE = 0.25  # of the rounds in which a start is killed, too
+START_S = 0.5  # within which such a start is killed
+CALM_SHARE = 0.2  # of the rounds that begin with load which ends by itself
+DRAIN_SHARE = 0.75  # of the queues that are emptied in each round
 HASTY_SHARE = 0.5
 
 
 class Trial:
-    """One data directory with its server and the model of what must be in it."""
+    """One data directory, its server, and the model of what must be in it."""
 
     def __init__(self, server: Server, seed: str, hasty: bool = True) -> None:
-        """The server runs; hasty: let it be a hasty one now and then, with other settings of `sync` each time."""
+        """server: it runs already. hasty: run hasty.py in its place now and then, with another `sync` each time."""
         self.server = server
         self.seed = seed
         self.model = Model()
@@ -88,7 +89,7 @@ class Trial:
         self.check(1.0 if last else DRAIN_SHARE)
 
     def calm_down(self) -> None:
-        """Load whose clients all hang up, and the check: what they held has been given back, without a restart."""
+        """Load, then all clients hang up, and the check: what they held was given back, without a restart."""
         load = Load(self.model, self.server.port, f"{self.seed} {self.rng.random()}")
         try:
             load.wait_s(self.rng.uniform(*LOAD_S))
@@ -106,7 +107,8 @@ class Trial:
         self.check(1.0)
 
     def end_server(self, load: Load, chance: float) -> None:
-        """End it in one of several ways, chance (0 to 1) says in which, and let the load take what has been sent."""
+        """End the server in one of several ways, and let the load take what was sent. chance, from 0 to 1: in which
+        way."""
         rng, process = self.rng, self.server.process
         assert process is not None
         self.model.stopping = chance > 0.75
@@ -136,7 +138,7 @@ class Trial:
         self.model.settled()
 
     def check(self, drain_share: float) -> None:
-        """Empty some of the queues, and see that all is as promised. Raises Violation."""
+        """Empty some of the queues, and compare what they held with the model. Raises Violation."""
         chosen = [self.model.book(name) for name in QUEUES if self.rng.random() < drain_share]
         try:
             connection = Connection(self.model, self.server.port, CHUNK_BYTES)
@@ -150,7 +152,7 @@ class Trial:
 
 
 def keep(trial: Trial) -> Path:
-    """Where all is kept that may show what went wrong."""
+    """Keep all that may show what went wrong; where."""
     trial.server.kill()
     kept = Path(tempfile.mkdtemp(prefix="crash-kept-"))
     shutil.copytree(trial.server.folder, kept, dirs_exist_ok=True)
@@ -159,7 +161,7 @@ def keep(trial: Trial) -> Path:
 
 
 def rounds(kind: Kind, seed: str, count: int, quiet: bool) -> dict[str, object]:
-    """So many rounds on one data directory; their figures. Raises Violation, LoadTestError."""
+    """Run `count` rounds on one data directory. Returns their figures. Raises Violation, LoadTestError."""
     bar = Bar("crash", count, "rounds", quiet)
     with Server(kind) as server:
         trial = Trial(server, seed)
@@ -196,8 +198,8 @@ def summary(figures: dict[str, object]) -> str:
     ).format(**figures)
 
 
-def main() -> int:
-    """The exit status."""
+def main() -> None:
+    """Raises Violation, LoadTestError."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=20, help="default 20")
     parser.add_argument("--seed", default=str(randrange(1 << 32)), help="default: another one each time")
@@ -206,17 +208,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args()
-    try:
-        kind = our_server(options.python, OPTIONS, options.program)
-        figures = rounds(kind, options.seed, options.rounds, options.quiet)
-    except LoadTestError as error:
-        print(f"crash: {error}", file=sys.stderr)
-        return 1
+    kind = our_server(options.python, OPTIONS, options.program)
+    figures = rounds(kind, options.seed, options.rounds, options.quiet)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     print(summary(figures))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("crash", main)

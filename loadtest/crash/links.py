@@ -1,7 +1,7 @@
 """One client's side of one connection: what it has sent, what was answered, and what is in doubt when it ends.
 
-A Connection sends batches of requests and tells the model of each before it goes out and when its answer is there.
-Switches greenlets while it sends and receives.
+A Connection sends batches of requests. It tells the model of each request before it is sent, and of each answer.
+Sending and receiving switch greenlets.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ class Link:
         self.model.note(self, "sending", op)
 
     def awaited(self) -> Op:
-        """The request that the next answer will be to."""
+        """The request that the next answer is for."""
         return next(op for op in self.pending if not op.noreply)
 
     def _came(self, what: str, *details: object) -> Op:
-        """An answer is there: to which request. All before it want none, and have been done."""
+        """An answer has come. Returns its request. Those before it want no answer, and have been done."""
         self.model.tick()
         while self.pending[0].noreply:
             self._done(self.pending.popleft())
@@ -111,7 +111,7 @@ class Link:
             self.model.dropped_by(op)
 
     def _let_go(self, op: Op) -> None:
-        """What the get did to the item that was open before."""
+        """Note what a get did to the item that was open before."""
         item = self.open
         if item is None or not (op.closes or op.aborts):
             return
@@ -124,7 +124,7 @@ class Link:
             item.state, item.holder, item.open_end, item.aborting = WAITING, None, self.model.now, False
 
     def lost(self) -> None:
-        """The connection has ended: what is on its way is in doubt."""
+        """The connection has ended, and requests without an answer are in doubt."""
         self.model.note(self, "lost", self.open, *self.pending)
         if not self.model.alive:
             self.model.in_doubt += len(self.pending)
@@ -180,13 +180,13 @@ class Connection:
             raise Broken from error
 
     def ask(self, ops: list[Op]) -> None:
-        """Send these, and take their answers. Raises Broken, Violation."""
+        """Send these requests and take their answers. Raises Broken, Violation."""
         self.send(ops)
         while any(not op.noreply for op in self.link.pending):
             self._take_answer()
 
     def send(self, ops: list[Op], more: bytes = b"") -> None:
-        """Send these without waiting for an answer. Raises Broken."""
+        """Send these requests without waiting for answers. Raises Broken."""
         for op in ops:
             self.link.sending(op)
         try:
@@ -246,8 +246,8 @@ class Connection:
         self._received += data
 
     def may_have_been_cut_off(self) -> bool:
-        """Whether the server may have hung up: a large item's rest cannot be sent when its queue was deleted, or, if
-        it was only looked at, when another took it."""
+        """Whether the server may have hung up in the middle of a large item: its queue may have been deleted, or it was
+        peeked at and somebody else took it."""
         return not self._model.alive or self._in_large
 
     def drop(self, reset: bool = False) -> None:

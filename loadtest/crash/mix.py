@@ -1,7 +1,7 @@
 """The mixed load: workers that do a bit of everything at several queues, and the emptying of a queue afterwards.
 
-Every choice is drawn from the seed, so a seed repeats the load; not its timing, which is the machine's. Workers run
-until the server is gone. Switches greenlets everywhere.
+Every choice is drawn from the seed, so a seed repeats the load, though not its timing. Workers run until the server has
+gone. Any call may switch greenlets.
 """
 
 from __future__ import annotations
@@ -73,23 +73,23 @@ class Load:
             self.troubled.set()
 
     def wait_s(self, seconds: float) -> None:
-        """Let them work. Raises Violation as soon as one of them has found one."""
+        """Let the workers work. Raises Violation as soon as one of them has found one."""
         self.troubled.wait(seconds)
         if self.trouble is not None:
             raise self.trouble
 
     def join(self) -> None:
-        """The server is gone: let the workers read what it has sent, and end. Raises Violation."""
+        """The server has gone: let the workers read what it has sent, and end. Raises Violation."""
         gevent.joinall(self._workers)
         self.wait_s(0)
 
     def stop(self) -> None:
-        """Let them hang up as soon as what they do is done. Raises Violation."""
+        """Let each worker finish what it does, and hang up. Raises Violation."""
         self.going = False
         self.join()
 
     def end(self) -> None:
-        """End them, whatever they do."""
+        """End the workers at once."""
         gevent.killall(self._workers)
 
 
@@ -189,7 +189,7 @@ class Worker:
         self.ask(*[self.get_op() for _ in range(self.rng.choice((2, 5, 20)))])
 
     def put_and_take(self) -> None:
-        """In one turn, as far as the server is concerned."""
+        """Put and take in one turn of the server."""
         self.ask(self.set_op(), self.get_op(), self.set_op(), self.set_op(), self.get_op())
 
     def read(self) -> None:
@@ -220,7 +220,7 @@ class Worker:
         self.ask(self.get_op(closes=True))
 
     def read_and_close_at_once(self) -> None:
-        """Without waiting for the item."""
+        """Open an item and close it without waiting for it."""
         self.ask(self.get_op(opens=True), self.get_op(opens=True, closes=True), self.get_op(closes=True))
 
     def wait(self) -> None:
@@ -239,7 +239,7 @@ class Worker:
         gevent.sleep(self.rng.random() * 0.02)
 
     def hang_up(self) -> None:
-        """With requests on their way, now and then."""
+        """Hang up, now and then with requests on their way."""
         if self.rng.random() < 0.5:
             held = self.connection.link.open is not None
             last = self.get_op(closes=True) if held else self.get_op(wait_ms=self.rng.choice((0, 50)))
@@ -247,7 +247,7 @@ class Worker:
         self._connect_again()
 
     def cut_short(self) -> None:
-        """An item that is not sent to its end."""
+        """Hang up in the middle of an item."""
         book = self.book()
         item = self.new_item(book, cut_short=True)
         body = item.body()
@@ -262,7 +262,7 @@ class Worker:
 
 
 def drain(model: Model, connection: Connection, books: list[Book], rng: Random) -> None:
-    """Empty these queues while nobody else is connected, and check that the figures say what comes out. Raises
+    """Empty these queues while nobody else is connected, and compare what comes out with the statistics. Raises
     Violation, Broken."""
     stats = connection.stats()
     for book in books:
@@ -281,12 +281,12 @@ def drain(model: Model, connection: Connection, books: list[Book], rng: Random) 
         counted = [model.confirmed - before[0], model.confirmed_bytes - before[1]]
         promised = [int(stats.get(f"queue_{name}_{what}", 0)) for what in ("items", "bytes")]
         if promised != counted:
-            raise book.wrong(f"{counted[0]} items of {counted[1]} bytes came out, but the figures say {promised}")
+            raise book.wrong(f"{counted[0]} items of {counted[1]} bytes came out, but the statistics say {promised}")
         if stats.get(f"queue_{name}_open_transactions", "0") != "0":
-            raise book.wrong("an item is open though no client is there that could have it")
+            raise book.wrong("an item is open, though no client is connected that could have it")
     model.judge(books)
     stats = connection.stats()
     for book in books:
         name = book.name.decode()
         if any(stats.get(f"queue_{name}_{what}", "0") != "0" for what in ("items", "bytes", "open_transactions")):
-            raise book.wrong("the figures say that it is not empty")
+            raise book.wrong("the statistics say that it is not empty")

@@ -55,7 +55,7 @@ class Model:
         return self.now
 
     def note(self, link: Any, what: str, *details: object) -> None:
-        """Remember an event for whoever has to find out what went wrong."""
+        """Keep an event, which may show later what went wrong."""
         self.events.append((self.now, getattr(link, "number", "-"), what, *details))
 
     def book(self, name: bytes) -> Book:
@@ -77,14 +77,14 @@ class Model:
     # -- what was answered
 
     def put(self, item: Item) -> None:
-        """Answered STORED, or there is other proof of it."""
+        """The item was put: STORED was answered, or something else proves it."""
         if not item.sure:
             item.sure = True
             self.stored += 1
         item.put_by = min(item.put_by, self.now)
 
     def gone_for_good(self, item: Item) -> None:
-        """Handed out for good, and the client has it."""
+        """The item has been handed out for good, and the client has it."""
         if item.state == DELETED:
             return
         del item.book.items[item.serial]
@@ -151,7 +151,7 @@ class Model:
         raise book.wrong(f"item {serial} came back though it was gone (it went at {self.gone.get(serial, 'long ago')})")
 
     def _proven(self, item: Item) -> None:
-        """It was seen: so it was put, and so was all that its connection had sent before."""
+        """The item was seen. So it was put, and so were those that its connection had sent before."""
         self.put(item)
         unanswered: list[Item] = item.producer.unanswered  # type: ignore[attr-defined]
         if item in unanswered:
@@ -195,8 +195,7 @@ class Model:
     # -- looking at what is there
 
     def settled(self) -> None:
-        """The server runs again, or still, and no client is connected: nothing is open, and whatever was on its way was
-        done or never will be."""
+        """The server runs, and no client is connected: nothing is open, and each request was done or never will be."""
         now = self.tick()
         self.note(None, "settled")
         for book in self.books.values():
@@ -225,7 +224,7 @@ class Model:
                 item.maybe_gone = True
 
     def judge(self, books: list[Book]) -> None:
-        """These queues have been emptied: what they held must be accounted for."""
+        """Check what these queues held, which have been emptied."""
         for book in books:
             for doubt in book.doubtful:
                 self._judge_doubtful(doubt)

@@ -30,13 +30,14 @@ import threading
 import time
 from pathlib import Path
 from random import Random, randrange
-from typing import Any
+from typing import Any, Self
 
 from loadtest.crash.kestrel_workers import Text, Thrift
 from loadtest.crash.workers import REPLY_S, WORKS_AGAIN_S, Memcache, Worker, short
 from loadtest.errors import LoadTestError, Refused, RequestLost, Violation
+from loadtest.program import run
 from loadtest.progress import Bar
-from loadtest.servers import ROOT
+from loadtest.servers import ROOT, end_with_parent
 from loadtest.wire import Wire
 
 START_S = 30.0
@@ -51,21 +52,41 @@ LISTENERS = "".join(f'[[listener]]\nport = 0\ndialect = "{dialect}"\n' for diale
 
 
 class Server:
-    """A server with three listeners on a data directory. Its log comes through a pipe: no limit on files meets it."""
+    """A server with three listeners on a data directory, inside its `with` block. Its log comes through a pipe: no
+    limit on files meets it."""
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
         self._config = folder / "darner.toml"
         self._config.write_text(LISTENERS)
         self.lines: list[str] = []
+
+    def __enter__(self) -> Self:
         self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def start(self) -> None:
         begin = len(self.lines)
         command = [sys.executable, str(ROOT / "darner.py"), "-c", str(self._config), "-p", "0", "-d", str(self.data)]
         self.process = subprocess.Popen(
-            [*command, *OPTIONS], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, *OPTIONS],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,  # Ctrl-C does not reach it
+            preexec_fn=end_with_parent,
         )
+        try:
+            self._wait_until_it_listens(begin)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _wait_until_it_listens(self, begin: int) -> None:
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
         deadline = time.monotonic() + START_S
         while not any("ready: listening" in line for line in self.lines[begin:]):
@@ -95,9 +116,9 @@ class Server:
 
 
 class Trial:
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, server: Server, seed: int) -> None:
         self.rng = Random(seed)
-        self.server = Server(folder)
+        self.server = server
         kinds: list[type[Worker]] = [Memcache] * 5 + [Text] * 2 + [Thrift] * 2
         self.workers = [
             kind(self.server, f"{kind.__name__.lower()}{number}", Random(f"{seed} {number}"))
@@ -207,42 +228,51 @@ class Trial:
         link.close()
 
 
-def main() -> int:
-    """The exit status."""
+def rounds(folder: Path, seed: int, count: int, quiet: bool) -> str:
+    """Run `count` rounds on one data directory in `folder`; a line about them. Raises Violation, and keeps the folder
+    then."""
+    bar = Bar("refused", count, "rounds", quiet)
+    number = 0
+    with Server(folder) as server:
+        try:
+            trial = Trial(server, seed)
+            for number in range(1, count + 1):
+                bar.show(number - 1)
+                trial.round()
+            status = server.end(signal.SIGTERM)
+            if status != 0:
+                raise Violation(f"it ends with status {status}")
+        except (LoadTestError, OSError) as error:
+            (folder / "log").write_text("".join(server.lines))
+            raise Violation(f"round {number} of {count}, seed {seed}: {error}; kept: {folder}") from error
+        finally:
+            bar.clear()
+    done, refused, unsure = (
+        sum(getattr(worker, what) for worker in trial.workers) for what in ("done", "refused", "unsure")
+    )
+    return (
+        f"{count} rounds, nothing lost: {done:,} requests done, {refused:,} refused, {unsure:,} hung up on,"
+        f" {trial.kills} kills, {trial.stops} stops while refused"
+    )
+
+
+def main() -> None:
+    """Raises Violation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="default 20")
     parser.add_argument("--seed", type=int, default=randrange(10**6), help="default: another one each time")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="darner-refused-"))
-    trial = Trial(folder, options.seed)
-    bar = Bar("refused", options.rounds, "rounds", options.quiet)
-    number = 0
     try:
-        for number in range(1, options.rounds + 1):
-            bar.show(number - 1)
-            trial.round()
-        status = trial.server.end(signal.SIGTERM)
-        if status != 0:
-            raise Violation(f"it ends with status {status}")
-    except (LoadTestError, OSError) as error:
-        bar.clear()
-        (folder / "log").write_text("".join(trial.server.lines))
-        where = f"round {number} of {options.rounds}, seed {options.seed}"
-        print(f"refused: {where}: {error}; kept: {folder}", file=sys.stderr)
-        trial.server.process.kill()
-        return 1
-    bar.clear()
-    done, refused, unsure = (
-        sum(getattr(worker, what) for worker in trial.workers) for what in ("done", "refused", "unsure")
-    )
-    print(
-        f"{options.rounds} rounds, nothing lost: {done:,} requests done, {refused:,} refused, {unsure:,} hung up on,"
-        f" {trial.kills} kills, {trial.stops} stops while refused"
-    )
+        print(rounds(folder, options.seed, options.rounds, options.quiet))
+    except Violation:
+        raise
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     shutil.rmtree(folder)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("refused", main)

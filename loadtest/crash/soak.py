@@ -36,6 +36,7 @@ from loadtest.crash.trouble import Trouble
 from loadtest.errors import LoadTestError, Violation
 from loadtest.load.client import Client
 from loadtest.load.peers import Memcache
+from loadtest.program import run
 from loadtest.progress import Bar
 from loadtest.servers import OURS, Server, ServerProcess, our_server
 
@@ -265,7 +266,7 @@ def conclude(found: dict[str, Any], plot: Path | None) -> int:
 
 
 def main() -> int:
-    """The exit status."""
+    """The exit status. Raises Violation, LoadTestError."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=3600, help="default 3600")
     parser.add_argument("--rate", type=float, default=1500, help="requests a second to hold to, default 1500")
@@ -281,23 +282,19 @@ def main() -> int:
     if options.redraw:
         return conclude(json.loads(options.redraw.read_text()), options.plot)
     bar = Bar("soak", options.seconds, "s", options.quiet)
-    try:
-        with Server(our_server(options.python, OPTIONS)) as server:
-            soak = Soak(server, options.seed, options)
-            try:
-                soak.run(bar)
-            except LoadTestError as error:
-                kept = keep(soak.trial)
-                raise Violation(f"after {soak.elapsed_s:.0f} s, seed {options.seed}: {error}; kept: {kept}") from error
-            finally:
-                bar.clear()
-                if options.json:
-                    options.json.write_text(json.dumps(soak.report(), indent=1) + "\n")
-    except LoadTestError as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return 1
+    with Server(our_server(options.python, OPTIONS)) as server:
+        soak = Soak(server, options.seed, options)
+        try:
+            soak.run(bar)
+        except LoadTestError as error:
+            kept = keep(soak.trial)
+            raise Violation(f"after {soak.elapsed_s:.0f} s, seed {options.seed}: {error}; kept: {kept}") from error
+        finally:
+            bar.clear()
+            if options.json:
+                options.json.write_text(json.dumps(soak.report(), indent=1) + "\n")
     return conclude(soak.report(), options.plot)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("soak", main)

@@ -32,6 +32,7 @@ from random import Random, randrange
 
 from loadtest.crash.clients import Producer, Reader, take_all
 from loadtest.errors import LoadTestError, RequestLost, Violation
+from loadtest.program import run
 from loadtest.progress import Bar
 from loadtest.servers import Server, free_port, our_server
 from loadtest.wire import Wire
@@ -64,7 +65,7 @@ LOAD_S = (0.1, 0.5)
 BRIEF_SHARE = 0.25  # of the rounds have items that expire, which takes longer
 BRIEF_LOAD_S = (1.0, 2.5)  # so that some expire while there is load, and when the server is killed
 BRIEF_S = 1  # the shortest expiry that a set can name
-EXPIRED_S = 10.0  # by then all of it has been swept
+EXPIRED_S = 10.0  # within which all expired items have been swept
 ANSWER_S = 30.0
 
 
@@ -113,7 +114,7 @@ class Trial:
         wire.close()
 
     def wait_until_all_listen(self) -> None:
-        """The server listens at one of its ports: until it does at the others."""
+        """Wait until the server, which listens at one port, listens at the others, too."""
         deadline = time.monotonic() + ANSWER_S
         for dialect in self.ports:
             while True:
@@ -171,7 +172,7 @@ class Trial:
         self.server.check()
 
     def _take_feed(self, wire: Wire, rng: Random) -> None:
-        """The feed's own consumer takes what a cursor has open, or has seen already: then none of it may be lost."""
+        """The feed's own consumer. It takes only what each cursor has open or has seen: then nothing may be lost."""
         while True:
             time.sleep(rng.random() * 0.02)
             head = wire.get(FEED + b"/peek")
@@ -206,7 +207,7 @@ class Trial:
         wire.close()
 
     def _everywhere(self, wire: Wire, names: list[bytes], producers: list[Producer]) -> None:
-        """In all of them or in none."""
+        """Each item is in all of these queues or in none."""
         found = {name: take_all(wire, name) for name in names}
         for producer in producers:
             mine = {}
@@ -256,7 +257,8 @@ class Trial:
         self.checked += len(found)
 
     def _brief(self, wire: Wire, producer: Producer) -> None:
-        """All of it has expired, or will; in none of the queues and three times where expired items go, or nowhere."""
+        """All items have expired or will soon. Each is in no queue, and where expired items go three times or not at
+        all."""
         deadline = time.monotonic() + EXPIRED_S
         while any(waiting(wire.stats(), name) for name in BRIEF):
             if time.monotonic() > deadline:
@@ -273,7 +275,7 @@ class Trial:
         self.expired += len(BRIEF) * (stored - producer.first)
 
     def _feed(self, producer: Producer) -> None:
-        """What each cursor has still to show, by one that reads all of it."""
+        """Read what each cursor has not shown yet, and compare."""
         wire = self.connect("siberite")
         shown = {name: take_all(wire, reader.name) for name, reader in self.cursors.items()}
         there = take_all(wire, FEED)
@@ -305,7 +307,7 @@ class Trial:
 
 
 def rounds(python: str, program: str, seed: str, count: int, quiet: bool) -> str:
-    """So many rounds on one data directory; a line about them. Raises Violation, LoadTestError."""
+    """Run `count` rounds on one data directory. Returns a line about them. Raises Violation, LoadTestError."""
     bar = Bar("together", count, "rounds", quiet)
     ports = {dialect: free_port() for dialect in ("kestrel", "siberite")}
     listeners = "".join(f'[[listener]]\nport = {port}\ndialect = "{name}"\n\n' for name, port in ports.items())
@@ -332,8 +334,8 @@ def rounds(python: str, program: str, seed: str, count: int, quiet: bool) -> str
     )
 
 
-def main() -> int:
-    """The exit status."""
+def main() -> None:
+    """Raises Violation, LoadTestError."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=20, help="default 20")
     parser.add_argument("--seed", default=str(randrange(1 << 32)), help="default: another one each time")
@@ -341,13 +343,8 @@ def main() -> int:
     parser.add_argument("--program", default="darner.py", help="the server to be killed, default darner.py")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args()
-    try:
-        print(rounds(options.python, options.program, options.seed, options.rounds, options.quiet))
-    except LoadTestError as error:
-        print(f"together: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(rounds(options.python, options.program, options.seed, options.rounds, options.quiet))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("together", main)

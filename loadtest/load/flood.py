@@ -16,11 +16,11 @@ import json
 import sys
 from pathlib import Path
 
-from loadtest.errors import LoadTestError
 from loadtest.load.peers import PROTOCOLS
 from loadtest.load.report import table_head, table_row
 from loadtest.load.scenarios import SCENARIOS
 from loadtest.load.session import Options, Result
+from loadtest.program import run
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -113,11 +113,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except LoadTestError as error:
-        sys.exit(f"flood: {error}")
-    except OSError as error:
-        sys.exit(f"flood: {error.filename or ''} {error.strerror or error}".replace("  ", " "))
-    except KeyboardInterrupt:
-        sys.exit("flood: interrupted")
+    run("flood", lambda: main(sys.argv[1:]))

@@ -4,7 +4,7 @@ Owns what an item says about itself, and the verdict. Knows no socket and no Loc
 is about to do and what was answered. What has been announced and never answered is in doubt, and nothing else is:
 
 - a set: its item may have been stored or not. It may turn up, and need not;
-- a plain get: it may have taken an item, nobody knows which. So many items may be missing;
+- a plain get: it may have taken an item, nobody knows which. So one item may be missing for each such get;
 - a close: its item may be gone or have been given back.
 
 A stored item is to be finished once: confirmed by a reader, or left over. Reads that were aborted or dropped are not
@@ -25,7 +25,7 @@ SHOWN = 5  # of what is wrong, the first few are named
 
 
 class Item(NamedTuple):
-    """One item: who put it, and how many that producer had sent before."""
+    """One item: its producer, and how many items that producer had sent before."""
 
     producer: int
     number: int
@@ -121,7 +121,7 @@ class Ledger:
         return head + self.filler[len(head) :]
 
     def read(self, body: bytes) -> Item | None:
-        """Which item was read; None, and a note, if it is none that was sent, or not as it was sent."""
+        """The item that was read. None, with a note, if it was never sent or is not as it was sent."""
         name = body.partition(b" ")[0]
         try:
             tag, producer, number = name.decode().split("-")
@@ -195,7 +195,7 @@ class Ledger:
             self.left_count += self._finish(item)
 
     def _finish(self, item: Item) -> bool:
-        """Whether it was due."""
+        """Finish an item. Returns whether it was due."""
         if item in self.due:
             self.due.remove(item)
             return True

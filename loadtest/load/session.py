@@ -59,7 +59,7 @@ def random_text(size_bytes: int) -> bytes:
 
 
 class Numbered:
-    """Bodies that say which one they are, and otherwise do not compress well (random base64, another part each)."""
+    """Bodies that begin with their number and go on with different parts of a text that does not compress well."""
 
     def __init__(self, item_bytes: int) -> None:
         """LoadTestError if the number does not fit."""
@@ -136,7 +136,7 @@ class Session:
         return Bar(f"{self.scenario}: {what}", total, unit, self.options.quiet)
 
     def alternate(self, get: Request | None = None, queue: bytes = b"", body: bytes = b"", known: bool = True) -> Step:
-        """Set and get in turn, or as many as are in flight in one batch; known: gets must bring the body just put."""
+        """Set and get in turn, in batches if more than one is in flight. known: a get must bring the body just put."""
         queue, body = queue or self.queue, body or self.body
         put = self.peer.put(queue, body)
         get = get or self.peer.get(queue, body if known else b"")

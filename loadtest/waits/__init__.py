@@ -1,1 +1,1 @@
-"""How long one client waits beside what others do."""
+"""Programs that measure how long one client waits while others keep the server busy."""

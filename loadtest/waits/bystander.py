@@ -1,4 +1,4 @@
-"""A client that asks for the version all the time, in a process of its own: how long it waits beside what others do.
+"""A client in a process of its own that asks for the version again and again, and measures how long it waits.
 
 python -m loadtest.waits.bystander PORT     # prints the seconds that each answer took
 """
@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Self
 
-from loadtest.errors import LoadTestError
+from loadtest.program import run
 from loadtest.servers import ROOT
 from loadtest.wire import Wire
 
@@ -65,7 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except LoadTestError as error:
-        sys.exit(f"bystander: {error}")
+    run("bystander", main)

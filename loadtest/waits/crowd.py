@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from loadtest.program import run
 from loadtest.servers import HOST, ROOT, Server, free_port, our_server
 from loadtest.wire import Wire
 
@@ -137,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("crowd", main)

@@ -1,8 +1,8 @@
-"""What a bystander waits while something happens to very many queues.
+"""How long a bystander waits while something happens to very many queues.
 
     python -m loadtest.waits.many_queues [--checkout DIRECTORY] [--queues 100000]
 
-For each deed the longest wait of the bystander is told, in ms, and how long the deed took.
+For each deed it prints the longest wait of the bystander, in ms, and how long the deed took.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from loadtest import program
 from loadtest.servers import ROOT, Server, ServerProcess, our_server
 from loadtest.waits.bystander import Bystander
 from loadtest.wire import Wire
@@ -44,7 +45,8 @@ class House:
         self.ask(b"reload\r\n", b"config.\r\n")
 
     def for_each(self, request: bytes, queues: int = 0) -> None:
-        """Ask this of each queue: `%d` stands for its number. The replies are ended by a question of its own."""
+        """Send this request for each queue, with its number for `%d`. A `version` at the end of each batch tells when
+        all replies have come."""
         for first in range(0, queues or self.queues, AT_ONCE):
             numbers = range(first, min(first + AT_ONCE, queues or self.queues))
             lines = b"".join(request.replace(b"%d", b"%d" % number) for number in numbers)
@@ -61,7 +63,7 @@ class House:
         print(f"{what:<52} {self.bystander.longest_s * 1000:7.0f} ms  ({took_s:.1f} s)", flush=True)
 
     def tell_idle(self, what: str) -> None:
-        """What the server takes of the machine while nothing is asked."""
+        """Print what the server takes of the machine while nothing is asked."""
         time.sleep(3)
         before_s = self.process.cpu_s() or 0.0
         self.tell(f"{what}: nothing, for 5 s", lambda: time.sleep(5))
@@ -126,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run("many_queues", main)

@@ -2,7 +2,7 @@
 
     python -m loadtest.waits.stalls [--checkout DIRECTORY] [--items 100000]
 
-Each case starts a server of its own. Printed are the server's processor time and the longest wait of a bystander.
+Each case starts a server of its own, and prints its processor time and the longest wait of a bystander.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from loadtest.program import run
 from loadtest.servers import ROOT, Server, ServerProcess, our_server
 from loadtest.waits.bystander import Bystander
 from loadtest.wire import Wire
@@ -22,17 +23,17 @@ AT_ONCE = 500
 ANSWER_S = 120.0
 
 Step = Callable[[], object]
-Case = Callable[[Wire, int, int], Step]  # of a client, the port and the number of items: prepares what is measured
+Case = Callable[[Wire, int, int], Step]  # prepares what is measured, given a client, the port and the number of items
 
 
 def put(client: Wire, count: int, expiry_s: int = 0) -> None:
-    """Put that many items, which expire in `expiry_s` seconds, if ever."""
+    """Put `count` items, which expire in `expiry_s` seconds; 0: never."""
     for _ in range(0, count, AT_ONCE):
         client.ask_until(b"set q 0 %d 4\r\nbody\r\n" % expiry_s * AT_ONCE, b"STORED\r\n", AT_ONCE)
 
 
 def open_all(client: Wire, count: int) -> None:
-    """Open that many."""
+    """Open `count` items."""
     for _ in range(0, count, AT_ONCE):
         client.ask_until(b"get q/open\r\n" * AT_ONCE, b"END\r\n", AT_ONCE)
 
@@ -50,7 +51,7 @@ def hang_up(client: Wire, port: int, items: int) -> Step:
 
 
 def hang_up_expired(client: Wire, port: int, items: int) -> Step:
-    """A client hangs up that has all open when all have expired, and another client asks for one."""
+    """All items expire while a client has them open; it hangs up, and another client asks for one."""
     other = Wire(port, ANSWER_S)
     seconds = 10 + items // 5000
     began = time.monotonic()
@@ -103,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("stalls", main)

@@ -23,9 +23,9 @@ from darner_core.errors import ClientError, ConfigError, ServerError
 from darner_core.server.listeners import open_listeners
 from darner_core.server.tls import make_context
 from darner_core.waiters import Waiter
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
 from tests.server.test_connection import LARGE, waiters
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
 from tests.test_main import refusal
 
 Start = Callable[..., RunningServer]

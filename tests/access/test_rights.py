@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from darner_core.access.rights import ADMIN, ADMIN_ALL, EVERYTHING, FREE, GET, NOTHING, PUT, Rights, parse_rights
-from tests.harness import Client, RunningServer
-from tests.identities import login, write_users
 from tests.server.test_connection import LARGE
+from tests.support.harness import Client, RunningServer
+from tests.support.identities import login, write_users
 
 Start = Callable[..., RunningServer]
 

@@ -5,7 +5,6 @@ import hmac
 import os
 import pty
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import pytest
 from darner_core.access import users
 from darner_core.access.users import hash_password, parse_hash, read_users
 from darner_core.errors import ConfigError
-from tests.harness import REPLY_S, ROOT
-from tests.identities import cheap_hash
+from tests.support.harness import ROOT, run_darner
+from tests.support.identities import cheap_hash
 
 GOOD = cheap_hash(b"secret")
 
@@ -138,41 +137,31 @@ def test_comparisons_take_constant_time(monkeypatch: pytest.MonkeyPatch) -> None
 # -- darner --hash-password
 
 
-def hash_at_the_shell(*words: str, typed: bytes) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "darner.py"), "--hash-password", *words],
-        input=typed,
-        capture_output=True,
-        timeout=REPLY_S,
-        check=False,
-    )
-
-
 def test_a_password_from_a_pipe_is_hashed() -> None:
-    ended = hash_at_the_shell(typed="pass wörd\n".encode())
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    assert parse_hash(ended.stdout.decode().rstrip("\n")).matches("pass wörd".encode())
+    ended = run_darner("--hash-password", typed="pass wörd\n")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert parse_hash(ended.stdout.rstrip("\n")).matches("pass wörd".encode())
 
 
 def test_with_a_name_it_is_a_line_of_the_file(tmp_path: Path) -> None:
-    ended = hash_at_the_shell("bob", typed=b"secret\n")
+    ended = run_darner("--hash-password", "bob", typed="secret\n")
     file = tmp_path / "users"
-    file.write_bytes(ended.stdout)
+    file.write_text(ended.stdout)
     assert read_users(str(file)).check("bob", b"secret")
 
 
 @pytest.mark.parametrize(
     ("words", "typed", "complaint"),
     [
-        ([], b"", "a password is 1 to 255 bytes"),
-        ([], b"x" * 256 + b"\n", "a password is 1 to 255 bytes"),
-        (["a b"], b"x\n", "a user's name is 1 to 250 printable bytes without space and colon, not with # first"),
+        ([], "", "a password is 1 to 255 bytes"),
+        ([], "x" * 256 + "\n", "a password is 1 to 255 bytes"),
+        (["a b"], "x\n", "a user's name is 1 to 250 printable bytes without space and colon, not with # first"),
     ],
 )
-def test_what_cannot_be_hashed_is_said(words: list[str], typed: bytes, complaint: str) -> None:
-    ended = hash_at_the_shell(*words, typed=typed)
-    assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr.decode() == f"darner: command line: --hash-password: {complaint}; see darner --help\n"
+def test_what_cannot_be_hashed_is_said(words: list[str], typed: str, complaint: str) -> None:
+    ended = run_darner("--hash-password", *words, typed=typed)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"darner: command line: --hash-password: {complaint}; see darner --help\n"
 
 
 @pytest.mark.parametrize(("again", "status"), [(b"secret\n", 0), (b"secert\n", 1)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.configured import File
+from tests.support.configured import File
 
 
 @pytest.fixture

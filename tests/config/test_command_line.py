@@ -14,8 +14,8 @@ from darner_core.config.options import OPTIONS, Config
 from darner_core.config.queues import QueueOptions
 from darner_core.config.values import show_size
 from darner_core.errors import ConfigError
-from tests.configured import complaint_about
-from tests.harness import ROOT
+from tests.support.configured import complaint_about
+from tests.support.harness import ROOT
 
 
 @pytest.mark.parametrize(

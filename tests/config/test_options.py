@@ -14,7 +14,7 @@ from darner_core.config.listeners import ListenerOptions
 from darner_core.config.options import OPTIONS, Config, differences
 from darner_core.config.queues import QueueOptions, QueueRules
 from darner_core.config.values import show_size
-from tests.configured import File, as_typed, complaint_about
+from tests.support.configured import File, as_typed, complaint_about
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "conf" / "darner.toml"
 

@@ -10,7 +10,7 @@ from darner_core.engines.contract import LARGE, LargeBody, Queue, Read, Registry
 from darner_core.errors import ServerError
 from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter
-from tests.bench import Bench
+from tests.support.bench import Bench
 
 Q = b"q"
 

@@ -1,8 +1,9 @@
-"""The same for Kestrel's other protocols: whatever bytes come, and however they are cut, they mean the same.
+"""Fuzzing the readers of Kestrel's text protocol and thrift: however the bytes are cut, they mean the same.
 
     python -m tests.fuzz.fuzz_kestrel -runs=100000
 
-Inputs are random mutations of a few conversations; -runs=, -seed= and -max_total_time= as for fuzz_protocol.
+Inputs are random mutations of a few conversations; -runs=, -seed= and -max_total_time= mean what they mean for
+fuzz_protocol.
 """
 
 import random
@@ -44,7 +45,7 @@ TABLE = {verb: Command(parse, _run) for verb, parse in PARSERS.items()}
 
 
 def decode(frame: bytes) -> Request:
-    """As the service does it: what can be understood of a call."""
+    """The part of a call that can be understood, as the service reads it."""
     method, kind, sequence, at = read_message(frame)
     if kind != CALL:
         raise MalformedRequest("no call")

@@ -19,7 +19,7 @@ from collections import deque
 from pathlib import Path
 
 from tests.fuzz.fuzz_protocol import WORDS, mutate
-from tests.harness import REPLY_S, RunningServer
+from tests.support.harness import REPLY_S, RunningServer
 
 CLIENTS = 8
 REQUESTS_A_ROUND = 40

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 
 def crowd(*words: str) -> "subprocess.CompletedProcess[str]":

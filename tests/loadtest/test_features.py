@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from loadtest.compare import features
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 
 def test_it_measures_and_shows_a_table() -> None:

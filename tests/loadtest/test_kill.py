@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 ROUNDS = 12
 PATIENCE_S = 200.0  # it takes 16 s

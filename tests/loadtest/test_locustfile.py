@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.load.ledger import MIN_ITEM_BYTES, Item, Ledger
-from tests.harness import ROOT, RunningServer, wait_until
+from tests.support.harness import ROOT, RunningServer, wait_until
 
 PATIENCE_S = 60.0  # how long anything may take; a run takes the seconds asked for, and three more
 TAG = "5eed.0"

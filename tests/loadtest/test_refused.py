@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 ROUNDS = 20
 PATIENCE_S = 600.0  # it takes 60 s

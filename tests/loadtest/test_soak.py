@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from loadtest.crash import soak
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 PATIENCE_S = 100.0
 MB = 1_000_000

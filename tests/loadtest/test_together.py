@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 ROUNDS = 5
 PATIENCE_S = 120.0  # it takes 8 s

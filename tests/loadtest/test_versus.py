@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 
 @pytest.mark.long

@@ -16,12 +16,12 @@ from darner_core.operations.session import Session
 from darner_core.protocols.memcache.operating import ONE_PIECE_BYTES, Operating
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.storage.storage import Storage
-from tests.bench import Bench
-from tests.harness import Client, RunningServer
-from tests.identities import login, write_users
-from tests.kestrel_clients import IDL, KestrelServer
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
+from tests.support.bench import Bench
+from tests.support.harness import Client, RunningServer
+from tests.support.identities import login, write_users
+from tests.support.kestrel_clients import IDL, KestrelServer
+from tests.support.operations_on import operations_on
 
 Connect = Callable[[], Client]
 Start = Callable[..., RunningServer]
@@ -289,3 +289,14 @@ def test_the_sums_of_stats_are_taken_in_slices_and_a_queue_that_goes_meanwhile_c
     assert b"STAT total_items 24" in lines
     assert b"STAT curr_items 20" in lines  # as it was: the first deleted was there when it was counted
     assert b"STAT bytes 40" in lines
+
+
+def test_what_has_expired_of_all_queues_is_removed_and_counted(start_server: Start) -> None:
+    client = start_server("--dialect", "kestrel", "--expiration-timer-s", "0").client()
+    client.ask(b"flush_all_expired\r\n", b"0\r\n")
+    for queue in (b"q", b"r"):
+        client.ask(b"set %b 0 1 1\r\nx\r\nset %b 0 0 1\r\ny\r\n" % (queue, queue), b"STORED\r\nSTORED\r\n")
+    time.sleep(1.1)
+    client.ask(b"flush_all_expired\r\n", b"2\r\n")
+    client.ask(b"flush_all_expired\r\n", b"0\r\n")
+    assert (client.get("q"), client.get("r")) == (b"y", b"y")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import login, write_users
 from tests.server.test_connection import LARGE, waiters
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import login, write_users
 from tests.test_limits import SteppingClock
 
 Start = Callable[..., RunningServer]

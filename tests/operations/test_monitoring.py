@@ -8,15 +8,15 @@ import pytest
 
 from darner_core.config.options import Config
 from darner_core.errors import DamagedError, StorageError
-from darner_core.operations.session import ManyReads
+from darner_core.operations.session import READS_AT_ONCE, ManyReads
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.storage.records import Item, QueueRecord
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import login, write_users
 from tests.operations.test_session import House
-from tests.operations_on import items_on, operations_on
 from tests.server.test_connection import LARGE
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import login, write_users
+from tests.support.operations_on import items_on, operations_on
 
 Shared = Callable[..., RunningServer]
 
@@ -337,3 +337,19 @@ def test_other_dialects_do_not_have_it(shared_server: Shared, dialect: str) -> N
         client.send(request_line)
         assert client.line().lower().startswith(b"error unknown command")
         client.expect_hang_up()
+
+
+def test_very_many_are_confirmed_in_slices(start_server: Shared, tmp_path: Path) -> None:
+    (tmp_path / "many.toml").write_text("[default]\nmax_open_reads = 10000\n")
+    server = start_server("--dialect", "kestrel", "-c", str(tmp_path / "many.toml"))
+    client, watcher = server.client(), server.client()
+    count = 2 * READS_AT_ONCE + 100
+    client.send(b"".join(b"set q 0 0 4 noreply\r\n%04d\r\n" % number for number in range(count)))
+    monitor(watcher, "q", f"60 {count}")
+    assert items(watcher, count + 1) == [*(b"%04d" % number for number in range(count)), None]
+    refused = b"ERROR not that many items of this queue are open on this connection\r\n"
+    watcher.ask(b"confirm q %d\r\n" % (count + 1), refused)
+    watcher.ask(b"confirm q %d\r\n" % (count - 100), b"END\r\n")
+    assert open_reads(client, "q") == 100
+    watcher.close()
+    assert client.get("q/t=10000") == b"%04d" % (count - 100)

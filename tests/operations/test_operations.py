@@ -10,7 +10,7 @@ from darner_core.operations.client import LATER
 from darner_core.operations.operations import Operations
 from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
+from tests.support.operations_on import operations_on
 
 
 class Client:

@@ -18,7 +18,7 @@ from darner_core.operations.taking import Shown, wait_body
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
+from tests.support.operations_on import operations_on
 
 LARGE = bytes(range(256)) * 20
 

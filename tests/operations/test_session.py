@@ -19,8 +19,8 @@ from darner_core.operations.session import ManyReads, Session
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
-from tests.bench import never, opened
 from tests.conftest import SMALL
+from tests.support.bench import never, opened
 
 OpenStorage = Callable[[], Storage]
 

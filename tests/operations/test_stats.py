@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from darner_core import VERSION
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import login, write_users
 from tests.server.test_connection import LARGE
 from tests.server.test_server import FailingServer
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import login, write_users
 
 Start = Callable[..., RunningServer]
 

@@ -11,11 +11,11 @@ from darner_core.errors import ServerError
 from darner_core.operations.taking import Batch, give_back
 from darner_core.protocols.memcache.dialects import DIALECTS
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import login, write_users
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
 from tests.server.test_connection import LARGE
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import login, write_users
+from tests.support.operations_on import operations_on
 
 Connect = Callable[[], Client]
 

@@ -14,8 +14,8 @@ from darner_core.engines.contract import Event
 from darner_core.engines.local.tracing import GET, PUT
 from darner_core.operations.watching import MOST_EVENTS, Told, Watcher
 from darner_core.protocols.memcache.operating import events_lines
-from tests.harness import REPLY_S, Client, RunningServer, wait_until
-from tests.identities import login, write_users
+from tests.support.harness import REPLY_S, Client, RunningServer, wait_until
+from tests.support.identities import login, write_users
 
 Start = Callable[..., RunningServer]
 

@@ -20,11 +20,11 @@ from darner_core.operations.session import ManyReads
 from darner_core.operations.status import ServerStatus
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.storage.storage import Storage
-from tests.harness import ROOT, Client, wait_until
-from tests.identities import Authority, TlsClient, login, write_users
-from tests.kestrel_clients import IDL, KestrelServer
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
+from tests.support.harness import ROOT, Client, wait_until
+from tests.support.identities import Authority, TlsClient, login, write_users
+from tests.support.kestrel_clients import IDL, KestrelServer
+from tests.support.operations_on import operations_on
 
 UNAUTHENTICATED = "unauthenticated: here only a TLS certificate says who a client is"
 

@@ -22,9 +22,9 @@ from darner_core.protocols.memcache.dialects import DIALECTS
 from darner_core.protocols.memcache.lines import parse_bare, parse_storing
 from darner_core.protocols.memcache.reader import RequestReader
 from darner_core.server.tls import make_context
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import FAILURE, UNAUTHENTICATED, UnixClient, login, write_users
 from tests.server.test_connection import LARGE
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import FAILURE, UNAUTHENTICATED, UnixClient, login, write_users
 
 Start = Callable[..., RunningServer]
 

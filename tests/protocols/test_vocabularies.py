@@ -14,7 +14,7 @@ from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
+from tests.support.operations_on import operations_on
 
 
 def run(request: LineRequest, body: Any, session: list[str]) -> bytes:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from darner_core.server.acceptor import LOGIN_S, Acceptor
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import Authority, TlsClient, login, write_users
 from tests.server.test_connection import LARGE
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import Authority, TlsClient, login, write_users
 
 Start = Callable[..., RunningServer]
 

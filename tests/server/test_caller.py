@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from tests.harness import Client, RunningServer, wait_until
 from tests.server.test_connection import LARGE, waiters
+from tests.support.harness import Client, RunningServer, wait_until
 
 Connect = Callable[[], Client]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness import Client, RunningServer, wait_until
+from tests.support.harness import Client, RunningServer, wait_until
 
 Connect = Callable[[], Client]
 LARGE = bytes(range(256)) * 4 * 600  # 600 KiB: five chunks

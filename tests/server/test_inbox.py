@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from tests.harness import Client, RunningServer
+from tests.support.harness import Client, RunningServer
 
 Connect = Callable[[], Client]
 

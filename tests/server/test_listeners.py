@@ -15,8 +15,8 @@ import pytest
 from darner_core.config.listeners import Endpoint
 from darner_core.errors import StartError
 from darner_core.server.listeners import open_listeners
-from tests.harness import Client, RunningServer, wait_until
-from tests.identities import UnixClient
+from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.identities import UnixClient
 from tests.test_main import refusal
 
 Start = Callable[..., RunningServer]

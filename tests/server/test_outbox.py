@@ -4,7 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from tests.harness import Client, RunningServer, wait_until
+from tests.support.harness import Client, RunningServer, wait_until
 
 Connect = Callable[[], Client]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import RunningServer, wait_until
 from tests.server.test_connection import LARGE
+from tests.support.harness import RunningServer, wait_until
 
 Start = Callable[..., RunningServer]
 

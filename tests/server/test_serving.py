@@ -12,7 +12,7 @@ from darner_core.server.server import Server
 from darner_core.server.serving import LOOK_EVERY
 from darner_core.server.shares import SHARE_S
 from darner_core.storage.storage import Storage
-from tests.harness import Client, RunningServer, wait_until
+from tests.support.harness import Client, RunningServer, wait_until
 
 Connect = Callable[[], Client]
 

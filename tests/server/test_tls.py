@@ -13,9 +13,9 @@ import pytest
 from darner_core.config.options import Config
 from darner_core.errors import ConfigError
 from darner_core.server.tls import make_context
-from tests.harness import REPLY_S, Client, RunningServer, wait_until
-from tests.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
 from tests.server.test_connection import LARGE
+from tests.support.harness import REPLY_S, Client, RunningServer, wait_until
+from tests.support.identities import FAILURE, UNAUTHENTICATED, Authority, TlsClient, UnixClient, login, write_users
 from tests.test_main import refusal
 
 Start = Callable[..., RunningServer]

@@ -19,7 +19,7 @@ from darner_core.server.poller import make_poller
 from darner_core.server.shares import TURN_S
 from darner_core.server.turn import Turn
 from darner_core.shared_memory import PipelineMemory
-from tests.feeding import feed
+from tests.support.feeding import feed
 
 MOST_SPINS = 20
 

@@ -1,1 +1,1 @@
-"""The server with a fault or in strange surroundings: programs that are run in place of darner.py."""
+"""Programs that run the server with a fault, or in strange surroundings. Tests start them in place of darner.py."""

@@ -1,9 +1,9 @@
-"""The server, on a disk that refuses what the file DATA.fails says while it exists, and that takes its time for an
-fsync and says when it is done. Run as darner.py is.
+"""The server on a disk that refuses what the file DATA.fails says while it exists, and on which an fsync takes its
+time and says when it is done. Run like darner.py.
 
-DATA.fails holds the names of the Storage's calls that fail. "once" before them: only the first that is made, or a
-number n: only the nth. "bug" behind them: not as a disk fails, but as nobody has foreseen. Empty, it stands for every
-write. Of these names "reopen" fails before the database is closed, "_open" when it has been: it stays closed then.
+DATA.fails holds the names of the calls of Storage that fail; if it is empty, every write fails. "once" before the
+names: only the first call fails; a number n: only the nth. "bug" behind the names: with an error that nobody has
+foreseen. "reopen" fails before the database is closed, and "_open" after that, so that it stays closed.
 """
 
 import os

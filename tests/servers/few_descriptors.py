@@ -1,4 +1,4 @@
-"""The server, with as many file descriptors as $DESCRIPTORS says. Run as darner.py is."""
+"""The server with a limit of $DESCRIPTORS file descriptors. Run like darner.py."""
 
 import os
 import resource

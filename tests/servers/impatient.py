@@ -1,4 +1,4 @@
-"""The server with short time limits for who does not get to the point. Run as darner.py is."""
+"""The server with short time limits for clients that are slow to log in or to shake hands. Run like darner.py."""
 
 import sys
 from pathlib import Path

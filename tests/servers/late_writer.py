@@ -1,4 +1,4 @@
-"""The server, with a fault: it answers before it writes, and writes only now and then. Run as darner.py is."""
+"""The server with a fault: it answers before it writes, and writes only now and then. Run like darner.py."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""darner.py in the mount namespace of the process whose id is in DARNER_NAMESPACE. Run as darner.py is."""
+"""The server in the mount namespace of the process $DARNER_NAMESPACE. Run like darner.py."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The server, with a wall clock that is off by as many seconds as the file DATA.clock says. Run as darner.py is."""
+"""The server with a wall clock that is wrong by the seconds that the file DATA.clock names. Run like darner.py."""
 
 import sys
 import time

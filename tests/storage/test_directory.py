@@ -17,8 +17,8 @@ from darner_core.storage.directory import DataDirectory
 from darner_core.storage.records import QueueRecord
 from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
-from tests.harness import ROOT
-from tests.stored import JOBS, OpenStorage, add_queue, damage, ids, put_items, refusal
+from tests.support.harness import ROOT
+from tests.support.stored import JOBS, OpenStorage, add_queue, damage, ids, put_items, refusal
 
 # -- opening
 

@@ -8,7 +8,7 @@ import pytest
 from darner_core.storage import manifest, wal
 from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
-from tests.damaged import copy_of, make_directory
+from tests.support.damaged import copy_of, make_directory
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from darner_core.storage import records
 from darner_core.storage.records import Expiry, QueueRecord, item_key
 from darner_core.storage.rocks import MANY_FILES
 from darner_core.storage.storage import CHUNK_FAMILY, Storage
-from tests.harness import ROOT
-from tests.stored import JOBS, OpenStorage, add_queue, an_item, damage, ids, put_items
+from tests.support.harness import ROOT
+from tests.support.stored import JOBS, OpenStorage, add_queue, an_item, damage, ids, put_items
 
 # -- opening again
 

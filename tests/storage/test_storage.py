@@ -9,7 +9,7 @@ from darner_core.storage import records
 from darner_core.storage.records import Blob, Item, QueueRecord, State, chunk_key, item_key
 from darner_core.storage.storage import CHUNK_FAMILY, Storage
 from tests.conftest import SMALL
-from tests.stored import JOBS, OpenStorage, add_queue, an_item, disk_bytes, ids, put_items
+from tests.support.stored import JOBS, OpenStorage, add_queue, an_item, disk_bytes, ids, put_items
 
 # -- column families
 

@@ -10,7 +10,7 @@ from darner_core.storage import wal
 from darner_core.storage.encoding import masked_crc
 from darner_core.storage.records import QueueRecord, item_key
 from darner_core.storage.storage import Storage
-from tests.damaged import make_directory, turn_over
+from tests.support.damaged import make_directory, turn_over
 
 OpenStorage = Callable[[], Storage]
 HEADER_BYTES = 7

@@ -13,10 +13,10 @@ from darner_core.errors import DataDirError
 from darner_core.storage.records import QueueRecord, chunk_key, item_key, pack_item, pack_state
 from darner_core.storage.storage import CHUNK_FAMILY, DEFAULT_FAMILY, Storage
 from darner_core.tools.check import DAMAGED, WHOLE, check
-from tests.bench import Bench
 from tests.conftest import SMALL
-from tests.damaged import ITEMS, NAMES, POPPED, body, copy_of, make_directory, turn_over
-from tests.harness import ROOT
+from tests.support.bench import Bench
+from tests.support.damaged import ITEMS, NAMES, POPPED, body, copy_of, make_directory, turn_over
+from tests.support.harness import ROOT
 from tests.tools.test_repair import quiet, run
 
 

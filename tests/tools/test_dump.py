@@ -17,18 +17,15 @@ from darner_core.storage.storage import Storage
 from darner_core.tools.dump import DAMAGED, SHOWN, dump
 from darner_core.tools.formatting import TAKEN, WAITING
 from tests.conftest import SMALL
-from tests.damaged import ITEMS, POPPED, bodies, body, make_directory, turn_over
-from tests.harness import ROOT, Client, RunningServer
+from tests.support.damaged import ITEMS, POPPED, bodies, body, make_directory, turn_over
+from tests.support.harness import ROOT, Client, RunningServer, run_darner
 
 Start = Callable[..., RunningServer]
 
 
-def run(data: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run(data: Path, *arguments: str | bytes) -> "subprocess.CompletedProcess[str]":
     """`--dump` with these arguments, as a person calls it."""
-    return subprocess.run(
-        [sys.executable, "darner.py", "--data", str(data), "--dump", *arguments], cwd=ROOT, capture_output=True,
-        text=True, encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
+    return run_darner("--data", str(data), "--dump", *arguments)
 
 
 def items(data: Path, queue: bytes, status: int = SHOWN) -> list[dict[str, Any]]:
@@ -129,10 +126,8 @@ def test_a_directory_that_is_not_there_is_one_line_and_exit_status_2(tmp_path: P
 
 def test_a_name_may_be_any_bytes(server: RunningServer) -> None:
     server.client().ask(b"set gr\xfcn 0 0 1\r\na\r\n", b"STORED\r\n")
-    done = subprocess.run(
-        [sys.executable, "darner.py", "--data", str(server.data), "--dump", b"gr\xfcn"], cwd=ROOT, capture_output=True
-    )
-    assert (done.returncode, done.stdout.count(b"\n")) == (0, 2)
+    done = run(server.data, b"gr\xfcn")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 2)
     with pytest.raises(DataDirError, match=r"there is no queue nosuch; its queues: gr\\xfcn"):
         items(server.data, b"nosuch")
 

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import pytest
 
-from tests.harness import REPLY_S, ROOT, RunningServer
-from tests.identities import Authority, UnixClient, write_users
+from tests.support.harness import REPLY_S, ROOT, RunningServer
+from tests.support.identities import Authority, UnixClient, write_users
 
 Start = Callable[..., RunningServer]
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from darner_core.tools.formatting import (
     EVENT_HEAD,
+    TAKEN,
     WAITING,
+    ShownItem,
     event_json,
     event_line,
     item_head,
@@ -77,8 +79,8 @@ def test_whatever_is_in_a_body_is_printable(body: bytes) -> None:
 def test_the_columns_of_an_item_stand_below_their_heads() -> None:
     now = 10 * D
     head = item_head(8)
-    usual = item_line(8, 12, 0, now + H, now - 3 * M, now, 5, WAITING, "hello")
-    widest = item_line(8, 12345678, 2**32 - 1, 0, now - 400 * D - 23 * H, now, 2**30, "open or returned", "x")
+    usual = item_line(8, ShownItem(12, 0, now + H, now - 3 * M, now, 5, WAITING, b"hello", False))
+    widest = item_line(8, ShownItem(12345678, 2**32 - 1, 0, now - 400 * D - 23 * H, now, 2**30, TAKEN, b"x", False))
     assert usual == "      12  3m         in 1h                  0           5  waiting           hello"
     for name in ("AGE", "EXPIRES", "STATE", "BODY"):
         column = head.index(name)
@@ -93,7 +95,7 @@ def test_the_columns_of_an_item_stand_below_their_heads() -> None:
 
 
 def test_an_item_as_json_has_all_in_units_of_the_wire() -> None:
-    line = item_json(3, 7, 0, 1000, 4000, 100, WAITING, b"\xffa", True)
+    line = item_json(ShownItem(3, 7, 0, 1000, 4000, 100, WAITING, b"\xffa", True))
     assert json.loads(line) == {
         "id": 3, "age_ms": 3000, "added_at_ms": 1000, "expires_at_ms": None, "flags": 7, "bytes": 100,
         "state": "waiting", "large": True, "first_bytes": "/2E=", "text": r"\xffa...",

@@ -9,9 +9,9 @@ from darner_core.storage import opening
 from darner_core.storage.storage import Storage
 from darner_core.tools import rebuild
 from darner_core.tools.repair import repair
-from darner_core.tools.salvage import Directory
+from darner_core.tools.salvage import Salvaged
 from tests.conftest import SMALL
-from tests.damaged import ITEMS, NAMES, POPPED, body, make_directory, turn_over
+from tests.support.damaged import ITEMS, NAMES, POPPED, body, make_directory, turn_over
 from tests.tools.test_repair import numbers, quiet, run, table
 
 
@@ -115,6 +115,6 @@ def test_a_record_that_two_tables_have_without_a_sequence_number_comes_once_and_
     storage.close()
     shutil.copy(tmp_path / "kept", directory / replaced.name)
     rebuild.rebuild(str(directory), str(tmp_path / "rebuilt"), 4, str(tmp_path))
-    found = Directory(str(tmp_path / "rebuilt"), str(tmp_path))
+    found = Salvaged(str(tmp_path / "rebuilt"), str(tmp_path))
     assert list(found.scan(found.families[0], *everything)) == [(key, b"new") for key in keys]
     found.close()

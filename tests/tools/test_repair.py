@@ -4,7 +4,6 @@ import io
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from darner_core.tools import repair as repair_module
 from darner_core.tools.progress import Progress
 from darner_core.tools.repair import repair
 from tests.conftest import SMALL
-from tests.damaged import ITEMS, NAMES, POPPED, bodies, body, make_directory, turn_over
-from tests.harness import ROOT, RunningServer
+from tests.support.damaged import ITEMS, NAMES, POPPED, bodies, body, make_directory, turn_over
+from tests.support.harness import RunningServer, run_darner
 
 
 class Quiet:
@@ -40,9 +39,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def run(directory: Path, action: str = "--repair") -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "darner.py", action, "--data", str(directory)], cwd=ROOT, capture_output=True, text=True
-    )
+    return run_darner(action, "--data", str(directory))
 
 
 def numbers(directory: Path, name: bytes) -> list[int]:

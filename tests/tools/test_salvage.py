@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from darner_core.storage.records import QueueRecord
-from darner_core.tools.salvage import Broken, Directory, Gap, IdGap
-from tests.damaged import ITEMS, NAMES, body, copy_of, make_directory, turn_over
+from darner_core.tools.salvage import Broken, Gap, IdGap, Salvaged
+from tests.support.damaged import ITEMS, NAMES, body, copy_of, make_directory, turn_over
 
 
 @pytest.fixture(scope="module")
@@ -16,12 +16,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def queues(directory: Directory) -> dict[bytes, QueueRecord]:
-    return dict(entry for entry in directory.queues() if not isinstance(entry, (Gap, Broken)))
+def queues(directory: Salvaged) -> dict[bytes, QueueRecord]:
+    return {entry.name: entry.record for entry in directory.queues() if not isinstance(entry, (Gap, Broken))}
 
 
 def test_all_records_of_a_whole_directory_come_in_order(base: Path, tmp_path: Path) -> None:
-    directory = Directory(str(base), str(tmp_path))
+    directory = Salvaged(str(base), str(tmp_path))
     found = queues(directory)
     assert sorted(found) == NAMES
     for record in found.values():
@@ -38,7 +38,7 @@ def test_between_two_gaps_nothing_is_passed_over(base: Path, tmp_path: Path, dam
     table = next(path for path in path.glob("*.sst") if body(b"a", 10) in path.read_bytes())
     for number in damaged:
         turn_over(table, table.read_bytes().index(body(b"a", number)))
-    directory = Directory(str(path), str(tmp_path))
+    directory = Salvaged(str(path), str(tmp_path))
     ids: list[int] = []
     gaps: list[int] = []
     for entry in directory.items(queues(directory)[b"a"], 1, ITEMS + 1):

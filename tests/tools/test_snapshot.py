@@ -131,3 +131,14 @@ def test_what_is_no_data_directory_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(DataDirError, match="holds no queues"), snapshot(str(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize("found", [b"MANIFEST-0\n\0", b"\xff" * 16, b"MANIFEST-000099\n"])
+def test_a_damaged_current_is_named(open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch, found: bytes) -> None:
+    storage = open_storage()
+    put(storage, 1)
+    storage.close()
+    (Path(storage.path) / "CURRENT").write_bytes(found)
+    monkeypatch.setattr(snapshot_module, "BETWEEN_S", 0)
+    with pytest.raises(DataDirError, match=r"CURRENT.*--repair saves what can be read"), snapshot(storage.path):
+        pass

@@ -16,7 +16,7 @@ it is first named:
     A# eof          the server hangs up on A
     A! close        A hangs up
     A! reset        A hangs up with an RST
-    sleep 0.2       wait so many seconds
+    sleep 0.2       wait 0.2 seconds
 
 Bytes are written with \r \n \t \\ and \x00; `z\*5` is zzzzz. Empty lines and lines that begin with # say nothing.
 
@@ -37,8 +37,8 @@ REPLY_S = 10.0  # a loaded machine; a reply takes less than 1 ms
 # What a server has to say at once it has said before it answers another client; this is what comes a little later.
 QUIET_S = 0.02
 
-# Byte by byte, up to so many bytes are sent each by itself. Of more it is only the first and the last few, where the
-# request line ends and the item ends, with larger pieces between them: 200,000 sends would take half a minute.
+# Byte by byte, up to this number of bytes are sent each by itself. Of more only the first and the last few are, where
+# the request line ends and the item ends, with larger pieces between them: 200,000 sends would take half a minute.
 MOST_SINGLE_BYTES = 4000
 FIRST_BYTES, LAST_BYTES, PIECE_BYTES = 300, 10, 997
 PAUSE_S = 0.00005  # between them, so that the server has the time to read one before the next comes
@@ -89,7 +89,7 @@ def read_cases(path: Path) -> list[Case]:
 
 
 def to_bytes(text: str, queue: str) -> bytes:
-    """The bytes that `text` stands for. Raises ValueError for an escape that there is not."""
+    """The bytes that `text` stands for. Raises ValueError for an unknown escape."""
     text = text.replace("{q}", queue)
     parts, position = [], 0
     while position < len(text):
@@ -106,7 +106,7 @@ def to_bytes(text: str, queue: str) -> bytes:
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
-    """What is sent at a time of `data`, byte by byte."""
+    """`data` in the pieces that are sent one by one when it is sent byte by byte."""
     middle = range(0)
     if len(data) > MOST_SINGLE_BYTES:
         middle = range(FIRST_BYTES, len(data) - LAST_BYTES, PIECE_BYTES)
@@ -161,7 +161,7 @@ class Peer:
             raise Mismatch(f"wanted a hang-up, got {_short(self._received)}")
 
     def _receive(self, seconds: float) -> bool:
-        """Read more; False: nothing more comes within so many seconds, or ever."""
+        """Read more. False: nothing comes within this time, or the server has hung up."""
         if self._ended:
             return False
         self._socket.settimeout(seconds)
@@ -235,7 +235,7 @@ class Replay:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Let the server deal with all that it has been sent, and with all hang-ups.
+        """Wait until the server has dealt with all that it was sent, and with all hang-ups.
 
         It serves its clients in turn, so it has done that when a client that comes now has been answered.
         """

@@ -27,9 +27,9 @@ from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import StorageError
 from darner_core.operations.session import Session
 from darner_core.storage.storage import Storage
-from tests.bench import Bench as ExpiryBench
 from tests.conftest import SMALL
 from tests.engines.local.test_message_queue import put_large, refusing_writes, whole_body
+from tests.support.bench import Bench as ExpiryBench
 
 OpenStorage = Callable[[], Storage]
 

@@ -10,9 +10,9 @@ from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import StorageError
 from darner_core.storage.storage import Storage
-from tests.bench import Bench
 from tests.engines.local.test_message_queue import refusing_writes
-from tests.harness import Client, RunningServer
+from tests.support.bench import Bench
+from tests.support.harness import Client, RunningServer
 
 SIBERITE = ("--dialect", "siberite")
 SMALL_CHUNKS = ("--chunk-bytes", "1024")

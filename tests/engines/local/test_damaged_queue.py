@@ -22,6 +22,9 @@ def test_what_stands_in_for_a_damaged_queue_refuses_all_and_looks_empty(bench: B
     for ask in (queue.take, queue.peek, queue.open, queue.flush, lambda: queue.put(b"x", 0, 0)):
         with pytest.raises(DamagedError, match="queue q cannot be read: a test"):
             ask()  # type: ignore[no-untyped-call]
+    with pytest.raises(DamagedError, match="queue q cannot be read: a test"):
+        _ = queue.large_items
+    assert queue.drop_expired()
     assert (queue.waiting_items, queue.open_reads, queue.total_items) == (0, 0, 0)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from darner_core.config.queues import QueueOptions
 from darner_core.storage.storage import Storage
-from tests.bench import Bench
+from tests.support.bench import Bench
 
 
 def test_what_expires_goes_where_the_engine_puts_it(open_storage: Callable[[], Storage]) -> None:

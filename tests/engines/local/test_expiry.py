@@ -6,7 +6,7 @@ import pytest
 
 from darner_core.config.queues import QueueOptions
 from darner_core.storage.storage import Storage
-from tests.bench import Bench, opened
+from tests.support.bench import Bench, opened
 
 OpenStorage = Callable[[], Storage]
 

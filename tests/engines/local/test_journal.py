@@ -16,8 +16,8 @@ from darner_core.errors import StorageError
 from darner_core.operations.session import Session
 from darner_core.storage.records import Blob, item_key
 from darner_core.storage.storage import Storage
-from tests.bench import items_put
-from tests.moved_clock import MovedClock
+from tests.support.bench import items_put
+from tests.support.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 

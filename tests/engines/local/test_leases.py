@@ -17,9 +17,9 @@ from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
 from darner_core.operations.session import ManyReads, Session
 from darner_core.storage.storage import Storage
-from tests.bench import opened
-from tests.harness import Client, RunningServer, wait_until
 from tests.operations.test_session import House
+from tests.support.bench import opened
+from tests.support.harness import Client, RunningServer, wait_until
 
 
 class Clock:

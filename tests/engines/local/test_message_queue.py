@@ -26,9 +26,9 @@ from darner_core.operations.session import Session
 from darner_core.storage.records import ITEM_HEADER_BYTES, ITEM_KEY_BYTES, Blob, item_key
 from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter
-from tests.bench import items_put
 from tests.conftest import SMALL
-from tests.moved_clock import MovedClock
+from tests.support.bench import items_put
+from tests.support.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 CHUNK_BYTES = 400  # of the large items here

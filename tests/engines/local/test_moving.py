@@ -7,7 +7,7 @@ import pytest
 
 from darner_core.config.queues import QueueOptions
 from darner_core.storage.storage import Storage
-from tests.bench import Bench
+from tests.support.bench import Bench
 
 OpenStorage = Callable[[], Storage]
 

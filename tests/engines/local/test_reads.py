@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from darner_core.storage.storage import Storage
-from tests.bench import Bench
+from tests.support.bench import Bench
 
 
 def test_what_a_client_has_is_counted_once_and_what_is_undone_is_not(open_storage: Callable[[], Storage]) -> None:

@@ -16,8 +16,8 @@ from darner_core.storage import records, wal
 from darner_core.storage.records import Blob, QueueRecord, State
 from darner_core.storage.storage import DEFAULT_FAMILY, Storage
 from darner_core.waiters import Waiter
-from tests.bench import items_put
-from tests.moved_clock import MovedClock
+from tests.support.bench import items_put
+from tests.support.moved_clock import MovedClock
 
 OpenStorage = Callable[[], Storage]
 

@@ -15,8 +15,8 @@ from darner_core.operations.session import Session
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import QueueRecord
 from darner_core.storage.storage import Storage
-from tests.bench import CHUNK_BYTES, Bench, opened
-from tests.operations_on import operations_on
+from tests.support.bench import CHUNK_BYTES, Bench, opened
+from tests.support.operations_on import operations_on
 
 OpenStorage = Callable[[], Storage]
 

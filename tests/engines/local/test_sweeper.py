@@ -15,8 +15,8 @@ from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.storage import Storage
-from tests.bench import CHUNK_BYTES, Bench, opened
-from tests.harness import RunningServer, wait_until
+from tests.support.bench import CHUNK_BYTES, Bench, opened
+from tests.support.harness import RunningServer, wait_until
 
 OpenStorage = Callable[[], Storage]
 

@@ -15,9 +15,9 @@ from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.tracing import ABORT, CLOSE, CREATE, DELETE, FLUSH, GET, OPEN, PUT
 from darner_core.errors import StorageError
 from darner_core.storage.storage import Storage
-from tests.bench import Bench as LimitsBench
-from tests.bench import Rules, items_put
 from tests.engines.local.test_message_queue import EXAMPLES, Bench, Queues, put_large, refusing_writes, small_steps
+from tests.support.bench import Bench as LimitsBench
+from tests.support.bench import Rules, items_put
 
 __all__ = ["small_steps"]
 
@@ -332,3 +332,23 @@ def test_what_happens_to_a_queue_in_memory_is_told_too(open_storage: Callable[[]
         bench.put(b"q", b"1")
         bench.end_turn()
     assert [event.what for event in listener.events] == [CREATE, PUT, PUT]
+
+
+def test_what_is_discarded_to_make_room_and_what_expires_is_told(open_storage: Callable[[], Storage]) -> None:
+    bench = LimitsBench(open_storage, q=QueueOptions(max_items=2, discard_old_when_full=True))
+    listener = Listener()
+    bench.engine.traces.watch(b"q", listener)
+    assert bench.put(b"q", b"1", b"22", b"333")
+    bench.end_turn()
+    discarded = listener.events[3]
+    assert listener.told() == [("create", 0), ("put", 1), ("put", 2), ("discard", 1), ("put", 3)]
+    assert (discarded.body_bytes, discarded.start) == (1, None)
+    bench.drain()
+    listener.told()
+    bench.put(b"q", b"brief", expires_in_s=1)
+    bench.end_turn()
+    bench.now_s += 2
+    bench.sweep()
+    expired = listener.events[-1]
+    assert listener.told() == [("put", 4), ("expire", 4)]
+    assert (expired.body_bytes, expired.start) == (5, b"brief")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Client, wait_until
-from tests.kestrel_clients import KestrelServer
+from tests.support.harness import Client, wait_until
+from tests.support.kestrel_clients import KestrelServer
 
 Connect = Callable[[], Client]
 

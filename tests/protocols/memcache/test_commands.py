@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness import Client, RunningServer
+from tests.support.harness import Client, RunningServer
 
 Connect = Callable[[], Client]
 

@@ -7,7 +7,7 @@ from darner_core.protocols.contract import Command
 from darner_core.protocols.memcache.dialects import DIALECTS
 from darner_core.protocols.memcache.lines import parse_naming, parse_storing
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
-from tests.feeding import feed
+from tests.support.feeding import feed
 
 
 def read(dialect: str, line: bytes) -> LineRequest:

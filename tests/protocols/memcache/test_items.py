@@ -14,10 +14,10 @@ from darner_core.protocols.memcache.dialects import DIALECTS
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
-from tests.feeding import feed
-from tests.harness import Client
 from tests.operations.test_session import House
-from tests.operations_on import items_on, operations_on
+from tests.support.feeding import feed
+from tests.support.harness import Client
+from tests.support.operations_on import items_on, operations_on
 
 Connect = Callable[[], Client]
 

@@ -11,9 +11,9 @@ import pytest
 from darner_core.config import command_line
 from darner_core.config.options import OPTIONS
 from darner_core.config.queues import QueueOptions
-from tests.harness import REPLY_S, Client, RunningServer, wait_until
-from tests.identities import login, write_users
 from tests.operations.test_stats import QUEUE_STATS
+from tests.support.harness import REPLY_S, Client, RunningServer, wait_until
+from tests.support.identities import login, write_users
 
 Start = Callable[..., RunningServer]
 Connect = Callable[[], Client]

@@ -17,7 +17,7 @@ from darner_core.protocols.grammar import show
 from darner_core.protocols.memcache import lines
 from darner_core.protocols.memcache import reader as protocol
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
-from tests.feeding import feed
+from tests.support.feeding import feed
 
 MAX_LINE = 600  # over a longest name with its options and numbers
 CHUNK = 100  # so that a failure can be read

@@ -15,9 +15,9 @@ from thriftpy2.transport.base import TTransportException
 from thriftpy2.transport.memory import TMemoryBuffer
 
 from darner_core.operations.putting import ITEMS_A_TURN
-from tests.harness import Client, wait_until
-from tests.kestrel_clients import IDL, KestrelServer
 from tests.protocols.thrift.test_reader import field, text
+from tests.support.harness import Client, wait_until
+from tests.support.kestrel_clients import IDL, KestrelServer
 
 Connect = Callable[[], Any]
 
@@ -523,6 +523,28 @@ def test_many_items_are_put_in_several_turns_and_counted_up_to_the_turn_that_fai
         assert data(thrift.get("part", len(items))) == items[:ITEMS_A_TURN]
         assert thrift.get("part", 1) == []
         assert thrift.get("nothing", 1) == []
+    finally:
+        server.end()
+
+
+def test_a_confirm_in_several_turns_of_which_one_fails_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = KestrelServer(tmp_path / "data", fails=True)
+    try:
+        thrift = server.thrift_client()
+        thrift.put("q", [b"a", b"b"])
+        (item,) = thrift.get("q", 1, 0, MINUTE_MS)
+        others = set(range(item.id + 1, item.id + 5000))  # of nobody, but looked for in several turns
+        (tmp_path / "data.fails").write_text("once write put")
+        assert why(thrift.confirm, "q", {item.id, *others}) in (
+            "only some of the items are decided on: a part could not be written",
+            "cannot write: no space left on device",
+            "no space left on device",
+        )
+        assert thrift.confirm("q", {item.id, *others}) == 1
+        assert data(thrift.get("q", 10)) == [b"b"]
     finally:
         server.end()
 

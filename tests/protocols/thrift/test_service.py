@@ -8,9 +8,9 @@ from darner_core.errors import MalformedRequest
 from darner_core.protocols.thrift.service import ThriftService
 from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
-from tests.operations_on import operations_on
 from tests.protocols.thrift.test_calls import call, name
 from tests.protocols.thrift.test_reader import field, text
+from tests.support.operations_on import operations_on
 
 
 def test_what_has_been_judged_sound_is_decoded_from_the_frame_alone(open_storage: Callable[[], Storage]) -> None:

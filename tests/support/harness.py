@@ -11,15 +11,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 START_S = 20.0  # a loaded machine; a start takes 0.3 s
 REPLY_S = 10.0
-QUIET_S = 0.15  # what has not come by then is taken not to come
+END_S = 60.0  # the longest is the repair of a damaged directory, of a second or two
+QUIET_S = 0.15  # what has not come within this time will not come
+
+
+def run_darner(*words: str | bytes, typed: str = "") -> "subprocess.CompletedProcess[str]":
+    """`python darner.py` with these options, which is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "darner.py"), *words], input=typed, capture_output=True, encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"}, timeout=END_S, check=False,
+    )  # fmt: skip
 
 
 def wait_until(true: Callable[[], object], within_s: float = REPLY_S) -> None:
-    """Until it is true."""
+    """Wait until `true` says so. AssertionError if that takes longer than `within_s`."""
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline, f"did not come true in {within_s:g} s"
@@ -73,7 +82,7 @@ class RunningServer:
         self._ended()
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        """Stop it as an operator would; its exit status."""
+        """Stop it as an operator would. Returns the exit status."""
         self.process.send_signal(signal_number)
         return self._ended()
 
@@ -83,7 +92,7 @@ class RunningServer:
         return status
 
     def end(self) -> None:
-        """End of the test: stop it if it runs, and see that it has had no accident."""
+        """Called when the test ends: stops the server if it runs, and looks for tracebacks in its log."""
         for client in self._clients:
             client.close()
         if self.process.poll() is None:
@@ -125,7 +134,7 @@ class Client:
         self.expect(reply)
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, or fewer if the server hangs up or says no more."""
+        """The next `size` bytes, or fewer if the server hangs up or sends no more."""
         self.socket.settimeout(REPLY_S)
         while len(self._received) < size:
             try:
@@ -150,7 +159,7 @@ class Client:
         return line
 
     def expect_nothing(self) -> None:
-        """The server says nothing for now."""
+        """The server sends nothing for now."""
         self.socket.settimeout(QUIET_S)
         try:
             data = self.socket.recv(1)

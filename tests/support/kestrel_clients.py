@@ -10,7 +10,7 @@ from thriftpy2.transport.framed import TFramedTransport
 from thriftpy2.transport.socket import TSocket
 
 from darner_core.protocols.thrift.messages import load_idl
-from tests.harness import REPLY_S, Client, RunningServer
+from tests.support.harness import REPLY_S, Client, RunningServer
 
 IDL = load_idl()
 
@@ -27,7 +27,7 @@ dialect = "thrift"
 
 
 class KestrelServer(RunningServer):
-    """`tables` are for its configuration file. A failing one is on a disk that fails as `failing_disk` has it."""
+    """`tables`: for its configuration file. `fails`: on the disk of tests/servers/failing_disk.py."""
 
     def __init__(self, data: Path, *options: str, tables: str = "", fails: bool = False) -> None:
         self._thrift_clients: list[Any] = []
@@ -38,7 +38,7 @@ class KestrelServer(RunningServer):
 
     @property
     def ports(self) -> list[int]:
-        """Of the memcache protocol, the text protocol and the thrift service."""
+        """The ports of the memcache protocol, the text protocol and the thrift service."""
         return [int(port) for port in re.findall(r"listening on: \S+ port (\d+)", self.printed())]
 
     def text_client(self) -> Client:
@@ -54,7 +54,7 @@ class KestrelServer(RunningServer):
         return client
 
     def as_new(self) -> None:
-        """Between two tests: it runs, nobody is connected, and there are no queues."""
+        """Called between two tests: starts it if it does not run, closes all clients, and deletes all queues."""
         self._hang_up()
         if self.process.poll() is not None:
             self.start()

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import trustme
 
-from tests.harness import REPLY_S, Client
+from tests.support.harness import REPLY_S, Client
 
 UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
 FAILURE = b"CLIENT_ERROR authentication failure\r\n"
 
 
 def cheap_hash(password: bytes) -> str:
-    """A hash that is as good as --hash-password's for a test, and a thousand times cheaper."""
+    """A hash like --hash-password's that takes a thousandth of its time."""
     salt = b"a salt of a test"
     key = hashlib.scrypt(password, salt=salt, n=16, r=8, p=1, dklen=32)
     texts = [base64.b64encode(part).decode().rstrip("=") for part in (salt, key)]
@@ -73,7 +73,7 @@ class Authority:
         return cert, key
 
     def context(self, name: str | None = None, shown_by: "Authority | None" = None) -> ssl.SSLContext:
-        """A client's settings: it trusts this authority, and shows a certificate with that name; "" is none."""
+        """The TLS settings of a client that trusts this authority, and shows a certificate with this name; "": none."""
         context = ssl.create_default_context(cafile=str(self.file))
         if name is not None:
             made = (shown_by or self)._ca.issue_cert(

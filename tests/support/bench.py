@@ -1,4 +1,4 @@
-"""A data directory with all that puts, expires and hands out items, without sockets: the test ends the turns."""
+"""The queues, routing and sweeper on a data directory, without a server: the test ends the turns."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from darner_core.errors import StorageError
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
-from tests.moved_clock import MovedClock
+from tests.support.moved_clock import MovedClock
 
 CHUNK_BYTES = 400  # of the large items here
 
@@ -35,7 +35,7 @@ def items_put(registry: Registry) -> int:
 
 
 class Rules(QueueRules):
-    """These options for these queues, whoever's children they are."""
+    """Options by queue. A child without options has its parent's."""
 
     def __init__(self, options: dict[bytes, QueueOptions]) -> None:
         self.options = options
@@ -86,11 +86,11 @@ class Bench(MovedClock):
         self.journal.begin()
 
     def fail_turn(self) -> None:
-        """The turn cannot be written."""
+        """Let the write of the turn fail."""
         assert self.fails()
 
     def fails(self) -> bool:
-        """The turn cannot be written; False: it had nothing to write."""
+        """Let the write of the turn fail. False: it had nothing to write."""
 
         def refuse(*_: object) -> None:
             raise StorageError("no space left on device")
@@ -156,7 +156,7 @@ class Bench(MovedClock):
         return item[0]
 
     def drain(self, name: bytes = b"q") -> list[bytes]:
-        """All that gets answer, in order. Ends the turn."""
+        """The answers to gets until the queue is empty. Ends the turn."""
         found = []
         while (body := self.take(name)) is not None:
             found.append(body)

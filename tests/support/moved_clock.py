@@ -4,7 +4,7 @@ from darner_core.engines.local.journal import Journal
 
 
 class MovedClock:
-    """For a bench with a journal: to move its clock begins a turn, because time is told once a turn."""
+    """The clock of a bench with a journal. To move it begins a turn, because the journal reads the time once a turn."""
 
     journal: Journal
     _now_s: float

@@ -13,20 +13,20 @@ from darner_core.engines.local.window import WindowBudget
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
-from tests.damaged import CHUNK_BYTES, NAMES, body
-from tests.harness import ROOT
+from tests.support.damaged import CHUNK_BYTES, NAMES, body
+from tests.support.harness import ROOT
 
 FAR_MS = 4_000_000_000_000
 TURNS = 150
 
 
 def make_random(path: Path, seed: int) -> None:
-    code = "import sys; from tests.spoiled import fill; fill(sys.argv[1], int(sys.argv[2]))"
+    code = "import sys; from tests.support.spoiled import fill; fill(sys.argv[1], int(sys.argv[2]))"
     subprocess.run([sys.executable, "-c", code, str(path), str(seed)], cwd=ROOT, check=True)
 
 
 def fill(path: str, seed: int) -> None:
-    """Puts, pops, cursors, expiries, large items, flushes, compactions and restarts; then an end without warning."""
+    """Put, take, read by cursors, expire, flush, compact and restart at random; then end as kill -9 does."""
     chance = random.Random(seed)
     numbers = dict.fromkeys(NAMES, 0)
     for is_last in (*[False] * chance.randrange(3), True):

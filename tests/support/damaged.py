@@ -1,4 +1,4 @@
-"""A data directory with known items in every kind of file, and bytes to turn over in it."""
+"""A data directory with known items in every kind of file, and ways to damage it."""
 
 import os
 import random
@@ -15,7 +15,7 @@ from darner_core.engines.local.window import WindowBudget
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
-from tests.harness import ROOT
+from tests.support.harness import ROOT
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"f"]  # four have a column family of their own, two share
 ITEMS = 400  # of each queue: half in tables, half in the write-ahead log
@@ -24,14 +24,14 @@ LARGE_EVERY, LARGE_BYTES, CHUNK_BYTES = 40, 9000, 4096
 
 
 def body(name: bytes, number: int) -> bytes:
-    """The item number `number`, counted from 1, of this queue: no other queue's looks like it."""
+    """The body of item `number`, counted from 1, of this queue. No other item has the same."""
     size = LARGE_BYTES if number % LARGE_EVERY == 7 else 150
     return b"%b %d " % (name, number) + random.Random(f"{name!r} {number}").randbytes(size)
 
 
 def make_directory(path: Path) -> None:
-    """As a server leaves it that is killed: half in the write-ahead log."""
-    code = "import sys; from tests.damaged import fill; fill(sys.argv[1])"
+    """Make it as a server leaves it that is killed: half of the items are in the write-ahead log."""
+    code = "import sys; from tests.support.damaged import fill; fill(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=True)
 
 
@@ -62,7 +62,7 @@ def fill(path: str) -> None:
 
 
 def copy_of(base: Path, target: Path) -> Path:
-    """A copy of a data directory, which may be open: RocksDB deletes in the background what it no longer needs."""
+    """Copy a data directory. It may be open: files may vanish meanwhile, which RocksDB deletes in the background."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for path in base.iterdir():

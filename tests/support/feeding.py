@@ -6,5 +6,6 @@ from darner_core.protocols.contract import Reader
 
 
 def feed(reader: Reader, data: bytes) -> list[tuple[Any, bytes | None]]:
-    """The requests that `data` completes, each with its body or None. Then look at `error` and `large`."""
+    """The requests that `data` completes, each with its body or None. The reader's `error` and `large` tell the
+    rest."""
     return list(reader.requests(data))

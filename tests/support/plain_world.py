@@ -1,8 +1,8 @@
-"""All queues as a person would keep them on paper: lists of items, and who has which of them open.
+"""A model of all queues, as a person would keep them on paper: lists of items, and which client has which open.
 
-No turns, no disk, no ids, no memory that is short. A turn that cannot be written is undone by taking the copy that was
-made before it; a crash leaves of the last such copy what is durable. What stands here is what docs/operations.md and
-docs/protocol.md promise, and is not to know how the server does it.
+It has no turns, no disk, no ids, and no shortage of memory. A turn that cannot be written is undone by going back to a
+copy that was made before it. A crash leaves what is durable of the last such copy. The model follows docs/operations.md
+and docs/protocol.md, and must not know how the server works.
 """
 
 import pickle
@@ -137,7 +137,7 @@ class World:
     # -- queues
 
     def find(self, name: bytes) -> Queue | None:
-        """What a get of this name is about: nothing, if it is an alias."""
+        """The queue that a get of this name reads. None: there is none, or the name is an alias."""
         return None if name in self.aliases else self.queues.get(name)
 
     def create(self, name: bytes, is_child: bool = False) -> Queue:
@@ -226,13 +226,13 @@ class World:
         return True
 
     def make_room(self, queues: list[Queue], size: int) -> None:
-        """What has expired at the head of a full queue goes."""
+        """Remove what has expired at the heads of full queues."""
         for queue in queues:
             if self.is_full(queue, size):
                 self.drop_expired(queue)
 
     def abandon(self, upload: Upload) -> None:
-        """Nothing is put: the queues that were made for it go, if nobody has used them."""
+        """Nothing was put: remove the queues that were made for it, if nobody has used them."""
         for queue in upload.made:
             awaited = any(queue in (target for target, _ in other.targets) for other in self.uploads)
             named = queue.name in self.rules.named
@@ -246,7 +246,7 @@ class World:
         return options.max_bytes > 0 and size_of(queue.items) + size > options.max_bytes
 
     def has_room(self, queue: Queue, size: int) -> bool:
-        """As it is, or after the oldest have been dropped."""
+        """Whether there is room, if need be after the oldest items have been dropped."""
         options = queue.options
         if any(most and size > most for most in (options.max_item_bytes, options.max_bytes)):
             return False
@@ -262,7 +262,7 @@ class World:
         return 0 < queue.until_ms(item) < self.now_ms
 
     def drop_expired(self, queue: Queue) -> bool:
-        """What has expired at the head goes; False: there is more."""
+        """Remove what has expired at the head. False: there is more."""
         until = queue.expired + self.at_once
         while True:
             head = next(iter(queue.waiting), None)
@@ -293,7 +293,7 @@ class World:
         return sorted(both, key=lambda item: item.order)
 
     def look(self, place: Queue | Cursor) -> Item | None:
-        """The head. None: there is none, or too much has expired for anybody to know yet."""
+        """The head. None: there is none, or so much has expired that nobody knows it yet."""
         if isinstance(place, Cursor):
             while place.returned and self.has_expired(place.queue, place.returned[min(place.returned)]):
                 place.marked.discard(min(place.returned))
@@ -372,7 +372,7 @@ class World:
     # -- a restart
 
     def restart(self) -> None:
-        """What is open waits again, and what is in memory only is gone."""
+        """Open items wait again, and queues in memory are empty."""
         self.held, self.uploads = {}, []
         self.queues = {name: queue for name, queue in self.queues.items() if not queue.in_memory}
         for queue in self.queues.values():

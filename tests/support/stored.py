@@ -40,7 +40,7 @@ def disk_bytes(storage: Storage) -> int:
 
 
 def damage(directory: Path, pattern: str) -> None:
-    """Turn over some bits in the middle of the largest file whose name is like this."""
+    """Invert some bytes in the middle of the largest file whose name matches `pattern`."""
     path = max(directory.glob(pattern), key=lambda path: path.stat().st_size)
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
