@@ -1,4 +1,4 @@
-# `make` alone lists the targets. Each makes what it needs in .venv first.
+# `make` alone lists the targets. Each target first makes the part of .venv that it needs.
 
 PYTHON ?= python3
 PORT ?= 22133
@@ -21,7 +21,7 @@ run: $(VENV)/server-installed ## a server on port 22133 with its queues in ./dat
 test: $(VENV)/all-installed ## the test suite, in less than five minutes
 	$(BIN)/python -m pytest
 
-test-long: $(VENV)/all-installed ## the tests that take longer than that
+test-long: $(VENV)/all-installed ## the tests that are too long for the suite
 	$(BIN)/python -m pytest -m long
 
 coverage: $(VENV)/all-installed ## the test suite, and which lines of darner_core it does not run
@@ -47,19 +47,19 @@ fuzz: $(VENV)/all-installed ## random input to the parsers and to a whole server
 	$(BIN)/python -m tests.fuzz.fuzz_kestrel -runs=$(RUNS)
 	$(BIN)/python -m tests.fuzz.fuzz_server --runs $(RUNS)
 
-style: $(VENV)/all-installed ## ruff: lint and format
+style: $(VENV)/all-installed ## check with ruff: lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/all-installed ## mypy
+types: $(VENV)/all-installed ## check with mypy
 	$(BIN)/mypy
 
 smoke: $(VENV)/made ## install, start and stop the server with this Python, and with 3.12 and 3.13 if they are here
 	.ci/smoke $(BIN)/python
 
-check: style types test smoke ## what every change has to pass: all that .ci/run does, but for test-long
+check: style types test smoke ## the checks that every change has to pass; .ci/run runs these and test-long
 
-clean: ## remove .venv and all that tools leave behind
+clean: ## remove .venv, and everything that tools leave behind
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # A .venv without this file was left half made, and is made again from the beginning.
