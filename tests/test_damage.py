@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.engines.contract import Large
+from darner_core.engines.large_items import Large
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from darner_core.config.options import Config
 from darner_core.config.queues import QueueRules
-from darner_core.engines.contract import LARGE
+from darner_core.engines.large_items import LARGE
 from darner_core.engines.local import compaction as upkeep_module
 from darner_core.engines.local import cursor_log as cursor_log_module
 from darner_core.engines.local import expiry as expiry_module

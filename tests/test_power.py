@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-from darner_core.engines.contract import Large
+from darner_core.engines.large_items import Large
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.window import WindowBudget

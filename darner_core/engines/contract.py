@@ -21,29 +21,14 @@ than `Queue.put` does sets `governed` on all of its queues.
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 from darner_core.config.queues import QueueOptions
+from darner_core.engines.large_items import Download, Large, LargeBody, LargeItems, Transfer
 from darner_core.waiters import Waiter, WaitingLine
-
-
-class LargeBody(Protocol):
-    """Stands in an item for a body that is not in memory. `len` is the body's size in bytes."""
-
-    blob: int  # the number of this large item in its queue
-
-    def __len__(self) -> int: ...
-
 
 # (body, the client's flags, when it expires in ms since 1970 or 0: never, when it was put in ms since 1970)
 Item = tuple[bytes | LargeBody, int, int, int]
-
-
-class Large:
-    """What `take` answers when the head is a large item: it has to be opened, and closed when it has been sent."""
-
-
-LARGE: Final = Large()
 
 
 class Turn(Protocol):
@@ -85,69 +70,6 @@ class Holder(Protocol):
 
     def unclose(self, read: Any) -> None:
         """The turn in which it closed this Read could not be written: it is open again."""
-
-
-# -- large items
-
-
-class Download(Protocol):
-    """A large item that is being read, piece by piece."""
-
-    missing_bytes: int  # how much of it has still to be read
-    index: int  # of the chunk that comes next
-
-    def require(self, index: int) -> None:
-        """Raises StorageError if this chunk cannot be read."""
-
-    def next(self, most_bytes: int) -> bytes:
-        """At least a byte, at most the rest of a chunk. Raises StorageError."""
-
-
-class LargeItems(Protocol):
-    """The large items of one queue."""
-
-    @property
-    def number(self) -> int:
-        """Of the queue, unique within its engine."""
-
-    def send(self, blob: Any) -> Download:
-        """Begin to read an item. `blob` is its LargeBody."""
-
-
-class Transfer(Protocol):
-    """A large item on its way into one or several queues. In none of them does it exist before `put`. A context: what
-    has not been put when the context ends leaves nothing.
-
-    Calls whose names begin with wait_ may switch greenlets. They call `wait_turn` to give other clients a turn.
-    """
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    @property
-    def room_bytes(self) -> int:
-        """The most that `wait_add` takes."""
-
-    def find_queues(self) -> int | None:
-        """How many queues the item goes into; None: one of them has no room for it. Queues that do not exist are made.
-        Raises ServerError or StorageError, with nothing changed."""
-
-    def wait_begin(self, wait_turn: Callable[[], object]) -> None:
-        """Begin to store the item. Raises StorageError."""
-
-    def wait_add(self, data: bytes, wait_turn: Callable[[], object]) -> None:
-        """The next bytes of the item have come. Raises StorageError."""
-
-    def wait_store(self, wait_turn: Callable[[], object]) -> None:
-        """Keep nothing of the item in memory. Raises StorageError."""
-
-    def require_queues(self) -> None:
-        """Raises ServerError if a queue that decides whether the item is stored was deleted meanwhile."""
-
-    def put(self, flags: int, expires_at_ms: int) -> "Collection[Queue] | None":
-        """All of the item has come: put it everywhere, in this turn; the queues that have it now. None: there was no
-        room. Raises StorageError."""
 
 
 # -- queues

@@ -10,7 +10,8 @@ from typing import Literal, Self
 
 from darner_core.config.options import Config
 from darner_core.config.values import SYNC_ALWAYS
-from darner_core.engines.contract import Engine, Queue, Transfer
+from darner_core.engines.contract import Engine, Queue
+from darner_core.engines.large_items import Transfer
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.availability import Availability
 from darner_core.operations.client import LATER, Client, Later

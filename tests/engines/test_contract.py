@@ -6,7 +6,8 @@ from typing import Protocol
 import pytest
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.contract import LARGE, LargeBody, Queue, Read, Registry, Routing, Turn
+from darner_core.engines.contract import Queue, Read, Registry, Routing, Turn
+from darner_core.engines.large_items import LARGE, LargeBody
 from darner_core.errors import ServerError
 from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter

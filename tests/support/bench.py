@@ -5,7 +5,7 @@ from typing import Any
 
 from darner_core.config.options import Config
 from darner_core.config.queues import BUILT_IN, QueueOptions, QueueRules
-from darner_core.engines.contract import Large
+from darner_core.engines.large_items import Large
 from darner_core.engines.local.engine import LocalEngine
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry

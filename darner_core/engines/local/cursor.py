@@ -21,7 +21,8 @@ from collections import deque
 from heapq import heappush
 from typing import ClassVar
 
-from darner_core.engines.contract import LARGE, Holder, Large
+from darner_core.engines.contract import Holder
+from darner_core.engines.large_items import LARGE, Large
 from darner_core.engines.local import damaged_queue, expiry, lines, reads, window
 from darner_core.engines.local.cursor_log import CursorLog, read_ahead, stores
 from darner_core.engines.local.large_items import LargeItems

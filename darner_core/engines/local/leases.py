@@ -27,7 +27,8 @@ from typing import Protocol
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
-from darner_core.engines.contract import Download, Read
+from darner_core.engines.contract import Read
+from darner_core.engines.large_items import Download
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue

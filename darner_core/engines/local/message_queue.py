@@ -20,7 +20,8 @@ from heapq import heappush
 from typing import TYPE_CHECKING, ClassVar
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.contract import LARGE, Holder, Large
+from darner_core.engines.contract import Holder
+from darner_core.engines.large_items import LARGE, Large
 from darner_core.engines.local import damaged_queue, expiry, lines, reads, recovery, window
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import LargeItems, blobs_of_cursors

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
-from darner_core.engines.contract import Event, Holder, Large, Observer
+from darner_core.engines.contract import Event, Holder, Observer
+from darner_core.engines.large_items import Large
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.contract import LARGE
+from darner_core.engines.large_items import LARGE
 from darner_core.engines.local import cursor_log as cursor_log_module
 from darner_core.engines.local import journal as journal_module
 from darner_core.engines.local import window as window_module

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from darner_core.engines.contract import LARGE
+from darner_core.engines.large_items import LARGE
 from darner_core.engines.local import journal as journal_module
 from darner_core.engines.local import window as window_module
 from darner_core.engines.local.compaction import Upkeep
