@@ -12,7 +12,7 @@ Names that begin with wait_ switch greenlets; nothing else here does. A line kno
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
@@ -26,6 +26,12 @@ def wait_round(at_least_s: float = 0.0) -> None:
     sleep(0) would not do: gevent runs what is ready up to fifty times before it looks at the sockets again.
     """
     gevent.sleep(max(SHORTEST_S, at_least_s))
+
+
+class Timer(Protocol):
+    """A call that is to come; closed, it does not."""
+
+    def close(self) -> None: ...
 
 
 class Waiter:

@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from darner_core import NAME, files
 from darner_core.config.options import Config
 from darner_core.errors import StorageError
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client
-from darner_core.waiters import wait_in_thread
+from darner_core.waiters import Timer, wait_in_thread
 
 log = logging.getLogger(NAME)
 
@@ -55,10 +55,6 @@ def status_of(word: str) -> Status:
         near = did_you_mean(word, names)
         raise ValueError(f"one of {', '.join(names)}{near and '; '}{near}")
     return status
-
-
-class Timer(Protocol):
-    def close(self) -> None: ...
 
 
 class ServerStatus:

@@ -108,7 +108,7 @@ class Server:
         every(TICK_S, "upkeep", self.disk.wait_upkeep)
         if self.config.expiration_timer_s:
             every(self.config.expiration_timer_s, "sweep", self._wait_sweep)
-            every(self.config.expiration_timer_s, "read timeouts", self._wait_read_timeouts)
+            every(self.config.expiration_timer_s, "leases", self._wait_look_at_leases)
         else:
             # Without sweeps, too, two things have to be done: a large item that a get has found expired is moved after
             # the turn of that get, and what is left of items that have been taken is removed.
@@ -204,7 +204,7 @@ class Server:
         self._engine.sweeper.wait_expire_queues()
         self._engine.sweeper.wait_sweep()
 
-    def _wait_read_timeouts(self) -> None:
+    def _wait_look_at_leases(self) -> None:
         for _ in self._engine.leases.look():
             wait_round()
 

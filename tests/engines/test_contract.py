@@ -1,94 +1,9 @@
-"""What every engine promises, in the words of `engines.contract`. Another engine is one more of ENGINES."""
+"""What every engine promises, in the words of `engines.contract`."""
 
-from collections.abc import Callable
-from typing import Protocol
-
-import pytest
-
-from darner_core.config.queues import QueueOptions
-from darner_core.engines.contract import Queue, Read, Registry, Routing, Turn
-from darner_core.engines.large_items import LARGE, LargeBody
+from darner_core.engines.contract import Read
 from darner_core.errors import ServerError
-from darner_core.storage.storage import Storage
 from darner_core.waiters import Waiter
-from tests.support.bench import Bench
-
-Q = b"q"
-
-
-class World(Protocol):
-    """An engine with a queue `q` that may be made, and the turns of the loop around it."""
-
-    @property
-    def registry(self) -> Registry: ...
-
-    @property
-    def routing(self) -> Routing: ...
-
-    @property
-    def turn(self) -> Turn: ...
-
-    def end_turn(self) -> None: ...
-
-    def fail_turn(self) -> None:
-        """Nothing of this turn has happened."""
-
-    def pass_time(self, seconds: float) -> None: ...
-
-
-class Local(Bench):
-    """The engine of this process."""
-
-    @property
-    def routing(self) -> Routing:
-        return self.delivery
-
-    @property
-    def turn(self) -> Turn:
-        return self.journal
-
-    def fail_turn(self) -> None:
-        self.registry.create(b"durable")  # so that there is something to write, which cannot be
-        super().fail_turn()
-        assert b"durable" not in self.registry.queues
-
-    def pass_time(self, seconds: float) -> None:
-        self.end_turn()
-        self.now_s += seconds
-
-
-ENGINES: dict[str, Callable[[Callable[[], Storage]], World]] = {
-    "local, durable": Local,
-    "local, in memory": lambda open_storage: Local(open_storage, q=QueueOptions(durable=False)),
-}
-
-
-@pytest.fixture(params=ENGINES)
-def world(request: pytest.FixtureRequest, open_storage: Callable[[], Storage]) -> World:
-    return ENGINES[request.param](open_storage)
-
-
-def put(world: World, *bodies: bytes, expires_at_ms: int = 0) -> Queue:
-    for body in bodies:
-        assert world.routing.put((Q,), body, 0, expires_at_ms)
-    world.end_turn()
-    return world.registry.queues[Q]
-
-
-def opened(queue: Queue) -> Read:
-    read = queue.open()
-    assert read is not None
-    return read
-
-
-def take_all(world: World) -> list[object]:
-    queue = world.registry.queues[Q]
-    found: list[object] = []
-    while (item := queue.take()) is not None:
-        assert isinstance(item, tuple)
-        found.append(item[0])
-    world.end_turn()
-    return found
+from tests.support.engines import Q, World, opened, put, take_all
 
 
 def test_items_come_in_the_order_in_which_they_were_put(world: World) -> None:
@@ -302,50 +217,6 @@ def test_a_fanout_child_gets_a_copy_of_what_is_put_into_its_parent(world: World)
     queue = put(world, b"1")
     assert queue.governed
     assert [child.waiting_items, queue.waiting_items] == [1, 1]
-
-
-def test_a_large_item_is_in_its_queue_when_all_of_it_has_come(world: World) -> None:
-    body = bytes(range(200)) * 3
-    with world.routing.transfer((Q,), len(body)) as transfer:
-        assert transfer.find_queues() == 1
-        transfer.wait_begin(world.end_turn)
-        for at in range(0, len(body), 100):
-            rest = body[at : at + 100]
-            while rest:
-                room = transfer.room_bytes
-                transfer.wait_add(rest[:room], world.end_turn)
-                rest = rest[room:]
-        transfer.wait_store(world.end_turn)
-        transfer.require_queues()
-        queue = world.registry.queues[Q]
-        assert queue.waiting_items == 0
-        assert transfer.put(7, 0) == [queue]
-    world.end_turn()
-    assert queue.take() is LARGE
-    read = opened(queue)
-    blob, flags, _, _ = queue.item_of(read)
-    assert not isinstance(blob, bytes)
-    assert (len(blob), flags, read.body_bytes, read.blob) == (len(body), 7, len(body), blob.blob)
-    assert received(queue, blob) == body
-    queue.close(read)
-    world.end_turn()
-    assert take_all(world) == []
-
-
-def received(queue: Queue, blob: LargeBody) -> bytes:
-    download, body = queue.large_items.send(blob), b""
-    while download.missing_bytes:
-        body += download.next(100)
-    return body
-
-
-def test_a_large_item_that_does_not_come_leaves_nothing(world: World) -> None:
-    with world.routing.transfer((Q,), 1000) as transfer:
-        transfer.find_queues()
-        transfer.wait_begin(world.end_turn)
-        transfer.wait_add(bytes(200), world.end_turn)
-    world.end_turn()
-    assert Q not in world.registry.queues or world.registry.queues[Q].waiting_items == 0
 
 
 # -- cursors

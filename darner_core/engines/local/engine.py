@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from darner_core.config.options import Config
 from darner_core.engines.local.journal import Journal
-from darner_core.engines.local.leases import Leases, Timer
+from darner_core.engines.local.leases import Leases
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
@@ -15,7 +15,7 @@ from darner_core.engines.local.window import WindowBudget
 from darner_core.shared_memory import BodyMemory
 from darner_core.storage.records import Item
 from darner_core.storage.storage import Storage
-from darner_core.waiters import wait_round
+from darner_core.waiters import Timer, wait_round
 
 
 class LocalEngine:

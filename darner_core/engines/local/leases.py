@@ -23,7 +23,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
 
 from darner_core import NAME
 from darner_core.config.values import show_bytes
@@ -35,6 +34,7 @@ from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
+from darner_core.waiters import Timer
 
 log = logging.getLogger(NAME)
 
@@ -53,10 +53,6 @@ SHORTEST_S = 0.001
 LOOKS_A_TURN = 2000
 
 NOT_BEING_SENT = -1
-
-
-class Timer(Protocol):
-    def close(self) -> None: ...
 
 
 class Lease:

@@ -1,4 +1,4 @@
-"""The forms of line that the darner dialect lacks: gets that open, monitors and confirms. The others: test_protocol."""
+"""The forms of line that the darner dialect lacks: gets that open, monitors and confirms. The others: test_reader."""
 
 from functools import partial
 
