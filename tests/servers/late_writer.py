@@ -6,8 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from darner_core import main
+from darner_core.engines.local import engine
 from darner_core.engines.local.journal import Journal
-from darner_core.server import server
 
 EVERY = 10  # turns
 
@@ -21,5 +21,5 @@ class LateJournal(Journal):
 
 
 if __name__ == "__main__":
-    server.Journal = LateJournal  # type: ignore[attr-defined]
+    engine.Journal = LateJournal  # type: ignore[attr-defined]
     main.command()
