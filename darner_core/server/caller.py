@@ -8,7 +8,7 @@ All calls here are made in the client's greenlet. Names that begin with wait_ ma
 
 import logging
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
 from gevent.event import Event
@@ -32,16 +32,13 @@ LINGER_S = 1.0
 
 
 class Caller:
-    __slots__ = ("session", "client", "_inbox", "_outbox", "_turn", "_hub", "_greenlet", "_task_bytes")
+    __slots__ = ("session", "client", "_inbox", "_outbox", "_task_bytes")
 
     def __init__(self, client: "Connection") -> None:
         self.session = client.session
         self.client = client
         self._inbox = client.inbox
         self._outbox = client.outbox
-        self._turn = client.turn
-        self._hub: Any = gevent.get_hub()
-        self._greenlet = gevent.getcurrent()
         self._task_bytes = 0  # replies of tasks since the client was last known to have taken all
 
     # -- the life of the client
@@ -77,7 +74,7 @@ class Caller:
         client.move(State.PAUSED)
         client.resume()
         try:
-            task: Task | None = self._hub.switch()
+            task: Task | None = gevent.get_hub().switch()
             return task
         finally:
             client.end_state()
@@ -118,10 +115,10 @@ class Caller:
         client.move(State.LINGERING)
         try:
             client.socket.shutdown(socket.SHUT_WR)
-            self._turn.read_by(client.fd, self._greenlet.switch)
+            client.turn.read_by(client.fd, gevent.getcurrent().switch)
             with gevent.Timeout(LINGER_S, False):
                 while True:
-                    self._hub.switch()
+                    gevent.get_hub().switch()
                     try:
                         if not client.recv(RECV_BYTES):
                             break
@@ -136,7 +133,7 @@ class Caller:
         """Wait in `state` until the greenlet is switched to. Raises ClientGone if the client has gone by then."""
         self.client.move(state)
         try:
-            self._hub.switch()
+            gevent.get_hub().switch()
         finally:
             self.client.end_state()
         self._require_client()
@@ -164,7 +161,7 @@ class Caller:
             handed = waiter.wait_for(wait_ms)
         finally:
             client.waiter = None
-            self._turn.ignore(client.fd)
+            client.turn.ignore(client.fd)
             client.end_state()
         self._require_client()
         self._go_on()
@@ -200,11 +197,11 @@ class Caller:
         while not data:
             # Through the loop even if there is more to read already: the others are served in between.
             client.share_ends = 0.0
-            self._turn.read_by(client.fd, self._greenlet.switch)
+            client.turn.read_by(client.fd, gevent.getcurrent().switch)
             try:
                 self.wait_in(State.IN_BODY)
             finally:
-                self._turn.ignore(client.fd)
+                client.turn.ignore(client.fd)
             self._go_on()  # before anything is taken: a task that is told of a failed turn skips the rest
             received = self._inbox.receive_body(most_bytes)
             if received == b"":

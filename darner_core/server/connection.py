@@ -92,11 +92,11 @@ class Connection:
             client_socket, self._reader, reads_whole, host.turn, host.stats,
             host.whole_memory if reads_whole else host.body_memory, host.pipeline_memory,
         )  # fmt: skip
-        self.outbox = Outbox(client_socket.send, self.fd, vocabulary.dialect, host.stats, host.pipeline_memory)
+        self.send: Callable[[bytes], int] = client_socket.send
+        self.outbox = Outbox(self.send, self.fd, vocabulary.dialect, host.stats, host.pipeline_memory)
 
         # For the turn, which looks at these for each request.
-        self.recv: Callable[[int], bytes] = client_socket.recv
-        self.send: Callable[[bytes], int] = client_socket.send
+        self.recv = self.inbox.recv
         self.kept_line: Callable[[bytes], Request | None] = vocabulary.kept_lines.get
         self.session: Session = (ManyReads if vocabulary.dialect.several_reads else Session)(host.journal)
         self.replies: list[bytes] = self.outbox.replies

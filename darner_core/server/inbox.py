@@ -6,7 +6,7 @@ Connection, does. No call here switches greenlets.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from darner_core.operations.stats import Stats
 from darner_core.protocols.contract import Reader, Request
@@ -29,7 +29,7 @@ SMALL_PIECE_BYTES = 512
 
 class Inbox:
     __slots__ = (
-        "reader", "reads_whole", "received_bytes", "is_accounting", "_recv", "_is_tls", "_turn", "_stats", "ahead",
+        "reader", "reads_whole", "received_bytes", "is_accounting", "recv", "_is_tls", "_turn", "_stats", "ahead",
         "piece_bytes", "_body_memory", "_pipeline_memory",
     )  # fmt: skip
 
@@ -48,7 +48,7 @@ class Inbox:
         self.reads_whole = reads_whole
         self.received_bytes = 0  # grows with every byte that this inbox receives
         self.is_accounting = False  # True while the shared memory is being told what this client holds
-        self._recv = client_socket.recv
+        self.recv: Callable[[int], bytes] = client_socket.recv
         self._is_tls = isinstance(client_socket, TlsSocket)
         self._turn = turn
         self._stats = stats
@@ -63,7 +63,7 @@ class Inbox:
         """What there is to read; None: nothing yet; b"": the client has said all, or has gone. Over TLS it may be more
         than `most_bytes`: the poller does not know of bytes that have been decrypted and not taken."""
         try:
-            data = self._recv(RECV_BYTES if self._is_tls else most_bytes)
+            data = self.recv(RECV_BYTES if self._is_tls else most_bytes)
         except BlockingIOError:
             self.received_bytes += self._is_tls  # part of a record has come
             return None
