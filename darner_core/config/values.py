@@ -43,9 +43,6 @@ def bad_value(table: Keys, option: str, value: Any, allowed: object) -> BadOptio
 # -- how things are shown
 
 
-show_text = show_bytes = show  # the names that other packages still use
-
-
 def show_table(keys: Keys) -> str:
     """The header of a table: [queues."mail.*"], [[listener]]."""
     words = [key if _BARE_KEY.fullmatch(key) else f'"{show(key)}"' for key in keys if isinstance(key, str)]

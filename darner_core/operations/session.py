@@ -12,9 +12,9 @@ from itertools import islice
 from operator import attrgetter
 
 from darner_core.access.origins import INSIDE, Origin
-from darner_core.config.values import show_bytes
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError, StorageError
+from darner_core.showing import show
 
 # How many reads are given back or closed in one turn: 2 ms.
 READS_AT_ONCE = 1000
@@ -45,7 +45,7 @@ class Session:
     def require_none_open(self) -> None:
         """Raises ClientError while a read is open."""
         if self.open_read is not None:
-            name = show_bytes(self.open_read.queue.name)
+            name = show(self.open_read.queue.name)
             raise ClientError(f"close current read first: an item of queue {name} is open on this connection")
 
     def hold(self, read: Read) -> None:
@@ -120,7 +120,7 @@ class ManyReads(Session):
     def require_room(self, queue: bytes, max_open_reads: int) -> None:
         if not self.has_room(queue, max_open_reads):
             raise ClientError(
-                f"close a read first: {max_open_reads} items of queue {show_bytes(queue)} are open on this connection,"
+                f"close a read first: {max_open_reads} items of queue {show(queue)} are open on this connection,"
                 " and max_open_reads allows no more"
             )
 

@@ -15,10 +15,10 @@ from typing import Protocol as Form
 from darner_core import NAME
 from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN_ALL
-from darner_core.config.values import show_text
 from darner_core.errors import DamagedError, RequestError, ServerError, StorageError
 from darner_core.operations.client import Client
 from darner_core.repeated import BY_TEXT
+from darner_core.showing import show
 
 log = logging.getLogger(NAME)
 
@@ -132,7 +132,7 @@ class WholeReader:
 def told(error: RequestError | StorageError, origin: Origin) -> RequestError:
     """What a client is told of `error`; the log is told as well. For protocols that answer errors themselves."""
     if isinstance(error, RequestError):
-        log.debug("refused: %s: %s", origin, show_text(str(error)))
+        log.debug("refused: %s: %s", origin, show(str(error)))
         return error
     if not isinstance(error, DamagedError):  # which its queue has told already
         log.error("%s", error, extra=BY_TEXT)

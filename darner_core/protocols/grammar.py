@@ -19,7 +19,7 @@ _BINARY_MEMCACHE = 0x80
 _HTTP = re.compile(rb" HTTP/\d\.\d\r?$")
 
 
-def show(word: bytes) -> str:
+def excerpt(word: bytes) -> str:
     """`word` as an error message repeats it: short, on one line, printable."""
     text = word[:SHOWN_BYTES].decode("latin-1").encode("unicode_escape").decode()
     return f"{text}..." if len(word) > SHOWN_BYTES else text
@@ -34,7 +34,7 @@ def wrong_beginning(first: int) -> RequestError | None:
         return MalformedRequest("this is the beginning of a TLS handshake, but there is no TLS at this port")
     if first == _BINARY_MEMCACHE:
         return MalformedRequest("this is memcache's binary protocol: set the client to the text protocol")
-    return MalformedRequest(f'a request begins with a command, not with "{show(bytes([first]))}"')
+    return MalformedRequest(f'a request begins with a command, not with "{excerpt(bytes([first]))}"')
 
 
 def require_no_http(line: bytes) -> None:
@@ -50,7 +50,7 @@ def require_name(name: bytes) -> None:
         if len(name) > MAX_NAME_BYTES:
             raise ClientError(f"queue name of {len(name)} bytes: at most {MAX_NAME_BYTES}")
         raise MalformedRequest(
-            f'bad queue name "{show(name)}": 1 to {MAX_NAME_BYTES} bytes other than control characters, space and /'
+            f'bad queue name "{excerpt(name)}": 1 to {MAX_NAME_BYTES} bytes other than control characters, space and /'
         )
 
 

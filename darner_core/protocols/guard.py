@@ -17,10 +17,10 @@ from darner_core import NAME
 from darner_core.access.access import Access, WaitingClient
 from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN, ADMIN_ALL, GET, PUT
-from darner_core.config.values import show_bytes, show_text
 from darner_core.errors import ClientError, RequestError
 from darner_core.operations.session import Session
 from darner_core.protocols.contract import BadLogin, Command, Login, NoLogin, Request, Vocabulary
+from darner_core.showing import show
 
 log = logging.getLogger(NAME)
 
@@ -34,7 +34,7 @@ def require_admin(request: Request, session: Session, only_looks: bool = False) 
         return
     session.origin.require_admin(request.verb)
     if not only_looks:
-        what = show_bytes(b" ".join((request.verb, request.key)).strip())
+        what = show(b" ".join((request.verb, request.key)).strip())
         log.info("admin: %s: %s", session.origin, what)
 
 
@@ -65,7 +65,7 @@ class Guard:
         self._refused: RequestError | None = None
 
     def let_in(self, user: str) -> None:
-        log.debug("%s is user %s", self.origin, show_text(user))
+        log.debug("%s is user %s", self.origin, show(user))
         self.origin.user = user
 
     @property
@@ -152,7 +152,7 @@ class Guard:
             yield request, body
 
     def _refusal(self, request: Request) -> ClientError | None:
-        what = show_bytes(b" ".join((request.verb, request.key)).strip())
+        what = show(b" ".join((request.verb, request.key)).strip())
         if not self._is_user:  # no longer, since the users were read again
             return self._unauthenticated(what)
         right, rights = self._commands[request.verb].right, self._access.rights_of(self.user)
@@ -163,7 +163,7 @@ class Guard:
         log.warning("refused: %s: %s", self.origin, what)
         if right == ADMIN_ALL:
             return ClientError(f"user {self.user} may not administer every queue")
-        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {show_bytes(queue)}")
+        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {show(queue)}")
 
     def _unauthenticated(self, what: str) -> ClientError:
         why = "is no user any longer" if self.user else "has not logged in"
@@ -200,7 +200,7 @@ class Guard:
         """Runs in the client's greenlet. Raises ClientError if the password is wrong."""
         name = login.name.decode("utf-8", "surrogateescape")  # no user has a name that is not UTF-8
         if not self._access.wait_check(client, self.origin, name, login.password):
-            raise self._failure(f"user {show_bytes(login.name)}")
+            raise self._failure(f"user {show(login.name)}")
         self.let_in(name)
         return login.reply
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from darner_core import NAME
-from darner_core.config.values import show_text
 from darner_core.errors import DamagedError, RequestError, ServerError, StorageError
 from darner_core.operations.client import HangUp
 from darner_core.protocols.contract import Request
 from darner_core.repeated import BY_TEXT
 from darner_core.server.shares import SHARE_S
 from darner_core.server.states import Ending, State
+from darner_core.showing import show
 
 if TYPE_CHECKING:
     from darner_core.server.caller import Caller
@@ -197,7 +197,7 @@ def answer_error(client: "Connection", error: RequestError | StorageError) -> No
             log.error("%s", error, extra=BY_TEXT)
         error = ServerError(str(error))
     else:
-        log.debug("refused: %s: %s", client.session.origin, show_text(str(error)))
+        log.debug("refused: %s: %s", client.session.origin, show(str(error)))
     if client.outbox.mid_reply:
         client.close(Ending.AT_ONCE)
         return

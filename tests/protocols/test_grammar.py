@@ -6,9 +6,9 @@ from darner_core.config.values import MAX_NAME_BYTES
 from darner_core.errors import ClientError, MalformedRequest
 from darner_core.protocols.grammar import (
     SHOWN_BYTES,
+    excerpt,
     require_name,
     require_no_http,
-    show,
     wrong_beginning,
 )
 
@@ -24,8 +24,8 @@ def test_a_name_is_any_bytes_but_controls_space_and_slash() -> None:
 
 
 def test_a_bad_word_is_shown_short_and_on_one_line() -> None:
-    assert show(b"a\r\n\xff") == r"a\r\n\xff"
-    assert show(b"x" * 1000) == "x" * SHOWN_BYTES + "..."
+    assert excerpt(b"a\r\n\xff") == r"a\r\n\xff"
+    assert excerpt(b"x" * 1000) == "x" * SHOWN_BYTES + "..."
 
 
 def test_other_protocols_are_known_by_their_first_byte() -> None:

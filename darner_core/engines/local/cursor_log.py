@@ -9,11 +9,11 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from darner_core import NAME
-from darner_core.config.values import show_bytes
 from darner_core.engines.local import reads, window
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.queue_log import QueueLog
 from darner_core.errors import StorageError
+from darner_core.showing import show
 from darner_core.storage import records
 from darner_core.storage.records import Item, QueueRecord, State, item_key
 from darner_core.storage.storage import Batch
@@ -97,7 +97,7 @@ class CursorLog(QueueLog):
         try:
             item = cursor.parent.log.read_one(item_id)
         except StorageError as error:  # it is lost: a client that asks for it is told, one that has it open has it
-            log.error("cursor %s: item %d: %s", show_bytes(cursor.name), item_id, error)
+            log.error("cursor %s: item %d: %s", show(cursor.name), item_id, error)
         else:
             batch.put(item_key(number, item_id), records.pack_item(item), journal.storage.handles[family])
         if item_id not in cursor.marked:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions
-from darner_core.config.values import show_bytes
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.queue_log import QueueLog
 from darner_core.errors import DamagedError, StorageError
+from darner_core.showing import show
 from darner_core.storage import records
 from darner_core.storage.records import Item, QueueRecord, State
 from darner_core.waiters import WaitingLine
@@ -48,7 +48,7 @@ def reading(queue: "MessageQueue | Cursor", read: Callable[..., _Read], *argumen
 
 
 def why_damaged(name: bytes, why: object) -> str:
-    return f"queue {show_bytes(name)} cannot be read: {why}; {records.REPAIR_ADVICE}"
+    return f"queue {show(name)} cannot be read: {why}; {records.REPAIR_ADVICE}"
 
 
 class DamagedQueue:

@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from darner_core import NAME
-from darner_core.config.values import show_bytes
 from darner_core.engines.contract import Read
 from darner_core.engines.large_items import Download
 from darner_core.engines.local.cursor import Cursor
@@ -34,6 +33,7 @@ from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
+from darner_core.showing import show
 from darner_core.waiters import Timer
 
 log = logging.getLogger(NAME)
@@ -258,14 +258,14 @@ class Leases:
 def _give_back(queue: MessageQueue | Cursor, overdue: Iterable[OpenRead]) -> None:
     still = [read for read in overdue if queue.holds(read)]  # the others were closed in a turn since the look
     if still:
-        name, timeout_s = show_bytes(queue.name), queue.options.open_transaction_timeout_s
+        name, timeout_s = show(queue.name), queue.options.open_transaction_timeout_s
         log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
     for read in still:
         queue.give_back(read)
 
 
 def _tell_late_closes(queue: MessageQueue | Cursor) -> None:
-    name, count, queue.late_closes = show_bytes(queue.name), queue.late_closes, 0
+    name, count, queue.late_closes = show(queue.name), queue.late_closes, 0
     what = "1 item was closed too late: it" if count == 1 else f"{count} items were closed too late: they"
     log.info("queue %s: %s had been given back", name, what)
 

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 
 from darner_core import NAME
-from darner_core.config.values import show_bytes
 from darner_core.engines.local import expiry
 from darner_core.engines.local.large_items import Download
 from darner_core.engines.local.message_queue import MessageQueue
@@ -18,6 +17,7 @@ from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.routing import Delivery
 from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
+from darner_core.showing import show
 from darner_core.storage.records import Blob
 
 log = logging.getLogger(NAME)
@@ -43,7 +43,7 @@ class Mover:
                 if expiry.is_moving(queue, read):
                     self._wait_move_one(queue, read)
             except StorageError as error:
-                name = show_bytes(queue.name)
+                name = show(queue.name)
                 log.error("an expired item of queue %s, which goes elsewhere, waits: %s", name, error)
                 queue.give_back(read, wake=False)  # a client that waits would open it, to be moved, again
 

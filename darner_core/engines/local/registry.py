@@ -15,7 +15,6 @@ from typing import cast
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions, QueueRules, parent_of
-from darner_core.config.values import show_bytes
 from darner_core.engines.local import expiry, lines, recovery, window
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.cursors import Cursors
@@ -29,6 +28,7 @@ from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.tracing import Traces
 from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import DamagedError, ServerError, StorageError
+from darner_core.showing import show
 from darner_core.storage import records
 from darner_core.storage.records import CHILD, PLAIN, Item, QueueRecord, State
 from darner_core.storage.storage import Batch
@@ -201,7 +201,7 @@ class Registry:
         for name in names:
             if name in self.queues:
                 self.hidden[name] = self.queues.pop(name)
-                log.warning("queue %s is out of reach: there is an alias of that name", show_bytes(name))
+                log.warning("queue %s is out of reach: there is an alias of that name", show(name))
 
     def children_of(self, parent: bytes) -> Collection[bytes]:
         """The names of the fanout children of a queue, which need not exist."""

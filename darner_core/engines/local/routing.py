@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions
-from darner_core.config.values import show_bytes
 from darner_core.engines.local import expiry
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.large_items import Upload
@@ -23,6 +22,7 @@ from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.shared_memory import BodyMemory
+from darner_core.showing import show
 from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
@@ -302,8 +302,8 @@ class Delivery:
         queue.lost_expired += 1
         said = (
             "an expired item of queue %s was dropped: queue %s did not take it: %s",
-            show_bytes(queue.name),
-            show_bytes(queue.options.expire_to_queue),
+            show(queue.name),
+            show(queue.options.expire_to_queue),
             why,
         )
         self._journal.after.append((log.warning, *said))  # if the turn fails, it has not been dropped

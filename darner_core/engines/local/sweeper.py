@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import partial
 
 from darner_core import NAME
-from darner_core.config.values import show_bytes
 from darner_core.engines.local import expiry as expiries
 from darner_core.engines.local import lines
 from darner_core.engines.local.dead_ranges import DeadRange
@@ -25,6 +24,7 @@ from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Delivery
 from darner_core.errors import StorageError
 from darner_core.repeated import BY_TEXT
+from darner_core.showing import show
 from darner_core.slicing import slices
 from darner_core.storage import records
 from darner_core.storage.records import Expiry
@@ -360,7 +360,7 @@ class Sweeper:
 
     def _delete_idle(self, queue: MessageQueue) -> None:
         age_s = queue.options.max_queue_age_s
-        log.info("queue %s is deleted: nobody has used it for %d s", show_bytes(queue.name), age_s)
+        log.info("queue %s is deleted: nobody has used it for %d s", show(queue.name), age_s)
         self._registry.delete(queue.name)
         self._journal.undo.append((setattr, self._registry, "expires", self._registry.expires))
         self._registry.expires += 1

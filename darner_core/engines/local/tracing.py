@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from darner_core import NAME
-from darner_core.config.values import show_bytes
 from darner_core.engines.contract import Event, Holder, Observer
 from darner_core.engines.large_items import Large
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
+from darner_core.showing import show
 from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
@@ -39,7 +39,7 @@ def _log_event(event: Event) -> None:
     about = f" {event.id}, {event.body_bytes} bytes" if event.id else ""
     if event.items >= 0:
         about = f" of {event.items} items"
-    log.info("trace %s: %s%s", show_bytes(event.queue), event.what.decode(), about)
+    log.info("trace %s: %s%s", show(event.queue), event.what.decode(), about)
 
 
 class Traces:

@@ -13,7 +13,6 @@ from darner_core import VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.listeners import TEXT
 from darner_core.config.options import Config
-from darner_core.config.values import show_text
 from darner_core.engines.contract import Item, Read
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client, HangUp, now_or_later
@@ -32,6 +31,7 @@ from darner_core.protocols.kestrel_text.reader import (
     TextRequest,
     error_reply,
 )
+from darner_core.showing import show
 
 NONE = b"*\n"
 DONE = b"+0\n"
@@ -187,7 +187,7 @@ class TextCommands:
         try:
             new = status_of(word)
         except ValueError as allowed:
-            raise ServerError(f'unknown status "{show_text(word)}": {allowed}') from None
+            raise ServerError(f'unknown status "{show(word)}": {allowed}') from None
         return status.change_then(new, DONE)
 
     def shutdown(self, request: TextRequest, body: None, session: ManyReads) -> bytes:

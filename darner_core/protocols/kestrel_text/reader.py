@@ -21,7 +21,14 @@ from dataclasses import dataclass
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.contract import Command, Request, WholeReader, answered
-from darner_core.protocols.grammar import MAX_WAIT_MS, read_child, require_name, require_no_http, show, wrong_beginning
+from darner_core.protocols.grammar import (
+    MAX_WAIT_MS,
+    excerpt,
+    read_child,
+    require_name,
+    require_no_http,
+    wrong_beginning,
+)
 
 MAX_ITEMS = 1024  # in one put: Kestrel's
 # In one put. They are in memory until the empty line has come: a put is done as a whole or not at all.
@@ -50,7 +57,7 @@ def error_reply(error: RequestError | str) -> bytes:
 def _number(word: bytes, highest: int, what: str) -> int:
     if word.isdigit() and len(word) <= 20 and int(word) <= highest:  # int() also takes "1_000" and other scripts
         return int(word)
-    raise MalformedRequest(f'Error parsing {what}. "{show(word)}": a number from 0 to {highest}')
+    raise MalformedRequest(f'Error parsing {what}. "{excerpt(word)}": a number from 0 to {highest}')
 
 
 def _name(request: Request, words: list[bytes], missing: str = "Queue name required.", fewest: int = 1) -> None:
@@ -63,7 +70,7 @@ def _name(request: Request, words: list[bytes], missing: str = "Queue name requi
 
 def _no_more(words: list[bytes]) -> None:
     if words:
-        raise MalformedRequest(f'"{show(words[0])}" is not expected here')
+        raise MalformedRequest(f'"{excerpt(words[0])}" is not expected here')
 
 
 def parse_put(request: TextRequest, words: list[bytes]) -> None:
@@ -231,12 +238,12 @@ class TextReader(WholeReader):
         command = self._table.get(verb)
         try:
             if not verb or command is None:
-                near = did_you_mean(show(verb), self._verbs)
-                raise MalformedRequest(f"Unknown command: {show(verb)}{near and '; '}{near}")
+                near = did_you_mean(excerpt(verb), self._verbs)
+                raise MalformedRequest(f"Unknown command: {excerpt(verb)}{near and '; '}{near}")
             request = TextRequest(command.run, verb, items=items)
             command.parse(request, words)
             if items is not None and command.parse is not parse_put:
-                raise MalformedRequest(f"{show(verb)} takes no items: its line must not end with a colon")
+                raise MalformedRequest(f"{excerpt(verb)} takes no items: its line must not end with a colon")
         except RequestError as error:
             return answered(error_reply(error), NOT_UNDERSTOOD)
         return request

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from darner_core.errors import ClientError, MalformedRequest
 from darner_core.nearest import did_you_mean
-from darner_core.protocols.grammar import MAX_WAIT_MS, require_name, show
+from darner_core.protocols.grammar import MAX_WAIT_MS, excerpt, require_name
 from darner_core.protocols.memcache.dialects import EXCLUSIVE
 from darner_core.protocols.memcache.reader import LineRequest
 
@@ -22,7 +22,7 @@ def _number(word: bytes, what: str, highest: int, lowest: int = 0) -> int:
         number = int(word)
         if lowest <= number <= highest:
             return number
-    raise MalformedRequest(f'bad {what} "{show(word)}": a number from {lowest} to {highest}')
+    raise MalformedRequest(f'bad {what} "{excerpt(word)}": a number from {lowest} to {highest}')
 
 
 def _set_name(request: LineRequest, name: bytes) -> None:
@@ -52,7 +52,7 @@ def parse_storing(request: LineRequest, words: list[bytes]) -> None:
     _set_name(request, name)
     for option in options:
         if option.lower() != b"sync":
-            raise MalformedRequest(f'unknown option "/{show(option)}" for set: /sync is the only one')
+            raise MalformedRequest(f'unknown option "/{excerpt(option)}" for set: /sync is the only one')
         request.sync = True
     request.key = words[0]
     request.flags = _number(words[1], "flags", MAX_FLAGS)
@@ -85,8 +85,8 @@ def parse_reading(
             request.wait_ms = _number(option[2:], "timeout", MAX_WAIT_MS)
             chosen.add(b"t")
         else:
-            near = did_you_mean(f"/{show(lowered)}", _SHOWN_OPTIONS, "/open, /close, /abort, /peek and /t=<ms>")
-            raise MalformedRequest(f'unknown option "/{show(option)}" for get: {near}')
+            near = did_you_mean(f"/{excerpt(lowered)}", _SHOWN_OPTIONS, "/open, /close, /abort, /peek and /t=<ms>")
+            raise MalformedRequest(f'unknown option "/{excerpt(option)}" for get: {near}')
     for pair in exclusive:
         if chosen.issuperset(pair):
             raise ClientError(f"cannot {pair[0].decode()} and {pair[1].decode()} in one get")
@@ -162,7 +162,7 @@ def parse_naming(request: LineRequest, words: list[bytes]) -> None:
 def parse_bare(request: LineRequest, words: list[bytes]) -> None:
     """`stats`, `version`, `quit` and others that stand alone."""
     if words:
-        raise MalformedRequest(f'"{show(words[0])}" is not expected here')
+        raise MalformedRequest(f'"{excerpt(words[0])}" is not expected here')
 
 
 def parse_any(request: LineRequest, words: list[bytes]) -> None:
@@ -216,4 +216,4 @@ def parse_of_memcached(request: LineRequest, words: list[bytes]) -> None:
 
 def parse_storing_of_memcached(request: LineRequest, words: list[bytes]) -> None:
     """A line of memcached's that an item follows, in whatever form: nothing can be read behind it."""
-    raise MalformedRequest(f"there is no {show(request.verb)} in a queue server: set puts an item into a queue")
+    raise MalformedRequest(f"there is no {excerpt(request.verb)} in a queue server: set puts an item into a queue")

@@ -5,10 +5,10 @@ Pure: bytes in, a login out. The limits are narrow, because all of it is kept of
 Source: memcached's doc/protocol.txt, "Authentication".
 """
 
-from darner_core.config.values import show_bytes
 from darner_core.protocols.contract import BadLogin, Login, NoLogin
 from darner_core.protocols.grammar import wrong_beginning
 from darner_core.protocols.memcache.replies import CRLF, NONE, STORED
+from darner_core.showing import show
 
 MAX_LINE_BYTES = 512  # a key of 250 bytes and three numbers
 MAX_BODY_BYTES = 512  # name, space, password
@@ -22,7 +22,7 @@ def read_login(data: bytes) -> Login | None:
         return None
     size, noreply = _parse(line)
     if size < 0:
-        raise NoLogin(show_bytes(line[:MAX_LINE_BYTES].partition(b" ")[0].strip()))
+        raise NoLogin(show(line[:MAX_LINE_BYTES].partition(b" ")[0].strip()))
     if size > MAX_BODY_BYTES:
         raise BadLogin(f"a body of {size} bytes")
     if len(rest) < size + len(CRLF):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from darner_core import NAME, VERSION
 from darner_core.config.options import Config
-from darner_core.config.values import show_text
 from darner_core.errors import ClientError, ConfigError, ServerError, StorageError, Unsupported
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client, HangUp, Pieces
@@ -21,11 +20,12 @@ from darner_core.operations.stats import QUEUES_A_TURN, Figures
 from darner_core.operations.status import status_of
 from darner_core.operations.watching import Told
 from darner_core.protocols.contract import Reply
-from darner_core.protocols.grammar import show
+from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.protocols.memcache.replies import END, NONE
 from darner_core.repeated import BY_TEXT
+from darner_core.showing import show
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ class Operating:
         if request.key == b"reset":
             raise Unsupported("the statistics cannot be reset: they count from the start of the server")
         known = [word.decode() for word in (*NO_FIGURES, b"settings")]
-        near = did_you_mean(show(request.key), known, f"nothing, or one of {', '.join(known)}")
-        raise Unsupported(f'unknown statistics "{show(request.key)}": {near}')
+        near = did_you_mean(excerpt(request.key), known, f"nothing, or one of {', '.join(known)}")
+        raise Unsupported(f'unknown statistics "{excerpt(request.key)}": {near}')
 
     def _wait_stats(self, client: Client) -> bytes:
         pieces, statistics, may_see = self._pieces(client), self._statistics, client.may_see
@@ -207,7 +207,7 @@ class Operating:
         try:
             new = status_of(request.key.decode("latin-1"))
         except ValueError as allowed:
-            raise ClientError(f'unknown status "{show(request.key)}": {allowed}') from None
+            raise ClientError(f'unknown status "{excerpt(request.key)}": {allowed}') from None
         return status.change_then(new, END)
 
     def reload(self, request: LineRequest, body: None, session: Session) -> Reply:
@@ -291,7 +291,7 @@ def _frame(title: bytes, lines: Iterable[bytes]) -> bytes:
 
 
 def _options_frame(title: bytes, options: Iterable[tuple[str, Any, str]]) -> bytes:
-    lines = (f"{name}={_written(value)} ({show_text(level)})" for name, value, level in options)
+    lines = (f"{name}={_written(value)} ({show(level)})" for name, value, level in options)
     return _frame(title, (line.encode("utf-8", "surrogateescape") for line in lines))
 
 

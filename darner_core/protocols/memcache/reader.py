@@ -23,7 +23,7 @@ from darner_core.config.listeners import DARNER
 from darner_core.errors import ClientError, MalformedRequest, RequestError, Unavailable
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.contract import Command, Request
-from darner_core.protocols.grammar import require_no_http, show, wrong_beginning
+from darner_core.protocols.grammar import excerpt, require_no_http, wrong_beginning
 from darner_core.protocols.memcache.dialects import DIALECTS, Dialect, kestrel_expiry
 
 # Parsed lines are kept, because clients send few different lines, over and over: a look-up is 0.03 us, a parse 2 us.
@@ -225,8 +225,8 @@ class RequestReader:
         verb = words.pop(0).lower()
         command = self._table.get(verb)
         if command is None:
-            near = did_you_mean(show(verb), known_verbs(self._table), "help lists the commands")
-            raise self._dialect.unknown(f'unknown command "{show(verb)}": {near}')
+            near = did_you_mean(excerpt(verb), known_verbs(self._table), "help lists the commands")
+            raise self._dialect.unknown(f'unknown command "{excerpt(verb)}": {near}')
         request = LineRequest(command.run, verb)
         command.parse(request, words)
         if request.queue:

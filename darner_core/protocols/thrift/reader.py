@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.protocols.contract import Request, WholeReader
-from darner_core.protocols.grammar import show
+from darner_core.protocols.grammar import excerpt
 
 # A frame that is received or sent. Apache's libraries refuse larger ones, too (16,384,000 bytes).
 MAX_FRAME_BYTES = 16_384_000
@@ -242,5 +242,5 @@ def _bad_size(beginning: bytes) -> RequestError:
     if beginning[0] == _VERSION_1 >> 8:
         return ClientError("a message without a frame: this is a thrift service with framed transport")
     if beginning[0]:
-        return ClientError(f'what begins with "{show(beginning[:1])}" is no frame of {allowed}')
+        return ClientError(f'what begins with "{excerpt(beginning[:1])}" is no frame of {allowed}')
     return ClientError(f"a frame of {_I32.unpack(beginning)[0]} bytes: it can have {allowed}")

@@ -17,7 +17,7 @@ from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import Session
 from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, answered, told
-from darner_core.protocols.grammar import read_child, require_name, show
+from darner_core.protocols.grammar import excerpt, read_child, require_name
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.thrift.calls import Calls
 from darner_core.protocols.thrift.messages import (
@@ -132,8 +132,8 @@ class ThriftService:
 
     def _unknown(self, request: ThriftRequest, session: Session) -> Any:
         methods = sorted(self._idl.service.thrift_services)
-        near = did_you_mean(show(request.key), methods, ", ".join(methods))
-        message = f'unknown method "{show(request.key)}": {near}'
+        near = did_you_mean(excerpt(request.key), methods, ", ".join(methods))
+        message = f'unknown method "{excerpt(request.key)}": {near}'
         return Encoded(exception(UNKNOWN_METHOD, message, request.key, request.sequence))
 
 

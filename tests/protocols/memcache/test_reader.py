@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.protocols.contract import Command
-from darner_core.protocols.grammar import show
+from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.memcache import lines
 from darner_core.protocols.memcache import reader as protocol
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
@@ -386,11 +386,11 @@ def test_what_is_wrong_is_wrong_the_second_time_too() -> None:
 
 
 def test_a_word_is_shown_as_far_as_it_helps() -> None:
-    assert show(b"frob") == "frob"
-    assert show(b"a\r\n\x00\x1bb") == r"a\r\n\x00\x1bb"
-    assert show(b"x" * 60) == "x" * 60
-    assert show(b"x" * 61) == "x" * 60 + "..."
-    assert show("é".encode()) == r"\xc3\xa9"
+    assert excerpt(b"frob") == "frob"
+    assert excerpt(b"a\r\n\x00\x1bb") == r"a\r\n\x00\x1bb"
+    assert excerpt(b"x" * 60) == "x" * 60
+    assert excerpt(b"x" * 61) == "x" * 60 + "..."
+    assert excerpt("é".encode()) == r"\xc3\xa9"
 
 
 @pytest.mark.parametrize("first", [code for code in range(256) if not chr(code).isascii() or not chr(code).isalpha()])

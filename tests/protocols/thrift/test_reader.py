@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from darner_core.errors import MalformedRequest, RequestError
 from darner_core.protocols.contract import Request
-from darner_core.protocols.grammar import show
+from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.thrift.reader import (
     LIST,
     MAX_ELEMENTS,
@@ -173,7 +173,7 @@ def test_a_byte_that_begins_no_frame_is_refused_before_anything_follows(first: i
     for said in (bytes([first]), bytes([first]) + b"garbage"):
         found, error = frames(text(b"one"), said)
         assert found == [b"one"]
-        shown = show(bytes([first]))
+        shown = excerpt(bytes([first]))
         assert str(error) == f'what begins with "{shown}" is no frame of 1 to 16384000 bytes, in framed thrift'
 
 
