@@ -3,8 +3,9 @@
     python -m loadtest.compare.versus ../before --rounds 7
 
 Rates on a shared machine differ from minute to minute by more than most changes do; processor time a request is
-steadier. Both servers run in turn, in each round in the other order, under the same interpreter; the ratio is taken
-within each round. Exit status 1 if items were lost.
+steadier. Both servers run in turn, in each round in the other order; the ratio is taken within each round. --python
+names another interpreter for the server of this checkout: with "." as the other one, that compares interpreters.
+Exit status 1 if items were lost.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ ROWS = (
 )
 
 
-def cost_us(checkout: Path, scenario: str, connections: int | None, in_flight: int | None, seconds: float) -> float:
+def cost_us(
+    python: str, checkout: Path, scenario: str, connections: int | None, in_flight: int | None, seconds: float
+) -> float:
     """Microseconds of the server's processor time a request. Raises LoadTestError if anything was lost."""
-    with Server(our_server(sys.executable, [], str(checkout / "darner.py"))) as server:
+    with Server(our_server(python, [], str(checkout / "darner.py"))) as server:
         options = Options(
             port=server.port, pid=server.pid, seconds=seconds, connections=connections, in_flight=in_flight
         )
@@ -50,15 +53,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: {' '.join(name for name, *_ in ROWS)}")
     parser.add_argument("--rounds", type=int, default=5, help="default 5")
     parser.add_argument("--seconds", type=float, default=4.0, help="of measuring in each run; default 4")
+    parser.add_argument(
+        "--python", default=sys.executable, help="the interpreter of this checkout's server; default: this one"
+    )
     parsed = parser.parse_args(arguments)
-    checkouts = {"before": parsed.before.resolve(), "now": ROOT}
+    servers = {"before": (sys.executable, parsed.before.resolve()), "now": (parsed.python, ROOT)}
     for name, scenario, connections, in_flight in ROWS:
         if parsed.rows and name not in parsed.rows:
             continue
         found: defaultdict[str, list[float]] = defaultdict(list)
         for number in range(parsed.rounds):
-            for which in sorted(checkouts, reverse=bool(number % 2)):
-                found[which].append(cost_us(checkouts[which], scenario, connections, in_flight, parsed.seconds))
+            for which in sorted(servers, reverse=bool(number % 2)):
+                found[which].append(cost_us(*servers[which], scenario, connections, in_flight, parsed.seconds))
         ratios = [now / before for now, before in zip(found["now"], found["before"], strict=True)]
         shown = [f"{which} {statistics.median(costs):6.2f} us" for which, costs in found.items()]
         spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
