@@ -28,7 +28,7 @@ def _library_call(name: str) -> Any:
     """A function of the C library; None: it has none of that name."""
     try:
         return getattr(ctypes.CDLL(None, use_errno=True), name, None)
-    except (OSError, TypeError):  # Windows, where there is no library of all libraries
+    except (OSError, TypeError):  # Windows, where no one library has all functions
         return None
 
 

@@ -29,7 +29,7 @@ def wait_round(at_least_s: float = 0.0) -> None:
 
 
 class Timer(Protocol):
-    """A call that is to come; closed, it does not."""
+    """A call that will be made later, unless it is cancelled by `close`."""
 
     def close(self) -> None: ...
 
@@ -114,16 +114,16 @@ class WaitingLine:
         self._waiters.move_to_end(waiter, last=False)
 
 
-def wait_in_thread(job: Callable[[], None]) -> None:
-    """Run `job` in a thread, and raise here what it raises. If the thread raised it, gevent would print it as well."""
-    error = gevent.get_hub().threadpool.apply(_error_of, (job,))
+def wait_in_thread(task: Callable[[], None]) -> None:
+    """Run `task` in a thread, and raise here what it raises. If the thread raised it, gevent would print it as well."""
+    error = gevent.get_hub().threadpool.apply(_error_of, (task,))
     if error is not None:
         raise error
 
 
-def _error_of(job: Callable[[], None]) -> Exception | None:
+def _error_of(task: Callable[[], None]) -> Exception | None:
     try:
-        job()
+        task()
     except Exception as error:
         return error
     return None

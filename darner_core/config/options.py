@@ -117,14 +117,14 @@ class Config:
     reply_key: str = _option("queue", one_of(*REPLY_KEYS), 'the key in the reply to a get: "queue" names the'
         ' queue, "request" repeats the key that was asked for, options and all, for clients that compare the two',
         shown="WHICH")
-    dialect: str = _option(DARNER, one_of(*DIALECT_NAMES), "whose clients"
-        " are served: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
+    dialect: str = _option(DARNER, one_of(*DIALECT_NAMES), "the kind of"
+        " clients to serve: how names are read, how reads are counted, which verbs there are; see docs/protocol.md",
         shown="NAME")
-    get_timeout_ms: int = _option(10_000, whole_number(0, 2**31 - 1), "how long a get waits for an item in the"
-        " kyototycoon dialect, whose clients cannot say so themselves; 0: not at all")
+    get_timeout_ms: int = _option(10_000, whole_number(0, 2**31 - 1), "how long a get in the kyototycoon"
+        " dialect waits for an item if it has no /t=; 0: not at all")
     # -- Status
-    default_status: str = _option("up", _status, "what the server takes at the start, if status_file says nothing: up,"
-        " writeavoid, readonly or quiescent", shown="STATUS")
+    default_status: str = _option("up", _status, "the status at the start, if status_file has none: up, writeavoid,"
+        " readonly or quiescent", shown="STATUS")
     status_file: str = _option("", optional_text, "file that keeps the status over a restart", shown="FILE")
     status_change_grace_period_s: int = _option(0, whole_number(0, 86_400), "a stricter status is shown at once, and in"
         " force after this time")
@@ -154,7 +154,7 @@ class Config:
     keepalive_idle_s: int = _option(60, whole_number(0, 32_767), "after this long without a byte over TCP, the"
         " client's host is asked whether it is still there; if it does not answer, the client is hung up on;"
         " 0: never")
-    keepalive_interval_s: int = _option(10, whole_number(1, 32_767), "between two such questions while no answer comes")
+    keepalive_interval_s: int = _option(10, whole_number(1, 32_767), "between two such questions, if no answer comes")
     keepalive_count: int = _option(6, whole_number(1, 127), "the client is hung up on after this many questions"
         " without an answer")
     unread_timeout_s: int = _option(0, whole_number(0, 86_400), "a client that takes nothing of what it is sent over"
@@ -171,7 +171,7 @@ class Config:
         " they wait, and for replies that they do not take; above it, each is answered in portions of 4 KiB",
         shown="SIZE")
     # -- Queues
-    expiration_timer_s: int = _option(1, whole_number(0, 86_400), "between two sweeps for expired items, unused"
+    expiration_timer_s: int = _option(1, whole_number(0, 86_400), "time between two sweeps for expired items, unused"
         " queues and reads that have been open for too long; 0: never, then they are found when the queue is used")
     # -- Memory
     chunk_bytes: int = _option(128 * KIB, size(KIB, 4 * MIB), "larger items are received, stored and sent in chunks of"

@@ -15,8 +15,8 @@ greenlet of its own, where it calls `drop_expired` until that returns True, and 
 answer when more items at its head have expired than one turn can remove, so code above has one way for both.
 
 *Declining.* A promise marked "may decline" is one that an engine may not be able to keep. It then raises ServerError,
-with words for the client, and has changed nothing. Every other promise must be kept. An engine whose puts need more
-than `Queue.put` does sets `governed` on all of its queues.
+with words for the client, and has changed nothing. Every other promise must be kept. If an engine has to do more for a
+put than `Queue.put` promises, it sets `governed` on all of its queues.
 """
 
 from collections import deque
@@ -122,8 +122,8 @@ class Source(Protocol):
         """Whether the read is still open: its queue may have been deleted, or its turn taken back."""
 
     def close(self, read: Any, holder: Holder | None = None) -> None:
-        """The item is done with, and gone. Nothing happens if it is not open. If the turn fails, `holder` has the read
-        again, or else the item waits again. Raises StorageError, with nothing changed."""
+        """Remove the item, which has been dealt with. Nothing happens if it is not open. If the turn fails, `holder`
+        holds the read again; without a holder the item waits again. Raises StorageError, with nothing changed."""
 
     def give_back(self, read: Any, wake: bool = True) -> None:
         """The item waits again, ahead of all that was never handed out. Nothing happens if it is not open. Clients that
@@ -202,7 +202,7 @@ class Queue(Source, Protocol):
 
     @property
     def log_bytes(self) -> int:
-        """Bytes on disk, of items that are gone too as long as they take room."""
+        """Bytes on disk, including those of items that are gone and still take room."""
 
     @property
     def window(self) -> Collection[tuple[Any, ...]]:
@@ -276,7 +276,7 @@ class Registry(Protocol):
 
     creates: int
     deletes: int
-    expires: int  # of the deletes, those because nobody has used a queue for too long
+    expires: int  # deletes of queues that nobody had used for too long
     total_items_of_deleted: int
 
     @property
@@ -290,8 +290,8 @@ class Registry(Protocol):
 
     def join_line(self, name: bytes, cursor: bytes, peeks: bool, waiter: Waiter | None = None) -> Waiter:
         """Stand in line for an item of queue `name`, or of a cursor on it if `cursor` is not b"", whether these exist
-        or not. A new waiter is returned, or `waiter`, which stands in other lines as well and is handed one item in
-        all. It is handed a Read, or if it peeks a Source to look at. Raises ServerError if no more may wait. See
+        or not. Returns a new waiter; or `waiter`, which stands in other lines as well and gets one item from all of
+        them. A waiter is handed a Read; if it peeks, a Source to look at. Raises ServerError if no more may wait. See
         `leave_line`."""
 
     def leave_line(self, name: bytes, cursor: bytes) -> None:
@@ -325,11 +325,11 @@ class Event(NamedTuple):
     queue: bytes
     what: bytes
     time_ms: int
-    id: int = 0  # of the item; 0: it is about more than one, or the queue
+    id: int = 0  # of the item; 0: the event is about several items, or about the queue
     body_bytes: int = 0
     flags: int = -1  # -1: not known here
     start: bytes | None = None  # how the body begins
-    items: int = -1  # how many at once; -1: it is about one
+    items: int = -1  # how many items it is about; -1: one
 
 
 class Observer(Protocol):
@@ -348,7 +348,7 @@ class Traces(Protocol):
 
 class Sweeper(Protocol):
     def wait_sweep(self, only: Any = None) -> None:
-        """Remove all that has expired, or what has of one Queue. Switches greenlets. Raises StorageError."""
+        """Remove all expired items, or those of one Queue. Switches greenlets. Raises StorageError."""
 
 
 class Leases(Protocol):
@@ -373,7 +373,7 @@ class Leases(Protocol):
         """Let the items of these leases wait again, in their order; how many items that were."""
 
     def require_decided(self, queue: bytes, ids: Iterable[int]) -> None:
-        """Raises StorageError if one of these, which an earlier turn decided on, is open: that turn was undone."""
+        """Raises StorageError if one of these is open, although an earlier turn decided on it: that turn was undone."""
 
 
 class Budget(Protocol):
@@ -384,7 +384,7 @@ class Budget(Protocol):
 
 
 class Engine(Protocol):
-    """An engine as the rooms above are handed it: its parts, which it has built."""
+    """An engine, as the packages above it see it: the parts that it has built."""
 
     @property
     def registry(self) -> Registry: ...

@@ -44,8 +44,8 @@ class Administering:
             self._registry.flush(name)
 
     def wait_flush_all(self, client: Client) -> None:
-        """Raises DamagedError when all others have been flushed; ServerError or StorageError in the middle of it if the
-        disk refuses."""
+        """Empty all queues. If some are damaged, the others are emptied, and then DamagedError is raised. Raises
+        ServerError or StorageError half-way if the disk refuses."""
         damaged: list[tuple[bytes, DamagedError]] = []
         for names in slices(self._queues, QUEUES_A_TURN):
             for name in names:

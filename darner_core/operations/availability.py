@@ -1,7 +1,7 @@
 """What no client may do now, and why: one object for the status, a full disk, and a server that is stopping.
 
-The server and its status change it; operations and protocols look at it. What a single client may never do, because
-there is a limit to the connections that may put or get, is said where the client's vocabulary is made.
+The server and its status change it; operations and protocols look at it. What one client may not do as long as it is
+connected, because it came beyond a connection limit, is decided where its vocabulary is made.
 """
 
 

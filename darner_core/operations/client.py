@@ -96,8 +96,8 @@ def now_or_later(
     answer: Callable[[_Found], _Answer | Callable[[Client], _Answer]],
     wait: Callable[[Client], _Found],
 ) -> _Answer | Callable[[Client], _Answer]:
-    """What `answer` makes of what an operation has found. If that is LATER: a function of the Client, in which the
-    waiting form of the operation finds it first."""
+    """`answer(found)`, where `found` is what an operation has found. If that is LATER: a function of the Client, which
+    calls `wait`, the waiting form of the operation, and then `answer`."""
     if found is not LATER:
         return answer(found)
 

@@ -17,7 +17,8 @@ from darner_core.operations.session import READS_AT_ONCE, ManyReads
 from darner_core.operations.taking import Taking
 from darner_core.shared_memory import PipelineMemory
 
-# Items that are there already are sent in pieces of up to 8 KiB. One by one, a seventh as many of 64 bytes went out.
+# Items that wait already are sent in pieces of up to 8 KiB. Sent one by one, a seventh as many items of 64 bytes went
+# out.
 SEND_BYTES = 8 << 10
 
 # The reply with an item that has just been opened: bytes, or, for a large item, a function that sends it.
@@ -72,8 +73,9 @@ class Monitoring:
 
     def confirm_then(self, session: ManyReads, name: bytes, count: int, answer: Callable[[bool], Any]) -> Any:
         """Close the `count` oldest items of this queue that the session has open, in several turns if they are many.
-        What `answer` makes of True, or of False: fewer are open, and nothing is changed. A function of the Client if
-        that has to wait. Raises StorageError, with nothing changed or, in that function, with some items closed."""
+        Returns `answer(True)`; or `answer(False)` if fewer are open, and then nothing is changed. If that has to wait,
+        a function of the Client that does it. Raises StorageError, with nothing changed or, in that function, with some
+        items closed."""
 
         def wait_confirm(client: Client) -> Any:
             for _ in session.close_in_slices(name, count):

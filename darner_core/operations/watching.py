@@ -1,7 +1,7 @@
-"""Watching a queue's events: what happens to it is told to a client until that hangs up.
+"""Watching a queue: a client is told what happens to the queue, until the client hangs up.
 
-What a watcher costs is bounded: events beyond MOST_EVENTS that it has not been told are counted and not kept. Bodies
-are for clients that may get them; a client that may administer the queue no longer is hung up on.
+A watcher costs little memory: up to MOST_EVENTS events are kept for it, further ones are only counted. Bodies are told
+to clients that may get them. A client that loses the right to administer the queue is hung up on.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ from darner_core.operations.client import Client, HangUp
 from darner_core.shared_memory import PipelineMemory
 from darner_core.waiters import WaitingLine
 
-SCARCE_EVENTS = 12  # are told at a time while pipeline_memory_bytes are exceeded: 4 KiB
+# How many events are told at a time while pipeline_memory_bytes are exceeded: 4 KiB.
+SCARCE_EVENTS = 12
 
 # How often events are told: no client has to be woken up for each, and to a person this is still at once.
 EVERY_MS = 100

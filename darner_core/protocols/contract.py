@@ -60,7 +60,7 @@ class Command(NamedTuple):
     placed  run instead, where the dialect reads the name as more than a queue's: a child, a cursor, several queues
     kind    WRITES or READS: such requests can be refused for a while; "": they never are
     refusal why they are refused now; "": they are not
-    only_refused there is no such verb here; it is known so that its clients are told, and can go on
+    only_refused the verb does not exist here; it is in the table so that clients are told so, and can go on
     """
 
     parse: Callable[..., None]
@@ -185,7 +185,8 @@ class Protocol(Form):
         """The commands by their verbs."""
 
     def refused(self, verb: bytes, command: Command, why: str, by_status: bool) -> Command:
-        """The entry of a command that is refused. `by_status`: to all clients; else to this one, for ever."""
+        """The entry of a command that is refused. `by_status`: to all clients for now; else to some clients, as long as
+        they are connected."""
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> Reader: ...
 
@@ -196,7 +197,7 @@ class Protocol(Form):
 class Vocabulary:
     """What the clients of one dialect can ask. Shared by all their connections.
 
-    `table` and `kept_lines` may be changed together, never exchanged: every reader has them.
+    `table` and `kept_lines` are changed in place, both together. They are never replaced: every reader has them.
     """
 
     __slots__ = ("dialect", "table", "kept_lines", "protocol")

@@ -190,7 +190,7 @@ class Guard:
         self._login = b""
         self._login_is_read = True
         yield Request(partial(self._run_login, login)), None
-        if self.user:  # it goes on here only then; but this is the door
+        if self.user:  # a wrong password has ended it before; asked all the same, because this is the door
             yield from self._judged(self._reader.requests(login.rest))
 
     def _run_login(self, login: Login, *_: Any) -> Any:

@@ -37,7 +37,7 @@ log = logging.getLogger(NAME)
 # How long nobody is accepted after an accept has failed.
 ACCEPT_AGAIN_S = 1.0
 
-# A client that is asked for its name and password and has not given them by then is not going to.
+# How long a client may take to give its name and password, if it is asked for them.
 LOGIN_S = 10.0
 
 
@@ -185,7 +185,7 @@ class Acceptor:
             return
         with suppress(OSError):
             client_socket.send(vocabulary.dialect.error_reply(error))
-            client_socket.recv(RECV_BYTES)  # what is unread when it is closed would reset it
+            client_socket.recv(RECV_BYTES)  # closing with bytes unread would reset the connection
         client_socket.close()
 
     # -- handshake and login

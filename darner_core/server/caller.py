@@ -39,7 +39,7 @@ class Caller:
         self.client = client
         self._inbox = client.inbox
         self._outbox = client.outbox
-        self._task_bytes = 0  # replies of tasks since the client was last known to have taken all
+        self._task_bytes = 0  # bytes of tasks' replies since the client last had none left to take
 
     # -- the life of the client
 
@@ -84,7 +84,7 @@ class Caller:
         client, outbox = self.client, self._outbox
         outbox.mid_reply = False
         client.failed_turn = None
-        # Between two requests the client is owed nothing but their replies, and those a turn that fails replaces.
+        # Between two requests the client is owed replies alone. If a turn fails, these are replaced in any case.
         client.is_told = task not in (serving.wait_taken, *SHARES)
         try:
             reply = task(self)

@@ -21,7 +21,7 @@ class Client(Protocol):
 
 
 def careful(callback: Callback[Arguments]) -> Callback[Arguments]:
-    """What the loop calls of a client: if it raises something, this client is cut off."""
+    """For methods of a client that the loop calls: if one raises something, that client is cut off."""
 
     @wraps(callback)
     def call(client: Any, /, *arguments: Arguments.args, **more: Arguments.kwargs) -> None:

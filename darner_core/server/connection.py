@@ -168,8 +168,8 @@ class Connection:
 
     @careful
     def on_end(self) -> None:
-        """The client has said all. If it is owed replies of this turn, they are sent first, because it may still read
-        them; then this is called again."""
+        """The client will send nothing more. If it is owed replies of this turn, these are sent first, because it may
+        still read them; then this is called again."""
         if self.outbox.held or not self.replies:
             self.hang_up()
 

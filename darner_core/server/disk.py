@@ -19,7 +19,7 @@ from darner_core.waiters import wait_in_thread
 
 log = logging.getLogger(NAME)
 
-# Received bytes between two looks at the room on the disk, where less is kept free than eight times that.
+# Between two looks at the room on the disk, clients send an eighth of min_free_bytes, but at least this much.
 LOOK_BYTES = 1 << 20
 
 
@@ -55,11 +55,11 @@ class Disk:
 
     def sync_failed(self, error: StorageError) -> None:
         log.error("cannot sync: %s", error, extra=BY_FORM)
-        self._has_failed = True  # what the system could not write it may forget: write all of it again
+        self._has_failed = True  # the system may forget what it could not write, so write all of it again
 
     def look_for_room(self) -> None:
-        """See whether sets have to be refused: in the background once a second, and whenever clients have sent a good
-        part of what is kept free, because a second's sets may be more than that."""
+        """Decide whether sets have to be refused. Called once a second, and whenever clients have sent a good part of
+        min_free_bytes, because the sets of one second may be more than that."""
         self.look_at_bytes = self._stats.bytes_read + max(LOOK_BYTES, self._min_free_bytes // 8)
         if self._has_failed:
             return

@@ -52,8 +52,8 @@ ITS_TURN = UNOCCUPIED | {State.IN_BODY, State.SENDING}
 
 
 def _untaken_bytes(client: "Connection") -> int:
-    """What the client is sent and has not taken. What the kernel has of it counts, too: the kernel asks for more only
-    when a third of its buffer is free."""
+    """How many bytes of its replies the client has not taken. Those in the kernel's buffer count, too: the kernel asks
+    for more only when a third of that buffer is free."""
     return len(client.outbox.unsent) + unsent_bytes(client.fd)
 
 

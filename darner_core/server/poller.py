@@ -4,9 +4,9 @@
 ready, where a watcher for each costs a call from C each. `Watchers` has a watcher of gevent's for each socket, which
 runs wherever gevent does.
 
-A poller tells of a socket what it was asked to, and also, if the system can tell, that the connection has failed,
-whether it was asked to or not: with epoll at once. With watchers a look is taken once a second at those that nobody
-reads; where the system has no poll(), it is noticed only when the client is read or written to again.
+A poller is told for which events to watch a socket. It also tells of connections that have failed, without being asked.
+With epoll that happens at once. With watchers, the sockets that nobody reads are looked at once a second; where the
+system has no poll(), a failure is noticed only when the client is read or written to again.
 
 No call here switches greenlets.
 """

@@ -125,7 +125,7 @@ class Server:
             log.error("%s", queue.damage)
 
     def _run_after(self, seconds: float, call: Callable[[], None]) -> Any:
-        """Call once, in the hub; what can be closed to have it not called."""
+        """Call once, in the hub. Returns a timer; to close it cancels the call."""
         timer = self._hub.loop.timer(seconds, ref=False)
         timer.start(call)
         return timer

@@ -51,7 +51,7 @@ def serve_backlog(client: "Connection", backlog: Backlog) -> Task | None:
     replies, session, inbox, outbox = client.replies, client.session, client.inbox, client.outbox
     task: Task | None = None
     reply_bytes = 0
-    most_reply_bytes = SCARCE_REPLY_BYTES  # max_reply_bytes is no less: beyond it a look is taken which holds
+    most_reply_bytes = SCARCE_REPLY_BYTES  # the real limit is no less; it is looked up when this is exceeded
     look_every = left = LOOK_EVERY_WHOLE if inbox.reads_whole else LOOK_EVERY
     while client.ending is None:
         request = None

@@ -60,7 +60,7 @@ class Shares:
         self._least_used_s = 0.0  # by those that wait
 
     def ends(self) -> float:
-        """Until when a client that has not joined may be served. If it has to join, that moment has passed."""
+        """Until when a client that has not joined may be served. While others wait, that is now: it has to join."""
         now = self.clock()
         if self.waiting:
             return now

@@ -15,7 +15,7 @@ from darner_core.errors import ConfigError, DarnerError
 from darner_core.operating_system import acknowledge_at_once
 from darner_core.server.poller import READ, WRITE
 
-# A client that has not finished its handshake by then is not going to.
+# How long a handshake may take.
 HANDSHAKE_S = 10.0
 
 RECORD_BYTES = 16 << 10  # the longest there are

@@ -1,9 +1,9 @@
 """The turn of the event loop, for all clients at once: clients that have sent something are read and served, the turn's
 changes are written, and then the replies are sent. So no reply leaves before its change is in the write-ahead log.
 
-This is the hot path: two loops over plain locals, because at 64 bytes a request the interpreter's share is what a
-server in Python can save (figures in docs/benchmarks.md). What does not fit them, a request in pieces, a wait, an
-fsync, an error, is done by the Connection.
+This is the hot path: two loops over plain locals, because with small requests the interpreter's time is all that a
+server in Python can save (figures in docs/benchmarks.md). Whatever does not fit these loops is done by the Connection:
+a request in pieces, a wait, an fsync, an error.
 
 A Poller tells which sockets are ready. A socket stays with it while its client is not read, so that a reset is noticed
 then, too. A client that has sent many requests at once is served in Shares.
@@ -45,7 +45,7 @@ MOST_TURNS = 8
 # This many ready at once may together be too much for a turn, even if each has sent only a little.
 MANY_READY = 256
 
-# As libev counts: behind the poller's watcher; and last of all, when gevent has run all that is ready.
+# Priorities of libev: after the poller's watcher; and last of all, when gevent has run everything that is ready.
 LOW_PRIORITY, LAST_PRIORITY = -1, -2
 
 
@@ -60,16 +60,16 @@ class Client(Sharing, Protocol):
     special: bool  # in `Turn.special`
 
     def serve(self, data: bytes) -> None:
-        """What has been received is not one whole plain request."""
+        """Serve `data`, which is not one whole plain request."""
 
     def failed(self, request: Request, error: Exception) -> None:
-        """A command raised `error`."""
+        """Answer `request`, whose command has raised `error`."""
 
     def start_task(self, task: Any) -> None:
-        """A command has to wait for something."""
+        """Run `task` in the client's greenlet: a command has to wait for something."""
 
     def wait_to_write(self, unsent: bytes) -> None:
-        """The client does not take its replies as fast as it asks."""
+        """Keep `unsent` until the client, which does not take its replies as fast as it asks, can take more."""
 
     def broken(self) -> None:
         """The connection has failed while nobody reads it."""
@@ -86,7 +86,7 @@ class Journal(Protocol):
 
     @property
     def slices(self) -> deque[Iterator[None]]:
-        """Things that are too much for one turn. At the end of each turn, one step of each is done."""
+        """Work that is too much for one turn. At the end of each turn, one step of each iterator is done."""
 
     def commit(self) -> bool:
         """Write what has changed; False: nothing has. Raises StorageError; then all of it has been undone."""

@@ -143,8 +143,8 @@ class DataDirectory:
     # -- before RocksDB opens it
 
     def prepare(self) -> str:
-        """Make the directory if it is missing, see that it is ours or empty, and that RocksDB may open it; in which of
-        the ways of `opening`. Raises DataDirError."""
+        """Make the directory if it is missing, and see that it is ours or empty, and that RocksDB may open it. Returns
+        in which of the ways of `opening` to open it. Raises DataDirError."""
         try:
             os.makedirs(self.path, exist_ok=True)
             names = set(os.listdir(self.path)) - {"lost+found", records.FORMAT_FILE + files.NEW}

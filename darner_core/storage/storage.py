@@ -55,7 +55,7 @@ class Storage:
         settings = opening.Settings(block_cache_bytes, write_buffer_bytes, max_wal_bytes, max_open_files)
         note_damage = self._directory.note_damage
         self._rocks = rocks = Rocks(path, settings, max_column_families, self._directory.is_there, note_damage, say)
-        # What the database and the directory answer as it is. A turn is written with the first three.
+        # Calls that the database and the directory answer themselves. A turn is written with the first three.
         self.batch, self.write, self.put, self.sync = rocks.batch, rocks.write, rocks.put, rocks.sync
         self.compact, self.table_bytes, self.is_behind = rocks.compact, rocks.table_bytes, rocks.is_behind
         self.require_open = rocks.require_open

@@ -4,15 +4,15 @@ A cursor hands out the items of its queue, the parent, under the parent's ids, a
 the parent would: what waits there from its place on, given back or never handed out. What is gone or open there when it
 comes by is passed over. So a cursor whose place is before the parent's head goes on at the head.
 
-    every id from `next_id` on was never handed out here, or was before the cursor was put back to the head;
+    no id from `next_id` on has been handed out here since the cursor was last put back to the head;
     `outstanding` holds what is open here or was given back.
 
 If the parent removes an item that is outstanding here, the item is copied to the cursor's own records in the same turn
 (`Keeper`), and the chunks of a large one stay until the last cursor has closed it.
 
-On disk are: the place behind all that was closed; a record for each outstanding id below it, of which there are only
-some if items were closed out of order; and the copies. So one reader at a time writes a state record a turn, as with a
-queue. Opening and giving back write nothing: what was open above the place is read again after a crash.
+On disk are: the place behind all that was closed; a record for each outstanding id below it, which there are only if
+items were closed out of order; and the copies. So a single reader costs one state record a turn, as at a queue. Opening
+and giving back write nothing: what was open above the place is read again after a crash.
 
 No call here switches greenlets.
 """

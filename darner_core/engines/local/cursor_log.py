@@ -149,7 +149,7 @@ def read_ahead(parent: QueueLog, item_id: int) -> list[tuple[int, Item]]:
 
 
 class Keeper:
-    """Looks at the end of each turn what a queue removes, and lets its cursors keep what they need of that."""
+    """Sees at the end of each turn what a queue removes, and copies the items that its cursors still need."""
 
     __slots__ = ("_queue", "_seen")
 

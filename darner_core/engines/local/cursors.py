@@ -39,7 +39,7 @@ class Cursors:
         """`hidden` are queues that are out of reach at present. `require_room` raises ServerError if there may not be
         another queue or cursor."""
         self.count = 0
-        self._refused: dict[bytes, None] = {}  # queues with cursors that are waited for, and that had no room
+        self._refused: dict[bytes, None] = {}  # queues whose awaited cursors had no room
         self._journal = journal
         self._budget = budget
         self._queues = queues

@@ -104,7 +104,8 @@ def _drop_head(queue: "MessageQueue", now_ms: int, until: int, until_bytes: int)
 
 
 def _drop_run(queue: "MessageQueue", now_ms: int, most: int) -> None:
-    """Remove expired items at the head of the window that need nothing but that. This takes a fifth of the time."""
+    """Remove a run of expired items at the head of the window, which are not large and go nowhere else. One by one it
+    would take five times as long."""
     queue.log.write_state()
     dropped = dropped_bytes = 0
     while queue.window and dropped < most:
@@ -120,7 +121,8 @@ def _drop_run(queue: "MessageQueue", now_ms: int, most: int) -> None:
 
 
 def move_expired(queue: "MessageQueue", item_id: int, item: Item) -> None:
-    """An item expires: let it go where it has to, and count it. The caller removes it afterwards."""
+    """An item expires: put it into the queue for expired items, if there is one, and count it. The caller removes it
+    afterwards."""
     if isinstance(item[0], Blob):
         _ = queue.large_items  # would raise when the item is removed
     if queue.expire_to is not None:
@@ -180,8 +182,8 @@ def is_moving(queue: "MessageQueue", read: OpenRead) -> bool:
 
 
 def finish_moving(queue: "MessageQueue", read: OpenRead, item: Item) -> None:
-    """Remove `item`, which `move_large` was given with `read` and which is still there: it has arrived, or is lost.
-    Cannot fail once the queue's `large_items` are known."""
+    """Remove `item`, which `move_large` was given with `read`, now that its copy has arrived elsewhere or is given up.
+    The item must still be there. Cannot fail once the queue's `large_items` are known."""
     if queue.holds(read):
         queue.close(read)
     else:

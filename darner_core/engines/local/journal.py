@@ -60,9 +60,8 @@ class Journal:
         self.hints = 0  # expiries written since the sweeper last asked
         self.swept_ms = 0  # the sweeper has looked at all that is on disk up to this time
         self.again: deque[Expiry] = deque()  # what it has to look at again: items that were open, failed turns
-        self.half_served: dict[
-            MessageQueue | Cursor, None
-        ] = {}  # clients there wait for the sweeper to remove what has expired
+        # Where clients wait until the sweeper has removed what has expired at the head.
+        self.half_served: dict[MessageQueue | Cursor, None] = {}
         self.slices: deque[Iterator[None]] = deque()  # work too much for one turn: each advances once a turn
         self.dropped = 0  # items removed in this turn that were not handed out
         # Rare changes. Each function adds to the batch, in order, behind the queues' own changes.
@@ -103,7 +102,8 @@ class Journal:
         """Write the turn and start the next; False: it changed nothing on disk. Raises StorageError, with everything
         undone.
 
-        After any other exception it is not known what memory holds. Only undoing, or what follows a write, raises one.
+        After any other exception, nobody knows what memory holds. Such an exception comes only from undoing a turn, or
+        from what follows its write.
         """
         self._has_time = False
         writes = bool(self.touched or self.also or self.expiring)  # what expires may be in a queue in memory

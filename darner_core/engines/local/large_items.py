@@ -35,7 +35,7 @@ class LargeItems:
         """For the queue with this number. Raises StorageError.
 
         The items of a queue in memory, which is not `durable`, are noted as being received as long as they exist, so
-        that the next start removes them. `kept` tells which blobs cursors still need; the cursors have them removed.
+        that the next start removes them. `kept` tells which blobs cursors still need; these go when the cursors let go.
         """
         self._durable = durable
         self._journal = journal

@@ -3,9 +3,9 @@
 A read has one of two deadlines, or none:
 
 * Its own. The read then has a lease, and its client knows the lease's id. Any connection may confirm or abort by that
-  id; none has to live on for it. One timer waits for the earliest deadline. Ids are unknown after a restart, when all
-  open items wait again, and they are not used again, because a client may still hold some.
-* Its queue's, open_transaction_timeout_s. No time is kept with such a read, so opening and closing cost nothing for it.
+  id, also after the one that opened the item has ended. One timer waits for the earliest deadline. Ids are unknown
+  after a restart, when all open items wait again, and they are not used again, because a client may still hold some.
+* Its queue's, open_transaction_timeout_s. Such a read keeps no time, so opening and closing cost nothing for it.
   A look every expiration_timer_s sees what is open. The time of a read begins with the first look that finds it, and
   the read is given back up to two looks late. A large item that is being sent is not given back while the client takes
   a chunk of it in that time; else the client is cut off in the middle of it. Once sent, its time begins anew.
@@ -39,8 +39,8 @@ from darner_core.waiters import Timer
 log = logging.getLogger(NAME)
 
 # Ids begin at a random number of this many bits: whatever the clock says, and whichever directory was restored, a
-# server does not give out ids of its predecessor (if both give out a thousand million, one in two million starts does).
-# They fit 53 bits, which is what a double holds exactly.
+# server does not give out ids of its predecessor. (If each gives out a thousand million ids, about one start in two
+# million does.) Ids fit 53 bits, which is what a double holds exactly.
 FIRST_ID_BITS = 52
 
 # How many leases are decided in one turn: 3 ms.
@@ -169,7 +169,7 @@ class Leases:
         return aborted
 
     def require_decided(self, queue: bytes, ids: Iterable[int]) -> None:
-        """Raises StorageError if one of these, which an earlier turn decided on, is open: that turn was undone."""
+        """Raises StorageError if one of these is open, although an earlier turn decided on it: that turn was undone."""
         if self._known(queue, ids):
             raise StorageError("only some of the items are decided on: a part could not be written")
 

@@ -55,8 +55,8 @@ class Lines:
         waiter: Waiter | None,
     ) -> Waiter:
         """A new waiter at the end of a line, or `waiter`, which stands in other lines too. `queue` is the queue of this
-        name and `place` what the line is at, the queue or its cursor, if these exist. Call `tidy` when the waiter has
-        been decided."""
+        name, and `place` is what serves the line: that queue, or a cursor of it. They are None if they do not exist.
+        Call `tidy` when the waiter has been decided."""
         line = self.find(name, cursor_name)
         if line is None:
             line = self._begin(name, cursor_name)

@@ -2,13 +2,13 @@
 
 Ids are given in order of arrival and never reused. At any time
 
-    ids [next_id, tail) wait and were never handed out, but for `missing` of them, which have expired and are gone;
+    ids [next_id, tail) wait and were never handed out, except `missing` of them, which have expired and are gone;
     `outstanding` holds, in order, the ids below next_id that are still stored: open, or given back and waiting again.
 
-So the head of the queue is the lowest id given back, else next_id. What surrounds these rules are functions over a
-queue, some of them its methods: `reads` for what is outstanding, `window` for what is in memory, `expiry` for what
-leaves without being handed out, `recovery` for what is on disk. A queue does not know clients, nor where other queues
-are.
+So the head of the queue is the lowest id given back, else next_id. Everything around these rules is in functions over
+a queue, some of which are also its methods: `reads` for what is outstanding, `window` for what is in memory, `expiry`
+for what leaves without being handed out, `recovery` for what is on disk. A queue knows neither clients nor other
+queues.
 
 No call here switches greenlets (a client that is handed an item runs later), so no call needs a lock.
 """
@@ -65,7 +65,7 @@ class MessageQueue:
         self.options = options
         self.next_id = self.tail = records.FIRST_ID
         self.missing = 0
-        self.gap = (0, 0)  # [begin, end) of ids that are all among the missing; perhaps the longest such
+        self.gap = (0, 0)  # [begin, end) of a run of missing ids, not always the longest
         self.outstanding: dict[int, OpenRead] = {}
         self.returned: list[int] = []  # with `stale`: see `reads`
         self.stale = 0
@@ -73,7 +73,7 @@ class MessageQueue:
         self.window = NO_WINDOW  # the items next_id, next_id + 1, ... that are in memory
         self.window_bytes = 0  # as the budget knows it
         self.whole = True  # the window reaches to the tail
-        self.bytes_in = 0  # body bytes put, and what was stored at the start
+        self.bytes_in = 0  # body bytes put since the start, and those stored before
         self.bytes_out = 0  # body bytes handed out; the difference waits
         self.open_bytes = 0
         self.max_age_ms = options.max_age_s * 1000  # of every item; 0: no limit
@@ -251,7 +251,7 @@ class MessageQueue:
             if read.returned and not self.deleted:
                 self.late_closes += 1
             if holder is not None:
-                log.journal.undo.append((holder.unclose, read))  # the turn that undoes this undoes a delete, too
+                log.journal.undo.append((holder.unclose, read))  # if the turn is undone, so is the delete
             return
         large_items = self.large_items if read.blob else None  # may raise: before anything is changed
         if not log.touched:

@@ -27,8 +27,8 @@ FULL = "it is full"  # why a queue did not take an item
 
 class Mover:
     def __init__(self, moving: list[OpenRead], delivery: Delivery, wait: Callable[[float], None]) -> None:
-        """`moving`: large items that have been found to have expired. `wait(seconds)` lets everybody else have a turn,
-        and this one be written, also for 0."""
+        """`moving`: large items that have been found to have expired. `wait(seconds)` ends the turn, so that it is
+        written and others are served, even with 0 seconds."""
         self._moving = moving
         self._delivery = delivery
         self._wait = wait

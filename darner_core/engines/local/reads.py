@@ -179,8 +179,9 @@ def reopen(lender: Lender, read: OpenRead) -> bool:
 
 
 def thinned(queue: "MessageQueue") -> dict[int, OpenRead]:
-    """`outstanding`, of which the first is about to leave. Python makes a dictionary smaller only when something is put
-    in, and looks for the first past all that have left: 100,000 that leave in order would take seconds."""
+    """`outstanding`, whose first entry is about to be removed; a copy if many entries have been removed at its
+    beginning. Python shrinks a dictionary only when something is put in, and steps over all removed entries to find
+    the first one: to remove 100,000 in order would take seconds."""
     queue.dead_first += 1
     if queue.dead_first > len(queue.outstanding):
         queue.dead_first = 0

@@ -1,8 +1,8 @@
 """Where an item goes: into its queue and the fanout children of that, or into the queues of an alias, as far as limits
 allow.
 
-A put into a queue that is not `governed` never comes here. An item is put into all of its queues or into none, in one
-turn, which a crash does not divide either. So all that can be refused or can fail comes first, while nothing has been
+A put into a queue that is not `governed` never comes here. An item is put into all of its queues or into none: in one
+turn, which is written as a whole. So everything that can be refused or can fail comes first, before anything is
 changed: `_plan` and `_takers`. What follows cannot fail. No call here switches greenlets.
 
 Source of the rules: Kestrel 2.4, "fanout queues", "aliases", "maxItems"; where they differ, docs/operations.md says so.
@@ -40,7 +40,7 @@ class Target(NamedTuple):
     """A queue that an item goes into."""
 
     queue: MessageQueue
-    decides: bool  # whether the item is refused if this queue has no room for it; a child without room goes without
+    decides: bool  # whether the item is refused if this queue has no room; a child without room just misses it
     made: bool = False  # whether the queue was made for this item
 
 
@@ -212,7 +212,7 @@ class Delivery:
         )
 
     def _options(self, queue: MessageQueue, as_child: bool) -> QueueOptions:
-        """The options that hold for this put: a queue that becomes a child with it has its parent's."""
+        """The options that apply to this put: a queue that this put makes a fanout child already has its parent's."""
         return queue.options if queue.is_child or not as_child else self._registry.options(queue.name, True)
 
     def _has_room(self, queue: MessageQueue, options: QueueOptions, size: int) -> bool:
@@ -264,7 +264,7 @@ class Delivery:
                     if not queue.discard_oldest():
                         break
                 except StorageError:
-                    break  # met behind items that were discarded: the next put is told
+                    break  # damage behind items that were discarded: the next put gets the error
                 discarded += 1
                 journal.dropped += 1
                 if discarded >= most and self._is_full(queue, queue.options, 0):

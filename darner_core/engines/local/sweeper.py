@@ -88,9 +88,8 @@ class Sweeper:
         self._written = MOST_TAKEN + 1  # expiries written since that began; at the start it is not known how many
         self._live = 0  # how many of the expiries looked at are still needed
         self._tidied_at = 0.0  # when it last began
-        self._quiet: dict[
-            MessageQueue, tuple[int, float]
-        ] = {}  # empty queues: a count that use changes, and since when
+        # Empty queues: a number that changes with each use of the queue, and since when it has not changed.
+        self._quiet: dict[MessageQueue, tuple[int, float]] = {}
 
     def wait_moves(self) -> None:
         """What has to be done even without sweeps: move the large items that have been found to have expired, and

@@ -1,9 +1,9 @@
-"""Queues that tell what happens to them: those that watch them, and the log if their option `trace` says so.
+"""Queues that tell their watchers what happens to them, and with the option `trace` the log as well.
 
 A queue that nobody watches must cost nothing, not even the question whether somebody does: `put` and `take` are the
-hot path. So a queue that is watched has another class, a subclass of MessageQueue without slots of its own, by
-assigning its `__class__`. It gets the plain one again when the last watcher has gone. The plain form, a check in each
-method, would be paid by every request.
+hot path. So a queue that is watched is given another class, by assigning its `__class__`: a subclass of MessageQueue
+without slots of its own. It gets the plain one again when the last watcher has gone. The plain form, a check in each
+method, would cost every request something.
 
 An event is told when the turn in which it happened has been written. If the turn fails, its events are never told,
 because they have not happened.
@@ -82,7 +82,7 @@ class Traces:
             self.note(queue, CREATE)
 
     def changed(self, queue: MessageQueue) -> None:
-        """Its options or its watchers may be others now."""
+        """The queue's options or its watchers may have changed."""
         if not queue.unreadable:
             wanted = queue.name in self._watchers or queue.options.trace
             queue.__class__ = self._traced if wanted else MessageQueue

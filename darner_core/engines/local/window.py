@@ -91,7 +91,7 @@ def bytes_of(items: list[Item]) -> int:
 def fill(queue: "MessageQueue") -> None:
     """Read ahead into the empty window: at least one item, if one waits. Raises StorageError."""
     missing = queue.missing
-    if missing and queue.gap[0] <= queue.next_id < queue.gap[1]:  # to look for its end takes 20 ms for a million
+    if missing and queue.gap[0] <= queue.next_id < queue.gap[1]:  # a search takes 20 ms for a million
         queue.missing = missing = missing - (queue.gap[1] - queue.next_id)
         queue.next_id = queue.gap[1]
     try:
@@ -120,6 +120,7 @@ def look_again(queue: "MessageQueue") -> None:
 
 
 def end_if_large(queue: "MessageQueue") -> None:
-    """If the queue takes more than a quarter of the budget, what is put from here on is read from disk in its turn."""
+    """If the queue takes more than a quarter of the budget, items that are put from now on stay out of its window, and
+    are read from disk when their turn comes."""
     if queue.window_bytes > queue.budget.budget_bytes // 4:
         queue.whole = False

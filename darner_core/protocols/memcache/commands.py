@@ -73,8 +73,8 @@ class Memcache:
         return self._items.receive_large(request, client)
 
     def table(self) -> dict[bytes, Command]:
-        """READONLY lets flush_all_expired pass, as in Kestrel. What closes a read is never refused: a confirm, a get's
-        /close and /abort, and a delete that acknowledges."""
+        """The commands of this dialect by their verbs. READONLY lets flush_all_expired pass, as in Kestrel. What closes
+        a read is never refused: a confirm, a get's /close and /abort, and a delete that acknowledges."""
         dialect, items, operating = self.traits, self._items, self._operating
         parse_reading = partial(lines.parse_reading, exclusive=dialect.exclusive)
         get = Command(parse_reading, items.get, GET, items.get_placed, READS)

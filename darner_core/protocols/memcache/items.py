@@ -120,7 +120,7 @@ class Items:
     def get(self, request: LineRequest, body: None, session: Session) -> Reply:
         if not request.plain or session.open_read is not None:
             return self._get_with_options(request, session)
-        # A plain get. Everything below could be done by `_open`; here it is the hot path.
+        # A plain get. `_open` could do all of this; it is written out because this is the hot path.
         queue = self._queues.get(request.queue)
         if queue is None or (item := queue.take()) is None:
             if queue is not None and queue.half_swept:

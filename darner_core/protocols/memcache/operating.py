@@ -29,12 +29,7 @@ from darner_core.showing import show
 from darner_core.slicing import slices
 
 if TYPE_CHECKING:
-    from darner_core.config.options import Config
     from darner_core.engines.contract import Event
-    from darner_core.operations.operations import Operations
-    from darner_core.operations.session import Session
-    from darner_core.operations.stats import Figures
-    from darner_core.operations.watching import Told
 
 log = logging.getLogger(NAME)
 

@@ -248,7 +248,7 @@ class RequestReader:
 
 
 def known_verbs(table: Mapping[bytes, Command]) -> list[str]:
-    """Those that a client may mean."""
+    """The verbs that a client may have meant."""
     return [verb.decode() for verb, command in table.items() if not command.only_refused]
 
 

@@ -23,7 +23,7 @@ from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
 
 # The most items that a get hands out: 4096 take 15 ms. A client that asks for more gets the rest by its next call.
 MAX_ITEMS = 4096
-# How much the bodies of one reply have together; the first is always sent, however large.
+# Limit on the bodies of one reply together; the first is always sent, however large.
 MAX_REPLY_BYTES = 1 << 20
 SCARCE_REPLY_BYTES = 4 << 10  # the limit while pipeline_memory_bytes are exceeded
 

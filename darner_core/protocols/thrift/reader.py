@@ -184,10 +184,10 @@ class FrameReader(WholeReader):
     __slots__ = ("_decode", "_held", "_whole", "error")
 
     def __init__(self, decode: Callable[[bytes], Request]) -> None:
-        """`decode`: of a frame without its length; raises RequestError if it cannot be understood."""
+        """`decode` makes a request of a frame without its length. It raises RequestError if there is none in it."""
         self._decode = decode
         self._held = bytearray()  # the incomplete frame, its length first
-        self._whole = 0  # how many bytes there must be before it is of use to look
+        self._whole = 0  # how many bytes it must have before it is looked at again
         self.error: RequestError | None = None
 
     @property
