@@ -25,7 +25,7 @@ from darner_core.engines.local import leases as leases_module
 from darner_core.engines.local import reads as reads_module
 from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.engines.local import window as window_module
-from darner_core.engines.local.compaction import Upkeep
+from darner_core.engines.local.compaction import Compaction
 from darner_core.engines.local.engine import LocalEngine
 from darner_core.engines.local.large_items import Upload
 from darner_core.engines.local.message_queue import MessageQueue
@@ -132,10 +132,10 @@ class Everything(RuleBasedStateMachine):
         engine = LocalEngine(
             config, self.storage, memory, never, lambda: self.now_s, lambda: self.now_s, self.wait_in_sweep
         )
-        self.journal, self.registry, self.delivery = engine.journal, engine.registry, engine.delivery
-        self.delivery.set_aliases(world.aliases)
+        self.journal, self.registry, self.routing = engine.journal, engine.registry, engine.routing
+        self.routing.set_aliases(world.aliases)
         self.sweeper, self.leases = engine.sweeper, engine.leases
-        self.upkeep = Upkeep(self.registry, self.journal, 0)
+        self.upkeep = Compaction(self.registry, self.journal, 0)
         self.sessions = [self.new_session(client) for client in range(CLIENT_COUNT)]
         self.uploads: list[list[tuple[Target, Upload]]] = []
         self.journal.commit()
@@ -222,7 +222,7 @@ class Everything(RuleBasedStateMachine):
     def put_into(self, names: tuple[bytes, ...]) -> None:
         for _ in range(self.count):
             body = self.a_body(self.size)
-            stored = self.delivery.put(names, body, self.count, self.expires_ms)
+            stored = self.routing.put(names, body, self.count, self.expires_ms)
             assert (stored is not None) == self.world.put(names, body, self.count, self.expires_ms)
             self.settle_dead()
 
@@ -231,7 +231,7 @@ class Everything(RuleBasedStateMachine):
         names = (self.name,) if self.count > 1 else self.choose(SEVERAL)
         body = self.a_body(900)
         before = set(self.world.queues)
-        transfer = self.delivery.transfer(names, len(body))
+        transfer = self.routing.transfer(names, len(body))
         found, expected = transfer.find_queues(), self.world.targets(names, len(body))
         self.settle_dead()
         assert (found is None) == (expected is None)
@@ -263,12 +263,12 @@ class Everything(RuleBasedStateMachine):
         if any(target.queue.deleted for target, _ in uploads if target.decides):
             for _, upload in uploads:
                 upload.drop()
-            self.delivery.abandon(target for target, _ in uploads)
+            self.routing.abandon(target for target, _ in uploads)
             self.world.abandon(expected)
             return
         names, body, flags = expected.names, expected.body, expected.flags
         expires_ms = self.expires_ms if DEAD not in names else 0
-        stored = self.delivery.put_large(names, uploads, len(body), flags, expires_ms) is not None
+        stored = self.routing.put_large(names, uploads, len(body), flags, expires_ms) is not None
         assert stored == self.world.put_into(expected.targets, body, flags, expires_ms, True)
         if not stored:
             self.world.abandon(expected)
@@ -452,7 +452,7 @@ class Everything(RuleBasedStateMachine):
     def change_aliases(self) -> None:
         self.aliases = ALIASES[self.count % len(ALIASES)]
         self.end_turn()
-        self.delivery.set_aliases(self.aliases)
+        self.routing.set_aliases(self.aliases)
         self.world.aliases = self.before.aliases = self.aliases
 
     def advance(self) -> None:

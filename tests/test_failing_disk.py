@@ -245,9 +245,9 @@ def refusing(server: KestrelServer, refuse: bool) -> None:
     if refuse:
         switch.write_text("write put reopen")
     else:
-        before = server.printed().count("writing again")
+        before = server.printed().count("the disk takes writes again")
         switch.unlink()
-        wait_until(lambda: server.printed().count("writing again") > before)
+        wait_until(lambda: server.printed().count("the disk takes writes again") > before)
 
 
 REFUSED = b"SERVER_ERROR no space left on device\r\n"
@@ -292,16 +292,16 @@ def test_a_flush_in_slices_is_refused_if_one_of_them_could_not_be_written(kestre
     switch = kestrel.data.parent / "data.fails"
     switch.write_text("once write")  # of the first slice
     client.ask(b"flush_all\r\n", REFUSED)
-    wait_until(lambda: "writing again" in kestrel.printed())
+    wait_until(lambda: "the disk takes writes again" in kestrel.printed())
     assert client.stats()["curr_items"] == "250"
     switch.write_text("once write")
     with pytest.raises(TApplicationException, match="no space left"):
         thrift.flush_all_queues()
-    wait_until(lambda: kestrel.printed().count("writing again") == 2)
+    wait_until(lambda: kestrel.printed().count("the disk takes writes again") == 2)
     switch.write_text("once write")
     client.ask(b"flush_all noreply\r\nversion\r\n", b"VERSION")
     client.line()
-    wait_until(lambda: kestrel.printed().count("writing again") == 3)
+    wait_until(lambda: kestrel.printed().count("the disk takes writes again") == 3)
     client.ask(b"flush_all\r\n", b"Flushed all queues.\r\n")
     assert client.stats()["curr_items"] == "0"
 

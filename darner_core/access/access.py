@@ -277,7 +277,7 @@ def _check(users: Users | None, name: str, password: bytes) -> bool | str:
     """In a thread: whether the password is right, or why that cannot be told."""
     try:
         return users is not None and users.check(name, password)
-    except (MemoryError, ValueError) as error:  # OpenSSL has no memory
+    except Exception as error:  # without memory OpenSSL raises several; none may end the checks of the others
         return f"the password cannot be checked: {error}"
 
 

@@ -14,6 +14,7 @@ from darner_core.engines.contract import Engine, Queue
 from darner_core.errors import DamagedError
 from darner_core.operations.client import Client
 from darner_core.operations.stats import QUEUES_A_TURN, Statistics
+from darner_core.showing import show
 from darner_core.slicing import slices
 
 Options = Iterable[tuple[str, Any, str]]  # an option, its value, and what has set it
@@ -57,8 +58,9 @@ class Administering:
                     damaged.append((name, error))
             client.wait_turn()
         if damaged:
-            _, first = min(damaged, key=lambda one: one[0])
-            raise DamagedError(f"all queues were flushed but one: {first}")
+            name, first = min(damaged, key=lambda one: one[0])
+            others = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            raise DamagedError(f"all queues were flushed except {show(name)}{others}: {first}")
 
     def wait_flush_expired(self, name: bytes) -> int:
         """Remove what has expired of one queue; how many items those were."""

@@ -27,7 +27,7 @@ class Putting:
 
     def __init__(self, engine: Engine, stats: Stats, config: Config, availability: Availability) -> None:
         self._queues = engine.registry.queues
-        self._delivery = engine.delivery
+        self._routing = engine.routing
         self._time_ms = engine.journal.time_ms
         self._free_bytes = engine.free_bytes
         self._stats = stats
@@ -55,7 +55,7 @@ class Putting:
     ) -> bool:
         """Put an item that is not large into these queues, all of them or none. False: one of them has no room.
         `as_child`: the one name is a fanout child's. Raises ServerError or StorageError, with nothing changed."""
-        return self.note_sync(session, self._delivery.put(names, body, flags, expires_at_ms, as_child))
+        return self.note_sync(session, self._routing.put(names, body, flags, expires_at_ms, as_child))
 
     @staticmethod
     def note_sync(session: Session, stored: Collection[Queue] | None) -> bool:
@@ -173,7 +173,7 @@ class Putting:
 
     def large(self, names: tuple[bytes, ...], size: int, as_child: bool) -> "LargePut":
         """A large item of this size, which is put piece by piece."""
-        transfer = self._delivery.transfer(names, size, as_child)
+        transfer = self._routing.transfer(names, size, as_child)
         return LargePut(self, transfer, size)
 
     def require_room(self, size: int) -> None:

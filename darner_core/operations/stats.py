@@ -78,12 +78,12 @@ class Statistics:
     def __init__(self, stats: Stats, engine: Engine) -> None:
         self._stats = stats
         self._registry = engine.registry
-        self._delivery = engine.delivery
+        self._routing = engine.routing
         self._budget = engine.budget
 
     @property
     def aliases(self) -> Mapping[bytes, object]:
-        return self._delivery.aliases
+        return self._routing.aliases
 
     def wait_totals(self, client: Client) -> Totals:
         """The sums over all queues, in slices if there are many."""
@@ -176,10 +176,10 @@ class Statistics:
 
     def of_alias(self, name: bytes, may_see: MaySee) -> Figures | None:
         """What is told of one alias. None: there is none."""
-        counts = self._delivery.alias_counts.get(name)
+        counts = self._routing.alias_counts.get(name)
         if counts is None:
             return None
-        seen = sorted(filter(may_see, self._delivery.aliases[name]))
+        seen = sorted(filter(may_see, self._routing.aliases[name]))
         children: Figures = [(b"children", b",".join(seen))] if seen else []
         return [(b"put_items", counts.put_items), (b"put_bytes", counts.put_bytes), *children]
 

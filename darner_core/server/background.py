@@ -31,7 +31,7 @@ def wait_attempt(name: str, wait_task: Callable[[], None]) -> None:
     except (StorageError, OSError) as error:  # what was not done is there the next time
         log.error(f"{name}: %s", error, extra=BY_FORM)
     except Exception:
-        log.exception(f"{name}: went wrong", extra=BY_FORM)
+        log.exception(f"{name}: unexpected error", extra=BY_FORM)
 
 
 class Background:

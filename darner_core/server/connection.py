@@ -1,8 +1,8 @@
 """One client, as the loop serves it: the state it is in, when it is read and when it is sent its replies, and its end.
 
-Its greenlet owns the connection, see `caller`. Requests that need not wait are served in a callback, without switching
-to the greenlet (1.1 to 1.4 times as many requests a second). What has to wait for an item, a large body or a slow
-reader is done in the greenlet, blocking-style. Either a callback or the greenlet reads the client, never both at a
+Its greenlet owns the connection, see `client_greenlet`. Requests that need not wait are served in a callback, without
+switching to the greenlet (1.1 to 1.4 times as many requests a second). What has to wait for an item, a large body or a
+slow reader is done in the greenlet, blocking-style. Either a callback or the greenlet reads the client, never both at a
 time: its State says which.
 
 The bytes that come are the Inbox's, those that go the Outbox's, and what the bytes ask is done in `serving`. Replies
@@ -28,8 +28,8 @@ from darner_core.protocols.guard import Guard
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.server import serving
 from darner_core.server.background import SyncGroup
-from darner_core.server.caller import Caller
 from darner_core.server.careful import careful
+from darner_core.server.client_greenlet import ClientGreenlet
 from darner_core.server.inbox import Inbox
 from darner_core.server.outbox import Outbox
 from darner_core.server.serving import Backlog, Task
@@ -60,7 +60,7 @@ class Host(Protocol):
 class Connection:
     """One client: `turn.Client` for the turn, `shared_memory.Holder` for the memory that all share.
 
-    What its Caller, `serving` and `idle` use has no underscore."""
+    What its ClientGreenlet, `serving` and `idle` use has no underscore."""
 
     __slots__ = (
         "recv", "send", "kept_line", "replies", "special", "session", "used_s", "last_share_s",  # see `turn.Client`
@@ -116,7 +116,7 @@ class Connection:
         """Serve the client until one of the two hangs up. The body of its greenlet."""
         self.turn.enter(self.fd, self)
         try:
-            Caller(self).run()
+            ClientGreenlet(self).run()
         finally:
             self.state = State.GONE  # whatever still comes for it must not touch the next client's descriptor
             self.turn.forget(self.fd)
@@ -420,7 +420,7 @@ class Connection:
         if self.waiter is not None:
             self.waiter.cancel()
         if self.state is not State.READ:
-            return  # `Caller.run` or `resume` sees to it when what is being done is done
+            return  # `ClientGreenlet.run` or `resume` sees to it when what is being done is done
         # What has come by now, and no more: else a client that never stops sending would never let the server stop.
         self.read_now(unread_bytes(self.fd))
         if self.state in UNOCCUPIED and self.ending is None:

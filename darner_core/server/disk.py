@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from darner_core import NAME
-from darner_core.engines.local.compaction import Upkeep
+from darner_core.engines.local.compaction import Compaction
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.registry import Registry
 from darner_core.errors import StorageError
@@ -44,7 +44,7 @@ class Disk:
         self._min_free_bytes = min_free_bytes
         self._refuse_sets = refuse_sets
         self._wait_make_named = wait_make_named
-        self._upkeep = Upkeep(registry, journal, min_free_bytes)
+        self._upkeep = Compaction(registry, journal, min_free_bytes)
         self._has_failed = False
 
     def write_failed(self, error: StorageError) -> None:
@@ -87,7 +87,7 @@ class Disk:
         self._storage.reopen()
         self._registry.recheck()
         if self._has_failed:
-            log.info("writing again")
+            log.info("the disk takes writes again")
         self._has_failed = False
         self._wait_make_named()  # a reload may have made them in a turn that could not be written
 

@@ -177,7 +177,7 @@ class Server:
 
     def _take_over_names(self, config: Config) -> None:
         """Take over the aliases, and how often the disk is synced."""
-        self._engine.delivery.set_aliases(config.aliases)
+        self._engine.routing.set_aliases(config.aliases)
         # One fsync is for all queues, so the queue that wants it most often decides.
         every_ms = [sync for sync in (self.config.sync, *config.rules.syncs) if isinstance(sync, int)]
         self._sync_ms = min(every_ms, default=0)

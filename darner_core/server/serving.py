@@ -1,8 +1,8 @@
 """Serving what a client has sent: its requests one after the other, in shares of the turn, and the errors among them.
 
 A backlog is served up to a request that has to wait for something, or to the end of the client's share. What has to be
-waited for then is a Task, which the client's greenlet runs, see `caller`; here are the tasks that no command asks for.
-How a request came, and how its reply goes out, is not known here.
+waited for then is a Task, which the client's greenlet runs, see `client_greenlet`. The tasks that no command asks for
+are here. How a request came, and how its reply goes out, is not known here.
 
 Names that begin with wait_ may switch greenlets; nothing else here does.
 """
@@ -21,7 +21,7 @@ from darner_core.server.states import Ending, State
 from darner_core.showing import show
 
 if TYPE_CHECKING:
-    from darner_core.server.caller import Caller
+    from darner_core.server.client_greenlet import ClientGreenlet
     from darner_core.server.connection import Connection
 
 log = logging.getLogger(NAME)
@@ -42,7 +42,7 @@ LOOK_EVERY_WHOLE = 1
 Backlog = Iterator[tuple[Request, bytes | None]]
 
 # What a request has to wait for; returns its reply.
-Task = Callable[["Caller"], bytes]
+Task = Callable[["ClientGreenlet"], bytes]
 
 
 def serve_backlog(client: "Connection", backlog: Backlog) -> Task | None:
@@ -125,20 +125,20 @@ def is_share_over(client: "Connection") -> bool:
     return shares.clock() >= client.share_ends
 
 
-def wait_share(caller: "Caller", asks_anew: bool = False) -> bytes:
+def wait_share(greenlet: "ClientGreenlet", asks_anew: bool = False) -> bytes:
     """Let the others have their shares; then begin another."""
-    client = caller.client
+    client = greenlet.client
     client.turn.shares.join(client, asks_anew)
-    caller.wait_in(State.IN_SHARES)
+    greenlet.wait_in(State.IN_SHARES)
     client.share_ends = client.turn.shares.clock() + SHARE_S
     return b""
 
 
-def wait_first_share(caller: "Caller") -> bytes:
+def wait_first_share(greenlet: "ClientGreenlet") -> bytes:
     """The first share ends with the first look at the clock: nobody knows yet whether the client has sent one request,
     or thousands."""
-    wait_share(caller, asks_anew=True)
-    caller.client.share_ends = caller.client.turn.shares.clock()
+    wait_share(greenlet, asks_anew=True)
+    greenlet.client.share_ends = greenlet.client.turn.shares.clock()
     return b""
 
 
@@ -148,21 +148,21 @@ SHARES = (wait_share, wait_first_share)
 # -- other tasks that no command asks for
 
 
-def wait_taken(caller: "Caller") -> bytes:
+def wait_taken(greenlet: "ClientGreenlet") -> bytes:
     """Let the client take the replies it has caused before it causes more."""
-    caller.wait_sent()
+    greenlet.wait_sent()
     return b""
 
 
-def wait_large(caller: "Caller") -> bytes:
+def wait_large(greenlet: "ClientGreenlet") -> bytes:
     """Receive the large item that the reader has come upon, and go on behind it."""
-    client, reader = caller.client, caller.client.inbox.reader
+    client, reader = greenlet.client, greenlet.client.inbox.reader
     request = reader.large
     assert request is not None
     if reader.error is not None:  # one that was handed over has not been judged yet
         raise reader.error
     try:
-        return client.receive_large(request, caller)
+        return client.receive_large(request, greenlet)
     except (ServerError, StorageError) as error:
         if not request.noreply:
             raise

@@ -318,7 +318,7 @@ class Turn:
             self.fail(error)
         except Exception:
             # Nobody knows what memory holds now, but the disk holds what was answered: as after kill -9.
-            log.critical("the end of a turn went wrong; ending at once", exc_info=True)
+            log.critical("a turn could not be ended; the server ends at once", exc_info=True)
             logging.shutdown()
             os._exit(1)
         # From here on nothing is raised: the turn belongs to all clients, and what fails is one client's.
@@ -340,7 +340,7 @@ class Turn:
                     slices.append(piece)
                     break
             except Exception:
-                log.exception("what was too much for one turn did not come to its end")
+                log.exception("work in slices was ended by an error")
         self.stir()
 
     def send(self, sync: bool) -> None:

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from darner_core.operations.client import LATER, SCARCE_PIECE_BYTES, Client, Pieces, now_or_later
-from darner_core.server.caller import Caller
+from darner_core.server.client_greenlet import ClientGreenlet
 
 
 def test_a_caller_has_all_that_commands_ask_of_a_client() -> None:
     asked = {name for name in vars(Client) if not name.startswith("_")} | set(Client.__annotations__)
-    assert {name for name in asked if not hasattr(Caller, name)} == set()
+    assert {name for name in asked if not hasattr(ClientGreenlet, name)} == set()
 
 
 def pieces_of(scarce: bool, *added: bytes) -> list[bytes]:

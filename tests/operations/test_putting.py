@@ -167,13 +167,13 @@ def test_what_large_items_have_left_on_disk_goes_if_they_are_not_put(
         if what == "refused":
             operations.availability.no_room = "no room"
         elif what == "full":
-            monkeypatch.setattr(operations.putting._delivery, "_all_fit", lambda *_: False)
+            monkeypatch.setattr(operations.putting._routing, "_all_fit", lambda *_: False)
         else:
 
             def refuse(*_: object) -> None:
                 raise StorageError("a hiccup")
 
-            monkeypatch.setattr(operations.putting._delivery, "_takers", refuse)
+            monkeypatch.setattr(operations.putting._routing, "_takers", refuse)
 
     client.on_turn = happen
     with suppress(ServerError, StorageError):

@@ -28,8 +28,8 @@ def background() -> Iterator[Background]:
     [
         (StorageError("no space"), "tidying: no space"),
         (OSError("no such file"), "tidying: no such file"),
-        (ZeroDivisionError(), "tidying: went wrong"),
-        (KeyError(1), "tidying: went wrong"),
+        (ZeroDivisionError(), "tidying: unexpected error"),
+        (KeyError(1), "tidying: unexpected error"),
     ],
 )
 def test_a_task_is_done_again_whatever_it_raises(

@@ -331,7 +331,7 @@ def test_what_was_written_and_waits_for_its_fsync_is_not_undone_by_a_later_turn(
     failing.fails = False
     client.expect(b"STORED\r\n")
     client.expect_nothing()
-    wait_until(lambda: "writing again" in failing.printed())
+    wait_until(lambda: "the disk takes writes again" in failing.printed())
     other.set("p", b"z")
     client.expect(b"VALUE p 0 1\r\nz\r\nEND\r\n")
     assert other.get("q") == b"x"
@@ -352,7 +352,7 @@ def test_a_turn_that_cannot_be_written_has_not_happened(failing: FailingServer) 
     assert "queue_new_items" not in stats
     assert (stats["queue_q_items"], stats["queue_q_bytes"], stats["queue_q_open_transactions"]) == ("2", "2", "2")
     failing.fails = False
-    wait_until(lambda: "writing again" in failing.printed())
+    wait_until(lambda: "the disk takes writes again" in failing.printed())
     assert holder.get("q/abort") is None
     assert other.get("q/close") is None
     client.set("q", b"e")
@@ -390,7 +390,7 @@ def test_sets_are_refused_while_the_disk_fails_and_large_ones_are_dropped(failin
     client.send(b"set q 0 0 1 noreply\r\nb\r\nversion\r\n")
     assert client.line().startswith(b"VERSION")
     failing.fails = False
-    wait_until(lambda: "writing again" in failing.printed())
+    wait_until(lambda: "the disk takes writes again" in failing.printed())
     client.set("q", LARGE)
     assert [client.get("q"), client.get("q"), client.get("q")] == [b"a", LARGE, None]
 
@@ -405,7 +405,7 @@ def test_a_large_item_whose_end_could_not_be_written_waits_again(failing: Failin
     client.read(len(body))
     client.expect_hang_up()
     failing.fails = False
-    wait_until(lambda: "writing again" in failing.printed())
+    wait_until(lambda: "the disk takes writes again" in failing.printed())
     assert other.get("q/t=5000") == body
     assert other.stats()["queue_q_open_transactions"] == "0"
 
@@ -420,7 +420,7 @@ def test_a_waiter_of_a_failed_turn_is_told_and_the_item_is_not_lost(failing: Fai
     holder.close()
     waiter.expect(NO_ROOM)
     failing.fails = False
-    wait_until(lambda: "writing again" in failing.printed())
+    wait_until(lambda: "the disk takes writes again" in failing.printed())
     assert waiter.get("q") == b"a"
 
 
@@ -432,9 +432,9 @@ def test_an_error_that_nobody_foresaw_at_the_end_of_a_turn_is_a_turn_that_has_no
     waiter.send(b"get other/t=9000\r\n")
     waiter.expect_nothing()
     (tmp_path / "data.fails").write_text("put write bug")
-    client.ask(b"set q 0 0 1\r\nb\r\n", b"SERVER_ERROR an internal error, which the server's log tells\r\n")
+    client.ask(b"set q 0 0 1\r\nb\r\n", b"SERVER_ERROR an internal error; see the server's log\r\n")
     failing.fails = False
-    wait_until(lambda: "writing again" in failing.printed())
+    wait_until(lambda: "the disk takes writes again" in failing.printed())
     client.set("other", b"c")
     waiter.expect(b"VALUE other 0 1\r\nc\r\nEND\r\n")
     failing.kill()

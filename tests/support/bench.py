@@ -68,7 +68,7 @@ class Bench(MovedClock):
         self.engine = engine = LocalEngine(
             self.config, self.storage, memory, never, lambda: self.now_s, lambda: self.now_s, self._wait
         )
-        self.journal, self.registry, self.delivery = engine.journal, engine.registry, engine.delivery
+        self.journal, self.registry, self.routing = engine.journal, engine.registry, engine.routing
         self.sweeper = engine.sweeper
 
     def _wait(self, seconds: float) -> None:
@@ -119,13 +119,13 @@ class Bench(MovedClock):
         """Put these one by one, in one turn; whether all were taken."""
         expires_at_ms = max(1, int((self.now_s + expires_in_s) * 1000)) if expires_in_s else 0
         names = tuple(name.split(b",")) if b"," in name else (name,)
-        stored = [self.delivery.put(names, body, 0, expires_at_ms) for body in bodies]
+        stored = [self.routing.put(names, body, 0, expires_at_ms) for body in bodies]
         return None not in stored
 
     def put_large(self, name: bytes, body: bytes, expires_in_s: float = 0) -> None:
         """What a set does with the body of a large item."""
         expires_at_ms = int((self.now_s + expires_in_s) * 1000) if expires_in_s else 0
-        for target in self.delivery.targets((name,), len(body)) or ():
+        for target in self.routing.targets((name,), len(body)) or ():
             upload = target.queue.large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
             rest = body
             while rest:

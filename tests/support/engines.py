@@ -35,10 +35,6 @@ class Local(Bench):
     """The engine of this process."""
 
     @property
-    def routing(self) -> Routing:
-        return self.delivery
-
-    @property
     def turn(self) -> Turn:
         return self.journal
 

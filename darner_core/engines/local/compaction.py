@@ -32,7 +32,7 @@ RECLAIMED_A_TICK = 100
 FIRST_KEY, LAST_KEY = b"", b"\xff" * 16
 
 
-class Upkeep:
+class Compaction:
     def __init__(self, registry: Registry, journal: Journal, min_free_bytes: int) -> None:
         self._registry = registry
         self._journal = journal

@@ -9,7 +9,7 @@ from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.leases import Leases
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.routing import Delivery
+from darner_core.engines.local.routing import Routing
 from darner_core.engines.local.sweeper import Sweeper
 from darner_core.engines.local.window import WindowBudget
 from darner_core.shared_memory import BodyMemory
@@ -35,11 +35,11 @@ class LocalEngine:
         self.journal = journal = Journal(storage, clock)
         self.budget = WindowBudget(config.window_bytes)
         self.registry = Registry(journal, self.budget, config.max_queues, config.rules, self._move_expired)
-        self.delivery = Delivery(self.registry, journal, body_memory, config.chunk_bytes)
-        self.sweeper = Sweeper(self.registry, self.delivery, journal, wait, monotonic)
+        self.routing = Routing(self.registry, journal, body_memory, config.chunk_bytes)
+        self.sweeper = Sweeper(self.registry, self.routing, journal, wait, monotonic)
         self.traces = self.registry.traces
         self.leases = Leases(self.registry, journal, run_after, monotonic)
         self.free_bytes = storage.free_bytes
 
     def _move_expired(self, queue: MessageQueue, item: Item) -> None:
-        self.delivery.move_expired(queue, item)  # which is built on the registry
+        self.routing.move_expired(queue, item)  # which is built on the registry

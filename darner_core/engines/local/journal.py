@@ -116,7 +116,7 @@ class Journal:
             except Exception as error:  # nothing has been written: to write is the last that `_write` does
                 logger.exception("a turn could not be put together", extra=BY_FORM)
                 self._undo()
-                raise StorageError("an internal error, which the server's log tells") from error
+                raise StorageError("an internal error; see the server's log") from error
             self.unsynced = True
         elif not self.in_memory:
             if self.undo:

@@ -14,7 +14,7 @@ from darner_core.engines.local import expiry
 from darner_core.engines.local.large_items import Download
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
-from darner_core.engines.local.routing import Delivery
+from darner_core.engines.local.routing import Routing
 from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.showing import show
@@ -26,11 +26,11 @@ FULL = "it is full"  # why a queue did not take an item
 
 
 class Mover:
-    def __init__(self, moving: list[OpenRead], delivery: Delivery, wait: Callable[[float], None]) -> None:
+    def __init__(self, moving: list[OpenRead], routing: Routing, wait: Callable[[float], None]) -> None:
         """`moving`: large items that have been found to have expired. `wait(seconds)` ends the turn, so that it is
         written and others are served, even with 0 seconds."""
         self._moving = moving
-        self._delivery = delivery
+        self._routing = routing
         self._wait = wait
 
     def wait_move_all(self) -> None:
@@ -44,7 +44,9 @@ class Mover:
                     self._wait_move_one(queue, read)
             except StorageError as error:
                 name = show(queue.name)
-                log.error("an expired item of queue %s, which goes elsewhere, waits: %s", name, error)
+                log.error(
+                    "an expired item of queue %s could not be moved, and waits for the next sweep: %s", name, error
+                )
                 queue.give_back(read, wake=False)  # a client that waits would open it, to be moved, again
 
     def _wait_move_one(self, queue: MessageQueue, read: OpenRead) -> None:
@@ -56,7 +58,7 @@ class Mover:
         if not name:  # the queue's options have changed since
             expiry.finish_moving(queue, read, item)
             return
-        with self._delivery.transfer((name,), len(blob)) as transfer:
+        with self._routing.transfer((name,), len(blob)) as transfer:
             why_lost = _why_not_begun(transfer)
             if not why_lost:
                 if not self._wait_copy(queue, read, download, transfer):
@@ -64,7 +66,7 @@ class Mover:
                 if transfer.put(flags, 0) is None:
                     why_lost = FULL
             if why_lost:
-                self._delivery.lost(queue, why_lost)
+                self._routing.lost(queue, why_lost)
             expiry.finish_moving(queue, read, item)  # in the turn of the put
 
     def _wait_copy(self, queue: MessageQueue, read: OpenRead, download: Download, transfer: Transfer) -> bool:

@@ -52,7 +52,7 @@ class AliasCounts:
         self.put_bytes = 0
 
 
-class Delivery:
+class Routing:
     def __init__(self, registry: Registry, journal: Journal, memory: BodyMemory, chunk_bytes: int) -> None:
         """`memory` is shared by all large items that are being received, in chunks of up to `chunk_bytes`."""
         self._registry = registry

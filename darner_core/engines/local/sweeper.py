@@ -21,7 +21,7 @@ from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.moving import Mover
 from darner_core.engines.local.registry import Registry
-from darner_core.engines.local.routing import Delivery
+from darner_core.engines.local.routing import Routing
 from darner_core.errors import StorageError
 from darner_core.repeated import BY_TEXT
 from darner_core.showing import show
@@ -66,7 +66,7 @@ class Sweeper:
     def __init__(
         self,
         registry: Registry,
-        delivery: Delivery,
+        routing: Routing,
         journal: Journal,
         wait: Callable[[float], None],
         monotonic: Callable[[], float] = time.monotonic,
@@ -74,7 +74,7 @@ class Sweeper:
         """`wait(seconds)` has this turn written and lets others have theirs, also for 0 seconds."""
         self._registry = registry
         self._journal = journal
-        self._mover = Mover(registry.large_expired, delivery, wait)
+        self._mover = Mover(registry.large_expired, routing, wait)
         self._wait = wait
         self._monotonic = monotonic
         self._busy = False
@@ -228,7 +228,7 @@ class Sweeper:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
             if queue is not None and not queue.unreadable and expiry[1:] not in seen:
-                if self._may_not(queue):
+                if self._has_swept_enough(queue):
                     if on_disk:
                         self._behind.setdefault(queue, records.expiry_key(*expiry))
                     else:
@@ -247,7 +247,7 @@ class Sweeper:
             lines.serve(queue)
         return looked_at
 
-    def _may_not(self, queue: MessageQueue) -> bool:
+    def _has_swept_enough(self, queue: MessageQueue) -> bool:
         """Whether this sweep has removed as many items of the queue as its max_expire_sweep allows."""
         most = queue.options.max_expire_sweep
         return bool(most) and self._swept.get(queue, 0) >= most
@@ -258,7 +258,7 @@ class Sweeper:
             return expiries.expire(queue, expiry)
         except StorageError as error:
             self._journal.storage.require_open()  # if it is closed, all of them wait for the next sweep
-            log.error("an item that should expire: %s", error, extra=BY_TEXT)
+            log.error("an expired item cannot be removed: %s", error, extra=BY_TEXT)
             return True  # the hint has done its work; a client that wants the item is told
         finally:
             self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
@@ -266,7 +266,7 @@ class Sweeper:
     # -- items that are too old
 
     def _wait_head(self, queue: MessageQueue) -> None:
-        while not queue.deleted and not self._may_not(queue):
+        while not queue.deleted and not self._has_swept_enough(queue):
             before = queue.expired_items
             most = queue.options.max_expire_sweep or SWEPT_AT_ONCE
             try:

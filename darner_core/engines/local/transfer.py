@@ -13,7 +13,7 @@ from darner_core.waiters import wait_round
 
 if TYPE_CHECKING:
     from darner_core.engines.local.message_queue import MessageQueue
-    from darner_core.engines.local.routing import Delivery, Target
+    from darner_core.engines.local.routing import Routing, Target
     from darner_core.shared_memory import BodyMemory
     from darner_core.storage.storage import Storage
 
@@ -24,7 +24,7 @@ class Transfer:
 
     def __init__(
         self,
-        delivery: "Delivery",
+        routing: "Routing",
         storage: "Storage",
         memory: "BodyMemory",
         chunk_bytes: int,
@@ -33,7 +33,7 @@ class Transfer:
         as_child: bool,
     ) -> None:
         """`memory` is shared by all items that are being received."""
-        self._delivery = delivery
+        self._routing = routing
         self._storage = storage
         self._memory = memory
         self._chunk_bytes = chunk_bytes
@@ -49,10 +49,10 @@ class Transfer:
     def __exit__(self, *_: object) -> None:
         for _, upload in self.uploads:
             upload.drop()  # does nothing to what has been put
-        self._delivery.abandon(self._targets)  # nor does this to queues that have been used
+        self._routing.abandon(self._targets)  # nor does this to queues that have been used
 
     def find_queues(self) -> int | None:
-        targets = self._delivery.targets(self._names, self._size, self._as_child)
+        targets = self._routing.targets(self._names, self._size, self._as_child)
         if targets is None:
             return None
         self._targets = targets
@@ -89,4 +89,4 @@ class Transfer:
             raise ServerError("the queue was deleted while its item was being received")
 
     def put(self, flags: int, expires_at_ms: int) -> "list[MessageQueue] | None":
-        return self._delivery.put_large(self._names, self.uploads, self._size, flags, expires_at_ms, self._as_child)
+        return self._routing.put_large(self._names, self.uploads, self._size, flags, expires_at_ms, self._as_child)

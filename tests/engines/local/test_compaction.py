@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from darner_core.engines.local import compaction as upkeep_module
-from darner_core.engines.local.compaction import COMPACT_BYTES, COMPACT_QUIET_BYTES, TRIM_WAL_BYTES, Upkeep
+from darner_core.engines.local.compaction import COMPACT_BYTES, COMPACT_QUIET_BYTES, TRIM_WAL_BYTES, Compaction
 from darner_core.engines.local.dead_ranges import MOST_CHUNK_RANGES
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
@@ -34,7 +34,7 @@ class Bench:
         self.storage = self._open_storage()
         self.journal = Journal(self.storage)
         self.registry = Registry(self.journal, WindowBudget(1 << 20))
-        self.upkeep = Upkeep(self.registry, self.journal, min_free_bytes=1000)
+        self.upkeep = Compaction(self.registry, self.journal, min_free_bytes=1000)
         self.journal.commit()
 
     def crash(self) -> None:

@@ -17,7 +17,7 @@ from darner_core.engines.large_items import LARGE
 from darner_core.engines.local import cursor_log as cursor_log_module
 from darner_core.engines.local import journal as journal_module
 from darner_core.engines.local import window as window_module
-from darner_core.engines.local.compaction import Upkeep
+from darner_core.engines.local.compaction import Compaction
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
@@ -429,7 +429,7 @@ class CursorsOfOneQueue(RuleBasedStateMachine):
     def start(self) -> None:
         self.journal = Journal(self.storage, lambda: 1000.0)
         self.registry = Registry(self.journal, WindowBudget(3000))
-        self.upkeep = Upkeep(self.registry, self.journal, 0)
+        self.upkeep = Compaction(self.registry, self.journal, 0)
         self.sessions = [Session(self.journal) for _ in range(CLIENT_COUNT)]
         self.held: dict[int, tuple[bytes, Item]] = {}
         self.journal.commit()

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from darner_core.engines.large_items import LARGE
 from darner_core.engines.local import journal as journal_module
 from darner_core.engines.local import window as window_module
-from darner_core.engines.local.compaction import Upkeep
+from darner_core.engines.local.compaction import Compaction
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
@@ -499,7 +499,7 @@ class Queues(RuleBasedStateMachine, MovedClock):
         self.journal = Journal(self.storage, lambda: self.now_s)
         self.budget = WindowBudget(6000)
         self.registry = Registry(self.journal, self.budget)
-        self.upkeep = Upkeep(self.registry, self.journal, 0)
+        self.upkeep = Compaction(self.registry, self.journal, 0)
         self.sessions = [Session(self.journal) for _ in range(4)]
         self.waits: dict[int, tuple[bytes, Waiter]] = {}  # of each client that is waiting
         self.sending: dict[int, OpenRead] = {}

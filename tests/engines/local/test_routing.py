@@ -195,11 +195,11 @@ def test_a_large_item_goes_to_each_child(open_storage: OpenStorage) -> None:
 def test_an_alias_puts_into_each_of_its_queues(open_storage: OpenStorage) -> None:
     bench = Bench(open_storage, b=QueueOptions(max_items=1))
     bench.registry.child(b"a+c")
-    bench.delivery.set_aliases({b"all": (b"a", b"b")})
+    bench.routing.set_aliases({b"all": (b"a", b"b")})
     assert bench.put(b"all", b"1")
     assert not bench.put(b"all", b"2")
     assert b"all" not in bench.registry.queues
-    counts = bench.delivery.alias_counts[b"all"]
+    counts = bench.routing.alias_counts[b"all"]
     assert (counts.put_items, counts.put_bytes) == (1, 1)
     assert (bench.drain(b"a"), bench.drain(b"b"), bench.drain(b"a+c")) == ([b"1"], [b"1"], [b"1"])
 
@@ -207,10 +207,10 @@ def test_an_alias_puts_into_each_of_its_queues(open_storage: OpenStorage) -> Non
 def test_an_alias_hides_the_queue_of_its_name_until_it_is_gone(open_storage: OpenStorage) -> None:
     bench = Bench(open_storage)
     bench.put(b"all", b"hidden")
-    bench.delivery.set_aliases({b"all": (b"a",)})
+    bench.routing.set_aliases({b"all": (b"a",)})
     bench.put(b"all", b"1")
     assert (bench.take(b"all"), bench.take(b"a")) == (None, b"1")
-    bench.delivery.set_aliases({})
+    bench.routing.set_aliases({})
     assert bench.drain(b"all") == [b"hidden"]
 
 
@@ -219,7 +219,7 @@ def test_an_alias_with_the_name_of_a_child_loses_nothing_of_it(open_storage: Ope
     bench.registry.child(b"p+c")
     bench.put(b"p+c", b"old")
     bench.end_turn()
-    bench.delivery.set_aliases({b"p+c": (b"x",)})
+    bench.routing.set_aliases({b"p+c": (b"x",)})
     assert bench.registry.child(b"p+c") is None  # as each use of its name does
     bench.put(b"p+c", b"new")
     bench.end_turn()
@@ -302,7 +302,7 @@ def everything(bench: Bench) -> Any:
         for name, queue in registry.queues.items()
         if not queue.unreadable
     }
-    counts = {name: (counts.put_items, counts.put_bytes) for name, counts in bench.delivery.alias_counts.items()}
+    counts = {name: (counts.put_items, counts.put_bytes) for name, counts in bench.routing.alias_counts.items()}
     stored = [(name, record) for name, record in storage.queues()]
     return queues, counts, stored, registry.children, storage.first_chunk(), storage.unfinished_uploads()
 
@@ -333,7 +333,7 @@ def test_a_put_that_is_refused_or_fails_leaves_nothing_anywhere(
     bench.registry.max_queues = len(bench.registry.queues) + 2
     targets = tuple(names.split(b","))
     if by_alias:
-        bench.delivery.set_aliases({b"alias": targets})
+        bench.routing.set_aliases({b"alias": targets})
         targets = (b"alias",)
     before = everything(bench)
     stored: object = None
@@ -341,13 +341,13 @@ def test_a_put_that_is_refused_or_fails_leaves_nothing_anywhere(
         if large:
             stored = put_large(bench, targets)
         else:
-            stored = bench.delivery.put(targets, b"x" * 1000, 0, 0)
+            stored = bench.routing.put(targets, b"x" * 1000, 0, 0)
     assert stored is None
     assert everything(bench) == before
 
 
 def put_large(bench: Bench, names: tuple[bytes, ...], meanwhile: Callable[[], None] = lambda: None) -> object:
-    found = bench.delivery.targets(names, 1000)
+    found = bench.routing.targets(names, 1000)
     if found is None:
         return None
     uploads = []
@@ -357,7 +357,7 @@ def put_large(bench: Bench, names: tuple[bytes, ...], meanwhile: Callable[[], No
             uploads[-1][1].add(b"x" * size)
     bench.end_turn()
     meanwhile()
-    return bench.delivery.put_large(names, uploads, 1000, 0, 0)
+    return bench.routing.put_large(names, uploads, 1000, 0, 0)
 
 
 @pytest.mark.parametrize("what", ["full", "deleted", "chunk"])
@@ -410,7 +410,7 @@ def test_chunks_that_a_failed_turn_has_made_nobodys_go_when_it_writes_again(benc
     before = everything(bench)
     assert put_large(bench, (b"plain", b"plain+child")) is not None
     bench.fail_turn()
-    found = bench.delivery.targets((b"plain",), 1000)
+    found = bench.routing.targets((b"plain",), 1000)
     assert found is not None
     for target in found:
         upload = target.queue.large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
@@ -422,7 +422,7 @@ def test_chunks_that_a_failed_turn_has_made_nobodys_go_when_it_writes_again(benc
 
 
 def test_counts_of_a_put_that_fails_with_its_turn_are_undone(bench: Bench) -> None:
-    bench.delivery.set_aliases({b"alias": (b"plain",)})
+    bench.routing.set_aliases({b"alias": (b"plain",)})
     before = everything(bench)
     assert bench.put(b"alias", b"1")
     bench.fail_turn()
@@ -433,10 +433,10 @@ def test_a_child_is_made_by_a_put_only_if_that_is_not_refused(bench: Bench) -> N
     bench.put(b"short+old", b"1")
     before = everything(bench)
     for name in (b"short+child2", b"short+old"):
-        assert bench.delivery.put((name,), b"x" * 11, 0, 0, as_child=True) is None
+        assert bench.routing.put((name,), b"x" * 11, 0, 0, as_child=True) is None
     assert everything(bench) == before
     for name in (b"short+child2", b"short+old"):
-        assert bench.delivery.put((name,), b"x", 0, 0, as_child=True) is not None
+        assert bench.routing.put((name,), b"x", 0, 0, as_child=True) is not None
     assert sorted(bench.registry.children[b"short"]) == [b"short+child", b"short+child2", b"short+old"]
 
 
@@ -444,7 +444,7 @@ def test_a_child_is_made_by_a_put_only_if_that_is_not_refused(bench: Bench) -> N
     "names", [b"plain,alias", b"alias,other", b"plain,plain+child", b"alias,plain+child,made,made"]
 )
 def test_nothing_is_put_twice_into_a_queue(bench: Bench, names: bytes) -> None:
-    bench.delivery.set_aliases({b"alias": (b"plain", b"plain+child"), b"other": (b"plain+child", b"plain")})
+    bench.routing.set_aliases({b"alias": (b"plain", b"plain+child"), b"other": (b"plain+child", b"plain")})
     assert bench.put(names, b"x")
     assert (bench.drain(b"plain"), bench.drain(b"plain+child")) == ([b"1", b"x"], [b"x"])
     assert bench.drain(b"made") == ([b"x"] if b"made" in names else [])
@@ -754,7 +754,7 @@ def test_an_alias_with_the_name_of_a_child_does_not_cost_the_queue_behind_it_its
 ) -> None:
     bench = Bench(open_storage)
     bench.put(b"p+a", b"1")
-    bench.delivery.set_aliases({b"p+a": (b"other",)})
+    bench.routing.set_aliases({b"p+a": (b"other",)})
     assert bench.registry.child(b"p+a") is None
     bench.put(b"p", b"not for a child")
     bench.end_turn()

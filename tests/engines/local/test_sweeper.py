@@ -344,7 +344,7 @@ def test_a_queue_is_used_while_an_item_is_received_or_a_cursor_has_one_open(open
     for name in names:
         bench.take(name.encode())
     upload = bench.queue(b"receiving").large_items.receive(CHUNK_BYTES, BodyMemory(1 << 20, lambda: None))
-    bench.delivery.set_aliases({b"aliased": (b"x",)})
+    bench.routing.set_aliases({b"aliased": (b"x",)})
     for _ in range(4):
         bench.sweeper.wait_expire_queues()
         bench.end_turn()
@@ -433,7 +433,7 @@ def test_a_queue_behind_an_alias_is_not_deleted_for_its_age(open_storage: OpenSt
     bench = Bench(open_storage, q=QueueOptions(max_queue_age_s=30))
     bench.put(b"q", b"1")
     bench.drain()
-    bench.delivery.set_aliases({b"q": (b"other",)})
+    bench.routing.set_aliases({b"q": (b"other",)})
     for _ in range(3):
         bench.now_s += 31
         bench.sweeper.wait_expire_queues()

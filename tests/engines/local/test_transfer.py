@@ -20,7 +20,7 @@ def house(open_storage: Callable[[], Storage]) -> House:
 
 
 def transfer(house: House, *names: bytes) -> Transfer:
-    return house.engine.delivery.transfer(names, len(BODY))
+    return house.engine.routing.transfer(names, len(BODY))
 
 
 def receive(item: Transfer, wait_turn: Callable[[], object]) -> None:

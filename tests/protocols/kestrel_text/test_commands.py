@@ -243,7 +243,7 @@ def test_a_failed_write_is_answered_and_undone(tmp_path: Path, monkeypatch: pyte
         text.ask(b"get q\n", b"-no space left on device\n")  # neither is a confirmed nor b opened
         text.ask(b"put q:\nc\n\n", b"-cannot write: no space left on device\n")
         switch.unlink()
-        wait_until(lambda: "writing again" in server.printed())
+        wait_until(lambda: "the disk takes writes again" in server.printed())
         text.ask(b"confirm q 2\nconfirm q 1\n", b"-Not that many transactions open.\n+1\n")
         text.ask(b"get q\nget q\n", b":b\n*\n")
     finally:

@@ -59,7 +59,7 @@ def test_a_set_waits_for_the_disk_if_a_queue_that_it_goes_into_says_so(
     list(house.registry.set_rules(QueueRules(queues={b"safe": {"sync": "always"}, b"parent+kept": {"sync": "always"}})))
     list(house.registry.make_named())
     operations = operations_on(house)
-    house.engine.delivery.set_aliases({b"everyone": (b"plain", b"safe")})
+    house.engine.routing.set_aliases({b"everyone": (b"plain", b"safe")})
     memcache = Memcache(operations, Config(), DIALECTS[dialect])
     reader = RequestReader(memcache.table(), {}, 1000, 1000, DIALECTS[dialect])
     for _ in range(2):  # the first makes queues

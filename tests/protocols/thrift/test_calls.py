@@ -477,7 +477,7 @@ def test_a_failed_write_is_answered_and_undone(tmp_path: Path, monkeypatch: pyte
         assert why(thrift.confirm, "q", {item.id}) == "no space left on device"
         assert why(thrift.put, "q", [b"d"]) == "cannot write: no space left on device"
         switch.unlink()
-        wait_until(lambda: "writing again" in server.printed())
+        wait_until(lambda: "the disk takes writes again" in server.printed())
         assert thrift.confirm("q", {item.id}) == 1
         assert data(thrift.get("q", 10)) == [b"b", b"c"]
         server.kill()

@@ -1,6 +1,6 @@
 """What one client's greenlet does: it waits for something to do, and runs what a command has to wait for.
 
-To the functions that wait, a Caller is the client, `client.Client`. It lives as long as its greenlet runs. The
+To the functions that wait, a ClientGreenlet is the client, `client.Client`. It lives as long as its greenlet runs. The
 Connection knows what the loop does for the client meanwhile.
 
 All calls here are made in the client's greenlet. Names that begin with wait_ may switch greenlets, `run` does.
@@ -31,7 +31,7 @@ log = logging.getLogger(NAME)
 LINGER_S = 1.0
 
 
-class Caller:
+class ClientGreenlet:
     __slots__ = ("session", "client", "_inbox", "_outbox", "_task_bytes")
 
     def __init__(self, client: "Connection") -> None:
