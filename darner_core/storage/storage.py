@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage import opening, records, wal
 from darner_core.storage.directory import DataDirectory
+from darner_core.storage.job_tables import JobTables
 from darner_core.storage.records import Expiry, Item, QueueRecord, State
 from darner_core.storage.rocks import CHUNK_FAMILY, DEFAULT_FAMILY, Batch, Rocks
 
@@ -59,6 +60,7 @@ class Storage:
         self._rocks = Rocks(path, settings, max_column_families, self._directory.is_there, note_damage, say)
         # The two that a turn is written with. No call of ours stands between.
         self.write, self.put = self._rocks.write, self._rocks.put
+        self.jobs = JobTables(self._rocks)  # what is set aside from queues' lines
         self._open_first()
 
     def _open_first(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from darner_core.errors import DataDirError
 from darner_core.storage import opening, records, wal
 from darner_core.storage.directory import power_was_lost, take_lock
-from darner_core.storage.opening import CHUNKS, DEFAULT
+from darner_core.storage.opening import CHUNKS, NOT_QUEUES
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 
 OPEN_FILES = 64
@@ -164,7 +164,7 @@ class Directory:
                 raise
             path, torn = _mended(path, log_folder)
             self._db = opening.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
-        names = set(opening.family_names(path)) - {DEFAULT, CHUNKS}
+        names = set(opening.family_names(path)) - set(NOT_QUEUES)
         self.family_names = sorted(names, key=lambda name: int(name[1:]))
         self.families = [self._db.get_column_family(name) for name in self.family_names]
         self.chunks: Any = self._db.get_column_family(CHUNKS)
