@@ -68,7 +68,7 @@ class Rules:
 
     def delay_ms(self, failures: int) -> int:
         """Before the next delivery, after this many failures."""
-        delay_ms = self.retry_delay_ms * self.retry_backoff ** (failures - 1)
+        delay_ms: int = self.retry_delay_ms * self.retry_backoff ** (failures - 1)
         return min(delay_ms, self.max_retry_delay_ms) if self.max_retry_delay_ms else delay_ms
 
 

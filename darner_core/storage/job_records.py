@@ -24,8 +24,8 @@ line: delayed, of another priority than the line's, with a unique key, or buried
     state   next_id u64, next_burying u64, bytes u64, then for each kind: how many there are u64, and the lowest of the
             order's keys that may be there: first u64, second u64, id u64
 
-A job record whose state is delayed may lie among the ready: that it has become due is written in `order` alone. A queue's
-own number has job records too, without an entry in `order`: of items of its line that have failed.
+A job record whose state is delayed may lie among the ready: that it has become due is written in `order` alone. A
+queue's own number has job records too, without an entry in `order`: of items of its line that have failed.
 
 Whoever looks for the first of a kind begins at the lowest of the state, never at the kind's first possible key: what
 lies before it is deleted, and to pass over half a million deleted keys takes a third of a second.
@@ -68,6 +68,7 @@ JOB_BYTES = _job.size + 1  # without key and note
 # (first, second, id): where an item stands among those of its kind.
 Place = tuple[int, int, int]
 LOWEST: Final[Place] = (0, 0, 0)
+HIGHEST: Final[Place] = (2**64 - 1, 2**64 - 1, 2**64 - 1)
 
 
 class AsideRecord(NamedTuple):
@@ -111,11 +112,13 @@ class Taken(NamedTuple):
 class Front(NamedTuple):
     """How many entries a kind has, and a place before which there is none."""
 
-    count: int = 0
+    entries: int = 0
     lowest: Place = LOWEST
 
 
 class AsideState(NamedTuple):
+    """`bytes` are those of the bodies of all items, open ones included."""
+
     next_id: int = FIRST_ASIDE_ID
     next_burying: int = 1
     bytes: int = 0
@@ -141,11 +144,11 @@ def pack_job(job: Job) -> bytes:
 
 def unpack_job(value: bytes) -> Job:
     """Raises ValueError or struct.error."""
-    *numbers, key_bytes = _job.unpack_from(value)
-    key_end = _job.size + key_bytes
+    numbers = _job.unpack_from(value)
+    key_end = _job.size + numbers[10]
     if len(value) <= key_end or len(value) != key_end + 1 + value[key_end] or numbers[0] > BURIED:
         raise ValueError(f"a job record of {len(value)} bytes with state {numbers[0]}")
-    return Job(*numbers, value[_job.size : key_end], value[key_end + 1 :])
+    return Job._make((*numbers[:10], value[_job.size : key_end], value[key_end + 1 :]))
 
 
 def unpack_id_key(key: bytes) -> tuple[int, int]:
@@ -162,7 +165,7 @@ def unpack_order_key(key: bytes) -> tuple[int, int, Place]:
 
 def place_of(key: bytes) -> Place:
     """Of a key in `order`."""
-    return _order_key.unpack(key)[2:]  # type: ignore[return-value]
+    return _order_key.unpack(key)[2:]
 
 
 def key_key(number: int, key: bytes) -> bytes:
@@ -183,7 +186,7 @@ def unpack_taken(value: bytes) -> Taken:
 
 
 def pack_aside_state(state: AsideState) -> bytes:
-    numbers = [number for count, lowest in state.fronts for number in (count, *lowest)]
+    numbers = [number for entries, lowest in state.fronts for number in (entries, *lowest)]
     return _state.pack(*state[:3], *numbers)
 
 

@@ -54,8 +54,8 @@ FORMAT_VERSION = 3
 # not ours.
 FORMAT_FILE = "FORMAT"
 FORMAT = b"darner %d\n" % FORMAT_VERSION
-# Version 2 lacks what is set aside (`job_records`), version 1 also "e", kind and missing; they are otherwise the same. They
-# can be read, and opening a directory makes it one of the newest.
+# Version 2 lacks what is set aside (`job_records`), version 1 also "e", kind and missing; they are otherwise the same.
+# They can be read, and opening a directory makes it one of the newest.
 READABLE_FORMATS = frozenset((b"darner 1\n", b"darner 2\n", FORMAT))
 
 # What was found damaged when the directory was opened, one line each. It stays until the directory is repaired.

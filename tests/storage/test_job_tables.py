@@ -94,5 +94,5 @@ def test_bytes_that_mean_nothing_are_damage(open_storage: OpenStorage) -> None:
         lambda: storage.jobs.state(1),
         lambda: storage.jobs.places(1, READY, (0, 0, 0), 9),
     ):
-        with pytest.raises(StorageError, match="^aside number 1: "):
+        with pytest.raises(StorageError, match=r"^aside number 1: "):
             read()

@@ -1,0 +1,609 @@
+"""What lies aside of a queue's line: items that are delayed, of another priority, with a unique key, or buried.
+
+An aside is a queue of its own kind. Its items are in one of three states, and leave each in an order of its own:
+
+    ready    by (priority, place, id): of equally urgent ones that which arrived first
+    delayed  by (due_ms, place, id), and then they are ready
+    buried   in the order of burying, when somebody kicks them
+
+A place tells when an item arrived, in the numbers of its queue's line: 2 * tail for what is put aside, 2 * id + 1 for
+what comes from the line. So the line and the aside can be merged, and a delay or a failure does not change the place.
+
+Any item may be open, whatever its state. That stands in memory only: after a crash the item is what it was. All other
+changes are written with the turn, through `aside_log`; `order` keeps a part of each order in memory. If a turn cannot
+be written, numbers go back and windows are read again.
+
+An aside knows its queue as `Parent`. It knows neither the line, nor clients, nor timers.
+
+No call here switches greenlets.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar, ParamSpec, Protocol, TypeVar
+
+from darner_core.config.queues import QueueOptions
+from darner_core.engines.contract import LARGE, Holder, Large
+from darner_core.engines.local import aside_keys, job_rules, window
+from darner_core.engines.local.aside_log import AsideLog, MemoryAsideLog
+from darner_core.engines.local.damaged_queue import head_cannot_be_read
+from darner_core.engines.local.job_rules import JobRules
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.large_items import LargeItems
+from darner_core.engines.local.order import ENTRY_BYTES, Order
+from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.window import WindowBudget
+from darner_core.errors import StorageError
+from darner_core.storage.job_records import (
+    BURIED,
+    DELAYED,
+    KINDS,
+    MAX_COUNT,
+    READY,
+    AsideRecord,
+    AsideState,
+    Job,
+    Place,
+)
+from darner_core.storage.records import Blob, Item
+from darner_core.waiters import WaitingLine
+
+# Expired items at the head that one call removes.
+EXPIRED_AT_ONCE = 100
+
+_Read = TypeVar("_Read")
+_Arguments = ParamSpec("_Arguments")
+
+
+class Parent(Protocol):
+    """What an aside has of its queue."""
+
+    name: bytes
+    options: QueueOptions
+
+    @property
+    def budget(self) -> WindowBudget: ...
+
+    @property
+    def large_items(self) -> LargeItems: ...
+
+    def aged(self, item: Item) -> Item:
+        """The item, expiring when the queue's maximum age says so, if not before."""
+
+
+class Watcher(Protocol):
+    """Who is told when something in an aside has to be moved because of the time; see `due`."""
+
+    def note(self, aside: "Aside", due_ms: int) -> None: ...
+
+
+class Held:
+    """What an aside knows of an open item."""
+
+    __slots__ = ("read", "job", "kind", "place")
+
+    def __init__(self, read: OpenRead, job: Job, kind: int, place: Place) -> None:
+        self.read = read
+        self.job = job
+        self.kind = kind  # where it lies in the order of this kind; a delayed one that is due lies among the ready
+        self.place = place
+
+
+class Aside:
+    """What lies aside of one queue. `OpenRead.queue` of its items is the aside."""
+
+    __slots__ = (
+        "name", "parent", "record", "rules", "log", "window_bytes", "orders", "ready", "delayed", "buried", "key_windows",
+        "outstanding", "new_id", "next_burying", "stored_bytes", "open_bytes", "deleted", "damage", "half_swept",
+        "expired_items", "transactions", "canceled_transactions", "late_closes", "line", "watcher", "serve",
+        "_dead_letter", "_expire_to", "_given_back", "_before",
+    )  # fmt: skip
+
+    unreadable: ClassVar = False
+    next_id: ClassVar = 0  # the journal asks: of no id it is known that its item is gone
+
+    def __init__(
+        self,
+        parent: Parent,
+        record: AsideRecord,
+        state: AsideState | None,
+        journal: Journal,
+        watcher: Watcher,
+        rules: JobRules | None = None,
+        serve: Callable[[], None] = lambda: None,
+        dead_letter: Callable[["Aside", Item, Job], bool] | None = None,
+        expire_to: Callable[["Aside", Item], None] | None = None,
+    ) -> None:
+        """`state`: what the disk says of it; None: its queue is in memory only. `serve` hands what is ready to clients
+        that wait. `dead_letter` puts an item where dead letters go, in this turn; False: there is no room. `expire_to`
+        is called with an item that expires."""
+        self.name = parent.name
+        self.parent = parent
+        self.record = record
+        self.rules = rules or JobRules()
+        self.window_bytes = 0  # as the budget knows it
+        self.log: AsideLog = (AsideLog if state is not None else MemoryAsideLog)(journal, self, record)
+        state = state or AsideState()
+        self.orders = tuple(Order(self.log, kind, state.fronts[kind]) for kind in KINDS)
+        self.ready, self.delayed, self.buried, self.key_windows = self.orders
+        self.outstanding: dict[int, Held] = {}  # what is open, by id
+        self.new_id, self.next_burying, self.stored_bytes = state[:3]
+        self.open_bytes = 0
+        self.deleted = False
+        self.damage = ""
+        self.half_swept = False  # there may be more expired items at the head
+        self.expired_items = 0
+        self.transactions = 0
+        self.canceled_transactions = 0
+        self.late_closes = 0
+        self.line: WaitingLine | None = None  # clients wait at the queue, never here
+        self.watcher = watcher
+        self.serve = serve
+        self._dead_letter = dead_letter
+        self._expire_to = expire_to
+        self._given_back: dict[OpenRead, Held] = {}  # in this turn: what each was while it was open
+        self._before = state
+        # The lowest that may be there will do: nothing is read at the start.
+        for order in (self.delayed, self.key_windows):
+            if order.entries:
+                watcher.note(self, order.scan_from[0])
+
+    # -- what the contract of a source asks
+
+    @property
+    def options(self) -> QueueOptions:
+        return self.parent.options
+
+    @property
+    def budget(self) -> WindowBudget:
+        return self.parent.budget
+
+    @property
+    def large_items(self) -> LargeItems:
+        """Chunks lie under the queue's number."""
+        return self.parent.large_items
+
+    def cannot_be_read(self, error: StorageError) -> StorageError:
+        return head_cannot_be_read(self, error)
+
+    # -- putting
+
+    def put(
+        self,
+        body: bytes | Blob,
+        flags: int,
+        expires_at_ms: int,
+        pri: int,
+        place: int,
+        delay_ms: int = 0,
+        ttr_ms: int = 0,
+        key: bytes = b"",
+    ) -> int:
+        """Put an item, whose key, if it has one, must be free (`aside_keys.owner`); its id. `place`: twice the tail of the
+        line."""
+        now_ms = self.log.journal.time_ms()
+        state, at = (DELAYED, now_ms + delay_ms) if delay_ms > 0 else (READY, 0)
+        if not self.log.touched:
+            self.enter_turn()
+        item_id = self.new_id
+        self.new_id += 1
+        job = Job(state, pri, place, at, ttr_ms, key=key)
+        self._add(item_id, (body, flags, expires_at_ms, now_ms), job)
+        if key:
+            aside_keys.take(self, key, item_id)
+        if state == READY:
+            self.serve()
+        return item_id
+
+    def adopt(self, item_id: int, item: Item, job: Job) -> None:
+        """Put an item that leaves the line in this turn. It keeps its id. The place of a burying is given here."""
+        if not self.log.touched:
+            self.enter_turn()
+        if job.state == BURIED:
+            job = job._replace(at=self._burying())
+        self._add(item_id, item, job)
+        if job.state == READY:
+            self.serve()
+
+    def _add(self, item_id: int, item: Item, job: Job) -> None:
+        self.log.put_item(item_id, item, job)
+        kind, place = _place_of(item_id, job)
+        self.orders[kind].add(place)
+        self.stored_bytes += len(item[0])
+        if kind == DELAYED:
+            self.watcher.note(self, job.at)
+        if item[2]:
+            self.log.journal.expiring.append((self.log, item[2], item_id))
+
+    # -- taking
+
+    def head(self) -> Place | None:
+        """(priority, place, id) of what is ready and comes first. Raises StorageError."""
+        order = self.ready
+        if order.window:
+            return order.window[0]
+        first = self.reading(order.first)
+        self.account()
+        return first
+
+    @property
+    def head_id(self) -> int:
+        """As `peek` would show it."""
+        first = self.head()
+        return first[2] if first is not None else 0
+
+    def has_head(self) -> tuple[Place, Job, Item] | None:
+        """What is ready and comes first, when what has expired before it is removed. None: there is nothing, or there
+        is more than one call removes, and the aside is `half_swept`. Raises StorageError."""
+        self.half_swept = False
+        for _ in range(EXPIRED_AT_ONCE):
+            place = self.head()
+            if place is None:
+                return None
+            item, job = self.read(place[2])
+            if not self.has_expired(item):
+                return place, job, item
+            self.expire(READY, place, job, item)
+        self.half_swept = True
+        return None
+
+    def peek(self) -> Item | None:
+        found = self.has_head()
+        return found[2] if found is not None else None
+
+    def take(self) -> Item | Large | None:
+        found = self.has_head()
+        if found is None:
+            return None
+        place, job, item = found
+        if isinstance(item[0], Blob):
+            return LARGE
+        if not self.log.touched:
+            self.enter_turn()
+        self.remove(READY, place, job, item)
+        return item
+
+    def open(self) -> OpenRead | None:
+        found = self.has_head()
+        return self._hold(READY, *found) if found is not None else None
+
+    def open_id(self, item_id: int) -> OpenRead | None:
+        """Open this item, in whatever state it is; None: it is not there, or open. Raises StorageError."""
+        found = self.find(item_id)
+        if found is None or item_id in self.outstanding:
+            return None
+        return self._hold(*found, self.read(item_id)[0])
+
+    def find(self, item_id: int) -> tuple[int, Place, Job] | None:
+        """Where an item lies, and what is known of it; None: it is not there. Raises StorageError."""
+        held = self.outstanding.get(item_id)
+        if held is not None:
+            return held.kind, held.place, held.job
+        job = self.reading(self.log.job, item_id)
+        if job is None:
+            return None
+        kind, place = _place_of(item_id, job)
+        if kind == DELAYED and self.log.at_place(kind, place) is None:
+            kind, place = READY, (job.pri, job.place, item_id)  # it has become due
+        return kind, place, job
+
+    def _hold(self, kind: int, place: Place, job: Job, item: Item) -> OpenRead:
+        if not self.log.touched:
+            self.enter_turn()
+        item_id, body = place[2], item[0]
+        read = OpenRead(self, item_id, item, len(body), body.blob if isinstance(body, Blob) else 0, item[2])  # type: ignore[arg-type]
+        self.orders[kind].hide(place)
+        self.outstanding[item_id] = Held(read, job, kind, place)
+        self.open_bytes += read.body_bytes
+        self.log.journal.undo.append((self._let_wait, read))
+        return read
+
+    # -- open items
+
+    def holds(self, read: OpenRead) -> bool:
+        """Whether `read` is open still."""
+        held = self.outstanding.get(read.id)
+        return held is not None and held.read is read and not self.deleted
+
+    def job_of(self, read: OpenRead) -> Job:
+        """Of an open item."""
+        return self.outstanding[read.id].job
+
+    def item_of(self, read: OpenRead) -> Item:
+        """The item of an open read, once. Raises StorageError."""
+        item, read.item = read.item, None
+        return item if item is not None else self.reading(self.log.item, read.id)
+
+    def close(self, read: OpenRead, holder: Holder | None = None) -> None:
+        """The item has been dealt with: it is gone. As a queue's."""
+        held = self.outstanding.get(read.id)
+        if held is None or held.read is not read or self.deleted:
+            if read.returned and not self.deleted:
+                self.late_closes += 1
+            if holder is not None:
+                self.log.journal.undo.append((holder.unclose, read))
+            return
+        large_items = self.large_items if read.blob else None  # may raise: before anything is changed
+        if not self.log.touched:
+            self.enter_turn()
+        del self.outstanding[read.id]
+        self.open_bytes -= read.body_bytes
+        self._forget(held.kind, held.place, held.job, read.body_bytes)
+        if large_items is not None:
+            large_items.remove(read.blob, read.blob + 1, read.body_bytes)
+        self.log.journal.undo.append((self._unclose, read, held, holder))
+
+    def give_back(self, read: OpenRead, wake: bool = True) -> None:
+        """The item is again what it was before it was opened. That is no failure."""
+        held = self._let_go(read)
+        if held is None:
+            return
+        if not self.deleted and held.kind == DELAYED and held.job.at <= self.log.journal.time_ms():
+            self._move(held, held.job)
+        else:
+            self.orders[held.kind].unhide(held.place)
+            if held.kind == DELAYED:
+                self.watcher.note(self, held.job.at)
+        if wake:
+            self.serve()
+
+    def release(self, read: OpenRead, delay_ms: int = 0, pri: int = -1) -> None:
+        """The item is ready again, after `delay_ms`, and of this priority, -1: of that which it has. No failure."""
+        held = self._let_go(read)
+        if held is not None:
+            self._release(held, held.job, delay_ms, pri)
+
+    def bury(self, read: OpenRead) -> None:
+        """The item is set aside until somebody kicks it."""
+        held = self._let_go(read)
+        if held is not None:
+            self._bury(held, held.job)
+
+    def fail(self, read: OpenRead, how: str, client: str = "", delay_ms: int = -1, pri: int = -1) -> None:
+        """The reader has failed, which counts. The item comes again after `delay_ms`, -1: as the options say. If this was
+        the last failure that they allow it becomes a dead letter in this turn, or else is buried. Raises StorageError,
+        with nothing changed."""
+        if not self.holds(read):
+            return
+        job = job_rules.failed(self.outstanding[read.id].job, how)
+        if not self.rules.is_last(job.failures):
+            held = self._let_go(read)
+            assert held is not None
+            self._release(held, job, self.rules.delay_ms(job.failures) if delay_ms < 0 else delay_ms, pri)
+            return
+        if self._dead_letter is not None:
+            item = read.item or self.reading(self.log.item, read.id)
+            note = job_rules.history(self.name, read.id, job, how, client, item[3])
+            if self._dead_letter(self, item, job._replace(note=note)):
+                held = self._let_go(read)
+                assert held is not None
+                self._forget(held.kind, held.place, held.job, read.body_bytes)
+                return
+        held = self._let_go(read)
+        assert held is not None
+        self._bury(held, job)
+
+    def take_back(self, read: OpenRead) -> None:
+        """Undo `give_back`, `release`, `bury` or `fail` in a turn that failed: `read` is open again."""
+        held = self._given_back.pop(read, None)
+        if held is None or read.id in self.outstanding:
+            return
+        read.returned = False
+        self.canceled_transactions -= read.counted
+        self.outstanding[read.id] = held
+        self.orders[held.kind].hide(held.place)
+        self.open_bytes += read.body_bytes
+
+    def _let_go(self, read: OpenRead) -> Held | None:
+        """It is not open any more, which can be undone. None: it was not open."""
+        held = self.outstanding.get(read.id)
+        if held is None or held.read is not read:
+            return None
+        if not self.log.touched and not self.deleted:  # a deleted one must not write, but its delete may be undone
+            self.enter_turn()
+        del self.outstanding[read.id]
+        self._given_back[read] = held
+        read.returned = True
+        read.item = None
+        self.canceled_transactions += read.counted
+        self.open_bytes -= read.body_bytes
+        return held
+
+    def _let_wait(self, read: OpenRead) -> None:
+        """Undo that it was opened."""
+        held = self.outstanding.get(read.id)
+        if held is not None and held.read is read:
+            del self.outstanding[read.id]
+            self.orders[held.kind].unhide(held.place)
+            self.open_bytes -= read.body_bytes
+        read.returned = True
+
+    def _unclose(self, read: OpenRead, held: Held, holder: Holder | None) -> None:
+        if holder is None:
+            read.returned = True
+            return
+        self.outstanding[read.id] = held
+        self.orders[held.kind].hide(held.place)
+        self.open_bytes += read.body_bytes
+        holder.unclose(read)
+
+    # -- from one state to another
+
+    def _release(self, held: Held, job: Job, delay_ms: int, pri: int) -> None:
+        pri = job.pri if pri < 0 else pri
+        if delay_ms > 0:
+            job = job._replace(state=DELAYED, at=self.log.journal.time_ms() + delay_ms, pri=pri)
+        else:
+            job = job._replace(state=READY, at=0, pri=pri)
+        self._move(held, job)
+        self.serve()
+
+    def _bury(self, held: Held, job: Job) -> None:
+        buries = min(job.buries + 1, MAX_COUNT)
+        self._move(held, job._replace(state=BURIED, at=self._burying(), buries=buries))
+
+    def _burying(self) -> int:
+        self.next_burying += 1
+        return self.next_burying - 1
+
+    def _move(self, held: Held, job: Job) -> None:
+        """An item that was open lies from now on where its job says; one that is due among the ready."""
+        if self.deleted:
+            self.orders[held.kind].unhide(held.place)
+            return
+        item_id = held.read.id
+        kind, place = _place_of(item_id, job)
+        if kind == DELAYED and job.at <= self.log.journal.time_ms():
+            kind, place = READY, (job.pri, job.place, item_id)
+        if place == held.place and kind == held.kind:
+            self.orders[kind].unhide(place)
+        else:
+            self.orders[held.kind].remove(held.place, self.log.is_new(item_id))
+            self.orders[kind].add(place)
+            self.log.state_changed = True
+        if job != held.job:
+            self.log.change_job(item_id, job, held.job)
+        if kind == DELAYED:
+            self.watcher.note(self, job.at)
+
+    def drop_expired(self, most: int = EXPIRED_AT_ONCE, least: int = 0) -> bool:
+        """Remove what has expired at the head; False: there is more. Raises StorageError."""
+        self.has_head()
+        return not self.half_swept
+
+    # -- leaving: see also `aside_moves`
+
+    def remove(self, kind: int, place: Place, job: Job, item: Item) -> None:
+        """Remove one that nobody has open. Raises StorageError, with nothing changed."""
+        body = item[0]
+        large_items = self.large_items if isinstance(body, Blob) else None
+        if not self.log.touched:
+            self.enter_turn()
+        self._forget(kind, place, job, len(body))
+        if large_items is not None and isinstance(body, Blob):
+            large_items.remove(body.blob, body.blob + 1, len(body))
+
+    def _forget(self, kind: int, place: Place, job: Job, body_bytes: int) -> None:
+        item_id = place[2]
+        self.orders[kind].remove(place, self.log.is_new(item_id))
+        self.log.remove_item(item_id, job, body_bytes)
+        if job.key:
+            aside_keys.release(self, job.key, item_id)
+        self.stored_bytes -= body_bytes
+
+    def expire(self, kind: int, place: Place, job: Job, item: Item) -> None:
+        """Remove one that has expired, and let it go where it has to. Raises StorageError, with nothing changed."""
+        if isinstance(item[0], Blob):
+            _ = self.large_items  # may raise when it is removed
+        if self._expire_to is not None:
+            self._expire_to(self, item)
+        self.remove(kind, place, job, item)
+        self.log.journal.undo.append((setattr, self, "expired_items", self.expired_items))
+        self.expired_items += 1
+
+    def has_expired(self, item: Item) -> bool:
+        return 0 < item[2] < self.log.journal.time_ms()
+
+    # -- the turn
+
+    def enter_turn(self) -> None:
+        """Before the first change of a turn."""
+        self.log.enter_turn()
+        self._before = self.state()
+
+    def turn_written(self) -> None:
+        self.log.turn_written()
+        self._given_back.clear()
+        self.account()
+
+    def undo_turn(self) -> None:
+        self.log.undo_turn()
+        self.new_id, self.next_burying, self.stored_bytes, fronts = self._before
+        for order, front in zip(self.orders, fronts, strict=True):
+            order.undo(front)
+        self._given_back.clear()
+        self.account()
+        for order in (self.delayed, self.key_windows):
+            if order.entries:
+                self.watcher.note(self, order.lowest()[0])
+
+    def state(self) -> AsideState:
+        """What the state record says."""
+        fronts = tuple(order.front() for order in self.orders)
+        return AsideState(self.new_id, self.next_burying, self.stored_bytes, fronts)
+
+    def drop_window(self) -> None:
+        """Keep nothing in memory."""
+        for order in self.orders:
+            order.drop_window()
+        self.window_bytes = 0
+
+    def account(self) -> None:
+        held_bytes = ENTRY_BYTES * sum(len(order.window) for order in self.orders)
+        if abs(held_bytes - self.window_bytes) >= window.ACCOUNT_STEP_BYTES or not held_bytes:
+            window.account(self, held_bytes)
+
+    # -- reading
+
+    def read(self, item_id: int) -> tuple[Item, Job]:
+        """Raises StorageError, also if one is missing."""
+        return self.parent.aged(self.reading(self.log.item, item_id)), self.job(item_id)
+
+    def job(self, item_id: int) -> Job:
+        """Raises StorageError, also if it is missing."""
+        job = self.reading(self.log.job, item_id)
+        if job is None:
+            raise self.cannot_be_read(StorageError(f"aside number {self.record.number}: job {item_id} is missing"))
+        return job
+
+    def reading(self, read: Callable[_Arguments, _Read], *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Read:
+        """What `read` returns. Raises StorageError, which the log tells once."""
+        try:
+            found = read(*arguments, **named)
+        except StorageError as error:
+            raise head_cannot_be_read(self, error) from error
+        if self.damage:
+            self.damage = ""
+        return found
+
+    # -- figures
+
+    @property
+    def waiting_items(self) -> int:
+        """Those that are ready."""
+        return self.ready.waiting
+
+    @property
+    def delayed_items(self) -> int:
+        return self.delayed.waiting
+
+    @property
+    def buried_items(self) -> int:
+        return self.buried.waiting
+
+    @property
+    def items(self) -> int:
+        """All, open ones included."""
+        return self.ready.entries + self.delayed.entries + self.buried.entries
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no item and no key that is taken."""
+        return not self.items and not self.key_windows.entries
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of all items that nobody has open."""
+        return self.stored_bytes - self.open_bytes
+
+    @property
+    def open_reads(self) -> int:
+        return len(self.outstanding)
+
+
+def _place_of(item_id: int, job: Job) -> tuple[int, Place]:
+    """(kind, place) of an item whose job record says this, unless it has become due since."""
+    if job.state == READY:
+        return READY, (job.pri, job.place, item_id)
+    if job.state == DELAYED:
+        return DELAYED, (job.at, job.place, item_id)
+    return BURIED, (job.at, 0, item_id)
