@@ -32,12 +32,12 @@ class Noted:
 
 @contextmanager
 def refusing(storage: Storage, lands: bool = False) -> Iterator[None]:
-    """A disk that refuses what is written. With `lands`, it is there all the same when the database is opened again."""
+    """A disk that refuses what is written. With `lands`, it is there all the same afterwards."""
     whole = storage.write, storage.put
+    refused: list[Any] = []
 
-    def refuse(*arguments: Any) -> None:
-        if lands:
-            whole[0](*arguments)
+    def refuse(batch: Any, *_: Any) -> None:
+        refused.append(batch)
         raise StorageError("no space left on device")
 
     storage.write = refuse  # type: ignore[assignment]
@@ -46,6 +46,8 @@ def refusing(storage: Storage, lands: bool = False) -> Iterator[None]:
         yield
     finally:
         storage.write, storage.put = whole
+        for batch in refused if lands else ():
+            storage.write(batch)
 
 
 def in_order(order: Order) -> list[int]:
@@ -150,5 +152,3 @@ class Bench:
 
     def bodies(self, order: Order) -> list[Any]:
         return [self.aside.log.item(item_id)[0] for item_id in in_order(order)]
-
-

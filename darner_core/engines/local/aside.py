@@ -555,7 +555,9 @@ class Aside:
             raise self.cannot_be_read(StorageError(f"aside number {self.record.number}: job {item_id} is missing"))
         return job
 
-    def reading(self, read: Callable[_Arguments, _Read], *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Read:
+    def reading(
+        self, read: Callable[_Arguments, _Read], *arguments: _Arguments.args, **named: _Arguments.kwargs
+    ) -> _Read:
         """What `read` returns. Raises StorageError, which the log tells once."""
         try:
             found = read(*arguments, **named)

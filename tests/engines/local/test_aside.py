@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
@@ -26,6 +26,8 @@ from tests.conftest import SMALL
 from tests.plain_jobs import JobQueue, Rules
 
 HOWS = [plain.NACK, plain.TIMEOUT, plain.LOSS]
+
+PHASES = [Phase.generate, *([Phase.shrink] if os.environ.get("SHRINK") else [])]
 
 DEEDS = [
     *["put"] * 8, *["open"] * 4, *["close", "fail", "release", "take", "advance"] * 2, "give_back", "bury", "kick",
@@ -353,7 +355,10 @@ def test_it_does_what_the_plain_model_does(machine: type[Asides], monkeypatch: p
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     examples = int(os.environ.get("EXAMPLES", "60"))
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine, settings=settings(max_examples=examples, stateful_step_count=60, deadline=None, suppress_health_check=checks)
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=60, deadline=None, suppress_health_check=checks, phases=PHASES
+        ),
     )
 
 
