@@ -40,7 +40,7 @@ def refusing(storage: Storage, lands: bool = False) -> Iterator[None]:
         refused.append(batch)
         raise StorageError("no space left on device")
 
-    storage.write = refuse  # type: ignore[assignment]
+    storage.write = refuse
     storage.put = refuse  # type: ignore[assignment]
     try:
         yield

@@ -19,12 +19,13 @@ No call here switches greenlets.
 """
 
 from collections.abc import Callable
-from typing import ClassVar, ParamSpec, Protocol, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import LARGE, Holder, Large
-from darner_core.engines.local import aside_keys, job_rules, window
+from darner_core.engines.local import aside_keys, aside_leaving, aside_moves, window
 from darner_core.engines.local.aside_log import AsideLog, MemoryAsideLog
+from darner_core.engines.local.aside_parts import Held, Parent, Watcher
 from darner_core.engines.local.damaged_queue import head_cannot_be_read
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
@@ -37,7 +38,6 @@ from darner_core.storage.job_records import (
     BURIED,
     DELAYED,
     KINDS,
-    MAX_COUNT,
     READY,
     AsideRecord,
     AsideState,
@@ -54,48 +54,14 @@ _Read = TypeVar("_Read")
 _Arguments = ParamSpec("_Arguments")
 
 
-class Parent(Protocol):
-    """What an aside has of its queue."""
-
-    name: bytes
-    options: QueueOptions
-
-    @property
-    def budget(self) -> WindowBudget: ...
-
-    @property
-    def large_items(self) -> LargeItems: ...
-
-    def aged(self, item: Item) -> Item:
-        """The item, expiring when the queue's maximum age says so, if not before."""
-
-
-class Watcher(Protocol):
-    """Who is told when something in an aside has to be moved because of the time; see `due`."""
-
-    def note(self, aside: "Aside", due_ms: int) -> None: ...
-
-
-class Held:
-    """What an aside knows of an open item."""
-
-    __slots__ = ("read", "job", "kind", "place")
-
-    def __init__(self, read: OpenRead, job: Job, kind: int, place: Place) -> None:
-        self.read = read
-        self.job = job
-        self.kind = kind  # where it lies in the order of this kind; a delayed one that is due lies among the ready
-        self.place = place
-
-
 class Aside:
     """What lies aside of one queue. `OpenRead.queue` of its items is the aside."""
 
     __slots__ = (
-        "name", "parent", "record", "rules", "log", "window_bytes", "orders", "ready", "delayed", "buried", "key_windows",
-        "outstanding", "new_id", "next_burying", "stored_bytes", "open_bytes", "deleted", "damage", "half_swept",
-        "expired_items", "transactions", "canceled_transactions", "late_closes", "line", "watcher", "serve",
-        "_dead_letter", "_expire_to", "_given_back", "_before",
+        "name", "parent", "record", "rules", "log", "window_bytes", "orders", "ready", "delayed", "buried",
+        "key_windows", "outstanding", "new_id", "next_burying", "stored_bytes", "open_bytes", "deleted", "damage",
+        "half_swept", "expired_items", "transactions", "canceled_transactions", "late_closes", "line", "watcher",
+        "serve", "dead_letter", "expire_to", "_given_back", "_before",
     )  # fmt: skip
 
     unreadable: ClassVar = False
@@ -138,8 +104,8 @@ class Aside:
         self.line: WaitingLine | None = None  # clients wait at the queue, never here
         self.watcher = watcher
         self.serve = serve
-        self._dead_letter = dead_letter
-        self._expire_to = expire_to
+        self.dead_letter = dead_letter
+        self.expire_to = expire_to
         self._given_back: dict[OpenRead, Held] = {}  # in this turn: what each was while it was open
         self._before = state
         # The lowest that may be there will do: nothing is read at the start.
@@ -178,18 +144,17 @@ class Aside:
         ttr_ms: int = 0,
         key: bytes = b"",
     ) -> int:
-        """Put an item, whose key, if it has one, must be free (`aside_keys.owner`); its id. `place`: twice the tail of the
-        line."""
+        """Put an item, whose key, if it has one, must be free (`aside_keys.owner`); its id. `place`: twice the tail of
+        the line. Raises StorageError, with nothing changed."""
         now_ms = self.log.journal.time_ms()
         state, at = (DELAYED, now_ms + delay_ms) if delay_ms > 0 else (READY, 0)
         if not self.log.touched:
             self.enter_turn()
         item_id = self.new_id
-        self.new_id += 1
-        job = Job(state, pri, place, at, ttr_ms, key=key)
-        self._add(item_id, (body, flags, expires_at_ms, now_ms), job)
         if key:
             aside_keys.take(self, key, item_id)
+        self.new_id += 1
+        self._add(item_id, (body, flags, expires_at_ms, now_ms), Job(state, pri, place, at, ttr_ms, key=key))
         if state == READY:
             self.serve()
         return item_id
@@ -199,14 +164,14 @@ class Aside:
         if not self.log.touched:
             self.enter_turn()
         if job.state == BURIED:
-            job = job._replace(at=self._burying())
+            job = job._replace(at=aside_moves.new_burying(self))
         self._add(item_id, item, job)
         if job.state == READY:
             self.serve()
 
     def _add(self, item_id: int, item: Item, job: Job) -> None:
         self.log.put_item(item_id, item, job)
-        kind, place = _place_of(item_id, job)
+        kind, place = aside_moves.place_of(item_id, job)
         self.orders[kind].add(place)
         self.stored_bytes += len(item[0])
         if kind == DELAYED:
@@ -240,9 +205,9 @@ class Aside:
             if place is None:
                 return None
             item, job = self.read(place[2])
-            if not self.has_expired(item):
+            if not aside_leaving.has_expired(self, item):
                 return place, job, item
-            self.expire(READY, place, job, item)
+            aside_leaving.expire(self, READY, place, job, item)
         self.half_swept = True
         return None
 
@@ -259,8 +224,13 @@ class Aside:
             return LARGE
         if not self.log.touched:
             self.enter_turn()
-        self.remove(READY, place, job, item)
+        aside_leaving.remove(self, READY, place, job, item)
         return item
+
+    def drop_expired(self, most: int = EXPIRED_AT_ONCE, least: int = 0) -> bool:
+        """Remove what has expired at the head; False: there is more. Raises StorageError."""
+        self.has_head()
+        return not self.half_swept
 
     def open(self) -> OpenRead | None:
         found = self.has_head()
@@ -281,7 +251,7 @@ class Aside:
         job = self.reading(self.log.job, item_id)
         if job is None:
             return None
-        kind, place = _place_of(item_id, job)
+        kind, place = aside_moves.place_of(item_id, job)
         if kind == DELAYED and self.log.at_place(kind, place) is None:
             kind, place = READY, (job.pri, job.place, item_id)  # it has become due
         return kind, place, job
@@ -327,18 +297,18 @@ class Aside:
             self.enter_turn()
         del self.outstanding[read.id]
         self.open_bytes -= read.body_bytes
-        self._forget(held.kind, held.place, held.job, read.body_bytes)
+        aside_leaving.forget(self, held.kind, held.place, held.job, read.body_bytes)
         if large_items is not None:
             large_items.remove(read.blob, read.blob + 1, read.body_bytes)
         self.log.journal.undo.append((self._unclose, read, held, holder))
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item is again what it was before it was opened. That is no failure."""
-        held = self._let_go(read)
+        held = self.let_go(read)
         if held is None:
             return
         if not self.deleted and held.kind == DELAYED and held.job.at <= self.log.journal.time_ms():
-            self._move(held, held.job)
+            aside_moves.move(self, held, held.job)
         else:
             self.orders[held.kind].unhide(held.place)
             if held.kind == DELAYED:
@@ -346,44 +316,8 @@ class Aside:
         if wake:
             self.serve()
 
-    def release(self, read: OpenRead, delay_ms: int = 0, pri: int = -1) -> None:
-        """The item is ready again, after `delay_ms`, and of this priority, -1: of that which it has. No failure."""
-        held = self._let_go(read)
-        if held is not None:
-            self._release(held, held.job, delay_ms, pri)
-
-    def bury(self, read: OpenRead) -> None:
-        """The item is set aside until somebody kicks it."""
-        held = self._let_go(read)
-        if held is not None:
-            self._bury(held, held.job)
-
-    def fail(self, read: OpenRead, how: str, client: str = "", delay_ms: int = -1, pri: int = -1) -> None:
-        """The reader has failed, which counts. The item comes again after `delay_ms`, -1: as the options say. If this was
-        the last failure that they allow it becomes a dead letter in this turn, or else is buried. Raises StorageError,
-        with nothing changed."""
-        if not self.holds(read):
-            return
-        job = job_rules.failed(self.outstanding[read.id].job, how)
-        if not self.rules.is_last(job.failures):
-            held = self._let_go(read)
-            assert held is not None
-            self._release(held, job, self.rules.delay_ms(job.failures) if delay_ms < 0 else delay_ms, pri)
-            return
-        if self._dead_letter is not None:
-            item = read.item or self.reading(self.log.item, read.id)
-            note = job_rules.history(self.name, read.id, job, how, client, item[3])
-            if self._dead_letter(self, item, job._replace(note=note)):
-                held = self._let_go(read)
-                assert held is not None
-                self._forget(held.kind, held.place, held.job, read.body_bytes)
-                return
-        held = self._let_go(read)
-        assert held is not None
-        self._bury(held, job)
-
     def take_back(self, read: OpenRead) -> None:
-        """Undo `give_back`, `release`, `bury` or `fail` in a turn that failed: `read` is open again."""
+        """Undo `give_back`, or what `aside_failures` does, in a turn that failed: `read` is open again."""
         held = self._given_back.pop(read, None)
         if held is None or read.id in self.outstanding:
             return
@@ -393,7 +327,7 @@ class Aside:
         self.orders[held.kind].hide(held.place)
         self.open_bytes += read.body_bytes
 
-    def _let_go(self, read: OpenRead) -> Held | None:
+    def let_go(self, read: OpenRead) -> Held | None:
         """It is not open any more, which can be undone. None: it was not open."""
         held = self.outstanding.get(read.id)
         if held is None or held.read is not read:
@@ -425,83 +359,6 @@ class Aside:
         self.orders[held.kind].hide(held.place)
         self.open_bytes += read.body_bytes
         holder.unclose(read)
-
-    # -- from one state to another
-
-    def _release(self, held: Held, job: Job, delay_ms: int, pri: int) -> None:
-        pri = job.pri if pri < 0 else pri
-        if delay_ms > 0:
-            job = job._replace(state=DELAYED, at=self.log.journal.time_ms() + delay_ms, pri=pri)
-        else:
-            job = job._replace(state=READY, at=0, pri=pri)
-        self._move(held, job)
-        self.serve()
-
-    def _bury(self, held: Held, job: Job) -> None:
-        buries = min(job.buries + 1, MAX_COUNT)
-        self._move(held, job._replace(state=BURIED, at=self._burying(), buries=buries))
-
-    def _burying(self) -> int:
-        self.next_burying += 1
-        return self.next_burying - 1
-
-    def _move(self, held: Held, job: Job) -> None:
-        """An item that was open lies from now on where its job says; one that is due among the ready."""
-        if self.deleted:
-            self.orders[held.kind].unhide(held.place)
-            return
-        item_id = held.read.id
-        kind, place = _place_of(item_id, job)
-        if kind == DELAYED and job.at <= self.log.journal.time_ms():
-            kind, place = READY, (job.pri, job.place, item_id)
-        if place == held.place and kind == held.kind:
-            self.orders[kind].unhide(place)
-        else:
-            self.orders[held.kind].remove(held.place, self.log.is_new(item_id))
-            self.orders[kind].add(place)
-            self.log.state_changed = True
-        if job != held.job:
-            self.log.change_job(item_id, job, held.job)
-        if kind == DELAYED:
-            self.watcher.note(self, job.at)
-
-    def drop_expired(self, most: int = EXPIRED_AT_ONCE, least: int = 0) -> bool:
-        """Remove what has expired at the head; False: there is more. Raises StorageError."""
-        self.has_head()
-        return not self.half_swept
-
-    # -- leaving: see also `aside_moves`
-
-    def remove(self, kind: int, place: Place, job: Job, item: Item) -> None:
-        """Remove one that nobody has open. Raises StorageError, with nothing changed."""
-        body = item[0]
-        large_items = self.large_items if isinstance(body, Blob) else None
-        if not self.log.touched:
-            self.enter_turn()
-        self._forget(kind, place, job, len(body))
-        if large_items is not None and isinstance(body, Blob):
-            large_items.remove(body.blob, body.blob + 1, len(body))
-
-    def _forget(self, kind: int, place: Place, job: Job, body_bytes: int) -> None:
-        item_id = place[2]
-        self.orders[kind].remove(place, self.log.is_new(item_id))
-        self.log.remove_item(item_id, job, body_bytes)
-        if job.key:
-            aside_keys.release(self, job.key, item_id)
-        self.stored_bytes -= body_bytes
-
-    def expire(self, kind: int, place: Place, job: Job, item: Item) -> None:
-        """Remove one that has expired, and let it go where it has to. Raises StorageError, with nothing changed."""
-        if isinstance(item[0], Blob):
-            _ = self.large_items  # may raise when it is removed
-        if self._expire_to is not None:
-            self._expire_to(self, item)
-        self.remove(kind, place, job, item)
-        self.log.journal.undo.append((setattr, self, "expired_items", self.expired_items))
-        self.expired_items += 1
-
-    def has_expired(self, item: Item) -> bool:
-        return 0 < item[2] < self.log.journal.time_ms()
 
     # -- the turn
 
@@ -575,14 +432,6 @@ class Aside:
         return self.ready.waiting
 
     @property
-    def delayed_items(self) -> int:
-        return self.delayed.waiting
-
-    @property
-    def buried_items(self) -> int:
-        return self.buried.waiting
-
-    @property
     def items(self) -> int:
         """All, open ones included."""
         return self.ready.entries + self.delayed.entries + self.buried.entries
@@ -600,12 +449,3 @@ class Aside:
     @property
     def open_reads(self) -> int:
         return len(self.outstanding)
-
-
-def _place_of(item_id: int, job: Job) -> tuple[int, Place]:
-    """(kind, place) of an item whose job record says this, unless it has become due since."""
-    if job.state == READY:
-        return READY, (job.pri, job.place, item_id)
-    if job.state == DELAYED:
-        return DELAYED, (job.at, job.place, item_id)
-    return BURIED, (job.at, 0, item_id)

@@ -123,16 +123,18 @@ class AsideLog(QueueLog):
 
     def _write(self, batch: Batch) -> bool:
         """The hook: all that the aside writes in a turn."""
-        if self.state_changed:
+        if self.state_changed or not self.recorded:
             tables, number = self.journal.storage.jobs, self.number
             for order in self._aside.orders:
                 tables.put_order(batch, number, order.kind, self.order[order.kind])
                 if order.gone >= RECLAIM_ITEMS:
+                    with suppress(StorageError):
+                        order.first()  # much may have gone from behind the window: the lowest is to be known exactly
                     self._reclaim(batch, order.kind, order.lowest(), order.gone)
-                    self.journal.undo.append((setattr, order, "gone", order.gone))
                     order.gone = 0
             self._write_records(batch, self.items, self.jobs, self.keys)
             tables.put_state(batch, number, self._aside.state())
+            self.recorded = 1
         return True
 
     def _write_records(
@@ -184,8 +186,6 @@ class AsideLog(QueueLog):
         """The database was opened again after a failed write: whatever was left of it, the records are to be what
         memory has."""
         doubtful, self._doubtful = self._doubtful, Changes()
-        if not doubtful:
-            return
         tables = self.journal.storage.jobs
         for kind, entries in enumerate(doubtful.order):
             tables.put_order(batch, self.number, kind, entries)

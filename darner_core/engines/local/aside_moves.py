@@ -1,22 +1,55 @@
-"""What moves in an aside though nobody takes it: items become due, are kicked, or leave by their ids or by a flush.
+"""How items go from one state to another: they become due, are kicked, or come back from whoever had them open.
 
 All functions are about one aside, and raise StorageError. No call here switches greenlets.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from darner_core.engines.local import aside_keys
-from darner_core.storage.job_records import MAX_COUNT, READY, Job, Place
+from darner_core.engines.local.aside_parts import Held
+from darner_core.storage.job_records import BURIED, DELAYED, MAX_COUNT, READY, Job, Place
 
 if TYPE_CHECKING:
     from darner_core.engines.local.aside import Aside
     from darner_core.engines.local.order import Order
 
-# Items that a slice of a flush removes: 2 to 4 ms.
-FLUSHED_AT_ONCE = 200
-
 NEVER_MS: Final = 2**64
+
+
+def place_of(item_id: int, job: Job) -> tuple[int, Place]:
+    """(kind, place) of an item whose job record says this, unless it has become due since."""
+    if job.state == READY:
+        return READY, (job.pri, job.place, item_id)
+    if job.state == DELAYED:
+        return DELAYED, (job.at, job.place, item_id)
+    return BURIED, (job.at, 0, item_id)
+
+
+def new_burying(aside: "Aside") -> int:
+    """The number of the next burying."""
+    aside.next_burying += 1
+    return aside.next_burying - 1
+
+
+def move(aside: "Aside", held: Held, job: Job) -> None:
+    """An item that was open lies from now on where its job says; one that is due among the ready."""
+    if aside.deleted:
+        aside.orders[held.kind].unhide(held.place)
+        return
+    item_id = held.read.id
+    kind, place = place_of(item_id, job)
+    if kind == DELAYED and job.at <= aside.log.journal.time_ms():
+        kind, place = READY, (job.pri, job.place, item_id)
+    if place == held.place and kind == held.kind:
+        aside.orders[kind].unhide(place)
+    else:
+        aside.orders[held.kind].remove(held.place, aside.log.is_new(item_id))
+        aside.orders[kind].add(place)
+        aside.log.state_changed = True
+    if job != held.job:
+        aside.log.change_job(item_id, job, held.job)
+    if kind == DELAYED:
+        aside.watcher.note(aside, job.at)
 
 
 # -- time
@@ -84,41 +117,3 @@ def _kick(aside: "Aside", order: "Order", place: Place, job: Job) -> None:
     _make_ready(aside, order, place, job)
     kicked = job._replace(state=READY, at=0, kicks=min(job.kicks + 1, MAX_COUNT))
     aside.log.change_job(place[2], kicked, job)
-
-
-# -- leaving
-
-
-def remove_id(aside: "Aside", item_id: int) -> bool:
-    """Remove an item that nobody has open; False: it is not there, or open."""
-    found = aside.find(item_id)
-    if found is None or item_id in aside.outstanding:
-        return False
-    aside.remove(*found, aside.reading(aside.log.item, item_id))
-    return True
-
-
-def expire_id(aside: "Aside", item_id: int) -> bool:
-    """Remove this item if it has expired and nobody has it open; whether it was removed."""
-    found = aside.find(item_id)
-    if found is None or item_id in aside.outstanding:
-        return False
-    item, _ = aside.read(item_id)
-    if not aside.has_expired(item):
-        return False
-    aside.expire(*found, item)
-    return True
-
-
-def flush(aside: "Aside") -> Iterator[None]:
-    """Remove what is ready or delayed now, and nobody has open; what is buried stays. To be gone on with after a turn
-    of the loop each time."""
-    end_id, removed = aside.new_id, 0
-    for order in (aside.ready, aside.delayed):
-        place = aside.reading(order.first)
-        while place is not None:
-            if place[2] < end_id and remove_id(aside, place[2]):
-                removed += 1
-                if removed % FLUSHED_AT_ONCE == 0:
-                    yield
-            place = aside.reading(order.next_behind, place)

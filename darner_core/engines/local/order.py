@@ -98,11 +98,15 @@ class Order:
             self.hidden.discard(place)
         else:
             self._take_out(place)
+        if self.entries == len(self.hidden):
+            self.whole = True  # whatever deleted keys a scan would pass
 
     def hide(self, place: Place) -> None:
         """Its item is open."""
         self._take_out(place)
         self.hidden.add(place)
+        if self.entries == len(self.hidden):
+            self.whole = True
         heap = self._hidden_heap
         heappush(heap, place)
         if len(heap) > 2 * len(self.hidden) + MOST_STALE:

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from darner_core.engines.local import aside as aside_module
-from darner_core.engines.local import aside_keys, aside_moves
+from darner_core.engines.local import aside_failures, aside_keys, aside_leaving, aside_moves
 from darner_core.engines.local import aside_log as aside_log_module
 from darner_core.engines.local import order as order_module
 from darner_core.engines.local.aside import Aside
@@ -68,7 +67,8 @@ class Asides(RuleBasedStateMachine):
     def start(self, data: st.DataObject) -> None:
         rules = Rules(
             data.draw(st.sampled_from([0, 2, 3])), data.draw(st.booleans()), data.draw(st.sampled_from([0, 2000])),
-            data.draw(st.sampled_from([1, 3])), data.draw(st.sampled_from([0, 5000])), data.draw(st.sampled_from([0, 7000])),
+            data.draw(st.sampled_from([1, 3])), data.draw(st.sampled_from([0, 5000])),
+            data.draw(st.sampled_from([0, 7000])),
         )  # fmt: skip
         job_rules = JobRules(
             rules.max_deliveries, rules.retry_delay_ms, rules.retry_backoff, rules.max_retry_delay_ms, rules.unique_ms
@@ -185,9 +185,9 @@ class Asides(RuleBasedStateMachine):
             self.dropped.add(body)
         assert not self.aside.holds(read)
         self.aside.give_back(read)
-        self.aside.fail(read, plain.LOSS)
-        self.aside.bury(read)
-        self.aside.release(read, 5)
+        aside_failures.fail(self.aside, read, plain.LOSS)
+        aside_failures.bury(self.aside, read)
+        aside_failures.release(self.aside, read, 5)
 
     def give_back(self) -> None:
         if found := self.a_read():
@@ -200,7 +200,7 @@ class Asides(RuleBasedStateMachine):
         if found := self.a_read():
             body, read, expected = found
             delay_ms, pri = self.choose(0, 1000, 3000), self.choose(-1, 3, 2000)
-            self.aside.release(read, delay_ms, pri)
+            aside_failures.release(self.aside, read, delay_ms, pri)
             self.plain.release(expected, delay_ms, None if pri < 0 else pri)
             self.let_go(body, read)
 
@@ -208,14 +208,14 @@ class Asides(RuleBasedStateMachine):
         if found := self.a_read():
             body, read, expected = found
             how, delay_ms, pri = self.choose(*HOWS), self.choose(-1, -1, 0, 2500), self.choose(-1, -1, 9)
-            self.aside.fail(read, how, "somebody", delay_ms, pri)
+            aside_failures.fail(self.aside, read, how, "somebody", delay_ms, pri)
             self.plain.fail(expected, how, "somebody", None if delay_ms < 0 else delay_ms, None if pri < 0 else pri)
             self.let_go(body, read)
 
     def bury(self) -> None:
         if found := self.a_read():
             body, read, expected = found
-            self.aside.bury(read)
+            aside_failures.bury(self.aside, read)
             self.plain.bury(expected)
             self.let_go(body, read)
 
@@ -237,19 +237,19 @@ class Asides(RuleBasedStateMachine):
 
     def remove_one(self) -> None:
         if job := self.a_job():
-            assert aside_moves.remove_id(self.aside, self.ids[job.body]) == (not job.is_open)
+            assert aside_leaving.remove_id(self.aside, self.ids[job.body]) == (not job.is_open)
             if not job.is_open:
                 self.plain.remove(job)
 
     def expire_one(self) -> None:
         if job := self.a_job():
             goes = not job.is_open and 0 < job.expires_ms < self.plain.now_ms
-            assert aside_moves.expire_id(self.aside, self.ids[job.body]) == goes
+            assert aside_leaving.expire_id(self.aside, self.ids[job.body]) == goes
             if goes:
                 self.plain.remove(job)
 
     def flush(self) -> None:
-        for _ in aside_moves.flush(self.aside):
+        for _ in aside_leaving.flush(self.aside):
             pass
         self.plain.flush()
 
@@ -350,16 +350,13 @@ def test_it_does_what_the_plain_model_does(machine: type[Asides], monkeypatch: p
     monkeypatch.setattr(order_module, "MOST_ENTRIES", 6)
     monkeypatch.setattr(order_module, "MOST_STALE", 2)
     monkeypatch.setattr(aside_log_module, "RECLAIM_ITEMS", 4)
-    monkeypatch.setattr(aside_moves, "FLUSHED_AT_ONCE", 2)
+    monkeypatch.setattr(aside_leaving, "FLUSHED_AT_ONCE", 2)
     assert aside_module.EXPIRED_AT_ONCE > 50  # more than there will be
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     examples = int(os.environ.get("EXAMPLES", "60"))
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples, stateful_step_count=60, deadline=None, suppress_health_check=checks, phases=PHASES
         ),
     )
-
-
-OpenStorage = Callable[[], Storage]
