@@ -7,9 +7,9 @@ line: delayed, of another priority than the line's, with a unique key, or buried
     default         "j" name of the queue                           aside: number u32, created_at_ms u64, pause u8,
                                                                     pause_until_ms u64, pri u32, ttr_ms u64, ttl_ms u64
     asides          number u32, id u64                              item, as a queue's
-    jobs            number u32, id u64                              job
+    jobs            number u32, id u64, "j"                         job
     order           number u32, kind u8, first u64, second u64, id u64    empty, or of a key's window the key
-    keys            number u32, key                                 id u64, until_ms u64
+    keys            number u32, BLAKE2b of the key, 16 bytes        id u64, until_ms u64
     states          number u32                                      state of the aside
 
     aside   pause: bit 0 no puts, bit 1 no gets; pause_until_ms: 0 until somebody ends it
@@ -27,10 +27,14 @@ line: delayed, of another priority than the line's, with a unique key, or buried
 A job record whose state is delayed may lie among the ready: that it has become due is written in `order` alone. A
 queue's own number has job records too, without an entry in `order`: of items of its line that have failed.
 
+The keys of each family but `asides` have a length of their own, which says what they are where nothing else does: in a
+write-ahead log that is read without its database.
+
 Whoever looks for the first of a kind begins at the lowest of the state, never at the kind's first possible key: what
 lies before it is deleted, and to pass over half a million deleted keys takes a third of a second.
 """
 
+from hashlib import blake2b
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -51,18 +55,19 @@ MAX_NOTE_BYTES = 200
 
 _number = Struct(">I")
 _aside = Struct(">IQBQIQQ")
-_id_key = Struct(">IQ")
+_job_key = Struct(">IQ1s")
 _job = Struct(">BIQQQHHHHHH")
 _order_key = Struct(">IBQQQ")
 _taken = Struct(">QQ")
 _state = Struct(">QQQ" + "QQQQ" * len(KINDS))
 
 number_key = _number.pack
-id_key = _id_key.pack  # (number, id), of `asides` and `jobs`
 order_key = _order_key.pack  # (number, kind, first, second, id)
 
 ORDER_KEY_BYTES = _order_key.size
-ID_KEY_BYTES = _id_key.size
+JOB_KEY_BYTES = _job_key.size
+KEY_KEY_BYTES = 20
+STATE_KEY_BYTES = 4
 JOB_BYTES = _job.size + 1  # without key and note
 
 # (first, second, id): where an item stands among those of its kind.
@@ -151,9 +156,13 @@ def unpack_job(value: bytes) -> Job:
     return Job._make((*numbers[:10], value[_job.size : key_end], value[key_end + 1 :]))
 
 
-def unpack_id_key(key: bytes) -> tuple[int, int]:
+def job_key(number: int, item_id: int) -> bytes:
+    return _job_key.pack(number, item_id, b"j")
+
+
+def unpack_job_key(key: bytes) -> tuple[int, int]:
     """(number, id)"""
-    number, item_id = _id_key.unpack(key)
+    number, item_id, _ = _job_key.unpack(key)
     return number, item_id
 
 
@@ -169,12 +178,13 @@ def place_of(key: bytes) -> Place:
 
 
 def key_key(number: int, key: bytes) -> bytes:
-    return _number.pack(number) + key
+    return _number.pack(number) + blake2b(key, digest_size=KEY_KEY_BYTES - _number.size).digest()
 
 
-def unpack_key_key(key: bytes) -> tuple[int, bytes]:
-    """(number, key)"""
-    return int.from_bytes(key[: _number.size]), key[_number.size :]
+def key_bounds(number: int) -> tuple[bytes, bytes]:
+    """(begin, end) of the keys of `keys` that are an aside's."""
+    zeros = bytes(KEY_KEY_BYTES - _number.size)
+    return _number.pack(number) + zeros, _number.pack(number + 1) + zeros
 
 
 def pack_taken(taken: Taken) -> bytes:

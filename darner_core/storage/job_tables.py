@@ -11,8 +11,8 @@ from itertools import islice
 
 from darner_core.errors import StorageError
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import AsideRecord, AsideState, Job, Place, Taken
-from darner_core.storage.records import Item
+from darner_core.storage.job_records import AsideRecord, AsideState, Job, Place, Taken, job_key, order_key
+from darner_core.storage.records import Item, item_key
 from darner_core.storage.rocks import (
     ASIDE_FAMILY,
     DEFAULT_FAMILY,
@@ -53,8 +53,12 @@ class JobTables:
         batch.delete(job_records.aside_key(queue), handles[DEFAULT_FAMILY])
         batch.delete(job_records.number_key(number), handles[STATE_FAMILY])
         if not is_empty:
-            begin, end = job_records.number_key(number), job_records.number_key(number + 1)
-            for family in (ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY):
+            for family, begin, end in (
+                (ASIDE_FAMILY, item_key(number, 0), item_key(number + 1, 0)),
+                (JOB_FAMILY, job_key(number, 0), job_key(number + 1, 0)),
+                (KEY_FAMILY, *job_records.key_bounds(number)),
+                (ORDER_FAMILY, order_key(number, 0, 0, 0, 0), order_key(number + 1, 0, 0, 0, 0)),
+            ):
                 batch.delete_range(begin, end, handles[family])
 
     # -- reading
@@ -65,12 +69,12 @@ class JobTables:
             return AsideState() if value is None else job_records.unpack_aside_state(value)
 
     def item(self, number: int, item_id: int) -> Item | None:
-        value = self._rocks.get(ASIDE_FAMILY, job_records.id_key(number, item_id))
+        value = self._rocks.get(ASIDE_FAMILY, item_key(number, item_id))
         with _understood(f"aside number {number}: item {item_id}"):
             return None if value is None else records.unpack_item(value)
 
     def job(self, number: int, item_id: int) -> Job | None:
-        value = self._rocks.get(JOB_FAMILY, job_records.id_key(number, item_id))
+        value = self._rocks.get(JOB_FAMILY, job_key(number, item_id))
         with _understood(f"aside number {number}: job {item_id}"):
             return None if value is None else job_records.unpack_job(value)
 
@@ -81,14 +85,14 @@ class JobTables:
 
     def places(self, number: int, kind: int, begin: Place, most: int) -> list[Place]:
         """Up to `most` places of this kind, in order, from `begin` on."""
-        first, end = job_records.order_key(number, kind, *begin), job_records.order_key(number, kind + 1, 0, 0, 0)
+        first, end = order_key(number, kind, *begin), order_key(number, kind + 1, 0, 0, 0)
         place_of = job_records.place_of
         with _understood(f"aside number {number}: order"):
             return [place_of(key) for key, _ in islice(self._rocks.scan(ORDER_FAMILY, first, end), most)]
 
     def at_place(self, number: int, kind: int, place: Place) -> bytes | None:
         """The value there; None: there is nothing."""
-        return self._rocks.get(ORDER_FAMILY, job_records.order_key(number, kind, *place))
+        return self._rocks.get(ORDER_FAMILY, order_key(number, kind, *place))
 
     # -- writing: None in the place of a value removes what is there
 
@@ -97,23 +101,23 @@ class JobTables:
         batch.put(job_records.number_key(number), value, self._rocks.handles[STATE_FAMILY])
 
     def put_items(self, batch: Batch, number: int, items: Mapping[int, Item | None]) -> None:
-        handle, id_key, pack = self._rocks.handles[ASIDE_FAMILY], job_records.id_key, records.pack_item
+        handle, pack = self._rocks.handles[ASIDE_FAMILY], records.pack_item
         for item_id, item in items.items():
             if item is None:
-                batch.delete(id_key(number, item_id), handle)
+                batch.delete(item_key(number, item_id), handle)
             else:
-                batch.put(id_key(number, item_id), pack(item), handle)
+                batch.put(item_key(number, item_id), pack(item), handle)
 
     def put_jobs(self, batch: Batch, number: int, jobs: Mapping[int, Job | None]) -> None:
-        handle, id_key, pack = self._rocks.handles[JOB_FAMILY], job_records.id_key, job_records.pack_job
+        handle, pack = self._rocks.handles[JOB_FAMILY], job_records.pack_job
         for item_id, job in jobs.items():
             if job is None:
-                batch.delete(id_key(number, item_id), handle)
+                batch.delete(job_key(number, item_id), handle)
             else:
-                batch.put(id_key(number, item_id), pack(job), handle)
+                batch.put(job_key(number, item_id), pack(job), handle)
 
     def put_order(self, batch: Batch, number: int, kind: int, entries: Mapping[Place, bytes | None]) -> None:
-        handle, order_key = self._rocks.handles[ORDER_FAMILY], job_records.order_key
+        handle = self._rocks.handles[ORDER_FAMILY]
         for place, value in entries.items():
             if value is None:
                 batch.delete(order_key(number, kind, *place), handle)
@@ -130,7 +134,7 @@ class JobTables:
 
     def remove_front(self, batch: Batch, number: int, kind: int, before: Place) -> None:
         """Remove all places of this kind that are before that one, as a range: nothing is to stay there."""
-        begin, end = job_records.order_key(number, kind, 0, 0, 0), job_records.order_key(number, kind, *before)
+        begin, end = order_key(number, kind, 0, 0, 0), order_key(number, kind, *before)
         if begin < end:
             batch.delete_range(begin, end, self._rocks.handles[ORDER_FAMILY])
 

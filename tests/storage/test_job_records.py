@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from darner_core.storage import job_records as records
+from darner_core.storage import records as plain_records
 from darner_core.storage.job_records import AsideRecord, AsideState, Front, Job, Taken
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,14 +40,14 @@ A_STATE = AsideState(
 GOLDEN: list[tuple[str, bytes, str]] = [
     ("aside's key", records.aside_key(b"jobs"), "6a 6a6f6273"),
     ("aside", records.pack_aside(AsideRecord(7, 2, 3, 4, 5, 6, 8)), ASIDE),
-    ("item's or job's key", records.id_key(1, 2**51), "00000001 0008000000000000"),
+    ("job's key", records.job_key(1, 2**51), "00000001 0008000000000000 6a"),
     ("job", records.pack_job(A_JOB), JOB),
     ("job, nothing special", records.pack_job(Job(records.READY, 1024, 2)), PLAIN_JOB),
     ("ready", records.order_key(1, 0, 1024, 2, 3), "00000001 00 0000000000000400 0000000000000002 0000000000000003"),
     ("delayed", records.order_key(1, 1, 9, 2, 3), "00000001 01 0000000000000009 0000000000000002 0000000000000003"),
     ("buried", records.order_key(1, 2, 9, 0, 3), "00000001 02 0000000000000009 0000000000000000 0000000000000003"),
     ("window", records.order_key(1, 3, 9, 0, 3), "00000001 03 0000000000000009 0000000000000000 0000000000000003"),
-    ("key's key", records.key_key(1, b"text"), "00000001 74657874"),
+    ("key's key", records.key_key(1, b"text"), "00000001 d732c6be860e019351f99173fa6ae612"),
     ("key", records.pack_taken(Taken(5, 6)), "0000000000000005 0000000000000006"),
     ("state's key", records.number_key(7), "00000007"),
     ("state", records.pack_aside_state(A_STATE), STATE),
@@ -60,11 +61,10 @@ def test_what_is_written_is_what_it_always_was(written: bytes, golden: str) -> N
 
 READ_BACK: list[tuple[Callable[[bytes], object], str, object]] = [
     (records.unpack_aside, ASIDE, AsideRecord(7, 2, 3, 4, 5, 6, 8)),
-    (records.unpack_id_key, "00000001 0008000000000000", (1, 2**51)),
+    (records.unpack_job_key, "00000001 0008000000000000 6a", (1, 2**51)),
     (records.unpack_job, JOB, A_JOB),
     (records.unpack_job, PLAIN_JOB, Job(records.READY, 1024, 2)),
     (records.unpack_order_key, "00000001 01" + "0000000000000009" * 3, (1, records.DELAYED, (9, 9, 9))),
-    (records.unpack_key_key, "00000001 74657874", (1, b"text")),
     (records.unpack_taken, "0000000000000005 0000000000000006", Taken(5, 6)),
     (records.unpack_aside_state, STATE, A_STATE),
 ]
@@ -77,12 +77,26 @@ def test_what_was_written_is_understood(unpack: Callable[[bytes], object], golde
 
 def test_the_sizes_that_others_count_with_are_those_of_the_records() -> None:
     assert len(records.order_key(1, 2, 3, 4, 5)) == records.ORDER_KEY_BYTES
-    assert len(records.id_key(1, 2)) == records.ID_KEY_BYTES
+    assert len(records.job_key(1, 2)) == records.JOB_KEY_BYTES
+    assert len(records.key_key(1, b"x")) == records.KEY_KEY_BYTES
+    assert len(records.number_key(1)) == records.STATE_KEY_BYTES
     assert len(records.pack_job(Job(records.READY, 1, 2))) == records.JOB_BYTES
 
 
 def test_an_aside_without_a_state_record_is_empty() -> None:
     assert AsideState() == (2**51, 1, 0, ((0, (0, 0, 0)),) * 4)
+
+
+def test_the_length_of_a_key_says_which_table_it_is_from() -> None:
+    others = [plain_records.ITEM_KEY_BYTES, plain_records.CHUNK_KEY_BYTES]
+    ours = [records.JOB_KEY_BYTES, records.KEY_KEY_BYTES, records.ORDER_KEY_BYTES, records.STATE_KEY_BYTES]
+    assert len({*others, *ours}) == len(others) + len(ours)
+
+
+def test_the_keys_of_an_aside_lie_within_its_bounds() -> None:
+    begin, end = records.key_bounds(7)
+    assert records.key_key(6, b"x") < begin < records.key_key(7, b"x") < end < records.key_key(8, b"x")
+    assert len(begin) == len(end) == records.KEY_KEY_BYTES
 
 
 # -- round trips, and order

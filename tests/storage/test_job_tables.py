@@ -86,7 +86,7 @@ def test_an_aside_is_removed_and_leaves_the_others(open_storage: OpenStorage, is
 
 def test_bytes_that_mean_nothing_are_damage(open_storage: OpenStorage) -> None:
     storage = open_storage()
-    storage.put(JOB_FAMILY, job_records.id_key(1, 1), b"x")
+    storage.put(JOB_FAMILY, job_records.job_key(1, 1), b"x")
     storage.put(STATE_FAMILY, job_records.number_key(1), b"x")
     storage.put(ORDER_FAMILY, b"\0\0\0\1\0x", b"")
     for read in (

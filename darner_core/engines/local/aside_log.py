@@ -153,9 +153,9 @@ class AsideLog(QueueLog):
         first, end = (job_records.order_key(number, of, *job_records.LOWEST) for of in (kind, kind + 1))
         dead.add(DeadRange(ORDER_FAMILY, first, end, gone * job_records.ORDER_KEY_BYTES))
         first, end = job_records.number_key(number), job_records.number_key(number + 1)
-        record_bytes = job_records.ID_KEY_BYTES + records.ITEM_HEADER_BYTES
+        record_bytes = records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES
         dead.add(DeadRange(ASIDE_FAMILY, first, end, gone * record_bytes + self._gone_bytes))
-        dead.add(DeadRange(JOB_FAMILY, first, end, gone * (job_records.ID_KEY_BYTES + job_records.JOB_BYTES)))
+        dead.add(DeadRange(JOB_FAMILY, first, end, gone * (job_records.JOB_KEY_BYTES + job_records.JOB_BYTES)))
         self._gone_bytes = 0
 
     def turn_written(self) -> None:
