@@ -127,7 +127,7 @@ class AsideLog(QueueLog):
             tables, number = self.journal.storage.jobs, self.number
             for order in self._aside.orders:
                 tables.put_order(batch, number, order.kind, self.order[order.kind])
-                if order.gone >= RECLAIM_ITEMS:
+                if order.gone >= RECLAIM_ITEMS or (self.reclaim_now and order.gone):
                     with suppress(StorageError):
                         order.first()  # much may have gone from behind the window: the lowest is to be known exactly
                     self._reclaim(batch, order.kind, order.lowest(), order.gone)

@@ -8,7 +8,7 @@ from darner_core.engines.local import aside_failures
 from darner_core.engines.local import aside_log as module
 from darner_core.engines.local.job_rules import NACK
 from darner_core.errors import StorageError
-from darner_core.storage.job_records import LOWEST, READY
+from darner_core.storage.job_records import HIGHEST, LOWEST, READY
 from darner_core.storage.records import ITEM_HEADER_BYTES
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY
 from darner_core.storage.storage import Storage
@@ -96,6 +96,10 @@ def test_dead_fronts_go_as_a_range_and_their_space_is_given_back(bench: Bench, m
     items = bench.journal.dead.ranges[ASIDE_FAMILY, 0]
     assert items.dead_bytes >= 11 * (ITEM_HEADER_BYTES + 12 + 5)
     assert {family for family, _ in bench.journal.dead.ranges} >= {ORDER_FAMILY, JOB_FAMILY}
+    bench.aside.take()
+    bench.aside.log.reclaim()  # as is done where nobody has come for a while, however few have gone
+    bench.end_turn()
+    assert removed[2:] == [(READY, HIGHEST)]
 
 
 def test_an_item_that_is_missing_is_told(bench: Bench) -> None:
