@@ -22,6 +22,7 @@ from darner_core.storage.directory import (
     shown_few,
 )
 from darner_core.storage.records import Blob, Item, QueueRecord, State
+from darner_core.tools.check_asides import check_aside, find_asides
 from darner_core.tools.progress import Progress
 from darner_core.tools.salvage import Broken, Directory, Gap, IdGap, lock
 
@@ -107,6 +108,14 @@ def _examine(path: str, say: Say, progress: Progress) -> int:
                 blobs = _check_cursor(directory, queue, name, record, tell, of_queue is not None)
                 if of_queue is not None:
                     pointed[of_queue] |= blobs
+            for aside in find_asides(directory, tell):
+                checked = check_aside(directory, aside, tell)
+                total.items += checked.items
+                total.bytes += checked.bytes
+                if aside.queue in numbers:
+                    pointed[numbers[aside.queue]] |= checked.blobs
+                else:
+                    tell(f"queue {show(aside.queue)}: {checked.items} items are set aside, and there is no such queue")
             for note in _orphans(directory, pointed):
                 progress.end()
                 say(note)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from darner_core.errors import DataDirError
 from darner_core.storage import opening, records, wal
 from darner_core.storage.directory import power_was_lost, take_lock
-from darner_core.storage.opening import CHUNKS, NOT_QUEUES
+from darner_core.storage.opening import ASIDE_TABLES, CHUNKS, NOT_QUEUES
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 
 OPEN_FILES = 64
@@ -164,14 +164,19 @@ class Directory:
                 raise
             path, torn = _mended(path, log_folder)
             self._db = opening.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
-        names = set(opening.family_names(path)) - set(NOT_QUEUES)
+        all_names = opening.family_names(path)
+        names = set(all_names) - set(NOT_QUEUES)
         self.family_names = sorted(names, key=lambda name: int(name[1:]))
         self.families = [self._db.get_column_family(name) for name in self.family_names]
         self.chunks: Any = self._db.get_column_family(CHUNKS)
+        self.default: Any = self._db
+        # Those of what is set aside, by name; none in a directory of an earlier format.
+        self.aside_tables = {name: self._db.get_column_family(name) for name in ASIDE_TABLES if name in all_names}
 
     def close(self) -> None:
         self.families = []
-        del self.chunks
+        del self.chunks, self.default
+        self.aside_tables = {}
         self._db.close()
 
     def unlisted_tables(self) -> set[str]:
