@@ -15,9 +15,11 @@ from darner_core.engines.local.window import WindowBudget
 from darner_core.errors import StorageError
 from darner_core.storage.job_records import AsideRecord, Job
 from darner_core.storage.records import Item
+from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY
 from darner_core.storage.storage import Storage
 
 NUMBER = 1000
+FAMILIES = (ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY)
 
 
 class Noted:
@@ -58,6 +60,11 @@ def in_order(order: Order) -> list[int]:
         found.append(place[2])
         place = order.next_behind(place)
     return found
+
+
+def counts(bench: "Bench") -> list[int]:
+    """Of records, by family."""
+    return [len(list(bench.storage._rocks.scan(family, b"", b"\xff" * 40))) for family in FAMILIES]
 
 
 class Bench:

@@ -26,7 +26,7 @@ def take(aside: "Aside", key: bytes, item_id: int) -> None:
     """An item is put that has this key, which is free. Raises StorageError, with nothing changed."""
     before = aside.reading(aside.log.taken, key)
     if before is not None:  # its window is over, and nobody has looked yet
-        aside.key_windows.remove((before.until_ms, 0, before.id))
+        aside.key_windows.remove((before.until_ms, 0, before.id), value=key)
     aside.log.set_taken(key, Taken(item_id), before)
 
 
@@ -47,7 +47,7 @@ def end_window(aside: "Aside", place: Place) -> None:
     taken = aside.reading(aside.log.taken, key) if key is not None else None
     if not aside.log.touched:
         aside.enter_turn()
-    aside.key_windows.remove(place)
+    aside.key_windows.remove(place, value=key or b"")
     if key is not None and taken is not None:
         aside.log.set_taken(key, None, taken)
     aside.log.state_changed = True

@@ -63,7 +63,7 @@ class AsideLog(QueueLog):
     def _begin(self) -> None:
         changes = Changes()
         self.items, self.jobs, self.order, self.keys = changes.items, changes.jobs, changes.order, changes.keys
-        self._replaced = Changes()  # the jobs and keys that this turn has changed, as they were
+        self._replaced = Changes()  # what this turn has changed, but for items, as it was
 
     # -- reading
 
@@ -92,6 +92,7 @@ class AsideLog(QueueLog):
     # -- changing
 
     def put_item(self, item_id: int, item: Item, job: Job) -> None:
+        self._replaced.jobs[item_id] = None
         self.items[item_id] = item
         self.jobs[item_id] = job
         self.state_changed = True
@@ -113,6 +114,14 @@ class AsideLog(QueueLog):
     def is_new(self, item_id: int) -> bool:
         """Whether it was put in this turn, so that nothing of it is on disk."""
         return self.items.get(item_id) is not None
+
+    def add_place(self, kind: int, place: Place, value: bytes) -> None:
+        self._replaced.order[kind].setdefault(place, None)
+        self.order[kind][place] = value
+
+    def remove_place(self, kind: int, place: Place, value: bytes) -> None:
+        self._replaced.order[kind].setdefault(place, value)
+        self.order[kind][place] = None
 
     def set_taken(self, key: bytes, taken: Taken | None, before: Taken | None) -> None:
         self._replaced.keys.setdefault(key, before)
@@ -176,8 +185,8 @@ class AsideLog(QueueLog):
         for item_id in self.jobs:
             doubtful.jobs.setdefault(item_id, self._replaced.jobs.get(item_id))
         for kind, entries in enumerate(self.order):
-            for place, value in entries.items():
-                doubtful.order[kind].setdefault(place, b"" if value is None else None)
+            for place in entries:
+                doubtful.order[kind].setdefault(place, self._replaced.order[kind].get(place))
         for key in self.keys:
             doubtful.keys.setdefault(key, self._replaced.keys.get(key))
         self._begin()

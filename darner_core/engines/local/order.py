@@ -82,16 +82,16 @@ class Order:
         return min(new, default=None)
 
     def add(self, place: Place, value: bytes = b"") -> None:
-        self.log.order[self.kind][place] = value
+        self.log.add_place(self.kind, place, value)
         self.entries += 1
         self._show(place)
 
-    def remove(self, place: Place, is_new: bool = False) -> None:
-        """`is_new`: nothing of its item is on disk, because it was put in this turn."""
+    def remove(self, place: Place, is_new: bool = False, value: bytes = b"") -> None:
+        """`is_new`: nothing of its item is on disk, because it was put in this turn. `value`: what was there."""
         if is_new:
             self.log.order[self.kind].pop(place, None)
         else:
-            self.log.order[self.kind][place] = None
+            self.log.remove_place(self.kind, place, value)
         self.entries -= 1
         self.gone += 1
         if place in self.hidden:

@@ -20,7 +20,7 @@ from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.reads import OpenRead
 from darner_core.storage.storage import Storage
 from tests import plain_jobs as plain
-from tests.asides import Bench, in_order
+from tests.asides import Bench, counts, in_order
 from tests.conftest import SMALL
 from tests.plain_jobs import JobQueue, Rules
 
@@ -312,6 +312,8 @@ class Asides(RuleBasedStateMachine):
         assert aside.open_bytes == sum(len(read.job.body) for read in expected.reads)
         for key in (b"a", b"b"):
             assert aside_keys.owner(aside, key) == self.arrived.get(expected.taken_by(key), 0)
+        windows = [until_ms for _, until_ms in expected.keys.values() if until_ms > expected.now_ms]
+        assert aside.key_windows.entries == len(windows)
         for job in expected.jobs:
             known = aside.find(self.ids[job.body])
             assert known is not None
@@ -333,6 +335,10 @@ class Asides(RuleBasedStateMachine):
         read_back = self.bench.read_aside(journal)
         expected = self.plain.copy()
         expected.restart()
+        windows = read_back.key_windows.entries
+        keyed = sum(bool(job.key) for job in expected.jobs)
+        jobs = len(expected.jobs)
+        assert counts(self.bench)[:-1] == [jobs, jobs, keyed + windows, jobs + windows]
         while aside_moves.move_due(read_back, 100):
             pass
         self.check(read_back, expected)

@@ -64,6 +64,28 @@ def test_a_key_whose_window_is_over_can_be_taken_before_anybody_has_looked(open_
     assert owner(bench) == second
 
 
+@pytest.mark.parametrize("lands", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_window_that_ends_in_a_failed_turn_ends_later(open_storage: OpenStorage, lands: bool, again: bool) -> None:
+    bench = Bench(open_storage, JobRules(unique_ms=5000))
+    bench.put(b"x", key=b"k")
+    bench.aside.take()
+    bench.end_turn()
+    bench.now_s += 5
+    bench.journal.begin()
+    if again:
+        bench.put(b"y", key=b"k")
+    else:
+        assert aside_moves.move_due(bench.aside, 10) == 1
+    bench.fail_turn(lands)
+    bench.crash()
+    assert bench.aside.key_windows.entries == 1
+    assert aside_moves.move_due(bench.aside, 10) == 1
+    bench.end_turn()
+    assert bench.aside.is_empty
+    assert bench.storage.jobs.taken(bench.aside.record.number, b"k") is None
+
+
 @pytest.mark.parametrize("unique_ms", [0, 5000])
 @pytest.mark.parametrize("lands", [False, True])
 def test_a_failed_turn_gives_it_back(open_storage: OpenStorage, unique_ms: int, lands: bool) -> None:

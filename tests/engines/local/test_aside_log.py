@@ -10,23 +10,16 @@ from darner_core.engines.local.job_rules import NACK
 from darner_core.errors import StorageError
 from darner_core.storage.job_records import HIGHEST, LOWEST, READY
 from darner_core.storage.records import ITEM_HEADER_BYTES
-from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY
+from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Storage
-from tests.asides import NUMBER, Bench
+from tests.asides import NUMBER, Bench, counts
 
 OpenStorage = Callable[[], Storage]
-
-FAMILIES = (ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY)
 
 
 @pytest.fixture
 def bench(open_storage: OpenStorage) -> Bench:
     return Bench(open_storage)
-
-
-def counts(bench: Bench) -> list[int]:
-    """Of records, by family."""
-    return [len(list(bench.storage._rocks.scan(family, b"", b"\xff" * 40))) for family in FAMILIES]
 
 
 def test_a_job_is_three_records_and_the_state_and_leaves_the_state(bench: Bench) -> None:
