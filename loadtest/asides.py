@@ -19,6 +19,7 @@ from typing import Any
 
 from darner_core.engines.local import aside_failures, aside_moves
 from darner_core.engines.local.aside import Aside
+from darner_core.engines.local.asides import find_dead
 from darner_core.engines.local.compaction import Upkeep
 from darner_core.engines.local.due import DUE_A_TURN
 from darner_core.engines.local.job_rules import NACK, JobRules
@@ -61,6 +62,7 @@ class Bench:
         state = self.storage.jobs.state(NUMBER)
         record = AsideRecord(NUMBER, 1)
         self.aside = Aside(queue, record, state, self.journal, Nobody(), JobRules())
+        find_dead(self.journal, [self.aside])
         self.upkeep = Upkeep(self.registry, self.journal, 0)
         self.end_turn()
 

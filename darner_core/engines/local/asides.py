@@ -6,7 +6,7 @@ No call here switches greenlets.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from darner_core import NAME
@@ -14,15 +14,21 @@ from darner_core.config.values import show_bytes
 from darner_core.engines.local import lines, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
+from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.errors import StorageError
+from darner_core.storage import job_records, records
 from darner_core.storage.job_records import AsideRecord, AsideState, Job
 from darner_core.storage.records import Item
+from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
 
 log = logging.getLogger(NAME)
+
+DEAD_BYTES = 1 << 20  # less is not looked for at the start
+FIRST_KEY, LAST_KEY = b"", b"\xff" * 40
 
 
 class Asides:
@@ -130,3 +136,23 @@ class Asides:
             if aside.log.durable and aside.log.recorded == 0:
                 aside.log.recheck(batch)
                 storage.jobs.add_aside(batch, aside.name, aside.record)
+
+
+def find_dead(journal: Journal, asides: Iterable[Aside]) -> None:
+    """Note what was dead when the server last ended: where the tables are larger than what lives in them."""
+    items = stored_bytes = entries = 0
+    for aside in asides:
+        items += aside.items
+        stored_bytes += aside.stored_bytes
+        entries += sum(order.entries for order in aside.orders)
+    storage = journal.storage
+    for family, live_bytes in (
+        (ASIDE_FAMILY, items * (records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES) + stored_bytes),
+        (JOB_FAMILY, items * (job_records.JOB_KEY_BYTES + job_records.JOB_BYTES)),
+        (ORDER_FAMILY, entries * job_records.ORDER_KEY_BYTES),
+    ):
+        if family in storage.damaged_families:
+            continue  # it would not be compacted
+        dead_bytes = storage.table_bytes(family) - live_bytes
+        if dead_bytes >= max(live_bytes, DEAD_BYTES):
+            journal.dead.add(DeadRange(family, FIRST_KEY, LAST_KEY, dead_bytes))

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from darner_core.config.queues import BUILT_IN
+from darner_core.engines.local import asides as asides_module
 from darner_core.engines.local.asides import Asides
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.errors import StorageError
 from darner_core.storage.job_records import NO_GETS, number_key
-from darner_core.storage.rocks import STATE_FAMILY
+from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY, STATE_FAMILY
 from darner_core.storage.storage import Storage
 from tests.asides import refusing
 from tests.bench import Bench as QueueBench
@@ -148,3 +149,19 @@ def test_rules_are_those_of_the_options(bench: Bench) -> None:
     bench.asides.set_rules(bench.queue())
     bench.asides.set_rules(bench.queue(b"memory"))
     assert aside.rules.unique_ms == 9
+
+
+def test_what_was_dead_at_the_last_end_is_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asides_module, "DEAD_BYTES", 1000)
+    aside = bench.asides.of(bench.queue())
+    for number in range(200):
+        aside.put(b"x" * 100, 0, 0, 5, number)
+    bench.end_turn()
+    bench.journal.storage.flush()
+    asides_module.find_dead(bench.journal, [aside])
+    assert bench.journal.dead.ranges == {}
+    while aside.take():
+        pass
+    bench.end_turn()
+    asides_module.find_dead(bench.journal, [aside])
+    assert {family for family, _ in bench.journal.dead.ranges} == {ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY}
