@@ -173,7 +173,7 @@ def test_a_data_directory_of_another_format_says_what_to_do(tmp_path: Path) -> N
     storage.close()
     (path / records.FORMAT_FILE).write_bytes(b"darner 999\n")
     line = refusal("--port", "0", "--data", str(path))
-    assert line.startswith(f"data directory {path}: of format 'darner 999', this server reads 'darner 2'; drain it")
+    assert line.startswith(f"data directory {path}: of format 'darner 999', this server reads 'darner 3'; drain it")
 
 
 def test_a_first_start_that_was_cut_off_can_be_repeated(start_server: StartServer, tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ from darner_core.storage import manifest, wal
 
 # Names of the column families that hold no queues.
 DEFAULT, CHUNKS = "default", "chunks"
+STATES, ORDER, KEYS, JOBS, ASIDES = "states", "order", "keys", "jobs", "asides"
+ASIDE_TABLES = (STATES, ORDER, KEYS, JOBS, ASIDES)
+NOT_QUEUES = (*ASIDE_TABLES, DEFAULT, CHUNKS)  # as `rocks` numbers them, from the last
 
 # Blocks of 16 KiB: items are read in order, a few hundred at a time, hardly ever singly.
 BLOCK_BYTES = 16 << 10

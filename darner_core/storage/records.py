@@ -48,14 +48,15 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import NamedTuple
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 # Files beside RocksDB's own. The format is read before the database is opened, which would change a directory that is
 # not ours.
 FORMAT_FILE = "FORMAT"
 FORMAT = b"darner %d\n" % FORMAT_VERSION
-# Version 1 lacks "e", kind and missing, and is otherwise the same. It can be read, and opening it makes it the newest.
-READABLE_FORMATS = frozenset((b"darner 1\n", FORMAT))
+# Version 2 lacks what is set aside (`job_records`), version 1 also "e", kind and missing; they are otherwise the same.
+# They can be read, and opening a directory makes it one of the newest.
+READABLE_FORMATS = frozenset((b"darner 1\n", b"darner 2\n", FORMAT))
 
 # All that starts have found damaged, one line each. The file stays until the directory is repaired.
 DAMAGE_FILE = "DAMAGED"

@@ -16,12 +16,12 @@ from rocksdict import ReadOptions, WriteBatch
 
 from darner_core.errors import StorageError
 from darner_core.storage import opening
-from darner_core.storage.opening import CHUNKS, DEFAULT, Settings
+from darner_core.storage.opening import NOT_QUEUES, Settings
 
 Batch = WriteBatch
 
 # The numbers of the column families that hold no queues. Queues' families are numbered from 0.
-CHUNK_FAMILY, DEFAULT_FAMILY = -1, -2
+CHUNK_FAMILY, DEFAULT_FAMILY, ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY = range(-1, -8, -1)
 
 # This many tables of chunks that have not been compacted are many. From 20 on RocksDB slows down all writes.
 MANY_FILES = 12
@@ -59,7 +59,7 @@ class Rocks:
         self._note_damage = note_damage
         self._say = say
         self._db: Any = None  # None while it is closed
-        # All column families by number, so that the last two are those with numbers below 0.
+        # All column families by number, so that the last are those with numbers below 0.
         self._families: list[Any] = []
         self._handles: list[Any] = []
 
@@ -80,7 +80,7 @@ class Rocks:
     def families(self) -> list[Any]:
         """RocksDB's objects for the queues' column families. Raises StorageError while the database is closed."""
         self.require_open()
-        return self._families[:DEFAULT_FAMILY]
+        return self._families[:STATE_FAMILY]
 
     @property
     def handles(self) -> list[Any]:
@@ -101,10 +101,10 @@ class Rocks:
         """Open it in the way `how`, see `opening`; what a crash had cut off. Raises RocksDB's error or StorageError."""
         # All families are made when the directory is: together 60 ms for 64, one by one up to 20 ms for each,
         # with every client waiting.
-        names = {DEFAULT, CHUNKS, *map(family_name, range(self._max_column_families))}
+        names = {*NOT_QUEUES, *map(family_name, range(self._max_column_families))}
         if how != opening.NEW:
             names.update(opening.family_names(self.path))
-        numbered = [*sorted(names - {DEFAULT, CHUNKS}, key=lambda name: int(name[1:])), DEFAULT, CHUNKS]
+        numbered = [*sorted(names - set(NOT_QUEUES), key=lambda name: int(name[1:])), *NOT_QUEUES]
         quiet = {numbered[family] for family in self.damaged_families}
         if how == opening.SALVAGE and not quiet:
             quiet = names  # a compaction has met the damage, and RocksDB does not say where

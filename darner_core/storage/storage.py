@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from darner_core.errors import DataDirError, StorageError
 from darner_core.storage import opening, records, wal
 from darner_core.storage.directory import DataDirectory
+from darner_core.storage.job_tables import JobTables
 from darner_core.storage.records import Expiry, Item, QueueRecord, State
 from darner_core.storage.rocks import CHUNK_FAMILY, DEFAULT_FAMILY, Batch, Rocks
 
@@ -62,6 +63,7 @@ class Storage:
         self.wal_bytes, self.free_bytes = self._directory.wal_bytes, self._directory.free_bytes
         self.damage, self.torn = self._directory.damage, self._directory.torn
         self.damaged_families = rocks.damaged_families
+        self.jobs = JobTables(rocks)  # what is set aside from queues' lines
         self._open_first()
 
     def _open_first(self) -> None:

@@ -23,6 +23,7 @@ from darner_core.storage.directory import (
     shown_few,
 )
 from darner_core.storage.records import Blob, Item, QueueRecord, State
+from darner_core.tools.check_asides import check_aside, find_asides
 from darner_core.tools.progress import Progress
 from darner_core.tools.salvage import (
     Broken,
@@ -217,6 +218,14 @@ def _check_records(directory: Salvaged, tell: Say, note: Say, progress: Progress
             pointed[numbers[cursor.queue]] |= blobs
         else:
             tell(f"{cursor.shown}: there is no queue {show(cursor.queue)}")
+    for aside in find_asides(directory, tell):
+        checked = check_aside(directory, aside, tell)
+        total.items += checked.items
+        total.bytes += checked.bytes
+        if aside.queue in numbers:
+            pointed[numbers[aside.queue]] |= checked.blobs
+        else:
+            tell(f"queue {show(aside.queue)}: {checked.items} items are set aside, and there is no such queue")
     for line in _orphans(directory, pointed):
         note(line)
     return len(queues), total

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from darner_core.errors import DataDirError, StorageError
-from darner_core.storage import manifest, opening, records, wal
+from darner_core.storage import job_records, manifest, opening, records, wal
+from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY
 from darner_core.storage.storage import CHUNK_FAMILY, DEFAULT_FAMILY, Storage
 from darner_core.tools.salvage import Salvaged
 
@@ -22,6 +23,15 @@ SETTINGS: dict[str, Any] = {
     "write_buffer_bytes": 32 << 20,
     "max_wal_bytes": 64 << 20,
     "max_open_files": 128,
+}
+
+# By the lengths of their keys: the column families that are not queues', but for that of items set aside.
+FAMILIES = {
+    records.CHUNK_KEY_BYTES: CHUNK_FAMILY,
+    job_records.JOB_KEY_BYTES: JOB_FAMILY,
+    job_records.KEY_KEY_BYTES: KEY_FAMILY,
+    job_records.ORDER_KEY_BYTES: ORDER_FAMILY,
+    job_records.STATE_KEY_BYTES: STATE_FAMILY,
 }
 
 NOT_COPIED = (records.DAMAGE_FILE, records.RUNNING_FILE)
@@ -85,18 +95,22 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
         if family == 0 and what == wal.PUT and key.startswith((records.QUEUE_PREFIX, records.CURSOR_PREFIX)):
             record = records.unpack_queue(value)
             family_of.setdefault(record.number, record.family)
+        elif family == 0 and what == wal.PUT and key.startswith(job_records.ASIDE_PREFIX):
+            family_of[job_records.unpack_aside(value).number] = ASIDE_FAMILY
     with suppress(StorageError):
         listed = [record for _, record in storage.queues()] + [record for _, _, record in storage.cursors()]
         for record in listed:
             family_of.setdefault(record.number, record.family)
+        family_of.update((record.number, ASIDE_FAMILY) for _, record in storage.jobs.asides())
     batch, size = storage.batch(), 0
     for what, family, key, value in _changes(path):
         if family == 0:
             handle = storage.handles[DEFAULT_FAMILY]
-        elif len(key) == records.CHUNK_KEY_BYTES:
-            handle = storage.handles[CHUNK_FAMILY]
+        elif len(key) in FAMILIES:
+            handle = storage.handles[FAMILIES[len(key)]]
         else:
-            handle = storage.handles[family_of.get(int.from_bytes(key[:4]), family) % len(storage.families)]
+            of_queue = family_of.get(int.from_bytes(key[:4]), family)
+            handle = storage.handles[of_queue if of_queue == ASIDE_FAMILY else of_queue % len(storage.families)]
         if what == wal.PUT:
             batch.put(key, value, handle)
         elif what == wal.DELETE:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from darner_core.showing import show
 from darner_core.storage import opening, records
-from darner_core.storage.opening import CHUNKS, DEFAULT
+from darner_core.storage.opening import ASIDE_TABLES, CHUNKS, NOT_QUEUES
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.tools import unchanged
 
@@ -90,13 +90,19 @@ class Salvaged:
                 raise
             path, torn = unchanged.mended(path, log_folder)
             self._db = opening.open_read_only(path, log_folder, OPEN_FILES, lenient, torn)
-        names = set(opening.family_names(path)) - {DEFAULT, CHUNKS}
-        self.families = [self._db.get_column_family(name) for name in sorted(names, key=lambda name: int(name[1:]))]
+        all_names = opening.family_names(path)
+        names = set(all_names) - set(NOT_QUEUES)
+        self.family_names = sorted(names, key=lambda name: int(name[1:]))
+        self.families = [self._db.get_column_family(name) for name in self.family_names]
         self.chunks: Any = self._db.get_column_family(CHUNKS)
+        self.default: Any = self._db
+        # Those of what is set aside, by name; none in a directory of an earlier format.
+        self.aside_tables = {name: self._db.get_column_family(name) for name in ASIDE_TABLES if name in all_names}
 
     def close(self) -> None:
         self.families = []
-        del self.chunks
+        del self.chunks, self.default
+        self.aside_tables = {}
         self._db.close()
 
     def unlisted_tables(self) -> set[str]:

@@ -48,7 +48,7 @@ def test_what_was_written_is_there_when_the_directory_is_opened_again(open_stora
     assert ids(storage, JOBS, 1, 9) == [1, 2]
 
 
-@pytest.mark.parametrize("written", [b"darner 3\n", b"darner 10\n", b"darner", b"", b"\x00\xff\n\n" * 100])
+@pytest.mark.parametrize("written", [b"darner 4\n", b"darner 10\n", b"darner", b"", b"\x00\xff\n\n" * 100])
 def test_a_directory_of_another_format_is_refused_with_what_to_do_and_left_alone(
     open_storage: OpenStorage, tmp_path: Path, written: bytes
 ) -> None:
@@ -56,7 +56,7 @@ def test_a_directory_of_another_format_is_refused_with_what_to_do_and_left_alone
     (tmp_path / "storage" / "FORMAT").write_bytes(written)
     files = sorted(os.listdir(tmp_path / "storage"))
     reason = refusal(tmp_path / "storage")
-    assert "this server reads 'darner 2'" in reason
+    assert "this server reads 'darner 3'" in reason
     assert "drain it with the server that wrote it" in reason
     assert written.isascii() is (f"'{written.decode('ascii', 'replace').strip()}'" in reason)
     assert sorted(os.listdir(tmp_path / "storage")) == files

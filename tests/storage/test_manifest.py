@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from darner_core.storage import manifest, wal
+from darner_core.storage.opening import DEFAULT, NOT_QUEUES
 from darner_core.storage.storage import Storage
 from tests.conftest import SMALL
 from tests.support.damaged import copy_of, make_directory
@@ -39,7 +40,7 @@ def several_logs(path: Path) -> list[str]:
 def test_it_tells_the_tables_the_families_and_the_logs(base: Path) -> None:
     found = manifest.read(str(base))
     assert found.tables == {path.name: path.stat().st_size for path in base.glob("*.sst")}
-    assert found.families == {"chunks", "q000", "q001", "q002", "q003"}
+    assert found.families == {*NOT_QUEUES, "q000", "q001", "q002", "q003"} - {DEFAULT}
     assert [wal.number_of(name) for name in wal.files(str(base))] == [found.first_log]
     assert found.cut_at is None
     assert lost(base) == []

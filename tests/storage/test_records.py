@@ -20,10 +20,10 @@ items: st.SearchStrategy[Item] = st.tuples(bodies, u32s, u64s, u64s)
 # -- golden bytes
 
 
-def test_these_are_the_bytes_of_version_2() -> None:
-    assert records.FORMAT_VERSION == 2
-    assert (records.FORMAT_FILE, records.FORMAT) == ("FORMAT", b"darner 2\n")
-    assert {b"darner 1\n", b"darner 2\n"} == records.READABLE_FORMATS
+def test_these_are_the_bytes_of_version_3() -> None:
+    assert records.FORMAT_VERSION == 3
+    assert (records.FORMAT_FILE, records.FORMAT) == ("FORMAT", b"darner 3\n")
+    assert {b"darner 1\n", b"darner 2\n", b"darner 3\n"} == records.READABLE_FORMATS
 
 
 ITEM = "00 00000007 0000000000000000 0000018bcfe56800 68656c6c6f"

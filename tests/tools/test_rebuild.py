@@ -11,7 +11,8 @@ from darner_core.tools import rebuild
 from darner_core.tools.repair import repair
 from darner_core.tools.salvage import Salvaged
 from tests.conftest import SMALL
-from tests.support.damaged import ITEMS, NAMES, POPPED, body, make_directory, turn_over
+from tests.storage.test_job_tables import fill, seen
+from tests.support.damaged import ITEMS, NAMES, POPPED, body, copy_of, make_directory, turn_over
 from tests.tools.test_repair import numbers, quiet, run, table
 
 
@@ -118,3 +119,20 @@ def test_a_record_that_two_tables_have_without_a_sequence_number_comes_once_and_
     found = Salvaged(str(tmp_path / "rebuilt"), str(tmp_path))
     assert list(found.scan(found.families[0], *everything)) == [(key, b"new") for key in keys]
     found.close()
+
+
+def test_what_is_set_aside_is_replayed_into_its_own_tables(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "made"), **SMALL)
+    for number in (7, 8):
+        fill(storage, number)
+    batch = storage.batch()
+    storage.jobs.remove_aside(batch, b"q8", 8, False)
+    storage.write(batch)
+    expected = seen(storage.jobs, 7), seen(storage.jobs, 8)
+    copy_of(tmp_path / "made", tmp_path / "data")  # all is in the write-ahead log
+    storage.close()
+    rebuild.rebuild(str(tmp_path / "data"), str(tmp_path / "rebuilt"), 4, str(tmp_path))
+    rebuilt = Storage(str(tmp_path / "rebuilt"), **SMALL)
+    assert (seen(rebuilt.jobs, 7), seen(rebuilt.jobs, 8)) == expected
+    assert [name for name, _ in rebuilt.jobs.asides()] == [b"q7"]
+    rebuilt.close()

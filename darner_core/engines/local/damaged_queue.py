@@ -18,6 +18,7 @@ from darner_core.storage.records import Item, QueueRecord, State
 from darner_core.waiters import WaitingLine
 
 if TYPE_CHECKING:
+    from darner_core.engines.local.aside import Aside
     from darner_core.engines.local.cursor import Cursor
     from darner_core.engines.local.message_queue import MessageQueue
 
@@ -26,7 +27,7 @@ log = logging.getLogger(NAME)
 _Read = TypeVar("_Read", Item, tuple[int, list[Item]])
 
 
-def cannot_be_read(queue: "MessageQueue | Cursor", error: StorageError) -> StorageError:
+def cannot_be_read(queue: "MessageQueue | Cursor | Aside", error: StorageError) -> StorageError:
     """What to raise when the head is asked for, which cannot be read because of `error`. The log says it once."""
     if not queue.log.journal.storage.is_open:
         return error  # for a while nothing can be read, of whichever queue

@@ -1,0 +1,283 @@
+"""What the current turn changes of an aside, and what can be read of it: the turn's changes first, then the disk.
+
+The journal writes all of it at the end of the turn, in the turn's one batch. Of an item that is put and gone within the
+turn nothing is written. If the batch cannot be written, the changes are forgotten, and the aside reads again what the
+disk says. Whether the disk has them all the same is not known until the database has been opened again: then what they
+replaced is written once more.
+
+No call here switches greenlets. Reading raises StorageError.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from darner_core.engines.local.dead_ranges import DeadRange
+from darner_core.engines.local.journal import RECLAIM_ITEMS, Journal
+from darner_core.engines.local.queue_log import QueueLog
+from darner_core.engines.local.sorted_places import SortedPlaces
+from darner_core.errors import StorageError
+from darner_core.storage import job_records, records
+from darner_core.storage.job_records import KINDS, AsideRecord, Job, Place, Taken
+from darner_core.storage.records import Item, QueueRecord, State
+from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
+from darner_core.storage.storage import Batch
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.aside import Aside
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class Changes:
+    """Of records, by their keys. None: there is none."""
+
+    __slots__ = ("items", "jobs", "order", "keys")
+
+    def __init__(self) -> None:
+        self.items: dict[int, Item | None] = {}
+        self.jobs: dict[int, Job | None] = {}
+        self.order: tuple[dict[Place, bytes | None], ...] = tuple({} for _ in KINDS)
+        self.keys: dict[bytes, Taken | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.items or self.jobs or self.keys or any(self.order))
+
+
+class AsideLog(QueueLog):
+    """The records of an aside. Its hook writes all, so that the numbers of a queue's log are never asked for."""
+
+    __slots__ = ("number", "items", "jobs", "order", "keys", "_aside", "_replaced", "_doubtful", "_gone_bytes")
+
+    def __init__(self, journal: Journal, aside: "Aside", record: AsideRecord) -> None:
+        place = QueueRecord(record.number, ASIDE_FAMILY, record.created_at_ms)
+        super().__init__(journal, aside, place, State(tail=records.MAX_ID))  # type: ignore[arg-type]
+        self.recorded = 1
+        self.hook = self._write
+        self.number = record.number
+        self._aside = aside
+        self._doubtful = Changes()  # what to write after a failed turn
+        self._gone_bytes = 0  # of items that have been removed since the last range was
+        self._begin()
+
+    def _begin(self) -> None:
+        changes = Changes()
+        self.items, self.jobs, self.order, self.keys = changes.items, changes.jobs, changes.order, changes.keys
+        self._replaced = Changes()  # what this turn has changed, but for items, as it was
+
+    # -- reading
+
+    def item(self, item_id: int) -> Item:
+        item = self.items[item_id] if item_id in self.items else self._stored_item(item_id)
+        if item is None:
+            raise StorageError(f"aside number {self.number}: item {item_id} is missing")
+        return item
+
+    def find(self, item_id: int) -> Item | None:
+        return self.items[item_id] if item_id in self.items else self._stored_item(item_id)
+
+    def read_one(self, item_id: int) -> Item:
+        return self.item(item_id)
+
+    def job(self, item_id: int) -> Job | None:
+        return self.jobs[item_id] if item_id in self.jobs else self._stored_job(item_id)
+
+    def taken(self, key: bytes) -> Taken | None:
+        return self.keys[key] if key in self.keys else self._stored_taken(key)
+
+    def at_place(self, kind: int, place: Place) -> bytes | None:
+        changed = self.order[kind]
+        return changed[place] if place in changed else self._stored_at_place(kind, place)
+
+    # -- changing
+
+    def put_item(self, item_id: int, item: Item, job: Job) -> None:
+        self._replaced.jobs[item_id] = None
+        self.items[item_id] = item
+        self.jobs[item_id] = job
+        self.state_changed = True
+
+    def change_job(self, item_id: int, job: Job, before: Job) -> None:
+        self._replaced.jobs.setdefault(item_id, before)
+        self.jobs[item_id] = job
+        self.state_changed = True
+
+    def remove_item(self, item_id: int, job: Job, body_bytes: int) -> None:
+        self.state_changed = True
+        if self.is_new(item_id):
+            del self.items[item_id], self.jobs[item_id]
+            return
+        self._replaced.jobs.setdefault(item_id, job)
+        self.items[item_id] = self.jobs[item_id] = None
+        self._gone_bytes += body_bytes
+
+    def is_new(self, item_id: int) -> bool:
+        """Whether it was put in this turn, so that nothing of it is on disk."""
+        return self.items.get(item_id) is not None
+
+    def add_place(self, kind: int, place: Place, value: bytes) -> None:
+        self._replaced.order[kind].setdefault(place, None)
+        self.order[kind][place] = value
+
+    def remove_place(self, kind: int, place: Place, value: bytes) -> None:
+        self._replaced.order[kind].setdefault(place, value)
+        self.order[kind][place] = None
+
+    def set_taken(self, key: bytes, taken: Taken | None, before: Taken | None) -> None:
+        self._replaced.keys.setdefault(key, before)
+        self.keys[key] = taken
+        self.state_changed = True
+
+    # -- the end of the turn
+
+    def _write(self, batch: Batch) -> bool:
+        """The hook: all that the aside writes in a turn."""
+        if self.state_changed or not self.recorded:
+            tables, number = self.journal.storage.jobs, self.number
+            for order in self._aside.orders:
+                tables.put_order(batch, number, order.kind, self.order[order.kind])
+                if order.gone >= RECLAIM_ITEMS or (self.reclaim_now and order.gone):
+                    with suppress(StorageError):
+                        order.first()  # much may have gone from behind the window: the lowest is to be known exactly
+                    self._reclaim(batch, order.kind, order.lowest(), order.gone)
+                    order.gone = 0
+            self._write_records(batch, self.items, self.jobs, self.keys)
+            tables.put_state(batch, number, self._aside.state())
+            self.recorded = 1
+        return True
+
+    def _write_records(
+        self, batch: Batch, items: dict[int, Item | None], jobs: dict[int, Job | None], keys: dict[bytes, Taken | None]
+    ) -> None:
+        tables = self.journal.storage.jobs
+        tables.put_items(batch, self.number, items)
+        tables.put_jobs(batch, self.number, jobs)
+        if keys:
+            tables.put_keys(batch, self.number, keys)
+
+    def _reclaim(self, batch: Batch, kind: int, lowest: Place, gone: int) -> None:
+        """Much has gone: what is dead at the front goes as a range, and the space is given back."""
+        number, dead = self.number, self.journal.dead
+        self.journal.storage.jobs.remove_front(batch, number, kind, lowest)
+        first, end = (job_records.order_key(number, of, *job_records.LOWEST) for of in (kind, kind + 1))
+        dead.add(DeadRange(ORDER_FAMILY, first, end, gone * job_records.ORDER_KEY_BYTES))
+        first, end = job_records.number_key(number), job_records.number_key(number + 1)
+        record_bytes = records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES
+        dead.add(DeadRange(ASIDE_FAMILY, first, end, gone * record_bytes + self._gone_bytes))
+        dead.add(DeadRange(JOB_FAMILY, first, end, gone * (job_records.JOB_KEY_BYTES + job_records.JOB_BYTES)))
+        self._gone_bytes = 0
+
+    def turn_written(self) -> None:
+        if self.items or self.jobs or self.keys or any(self.order):
+            self._begin()
+
+    def undo_turn(self) -> None:
+        """Forget the changes, and keep in mind what the disk has to say instead."""
+        doubtful = self._doubtful
+        for item_id, item in self.items.items():
+            old = None
+            if item is None:
+                with suppress(StorageError):
+                    old = self._stored_item(item_id)
+                if old is None:
+                    continue  # it cannot be read now: it is there if the turn is not
+            doubtful.items.setdefault(item_id, old)
+        for item_id in self.jobs:
+            doubtful.jobs.setdefault(item_id, self._replaced.jobs.get(item_id))
+        for kind, entries in enumerate(self.order):
+            for place in entries:
+                doubtful.order[kind].setdefault(place, self._replaced.order[kind].get(place))
+        for key in self.keys:
+            doubtful.keys.setdefault(key, self._replaced.keys.get(key))
+        self._begin()
+
+    def recheck(self, batch: Batch) -> None:
+        """The database was opened again after a failed write: whatever was left of it, the records are to be what
+        memory has."""
+        doubtful, self._doubtful = self._doubtful, Changes()
+        tables = self.journal.storage.jobs
+        for kind, entries in enumerate(doubtful.order):
+            tables.put_order(batch, self.number, kind, entries)
+        self._write_records(batch, doubtful.items, doubtful.jobs, doubtful.keys)
+        if not self.touched:
+            self._aside.enter_turn()
+        self.state_changed = True
+
+    # -- what has been written
+
+    def places(self, kind: int, begin: Place, most: int) -> list[Place]:
+        """Up to `most` places of what is stored, in order, from `begin` on."""
+        return self.journal.storage.jobs.places(self.number, kind, begin, most)
+
+    def _stored_item(self, item_id: int) -> Item | None:
+        return self.journal.storage.jobs.item(self.number, item_id)
+
+    def _stored_job(self, item_id: int) -> Job | None:
+        return self.journal.storage.jobs.job(self.number, item_id)
+
+    def _stored_taken(self, key: bytes) -> Taken | None:
+        return self.journal.storage.jobs.taken(self.number, key)
+
+    def _stored_at_place(self, kind: int, place: Place) -> bytes | None:
+        return self.journal.storage.jobs.at_place(self.number, kind, place)
+
+
+class MemoryAsideLog(AsideLog):
+    """The log of an aside of a queue that is in memory only: its records are kept as a disk would keep them."""
+
+    __slots__ = ("_items", "_jobs", "_places", "_values", "_keys")
+
+    durable: ClassVar = False
+
+    def __init__(self, journal: Journal, aside: "Aside", record: AsideRecord) -> None:
+        super().__init__(journal, aside, record)
+        self._items: dict[int, Item] = {}
+        self._jobs: dict[int, Job] = {}
+        self._places = tuple(SortedPlaces() for _ in KINDS)
+        self._values: tuple[dict[Place, bytes], ...] = tuple({} for _ in KINDS)
+        self._keys: dict[bytes, Taken] = {}
+
+    def _enter(self, journal: Journal) -> None:
+        journal.in_memory.append(self)  # type: ignore[arg-type]  # of which nothing is asked that it has not
+
+    def keep(self) -> None:
+        """The turn has happened."""
+        _apply(self._items, self.items)
+        _apply(self._jobs, self.jobs)
+        _apply(self._keys, self.keys)
+        for places, values, changed in zip(self._places, self._values, self.order, strict=True):
+            for place, value in changed.items():
+                if value is None:
+                    if values.pop(place, None) is not None:
+                        places.remove(place)
+                else:
+                    if place not in values:
+                        places.add(place)
+                    values[place] = value
+
+    def recheck(self, batch: Batch) -> None:
+        """Nothing is on disk."""
+        self._doubtful = Changes()
+
+    def places(self, kind: int, begin: Place, most: int) -> list[Place]:
+        return self._places[kind].some_from(begin, most)
+
+    def _stored_item(self, item_id: int) -> Item | None:
+        return self._items.get(item_id)
+
+    def _stored_job(self, item_id: int) -> Job | None:
+        return self._jobs.get(item_id)
+
+    def _stored_taken(self, key: bytes) -> Taken | None:
+        return self._keys.get(key)
+
+    def _stored_at_place(self, kind: int, place: Place) -> bytes | None:
+        return self._values[kind].get(place)
+
+
+def _apply(stored: dict[_Key, _Value], changed: dict[_Key, _Value | None]) -> None:
+    for key, value in changed.items():
+        if value is None:
+            stored.pop(key, None)
+        else:
+            stored[key] = value

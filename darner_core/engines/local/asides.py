@@ -1,0 +1,158 @@
+"""The asides by queue: which there are, making and removing them, and reading them back.
+
+An aside is made in the turn in which its queue first needs it, and goes with its queue.
+
+No call here switches greenlets.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from darner_core import NAME
+from darner_core.engines.local import lines, window
+from darner_core.engines.local.aside import Aside
+from darner_core.engines.local.aside_parts import Watcher
+from darner_core.engines.local.dead_ranges import DeadRange
+from darner_core.engines.local.job_rules import JobRules
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.message_queue import MessageQueue
+from darner_core.errors import StorageError
+from darner_core.showing import show
+from darner_core.storage import job_records, records
+from darner_core.storage.job_records import AsideRecord, AsideState, Job
+from darner_core.storage.records import Item
+from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
+from darner_core.storage.storage import Batch
+
+log = logging.getLogger(NAME)
+
+DEAD_BYTES = 1 << 20  # less is not looked for at the start
+FIRST_KEY, LAST_KEY = b"", b"\xff" * 40
+
+
+class Asides:
+    """Those of all queues, by their queues and, as hints of expiry name them, by their numbers."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        new_number: Callable[[], int],
+        watcher: Watcher,
+        rules: Callable[[MessageQueue], JobRules],
+        dead_letter: Callable[[Aside, Item, Job], bool] | None = None,
+        expire_to: Callable[[Aside, Item], None] | None = None,
+    ) -> None:
+        """`rules` tells what a queue's options say of jobs. For the others see `Aside`."""
+        self.by_queue: dict[MessageQueue, Aside] = {}
+        self.by_number: dict[int, Aside] = {}
+        self.damaged: dict[bytes, StorageError] = {}  # by the names of queues whose asides cannot be read
+        self._journal = journal
+        self._new_number = new_number
+        self._watcher = watcher
+        self._rules = rules
+        self._dead_letter = dead_letter
+        self._expire_to = expire_to
+
+    def read_back(self, queues: Mapping[bytes, MessageQueue]) -> set[int]:
+        """Read every aside back; their numbers. Raises StorageError if it cannot be read which there are."""
+        numbers = set()
+        storage = self._journal.storage
+        for name, record in storage.jobs.asides():
+            numbers.add(record.number)
+            queue = queues.get(name)
+            if queue is None or queue.unreadable:
+                continue  # damage has taken its queue, or may be repaired together with it
+            try:
+                self._add(queue, record, storage.jobs.state(record.number))
+            except StorageError as error:
+                self.damaged[name] = error
+                log.error("queue %s: what is set aside cannot be read: %s", show(name), error)
+        return numbers
+
+    def of(self, queue: MessageQueue) -> Aside:
+        """That of this queue, made in this turn if there is none. Raises StorageError if it is damaged."""
+        aside = self.by_queue.get(queue)
+        if aside is not None:
+            return aside
+        if queue.name in self.damaged:
+            raise self.damaged[queue.name]
+        record = AsideRecord(self._new_number(), self._journal.time_ms())
+        aside = self._add(queue, record, AsideState() if queue.log.durable else None)
+        self._write_record(aside)
+        self._journal.undo.append((self._take_out, aside, queue))
+        return aside
+
+    def _add(self, queue: MessageQueue, record: AsideRecord, state: AsideState | None) -> Aside:
+        aside = self.by_queue[queue] = self.by_number[record.number] = Aside(
+            queue, record, state, self._journal, self._watcher, self._rules(queue), partial(lines.serve, queue),
+            self._dead_letter, self._expire_to,
+        )  # fmt: skip
+        return aside
+
+    def _take_out(self, aside: Aside, queue: MessageQueue) -> None:
+        aside.deleted = True
+        del self.by_queue[queue], self.by_number[aside.record.number]
+
+    def _put_back(self, aside: Aside, queue: MessageQueue) -> None:
+        aside.deleted = False
+        self.by_queue[queue] = self.by_number[aside.record.number] = aside
+
+    def change(self, aside: Aside, record: AsideRecord) -> None:
+        """From now on its record is another: the pause, or the terms of the line."""
+        self._journal.undo.append((setattr, aside, "record", aside.record))
+        aside.record = record
+        self._write_record(aside)
+
+    def _write_record(self, aside: Aside) -> None:
+        if aside.log.durable:
+            storage, name, record = self._journal.storage, aside.name, aside.record
+            self._journal.also.append(lambda batch: storage.jobs.add_aside(batch, name, record))
+
+    def set_rules(self, queue: MessageQueue) -> None:
+        """The queue's options are others."""
+        aside = self.by_queue.get(queue)
+        if aside is not None:
+            aside.rules = self._rules(queue)
+
+    def delete(self, queue: MessageQueue) -> None:
+        """The queue is deleted in this turn. Nothing happens if it has no aside."""
+        aside = self.by_queue.get(queue)
+        if aside is None:
+            return
+        self._take_out(aside, queue)
+        window.release(aside)
+        self._journal.undo.append((self._put_back, aside, queue))
+        if aside.log.durable:
+            storage, name, number = self._journal.storage, aside.name, aside.record.number
+            # Of what this turn has put nothing may stay, though the aside writes it: this comes behind.
+            is_empty = aside.is_empty and not aside.log.touched
+            self._journal.also.append(lambda batch: storage.jobs.remove_aside(batch, name, number, is_empty))
+
+    def recheck(self, batch: Batch) -> None:
+        """The storage was opened again after a failed write: what asides have on disk is to be what memory has."""
+        storage = self._journal.storage
+        for aside in self.by_queue.values():
+            if aside.log.durable and aside.log.recorded == 0:
+                aside.log.recheck(batch)
+                storage.jobs.add_aside(batch, aside.name, aside.record)
+
+
+def find_dead(journal: Journal, asides: Iterable[Aside]) -> None:
+    """Note what was dead when the server last ended: where the tables are larger than what lives in them."""
+    items = stored_bytes = entries = 0
+    for aside in asides:
+        items += aside.items
+        stored_bytes += aside.stored_bytes
+        entries += sum(order.entries for order in aside.orders)
+    storage = journal.storage
+    for family, live_bytes in (
+        (ASIDE_FAMILY, items * (records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES) + stored_bytes),
+        (JOB_FAMILY, items * (job_records.JOB_KEY_BYTES + job_records.JOB_BYTES)),
+        (ORDER_FAMILY, entries * job_records.ORDER_KEY_BYTES),
+    ):
+        if family in storage.damaged_families:
+            continue  # it would not be compacted
+        dead_bytes = storage.table_bytes(family) - live_bytes
+        if dead_bytes >= max(live_bytes, DEAD_BYTES):
+            journal.dead.add(DeadRange(family, FIRST_KEY, LAST_KEY, dead_bytes))

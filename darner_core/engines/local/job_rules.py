@@ -1,0 +1,51 @@
+"""What becomes of a job that fails, as its queue's options say. Numbers in, numbers out."""
+
+from typing import NamedTuple
+
+from darner_core.showing import show
+from darner_core.storage.job_records import MAX_COUNT, MAX_NOTE_BYTES, Job
+
+# How a job fails: its reader says so, says nothing for too long, or is gone.
+NACK, TIMEOUT, LOSS = "nack", "timeout", "loss"
+
+MAX_DELAY_MS = 2**48  # 8,900 years: what is due then fits a record, whatever the clock says
+
+
+class JobRules(NamedTuple):
+    """The options of a queue that are about jobs. 0: off."""
+
+    max_deliveries: int = 0
+    retry_delay_ms: int = 0
+    retry_backoff: float = 1
+    max_retry_delay_ms: int = 0
+    unique_ms: int = 0  # a key stays taken for so long when its job is gone
+
+    def is_last(self, failures: int) -> bool:
+        """Whether a job that has failed so often is not handed out again."""
+        return 0 < self.max_deliveries <= failures
+
+    def delay_ms(self, failures: int) -> int:
+        """Before the next delivery, after so many failures."""
+        most = self.max_retry_delay_ms or MAX_DELAY_MS
+        delay_ms: float = min(self.retry_delay_ms, most)
+        for _ in range(failures - 1):
+            if delay_ms >= most or self.retry_backoff == 1:
+                break
+            delay_ms = min(delay_ms * self.retry_backoff, most)
+        return int(delay_ms)
+
+
+def failed(job: Job, how: str) -> Job:
+    """`job` after one failure more."""
+    if how == NACK:
+        return job._replace(nacks=min(job.nacks + 1, MAX_COUNT))
+    if how == TIMEOUT:
+        return job._replace(timeouts=min(job.timeouts + 1, MAX_COUNT))
+    return job._replace(losses=min(job.losses + 1, MAX_COUNT))
+
+
+def history(queue: bytes, item_id: int, job: Job, how: str, client: str, added_at_ms: int) -> bytes:
+    """The note of a dead letter: from where, how often, why last, which client, when first put (ms since 1970)."""
+    ending = f" id={item_id} failures={job.failures} last={how} client={client[:60]} put={added_at_ms}".encode()
+    start = f"from={show(queue)}".encode()
+    return start[: MAX_NOTE_BYTES - len(ending)] + ending

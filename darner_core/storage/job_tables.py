@@ -1,0 +1,148 @@
+"""What a data directory keeps of what is set aside from queues' lines, by table; the bytes are `job_records`'.
+
+It knows no rules of queues: what is written when, and what follows from it, is the engine's matter. No call switches
+greenlets. Reading raises StorageError.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+
+from darner_core.errors import StorageError
+from darner_core.storage import job_records, records
+from darner_core.storage.job_records import AsideRecord, AsideState, Job, Place, Taken, job_key, order_key
+from darner_core.storage.records import Item, item_key
+from darner_core.storage.rocks import (
+    ASIDE_FAMILY,
+    DEFAULT_FAMILY,
+    JOB_FAMILY,
+    KEY_FAMILY,
+    ORDER_FAMILY,
+    STATE_FAMILY,
+    Batch,
+    Rocks,
+)
+
+
+class JobTables:
+    """The tables of all asides; `number` is an aside's."""
+
+    def __init__(self, rocks: Rocks) -> None:
+        self._rocks = rocks
+
+    # -- which asides there are
+
+    def asides(self) -> list[tuple[bytes, AsideRecord]]:
+        """(queue's name, record) of every aside."""
+        prefix = job_records.ASIDE_PREFIX
+        end = bytes((prefix[0] + 1,))
+        with _understood("the list of asides"):
+            found = self._rocks.scan(DEFAULT_FAMILY, prefix, end)
+            return [(key[len(prefix) :], job_records.unpack_aside(value)) for key, value in found]
+
+    def add_aside(self, batch: Batch, queue: bytes, record: AsideRecord) -> None:
+        """Also in the place of an earlier record."""
+        value = job_records.pack_aside(record)
+        batch.put(job_records.aside_key(queue), value, self._rocks.handles[DEFAULT_FAMILY])
+
+    def remove_aside(self, batch: Batch, queue: bytes, number: int, is_empty: bool) -> None:
+        """Remove it and all that is in it. Range deletions cost all who read after them, so there are none if the
+        caller knows that it is empty."""
+        handles = self._rocks.handles
+        batch.delete(job_records.aside_key(queue), handles[DEFAULT_FAMILY])
+        batch.delete(job_records.number_key(number), handles[STATE_FAMILY])
+        if not is_empty:
+            for family, begin, end in (
+                (ASIDE_FAMILY, item_key(number, 0), item_key(number + 1, 0)),
+                (JOB_FAMILY, job_key(number, 0), job_key(number + 1, 0)),
+                (KEY_FAMILY, *job_records.key_bounds(number)),
+                (ORDER_FAMILY, order_key(number, 0, 0, 0, 0), order_key(number + 1, 0, 0, 0, 0)),
+            ):
+                batch.delete_range(begin, end, handles[family])
+
+    # -- reading
+
+    def state(self, number: int) -> AsideState:
+        value = self._rocks.get(STATE_FAMILY, job_records.number_key(number))
+        with _understood(f"aside number {number}: state"):
+            return AsideState() if value is None else job_records.unpack_aside_state(value)
+
+    def item(self, number: int, item_id: int) -> Item | None:
+        value = self._rocks.get(ASIDE_FAMILY, item_key(number, item_id))
+        with _understood(f"aside number {number}: item {item_id}"):
+            return None if value is None else records.unpack_item(value)
+
+    def job(self, number: int, item_id: int) -> Job | None:
+        value = self._rocks.get(JOB_FAMILY, job_key(number, item_id))
+        with _understood(f"aside number {number}: job {item_id}"):
+            return None if value is None else job_records.unpack_job(value)
+
+    def taken(self, number: int, key: bytes) -> Taken | None:
+        value = self._rocks.get(KEY_FAMILY, job_records.key_key(number, key))
+        with _understood(f"aside number {number}: key {key!r}"):
+            return None if value is None else job_records.unpack_taken(value)
+
+    def places(self, number: int, kind: int, begin: Place, most: int) -> list[Place]:
+        """Up to `most` places of this kind, in order, from `begin` on."""
+        first, end = order_key(number, kind, *begin), order_key(number, kind + 1, 0, 0, 0)
+        place_of = job_records.place_of
+        with _understood(f"aside number {number}: order"):
+            return [place_of(key) for key, _ in islice(self._rocks.scan(ORDER_FAMILY, first, end), most)]
+
+    def at_place(self, number: int, kind: int, place: Place) -> bytes | None:
+        """The value there; None: there is nothing."""
+        return self._rocks.get(ORDER_FAMILY, order_key(number, kind, *place))
+
+    # -- writing: None in the place of a value removes what is there
+
+    def put_state(self, batch: Batch, number: int, state: AsideState) -> None:
+        value = job_records.pack_aside_state(state)
+        batch.put(job_records.number_key(number), value, self._rocks.handles[STATE_FAMILY])
+
+    def put_items(self, batch: Batch, number: int, items: Mapping[int, Item | None]) -> None:
+        handle, pack = self._rocks.handles[ASIDE_FAMILY], records.pack_item
+        for item_id, item in items.items():
+            if item is None:
+                batch.delete(item_key(number, item_id), handle)
+            else:
+                batch.put(item_key(number, item_id), pack(item), handle)
+
+    def put_jobs(self, batch: Batch, number: int, jobs: Mapping[int, Job | None]) -> None:
+        handle, pack = self._rocks.handles[JOB_FAMILY], job_records.pack_job
+        for item_id, job in jobs.items():
+            if job is None:
+                batch.delete(job_key(number, item_id), handle)
+            else:
+                batch.put(job_key(number, item_id), pack(job), handle)
+
+    def put_order(self, batch: Batch, number: int, kind: int, entries: Mapping[Place, bytes | None]) -> None:
+        handle = self._rocks.handles[ORDER_FAMILY]
+        for place, value in entries.items():
+            if value is None:
+                batch.delete(order_key(number, kind, *place), handle)
+            else:
+                batch.put(order_key(number, kind, *place), value, handle)
+
+    def put_keys(self, batch: Batch, number: int, keys: Mapping[bytes, Taken | None]) -> None:
+        handle = self._rocks.handles[KEY_FAMILY]
+        for key, taken in keys.items():
+            if taken is None:
+                batch.delete(job_records.key_key(number, key), handle)
+            else:
+                batch.put(job_records.key_key(number, key), job_records.pack_taken(taken), handle)
+
+    def remove_front(self, batch: Batch, number: int, kind: int, before: Place) -> None:
+        """Remove all places of this kind that are before that one, as a range: nothing is to stay there."""
+        begin, end = order_key(number, kind, 0, 0, 0), order_key(number, kind, *before)
+        if begin < end:
+            batch.delete_range(begin, end, self._rocks.handles[ORDER_FAMILY])
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Bytes that mean nothing are damage of that."""
+    try:
+        yield
+    except (ValueError, struct.error) as error:
+        raise StorageError(f"{what}: {error}") from error
