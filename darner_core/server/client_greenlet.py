@@ -55,6 +55,7 @@ class ClientGreenlet:
                 task = self._wait_task()
                 while task is not None:
                     self._run_task(task)
+                    self._require_client()  # not every task that waits sees its client go
                     serve = serving.serve_backlog if task in SHARES else serving.serve_in_shares
                     task = serve(client, client.backlog)
                     while task is None and self._inbox.ahead and client.ending is None:
@@ -131,6 +132,7 @@ class ClientGreenlet:
 
     def wait_in(self, state: State) -> None:
         """Wait in `state` until the greenlet is switched to. Raises ClientGone if the client has gone by then."""
+        self._require_client()
         self.client.move(state)
         try:
             gevent.get_hub().switch()
@@ -152,6 +154,7 @@ class ClientGreenlet:
         client.be_special()
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
+        self._require_client()
         client = self.client
         client.waiter = waiter
         client.share_ends = 0.0
@@ -195,6 +198,7 @@ class ClientGreenlet:
         client = self.client
         data = self._inbox.take_body(most_bytes)
         while not data:
+            self._require_client()
             # Through the loop even if there is more to read already: the others are served in between.
             client.share_ends = 0.0
             client.turn.read_by(client.fd, gevent.getcurrent().switch)

@@ -1,6 +1,6 @@
 """What every engine promises, in the words of `engines.contract`."""
 
-from darner_core.engines.contract import Read
+from darner_core.engines.contract import Event, Read
 from darner_core.errors import ServerError
 from darner_core.waiters import Waiter
 from tests.support.engines import Q, World, opened, put, take_all
@@ -312,3 +312,71 @@ def test_whoever_peeks_is_shown_the_queue_and_takes_nothing(world: World) -> Non
     assert waiter.got is queue
     leave(world, waiter)
     assert take_all(world) == [b"1"]
+
+
+# -- later
+
+
+def test_what_later_means_is_found_out_by_drop_expired(world: World) -> None:
+    put(world, *[b"old"] * 4500, expires_at_ms=world.turn.time_ms() + 1)
+    put(world, b"new")
+    world.pass_time(5)
+    queue = world.registry.queues[Q]
+    answers = [queue.open(), queue.take(), queue.peek()]  # each removes as much as one turn may
+    assert (answers, queue.half_swept) == ([None, None, None], True)
+    turns = 0
+    while not queue.drop_expired():
+        world.end_turn()
+        turns += 1
+    assert turns > 0
+    assert take_all(world) == [b"new"]
+
+
+# -- beside the queues
+
+
+def test_a_read_with_a_lease_is_confirmed_by_its_id(world: World) -> None:
+    queue, leases = put(world, b"1", b"2"), world.engine.leases
+    first, second = leases.next_ids(2)
+    for lease_id in (first, second):
+        leases.hold(lease_id, opened(queue), "owner", 60_000)
+    world.end_turn()
+    assert leases.opened_by("owner", Q) == 2
+    assert leases.confirm(Q, [first, first, 7]) == 1
+    assert leases.abort(Q, [second]) == 1
+    world.end_turn()
+    leases.require_decided(Q, [first, second])
+    assert (leases.opened_by("owner", Q), take_all(world)) == (0, [b"2"])
+
+
+def test_an_observer_is_told_of_events_that_were_written(world: World) -> None:
+    told: list[Event] = []
+
+    class Observer:
+        def tell(self, event: Event) -> None:
+            told.append(event)
+
+    observer = Observer()
+    queue = put(world, b"1")
+    try:
+        assert world.engine.traces.watch(Q, observer)
+    except ServerError:
+        return  # declined
+    queue.put(b"2", 7, 0)
+    assert told == []
+    world.end_turn()
+    assert [(event.queue, event.what, event.start) for event in told] == [(Q, b"put", b"2")]
+    world.engine.traces.unwatch(Q, observer)
+    queue.put(b"3", 0, 0)
+    world.end_turn()
+    assert len(told) == 1
+
+
+def test_a_sweep_removes_what_has_expired(world: World) -> None:
+    queue = put(world, b"kept")
+    put(world, b"old", expires_at_ms=world.turn.time_ms() + 1)
+    world.pass_time(5)
+    world.engine.sweeper.wait_sweep(queue)
+    world.end_turn()
+    assert (queue.waiting_items, queue.expired_items) == (1, 1)
+    assert take_all(world) == [b"kept"]

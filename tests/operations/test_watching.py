@@ -178,3 +178,16 @@ def test_a_watcher_can_be_told_a_few_at_a_time_and_of_what_was_too_much_at_the_e
         told += lines
     assert told.count(b"\r\n") == MOST_EVENTS + 1
     assert told.endswith(b'{"what": "not shown", "events": 5}\r\n')
+
+
+def test_a_large_item_that_is_sent_while_the_last_watcher_leaves_is_delivered_once(server: RunningServer) -> None:
+    watcher, client, other = server.client(), server.client(), server.client()
+    body = b"x" * 8_000_000
+    client.set("q", body)
+    watch(watcher, "q", exists=True)
+    client.send(b"get q\r\n")
+    client.expect(b"VALUE q 0 8000000\r\n")
+    watcher.close()
+    wait_until(lambda: other.stats()["curr_connections"] == "2")
+    client.expect(body + b"\r\nEND\r\n")
+    assert other.get("q") is None

@@ -8,11 +8,13 @@ import pytest
 
 from darner_core.config.options import Config
 from darner_core.server.careful import cut_off
+from darner_core.server.client_greenlet import ClientGreenlet
 from darner_core.server.connection import Connection
 from darner_core.server.server import Server
 from darner_core.server.shares import SHARE_S
 from darner_core.server.states import MOVES, UNOCCUPIED, WOKEN_AT_END, Ending, State
 from darner_core.storage.storage import Storage
+from darner_core.waiters import Waiter, WaitingLine
 
 LARGE = 300_000  # bytes of an item that is received in chunks
 Move = tuple[State, State]
@@ -167,3 +169,34 @@ def test_the_table_is_whole() -> None:
     assert reached == set(State)
     waits = {state for state in State if State.BUSY in MOVES[state]}
     assert UNOCCUPIED < WOKEN_AT_END < waits
+
+
+@pytest.mark.parametrize("waits", ["share", "in_line", "in_body"])
+def test_a_task_that_does_not_see_its_client_go_waits_for_nothing_afterwards(
+    house: House, waits: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, connection = house.come_into(State.READ)
+    ended: list[BaseException | None] = []
+
+    def task(client: ClientGreenlet) -> bytes:
+        gevent.sleep(0.01)
+        try:
+            if waits == "share":
+                return b""  # the shares come next, as after any task
+            if waits == "in_line":
+                client.wait_for(Waiter(WaitingLine(), peeks=False), 60_000)
+            client.wait_body(10)
+        except BaseException as error:
+            ended.append(error)
+            raise
+        raise AssertionError("it waited")
+
+    shares = house.server.turn.shares
+    connection.backlog = iter(())
+    gevent.get_hub().loop.run_callback(connection._greenlet.switch, task)
+    gevent.sleep(0)
+    gevent.get_hub().loop.run_callback(cut_off, connection)
+    until(lambda: connection not in house.server.acceptor.connections)
+    assert not caplog.records
+    assert connection.waiter is None
+    assert not shares.crowded

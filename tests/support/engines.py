@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.contract import Queue, Read, Registry, Routing, Turn
+from darner_core.engines.contract import Engine, Queue, Read, Registry, Routing, Turn
 from darner_core.storage.storage import Storage
 from tests.support.bench import Bench
 
@@ -13,6 +13,9 @@ Q = b"q"
 
 class World(Protocol):
     """An engine with a queue `q` that may be made, and the turns of the loop around it."""
+
+    @property
+    def engine(self) -> Engine: ...
 
     @property
     def registry(self) -> Registry: ...

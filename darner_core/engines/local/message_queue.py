@@ -219,7 +219,7 @@ class MessageQueue:
         self.outstanding[item_id] = read
         self.bytes_out += body_bytes
         self.open_bytes += body_bytes
-        log.journal.undo.append((self.give_back, read, False))
+        log.journal.undo.append((_take_back_open, self, read, False))
         return read
 
     def _open_slowly(self) -> OpenRead | None:
@@ -238,7 +238,7 @@ class MessageQueue:
             self.next_id += 1
         self.bytes_out += read.body_bytes
         self.open_bytes += read.body_bytes
-        self.log.journal.undo.append((self.give_back, read, False))
+        self.log.journal.undo.append((_take_back_open, self, read, False))
         return read
 
     holds = reads.holds
@@ -394,3 +394,7 @@ class MessageQueue:
         if self.window:
             return self.window[0][3]
         return self.log.read(self.next_id, 1, 1, self.missing)[1][0][3]
+
+
+# What undoes `open`. It is bound to no class, because the queue's class may change before the turn ends; see `tracing`.
+_take_back_open = MessageQueue.give_back

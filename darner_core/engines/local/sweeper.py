@@ -261,7 +261,11 @@ class Sweeper:
             log.error("an expired item cannot be removed: %s", error, extra=BY_TEXT)
             return True  # the hint has done its work; a client that wants the item is told
         finally:
-            self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
+            self._count(queue, queue.expired_items - before)
+
+    def _count(self, queue: MessageQueue, removed: int) -> None:
+        if queue.options.max_expire_sweep:
+            self._swept[queue] = self._swept.get(queue, 0) + removed
 
     # -- items that are too old
 
@@ -274,7 +278,7 @@ class Sweeper:
             except StorageError as error:
                 queue.cannot_be_read(error)
                 return
-            self._swept[queue] = self._swept.get(queue, 0) + queue.expired_items - before
+            self._count(queue, queue.expired_items - before)
             if done:
                 if queue.expired_items != before:
                     lines.serve(queue)

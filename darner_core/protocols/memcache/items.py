@@ -219,7 +219,7 @@ class Items:
         return self._value(request, item, read.id)
 
     def _wait_send(self, request: LineRequest, read: Read, client: Client) -> bytes:
-        settle = client.session.hold if request.opens else read.queue.close
+        settle = client.session.hold if request.opens else _close
         self._taking.wait_send(client, read, lambda item: self._head_of(request, item, read.id), settle)
         return AFTER_BODY
 
@@ -315,3 +315,8 @@ class _Body:
             # what is left of the item must not be read as commands.
             with suppress(ServerError):
                 self.wait_next(min(self._missing_bytes, most_bytes))
+
+
+def _close(read: Read) -> None:
+    """Looks the method up when it is called: the class of a queue changes with its watchers."""
+    read.queue.close(read)

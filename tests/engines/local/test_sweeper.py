@@ -26,6 +26,21 @@ def bench(open_storage: OpenStorage) -> Bench:
     return Bench(open_storage)
 
 
+@pytest.mark.parametrize("options", [QueueOptions(max_age_s=1), QueueOptions(max_age_s=1, max_expire_sweep=1000)])
+def test_a_sweep_of_many_items_that_are_too_old_removes_them_all(
+    open_storage: OpenStorage, options: QueueOptions
+) -> None:
+    bench = Bench(open_storage, q=options)
+    for _ in range(5):
+        bench.put(b"q", *[b"x"] * 100)
+        bench.end_turn()
+    bench.now_s += 5
+    turns = bench.turns
+    bench.wait = lambda _: bench.end_turn() if bench.turns < turns + 100 else pytest.fail("it does not end")
+    bench.sweep()
+    assert bench.queue().waiting_items == 0
+
+
 def test_a_sweep_finds_items_wherever_they_are(bench: Bench) -> None:
     for number in range(20):
         bench.put(b"q", b"%d" % number, expires_in_s=5 if number % 3 == 1 else 0)

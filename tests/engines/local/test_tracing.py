@@ -69,6 +69,16 @@ def test_puts_and_gets_are_told_with_all_that_is_known_of_the_item(bench: Watche
     assert got == put._replace(what=GET)
 
 
+def test_a_turn_that_fails_after_the_last_watcher_has_gone_is_undone(bench: Watched) -> None:
+    bench.put(b"a")
+    bench.queue.open()
+    bench.traces.unwatch(b"q", bench.listener)
+    bench.queue.put(b"b", 0, 0)  # so that there is something to write
+    with refusing_writes(bench.storage), pytest.raises(StorageError):
+        bench.end_turn()
+    assert (bench.queue.open_reads, bench.queue.waiting_items) == (0, 1)
+
+
 def test_open_reads_are_told_until_they_are_closed_or_given_back(bench: Watched) -> None:
     bench.put(b"a", b"b")
     read = bench.open()
