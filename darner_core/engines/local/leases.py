@@ -276,7 +276,7 @@ class Leases:
             name, timeout_s = show(queue.name), queue.options.open_transaction_timeout_s
             log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
         for read in still:
-            self._fail(read, Failure.TIMED_OUT)  # type: ignore[arg-type]
+            self._fail(read, Failure.TIMED_OUT)
 
     def _places(self, queues: list[MessageQueue]) -> Iterator[Place]:
         """Whatever has open items."""
