@@ -135,7 +135,7 @@ class LocalJobs:
         place = read.queue
         if isinstance(place, MessageQueue):
             comes_back = not delay_ms and (pri is None or pri == self._record(place).pri)
-            if comes_back and not counts(place.options, delay_ms):
+            if comes_back and not counts(place.options):
                 place.give_back(read)  # type: ignore[arg-type]
                 return
         delay = -1 if delay_ms is None else min(delay_ms, MAX_DELAY_MS)
@@ -250,9 +250,9 @@ def record_of(aside: Aside, pri: int, ttr_ms: int) -> AsideRecord:
     return aside.record._replace(pri=pri, ttr_ms=ttr_ms)
 
 
-def counts(options: QueueOptions, delay_ms: int | None) -> bool:
+def counts(options: QueueOptions) -> bool:
     """Whether a failure in the line has to be remembered."""
-    return bool(options.max_deliveries or options.dead_letter_queue or (options.retry_delay_s and delay_ms is None))
+    return bool(options.max_deliveries or options.dead_letter_queue or options.retry_delay_s)
 
 
 def _was_open(queue: MessageQueue, read: OpenRead) -> None:
