@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from darner_core.config.queues import QueueOptions
+from darner_core.engines.jobs import Jobs
 from darner_core.engines.large_items import Download, Large, LargeBody, LargeItems, Transfer
 from darner_core.waiters import Waiter, WaitingLine
 
@@ -89,6 +90,10 @@ class Source(Protocol):
     transactions: int  # reads that clients have opened
     total_flushes: int
     line: WaitingLine | None  # of the clients that wait; None: nobody does
+
+    @property
+    def counts_failures(self) -> bool:
+        """Whether its reads go back by `Jobs.fail` when their clients have failed, and not by `give_back`."""
 
     @property
     def half_swept(self) -> bool:
@@ -403,6 +408,9 @@ class Engine(Protocol):
 
     @property
     def leases(self) -> Leases: ...
+
+    @property
+    def jobs(self) -> Jobs: ...
 
     @property
     def budget(self) -> Budget: ...

@@ -60,6 +60,8 @@ class DamagedQueue:
 
     unreadable: ClassVar = True
     traced: ClassVar = False
+    counts_failures: ClassVar = False
+    aside_items: ClassVar = 0
     # A put goes by way of `routing`, which looks at all queues of an item before it puts anything.
     governed: ClassVar = True
     polled: ClassVar = False

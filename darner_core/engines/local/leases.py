@@ -23,10 +23,13 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from darner_core import NAME
 from darner_core.engines.contract import Read
+from darner_core.engines.jobs import Failure
 from darner_core.engines.large_items import Download
+from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
@@ -53,6 +56,8 @@ SHORTEST_S = 0.001
 LOOKS_A_TURN = 2000
 
 NOT_BEING_SENT = -1
+
+Place: TypeAlias = MessageQueue | Cursor | Aside
 
 
 class Lease:
@@ -82,8 +87,11 @@ class Leases:
         journal: Journal,
         run_after: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float] = time.monotonic,
+        fail: Callable[[Read, Failure], None] | None = None,
     ) -> None:
-        """`run_after(seconds, call)` calls once, in the loop."""
+        """`run_after(seconds, call)` calls once, in the loop. `fail` gives back a read of a queue that counts
+        failures."""
+        self._count_failure = fail
         self._registry = registry
         self._journal = journal
         self._run_after = run_after
@@ -165,7 +173,7 @@ class Leases:
         """Let the items of these leases wait again, in their order; how many items that were."""
         known = self._known(queue, ids)
         aborted = sum(lease.read.queue.holds(lease.read) for lease in known)
-        self._give_back(known)
+        self._give_back(known, Failure.ABORTED)
         return aborted
 
     def require_decided(self, queue: bytes, ids: Iterable[int]) -> None:
@@ -177,11 +185,17 @@ class Leases:
         found = (self._leases.get(lease_id) for lease_id in dict.fromkeys(ids))
         return [lease for lease in found if lease is not None and lease.read.queue.name == queue]
 
-    def _give_back(self, leases: Iterable[Lease]) -> None:
+    def _give_back(self, leases: Iterable[Lease], why: Failure) -> None:
         for lease in sorted(leases, key=lambda lease: lease.read.id):
             self._forget(lease)
             self._journal.undo.append((self._unabort, lease))
-            lease.read.queue.give_back(lease.read)
+            self._fail(lease.read, why)
+
+    def _fail(self, read: Read, why: Failure) -> None:
+        if self._count_failure is not None and read.queue.counts_failures:
+            self._count_failure(read, why)
+        else:
+            read.queue.give_back(read)
 
     def _unabort(self, lease: Lease) -> None:
         self.keep(lease)
@@ -213,7 +227,7 @@ class Leases:
                 overdue[lease_id] = self._leases[lease_id]
         for lease in sorted(overdue.values(), key=lambda lease: lease.read.id):
             try:
-                self._give_back([lease])
+                self._give_back([lease], Failure.TIMED_OUT)
             except Exception:  # the loop would print it, and the others would stay open
                 log.exception("an item whose time is over could not be given back")
         self._set_timer()
@@ -225,16 +239,18 @@ class Leases:
         now = self._clock()
         before, self._seen = self._seen, {}
         looked_at = 0
-        for queue in _with_cursors(list(self._registry.queues.values())):
+        for queue in self._places(list(self._registry.queues.values())):
             looked_at += 1
             if queue.late_closes:
                 _tell_late_closes(queue)
             timeout_s = queue.options.open_transaction_timeout_s
             if timeout_s and queue.outstanding:
-                reads = [read for read in queue.outstanding.values() if not read.returned]
+                reads = _open_reads(queue)
                 for start in range(0, len(reads), LOOKS_A_TURN):
                     some = reads[start : start + LOOKS_A_TURN]
-                    _give_back(queue, [read for read in some if self._is_overdue(read, now, timeout_s, before)])
+                    self._give_back_overdue(
+                        queue, [read for read in some if self._is_overdue(read, now, timeout_s, before)]
+                    )
                     looked_at += len(some)
                     if looked_at >= LOOKS_A_TURN:
                         looked_at = 0
@@ -254,24 +270,32 @@ class Leases:
         self._seen[read] = progress, since
         return False
 
+    def _give_back_overdue(self, queue: Place, overdue: Iterable[OpenRead]) -> None:
+        still = [read for read in overdue if queue.holds(read)]  # the others were closed in a turn since the look
+        if still:
+            name, timeout_s = show(queue.name), queue.options.open_transaction_timeout_s
+            log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
+        for read in still:
+            self._fail(read, Failure.TIMED_OUT)
 
-def _give_back(queue: MessageQueue | Cursor, overdue: Iterable[OpenRead]) -> None:
-    still = [read for read in overdue if queue.holds(read)]  # the others were closed in a turn since the look
-    if still:
-        name, timeout_s = show(queue.name), queue.options.open_transaction_timeout_s
-        log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
-    for read in still:
-        queue.give_back(read)
+    def _places(self, queues: list[MessageQueue]) -> Iterator[Place]:
+        """Whatever has open items."""
+        for queue in queues:
+            yield queue
+            if queue.cursors is not None:
+                yield from list(queue.cursors.values())
+            aside = self._registry.asides.by_queue.get(queue) if queue.counts_failures else None
+            if aside is not None:
+                yield aside
 
 
-def _tell_late_closes(queue: MessageQueue | Cursor) -> None:
+def _tell_late_closes(queue: Place) -> None:
     name, count, queue.late_closes = show(queue.name), queue.late_closes, 0
     what = "1 item was closed too late: it" if count == 1 else f"{count} items were closed too late: they"
     log.info("queue %s: %s had been given back", name, what)
 
 
-def _with_cursors(queues: list[MessageQueue]) -> Iterator[MessageQueue | Cursor]:
-    for queue in queues:
-        yield queue
-        if queue.cursors is not None:
-            yield from list(queue.cursors.values())
+def _open_reads(place: Place) -> list[OpenRead]:
+    if isinstance(place, Aside):
+        return [held.read for held in place.outstanding.values()]
+    return [read for read in place.outstanding.values() if not read.returned]
