@@ -26,6 +26,7 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "max_queue_age_s": (60, 60),
     "open_transaction_timeout_s": (30, 30),
     "max_open_reads": (1, 1),
+    "max_leases": (5, 5),
     "durable": (False, False),
     "trace": (True, True),
 }
@@ -232,6 +233,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "max_queue_age_s": [-1, "x"],
     "open_transaction_timeout_s": [-1, {}],
     "max_open_reads": [0, -1, 1_000_001],
+    "max_leases": [-1, 10_000_001],
     "durable": [0, "false"],
     "trace": [None, 2],
 }

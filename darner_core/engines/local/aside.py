@@ -66,6 +66,7 @@ class Aside:
     )  # fmt: skip
 
     unreadable: ClassVar = False
+    counts_failures: ClassVar = False  # see `engines.jobs`
     next_id: ClassVar = 0  # the journal asks: of no id it is known that its item is gone
 
     def __init__(

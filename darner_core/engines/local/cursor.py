@@ -48,6 +48,7 @@ class Cursor:
     )  # fmt: skip
 
     unreadable: ClassVar = False
+    counts_failures: ClassVar = False  # see `engines.jobs`
     cursors: ClassVar = None  # there are none on a cursor
 
     def __init__(

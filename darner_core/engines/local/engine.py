@@ -38,7 +38,7 @@ class LocalEngine:
         self.routing = Routing(self.registry, journal, body_memory, config.chunk_bytes)
         self.sweeper = Sweeper(self.registry, self.routing, journal, wait, monotonic)
         self.traces = self.registry.traces
-        self.leases = Leases(self.registry, journal, run_after, monotonic)
+        self.leases = Leases(self.registry, journal, run_after, monotonic, max_leases=config.max_leases)
         self.free_bytes = storage.free_bytes
 
     def _move_expired(self, queue: MessageQueue, item: Item) -> None:

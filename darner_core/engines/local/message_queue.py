@@ -48,6 +48,7 @@ class MessageQueue:
     )  # fmt: skip
 
     unreadable: ClassVar = False  # see `DamagedQueue`
+    counts_failures: ClassVar = False  # see `engines.jobs`
     traced: ClassVar = False  # True in a subclass that tells what happens
 
     def __init__(

@@ -60,7 +60,8 @@ class Calls:
         most_items = min(arguments.max_items, MAX_ITEMS)
         if arguments.auto_abort_msec > 0:
             opened = self._leases.opened_by(session, request.queue)
-            most_items = min(most_items, self._taking.most_open(request.queue) - opened)
+            room = min(self._taking.most_open(request.queue) - opened, self._leases.room(request.queue))
+            most_items = min(most_items, room)
         if most_items <= 0:
             return []
         if request.parent:
@@ -116,7 +117,8 @@ class Calls:
 
     def _settle(self, request: ThriftRequest, session: Session, item_id: int, read: Read) -> None:
         if item_id:
-            self._leases.hold(item_id, read, session, request.arguments.auto_abort_msec)
+            client = str(session.origin).encode()
+            self._leases.hold(item_id, read, session, request.arguments.auto_abort_msec, client)
         else:
             read.queue.close(read)
 
