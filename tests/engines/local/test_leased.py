@@ -44,7 +44,7 @@ class Office:
         self.leases = Leases(house.registry, house.journal, self.clock.run_after, lambda: self.clock.now, jobs, 5)
 
     def take(self, session: Session, lasts_ms: int = 1000, most_ms: int = 0) -> Any:
-        leased = self.leases.bind(opened(self.house.registry.queues[b"q"]), lasts_ms, most_ms, b"dora")
+        leased: Any = self.leases.bind(opened(self.house.registry.queues[b"q"]), lasts_ms, most_ms, b"dora")
         session.hold(leased)
         return leased
 
