@@ -46,6 +46,8 @@ class Nobody:
 
     def note(self, aside: Aside, due_ms: int) -> None: ...
 
+    def forget(self, aside: Aside) -> None: ...
+
 
 class Bench:
     def __init__(self, path: str) -> None:

@@ -18,6 +18,7 @@ from darner_core.config.queues import (
     CHECKS,
     DEFAULT_TABLE,
     QUEUE_TABLES,
+    TARGETS,
     Level,
     QueueRules,
     parent_of,
@@ -31,6 +32,18 @@ ALIAS_TABLE = "aliases"
 Aliases = Mapping[bytes, tuple[bytes, ...]]
 
 NO_ALIASES: Aliases = {}
+
+# Options of which the first must not be larger than the second, if that is not 0, and why.
+ORDERED = (
+    ("retry_delay_s", "max_retry_delay_s", "that is how long the wait may get"),
+    ("default_ttr_s", "max_hold_s", "that is how long a reader may keep an item"),
+)
+
+# Of each of TARGETS: what items must not come back to.
+CIRCLES = {
+    "expire_to_queue": "items must not come back to the queue that they expired in",
+    "dead_letter_queue": "dead letters must not come back to the queue that they failed in",
+}
 
 
 # -- [default] and [queues.NAME]
@@ -52,16 +65,34 @@ def read_rules(tables: Mapping[str, Any]) -> QueueRules:
         settings = _read_options(keys, table)
         if is_for_children(name):
             _check_child(keys, name, settings)
-        if settings.get("expire_to_queue") == name:
-            raise _bad_target(keys, name, "another queue than itself")
+        for option in TARGETS:
+            if settings.get(option) == name:
+                raise _bad_target(keys, option, name, "another queue than itself")
         queues[name] = settings
     rules = QueueRules(default, queues)
     for level in rules.every:
-        _check_durable([level])
+        _check_levels([level])
     for name in rules.named:
-        _check_durable(rules.levels(name))
-        _check_durable(rules.levels(name, parent_of(name)))
+        _check_levels(rules.levels(name))
+        _check_levels(rules.levels(name, parent_of(name)))
     return rules
+
+
+def _check_levels(levels: list[Level]) -> None:
+    """Raises BadOption if what these levels say, in the order in which they are applied, contradicts itself."""
+    _check_durable(levels)
+    for less, more, why in ORDERED:
+        said = {option: level for level in levels for option in (less, more) if option in level.settings}
+        if len(said) < 2:
+            continue
+        low, high = said[less].settings[less], said[more].settings[more]
+        if 0 < high < low:
+            last = max(said, key=lambda option: max(n for n, level in enumerate(levels) if level is said[option]))
+            value, other = said[last].settings[last], less if last == more else more
+            known = f"{other} = {said[other].settings[other]}"
+            where = "" if said[other] is said[last] else f" in {show_table(said[other].keys)}"
+            bound = f"at least {low}" if last == more else f"at most {high}"
+            raise bad_value(said[last].keys, last, value, f"{bound}, because {known}{where}: {why}")
 
 
 def _read_options(keys: Keys, table: Any) -> dict[str, Any]:
@@ -89,12 +120,13 @@ def _check_child(keys: Keys, name: bytes, settings: Mapping[str, Any]) -> None:
         raise BadOption(keys, "a name with + is that of a fanout child, PARENT+CHILD: neither may be empty")
     if settings.get("fanout_only"):
         raise BadOption(keys, "fanout_only = true: must not be set for a fanout child, which has none", "fanout_only")
-    if settings.get("expire_to_queue") == parent:
-        raise _bad_target(keys, parent, "another queue than its own parent, from which it would come back")
+    for option in TARGETS:
+        if settings.get(option) == parent:
+            raise _bad_target(keys, option, parent, "another queue than its own parent, from which it would come back")
 
 
-def _bad_target(keys: Keys, target: bytes, allowed: str) -> BadOption:
-    return bad_value(keys, "expire_to_queue", show(target), allowed)
+def _bad_target(keys: Keys, option: str, target: bytes, allowed: str) -> BadOption:
+    return bad_value(keys, option, show(target), allowed)
 
 
 def _check_durable(levels: list[Level]) -> None:
@@ -162,29 +194,34 @@ def check_together(rules: QueueRules, aliases: Aliases) -> None:
                 "is an alias, too: nobody could reach the queue behind it; remove one of the two",
             )
 
-    def after(name: bytes) -> list[bytes]:
-        return list(aliases[name]) if name in aliases else [target for target, _ in _leads(rules, name)]
+    for option, rule in CIRCLES.items():
+        _check_circle(rules, aliases, option, rule)
 
-    targets = {target for level in rules.every for target in [level.settings.get("expire_to_queue")] if target}
+
+def _check_circle(rules: QueueRules, aliases: Aliases, option: str, rule: str) -> None:
+    def after(name: bytes) -> list[bytes]:
+        return list(aliases[name]) if name in aliases else [target for target, _ in _leads(rules, name, option)]
+
+    targets = {target for level in rules.every for target in [level.settings.get(option)] if target}
     _, loop = walk(sorted(targets), after)
     if loop:
         name = next(name for name in loop if name not in aliases)
         target = loop[loop.index(name) + 1]
-        keys = next(level.keys for found, level in _leads(rules, name) if found == target)
-        raise _loop(keys, loop, "items must not come back to the queue that they expired in", "expire_to_queue")
+        keys = next(level.keys for found, level in _leads(rules, name, option) if found == target)
+        raise _loop(keys, loop, rule, option)
 
 
-def _leads(rules: QueueRules, name: bytes) -> Iterator[tuple[bytes, Level]]:
-    """(queue, level): each queue to which items move that expire in queue `name` or in one of its children, and the
-    level that says so."""
+def _leads(rules: QueueRules, name: bytes, option: str) -> Iterator[tuple[bytes, Level]]:
+    """(queue, level): each queue to which this one of TARGETS moves items of queue `name` or of one of its children,
+    and the level that says so."""
     parent = parent_of(name)
     for above in {b"", parent}:
-        level = rules.set_by(name, above).get("expire_to_queue")
-        if level is not None and level.settings["expire_to_queue"]:
-            yield level.settings["expire_to_queue"], level
+        level = rules.set_by(name, above).get(option)
+        if level is not None and level.settings[option]:
+            yield level.settings[option], level
     if not parent:
         for level in rules.for_children(name):
-            target = level.settings.get("expire_to_queue")
+            target = level.settings.get(option)
             if target and target != name:
                 yield target, level
 

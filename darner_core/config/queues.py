@@ -29,6 +29,11 @@ DEFAULT_TABLE, QUEUE_TABLES = "default", "queues"
 MOST_ITEMS = 10**12
 MOST_BYTES = 1 << 50
 MOST_S = 100 * 365 * 86_400
+MOST_DELIVERIES = 65_535  # what the record of a job counts to
+MOST_BACKOFF = 1000
+
+# What becomes of items that a queue does not keep: no level may send them back to the queue from which they come.
+TARGETS = ("expire_to_queue", "dead_letter_queue")
 
 # The number of combinations of levels whose options are kept. Patterns that overlap make any number of combinations.
 MAX_KEPT = 4096
@@ -66,6 +71,18 @@ class QueueOptions:
     max_leases: int = _option(0, whole_number(0, 10_000_000), "this many of its items can be open with a deadline of"
         " their own; a get that would open one more is refused")
     durable: bool = _option(True, flag, "false: its items are kept in memory only, and a restart loses them")
+    max_deliveries: int = _option(0, whole_number(0, MOST_DELIVERIES), "an item whose readers have failed this often"
+        " is a dead letter")
+    dead_letter_queue: bytes = _option(b"", optional_queue_name, "the queue that dead letters move to; without one they"
+        " are buried")
+    retry_delay_s: int = _option(0, whole_number(0, MOST_S), "an item whose reader has failed is handed out again after"
+        " this long; 0: at once")
+    retry_backoff: int = _option(1, whole_number(1, MOST_BACKOFF), "each further failure multiplies that time by this")
+    max_retry_delay_s: int = _option(0, whole_number(0, MOST_S), "and it never gets longer than this")
+    default_ttr_s: int = _option(0, whole_number(0, MOST_S), "how long a reader that asks for a deadline may keep an"
+        " item that was put without one")
+    max_hold_s: int = _option(0, whole_number(0, MOST_S), "the longest that a reader may keep an item by touching it")
+    unique_s: int = _option(0, whole_number(0, MOST_S), "a key stays taken for this long when its item is gone")
     trace: bool = _option(False, flag, "each put, get, open, close, abort, expiry and discard is a line in the log")
     # fmt: on
 
@@ -168,7 +185,7 @@ class QueueRules:
 
     def levels(self, name: bytes, parent: bytes = b"") -> list[Level]:
         """The levels that apply to a queue, in the order in which they are applied."""
-        return [self._levels[number if number >= 0 else ~number] for number in self._applied(name, parent)[1:]]
+        return [self._levels[applied_level // 4] for applied_level in self._applied(name, parent)[1:]]
 
     def for_children(self, parent: bytes) -> Iterator[Level]:
         """The levels that may apply to children of `parent`."""
@@ -178,8 +195,8 @@ class QueueRules:
                 yield level
 
     def _applied(self, name: bytes, parent: bytes) -> tuple[int, ...]:
-        """1 for a child and 0 for another queue, followed by the numbers of the levels that apply, in order. ~n stands
-        for level n without its expire_to_queue."""
+        """1 for a child and 0 for another queue, followed by the levels that apply, in order: each is its number times
+        4, plus the bits of those TARGETS that it would send back here."""
         numbers = [0]
         if parent:
             numbers += self._chain(parent)
@@ -192,7 +209,7 @@ class QueueRules:
             numbers += self._chain(name)
         return (
             1 if parent else 0,
-            *(~number if self._leads_back(number, name, parent) else number for number in numbers),
+            *(4 * number + self._leads_back(number, name, parent) for number in numbers),
         )
 
     def _chain(self, name: bytes) -> list[int]:
@@ -201,19 +218,20 @@ class QueueRules:
             numbers.append(self._exact[name])
         return numbers
 
-    def _leads_back(self, number: int, name: bytes, parent: bytes) -> bool:
-        """Whether this level would send expired items back to the queue in which they expired. [default] does that to a
-        queue that collects what expires in all others."""
-        target = self._levels[number].settings.get("expire_to_queue")
-        return bool(target) and target in (name, parent)
+    def _leads_back(self, number: int, name: bytes, parent: bytes) -> int:
+        """The bits of those TARGETS by which this level would send items back to the queue from which they come.
+        [default] does that to a queue that collects what expires in all others."""
+        settings = self._levels[number].settings
+        return sum(1 << bit for bit, option in enumerate(TARGETS) if settings.get(option) in (name, parent or name))
 
     def _set_by(self, applied: tuple[int, ...]) -> dict[str, Level]:
         is_child, *numbers = applied
         found = {}
-        for number in numbers:
-            level = self._levels[number if number >= 0 else ~number]
+        for applied_level in numbers:
+            number, back = divmod(applied_level, 4)
+            level = self._levels[number]
             for option in level.settings:
-                if option == "expire_to_queue" and number < 0:
+                if option in TARGETS and back & 1 << TARGETS.index(option):
                     continue
                 if option == "fanout_only" and is_child:  # a child stores what comes to it
                     continue

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.jobs import Failure
+from darner_core.engines.jobs import Failure, Jobs
 from darner_core.engines.large_items import Download, Large, LargeBody, LargeItems, Transfer
 from darner_core.waiters import Waiter, WaitingLine
 
@@ -93,7 +93,7 @@ class Source(Protocol):
 
     @property
     def counts_failures(self) -> bool:
-        """Whether a read that goes back without having been dealt with goes by `Jobs.fail`, not by `give_back`."""
+        """Whether its reads go back by `Jobs.fail` when their clients have failed, and not by `give_back`."""
 
     @property
     def half_swept(self) -> bool:
@@ -426,6 +426,9 @@ class Engine(Protocol):
 
     @property
     def leases(self) -> Leases: ...
+
+    @property
+    def jobs(self) -> Jobs: ...
 
     @property
     def budget(self) -> Budget: ...

@@ -67,6 +67,10 @@ class Jobs(Protocol):
         """Put an item everywhere or nowhere, making queues that do not exist. A key is looked up in the first queue;
         fanout children get copies without the key."""
 
+    def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Outcome:
+        """As `put`, for a large item of which all has come: in place of `Transfer.put`. Unless it is STORED, it is
+        dropped when the Transfer ends."""
+
     def ttr_ms(self, read: Any) -> int:
         """How long a reader that asked for the item's own deadline may keep this Read; 0: without a deadline."""
 
@@ -84,7 +88,8 @@ class Jobs(Protocol):
         """Send the item to the dead letter queue, or bury it, at once. Nothing happens if it is not open."""
 
     def kick(self, name: bytes, most: int) -> int:
-        """Make up to `most` buried items ready, or delayed ones if none is buried; how many."""
+        """Make up to `most` buried items ready, or delayed ones if none is buried; how many. An engine may stop at some
+        thousand: whoever wants more calls again in another turn."""
 
     def pause(self, name: bytes, pause: Pause, seconds: int = 0) -> None:
         """From now on, for so many seconds, or until another pause: kept over a restart. The queue must exist."""
@@ -92,5 +97,5 @@ class Jobs(Protocol):
     def paused(self, name: bytes) -> Pause: ...
 
     def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
-        """ready, delayed, buried, reserved, urgent, failures, dead_lettered, aside_items, paused; empty if the queue
-        uses none of it."""
+        """ready, delayed, buried, reserved, failures, dead_lettered, aside_items, paused (1: puts, 2: gets); empty if
+        the queue uses none of it. Failures and dead letters are those since the start."""

@@ -73,6 +73,12 @@ class JobTables:
         with _understood(f"aside number {number}: item {item_id}"):
             return None if value is None else records.unpack_item(value)
 
+    def items(self, number: int) -> Iterator[tuple[int, Item]]:
+        """(id, item) of all that an aside has, in order."""
+        with _understood(f"aside number {number}: items"):
+            for key, value in self._rocks.scan(ASIDE_FAMILY, item_key(number, 0), item_key(number + 1, 0)):
+                yield records.unpack_item_key(key)[1], records.unpack_item(value)
+
     def job(self, number: int, item_id: int) -> Job | None:
         value = self._rocks.get(JOB_FAMILY, job_key(number, item_id))
         with _understood(f"aside number {number}: job {item_id}"):

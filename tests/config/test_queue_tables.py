@@ -28,6 +28,14 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "max_open_reads": (1, 1),
     "max_leases": (5, 5),
     "durable": (False, False),
+    "max_deliveries": (5, 5),
+    "dead_letter_queue": ("dead", b"dead"),
+    "retry_delay_s": (10, 10),
+    "retry_backoff": (2, 2),
+    "max_retry_delay_s": (3600, 3600),
+    "default_ttr_s": (60, 60),
+    "max_hold_s": (43_200, 43_200),
+    "unique_s": (300, 300),
     "trace": (True, True),
 }
 
@@ -116,6 +124,35 @@ WRONG: list[tuple[str, tuple[str | int, ...], str]] = [
         '[queues.q]\nexpire_to_queue = "q"',
         ("queues", "q", "expire_to_queue"),
         "[queues.q]: expire_to_queue = 'q': must be another queue than itself",
+    ),
+    (
+        '[queues.q]\ndead_letter_queue = "q"',
+        ("queues", "q", "dead_letter_queue"),
+        "[queues.q]: dead_letter_queue = 'q': must be another queue than itself",
+    ),
+    (
+        '[queues."q+c"]\ndead_letter_queue = "q"',
+        ("queues", "q+c", "dead_letter_queue"),
+        "[queues.\"q+c\"]: dead_letter_queue = 'q': must be another queue than its own parent, from which it would come"
+        " back",
+    ),
+    (
+        '[queues.a]\ndead_letter_queue = "b"\n[queues.b]\ndead_letter_queue = "a"',
+        ("queues", "a", "dead_letter_queue"),
+        "[queues.a]: dead_letter_queue leads in a circle, a -> b -> a: dead letters must not come back to the queue"
+        " that they failed in",
+    ),
+    (
+        "[queues.q]\nretry_delay_s = 60\nmax_retry_delay_s = 30",
+        ("queues", "q", "retry_delay_s"),
+        "[queues.q]: retry_delay_s = 60: must be at most 30, because max_retry_delay_s = 30: that is how long the wait"
+        " may get",
+    ),
+    (
+        '[queues."*"]\nmax_hold_s = 10\n[queues.q]\ndefault_ttr_s = 30',
+        ("queues", "q", "default_ttr_s"),
+        '[queues.q]: default_ttr_s = 30: must be at most 10, because max_hold_s = 10 in [queues."*"]: that is how'
+        " long a reader may keep an item",
     ),
     (
         '[queues."q+c"]\nexpire_to_queue = "q"',
@@ -235,6 +272,14 @@ BAD_VALUES: dict[str, list[Any]] = {
     "max_open_reads": [0, -1, 1_000_001],
     "max_leases": [-1, 10_000_001],
     "durable": [0, "false"],
+    "max_deliveries": [-1, 65_536, "many"],
+    "dead_letter_queue": [5, "a b", "x" * 251],
+    "retry_delay_s": [-1, 0.5],
+    "retry_backoff": [0, 1.5, 1001],
+    "max_retry_delay_s": [-1, "1h"],
+    "default_ttr_s": [-1, True],
+    "max_hold_s": [-1, []],
+    "unique_s": [-1, 3_153_600_001],
     "trace": [None, 2],
 }
 
@@ -287,3 +332,16 @@ def test_a_circle_is_found_if_there_is_one(graph: dict[bytes, list[bytes]]) -> N
         assert all(after in graph[before] for before, after in pairwise(loop))
     else:
         assert all(order.index(after) < order.index(before) for before in graph for after in graph[before])
+
+
+def test_default_may_name_the_queues_that_collect_and_these_keep_what_they_have() -> None:
+    rules, _ = read('[default]\nexpire_to_queue = "late"\ndead_letter_queue = "dead"\n[queues.dead]')
+    assert (rules.of(b"q").expire_to_queue, rules.of(b"q").dead_letter_queue) == (b"late", b"dead")
+    assert (rules.of(b"late").expire_to_queue, rules.of(b"late").dead_letter_queue) == (b"", b"dead")
+    assert (rules.of(b"dead").expire_to_queue, rules.of(b"dead").dead_letter_queue) == (b"late", b"")
+    assert rules.of(b"dead+c", b"dead").dead_letter_queue == b""
+
+
+def test_of_options_that_must_be_ordered_a_later_level_may_lift_one() -> None:
+    rules, _ = read("[queues.q]\nretry_delay_s = 60\nmax_retry_delay_s = 0\n[queues.r]\nretry_delay_s = 60")
+    assert rules.of(b"q").retry_delay_s == rules.of(b"r").retry_delay_s == 60

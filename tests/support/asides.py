@@ -31,6 +31,8 @@ class Noted:
     def note(self, aside: Aside, due_ms: int) -> None:
         self.times.append(due_ms)
 
+    def forget(self, aside: Aside) -> None: ...
+
 
 @contextmanager
 def refusing(storage: Storage, lands: bool = False) -> Iterator[None]:

@@ -25,8 +25,9 @@ from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Holder
 from darner_core.engines.large_items import LARGE, Large
 from darner_core.engines.local import aside_keys, aside_leaving, aside_moves, window
+from darner_core.engines.local.aside_leaving import Flushing
 from darner_core.engines.local.aside_log import AsideLog, MemoryAsideLog
-from darner_core.engines.local.aside_parts import Held, Parent, Watcher
+from darner_core.engines.local.aside_parts import Held, OfItsQueue, Parent, Watcher
 from darner_core.engines.local.damaged_queue import cannot_be_read
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
@@ -55,18 +56,18 @@ _Read = TypeVar("_Read")
 _Arguments = ParamSpec("_Arguments")
 
 
-class Aside:
+class Aside(OfItsQueue):
     """What lies aside of one queue. `OpenRead.queue` of its items is the aside."""
 
     __slots__ = (
         "name", "parent", "record", "rules", "log", "window_bytes", "orders", "ready", "delayed", "buried",
         "key_windows", "outstanding", "new_id", "next_burying", "stored_bytes", "open_bytes", "deleted", "damage",
-        "half_swept", "expired_items", "transactions", "canceled_transactions", "late_closes", "line", "watcher",
-        "serve", "dead_letter", "expire_to", "_given_back", "_before",
+        "half_swept", "line", "watcher", "serve", "dead_letter", "expire_to", "settle", "flushing", "awaits_items",
+        "failures", "dead_lettered", "move_dead", "_given_back", "_before",
     )  # fmt: skip
 
     unreadable: ClassVar = False
-    counts_failures: ClassVar = False  # see `engines.jobs`
+    counts_failures: ClassVar = True
     next_id: ClassVar = 0  # the journal asks: of no id it is known that its item is gone
 
     def __init__(
@@ -80,10 +81,12 @@ class Aside:
         serve: Callable[[], None] = lambda: None,
         dead_letter: Callable[["Aside", Item, Job], bool] | None = None,
         expire_to: Callable[["Aside", Item], None] | None = None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         """`state`: what the disk says of it; None: its queue is in memory only. `serve` hands what is ready to clients
         that wait. `dead_letter` puts an item where dead letters go, in this turn; False: there is no room. `expire_to`
-        is called with an item that expires."""
+        is called with an item that expires. `settle` is called when the queue may have to work another way, because
+        the aside is empty or is so no more."""
         self.name = parent.name
         self.parent = parent
         self.record = record
@@ -99,21 +102,25 @@ class Aside:
         self.deleted = False
         self.damage = ""
         self.half_swept = False  # there may be more expired items at the head
-        self.expired_items = 0
-        self.transactions = 0
-        self.canceled_transactions = 0
-        self.late_closes = 0
         self.line: WaitingLine | None = None  # clients wait at the queue, never here
         self.watcher = watcher
         self.serve = serve
         self.dead_letter = dead_letter
         self.expire_to = expire_to
+        self.settle = settle
+        self.move_dead: Callable[[OpenRead], None] | None = None  # called with a large dead letter, as `move_large` is
+        self.flushing: Flushing | None = None  # what is being flushed, over several turns
+        self.awaits_items = False  # something is about to be put in this turn
+        self.failures = 0  # since the start
+        self.dead_lettered = 0
         self._given_back: dict[OpenRead, Held] = {}  # in this turn: what each was while it was open
         self._before = state
         # The lowest that may be there will do: nothing is read at the start.
         for order in (self.delayed, self.key_windows):
             if order.entries:
                 watcher.note(self, order.scan_from[0])
+        if record.pause_until_ms:
+            watcher.note(self, record.pause_until_ms)
 
     # -- what the contract of a source asks
 
@@ -144,6 +151,7 @@ class Aside:
         delay_ms: int = 0,
         ttr_ms: int = 0,
         key: bytes = b"",
+        note: bytes = b"",
     ) -> int:
         """Put an item, whose key, if it has one, must be free (`aside_keys.owner`); its id. `place`: twice the tail of
         the line. Raises StorageError, with nothing changed."""
@@ -155,7 +163,7 @@ class Aside:
         if key:
             aside_keys.take(self, key, item_id)
         self.new_id += 1
-        self._add(item_id, (body, flags, expires_at_ms, now_ms), Job(state, pri, place, at, ttr_ms, key=key))
+        self._add(item_id, (body, flags, expires_at_ms, now_ms), Job(state, pri, place, at, ttr_ms, key=key, note=note))
         if state == READY:
             self.serve()
         return item_id
@@ -169,6 +177,13 @@ class Aside:
         self._add(item_id, item, job)
         if job.state == READY:
             self.serve()
+
+    def adopt_open(self, read: OpenRead, item: Item, job: Job) -> OpenRead:
+        """As `adopt`, for an item that is open and stays so; what it is open as from now on."""
+        if not self.log.touched:
+            self.enter_turn()
+        self._add(read.id, item, job)
+        return self.hold(*aside_moves.place_of(read.id, job), job, item)
 
     def _add(self, item_id: int, item: Item, job: Job) -> None:
         self.log.put_item(item_id, item, job)
@@ -206,9 +221,14 @@ class Aside:
             if place is None:
                 return None
             item, job = self.read(place[2])
-            if not aside_leaving.has_expired(self, item):
+            if self.flushing is not None and self.flushing.takes(place):
+                aside_leaving.remove(self, READY, place, job, item)
+            elif not aside_leaving.has_expired(self, item):
                 return place, job, item
-            aside_leaving.expire(self, READY, place, job, item)
+            elif self.parent.move_large is not None and isinstance(item[0], Blob):
+                self.parent.move_large(self.hold(READY, place, job, item))  # open while it is copied to where it goes
+            else:
+                aside_leaving.expire(self, READY, place, job, item)
         self.half_swept = True
         return None
 
@@ -218,9 +238,10 @@ class Aside:
 
     def take(self) -> Item | Large | None:
         found = self.has_head()
-        if found is None:
-            return None
-        place, job, item = found
+        return self.take_found(*found) if found is not None else None
+
+    def take_found(self, place: Place, job: Job, item: Item) -> Item | Large:
+        """As `take`, of what `has_head` has found."""
         if isinstance(item[0], Blob):
             return LARGE
         if not self.log.touched:
@@ -235,14 +256,18 @@ class Aside:
 
     def open(self) -> OpenRead | None:
         found = self.has_head()
-        return self._hold(READY, *found) if found is not None else None
+        return self.open_found(*found) if found is not None else None
+
+    def open_found(self, place: Place, job: Job, item: Item) -> OpenRead:
+        """As `open`, of what `has_head` has found."""
+        return self.hold(READY, place, job, item)
 
     def open_id(self, item_id: int) -> OpenRead | None:
         """Open this item, in whatever state it is; None: it is not there, or open. Raises StorageError."""
         found = self.find(item_id)
         if found is None or item_id in self.outstanding:
             return None
-        return self._hold(*found, self.read(item_id)[0])
+        return self.hold(*found, self.read(item_id)[0])
 
     def find(self, item_id: int) -> tuple[int, Place, Job] | None:
         """Where an item lies, and what is known of it; None: it is not there. Raises StorageError."""
@@ -257,13 +282,22 @@ class Aside:
             kind, place = READY, (job.pri, job.place, item_id)  # it has become due
         return kind, place, job
 
-    def _hold(self, kind: int, place: Place, job: Job, item: Item) -> OpenRead:
+    def hold(self, kind: int, place: Place, job: Job, item: Item) -> OpenRead:
         if not self.log.touched:
             self.enter_turn()
         item_id, body = place[2], item[0]
         read = OpenRead(self, item_id, item, len(body), body.blob if isinstance(body, Blob) else 0, item[2])  # type: ignore[arg-type]
         self.orders[kind].hide(place)
         self.outstanding[item_id] = Held(read, job, kind, place)
+        self.open_bytes += read.body_bytes
+        self.log.journal.undo.append((self._let_wait, read))
+        return read
+
+    def keep_open(self, held: Held, job: Job) -> OpenRead:
+        """What somebody has let go stays open, with this job, for somebody else."""
+        before = held.read
+        read = OpenRead(self, before.id, None, before.body_bytes, before.blob, before.expires_at_ms)  # type: ignore[arg-type]
+        self.outstanding[before.id] = Held(read, job, held.kind, held.place)
         self.open_bytes += read.body_bytes
         self.log.journal.undo.append((self._let_wait, read))
         return read
@@ -302,6 +336,7 @@ class Aside:
         if large_items is not None:
             large_items.remove(read.blob, read.blob + 1, read.body_bytes)
         self.log.journal.undo.append((self._unclose, read, held, holder))
+        self.tell(b"close", read.id, read.body_bytes)
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item is again what it was before it was opened. That is no failure."""
@@ -341,6 +376,7 @@ class Aside:
         read.item = None
         self.canceled_transactions += read.counted
         self.open_bytes -= read.body_bytes
+        self.tell(b"abort", read.id, read.body_bytes)
         return held
 
     def _let_wait(self, read: OpenRead) -> None:
@@ -372,6 +408,7 @@ class Aside:
         self.log.turn_written()
         self._given_back.clear()
         self.account()
+        self._look_whether_empty()
 
     def undo_turn(self) -> None:
         self.log.undo_turn()
@@ -383,6 +420,12 @@ class Aside:
         for order in (self.delayed, self.key_windows):
             if order.entries:
                 self.watcher.note(self, order.lowest()[0])
+        self._look_whether_empty()
+
+    def _look_whether_empty(self) -> None:
+        self.awaits_items = False
+        if bool(self.items) != self.parent.counts_failures:
+            self.settle()
 
     def state(self) -> AsideState:
         """What the state record says."""
@@ -426,6 +469,13 @@ class Aside:
         return found
 
     # -- figures
+
+    @property
+    def paused(self) -> int:
+        """The bits of what its queue does not do for the time being: NO_PUTS, NO_GETS."""
+        record = self.record
+        until_ms = record.pause_until_ms
+        return record.pause if not until_ms or self.log.journal.time_ms() < until_ms else 0
 
     @property
     def waiting_items(self) -> int:

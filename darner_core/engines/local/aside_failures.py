@@ -4,6 +4,7 @@ All functions are about one aside, and an item that is open there; nothing happe
 undoes each. No call here switches greenlets.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from darner_core.engines.local import aside_leaving, aside_moves, job_rules
@@ -36,16 +37,47 @@ def fail(aside: "Aside", read: OpenRead, how: str, client: str = "", delay_ms: i
     if not aside.holds(read):
         return
     job = job_rules.failed(aside.outstanding[read.id].job, how)
-    is_last = aside.rules.is_last(job.failures)
-    goes = is_last and aside.dead_letter is not None and _is_dead_letter(aside, read, job, how, client)
+    if aside.rules.is_last(job.failures):
+        _give_up(aside, read, job, how, client)
+    else:
+        held = aside.let_go(read)
+        assert held is not None
+        _release(aside, held, job, aside.rules.delay_ms(job.failures) if delay_ms < 0 else delay_ms, pri)
+    aside.log.journal.count(aside, "failures")
+
+
+def reject(aside: "Aside", read: OpenRead, client: str = "") -> None:
+    """Its reader says that nobody will ever deal with it: it is a dead letter at once, or else buried. Raises
+    StorageError, with nothing changed."""
+    if aside.holds(read):
+        _give_up(aside, read, aside.outstanding[read.id].job, job_rules.REJECT, client)
+
+
+def _give_up(aside: "Aside", read: OpenRead, job: Job, how: str, client: str) -> None:
+    """Nobody is to get it again."""
+    if read.blob and aside.move_dead is not None and aside.options.dead_letter_queue:
+        _let_move(aside, read, job, how, client, aside.move_dead)
+        return
+    goes = aside.dead_letter is not None and _is_dead_letter(aside, read, job, how, client)
     held = aside.let_go(read)
     assert held is not None
     if goes:
         aside_leaving.forget(aside, held.kind, held.place, held.job, read.body_bytes)
-    elif is_last:
-        _bury(aside, held, job)
+        aside.log.journal.count(aside, "dead_lettered")
     else:
-        _release(aside, held, job, aside.rules.delay_ms(job.failures) if delay_ms < 0 else delay_ms, pri)
+        _bury(aside, held, job)
+
+
+def _let_move(
+    aside: "Aside", read: OpenRead, job: Job, how: str, client: str, move_dead: Callable[[OpenRead], None]
+) -> None:
+    """A large one is open while it is copied to where dead letters go."""
+    item = aside.reading(aside.log.item, read.id)
+    held = aside.let_go(read)
+    assert held is not None
+    job = job._replace(note=job_rules.history(aside.name, read.id, job, how, client, item[3]))
+    aside.log.change_job(read.id, job, held.job)
+    move_dead(aside.keep_open(held, job))
 
 
 def _is_dead_letter(aside: "Aside", read: OpenRead, job: Job, how: str, client: str) -> bool:

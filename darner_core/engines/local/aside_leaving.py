@@ -4,11 +4,11 @@ All functions are about one aside, and raise StorageError before they have chang
 greenlets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from darner_core.engines.local import aside_keys
-from darner_core.storage.job_records import Job, Place
+from darner_core.storage.job_records import FIRST_ASIDE_ID, Job, Place
 from darner_core.storage.records import Blob, Item
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def expire(aside: "Aside", kind: int, place: Place, job: Job, item: Item) -> Non
     if aside.expire_to is not None:
         aside.expire_to(aside, item)
     remove(aside, kind, place, job, item)
-    aside.log.journal.undo.append((setattr, aside, "expired_items", aside.expired_items))
-    aside.expired_items += 1
+    aside.log.journal.count(aside, "expired_items")
+    aside.tell(b"expire", place[2], len(item[0]), item[1])
 
 
 def remove_id(aside: "Aside", item_id: int) -> bool:
@@ -71,19 +71,56 @@ def expire_id(aside: "Aside", item_id: int) -> bool:
     item, _ = aside.read(item_id)
     if not has_expired(aside, item):
         return False
+    if aside.parent.move_large is not None and isinstance(item[0], Blob):
+        aside.parent.move_large(aside.hold(*found, item))  # open while it is copied to where it goes
+        return False
     expire(aside, *found, item)
     return True
 
 
-def flush(aside: "Aside") -> Iterator[None]:
-    """Remove what is ready or delayed now, and nobody has open; what is buried stays. To be gone on with after a turn
-    of the loop each time."""
-    end_id, removed = aside.new_id, 0
-    for order in (aside.ready, aside.delayed):
-        place = aside.reading(order.first)
-        while place is not None:
-            if place[2] < end_id and remove_id(aside, place[2]):
-                removed += 1
-                if removed % FLUSHED_AT_ONCE == 0:
+class Flushing:
+    """What was ready or delayed when the queue was flushed. It is gone for whoever asks, though it takes several turns
+    to remove it. Items that were open stay, and so does what has been kicked since."""
+
+    __slots__ = ("before", "end_id", "spared")
+
+    def __init__(self, before: int, end_id: int, spared: set[int]) -> None:
+        """`before`: twice the tail of the line. `end_id`: the next id of the aside."""
+        self.before = before
+        self.end_id = end_id
+        self.spared = spared
+
+    def takes(self, place: Place) -> bool:
+        """Whether what lies here arrived before."""
+        _, arrival, item_id = place
+        if arrival > self.before or item_id in self.spared:
+            return False
+        return arrival < self.before or FIRST_ASIDE_ID <= item_id < self.end_id
+
+
+def flush(aside: "Aside", before: int, open_ids: Iterable[int] = ()) -> Iterator[None]:
+    """Remove what is ready or delayed now, and nobody has open; what is buried stays. `before`: twice the tail of the
+    line; `open_ids`: what is open there. To be gone on with after a turn of the loop each time."""
+    flushing = aside.flushing = Flushing(before, aside.new_id, {*aside.outstanding, *open_ids})
+    journal = aside.log.journal
+    journal.undo.append((_end_flush, aside, flushing))
+    steps, removes = 0, True
+    while removes:  # once more: a turn may have failed meanwhile, and what it removed is there again
+        removes = False
+        for order in (aside.ready, aside.delayed):
+            place = aside.reading(order.first)
+            while place is not None:
+                removes |= flushing.takes(place) and remove_id(aside, place[2])
+                steps += 1
+                if steps % FLUSHED_AT_ONCE == 0:
                     yield
-            place = aside.reading(order.next_behind, place)
+                    if aside.flushing is not flushing or aside.deleted:
+                        return
+                place = aside.reading(order.next_behind, place)
+    _end_flush(aside, flushing)
+    journal.undo.append((setattr, aside, "flushing", flushing))
+
+
+def _end_flush(aside: "Aside", flushing: Flushing) -> None:
+    if aside.flushing is flushing:
+        aside.flushing = None

@@ -8,7 +8,9 @@ replaced is written once more.
 No call here switches greenlets. Reading raises StorageError.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from darner_core.engines.local.dead_ranges import DeadRange
@@ -18,7 +20,7 @@ from darner_core.engines.local.sorted_places import SortedPlaces
 from darner_core.errors import StorageError
 from darner_core.storage import job_records, records
 from darner_core.storage.job_records import KINDS, AsideRecord, Job, Place, Taken
-from darner_core.storage.records import Item, QueueRecord, State
+from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
 
@@ -75,6 +77,11 @@ class AsideLog(QueueLog):
 
     def find(self, item_id: int) -> Item | None:
         return self.items[item_id] if item_id in self.items else self._stored_item(item_id)
+
+    def blobs(self) -> set[int]:
+        """The large items. Reads all that is there."""
+        stored = (item for item_id, item in self._all_stored() if item_id not in self.items)
+        return {item[0].blob for item in chain(stored, self.items.values()) if item and isinstance(item[0], Blob)}
 
     def read_one(self, item_id: int) -> Item:
         return self.item(item_id)
@@ -212,6 +219,9 @@ class AsideLog(QueueLog):
     def _stored_item(self, item_id: int) -> Item | None:
         return self.journal.storage.jobs.item(self.number, item_id)
 
+    def _all_stored(self) -> Iterable[tuple[int, Item]]:
+        return self.journal.storage.jobs.items(self.number)
+
     def _stored_job(self, item_id: int) -> Job | None:
         return self.journal.storage.jobs.job(self.number, item_id)
 
@@ -237,7 +247,12 @@ class MemoryAsideLog(AsideLog):
         self._values: tuple[dict[Place, bytes], ...] = tuple({} for _ in KINDS)
         self._keys: dict[bytes, Taken] = {}
 
-    def _enter(self, journal: Journal) -> None:
+    def enter_turn(self) -> None:
+        journal = self.journal
+        if not journal.touched:
+            journal.time_ms()
+        self.touched = True
+        self.appended = []
         journal.in_memory.append(self)  # type: ignore[arg-type]  # of which nothing is asked that it has not
 
     def keep(self) -> None:
@@ -264,6 +279,9 @@ class MemoryAsideLog(AsideLog):
 
     def _stored_item(self, item_id: int) -> Item | None:
         return self._items.get(item_id)
+
+    def _all_stored(self) -> Iterable[tuple[int, Item]]:
+        return self._items.items()
 
     def _stored_job(self, item_id: int) -> Job | None:
         return self._jobs.get(item_id)

@@ -59,12 +59,19 @@ def due_ms(aside: "Aside") -> int:
     """When `move_due` has something to do next."""
     firsts = aside.reading(aside.delayed.first), aside.reading(aside.key_windows.first)
     aside.account()
-    return min((place[0] for place in firsts if place is not None), default=NEVER_MS)
+    times = [place[0] for place in firsts if place is not None]
+    if aside.record.pause_until_ms and aside.paused:
+        times.append(aside.record.pause_until_ms)
+    return min(times, default=NEVER_MS)
 
 
 def move_due(aside: "Aside", most: int) -> int:
-    """Let up to `most` delayed items be ready whose time has come, and free keys; how many these were."""
+    """Let up to `most` delayed items be ready whose time has come, and free keys; how many these were. If a pause is
+    over, clients that wait are served."""
     now_ms, moved = aside.log.journal.time_ms(), 0
+    if aside.record.pause_until_ms and not aside.paused:
+        aside.settle()
+        aside.serve()
     try:
         while moved < most and (place := aside.reading(aside.delayed.first)) is not None and place[0] <= now_ms:
             _make_ready(aside, aside.delayed, place, aside.job(place[2]))
@@ -115,5 +122,7 @@ def kick_id(aside: "Aside", item_id: int) -> bool:
 
 def _kick(aside: "Aside", order: "Order", place: Place, job: Job) -> None:
     _make_ready(aside, order, place, job)
+    if aside.flushing is not None:
+        aside.flushing.spared.add(place[2])
     kicked = job._replace(state=READY, at=0, kicks=min(job.kicks + 1, MAX_COUNT))
     aside.log.change_job(place[2], kicked, job)

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from darner_core import NAME
-from darner_core.engines.local import lines, window
+from darner_core.engines.local import job_rules, lines, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
 from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
+from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
 from darner_core.showing import show
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import AsideRecord, AsideState, Job
+from darner_core.storage.job_records import NEUTRAL_PRI, AsideRecord, AsideState, Job
 from darner_core.storage.records import Item
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
@@ -39,20 +40,25 @@ class Asides:
         journal: Journal,
         new_number: Callable[[], int],
         watcher: Watcher,
-        rules: Callable[[MessageQueue], JobRules],
+        rules: Callable[[MessageQueue], JobRules] = job_rules.of_options,
         dead_letter: Callable[[Aside, Item, Job], bool] | None = None,
         expire_to: Callable[[Aside, Item], None] | None = None,
+        settle: Callable[[MessageQueue], None] = lambda queue: None,
     ) -> None:
-        """`rules` tells what a queue's options say of jobs. For the others see `Aside`."""
+        """`rules` tells what a queue's options say of jobs. `settle` is called with a queue that may have to work
+        another way, because `has_jobs` may answer otherwise than before. For the others see `Aside`."""
         self.by_queue: dict[MessageQueue, Aside] = {}
         self.by_number: dict[int, Aside] = {}
-        self.damaged: dict[bytes, StorageError] = {}  # by the names of queues whose asides cannot be read
+        # By the names of queues: asides that cannot be read, or whose queues cannot.
+        self.damaged: dict[bytes, tuple[AsideRecord, StorageError]] = {}
+        self.large_dead: list[OpenRead] = []  # large dead letters on their way, see `moving`
         self._journal = journal
         self._new_number = new_number
         self._watcher = watcher
         self._rules = rules
-        self._dead_letter = dead_letter
+        self.dead_letter = dead_letter
         self._expire_to = expire_to
+        self._settle = settle
 
     def read_back(self, queues: Mapping[bytes, MessageQueue]) -> set[int]:
         """Read every aside back; their numbers. Raises StorageError if it cannot be read which there are."""
@@ -61,12 +67,14 @@ class Asides:
         for name, record in storage.jobs.asides():
             numbers.add(record.number)
             queue = queues.get(name)
-            if queue is None or queue.unreadable:
-                continue  # damage has taken its queue, or may be repaired together with it
+            if queue is None or queue.unreadable:  # damage has taken its queue, or may be repaired together with it
+                self.damaged[name] = record, StorageError(f"what is set aside of queue {show(name)} waits for a repair")
+                continue
             try:
                 self._add(queue, record, storage.jobs.state(record.number))
+                self._settle(queue)
             except StorageError as error:
-                self.damaged[name] = error
+                self.damaged[name] = record, error
                 log.error("queue %s: what is set aside cannot be read: %s", show(name), error)
         return numbers
 
@@ -76,33 +84,61 @@ class Asides:
         if aside is not None:
             return aside
         if queue.name in self.damaged:
-            raise self.damaged[queue.name]
+            raise self.damaged[queue.name][1]
         record = AsideRecord(self._new_number(), self._journal.time_ms())
         aside = self._add(queue, record, AsideState() if queue.log.durable else None)
         self._write_record(aside)
         self._journal.undo.append((self._take_out, aside, queue))
         return aside
 
+    def has_jobs(self, queue: MessageQueue) -> bool:
+        """Whether this has to be a JobQueue."""
+        options, aside = queue.options, self.by_queue.get(queue)
+        if options.max_deliveries or options.dead_letter_queue or options.retry_delay_s:
+            return True
+        if aside is None:
+            return False
+        record = aside.record
+        return bool(aside.items or aside.awaits_items or aside.paused or record.pri != NEUTRAL_PRI or record.ttr_ms)
+
+    def enter(self, queue: MessageQueue) -> Aside:
+        """The aside of this queue, into which something is about to be put: who waits there is to be served of it."""
+        aside = self.of(queue)
+        aside.awaits_items = True
+        if not queue.counts_failures:
+            self._settle(queue)
+        return aside
+
     def _add(self, queue: MessageQueue, record: AsideRecord, state: AsideState | None) -> Aside:
         aside = self.by_queue[queue] = self.by_number[record.number] = Aside(
             queue, record, state, self._journal, self._watcher, self._rules(queue), partial(lines.serve, queue),
-            self._dead_letter, self._expire_to,
+            self._send_dead_letter, self._expire_to, partial(self._settle, queue),
         )  # fmt: skip
+        aside.move_dead = self.large_dead.append
         return aside
+
+    def _send_dead_letter(self, aside: Aside, item: Item, job: Job) -> bool:
+        return self.dead_letter is not None and self.dead_letter(aside, item, job)
 
     def _take_out(self, aside: Aside, queue: MessageQueue) -> None:
         aside.deleted = True
         del self.by_queue[queue], self.by_number[aside.record.number]
+        self._settle(queue)
 
     def _put_back(self, aside: Aside, queue: MessageQueue) -> None:
         aside.deleted = False
         self.by_queue[queue] = self.by_number[aside.record.number] = aside
+        self._watcher.note(aside, 1)  # it is looked when something there is due
+        self._settle(queue)
 
-    def change(self, aside: Aside, record: AsideRecord) -> None:
-        """From now on its record is another: the pause, or the terms of the line."""
+    def change(self, queue: MessageQueue, record: AsideRecord) -> None:
+        """From now on the record of its aside is another: the pause, or the terms of the line."""
+        aside = self.by_queue[queue]
+        self._journal.undo.append((self._settle, queue))
         self._journal.undo.append((setattr, aside, "record", aside.record))
         aside.record = record
         self._write_record(aside)
+        self._settle(queue)
 
     def _write_record(self, aside: Aside) -> None:
         if aside.log.durable:
@@ -119,7 +155,10 @@ class Asides:
         """The queue is deleted in this turn. Nothing happens if it has no aside."""
         aside = self.by_queue.get(queue)
         if aside is None:
+            if self.damaged:
+                self._delete_damaged(queue.name)
             return
+        self._watcher.forget(aside)
         self._take_out(aside, queue)
         window.release(aside)
         self._journal.undo.append((self._put_back, aside, queue))
@@ -128,6 +167,13 @@ class Asides:
             # Of what this turn has put nothing may stay, though the aside writes it: this comes behind.
             is_empty = aside.is_empty and not aside.log.touched
             self._journal.also.append(lambda batch: storage.jobs.remove_aside(batch, name, number, is_empty))
+
+    def _delete_damaged(self, name: bytes) -> None:
+        damaged = self.damaged.pop(name, None)
+        if damaged is not None:
+            storage, number = self._journal.storage, damaged[0].number
+            self._journal.undo.append((self.damaged.setdefault, name, damaged))
+            self._journal.also.append(lambda batch: storage.jobs.remove_aside(batch, name, number, False))
 
     def recheck(self, batch: Batch) -> None:
         """The storage was opened again after a failed write: what asides have on disk is to be what memory has."""

@@ -7,7 +7,7 @@ run in a thread one after the other.
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from darner_core.engines.local import window
+from darner_core.engines.local import asides, window
 from darner_core.engines.local.dead_ranges import DeadRange, RangeKey
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.registry import Registry
@@ -55,6 +55,7 @@ class Compaction:
             dead_bytes = storage.table_bytes(family) - live
             if dead_bytes >= max(live, COMPACT_QUIET_BYTES):
                 dead.add(DeadRange(family, FIRST_KEY, LAST_KEY, dead_bytes))
+        asides.find_dead(self._journal, self._registry.asides.by_queue.values())
         # How many chunks live is not known without reading every item. What lies before the first one is dead.
         dead_bytes = storage.table_bytes(CHUNK_FAMILY)
         if dead_bytes >= COMPACT_QUIET_BYTES:

@@ -48,8 +48,9 @@ class Cursor:
     )  # fmt: skip
 
     unreadable: ClassVar = False
-    counts_failures: ClassVar = False  # see `engines.jobs`
     cursors: ClassVar = None  # there are none on a cursor
+    counts_failures: ClassVar = False
+    aside_items: ClassVar = 0
 
     def __init__(
         self, parent: MessageQueue, short: bytes, budget: WindowBudget, record: QueueRecord, state: State
@@ -331,7 +332,8 @@ class Cursor:
                 undo.append((self.copied.add, item_id))
 
     def _remove_chunks(self, read: OpenRead) -> None:
-        if read.blob and (read.id in self.copied or not stores(self.parent, read.id)):
+        gone = read.blob and (read.id in self.copied or not stores(self.parent, read.id))
+        if gone and not self.parent.keeps_aside(read.id):
             self.large_items.remove(read.blob, read.blob + 1, read.body_bytes)
 
     @property

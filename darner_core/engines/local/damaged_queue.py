@@ -59,8 +59,9 @@ class DamagedQueue:
     __slots__ = ("name", "options", "log", "damage", "deleted", "line", "cursors", "transactions", "late_closes")
 
     unreadable: ClassVar = True
-    counts_failures: ClassVar = False  # see `engines.jobs`
     traced: ClassVar = False
+    counts_failures: ClassVar = False
+    aside_items: ClassVar = 0
     # A put goes by way of `routing`, which looks at all queues of an item before it puts anything.
     governed: ClassVar = True
     polled: ClassVar = False

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 
 from darner_core.config.options import Config
+from darner_core.engines.local.due import DueTimes
+from darner_core.engines.local.jobs import LocalJobs
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.leases import Leases
 from darner_core.engines.local.message_queue import MessageQueue
@@ -34,11 +36,14 @@ class LocalEngine:
         Raises StorageError if the list of queues cannot be read."""
         self.journal = journal = Journal(storage, clock)
         self.budget = WindowBudget(config.window_bytes)
-        self.registry = Registry(journal, self.budget, config.max_queues, config.rules, self._move_expired)
+        due_times = DueTimes(journal, run_after, clock)
+        self.registry = Registry(journal, self.budget, config.max_queues, config.rules, self._move_expired, due_times)
         self.routing = Routing(self.registry, journal, body_memory, config.chunk_bytes)
         self.sweeper = Sweeper(self.registry, self.routing, journal, wait, monotonic)
         self.traces = self.registry.traces
-        self.leases = Leases(self.registry, journal, run_after, monotonic, max_leases=config.max_leases)
+        self.jobs = LocalJobs(self.registry, self.routing, journal)
+        self.sweeper.mover.put_dead = self.jobs.put_dead_letter
+        self.leases = Leases(self.registry, journal, run_after, monotonic, self.jobs, config.max_leases)
         self.free_bytes = storage.free_bytes
 
     def _move_expired(self, queue: MessageQueue, item: Item) -> None:

@@ -7,6 +7,7 @@ raise StorageError, they have changed nothing.
 No call here switches greenlets.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -286,6 +287,11 @@ def has_oldest(queue: "MessageQueue") -> bool:
 
 def flush(queue: "MessageQueue") -> None:
     """Remove all that waits. Open items stay open."""
+    flush_line(queue, ())
+
+
+def flush_line(queue: "MessageQueue", keep: Iterable[int]) -> None:
+    """As `flush`. `keep`: large items that do not stand in the line."""
     large_items = queue.large_items
     log, journal = queue.log, queue.log.journal
     log.write_state()
@@ -298,7 +304,7 @@ def flush(queue: "MessageQueue") -> None:
     if queue.outstanding:  # else all below `next_id` is gone
         log.removed += returned
     reads.find_returned(queue)
-    large_items.remove_all_but({r.blob for r in queue.outstanding.values() if r.blob}, queue.waiting_bytes)
+    large_items.remove_all_but({*keep, *(r.blob for r in queue.outstanding.values() if r.blob)}, queue.waiting_bytes)
     queue.next_id = queue.tail
     queue.missing = 0
     queue.bytes_out = queue.bytes_in

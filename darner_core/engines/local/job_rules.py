@@ -1,12 +1,16 @@
 """What becomes of a job that fails, as its queue's options say. Numbers in, numbers out."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from darner_core.showing import show
 from darner_core.storage.job_records import MAX_COUNT, MAX_NOTE_BYTES, Job
 
+if TYPE_CHECKING:
+    from darner_core.engines.local.message_queue import MessageQueue
+
 # How a job fails: its reader says so, says nothing for too long, or is gone.
 NACK, TIMEOUT, LOSS = "nack", "timeout", "loss"
+REJECT = "reject"  # or it says that nobody will ever deal with it
 
 MAX_DELAY_MS = 2**48  # 8,900 years: what is due then fits a record, whatever the clock says
 
@@ -33,6 +37,15 @@ class JobRules(NamedTuple):
                 break
             delay_ms = min(delay_ms * self.retry_backoff, most)
         return int(delay_ms)
+
+
+def of_options(queue: "MessageQueue") -> JobRules:
+    """What the options of this queue say of jobs."""
+    options = queue.options
+    return JobRules(
+        options.max_deliveries, options.retry_delay_s * 1000, options.retry_backoff,
+        options.max_retry_delay_s * 1000, options.unique_s * 1000,
+    )  # fmt: skip
 
 
 def failed(job: Job, how: str) -> Job:

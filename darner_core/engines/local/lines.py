@@ -123,7 +123,7 @@ def serve(place: Place) -> None:
         for cursor in place.cursors.values():
             if cursor.line is not None:
                 serve(cursor)
-    while place.line and (place.returned or place.next_id < place.tail):
+    while place.line and (place.returned or place.next_id < place.tail or place.aside_items):
         waiter = place.line.next()
         handed: Place | OpenRead | None
         try:

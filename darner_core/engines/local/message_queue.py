@@ -48,8 +48,11 @@ class MessageQueue:
     )  # fmt: skip
 
     unreadable: ClassVar = False  # see `DamagedQueue`
-    counts_failures: ClassVar = False  # see `engines.jobs`
     traced: ClassVar = False  # True in a subclass that tells what happens
+    # What a JobQueue has: failures that count, items aside of the line, a pause.
+    counts_failures: ClassVar = False
+    aside_items: ClassVar = 0
+    takes_nothing: ClassVar = False
 
     def __init__(
         self,
@@ -171,8 +174,9 @@ class MessageQueue:
 
     def _take_slowly(self) -> Item | Large | None:
         """The plain form of `take`, which has the most frequent case written out."""
-        if not self.has_head():
-            return None
+        return self._take_head() if self.has_head() else None
+
+    def _take_head(self) -> Item | Large:
         item = self._head()
         if isinstance(item[0], Blob):
             return LARGE
@@ -367,6 +371,20 @@ class MessageQueue:
         return self.bytes_in - self.bytes_out
 
     open_reads = property(reads.open_reads)
+
+    stored_items = property(reads.stored_items)
+
+    def kept(self) -> tuple[int, int]:
+        """(items, bytes of their bodies): what would stay if all that waits were discarded."""
+        return reads.open_reads(self), self.open_bytes
+
+    def all_bytes(self) -> int:
+        """Body bytes of all items, also of those that do not stand in the line."""
+        return self.bytes_in - self.bytes_out + self.open_bytes
+
+    def keeps_aside(self, item_id: int) -> bool:
+        """Whether the item lies aside of the line."""
+        return False
 
     @property
     def total_items(self) -> int:

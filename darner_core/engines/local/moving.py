@@ -1,4 +1,4 @@
-"""Large items that have expired and go to another queue: their chunks are copied over many turns.
+"""Large items that have expired, or are dead letters, and go to another queue: their chunks are copied over many turns.
 
 Meanwhile such an item is open, or waits behind the head. If another client takes it, it does not go elsewhere.
 It leaves its queue in the turn that puts it into the other, so that a crash leaves it in exactly one of them.
@@ -8,9 +8,11 @@ Names that begin with wait_ switch greenlets.
 
 import logging
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from darner_core import NAME
-from darner_core.engines.local import expiry
+from darner_core.engines.local import aside_failures, expiry
+from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.large_items import Download
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
@@ -18,7 +20,7 @@ from darner_core.engines.local.routing import Routing
 from darner_core.engines.local.transfer import Transfer
 from darner_core.errors import DamagedError, ServerError, StorageError
 from darner_core.showing import show
-from darner_core.storage.records import Blob
+from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
 
@@ -26,70 +28,159 @@ FULL = "it is full"  # why a queue did not take an item
 
 
 class Mover:
-    def __init__(self, moving: list[OpenRead], routing: Routing, wait: Callable[[float], None]) -> None:
-        """`moving`: large items that have been found to have expired. `wait(seconds)` ends the turn, so that it is
-        written and others are served, even with 0 seconds."""
+    def __init__(
+        self,
+        moving: list[OpenRead],
+        routing: Routing,
+        wait: Callable[[float], None],
+        dead: list[OpenRead] | None = None,
+        put_dead: Callable[[MessageQueue, Blob, Item, bytes], None] | None = None,
+    ) -> None:
+        """`moving`: large items that have been found to have expired. `dead`: large dead letters, which `put_dead` puts
+        where they go, with their notes. `wait(seconds)` ends the turn, so that it is written and others are served,
+        even with 0 seconds."""
         self._moving = moving
+        self._dead = dead if dead is not None else []
+        self.put_dead = put_dead
         self._routing = routing
         self._wait = wait
 
     def wait_move_all(self) -> None:
-        """Move all that has been found to have expired."""
+        """Move all that has been found to have expired, and the dead letters."""
         while self._moving:
             read = self._moving.pop(0)
-            queue = read.queue
-            assert isinstance(queue, MessageQueue)  # cursors move nothing
-            try:
-                if expiry.is_moving(queue, read):
-                    self._wait_move_one(queue, read)
-            except StorageError as error:
-                name = show(queue.name)
-                log.error(
-                    "an expired item of queue %s could not be moved, and waits for the next sweep: %s", name, error
-                )
-                queue.give_back(read, wake=False)  # a client that waits would open it, to be moved, again
+            self._wait_try(_FromAside(read) if isinstance(read.queue, Aside) else _FromLine(read))
+        while self._dead:
+            self._wait_try(_DeadLetter(self._dead.pop(0), self.put_dead))
 
-    def _wait_move_one(self, queue: MessageQueue, read: OpenRead) -> None:
-        item = queue.log.read_one(read.id)
+    def _wait_try(self, move: "_Move") -> None:
+        try:
+            if move.is_there():
+                self._wait_move_one(move)
+        except StorageError as error:
+            what = "a dead letter" if isinstance(move, _DeadLetter) else "an expired item"
+            name = show(move.place.name)
+            log.error("%s of queue %s could not be moved, and waits for the next sweep: %s", what, name, error)
+            move.give_back()
+
+    def _wait_move_one(self, move: "_Move") -> None:
+        place, item = move.place, move.item()
         blob, flags, _, _ = item
         assert isinstance(blob, Blob)
-        download = queue.large_items.send(blob)  # may raise: afterwards the item can be removed for certain
-        name = queue.options.expire_to_queue
+        download = place.large_items.send(blob)  # may raise: afterwards the item can be removed for certain
+        name = move.target
         if not name:  # the queue's options have changed since
-            expiry.finish_moving(queue, read, item)
+            move.finish(item, "")
             return
         with self._routing.transfer((name,), len(blob)) as transfer:
             why_lost = _why_not_begun(transfer)
             if not why_lost:
-                if not self._wait_copy(queue, read, download, transfer):
+                if not self._wait_copy(move, download, transfer):
                     return
-                if transfer.put(flags, 0) is None:
+                if not transfer.put(flags, 0, move.put_one(item)):
                     why_lost = FULL
-            if why_lost:
-                self._routing.lost(queue, why_lost)
-            expiry.finish_moving(queue, read, item)  # in the turn of the put
+            move.finish(item, why_lost, self._routing.lost)  # in the turn of the put
 
-    def _wait_copy(self, queue: MessageQueue, read: OpenRead, download: Download, transfer: Transfer) -> bool:
+    def _wait_copy(self, move: "_Move", download: Download, transfer: Transfer) -> bool:
         """Copy all chunks. False: the item does not go there, because it has been taken or removed meanwhile, or
         because the other queue has been deleted."""
         transfer.wait_begin(self._wait_turn)
         while transfer.uploads and download.missing_bytes:
             transfer.wait_add(download.next(transfer.room_bytes), self._wait_turn)
             self._wait_turn()
-            if not expiry.is_moving(queue, read):
+            if not move.is_there():
                 return False
         transfer.wait_store(self._wait_turn)
-        if not expiry.is_moving(queue, read):
+        if not move.is_there():
             return False
         try:
             transfer.require_queues()
         except ServerError:
-            queue.give_back(read)  # what has expired at the head is looked at again
+            move.give_back(wake=True)  # it is looked at again
             return False
         return True
 
     def _wait_turn(self) -> None:
         self._wait(0)
+
+
+class _FromLine:
+    """An expired item of a queue's line."""
+
+    def __init__(self, read: OpenRead) -> None:
+        assert isinstance(read.queue, MessageQueue)  # cursors move nothing
+        self.read = read
+        self.place: Any = read.queue
+
+    @property
+    def target(self) -> bytes:
+        name: bytes = self.place.options.expire_to_queue
+        return name
+
+    def is_there(self) -> bool:
+        return expiry.is_moving(self.place, self.read)
+
+    def item(self) -> Item:
+        item: Item = self.place.log.read_one(self.read.id)
+        return item
+
+    def put_one(self, item: Item) -> Callable[[MessageQueue, Blob], None] | None:
+        return None
+
+    def finish(self, item: Item, why_lost: str, lost: Callable[[MessageQueue, str], None] | None = None) -> None:
+        if why_lost and lost is not None:
+            lost(self.place, why_lost)
+        expiry.finish_moving(self.place, self.read, item)
+
+    def give_back(self, wake: bool = False) -> None:
+        """A client that waits would open it, to be moved, again."""
+        self.place.give_back(self.read, wake=wake)
+
+
+class _FromAside(_FromLine):
+    """An expired item that lies aside. It is open."""
+
+    def __init__(self, read: OpenRead) -> None:
+        self.read = read
+        self.place = read.queue
+
+    def is_there(self) -> bool:
+        return bool(self.place.holds(self.read))
+
+    def finish(self, item: Item, why_lost: str, lost: Callable[[MessageQueue, str], None] | None = None) -> None:
+        if why_lost and lost is not None:
+            lost(self.place.parent, why_lost)
+        self.place.close(self.read)
+        self.place.log.journal.count(self.place, "expired_items")
+
+
+class _DeadLetter(_FromAside):
+    """A dead letter, which is open in its queue's aside."""
+
+    def __init__(self, read: OpenRead, put: Callable[[MessageQueue, Blob, Item, bytes], None] | None) -> None:
+        super().__init__(read)
+        self._put = put
+
+    @property
+    def target(self) -> bytes:
+        name: bytes = self.place.options.dead_letter_queue
+        return name
+
+    def put_one(self, item: Item) -> Callable[[MessageQueue, Blob], None] | None:
+        put, note = self._put, self.place.job_of(self.read).note
+        return None if put is None else lambda queue, blob: put(queue, blob, item, note)
+
+    def finish(self, item: Item, why_lost: str, lost: Callable[[MessageQueue, str], None] | None = None) -> None:
+        if why_lost or not self.target:
+            if why_lost:
+                log.warning("a dead letter of queue %s is buried: %s", show(self.place.name), why_lost)
+            aside_failures.bury(self.place, self.read)
+            return
+        self.place.close(self.read)
+        self.place.log.journal.count(self.place, "dead_lettered")
+
+
+_Move: TypeAlias = _FromLine
 
 
 def _why_not_begun(transfer: Transfer) -> str:

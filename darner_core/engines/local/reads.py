@@ -112,6 +112,11 @@ def open_reads(lender: Lender) -> int:
     return len(lender.outstanding) - len(lender.returned) + lender.stale
 
 
+def stored_items(queue: "MessageQueue") -> int:
+    """The items that wait in the queue's line, and those that are open there."""
+    return queue.tail - queue.next_id - queue.missing + len(queue.outstanding)
+
+
 # -- what was given back
 
 

@@ -16,6 +16,9 @@ from typing import cast
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions, QueueRules, parent_of
 from darner_core.engines.local import expiry, lines, recovery, window
+from darner_core.engines.local.aside import Aside
+from darner_core.engines.local.aside_parts import Watcher
+from darner_core.engines.local.asides import Asides
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.cursors import Cursors
 from darner_core.engines.local.damaged_queue import DamagedQueue
@@ -55,12 +58,13 @@ class Registry:
         max_queues: int = sys.maxsize,
         rules: QueueRules | None = None,
         move_expired: Callable[[MessageQueue, Item], None] | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         """Read back all queues of the data directory, though they may be more than `max_queues`. Raises StorageError if
         the list of queues cannot be read.
 
         `move_expired` is called with each item that expires in a queue with an expire_to_queue, unless it is large;
-        None: it is dropped.
+        None: it is dropped. `watcher` is told when something that lies aside is due; None: nobody looks.
         """
         self.max_queues = max_queues
         self.rules = rules or QueueRules()
@@ -76,12 +80,16 @@ class Registry:
         self.deletes = 0
         self.expires = 0  # of the deletes, those because of a max_queue_age_s
         self.total_items_of_deleted = 0
-        self.traces = Traces(self.queues, journal)
+        self._places = Places(journal.storage)
+        self.asides = Asides(
+            journal, self._places.new_number, watcher or NobodyLooks(), expire_to=self._expire_aside,
+            settle=self._settle,
+        )  # fmt: skip
+        self.traces = Traces(self.queues, journal, self.asides)
         self._journal = journal
         self._budget = budget
         self._move_expired = move_expired
         storage = journal.storage
-        self._places = Places(storage)
         numbers = set()
         for name, record in storage.queues():
             queue = self._read_back(name, record)
@@ -93,7 +101,7 @@ class Registry:
         self.cursors = Cursors(
             journal, budget, self.queues, self.hidden, self._places.new_number, self.require_room, self.lines
         )
-        numbers |= self.cursors.read_back()
+        numbers |= self.cursors.read_back() | self.asides.read_back(self.queues)
         uploads = storage.unfinished_uploads()
         numbers.update(number for number, _ in uploads)  # their chunks are there until the first turn ends
         self._places.pass_over(numbers)
@@ -145,7 +153,7 @@ class Registry:
         options = queue.options
         queue.governed = bool(
             options.max_items or options.max_bytes or options.max_item_bytes or options.max_age_s or options.fanout_only
-            or options.sync == "always" or queue.name in self.children
+            or options.sync == "always" or queue.name in self.children or queue.takes_nothing
         )  # fmt: skip
         if options.max_age_s or options.max_queue_age_s:
             self.timed[queue] = None
@@ -153,6 +161,16 @@ class Registry:
             self.timed.pop(queue, None)
         queue.expire_to = self._move_expired if options.expire_to_queue else None
         queue.move_large = self.large_expired.append if options.expire_to_queue else None
+
+    def _settle(self, queue: MessageQueue) -> None:
+        """The queue may have jobs from now on, or no more."""
+        if not queue.unreadable:
+            self.traces.changed(queue)
+            self._govern(queue)
+
+    def _expire_aside(self, aside: Aside, item: Item) -> None:
+        if aside.options.expire_to_queue and self._move_expired is not None:
+            self._move_expired(cast(MessageQueue, aside.parent), item)
 
     def set_rules(self, rules: QueueRules) -> Iterator[None]:
         """Queues that are made from now on have the options that `rules` say. Those that exist are given theirs in
@@ -164,8 +182,7 @@ class Registry:
         for number, queue in enumerate([*self.queues.values(), *self.hidden.values()], 1):
             if not queue.deleted and not queue.unreadable:
                 self._set_options(queue)
-                self._govern(queue)
-                self.traces.changed(queue)
+                self._settle(queue)
             if number % CHANGED_A_TURN == 0:
                 yield
 
@@ -175,6 +192,7 @@ class Registry:
         for cursor in (queue.cursors or {}).values():
             cursor.options = queue.options
         if not queue.unreadable:
+            self.asides.set_rules(queue)
             expiry.set_max_age(queue, queue.options.max_age_s * 1000)
 
     def make_named(self) -> Iterator[None]:
@@ -228,6 +246,7 @@ class Registry:
         queue.log.record = queue.log.record._replace(kind=kind)
         self._set_options(queue)
         self._register(queue)
+        self._settle(queue)
 
     # -- queues
 
@@ -327,6 +346,7 @@ class Registry:
         if queue is None:
             return
         self.cursors.delete_all(queue)
+        self.asides.delete(queue)
         has_chunks = may_have_chunks(queue)
         del self.queues[name]
         queue.deleted = True
@@ -347,6 +367,8 @@ class Registry:
         """Delete a queue that was made for an item that is not put after all. It stays if it has had other items, is
         receiving one, has cursors, or is named by the configuration."""
         if queue.tail > records.FIRST_ID or queue.is_receiving or queue.cursors or queue.name in self.rules.named:
+            return
+        if queue in self.asides.by_queue:
             return
         if self.queues.get(queue.name) is queue:
             self.delete(queue.name)
@@ -386,6 +408,7 @@ class Registry:
                 if queue.log.durable:
                     storage.add_queue(batch, queue.name, queue.log.record)
         self.cursors.recheck(batch)
+        self.asides.recheck(batch)
         orphans = list(self._journal.orphans)
         for number, blob in orphans:
             _forget_upload(self._journal, number, blob, batch)
@@ -398,6 +421,14 @@ class Registry:
     def __iter__(self) -> Iterator[MessageQueue]:
         """All but those that could not be read back."""
         return (queue for queue in chain(self.queues.values(), self.hidden.values()) if not queue.unreadable)
+
+
+class NobodyLooks:
+    """The Watcher of a registry without timers."""
+
+    def note(self, aside: Aside, due_ms: int) -> None: ...
+
+    def forget(self, aside: Aside) -> None: ...
 
 
 def _forget_upload(journal: Journal, number: int, blob: int, batch: Batch) -> None:

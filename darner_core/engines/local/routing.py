@@ -9,7 +9,7 @@ Source of the rules: Kestrel 2.4, "fanout queues", "aliases", "maxItems"; where 
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from darner_core import NAME
@@ -116,6 +116,23 @@ class Routing:
         self._count(names, size)
         return takers
 
+    def first_of(self, names: tuple[bytes, ...]) -> bytes:
+        """The first queue that these names stand for."""
+        return self._follow(names)[0]
+
+    def find_takers(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> list[MessageQueue] | None:
+        """The queues into which the caller puts an item that is not large, in this turn and in place of `put`."""
+        as_child = as_child and names[0] not in self.aliases
+        plan = self._plan(names, size, as_child)
+        if plan is None:
+            return None
+        found, missing = plan
+        takers = self._takers(found, size, as_child)
+        takers += self._registry.create_all(missing, as_child)
+        self._make_room(names, takers, size, as_child)
+        self._count(names, size)
+        return takers
+
     def put_large(
         self,
         names: tuple[bytes, ...],
@@ -124,9 +141,10 @@ class Routing:
         flags: int,
         expires_at_ms: int,
         as_child: bool = False,
+        put_one: Callable[[MessageQueue, Blob], None] | None = None,
     ) -> list[MessageQueue] | None:
         """As `put`, for a large item of which all has come. None also if a queue that decides has been deleted. What is
-        not put is dropped, even if this raises."""
+        not put is dropped, even if this raises. `put_one` puts it into one of its queues, if not as every item."""
         is_put = False
         as_child = as_child and names[0] not in self.aliases
         try:
@@ -144,7 +162,10 @@ class Routing:
             for target, upload in uploads:
                 if target.queue in taking:
                     upload.finish()
-                    target.queue.put_until(Blob(upload.blob, size), flags, expires_at_ms)
+                    if put_one is None:
+                        target.queue.put_until(Blob(upload.blob, size), flags, expires_at_ms)
+                    else:
+                        put_one(target.queue, Blob(upload.blob, size))
             self._count(names, size)
             is_put = True
             return takers
@@ -217,12 +238,13 @@ class Routing:
 
     def _has_room(self, queue: MessageQueue, options: QueueOptions, size: int) -> bool:
         """Whether `queue` takes an item of this size, as it is or after older items have been discarded."""
-        if self._is_too_large(options, size):
+        if queue.takes_nothing or self._is_too_large(options, size):
             return False
         if options.discard_old_when_full:
-            if options.max_bytes and queue.open_bytes + size > options.max_bytes:
+            kept_items, kept_bytes = queue.kept()
+            if options.max_bytes and kept_bytes + size > options.max_bytes:
                 return False
-            return not (options.max_items and queue.open_reads >= options.max_items)
+            return not (options.max_items and kept_items >= options.max_items)
         return not self._is_full(queue, options, size)
 
     @staticmethod
@@ -233,9 +255,9 @@ class Routing:
 
     @staticmethod
     def _is_full(queue: MessageQueue, options: QueueOptions, size: int) -> bool:
-        if options.max_items and queue.waiting_items + queue.open_reads >= options.max_items:
+        if options.max_items and queue.stored_items >= options.max_items:
             return True
-        return bool(options.max_bytes) and queue.stored_bytes() + size > options.max_bytes
+        return bool(options.max_bytes) and queue.all_bytes() + size > options.max_bytes
 
     def _takers(self, found: Mapping[MessageQueue, bool], size: int, as_child: bool) -> list[MessageQueue]:
         """The queues that take the item: all but children without room. Raises StorageError if a queue has to discard

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from darner_core import NAME
+from darner_core.engines.local import aside_leaving, lines
 from darner_core.engines.local import expiry as expiries
-from darner_core.engines.local import lines
+from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.expiry import MOVED_AT_ONCE
 from darner_core.engines.local.journal import Journal
@@ -74,7 +75,7 @@ class Sweeper:
         """`wait(seconds)` has this turn written and lets others have theirs, also for 0 seconds."""
         self._registry = registry
         self._journal = journal
-        self._mover = Mover(registry.large_expired, routing, wait)
+        self.mover = Mover(registry.large_expired, routing, wait, registry.asides.large_dead)
         self._wait = wait
         self._monotonic = monotonic
         self._busy = False
@@ -97,7 +98,7 @@ class Sweeper:
         with self._wait_alone():
             self._wait_half_served()
             self._wait_again()
-            self._mover.wait_move_all()
+            self.mover.wait_move_all()
             self._wait_tidy()
 
     def wait_sweep(self, only: MessageQueue | None = None) -> None:
@@ -113,7 +114,7 @@ class Sweeper:
                     if not queue.deleted:
                         self._wait_head(queue)
                 self._wait(0)
-            self._mover.wait_move_all()
+            self.mover.wait_move_all()
             self._wait_tidy()
 
     @contextmanager
@@ -227,6 +228,15 @@ class Sweeper:
         for expiry in found:
             queue = self._registry.by_number.get(expiry.number)
             looked_at += 1
+            if queue is None and (aside := self._registry.asides.by_number.get(expiry.number)) is not None:
+                if expiry[1:] not in seen:
+                    seen.add(expiry[1:])
+                    if not self._expire_aside(aside, expiry):
+                        self._kept.add(expiry)
+                        continue
+                    moved += 1
+                    if moved >= MOVED_AT_ONCE:
+                        break
             if queue is not None and not queue.unreadable and expiry[1:] not in seen:
                 if self._has_swept_enough(queue):
                     if on_disk:
@@ -246,6 +256,15 @@ class Sweeper:
         for queue in bytes_before:
             lines.serve(queue)
         return looked_at
+
+    def _expire_aside(self, aside: Aside, expiry: Expiry) -> bool:
+        """False: it is open, and has to be looked at again."""
+        try:
+            return aside_leaving.expire_id(aside, expiry.id) or aside.log.find(expiry.id) is None
+        except StorageError as error:
+            self._journal.storage.require_open()
+            log.error("an expired item cannot be removed: %s", error, extra=BY_TEXT)
+            return True
 
     def _has_swept_enough(self, queue: MessageQueue) -> bool:
         """Whether this sweep has removed as many items of the queue as its max_expire_sweep allows."""
@@ -326,6 +345,8 @@ class Sweeper:
     def _is_taken(self, expiry: Expiry) -> bool:
         """Whether the item that this expiry tells of neither waits nor is open."""
         queue = self._registry.by_number.get(expiry.number)
+        if queue is None and (aside := self._registry.asides.by_number.get(expiry.number)) is not None:
+            return aside.log.find(expiry.id) is None
         if queue is None or queue.unreadable:
             return queue is None
         return expiry.id >= queue.tail or (expiry.id < queue.next_id and expiry.id not in queue.outstanding)
@@ -368,6 +389,8 @@ class Sweeper:
 def _is_idle(queue: MessageQueue) -> bool:
     """Whether the queue and its cursors are empty, and nobody waits there or is putting an item."""
     if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or queue.unreadable:
+        return False
+    if queue.aside_items:
         return False
     return not any(cursor.outstanding or cursor.line for cursor in (queue.cursors or {}).values())
 

@@ -13,17 +13,21 @@ No call here switches greenlets.
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from darner_core import NAME
 from darner_core.engines.contract import Event, Holder, Observer
 from darner_core.engines.large_items import Large
+from darner_core.engines.local.job_queue import JobQueue
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
 from darner_core.showing import show
 from darner_core.storage.records import Blob, Item
+
+if TYPE_CHECKING:
+    from darner_core.engines.local.asides import Asides
 
 log = logging.getLogger(NAME)
 
@@ -46,13 +50,17 @@ class Traces:
     """Which queues are watched, by name: a queue may be watched before it exists, and is still watched when it has been
     deleted and made again."""
 
-    def __init__(self, queues: Mapping[bytes, MessageQueue], journal: Journal) -> None:
-        """`queues`: those that can be reached, at all times."""
+    def __init__(self, queues: Mapping[bytes, MessageQueue], journal: Journal, asides: "Asides") -> None:
+        """`queues`: those that can be reached, at all times. `asides` know which of them are JobQueues."""
         self._queues = queues
         self._journal = journal
         self._watchers: dict[bytes, list[Observer]] = {}
-        # A class of this server's own: its queues find their way back here without a slot for it.
-        self._traced: type[MessageQueue] = type("TracedQueue", (TracedQueue,), {"__slots__": (), "traces": self})
+        self._asides = asides
+        # Classes of this server's own: their queues find their way back here without a slot for it.
+        about = {"__slots__": (), "traces": self, "asides": asides}
+        self._traced: type[MessageQueue] = type("TracedQueue", (TracedQueue,), about)
+        self._with_jobs: type[MessageQueue] = type("JobQueue", (JobQueue,), about)
+        self._traced_with_jobs: type[MessageQueue] = type("TracedJobQueue", (TracedQueue, JobQueue), about)
 
     # -- watching
 
@@ -82,9 +90,13 @@ class Traces:
             self.note(queue, CREATE)
 
     def changed(self, queue: MessageQueue) -> None:
-        """The queue's options or its watchers may have changed."""
-        if not queue.unreadable:
-            wanted = queue.name in self._watchers or queue.options.trace
+        """The queue's options or its watchers may have changed, or whether it has jobs."""
+        if queue.unreadable:
+            return
+        wanted = queue.name in self._watchers or queue.options.trace
+        if self._asides.has_jobs(queue):
+            queue.__class__ = self._traced_with_jobs if wanted else self._with_jobs
+        else:
             queue.__class__ = self._traced if wanted else MessageQueue
 
     def deleted(self, queue: MessageQueue) -> None:
@@ -121,18 +133,18 @@ class TracedQueue(MessageQueue):
     traces: ClassVar[Traces]
 
     def put(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        self._note_item(PUT, self.tail, (body, flags, expires_at_ms, 0))
+        self.note_item(PUT, self.tail, (body, flags, expires_at_ms, 0))
         super().put(body, flags, expires_at_ms)
 
     def put_until(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        self._note_item(PUT, self.tail, (body, flags, expires_at_ms, 0))
+        self.note_item(PUT, self.tail, (body, flags, expires_at_ms, 0))
         super().put_until(body, flags, expires_at_ms)
 
     def take(self) -> Item | Large | None:
         item_id = self.head_id if self.has_head() else 0  # `has_head` drops what has expired, so the id is right
         item = self._take_slowly()
         if isinstance(item, tuple):
-            self._note_item(GET, item_id, item)
+            self.note_item(GET, item_id, item)
         return item
 
     def open(self) -> OpenRead | None:
@@ -159,10 +171,10 @@ class TracedQueue(MessageQueue):
 
     def move_expired(self, item_id: int, item: Item) -> None:
         super().move_expired(item_id, item)
-        self._note_item(EXPIRE, item_id, item)
+        self.note_item(EXPIRE, item_id, item)
 
     def discard_oldest(self) -> bool:
-        item_id, before = self.head_id, self.bytes_out
+        item_id, before = self.returned[0] if self.returned else self.next_id, self.bytes_out
         discarded = super().discard_oldest()
         if discarded:
             self.traces.note(self, DISCARD, item_id, self.bytes_out - before)
@@ -173,7 +185,7 @@ class TracedQueue(MessageQueue):
         super().flush()
         self.traces.note(self, FLUSH, 0, 0, -1, None, items)
 
-    def _note_item(self, what: bytes, item_id: int, item: Item) -> None:
+    def note_item(self, what: bytes, item_id: int, item: Item) -> None:
         body, flags, _, _ = item
         self.traces.note(self, what, item_id, len(body), flags, self._start(body))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from darner_core.engines.local.message_queue import MessageQueue
     from darner_core.engines.local.routing import Routing, Target
     from darner_core.shared_memory import BodyMemory
+    from darner_core.storage.records import Blob
     from darner_core.storage.storage import Storage
 
 
@@ -88,5 +89,13 @@ class Transfer:
         if any(target.queue.deleted for target, _ in self.uploads if target.decides):
             raise ServerError("the queue was deleted while its item was being received")
 
-    def put(self, flags: int, expires_at_ms: int) -> "list[MessageQueue] | None":
-        return self._routing.put_large(self._names, self.uploads, self._size, flags, expires_at_ms, self._as_child)
+    def put(
+        self, flags: int, expires_at_ms: int, put_one: "Callable[[MessageQueue, Blob], None] | None" = None
+    ) -> "list[MessageQueue] | None":
+        return self._routing.put_large(
+            self._names, self.uploads, self._size, flags, expires_at_ms, self._as_child, put_one
+        )
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        return self._names

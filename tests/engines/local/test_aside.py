@@ -254,7 +254,7 @@ class Asides(RuleBasedStateMachine):
                 self.plain.remove(job)
 
     def flush(self) -> None:
-        for _ in aside_leaving.flush(self.aside):
+        for _ in aside_leaving.flush(self.aside, 10**9):
             pass
         self.plain.flush()
 

@@ -87,7 +87,7 @@ def test_a_flush_takes_what_waits_in_slices_and_leaves_what_is_open_or_buried_or
         bench.put(b"%d" % number, delay_ms=number % 2)
     bench.end_turn()
     slices = 0
-    for _ in flush(bench.aside):
+    for _ in flush(bench.aside, 2 * bench.puts + 2):
         slices += 1
         bench.put(b"new", pri=1)
         bench.put(b"new", pri=1, delay_ms=50)
@@ -121,7 +121,7 @@ def test_the_chunks_of_a_large_item_go_with_it(bench: Bench, how: str) -> None:
         bench.aside.close(read)
     else:
         bench.aside.give_back(read)
-        assert list(flush(bench.aside)) == [] if how == "flush" else remove_id(bench.aside, read.id)
+        assert list(flush(bench.aside, 2 * bench.puts + 2)) == [] if how == "flush" else remove_id(bench.aside, read.id)
     bench.end_turn()
     assert bench.storage.first_chunk() is None
     assert bench.aside.is_empty

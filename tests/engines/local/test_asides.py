@@ -23,6 +23,8 @@ OpenStorage = Callable[[], Storage]
 class Noted:
     def note(self, aside: object, due_ms: int) -> None: ...
 
+    def forget(self, aside: object) -> None: ...
+
 
 class Bench(QueueBench):
     """Queues with asides."""
@@ -113,10 +115,10 @@ def test_a_pause_and_terms_are_kept_and_undone(bench: Bench) -> None:
     aside = bench.asides.of(bench.queue())
     bench.end_turn()
     before = aside.record
-    bench.asides.change(aside, before._replace(pause=NO_GETS, pri=5))
+    bench.asides.change(bench.queue(), before._replace(pause=NO_GETS, pri=5))
     bench.fail_turn()
     assert aside.record == before
-    bench.asides.change(aside, before._replace(pause=NO_GETS, pri=5))
+    bench.asides.change(bench.queue(), before._replace(pause=NO_GETS, pri=5))
     bench.end_turn()
     bench.crash()
     assert bench.asides.of(bench.queue()).record == before._replace(pause=NO_GETS, pri=5)

@@ -1,0 +1,265 @@
+"""The jobs of all queues: `engines.jobs` says what is promised.
+
+A put with options goes into the line if its priority and deadline are those that all items of the line have, the
+queue's terms; else aside. If the line has no item at all, the terms become those of the put. Once aside, an item stays
+there until it is gone. An item of the line goes aside when it has failed and that counts, or comes back later or with
+another priority: it keeps its id, and its place in the order of arrival.
+
+No call here switches greenlets.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any, Final
+
+from darner_core import NAME
+from darner_core.config.queues import QueueOptions
+from darner_core.engines.contract import Read
+from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
+from darner_core.engines.local import aside_failures, aside_keys, aside_moves, lines
+from darner_core.engines.local.aside import Aside
+from darner_core.engines.local.job_queue import PLAIN
+from darner_core.engines.local.job_rules import LOSS, MAX_DELAY_MS, NACK, TIMEOUT
+from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.message_queue import MessageQueue
+from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.registry import Registry
+from darner_core.engines.local.routing import Routing
+from darner_core.engines.local.tracing import PUT, TracedQueue
+from darner_core.errors import ServerError, StorageError
+from darner_core.repeated import BY_TEXT
+from darner_core.showing import show
+from darner_core.storage.job_records import NO_GETS, NO_PUTS, READY, AsideRecord, Job
+from darner_core.storage.records import Blob, Item
+
+log = logging.getLogger(NAME)
+
+HOW: Final = {Failure.ABORTED: NACK, Failure.TIMED_OUT: TIMEOUT, Failure.LOST: LOSS}
+BITS: Final = {Pause.NONE: 0, Pause.IN: NO_PUTS, Pause.OUT: NO_GETS, Pause.ALL: NO_PUTS | NO_GETS}
+PAUSES: Final = {bits: pause for pause, bits in BITS.items()}
+
+# How many items one kick makes ready: 10 ms.
+KICKED_AT_ONCE = 1000
+
+
+class LocalJobs:
+    def __init__(self, registry: Registry, routing: Routing, journal: Journal) -> None:
+        self._registry = registry
+        self._routing = routing
+        self._journal = journal
+        self._asides = registry.asides
+        self._asides.dead_letter = self._send_dead_letter
+
+    def _record(self, queue: MessageQueue) -> AsideRecord:
+        """With the terms of the queue's line."""
+        aside = self._asides.by_queue.get(queue)
+        return aside.record if aside is not None else PLAIN
+
+    # -- putting
+
+    def put(
+        self,
+        names: tuple[bytes, ...],
+        body: bytes,
+        flags: int,
+        expires_at_ms: int,
+        options: JobOptions,
+        as_child: bool = False,
+    ) -> Outcome:
+        first = self._routing.first_of(names)
+        if self._has_key(first, options.key):
+            return Outcome.FULL if self._registry.queues[first].takes_nothing else Outcome.KEY_TAKEN
+        takers = self._routing.find_takers(names, len(body), as_child)
+        if takers is None:
+            return Outcome.FULL
+        item = body, flags, expires_at_ms, self._journal.time_ms()
+        for queue in takers:
+            self._put_into(queue, item, options if queue.name == first else options._replace(key=b""))
+        return Outcome.STORED
+
+    def _put_into(self, queue: MessageQueue, item: Item, options: JobOptions, note: bytes = b"") -> None:
+        delay_ms, pri, ttr_ms, key = options
+        body, flags, expires_at_ms, _ = item
+        if not delay_ms and not key and not note:
+            record = self._record(queue)
+            same = (record.pri, record.ttr_ms) == (pri, ttr_ms)
+            if not same and queue.next_id == queue.tail and not queue.outstanding:
+                self._asides.of(queue)
+                self._asides.change(queue, record_of(self._asides.of(queue), pri, ttr_ms))
+                same = True
+            if same:
+                queue.put_until(body, flags, expires_at_ms)
+                return
+        aside = self._asides.enter(queue)
+        self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
+        if isinstance(queue, TracedQueue):
+            queue.note_item(PUT, aside.new_id, item)
+        aside.put(body, flags, expires_at_ms, pri, 2 * queue.tail, min(delay_ms, MAX_DELAY_MS), ttr_ms, key, note)
+
+    def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Outcome:
+        first = self._routing.first_of(transfer.names)
+        if self._has_key(first, options.key):
+            return Outcome.KEY_TAKEN
+
+        def put_one(queue: MessageQueue, blob: Blob) -> None:
+            item = blob, flags, expires_at_ms, self._journal.time_ms()
+            self._put_into(queue, item, options if queue.name == first else options._replace(key=b""))
+
+        return Outcome.FULL if transfer.put(flags, expires_at_ms, put_one) is None else Outcome.STORED
+
+    def _has_key(self, name: bytes, key: bytes) -> bool:
+        """Whether an item of this queue, which need not exist, has this key."""
+        queue = self._registry.queues.get(name) if key else None
+        aside = self._asides.by_queue.get(queue) if queue is not None else None
+        return aside is not None and bool(aside_keys.owner(aside, key))
+
+    # -- deadlines
+
+    def ttr_ms(self, read: Read) -> int:
+        place = read.queue
+        ttr_ms = 0
+        if isinstance(place, Aside):
+            ttr_ms = place.outstanding[read.id].job.ttr_ms if read.id in place.outstanding else 0
+        elif isinstance(place, MessageQueue):
+            ttr_ms = self._record(place).ttr_ms  # they do not change while the line has an item
+        return ttr_ms or place.options.default_ttr_s * 1000
+
+    def most_hold_ms(self, read: Read) -> int:
+        return read.queue.options.max_hold_s * 1000
+
+    # -- failures
+
+    def fail(
+        self, read: Read, why: Failure, client: bytes = b"", delay_ms: int | None = None, pri: int | None = None
+    ) -> None:
+        place = read.queue
+        if isinstance(place, MessageQueue):
+            comes_back = not delay_ms and (pri is None or pri == self._record(place).pri)
+            if comes_back and not counts(place.options, delay_ms):
+                place.give_back(read)  # type: ignore[arg-type]
+                return
+        delay = -1 if delay_ms is None else min(delay_ms, MAX_DELAY_MS)
+        held = self._aside_read(read)
+        if held is not None:
+            aside_failures.fail(held.queue, held, HOW[why], _shown(client), delay, -1 if pri is None else pri)  # type: ignore[arg-type]
+
+    def reject(self, read: Read, client: bytes = b"") -> None:
+        held = self._aside_read(read)
+        if held is not None:
+            aside_failures.reject(held.queue, held, _shown(client))  # type: ignore[arg-type]
+
+    def _aside_read(self, read: Read) -> OpenRead | None:
+        """This read as one of an aside: an item of a line goes there, and is open there. None: it was not open, or is
+        a cursor's, and is given back. Raises StorageError, with nothing changed."""
+        place = read.queue
+        if isinstance(place, Aside) and place.holds(read):
+            return read
+        if not isinstance(place, MessageQueue) or not place.holds(read):  # type: ignore[arg-type]
+            place.give_back(read)
+            return None
+        return self._move_aside(place, read)  # type: ignore[arg-type]
+
+    def _move_aside(self, queue: MessageQueue, read: OpenRead) -> OpenRead:
+        item = queue.log.read_one(read.id)
+        record = self._record(queue)
+        aside = self._asides.enter(queue)
+        blob, read.blob = read.blob, 0  # its chunks stay
+        MessageQueue.close(queue, read)
+        read.blob = blob
+        self._journal.undo.append((_was_open, queue, read))
+        read.returned = True
+        queue.canceled_transactions += read.counted
+        job = Job(READY, record.pri, 2 * read.id + 1, ttr_ms=record.ttr_ms)
+        moved = OpenRead(aside, read.id, item, read.body_bytes, blob, read.expires_at_ms)  # type: ignore[arg-type]
+        return aside.adopt_open(moved, item, job)
+
+    def put_dead_letter(self, queue: MessageQueue, body: bytes | Blob, item: Item, note: bytes) -> None:
+        """Put a copy of `item`, whose body it is, into one of the queues to which dead letters go."""
+        self._put_into(queue, (body, item[1], 0, item[3]), JobOptions(), note)
+
+    def _send_dead_letter(self, aside: Aside, item: Item, job: Job) -> bool:
+        """Put it where the options say, in this turn. False: there is no such queue, or it did not take it."""
+        name = aside.options.dead_letter_queue
+        if not name:
+            return False
+        body = item[0]
+        assert not isinstance(body, Blob)
+        why = "it has no room"
+        try:
+            takers = self._routing.find_takers((name,), len(body))
+            for queue in takers or ():
+                self.put_dead_letter(queue, body, item, job.note)
+            if takers:
+                return True
+        except (ServerError, StorageError) as error:
+            why = str(error)
+        said = "a dead letter of queue %s is buried: queue %s did not take it: %s"
+        self._journal.after.append((_warn, said, show(aside.name), show(name), why))
+        return False
+
+    # -- buried items, pauses, figures
+
+    def kick(self, name: bytes, most: int) -> int:
+        queue = self._registry.queues.get(name)
+        aside = self._asides.by_queue.get(queue) if queue is not None else None
+        return aside_moves.kick(aside, min(most, KICKED_AT_ONCE)) if aside is not None else 0
+
+    def pause(self, name: bytes, pause: Pause, seconds: int = 0) -> None:
+        queue = self._registry.queues.get(name)
+        if queue is None:
+            raise ServerError(f"queue {show(name)} does not exist")
+        if queue.unreadable:
+            queue.flush()  # raises
+        aside = self._asides.by_queue.get(queue)
+        if aside is None and pause is Pause.NONE:
+            return
+        aside = self._asides.of(queue)
+        until_ms = self._journal.time_ms() + seconds * 1000 if seconds and pause is not Pause.NONE else 0
+        self._asides.change(queue, aside.record._replace(pause=BITS[pause], pause_until_ms=until_ms))
+        if until_ms:
+            aside.watcher.note(aside, until_ms)
+        if queue.line is not None:
+            lines.serve(queue)
+
+    def paused(self, name: bytes) -> Pause:
+        queue = self._registry.queues.get(name)
+        aside = self._asides.by_queue.get(queue) if queue is not None else None
+        return PAUSES[aside.paused] if aside is not None else Pause.NONE
+
+    def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
+        queue = self._registry.queues.get(name)
+        aside = self._asides.by_queue.get(queue) if queue is not None else None
+        if queue is None or (aside is None and not queue.counts_failures):
+            return
+        yield b"ready", queue.waiting_items
+        yield b"delayed", aside.delayed.waiting if aside is not None else 0
+        yield b"buried", aside.buried.waiting if aside is not None else 0
+        yield b"reserved", queue.open_reads
+        yield b"failures", aside.failures if aside is not None else 0
+        yield b"dead_lettered", aside.dead_lettered if aside is not None else 0
+        yield b"aside_items", aside.items if aside is not None else 0
+        yield b"paused", aside.paused if aside is not None else 0
+
+
+def record_of(aside: Aside, pri: int, ttr_ms: int) -> AsideRecord:
+    """Its record with these terms."""
+    return aside.record._replace(pri=pri, ttr_ms=ttr_ms)
+
+
+def counts(options: QueueOptions, delay_ms: int | None) -> bool:
+    """Whether a failure in the line has to be remembered."""
+    return bool(options.max_deliveries or options.dead_letter_queue or (options.retry_delay_s and delay_ms is None))
+
+
+def _was_open(queue: MessageQueue, read: OpenRead) -> None:
+    """Undo that an open item has left the line. What is undone next puts it back there."""
+    read.returned = False
+    queue.canceled_transactions -= read.counted
+
+
+def _shown(client: bytes) -> str:
+    return client.decode("utf-8", "backslashreplace")
+
+
+def _warn(said: str, *about: object) -> None:
+    log.warning(said, *about, extra=BY_TEXT)
