@@ -108,6 +108,10 @@ class Session:
         if read is not None:
             self.hand_back(read, self._abort)
 
+    def abort_found(self, read: Read) -> None:
+        """As `abort_read`, for one that `find` has found."""
+        self.hand_back(read, self._abort)
+
     def hand_back(self, read: Read, give_back: Callable[[Read], object]) -> None:
         """Hold this read no longer, which `find` has found: `give_back` takes it. Raises what that raises, and holds
         the read then."""
@@ -158,8 +162,8 @@ class ManyReads(Session):
 
     several_reads = True
 
-    def __init__(self, journal: Turn) -> None:
-        super().__init__(journal)
+    def __init__(self, journal: Turn, failures: Failures | None = None) -> None:
+        super().__init__(journal, failures)
         self._reads: dict[bytes, deque[Read]] = {}
 
     @property

@@ -100,7 +100,9 @@ class Calls:
         try:
             found = batch.readable()
             ids = self._next_ids(request, len(found))
-            items = [self._structs.Item(data=body, id=item_id) for (_, body), item_id in zip(found, ids, strict=True)]
+            items = [
+                self._structs.Item(data=item[0], id=item_id) for (_, item), item_id in zip(found, ids, strict=True)
+            ]
             reply = self._idl.reply(request, items)
             for (read, _), item_id in zip(found, ids, strict=True):
                 self._settle(request, session, item_id, read)
