@@ -16,6 +16,9 @@ max_leases = 3
 max_deliveries = 2
 dead_letter_queue = "dead"
 
+[queues.short]
+open_transaction_timeout_s = 1
+
 [queues.safe]
 sync = "always"
 """
@@ -85,6 +88,16 @@ def test_a_client_that_takes_and_never_acknowledges_costs_bounded_memory(server:
     client.ask(b"get q/close\r\n", b"END\r\n")
     client.set("q", b"e")
     assert other.get("q/open/ttr=60000") == b"e"
+
+
+def test_an_item_that_lies_aside_goes_to_others_too_when_its_queue_says_so(server: RunningServer) -> None:
+    client, other = server.client(), server.client()
+    client.ask(b"set short/pri=5 0 0 1\r\na\r\n", b"STORED\r\n")
+    client.set("short", b"b")
+    assert client.get("short/open") == b"a"
+    assert other.get("short") == b"b"
+    assert other.get("short/t=9000") == b"a"
+    assert client.get("short/close") is None
 
 
 def test_a_kick_takes_buried_items_alone_even_if_it_asks_for_more(server: RunningServer) -> None:

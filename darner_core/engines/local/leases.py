@@ -26,12 +26,14 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from darner_core import NAME
 from darner_core.engines.contract import Read
 from darner_core.engines.jobs import Failure, Jobs
 from darner_core.engines.large_items import Download
+from darner_core.engines.local.aside import Aside
+from darner_core.engines.local.asides import Asides
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.leased import Lease, Leased
@@ -66,6 +68,8 @@ LOOKS_A_TURN = 2000
 NOT_BEING_SENT = -1
 
 _Key = TypeVar("_Key")
+
+Lender: TypeAlias = MessageQueue | Cursor | Aside
 
 
 class Leases:
@@ -303,13 +307,13 @@ class Leases:
         now = self._clock()
         before, self._seen = self._seen, {}
         looked_at = 0
-        for queue in _with_cursors(list(self._registry.queues.values())):
+        for queue in _all_of(list(self._registry.queues.values()), self._registry.asides):
             looked_at += 1
             if queue.late_closes:
                 _tell_late_closes(queue)
             timeout_s = queue.options.open_transaction_timeout_s
             if timeout_s and queue.outstanding:
-                reads = [read for read in queue.outstanding.values() if not read.returned]
+                reads = _open_in(queue)
                 for start in range(0, len(reads), LOOKS_A_TURN):
                     some = reads[start : start + LOOKS_A_TURN]
                     self._give_back_overdue(
@@ -334,7 +338,7 @@ class Leases:
         self._seen[read] = progress, since
         return False
 
-    def _give_back_overdue(self, queue: MessageQueue | Cursor, overdue: Iterable[OpenRead]) -> None:
+    def _give_back_overdue(self, queue: Lender, overdue: Iterable[OpenRead]) -> None:
         still = [read for read in overdue if queue.holds(read)]  # the others were closed in a turn since the look
         if still:
             name, timeout_s = show(queue.name), queue.options.open_transaction_timeout_s
@@ -349,14 +353,22 @@ def _count_down(counts: dict[_Key, int], key: _Key) -> None:
         del counts[key]
 
 
-def _tell_late_closes(queue: MessageQueue | Cursor) -> None:
+def _tell_late_closes(queue: Lender) -> None:
     name, count, queue.late_closes = show(queue.name), queue.late_closes, 0
     what = "1 item was closed too late: it" if count == 1 else f"{count} items were closed too late: they"
     log.info("queue %s: %s had been given back", name, what)
 
 
-def _with_cursors(queues: list[MessageQueue]) -> Iterator[MessageQueue | Cursor]:
+def _all_of(queues: list[MessageQueue], asides: Asides) -> Iterator[Lender]:
     for queue in queues:
         yield queue
         if queue.cursors is not None:
             yield from list(queue.cursors.values())
+        if (aside := asides.by_queue.get(queue)) is not None:
+            yield aside
+
+
+def _open_in(queue: Lender) -> list[OpenRead]:
+    if isinstance(queue, Aside):
+        return [held.read for held in queue.outstanding.values()]
+    return [read for read in queue.outstanding.values() if not read.returned]
