@@ -83,7 +83,8 @@ class Jobs(Protocol):
     ) -> None:
         """This Read comes back, and that counts. It is ready again after `delay_ms`, or else after its queue's retry
         delay. The failure that makes it max_deliveries sends it to the dead letter queue in the same turn, or buries it
-        where there is none. Nothing happens if it is not open. `client` is told in the dead letter's history."""
+        where there is none. Nothing happens if it is not open. `client` is told in the dead letter's history. If the
+        engine cannot read the item now, it comes back uncounted, because a connection that ends cannot be refused."""
 
     def reject(self, read: Any, client: bytes = b"") -> None:
         """Send the item to the dead letter queue, or bury it, at once. Nothing happens if it is not open."""

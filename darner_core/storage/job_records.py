@@ -24,8 +24,7 @@ line: delayed, of another priority than the line's, with a unique key, or buried
     state   next_id u64, next_burying u64, bytes u64, then for each kind: how many there are u64, and the lowest of the
             order's keys that may be there: first u64, second u64, id u64
 
-A job record whose state is delayed may lie among the ready: that it has become due is written in `order` alone. A
-queue's own number has job records too, without an entry in `order`: of items of its line that have failed.
+A job record whose state is delayed may lie among the ready: that it has become due is written in `order` alone.
 
 The keys of each family but `asides` have a length of their own, which says what they are where nothing else does: in a
 write-ahead log that is read without its database.

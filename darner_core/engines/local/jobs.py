@@ -139,7 +139,11 @@ class LocalJobs:
                 place.give_back(read)  # type: ignore[arg-type]
                 return
         delay = -1 if delay_ms is None else min(delay_ms, MAX_DELAY_MS)
-        held = self._aside_read(read)
+        try:
+            held = self._aside_read(read)
+        except StorageError:  # while nothing can be read: it comes back, and that is not counted
+            place.give_back(read)
+            return
         if held is not None:
             aside_failures.fail(held.queue, held, HOW[why], _shown(client), delay, -1 if pri is None else pri)  # type: ignore[arg-type]
 

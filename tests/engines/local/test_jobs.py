@@ -525,3 +525,27 @@ def test_a_damaged_queue_is_told_of(start: Start, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(type(aside.log), "item", broken)
     with pytest.raises(StorageError, match="queue q cannot be read: checksum mismatch"):
         bench.take()
+
+
+@pytest.mark.parametrize("in_the_line", [True, False])
+def test_an_item_that_is_open_for_too_long_has_failed(start: Start, in_the_line: bool) -> None:
+    bench = start(max_deliveries=2, open_transaction_timeout_s=10)
+    bench.put_job(b"q", b"1", key=b"" if in_the_line else b"k")
+    for _ in range(2):
+        bench.opened()
+        for _ in range(2):
+            for _ in bench.engine.leases.look():
+                pass
+            bench.pass_time(11)
+    assert (bench.figures()["buried"], bench.figures()["failures"]) == (1, 2)
+
+
+def test_a_lease_that_ends_or_is_aborted_has_failed(start: Start) -> None:
+    bench = start(max_deliveries=2)
+    bench.put_job(b"q", b"1")
+    leases = bench.engine.leases
+    leases.hold(1, bench.opened(), "me", 5000)
+    bench.pass_time(6)
+    leases.hold(2, bench.opened(), "me", 5000)
+    assert leases.abort(b"q", [2]) == 1
+    assert bench.figures()["buried"] == 1
