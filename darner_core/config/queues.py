@@ -68,6 +68,8 @@ class QueueOptions:
     # The default is that of Kestrel's shipped configurations.
     max_open_reads: int = _option(100, whole_number(1, 1_000_000), "a client that has this many items open is refused"
         " one more, in dialects in which it can have several")
+    max_leases: int = _option(0, whole_number(0, 10_000_000), "this many of its items can be open with a deadline of"
+        " their own; a get that would open one more is refused")
     durable: bool = _option(True, flag, "false: its items are kept in memory only, and a restart loses them")
     max_deliveries: int = _option(0, whole_number(0, MOST_DELIVERIES), "an item whose readers have failed this often"
         " is a dead letter")

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.jobs import Jobs
+from darner_core.engines.jobs import Failure, Jobs
 from darner_core.engines.large_items import Download, Large, LargeBody, LargeItems, Transfer
 from darner_core.waiters import Waiter, WaitingLine
 
@@ -357,7 +357,7 @@ class Sweeper(Protocol):
 
 
 class Leases(Protocol):
-    """Open reads with a deadline of their own, which any client confirms or aborts by an id."""
+    """Open reads with a deadline of their own. Any client confirms or aborts one by an id; or a session holds it."""
 
     at_once: int  # how many leases may be decided in one turn
     sending: dict[Any, Download]  # by Read: the large items that are on their way to clients
@@ -368,8 +368,26 @@ class Leases(Protocol):
     def next_ids(self, count: int) -> range:
         """`count` new ids, for `hold`."""
 
-    def hold(self, lease_id: int, read: Any, owner: object, lasts_ms: int) -> None:
-        """This Read has been handed to a client that knows it by `lease_id`."""
+    def room(self, queue: bytes) -> int:
+        """How many leases more there may be on items of `queue`."""
+
+    def hold(self, lease_id: int, read: Any, owner: object, lasts_ms: int, client: bytes = b"") -> None:
+        """This Read has been handed to a client that knows it by `lease_id`. `client`: who that is."""
+
+    def bind(self, read: Any, lasts_ms: int, most_ms: int = 0, client: bytes = b"") -> Any:
+        """What a session is to hold in the place of this Read, which is open and then goes back after `lasts_ms`.
+        `most_ms`: the longest that `touch` may keep it; 0: for ever."""
+
+    def touch(self, read: Any, lasts_ms: int = 0) -> bool:
+        """From now on the deadline of what a session holds is in `lasts_ms`; 0: in as long a time as it first had.
+        False: it is open no more. What has no deadline gets none."""
+
+    def end(self, read: Any) -> Read:
+        """The Read that a session holds, perhaps in the form that `bind` has given it. If it has a lease, that ends in
+        this turn."""
+
+    def fail(self, read: Any, why: Failure, client: bytes) -> None:
+        """This Read goes back. Where failures count, this is one, unless that cannot be written."""
 
     def confirm(self, queue: bytes, ids: Iterable[int]) -> int:
         """Remove the items of these leases; how many items that were. Raises StorageError, with nothing changed."""

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 NEUTRAL: Final = 1024  # the priority of an item that was given none; 0 goes first
 MAX_PRI: Final = 2**32 - 1
 MAX_KEY_BYTES: Final = 200
+MAX_DELAY_MS: Final = 2**48  # 8,900 years: what is due then can be written, whatever the clock says
 
 
 class JobOptions(NamedTuple):

@@ -191,7 +191,7 @@ class LargePut:
 
     def __init__(self, putting: Putting, transfer: Transfer, size: int) -> None:
         self._putting = putting
-        self._transfer = transfer
+        self.transfer = self._transfer = transfer
         self._missing_bytes = size
         self._size = size
 

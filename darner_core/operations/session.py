@@ -3,13 +3,16 @@
 A read that has been open for too long is given back without asking its session (see `leases`). The session keeps it,
 because its client believes that it is open: to close or abort it does nothing to the item any more.
 
+Where failures count, a read that is aborted, or whose connection is lost, goes back by `Failures`.
+
 No call here switches greenlets.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import attrgetter
+from typing import Protocol
 
 from darner_core.access.origins import INSIDE, Origin
 from darner_core.engines.contract import Read, Turn
@@ -19,17 +22,31 @@ from darner_core.showing import show
 # How many reads are given back or closed in one turn: 2 ms.
 READS_AT_ONCE = 1000
 
+# The same for reads that go back as failures, of which each is written: 2 ms.
+FAILURES_AT_ONCE = 100
+
+
+class Failures(Protocol):
+    """What takes reads back that count as failures."""
+
+    def abort(self, read: Read, origin: Origin) -> None:
+        """The client gives it back. Raises ServerError or StorageError, with nothing changed."""
+
+    def lose(self, read: Read, origin: Origin) -> None:
+        """The client has gone."""
+
 
 class Session:
     """Holds one read at a time, of any queue. `needs_sync`: a reply has to wait for an fsync. `origin`: where the
     client comes from."""
 
-    __slots__ = ("_journal", "open_read", "needs_sync", "ended", "origin")
+    __slots__ = ("_journal", "_failures", "open_read", "needs_sync", "ended", "origin")
 
     several_reads = False
 
-    def __init__(self, journal: Turn) -> None:
+    def __init__(self, journal: Turn, failures: Failures | None = None) -> None:
         self._journal = journal
+        self._failures = failures
         self.open_read: Read | None = None
         self.needs_sync = False
         self.ended = False
@@ -60,6 +77,11 @@ class Session:
             read.uncount()
             read.queue.give_back(read, wake=False)  # it may have been handed over in an earlier turn
 
+    def find(self, queue: bytes, item_id: int = 0) -> Read | None:
+        """The open read, whichever queue is named; with an id, only if that is its item's."""
+        read = self.open_read
+        return read if read is not None and item_id in (0, read.id) else None
+
     def close_read(self, queue: bytes = b"") -> None:
         """Confirm the open read, whichever queue is named: its item is removed. Nothing happens if none is open."""
         read = self.open_read
@@ -74,12 +96,49 @@ class Session:
         else:
             self.open_read = read
 
+    def close_found(self, read: Read) -> None:
+        """Confirm this read, which `find` has found. Raises StorageError, with nothing changed."""
+        read.queue.close(read, self)
+        self.open_read = None
+
     def abort_read(self, queue: bytes = b"") -> None:
-        """Give the open read back, whichever queue is named. Nothing happens if none is open."""
-        read = self.open_read
+        """Give the open read back, whichever queue is named. Nothing happens if none is open. Raises ServerError or
+        StorageError, with nothing changed."""
+        read = self.find(queue)
         if read is not None:
-            self.open_read = None
-            self._journal.undo.append((self._unabort, read, read.returned))
+            self.hand_back(read, self._abort)
+
+    def abort_found(self, read: Read) -> None:
+        """As `abort_read`, for one that `find` has found."""
+        self.hand_back(read, self._abort)
+
+    def hand_back(self, read: Read, give_back: Callable[[Read], object]) -> None:
+        """Hold this read no longer, which `find` has found: `give_back` takes it. Raises what that raises, and holds
+        the read then."""
+        undo = self._journal.undo
+        step = len(undo)
+        undo.append((self._unabort, read, read.returned))
+        try:
+            give_back(read)
+        except BaseException:
+            undo[step] = (_do_nothing,)
+            raise
+        self._forget(read)
+
+    def _forget(self, read: Read) -> bool:
+        self.open_read = None
+        return True
+
+    def _abort(self, read: Read) -> None:
+        if read.queue.counts_failures and self._failures is not None:
+            self._failures.abort(read, self.origin)
+        else:
+            read.queue.give_back(read)
+
+    def _lose(self, read: Read) -> None:
+        if read.queue.counts_failures and self._failures is not None:
+            self._failures.lose(read, self.origin)
+        else:
             read.queue.give_back(read)
 
     def _unabort(self, read: Read, too_late: bool) -> None:
@@ -93,7 +152,7 @@ class Session:
         self.ended = True
         read, self.open_read = self.open_read, None
         if read is not None:
-            read.queue.give_back(read)
+            self._lose(read)
 
 
 class ManyReads(Session):
@@ -103,8 +162,8 @@ class ManyReads(Session):
 
     several_reads = True
 
-    def __init__(self, journal: Turn) -> None:
-        super().__init__(journal)
+    def __init__(self, journal: Turn, failures: Failures | None = None) -> None:
+        super().__init__(journal, failures)
         self._reads: dict[bytes, deque[Read]] = {}
 
     @property
@@ -126,6 +185,11 @@ class ManyReads(Session):
 
     def require_none_open(self) -> None:
         pass
+
+    def find(self, queue: bytes, item_id: int = 0) -> Read | None:
+        """The oldest open read of `queue`; with an id, that of this item."""
+        reads = self._reads.get(queue, ())
+        return next((read for read in reads if item_id in (0, read.id)), None)
 
     def hold(self, read: Read) -> None:
         self._reads.setdefault(read.queue.name, deque()).append(read)
@@ -188,13 +252,9 @@ class ManyReads(Session):
         else:
             self._reads.setdefault(read.queue.name, deque()).appendleft(read)
 
-    def abort_read(self, queue: bytes = b"") -> None:
-        reads = self._reads.get(queue)
-        if reads:
-            read = reads[0]
-            self._forget(read)
-            self._journal.undo.append((self._unabort, read, read.returned))
-            read.queue.give_back(read)
+    def close_found(self, read: Read) -> None:
+        read.queue.close(read, self)
+        self._forget(read)
 
     def _unabort(self, read: Read, too_late: bool) -> None:
         if not self.ended:
@@ -206,17 +266,23 @@ class ManyReads(Session):
         self.ended = True
         held, self._reads = self._reads, {}
         # The oldest item of a queue goes to the client that has waited longest.
-        given_back = _give_back([read for reads in held.values() for read in sorted(reads, key=_id)])
+        given_back = self._lose_all([read for reads in held.values() for read in sorted(reads, key=_id)])
         for _ in given_back:
             self._journal.slices.append(given_back)
             break
+
+    def _lose_all(self, reads: list[Read]) -> Iterator[None]:
+        left = READS_AT_ONCE
+        for read in reads:
+            left -= READS_AT_ONCE // FAILURES_AT_ONCE if read.queue.counts_failures else 1
+            self._lose(read)
+            if left <= 0:
+                left = READS_AT_ONCE
+                yield
 
 
 _id = attrgetter("id")
 
 
-def _give_back(reads: list[Read]) -> Iterator[None]:
-    for count, read in enumerate(reads, 1):
-        read.queue.give_back(read)
-        if count % READS_AT_ONCE == 0:
-            yield
+def _do_nothing() -> None:
+    pass

@@ -80,6 +80,7 @@ class Statistics:
         self._registry = engine.registry
         self._routing = engine.routing
         self._budget = engine.budget
+        self._jobs = engine.jobs
 
     @property
     def aliases(self) -> Mapping[bytes, object]:
@@ -152,6 +153,7 @@ class Statistics:
             (b"total_flushes", queue.total_flushes),
             *([(b"children", b",".join(children))] if children else ()),
             (b"create_time", queue.created_at_ms // 1000),
+            *self._jobs.figures(name),
             *([(b"expired_lost", queue.lost_expired)] if queue.options.expire_to_queue else ()),
             *([(b"damaged", 1)] if queue.damage else ()),
         ]

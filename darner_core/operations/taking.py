@@ -326,6 +326,10 @@ class Batch:
         """Take more, and wait for it until the reply is full or `until` has come. Raises as `fill` does."""
         self._fill(lambda: self._taking.wait_open(client, (name,), until))
 
+    def wait_first(self, client: Client, name: bytes, until: float) -> None:
+        """Wait until there is something, or `until` has come, and take what there is. Raises as `fill` does."""
+        self._fill(lambda: LATER if self.reads else self._taking.wait_open(client, (name,), until))
+
     def _fill(self, open_first: Callable[[], Read | Literal[Later.LATER] | None]) -> bool:
         try:
             while not self.full:
@@ -363,16 +367,16 @@ class Batch:
         self._bytes += read.body_bytes
         self.full = len(self.reads) >= self._most_items or bool(read.blob) or self._bytes >= self._most_bytes
 
-    def readable(self) -> list[tuple[Read, bytes]]:
-        """What is still open and can be read, with its body; the rest is given back. Raises StorageError if the first
+    def readable(self) -> list[tuple[Read, Item]]:
+        """What is still open and can be read, with its item; the rest is given back. Raises StorageError if the first
         item cannot be read."""
         reads, self.reads = self.reads, []
-        found: list[tuple[Read, Any]] = []
+        found: list[tuple[Read, Item]] = []
         for read in reads:
             if not read.queue.holds(read):  # flushed, deleted or undone meanwhile
                 continue
             try:
-                found.append((read, read.queue.item_of(read)[0]))
+                found.append((read, read.queue.item_of(read)))
             except StorageError:
                 if not found:
                     give_back(reads)

@@ -57,6 +57,8 @@ class Command(NamedTuple):
     parse   (request, words after the verb) fills in the request, or raises RequestError
     run     (request, body, session) -> reply
     right   what a user must be allowed to do to the queue, one of those in `rights`; by default the most
+    job     run instead of both, where options say something of a job, or of several items
+    several run instead of all others, where several queues are named to take from
     placed  run instead, where the dialect reads the name as more than a queue's: a child, a cursor, several queues
     kind    WRITES or READS: such requests can be refused for a while; "": they never are
     refusal why they are refused now; "": they are not
@@ -70,6 +72,8 @@ class Command(NamedTuple):
     kind: str = ""
     refusal: str = ""
     only_refused: bool = False
+    job: Callable[..., Any] | None = None
+    several: Callable[..., Any] | None = None
 
 
 class Reader(Form):

@@ -168,7 +168,8 @@ def test_refused_requests_are_told_when_one_looks_closely(start_server: Start) -
     client.ask(b"get \xc2\x9b/x\r\n", b"ERROR unknown option")
     assert [said for _, said in told(server, "DEBUG refused")] == [
         "too many queues: at most 1",
-        'unknown option "/x" for get: /open, /close, /abort, /peek and /t=<ms>',
+        'unknown option "/x" for get: /open, /close, /abort, /reject, /peek, /t=<ms>, /ttr=<ms>, /n=<count>, /id=<n>,'
+        " /delay=<ms> and /pri=<n>",
     ]
 
 

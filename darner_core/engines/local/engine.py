@@ -43,7 +43,7 @@ class LocalEngine:
         self.traces = self.registry.traces
         self.jobs = LocalJobs(self.registry, self.routing, journal)
         self.sweeper.mover.put_dead = self.jobs.put_dead_letter
-        self.leases = Leases(self.registry, journal, run_after, monotonic, self.jobs.fail)
+        self.leases = Leases(self.registry, journal, run_after, monotonic, self.jobs, config.max_leases)
         self.free_bytes = storage.free_bytes
 
     def _move_expired(self, queue: MessageQueue, item: Item) -> None:

@@ -2,17 +2,19 @@
 
 A read has one of two deadlines, or none:
 
-* Its own. The read then has a lease, and its client knows the lease's id. Any connection may confirm or abort by that
-  id, also after the one that opened the item has ended. One timer waits for the earliest deadline. Ids are unknown
-  after a restart, when all open items wait again, and they are not used again, because a client may still hold some.
+* Its own. The read then has a lease, in one of two forms. Either its client knows the lease's id: any connection may
+  confirm or abort by that id, also after the one that opened the item has ended. Or a session holds the read, in the
+  form of a `Leased`, and the lease ends with what the session does to that. One timer waits for the earliest deadline.
+  Ids are unknown after a restart, when all open items wait again, and they are not used again, because a client may
+  still hold some.
 * Its queue's, open_transaction_timeout_s. Such a read keeps no time, so opening and closing cost nothing for it.
   A look every expiration_timer_s sees what is open. The time of a read begins with the first look that finds it, and
   the read is given back up to two looks late. A large item that is being sent is not given back while the client takes
   a chunk of it in that time; else the client is cut off in the middle of it. Once sent, its time begins anew.
 
-When its time is over, an item goes to the next client, as if it had been aborted. A session that holds the read is not
-asked and not told: to close or abort what has been given back does nothing to the item, which may be with another
-client by then. The reply is as always, and each look tells in the log how many closes came too late.
+When its time is over, an item goes to the next client; where failures count, this is one. A session that holds the
+read is not asked and not told: to close or abort what has been given back does nothing to the item, which may be with
+another client by then. The reply is as always, and each look tells in the log how many closes came too late.
 
 Which client holds a read without a deadline of its own is known to its session alone. Times are of the monotonic clock,
 which nobody can set. No call here switches greenlets. What is given back belongs to the turn in which that is done.
@@ -21,21 +23,25 @@ which nobody can set. No call here switches greenlets. What is given back belong
 import heapq
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from darner_core import NAME
 from darner_core.engines.contract import Read
-from darner_core.engines.jobs import Failure
+from darner_core.engines.jobs import Failure, Jobs
 from darner_core.engines.large_items import Download
 from darner_core.engines.local.aside import Aside
+from darner_core.engines.local.asides import Asides
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.leased import Lease, Leased
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
-from darner_core.errors import StorageError
+from darner_core.errors import ServerError, StorageError
+from darner_core.repeated import BY_TEXT
 from darner_core.showing import show
 from darner_core.waiters import Timer
 
@@ -49,31 +55,21 @@ FIRST_ID_BITS = 52
 # How many leases are decided in one turn: 3 ms.
 DECIDED_AT_ONCE = 1000
 
-# The timer need not be more exact.
+# How many entries of leases that are gone leave the heap with each further one that goes.
+DROPPED_AT_ONCE = 4
+
+# The timer need not be more exact, and looks again after a day: a deadline may be thousands of years away.
 SHORTEST_S = 0.001
+LONGEST_S = 86_400.0
 
 # What one turn looks at: 2000 queues without the option are 0.1 ms, 2000 open reads 1 ms.
 LOOKS_A_TURN = 2000
 
 NOT_BEING_SENT = -1
 
-Place: TypeAlias = MessageQueue | Cursor | Aside
+_Key = TypeVar("_Key")
 
-
-class Lease:
-    """A read with a deadline of its own. As a Holder it is told when a close has to be undone."""
-
-    __slots__ = ("id", "read", "owner", "due", "_leases")
-
-    def __init__(self, leases: "Leases", lease_id: int, read: Read, owner: object, due: float) -> None:
-        self.id = lease_id
-        self.read = read
-        self.owner = owner
-        self.due = due  # when the item goes back, by the clock
-        self._leases = leases
-
-    def unclose(self, read: Read) -> None:
-        self._leases.keep(self)
+Lender: TypeAlias = MessageQueue | Cursor | Aside
 
 
 class Leases:
@@ -87,20 +83,23 @@ class Leases:
         journal: Journal,
         run_after: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float] = time.monotonic,
-        fail: Callable[[Read, Failure], None] | None = None,
+        jobs: Jobs | None = None,
+        max_leases: int = sys.maxsize,
     ) -> None:
-        """`run_after(seconds, call)` calls once, in the loop. `fail` gives back a read of a queue that counts
-        failures."""
-        self._count_failure = fail
+        """`run_after(seconds, call)` calls once, in the loop. `jobs`: what failures are told to."""
         self._registry = registry
         self._journal = journal
         self._run_after = run_after
         self._clock = clock
+        self._jobs = jobs
+        self._max_leases = max_leases
         self._next_id = 1 + secrets.randbits(FIRST_ID_BITS)
         self._leases: dict[int, Lease] = {}
         self._counts: dict[tuple[object, bytes], int] = {}  # by owner and queue
-        # A heap of deadlines and ids. A lease that is decided stays in it until its time comes; one that a failed turn
-        # has left undecided is in it twice.
+        self._by_queue: dict[bytes, int] = {}  # how many there are
+        # A heap of deadlines and ids. A decided lease stays in it until its entry comes first. One that a failed turn
+        # has left undecided, or that is due earlier than before, is in it twice. One that is due later than before goes
+        # to its new place when its entry comes first.
         self._due: list[tuple[float, int]] = []
         self._timer: Timer | None = None
         self._timer_due = 0.0
@@ -121,14 +120,23 @@ class Leases:
         self._next_id += count
         return range(self._next_id - count, self._next_id)
 
-    def hold(self, lease_id: int, read: Read, owner: object, lasts_ms: int) -> None:
+    def hold(self, lease_id: int, read: Read, owner: object, lasts_ms: int, client: bytes = b"") -> None:
         """`read`, which is open, has been handed to a client that knows it by `lease_id`."""
-        lease = Lease(self, lease_id, read, owner, self._clock() + lasts_ms / 1000)
+        lease = Lease(self, lease_id, read, owner, self._clock() + lasts_ms / 1000, client)
         self.keep(lease)
         read.count()
         self._journal.undo.append((self._let_go, lease))
 
+    def room(self, queue: bytes) -> int:
+        """How many leases more there may be on items of `queue`."""
+        found = self._registry.queues.get(queue)
+        room = self._max_leases - len(self._leases)
+        most = found.options.max_leases if found is not None else 0
+        return max(0, min(room, most - self._by_queue.get(queue, 0)) if most else room)
+
     def keep(self, lease: Lease) -> None:
+        if lease.id in self._leases:
+            return
         self._leases[lease.id] = lease
         if len(self._due) > 2 * len(self._leases) + 1000:  # most of them have been decided
             self._due = [(one.due, one.id) for one in self._leases.values()]
@@ -136,21 +144,68 @@ class Leases:
         else:
             heapq.heappush(self._due, (lease.due, lease.id))
         self._set_timer()
-        key = lease.owner, lease.read.queue.name
-        self._counts[key] = self._counts.get(key, 0) + 1
+        name = lease.read.queue.name
+        self._by_queue[name] = self._by_queue.get(name, 0) + 1
+        if lease.owner is not None:
+            key = lease.owner, name
+            self._counts[key] = self._counts.get(key, 0) + 1
 
-    def _forget(self, lease: Lease) -> None:
-        del self._leases[lease.id]
-        key = lease.owner, lease.read.queue.name
-        self._counts[key] -= 1
-        if not self._counts[key]:
-            del self._counts[key]
+    def forget(self, lease: Lease) -> None:
+        """There is no such lease any more; nothing else changes."""
+        if self._leases.pop(lease.id, None) is None:
+            return
+        due = self._due
+        for _ in range(DROPPED_AT_ONCE):  # so those who close in order leave nothing behind
+            if not due or due[0][1] in self._leases:
+                break
+            heapq.heappop(due)
+        name = lease.read.queue.name
+        _count_down(self._by_queue, name)
+        if lease.owner is not None:
+            _count_down(self._counts, (lease.owner, name))
 
     def _let_go(self, lease: Lease) -> None:
         if lease.id in self._leases:
-            self._forget(lease)
+            self.forget(lease)
             lease.read.uncount()
             lease.read.queue.give_back(lease.read, wake=False)  # it may have been opened in an earlier turn
+
+    # -- those of sessions
+
+    def bind(self, read: Read, lasts_ms: int, most_ms: int = 0, client: bytes = b"") -> Leased:
+        """What a session is to hold in the place of `read`, which is open and then goes back after `lasts_ms`.
+        `most_ms`: the longest that `touch` may keep it; 0: for ever."""
+        since = self._clock()
+        lasts_s = (min(lasts_ms, most_ms) if most_ms else lasts_ms) / 1000
+        lease = Lease(self, self.next_ids(1)[0], read, None, since + lasts_s, client)
+        self.keep(lease)
+        return Leased(self, lease, since, lasts_ms, most_ms)
+
+    def touch(self, read: Read | Leased, lasts_ms: int = 0) -> bool:
+        """From now on the deadline of what a session holds is in `lasts_ms`; 0: in as long a time as it first had.
+        False: it is open no more. What has no deadline gets none."""
+        if not isinstance(read, Leased):
+            return read.queue.holds(read)
+        lease = read.lease
+        if lease.id not in self._leases or not read.holds(read):
+            return False
+        due, before = self._clock() + (lasts_ms or read.lasts_ms) / 1000, lease.due
+        lease.due = min(due, read.since + read.most_ms / 1000) if read.most_ms else due
+        if lease.due < before:
+            heapq.heappush(self._due, (lease.due, lease.id))
+            self._set_timer()
+        return True
+
+    def end(self, read: Read | Leased) -> Read:
+        """The read that the session holds in this form. If it has a lease, that ends in this turn."""
+        if not isinstance(read, Leased):
+            return read
+        if read.lease.id in self._leases:
+            self.forget(read.lease)
+            self._journal.undo.append((self.keep, read.lease))
+        return read.read
+
+    # -- those that are known by their ids
 
     def confirm(self, queue: bytes, ids: Iterable[int]) -> int:
         """Remove the items of these leases; how many items that were. Raises StorageError, with nothing changed."""
@@ -165,7 +220,7 @@ class Leases:
                 lease.read.queue.close(lease.read, lease)
             else:  # its queue may have been deleted in this turn, and be there again if that is undone
                 self._journal.undo.append((lease.unclose, lease.read))
-            self._forget(lease)
+            self.forget(lease)
             confirmed += is_open
         return confirmed
 
@@ -187,19 +242,24 @@ class Leases:
 
     def _give_back(self, leases: Iterable[Lease], why: Failure) -> None:
         for lease in sorted(leases, key=lambda lease: lease.read.id):
-            self._forget(lease)
+            self.forget(lease)
             self._journal.undo.append((self._unabort, lease))
-            self._fail(lease.read, why)
-
-    def _fail(self, read: Read, why: Failure) -> None:
-        if self._count_failure is not None and read.queue.counts_failures:
-            self._count_failure(read, why)
-        else:
-            read.queue.give_back(read)
+            self.fail(lease.read, why, lease.client)
 
     def _unabort(self, lease: Lease) -> None:
         self.keep(lease)
         lease.read.queue.take_back(lease.read)
+
+    def fail(self, read: Read, why: Failure, client: bytes) -> None:
+        """`read` goes back. Where failures count, this is one, unless that cannot be written."""
+        if read.queue.counts_failures and self._jobs is not None:
+            try:
+                self._jobs.fail(read, why, client)
+                return
+            except (ServerError, StorageError) as error:
+                name = show(read.queue.name)
+                log.error("queue %s: a failure (%s) could not be counted: %s", name, why.value, error, extra=BY_TEXT)
+        read.queue.give_back(read)
 
     # -- their timer
 
@@ -212,7 +272,8 @@ class Leases:
                 return
             self._timer.close()
         self._timer_due = due
-        self._timer = self._run_after(max(SHORTEST_S, due - self._clock()), self._on_due)
+        after_s = min(LONGEST_S, max(SHORTEST_S, due - self._clock()))
+        self._timer = self._run_after(after_s, self._on_due)
 
     def _on_due(self) -> None:
         """Called in the hub."""
@@ -221,10 +282,17 @@ class Leases:
             self._timer = None
         now = self._clock()
         overdue: dict[int, Lease] = {}
-        while self._due and self._due[0][0] <= now and len(overdue) < DECIDED_AT_ONCE:
-            lease_id = heapq.heappop(self._due)[1]
-            if lease_id in self._leases:
-                overdue[lease_id] = self._leases[lease_id]
+        for _ in range(LOOKS_A_TURN):
+            if not self._due or self._due[0][0] > now or len(overdue) >= DECIDED_AT_ONCE:
+                break
+            due, lease_id = heapq.heappop(self._due)
+            lease = self._leases.get(lease_id)
+            if lease is None:
+                continue
+            if lease.due <= now:
+                overdue[lease_id] = lease
+            elif lease.due > due:  # else it is in the heap with this deadline, too
+                heapq.heappush(self._due, (lease.due, lease_id))
         for lease in sorted(overdue.values(), key=lambda lease: lease.read.id):
             try:
                 self._give_back([lease], Failure.TIMED_OUT)
@@ -239,13 +307,13 @@ class Leases:
         now = self._clock()
         before, self._seen = self._seen, {}
         looked_at = 0
-        for queue in self._places(list(self._registry.queues.values())):
+        for queue in _all_of(list(self._registry.queues.values()), self._registry.asides):
             looked_at += 1
             if queue.late_closes:
                 _tell_late_closes(queue)
             timeout_s = queue.options.open_transaction_timeout_s
             if timeout_s and queue.outstanding:
-                reads = _open_reads(queue)
+                reads = _open_in(queue)
                 for start in range(0, len(reads), LOOKS_A_TURN):
                     some = reads[start : start + LOOKS_A_TURN]
                     self._give_back_overdue(
@@ -270,32 +338,37 @@ class Leases:
         self._seen[read] = progress, since
         return False
 
-    def _give_back_overdue(self, queue: Place, overdue: Iterable[OpenRead]) -> None:
+    def _give_back_overdue(self, queue: Lender, overdue: Iterable[OpenRead]) -> None:
         still = [read for read in overdue if queue.holds(read)]  # the others were closed in a turn since the look
         if still:
             name, timeout_s = show(queue.name), queue.options.open_transaction_timeout_s
             log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
         for read in still:
-            self._fail(read, Failure.TIMED_OUT)
-
-    def _places(self, queues: list[MessageQueue]) -> Iterator[Place]:
-        """Whatever has open items."""
-        for queue in queues:
-            yield queue
-            if queue.cursors is not None:
-                yield from list(queue.cursors.values())
-            aside = self._registry.asides.by_queue.get(queue) if queue.counts_failures else None
-            if aside is not None:
-                yield aside
+            self.fail(read, Failure.TIMED_OUT, b"")
 
 
-def _tell_late_closes(queue: Place) -> None:
+def _count_down(counts: dict[_Key, int], key: _Key) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
+
+
+def _tell_late_closes(queue: Lender) -> None:
     name, count, queue.late_closes = show(queue.name), queue.late_closes, 0
     what = "1 item was closed too late: it" if count == 1 else f"{count} items were closed too late: they"
     log.info("queue %s: %s had been given back", name, what)
 
 
-def _open_reads(place: Place) -> list[OpenRead]:
-    if isinstance(place, Aside):
-        return [held.read for held in place.outstanding.values()]
-    return [read for read in place.outstanding.values() if not read.returned]
+def _all_of(queues: list[MessageQueue], asides: Asides) -> Iterator[Lender]:
+    for queue in queues:
+        yield queue
+        if queue.cursors is not None:
+            yield from list(queue.cursors.values())
+        if (aside := asides.by_queue.get(queue)) is not None:
+            yield aside
+
+
+def _open_in(queue: Lender) -> list[OpenRead]:
+    if isinstance(queue, Aside):
+        return [held.read for held in queue.outstanding.values()]
+    return [read for read in queue.outstanding.values() if not read.returned]

@@ -20,14 +20,20 @@ from darner_core.protocols.guard import as_admin
 from darner_core.protocols.memcache import lines
 from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
 from darner_core.protocols.memcache.items import Items
+from darner_core.protocols.memcache.jobs import JobItems
 from darner_core.protocols.memcache.operating import Operating, help_with, quit_, refuse_of_memcached, version
 from darner_core.protocols.memcache.reader import LineRequest, RequestReader
 
 # What `help` says of each verb.
 USAGE = {
-    b"set": "set <queue>[/sync] <flags> <expiry> <bytes> [noreply], and the item in the next line",
-    b"get": "get <queue>[/open][/close][/abort][/peek][/t=<ms>]",
+    b"set": "set <queue>[/sync][/delay=<ms>][/pri=<n>][/ttr=<ms>][/key=<text>] <flags> <expiry> <bytes> [noreply],"
+    " and the item in the next line",
+    b"add": "add <queue>/key=<text> <flags> <expiry> <bytes> [noreply], and the item in the next line",
+    b"get": "get <queue>[/open][/close][/abort][/reject][/peek][/t=<ms>][/ttr=<ms>][/n=<count>]...",
     b"gets": "gets <queue>..., as get, with the item's id",
+    b"touch": "touch <queue> <seconds>",
+    b"kick": "kick <queue> <most items>",
+    b"pause": "pause <queue> in, out, all or none [<seconds>]",
     b"monitor": "monitor <queue> <seconds> [<most items>]",
     b"confirm": "confirm <queue> <number of items>",
     b"delete": "delete <queue> [noreply]",
@@ -52,8 +58,8 @@ LOOKS = (b"watch", b"dump_config")
 
 # Commands of memcached's that make no sense for a queue. No item follows a line of the first kind; one follows a line
 # of the second.
-OF_MEMCACHED = (b"touch", b"gat", b"gats", b"incr", b"decr", b"verbosity", b"mg", b"md", b"ma", b"me", b"mn")
-STORING_OF_MEMCACHED = (b"add", b"replace", b"append", b"prepend", b"cas", b"ms")
+OF_MEMCACHED = (b"gat", b"gats", b"incr", b"decr", b"verbosity", b"mg", b"md", b"ma", b"me", b"mn")
+STORING_OF_MEMCACHED = (b"replace", b"append", b"prepend", b"cas", b"ms")
 
 
 class Memcache:
@@ -63,6 +69,7 @@ class Memcache:
         self.traits = dialect
         self._config = config
         self._items = Items(operations, config)
+        self._jobs = JobItems(operations, config, self._items)
         self._operating = Operating(operations, config)
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, LineRequest]) -> RequestReader:
@@ -76,20 +83,25 @@ class Memcache:
         """The commands of this dialect by their verbs. READONLY lets flush_all_expired pass, as in Kestrel. What closes
         a read is never refused: a confirm, a get's /close and /abort, and a delete that acknowledges."""
         dialect, items, operating = self.traits, self._items, self._operating
-        parse_reading = partial(lines.parse_reading, exclusive=dialect.exclusive)
-        get = Command(parse_reading, items.get, GET, items.get_placed, READS)
+        jobs = self._jobs
+        parse_reading = partial(lines.parse_reading, exclusive=dialect.exclusive, several_reads=dialect.several_reads)
+        get = Command(parse_reading, items.get, GET, items.get_placed, READS, job=jobs.get, several=jobs.get_several)
         delete = Command(lines.parse_naming, operating.delete_with(dialect.deleted), ADMIN, kind=WRITES)
         if dialect.gets_open:
             parse_opening = partial(lines.parse_opening, wait_ms=self._config.get_timeout_ms)
-            get = Command(parse_opening, items.get, GET, items.get_first, READS)
+            get = Command(parse_opening, items.get, GET, kind=READS, job=jobs.get, several=jobs.get_several)
             delete = Command(lines.parse_naming, items.acknowledge, GET)
         flush_all = operating.flush_all_with(dialect.flushed_all)
         table = {
-            b"set": Command(lines.parse_storing, items.set, PUT, items.set_placed, WRITES),
+            b"set": Command(lines.parse_storing, items.set, PUT, items.set_placed, WRITES, job=jobs.set),
+            b"add": Command(lines.parse_storing, jobs.set, PUT, kind=WRITES, job=jobs.set),
             b"get": get,
             b"gets": get,
             b"monitor": Command(lines.parse_monitor, items.monitor, GET, items.monitor_placed, READS),
             b"confirm": Command(lines.parse_confirm, items.confirm, GET),
+            b"touch": Command(lines.parse_touching, jobs.touch, GET),
+            b"kick": Command(lines.parse_kicking, jobs.kick, ADMIN, kind=WRITES),
+            b"pause": Command(lines.parse_pausing, jobs.pause, ADMIN),
             b"delete": delete,
             b"flush": Command(lines.parse_naming, operating.flush, ADMIN, kind=WRITES),
             b"flush_expired": Command(lines.parse_naming, operating.flush_expired, ADMIN, kind=WRITES),
@@ -146,5 +158,12 @@ def _without_taking(command: Command, why: str) -> Command:
 
         return close
 
-    placed = only_close(command.placed) if command.placed is not None else None
-    return Command(parse, only_close(command.run), command.right, placed, refusal=why)
+    return Command(
+        parse,
+        only_close(command.run),
+        command.right,
+        refusal=why,
+        placed=only_close(command.placed) if command.placed is not None else None,
+        job=only_close(command.job) if command.job is not None else None,
+        several=only_close(command.several) if command.several is not None else None,
+    )

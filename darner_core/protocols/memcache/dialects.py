@@ -44,7 +44,15 @@ def kyoto_tycoon_expiry(number: int, now_ms: int) -> int:
 
 
 # Options that one get cannot have together.
-EXCLUSIVE = ((b"abort", b"open"), (b"abort", b"close"), (b"peek", b"open"))
+EXCLUSIVE = (
+    (b"abort", b"open"),
+    (b"abort", b"close"),
+    (b"peek", b"open"),
+    (b"reject", b"open"),
+    (b"reject", b"close"),
+    (b"reject", b"abort"),
+    (b"reject", b"peek"),
+)
 
 
 def _is_value(reply: bytes) -> bool:
@@ -75,9 +83,9 @@ class Dialect(Traits):
 
 def _with_cursors(request: Request) -> None:
     """`a.b.c` is b.c, a durable cursor on a; `set a+b` puts into a and b."""
-    if request.verb == b"set":
+    if request.verb in (b"set", b"add"):
         if b"." in request.queue:
-            raise ClientError("a name with a dot is a cursor's, which only reads: set names the queue")
+            raise ClientError("a name with a dot is a cursor's, which only reads: put into the queue")
         names = tuple(dict.fromkeys(request.queue.split(b"+")))
         if not all(names) and b"+" in request.queue:
             raise MalformedRequest("a queue name is missing beside the +")

@@ -11,15 +11,16 @@ from typing import Any
 
 from darner_core.config.options import Config
 from darner_core.engines.contract import Item, Read
+from darner_core.engines.jobs import Outcome
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
 from darner_core.operations.operations import Operations
 from darner_core.operations.putting import LargePut
 from darner_core.operations.session import ManyReads, Session
-from darner_core.operations.taking import Shown
+from darner_core.operations.taking import Settle, Shown
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.memcache import replies
-from darner_core.protocols.memcache.lines import MAX_READS
+from darner_core.protocols.memcache.options import MAX_READS
 from darner_core.protocols.memcache.reader import LineRequest, bad_terminator
 from darner_core.protocols.memcache.replies import (
     AFTER_BODY,
@@ -45,6 +46,7 @@ class Items:
         self._putting = operations.putting
         self._taking = operations.taking
         self._monitoring = operations.monitoring
+        self._jobs = operations.jobs
         self._time_ms = operations.time_ms
         self._max_item_bytes = config.max_item_bytes
         self._chunk_bytes = config.chunk_bytes
@@ -70,15 +72,15 @@ class Items:
         return self._set_with_care(request, body, session, request.targets or (request.queue,))
 
     def _set_with_care(self, request: LineRequest, body: bytes, session: Session, names: tuple[bytes, ...]) -> bytes:
-        expires_at_ms = self._expires_at_ms(request)
+        expires_at_ms = self.expires_at_ms(request)
         stored = self._putting.put(session, names, body, request.flags, expires_at_ms, request.parent != b"")
-        return self._stored(request, session, stored)
+        return self.stored(request, session, stored)
 
-    def _expires_at_ms(self, request: LineRequest) -> int:
+    def expires_at_ms(self, request: LineRequest) -> int:
         return request.expires_at_ms(request.expiry, self._time_ms()) if request.expiry else 0
 
     @staticmethod
-    def _stored(request: LineRequest, session: Session, is_stored: bool) -> bytes:
+    def stored(request: LineRequest, session: Session, is_stored: bool) -> bytes:
         if request.sync:
             session.needs_sync = True
         if request.noreply:
@@ -97,12 +99,19 @@ class Items:
                 if is_stored and item.wanted_bytes:
                     self._wait_receive(request, client, body, item)
                 if is_stored:
-                    is_stored = item.put(client.session, request.flags, self._expires_at_ms(request))
+                    is_stored = self._put_large(request, client.session, names, item)
         except (ServerError, StorageError):
             body.wait_skip(self._chunk_bytes)
             raise
         body.wait_skip(self._chunk_bytes)  # the item has been refused, or there is no queue for it
-        return self._stored(request, client.session, is_stored)
+        return self.stored(request, client.session, is_stored)
+
+    def _put_large(self, request: LineRequest, session: Session, names: tuple[bytes, ...], item: LargePut) -> bool:
+        flags, expires_at_ms = request.flags, self.expires_at_ms(request)
+        if request.job is None:
+            return item.put(session, flags, expires_at_ms)
+        outcome = self._jobs.put_large(session, names, item, flags, expires_at_ms, request.job)
+        return is_satisfied(request, outcome)
 
     def _wait_receive(self, request: LineRequest, client: Client, body: "_Body", item: LargePut) -> None:
         if request.body_bytes <= self._chunk_bytes:  # memory is short: what has come of it must not wait there
@@ -130,7 +139,7 @@ class Items:
         if item.__class__ is not tuple:  # it is large
             return self._open(request, session)
         self._stats.get_hits += 1
-        return self._value(request, item, 0)
+        return self.value(request, item, 0)
 
     def get_placed(self, request: LineRequest, body: None, session: Session) -> Reply:
         """A get at a cursor, or of a fanout child, which is made by its first use unless that is a peek."""
@@ -154,11 +163,7 @@ class Items:
         if item.__class__ is not tuple:
             return self._open(request, session)
         self._stats.get_hits += 1
-        return self._value(request, item, 0)
-
-    def get_first(self, request: LineRequest, body: None, session: Session) -> Reply:
-        """A get of several queues: opens an item of the first that has one, or waits at all of them."""
-        return self._open(request, session)
+        return self.value(request, item, 0)
 
     def _get_with_options(self, request: LineRequest, session: Session) -> Reply:
         if request.closes:
@@ -173,22 +178,22 @@ class Items:
         return self._peek(request) if request.peeks else self._open(request, session)
 
     def _open(self, request: LineRequest, session: Session) -> Reply:
-        if not (request.several or request.cursor) and (queue := self._queues.get(request.queue)) is not None:
+        if not request.cursor and (queue := self._queues.get(request.queue)) is not None:
             # What follows could be done by `Taking.open`; reliable readers ask for this with each item.
             if session.several_reads and request.opens:
                 session.require_room(request.queue, queue.options.max_open_reads)
             read = queue.open()
             if read is not None:
                 return self._answer(request, session, read)
-        names = request.targets or (request.queue,)
+        names = (request.queue,)
         if session.several_reads and request.opens:
             self._taking.require_room(session, names)
         found = self._taking.open(names, request.wait_ms, request.cursor)
         return partial(self._wait_open, request) if found is LATER else self._opened(request, session, found)
 
     def _wait_open(self, request: LineRequest, client: Client) -> bytes:
-        names, until = request.targets or (request.queue,), time.monotonic() + request.wait_ms / 1000
-        read = self._taking.wait_open(client, names, until, request.cursor)
+        until = time.monotonic() + request.wait_ms / 1000
+        read = self._taking.wait_open(client, (request.queue,), until, request.cursor)
         reply = self._opened(request, client.session, read)
         return reply if isinstance(reply, bytes) else reply(client)
 
@@ -196,15 +201,14 @@ class Items:
         if read is None:
             self._stats.get_misses += 1
             return END
-        if request.several:
-            request = next(one for one in request.several if one.queue == read.queue.name)
         return self._answer(request, session, read)
 
     def _answer(self, request: LineRequest, session: Session, read: Read) -> Reply:
         """The reply with an item that has been opened, which a get without /open closes at once."""
         queue = read.queue
         if read.blob:
-            return partial(self._wait_send, request, read)
+            settle = session.hold if request.opens else queue.close
+            return partial(self.wait_send, request, read, settle)
         # What `Taking.accept` does, without the call.
         try:
             item = queue.item_of(read)
@@ -216,10 +220,9 @@ class Items:
             session.hold(read)
         else:
             queue.close(read)
-        return self._value(request, item, read.id)
+        return self.value(request, item, read.id)
 
-    def _wait_send(self, request: LineRequest, read: Read, client: Client) -> bytes:
-        settle = client.session.hold if request.opens else _close
+    def wait_send(self, request: LineRequest, read: Read, settle: Settle, client: Client) -> bytes:
         self._taking.wait_send(client, read, lambda item: self._head_of(request, item, read.id), settle)
         return AFTER_BODY
 
@@ -239,7 +242,7 @@ class Items:
             return END
         if shown.is_large:
             return partial(self._wait_show, request, shown)
-        return self._value(request, shown.item, shown.id)
+        return self.value(request, shown.item, shown.id)
 
     def _wait_show(self, request: LineRequest, shown: Shown, client: Client) -> bytes:
         self._taking.wait_show(client, shown, self._head_of(request, shown.item, shown.id))
@@ -267,7 +270,7 @@ class Items:
 
     # -- replies
 
-    def _value(self, request: LineRequest, item: Item, item_id: int) -> bytes:
+    def value(self, request: LineRequest, item: Item, item_id: int) -> bytes:
         """The reply with `item`, which is not large. `gets` tells its id."""
         body, flags, _, _ = item
         if flags or request.with_cas:
@@ -277,6 +280,11 @@ class Items:
             request.head = self._head(request, 0, len(body), item_id)
         return request.head + body + AFTER_BODY  # type: ignore[operator]
 
+    def block(self, request: LineRequest, item: Item, item_id: int) -> bytes:
+        """What a reply has for one of several items."""
+        body: Any = item[0]
+        return b"%b%b\r\n" % (self._head_of(request, item, item_id), body)
+
     def _head_of(self, request: LineRequest, item: Item, item_id: int) -> bytes:
         return self._head(request, item[1], len(item[0]), item_id)
 
@@ -285,6 +293,11 @@ class Items:
         if request.with_cas:
             return replies.value_head_with_cas(key, flags, body_bytes, item_id)
         return replies.value_head(key, flags, body_bytes)
+
+
+def is_satisfied(request: LineRequest, outcome: Outcome) -> bool:
+    """Whether the client is told STORED: a set is satisfied, too, if an item has its key already."""
+    return outcome is Outcome.STORED or (outcome is Outcome.KEY_TAKEN and request.verb == b"set")
 
 
 class _Body:

@@ -4,25 +4,18 @@ verb, or raises the RequestError that is answered. `commands` knows which verb h
 
 from collections.abc import Iterable
 
+from darner_core.engines.jobs import MAX_DELAY_MS, Pause
 from darner_core.errors import ClientError, MalformedRequest
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.grammar import MAX_WAIT_MS, excerpt, require_name
+from darner_core.protocols.memcache import options
 from darner_core.protocols.memcache.dialects import EXCLUSIVE
+from darner_core.protocols.memcache.options import MAX_READS
+from darner_core.protocols.memcache.options import number as _number
 from darner_core.protocols.memcache.reader import LineRequest
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
 MAX_NAMES = 64  # in one get: a client that waits stands in the line of each queue
-MAX_READS = 2**31 - 1  # in one monitor or confirm
-
-
-def _number(word: bytes, what: str, highest: int, lowest: int = 0) -> int:
-    # isdigit() first: int() also takes "1_000", " 1" and digits of other scripts.
-    digits = word[1:] if lowest < 0 and word[:1] == b"-" else word
-    if digits.isdigit() and len(digits) <= 20:
-        number = int(word)
-        if lowest <= number <= highest:
-            return number
-    raise MalformedRequest(f'bad {what} "{excerpt(word)}": a number from {lowest} to {highest}')
 
 
 def _set_name(request: LineRequest, name: bytes) -> None:
@@ -43,90 +36,180 @@ def _take_noreply(request: LineRequest, words: list[bytes]) -> None:
 
 
 def parse_storing(request: LineRequest, words: list[bytes]) -> None:
-    """`set name[/sync] flags expiry bytes [noreply]`. Source: memcached's doc/protocol.txt, "Storage commands"."""
+    """`set name[/option]... flags expiry bytes [noreply]`, and `add` in the same form, which needs a key. Source:
+    memcached's doc/protocol.txt, "Storage commands"."""
+    verb = request.verb
     if len(words) == 5 and words[4].lower() == b"noreply":
         request.noreply = True
     elif len(words) != 4:
-        raise MalformedRequest("a set is: set <queue>[/sync] <flags> <expiry> <bytes> [noreply]")
-    name, *options = words[0].split(b"/")
+        raise MalformedRequest(
+            f"{'an add is: add <queue>/key=<text>' if verb == b'add' else 'a set is: set <queue>[/sync]'}"
+            " <flags> <expiry> <bytes> [noreply]"
+        )
+    name, *given = words[0].split(b"/")
     _set_name(request, name)
-    for option in options:
-        if option.lower() != b"sync":
-            raise MalformedRequest(f'unknown option "/{excerpt(option)}" for set: /sync is the only one')
-        request.sync = True
+    if given:
+        found = options.split(given, options.PUT_OPTIONS, verb)
+        request.sync = b"sync" in found
+        request.job = options.put_options(found)
+    if verb == b"add" and not (request.job and request.job.key):
+        raise ClientError("an add without /key=<text>: it puts an item unless the queue has one with this key")
     request.key = words[0]
     request.flags = _number(words[1], "flags", MAX_FLAGS)
     request.expiry = _number(words[2], "expiry", 2**63 - 1, -(2**63))
     request.body_bytes = _number(words[3], "size", 2**63 - 1)
 
 
-READ_OPTIONS = frozenset((b"open", b"close", b"abort", b"peek"))
-_SHOWN_OPTIONS = ("/open", "/close", "/abort", "/peek", "/t=<ms>")
-
-
 def parse_reading(
-    request: LineRequest, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]] = EXCLUSIVE
+    request: LineRequest,
+    words: list[bytes],
+    exclusive: Iterable[tuple[bytes, bytes]] = EXCLUSIVE,
+    several_reads: bool = False,
 ) -> None:
-    """`get name[/open][/close][/abort][/peek][/t=ms]`, the options in any order, but no pair in `exclusive`.
+    """`get name[/option]...`, the options in any order, but no pair in `exclusive`; or such names of several queues, of
+    which the first that has an item is meant. `several_reads`: a connection may have several open.
 
     Source: Kestrel's guide, "Memcache commands"; Darner's README.
     """
-    if len(words) != 1:
-        raise MalformedRequest("a get is: get <queue>[/open][/close][/abort][/peek][/t=<ms>], one queue at a time")
-    request.key = words[0]
-    name, *options = words[0].split(b"/")
+    if not 1 <= len(words) <= MAX_NAMES:
+        raise MalformedRequest(
+            f"a get is: get <queue>[/open][/close][/abort][/peek][/t=<ms>] ..., 1 to {MAX_NAMES} queues"
+        )
+    if len(words) > 1:
+        _parse_several(request, words, exclusive)
+        return
+    found = _read_key(request, words[0])
+    options.require_together(found, exclusive)
+    _apply(request, found)
+    if request.asked is not None and request.asked.most > 1 and not several_reads:
+        raise ClientError(f"/n={request.asked.most}: a connection of this dialect can have one item open")
+
+
+def _read_key(request: LineRequest, word: bytes) -> options.Options:
+    request.key = word
+    name, *given = word.split(b"/")
     _set_name(request, name)
-    chosen = set()
-    for option in options:
-        lowered = option.lower()
-        if lowered in READ_OPTIONS:
-            chosen.add(lowered)
-        elif lowered.startswith(b"t="):
-            request.wait_ms = _number(option[2:], "timeout", MAX_WAIT_MS)
-            chosen.add(b"t")
-        else:
-            near = did_you_mean(f"/{excerpt(lowered)}", _SHOWN_OPTIONS, "/open, /close, /abort, /peek and /t=<ms>")
-            raise MalformedRequest(f'unknown option "/{excerpt(option)}" for get: {near}')
-    for pair in exclusive:
-        if chosen.issuperset(pair):
-            raise ClientError(f"cannot {pair[0].decode()} and {pair[1].decode()} in one get")
-    request.opens, request.closes = b"open" in chosen, b"close" in chosen
-    request.aborts, request.peeks = b"abort" in chosen, b"peek" in chosen
+    return options.split(given, options.READ_OPTIONS, b"get") if given else {}
+
+
+def _apply(request: LineRequest, found: options.Options) -> None:
+    request.opens, request.closes, request.peeks = b"open" in found, b"close" in found, b"peek" in found
+    request.aborts = b"abort" in found or b"reject" in found
+    request.wait_ms = options.value_of(found, b"t") or 0
     request.with_cas = request.verb == b"gets"
-    request.plain = not chosen and not request.with_cas
+    request.plain = not found and not request.with_cas
+    request.asked = options.read_options(found) if found else None
+
+
+# What a get of several queues can have, behind any of their names. It counts for all of them.
+_OF_SEVERAL = {b"open", b"close", b"t", b"ttr"}
+
+
+def _parse_several(request: LineRequest, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]]) -> None:
+    together: options.Options = {}
+    ones: dict[bytes, LineRequest] = {}
+    waits = []
+    for word in words:
+        one = LineRequest(request.run, request.verb)
+        found = _read_key(one, word)
+        waits.append(options.value_of(found, b"t") or 0)
+        ones.setdefault(one.queue, one)
+        together.update(found)
+    for option in together:
+        if option not in _OF_SEVERAL:
+            raise ClientError(
+                f"/{option.decode()} in a get of several queues: it can have /open, /close/open, /t=<ms> and /ttr=<ms>"
+            )
+    if b"close" in together and b"open" not in together:
+        raise ClientError("/close without /open in a get of several queues: name the one that is closed")
+    options.require_together(together, exclusive)
+    _join(request, ones, together, max(waits))
+
+
+def _join(request: LineRequest, ones: dict[bytes, LineRequest], found: options.Options, wait_ms: int) -> None:
+    """Make it a get of all of these."""
+    first, *others = ones.values()
+    for one in (request, *ones.values()):
+        _apply(one, found)
+        one.wait_ms = wait_ms
+        one.plain = one.plain and not others
+    request.key, request.queue = first.key, first.queue
+    if others:
+        request.several, request.targets = tuple(ones.values()), tuple(ones)
 
 
 def parse_opening(request: LineRequest, words: list[bytes], wait_ms: int) -> None:
-    """`get name[/t=ms]...`: opens an item of the first of these queues that has one, and waits for it for `wait_ms`, or
-    for the longest time that is given. A get of one queue may have the options of `parse_reading`: with one of them it
-    is as there, and with /open alone it does not wait.
+    """`get name[/t=ms][/ttr=ms]...`: opens an item of the first of these queues that has one, and waits for it for
+    `wait_ms`, or for the longest time that is given. A get of one queue may have the options of `parse_reading`: with
+    one of them it is as there, and with /open alone it does not wait.
 
     Source: Kyoto Tycoon's memcached plug-in, option "q".
     """
     if not 1 <= len(words) <= MAX_NAMES:
         raise MalformedRequest(f"a get is: get <queue>[/t=<ms>] ..., 1 to {MAX_NAMES} queues")
-    several: dict[bytes, LineRequest] = {}
+    ones: dict[bytes, LineRequest] = {}
+    together: options.Options = {}
     given_ms: list[int] = []
-    has_options = False
     for word in words:
         one = LineRequest(request.run, request.verb)
-        parse_reading(one, [word])
-        several.setdefault(one.queue, one)
-        has_options |= one.opens or one.closes or one.aborts or one.peeks
-        if b"/t=" in word.lower():
-            given_ms.append(one.wait_ms)
-    ones = tuple(several.values())
-    if has_options:
+        found = _read_key(one, word)
+        ones.setdefault(one.queue, one)
+        if b"t" in found:
+            given_ms.append(options.value_of(found, b"t") or 0)
+        together.update(found)
+    has_options = not together.keys().isdisjoint((b"open", b"close", b"abort", b"reject", b"peek"))
+    if has_options or (b"n" in together and len(words) > 1):
         if len(words) > 1:
-            raise ClientError("a get of several queues can have /t=<ms> alone")
-        parse_reading(request, words[:1])
+            raise ClientError("a get of several queues can have /t=<ms> and /ttr=<ms> alone")
+        parse_reading(request, words, several_reads=True)
         return
-    for one in (request, *ones):
-        one.opens, one.plain, one.with_cas = True, False, request.verb == b"gets"
-        one.wait_ms = max(given_ms, default=wait_ms)
-    request.key, request.queue = ones[0].key, ones[0].queue
-    if len(ones) > 1:
-        request.several, request.targets = ones, tuple(several)
+    together[b"open"] = b""
+    options.require_together(together, ())
+    _join(request, ones, together, max(given_ms, default=wait_ms))
+
+
+def parse_touching(request: LineRequest, words: list[bytes]) -> None:
+    """`touch name[/id=n] seconds [noreply]`. Source: memcached's doc/protocol.txt, "Touch"."""
+    if len(words) > 2:
+        _take_noreply(request, words)
+    if len(words) != 2:
+        raise MalformedRequest("a touch is: touch <queue>[/id=<n>] <seconds> [noreply]")
+    request.key = words[0]
+    name, *given = words[0].split(b"/")
+    _set_name(request, name)
+    if given:
+        found = options.split(given, (b"id",), b"touch")
+        request.asked = options.ReadOptions(item_id=options.value_of(found, b"id") or 0)
+    request.expiry = _number(words[1], "time in seconds", MAX_DELAY_MS // 1000)
+
+
+def parse_kicking(request: LineRequest, words: list[bytes]) -> None:
+    """`kick name most [noreply]`. Source: beanstalkd's doc/protocol.txt, "kick"."""
+    if len(words) > 2:
+        _take_noreply(request, words)
+    if len(words) != 2:
+        raise MalformedRequest("a kick is: kick <queue> <most items> [noreply]")
+    _set_key(request, words[0])
+    request.most = _number(words[1], "number of items", MAX_READS, 1)
+
+
+def parse_pausing(request: LineRequest, words: list[bytes]) -> None:
+    """`pause name in|out|all|none [seconds] [noreply]`."""
+    if len(words) > 2:
+        _take_noreply(request, words)
+    if not 2 <= len(words) <= 3:
+        raise MalformedRequest("a pause is: pause <queue> in, out, all or none [<seconds>] [noreply]")
+    _set_key(request, words[0])
+    states = [pause.value for pause in Pause]
+    state = words[1].lower().decode("latin-1")
+    if state not in states:
+        near = did_you_mean(state, states, "in, out, all or none")
+        raise MalformedRequest(f'bad pause "{excerpt(words[1])}": {near}')
+    request.pause = Pause(state)
+    if len(words) == 3:
+        if request.pause is Pause.NONE:
+            raise ClientError("a pause none with a time: it ends the pause at once")
+        request.expiry = _number(words[2], "time in seconds", MAX_DELAY_MS // 1000)
 
 
 def parse_monitor(request: LineRequest, words: list[bytes]) -> None:

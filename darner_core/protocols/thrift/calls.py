@@ -60,7 +60,8 @@ class Calls:
         most_items = min(arguments.max_items, MAX_ITEMS)
         if arguments.auto_abort_msec > 0:
             opened = self._leases.opened_by(session, request.queue)
-            most_items = min(most_items, self._taking.most_open(request.queue) - opened)
+            room = min(self._taking.most_open(request.queue) - opened, self._leases.room(request.queue))
+            most_items = min(most_items, room)
         if most_items <= 0:
             return []
         if request.parent:
@@ -99,7 +100,9 @@ class Calls:
         try:
             found = batch.readable()
             ids = self._next_ids(request, len(found))
-            items = [self._structs.Item(data=body, id=item_id) for (_, body), item_id in zip(found, ids, strict=True)]
+            items = [
+                self._structs.Item(data=item[0], id=item_id) for (_, item), item_id in zip(found, ids, strict=True)
+            ]
             reply = self._idl.reply(request, items)
             for (read, _), item_id in zip(found, ids, strict=True):
                 self._settle(request, session, item_id, read)
@@ -116,7 +119,8 @@ class Calls:
 
     def _settle(self, request: ThriftRequest, session: Session, item_id: int, read: Read) -> None:
         if item_id:
-            self._leases.hold(item_id, read, session, request.arguments.auto_abort_msec)
+            client = str(session.origin).encode()
+            self._leases.hold(item_id, read, session, request.arguments.auto_abort_msec, client)
         else:
             read.queue.close(read)
 

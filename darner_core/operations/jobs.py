@@ -1,0 +1,158 @@
+"""Jobs: items with a delay, a priority, a unique key, a deadline, or failures that count, for all protocols.
+
+`engines.jobs` says what these words mean. What lets go of a read acts on one that a session has found, see `Session`.
+Calls whose names begin with wait_ switch greenlets, nothing else here does.
+"""
+
+from functools import partial
+
+from darner_core.access.origins import Origin
+from darner_core.config.values import SYNC_ALWAYS
+from darner_core.engines.contract import Engine, Read
+from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
+from darner_core.errors import ServerError
+from darner_core.operations.availability import Availability
+from darner_core.operations.client import Client
+from darner_core.operations.putting import LargePut
+from darner_core.operations.session import Session
+from darner_core.showing import show
+
+# How many items are kicked in one turn: 2 ms.
+KICKED_AT_ONCE = 200
+
+
+def _name(origin: Origin) -> bytes:
+    return str(origin).encode("utf-8", "surrogateescape")
+
+
+class Comebacks:
+    """How reads come back that count as failures: `session.Failures`. When the server stops, none counts."""
+
+    def __init__(self, engine: Engine, availability: Availability) -> None:
+        self._jobs = engine.jobs
+        self._leases = engine.leases
+        self._availability = availability
+
+    def abort(self, read: Read, origin: Origin, delay_ms: int | None = None, pri: int | None = None) -> None:
+        self._jobs.fail(self._leases.end(read), Failure.ABORTED, _name(origin), delay_ms, pri)
+
+    def lose(self, read: Read, origin: Origin) -> None:
+        if self._availability.stopping:
+            read.queue.give_back(read)
+        else:
+            self._leases.fail(self._leases.end(read), Failure.LOST, _name(origin))
+
+
+class JobOperations:
+    def __init__(self, engine: Engine, comebacks: Comebacks) -> None:
+        self._jobs = engine.jobs
+        self._leases = engine.leases
+        self._registry = engine.registry
+        self._routing = engine.routing
+        self._comebacks = comebacks
+
+    # -- putting
+
+    def put(
+        self,
+        session: Session,
+        names: tuple[bytes, ...],
+        body: bytes,
+        flags: int,
+        expires_at_ms: int,
+        options: JobOptions,
+        as_child: bool = False,
+    ) -> Outcome:
+        """Put an item that is not large into these queues, all of them or none. `as_child`: the one name is a fanout
+        child's. Raises ServerError or StorageError, with nothing changed."""
+        outcome = self._jobs.put(names, body, flags, expires_at_ms, options, as_child)
+        return self._noted(session, names, outcome)
+
+    def put_large(
+        self,
+        session: Session,
+        names: tuple[bytes, ...],
+        item: LargePut,
+        flags: int,
+        expires_at_ms: int,
+        options: JobOptions,
+    ) -> Outcome:
+        """As `put`, for a large item of which all has come and is stored."""
+        return self._noted(session, names, self._jobs.put_large(item.transfer, flags, expires_at_ms, options))
+
+    def _noted(self, session: Session, names: tuple[bytes, ...], outcome: Outcome) -> Outcome:
+        """`outcome`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
+        if outcome is not Outcome.FULL and not session.needs_sync:
+            session.needs_sync = any(map(self._syncs, names))
+        return outcome
+
+    def _syncs(self, name: bytes) -> bool:
+        queues = self._registry.queues
+        targets = self._routing.aliases.get(name, (name,))
+        everyone = (one for target in targets for one in (target, *self._registry.children_of(target)))
+        return any(one in queues and queues[one].options.sync == SYNC_ALWAYS for one in everyone)
+
+    # -- deadlines
+
+    def require_room(self, name: bytes) -> None:
+        """Raises ServerError if no more items of this queue may be open with a deadline."""
+        if not self._leases.room(name):
+            raise ServerError(
+                f"too many items with a deadline are open: max_leases allows no more, of queue {show(name)} or in all"
+            )
+
+    def room(self, name: bytes) -> int:
+        """How many items more of this queue may be open with a deadline."""
+        return self._leases.room(name)
+
+    def hold(self, session: Session, ttr_ms: int, read: Read) -> None:
+        """Let the session hold this read for up to `ttr_ms`; 0: for as long as its item and queue say."""
+        lasts_ms = ttr_ms or self._jobs.ttr_ms(read)
+        if lasts_ms:
+            read = self._leases.bind(read, lasts_ms, self._jobs.most_hold_ms(read), _name(session.origin))
+        session.hold(read)
+
+    def touch(self, session: Session, queue: bytes, item_id: int, seconds: int) -> bool:
+        """The client needs this many seconds more for what it has open of this queue, the oldest or the item with this
+        id; 0: as long as at first. False: that is not open any more."""
+        read = session.find(queue, item_id)
+        return read is not None and self._leases.touch(read, seconds * 1000)
+
+    # -- giving back
+
+    def abort(self, session: Session, read: Read, delay_ms: int | None, pri: int | None) -> None:
+        """Give back what the session has found, which counts as a failure. See `Jobs.fail`. Raises ServerError or
+        StorageError, with nothing changed."""
+        session.hand_back(read, partial(self._abort, session.origin, delay_ms, pri))
+
+    def _abort(self, origin: Origin, delay_ms: int | None, pri: int | None, read: Read) -> None:
+        self._comebacks.abort(read, origin, delay_ms, pri)
+
+    def reject(self, session: Session, read: Read) -> None:
+        """What the session has found is a dead letter. Raises ServerError or StorageError, with nothing changed."""
+        session.hand_back(read, partial(self._reject, session.origin))
+
+    def _reject(self, origin: Origin, read: Read) -> None:
+        self._jobs.reject(self._leases.end(read), _name(origin))
+
+    # -- for operators
+
+    def wait_kick(self, client: Client, name: bytes, most: int) -> int:
+        """Make up to `most` buried items ready, or delayed ones if none is buried; how many those are. Raises
+        ServerError or StorageError."""
+        buried = dict(self._jobs.figures(name)).get(b"buried", 0)
+        left = min(most, buried) if buried else most  # so that delayed ones do not follow buried ones
+        kicked = 0
+        while left > 0:
+            asked = min(left, KICKED_AT_ONCE)
+            some = self._jobs.kick(name, asked)
+            kicked, left = kicked + some, left - some
+            if some < asked:
+                break
+            if left > 0:
+                client.wait_turn()
+        return kicked
+
+    def pause(self, name: bytes, pause: Pause, seconds: int) -> None:
+        """See `Jobs.pause`. Raises ServerError or StorageError."""
+        self._jobs.pause(name, pause, seconds)
