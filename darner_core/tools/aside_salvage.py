@@ -6,6 +6,7 @@ damaged.
 """
 
 from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
 from struct import error as struct_error
 from typing import NamedTuple
 
@@ -64,6 +65,16 @@ def aside_names(directory: Salvaged) -> set[bytes]:
     return {entry[0][size:] for entry in entries if not isinstance(entry, Gap)}
 
 
+def aside_of(directory: Salvaged, queue: bytes, tell: Say) -> AsideRecord | None:
+    """What is listed as the aside of this queue."""
+    try:
+        value = directory.default.get(job_records.aside_key(queue))
+        return None if value is None else job_records.unpack_aside(value)
+    except Exception as error:
+        tell(f"the record of what is set aside cannot be read: {opening.file_named(error)}")
+        return None
+
+
 def find_asides(directory: Salvaged, queues: list[ListedQueue], tell: Say) -> list[Aside]:
     """Every aside that is listed, and those of which only items are left: if there is but one queue to which such a one
     can belong, it does, else it gets a name that no other has."""
@@ -112,6 +123,7 @@ class AsideReader:
         self._number = number
         self._tell = tell
         self.is_damaged = False  # something could not be read
+        self._order_gaps: list[Gap] = []  # as the order was read last
 
     def _found(self, where: str, what: str) -> None:
         self.is_damaged = True
@@ -125,10 +137,14 @@ class AsideReader:
             return None
         return value
 
-    def _all(self, family: str, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """What can be read."""
+    def _all(
+        self, family: str, begin: bytes, end: bytes, gaps: list[Gap] | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """What can be read. Other stretches are told, and added to `gaps`."""
         for entry in self._directory.scan(self._tables[family], begin, end):
             if isinstance(entry, Gap):
+                if gaps is not None:
+                    gaps.append(entry)
                 self._found(family, entry.why)
             else:
                 yield entry
@@ -218,6 +234,37 @@ class AsideReader:
 
     # -- order and keys
 
+    def in_order(self) -> Iterator[tuple[Entry, int]]:
+        """(entry, kind) of each item, in the order in which they go out; behind them those that the order lacks, though
+        it should tell of them."""
+        state, shown = self.state(), 0
+        jobless = set()
+        for kind, place in self.order():
+            if kind != WINDOW:
+                shown += 1
+                entry = Entry(place[2], self.item(place[2]), self.job(place[2]))
+                if not isinstance(entry.job, Job):
+                    jobless.add(entry.id)
+                yield entry, kind
+        if state is not None and not self.is_damaged and shown == sum(front.entries for front in state.fronts[:WINDOW]):
+            return
+        for entry in self.entries():
+            if not isinstance(entry.job, Job):
+                if entry.id not in jobless:
+                    yield entry, READY
+                continue
+            kind, place = place_of(entry.id, entry.job)
+            if self.has_become_due(entry.id, entry.job):
+                kind, place = READY, (entry.job.pri, entry.job.place, entry.id)
+            if not self._was_passed(kind, place):
+                yield entry, kind
+
+    def _was_passed(self, kind: int, place: Place) -> bool:
+        """Whether this is in the order, and not in a gap of it."""
+        key = job_records.order_key(self._number, kind, *place)
+        in_gap = any(gap.after < key and (gap.resumes is None or key < gap.resumes) for gap in self._order_gaps)
+        return not in_gap and self.is_at(kind, place)
+
     def is_at(self, kind: int, place: Place) -> bool:
         return self._get(opening.ORDER, job_records.order_key(self._number, kind, *place)) is not None
 
@@ -235,11 +282,22 @@ class AsideReader:
         for kind, place, key in self._order(WINDOW):
             if kind == WINDOW:
                 yield place, key
+        if not self._order_gaps:
+            return
+        for _, value in self._all(opening.KEYS, *job_records.key_bounds(self._number)):
+            with suppress(struct_error):
+                taken = job_records.unpack_taken(value)
+                place = taken.until_ms, 0, taken.id
+                if taken.until_ms and not self._was_passed(WINDOW, place):
+                    found = self._get(opening.ORDER, job_records.order_key(self._number, WINDOW, *place))
+                    if found is not None:
+                        yield place, found
 
     def _order(self, from_kind: int = READY) -> Iterator[tuple[int, Place, bytes]]:
         begin = job_records.order_key(self._number, from_kind, *LOWEST)
         end = job_records.order_key(self._number + 1, READY, *LOWEST)
-        for key, value in self._all(opening.ORDER, begin, end):
+        self._order_gaps.clear()
+        for key, value in self._all(opening.ORDER, begin, end, self._order_gaps):
             _, kind, place = job_records.unpack_order_key(key)
             if kind in KINDS:
                 yield kind, place, value
@@ -263,3 +321,29 @@ def place_of(item_id: int, job: Job) -> tuple[int, Place]:
     if job.state == READY:
         return READY, (job.pri, job.place, item_id)
     return job.state, (job.at, job.place if job.state == DELAYED else 0, item_id)
+
+
+class LineJobs:
+    """Jobs of items that are in the line of queue `number`: those that have failed."""
+
+    def __init__(self, directory: Salvaged, number: int) -> None:
+        self._all = _line_jobs(directory, number)
+        self._next = next(self._all, None)
+        self.has_any = self._next is not None
+
+    def of(self, item_id: int) -> Job | None:
+        """To be called for items in order of their ids."""
+        while self._next is not None and self._next[0] < item_id:
+            self._next = next(self._all, None)
+        return self._next[1] if self._next is not None and self._next[0] == item_id else None
+
+
+def _line_jobs(directory: Salvaged, number: int) -> Iterator[tuple[int, Job]]:
+    """Those that can be read and make sense, in order."""
+    if opening.JOBS not in directory.aside_tables:
+        return
+    begin, end = job_records.job_key(number, 0), job_records.job_key(number + 1, 0)
+    for entry in directory.scan(directory.aside_tables[opening.JOBS], begin, end):
+        if not isinstance(entry, Gap):
+            with suppress(ValueError, struct_error):
+                yield job_records.unpack_job_key(entry[0])[1], job_records.unpack_job(entry[1])

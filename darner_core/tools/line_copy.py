@@ -5,12 +5,9 @@ aside from the line, or items of it have failed: places in the order of arrival 
 kept, and the state says how many are missing.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
-from struct import error as struct_error
-
-from darner_core.storage import job_records, opening, records
-from darner_core.tools.salvage import Broken, Gap, ListedQueue, Salvaged
+from darner_core.storage import records
+from darner_core.tools.aside_salvage import LineJobs
+from darner_core.tools.salvage import Broken, ListedQueue, Salvaged
 
 
 class CopiedLine:
@@ -18,9 +15,8 @@ class CopiedLine:
 
     def __init__(self, source: Salvaged, queue: ListedQueue, has_aside: bool, first_id: int) -> None:
         """`first_id` is the lowest id that a new item may have."""
-        self._jobs = _jobs(source, queue.record.number)
-        self._job = next(self._jobs, None)
-        self.keeps_ids = has_aside or self._job is not None
+        self.jobs = LineJobs(source, queue.record.number)
+        self.keeps_ids = has_aside or self.jobs.has_any
         state = source.state(queue.record)
         self._next = 0  # below this id of the source all was handed out at least once
         self._first_id = self.tail = first_id
@@ -41,28 +37,9 @@ class CopiedLine:
         self.tail = max(self.tail, new_id + 1)
         return new_id
 
-    def jobs_of(self, item_id: int) -> Iterator[bytes]:
-        """The job record of an item that has failed. To be called for the items in order of their ids."""
-        while self._job is not None and self._job[0] <= item_id:
-            if self._job[0] == item_id:
-                yield self._job[1]
-            self._job = next(self._jobs, None)
-
     def state(self, stored_bytes: int) -> bytes:
         """The line's state record."""
         if not self.keeps_ids:
             return records.pack_state(self._first_id, self._first_id, self.tail, stored_bytes, self._first_id)
         first, next_id = self._first_id or self.tail, self._first_new or self.tail
         return records.pack_state(first, next_id, self.tail, stored_bytes, first, self.tail - next_id - self._new)
-
-
-def _jobs(source: Salvaged, number: int) -> Iterator[tuple[int, bytes]]:
-    """(id, record) of each job of a line's items that can be read and makes sense, in order."""
-    if opening.JOBS not in source.aside_tables:
-        return
-    begin, end = job_records.job_key(number, 0), job_records.job_key(number + 1, 0)
-    for entry in source.scan(source.aside_tables[opening.JOBS], begin, end):
-        if not isinstance(entry, Gap):
-            with suppress(ValueError, struct_error):
-                job_records.unpack_job(entry[1])
-                yield job_records.unpack_job_key(entry[0])[1], entry[1]

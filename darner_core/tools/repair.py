@@ -297,8 +297,8 @@ class _Copy:
                 item = (Blob(blobs, len(item[0])), *item[1:])
             new_id = line.add(item_id)
             self._item(record, new_id, item)
-            for job in line.jobs_of(item_id):
-                self._put(JOB_FAMILY, job_records.job_key(number, new_id), job)
+            if (job := line.jobs.of(item_id)) is not None:
+                self._put(JOB_FAMILY, job_records.job_key(number, new_id), job_records.pack_job(job))
             cursors.saved(item_id, new_id)
         if dropped or (found.lost and found.record.number):
             self._say(f"{ListedQueue(name, record).shown}: {counts.items} items saved, {counts.lost} dropped")
