@@ -23,7 +23,8 @@ from darner_core.storage.directory import (
     shown_few,
 )
 from darner_core.storage.records import Blob, Item, QueueRecord, State
-from darner_core.tools.check_asides import check_aside, find_asides
+from darner_core.tools.aside_salvage import aside_names, find_asides, unused_name
+from darner_core.tools.check_asides import check_aside
 from darner_core.tools.progress import Progress
 from darner_core.tools.salvage import (
     Broken,
@@ -52,7 +53,7 @@ class Counts:
     lost: int = 0  # items that were there for certain and cannot be read
     missing: int = 0  # lost items that are gone without a trace of damage in their place
     nameless: int = 0  # queues whose names are lost
-    stateless: int = 0  # queues of which nothing says how many items are lost
+    stateless: int = 0  # queues of which nothing says how many items are lost, or something beside items is lost
 
     def add(self, more: "Counts") -> None:
         for name, count in vars(more).items():
@@ -184,12 +185,22 @@ def find_queues(directory: Salvaged, tell: Say) -> tuple[list[ListedQueue], list
     queues = {queue.record.number: queue for queue in _readable(directory, "queues", directory.queues(), tell)}
     cursors = list(_readable(directory, "cursors", directory.cursors(), tell))
     known = queues.keys() | {cursor.record.number for cursor in cursors}
+    nameless: list[QueueRecord] = []
     for family, handle in enumerate(directory.families):
         for number in directory.numbers(handle):
             if number not in known:
                 known.add(number)
-                queue = queues[number] = ListedQueue(b"recovered-%d" % number, QueueRecord(number, family, 0), True)
-                tell(f"queue number {number}: its name is lost; --repair calls it {queue.name.decode()}")
+                nameless.append(QueueRecord(number, family, 0))
+    names = {queue.name for queue in queues.values()}
+    without_queue = aside_names(directory) - names
+    for record in nameless:
+        if len(nameless) == len(without_queue) == 1:
+            (name,), lost = without_queue, False
+            tell(f"queue number {record.number}: its record is lost; --repair takes it for queue {show(name)}")
+        else:
+            name, lost = unused_name(record.number, names), True
+            tell(f"queue number {record.number}: its name is lost; --repair calls it {show(name)}")
+        queues[record.number] = ListedQueue(name, record, lost)
     return [queues[number] for number in sorted(queues)], cursors
 
 
@@ -218,13 +229,13 @@ def _check_records(directory: Salvaged, tell: Say, note: Say, progress: Progress
             pointed[numbers[cursor.queue]] |= blobs
         else:
             tell(f"{cursor.shown}: there is no queue {show(cursor.queue)}")
-    for aside in find_asides(directory, tell):
-        checked = check_aside(directory, aside, tell)
-        total.items += checked.items
-        total.bytes += checked.bytes
-        if aside.queue in numbers:
-            pointed[numbers[aside.queue]] |= checked.blobs
-        else:
+    for aside in find_asides(directory, queues, tell):
+        number = numbers.get(aside.queue)
+        read_blob = _blob_reader(directory, number or 0, pointed.setdefault(number or 0, set()), progress)
+        checked = check_aside(directory, aside, read_blob, tell)
+        progress.add(checked.bytes)
+        total.add(Counts(checked.items, checked.bytes, checked.lost, nameless=aside.lost))
+        if number is None and not aside.lost:
             tell(f"queue {show(aside.queue)}: {checked.items} items are set aside, and there is no such queue")
     for line in _orphans(directory, pointed):
         note(line)
@@ -249,7 +260,7 @@ def _check_cursor(directory: Salvaged, cursor: ListedCursor, tell: Say) -> set[i
 
 
 def read_queue(
-    directory: Salvaged, queue: ListedQueue, read_blob: Callable[[Blob], None], tell: Say, counts: Counts
+    directory: Salvaged, queue: ListedQueue, read_blob: Callable[[Blob], object], tell: Say, counts: Counts
 ) -> Iterator[tuple[int, Item]]:
     """(id, item) of each item of a queue that can be read, in order; `tell` hears of the others. Items that were taken
     are left out. `read_blob` is called with each large item, and raises ValueError if not all of it can be read."""
@@ -314,16 +325,23 @@ def read_queue(
 
 
 def _check_queue(directory: Salvaged, queue: ListedQueue, blobs: set[int], tell: Say, progress: Progress) -> Counts:
-    def read_blob(blob: Blob) -> None:
-        blobs.add(blob.blob)
-        for chunk in directory.blob_chunks(queue.record.number, blob):
-            progress.add(len(chunk))
-
+    read_blob = _blob_reader(directory, queue.record.number, blobs, progress)
     counts = Counts()
     _check_taken(directory, queue, tell)
     for _, (body, *_) in read_queue(directory, queue, read_blob, tell, counts):
         progress.add(records.ITEM_KEY_BYTES + records.ITEM_HEADER_BYTES + (0 if isinstance(body, Blob) else len(body)))
     return counts
+
+
+def _blob_reader(directory: Salvaged, number: int, blobs: set[int], progress: Progress) -> Callable[[Blob], None]:
+    """Reads large items of the queue with this number, and adds their numbers to `blobs`."""
+
+    def read_blob(blob: Blob) -> None:
+        blobs.add(blob.blob)
+        for chunk in directory.blob_chunks(number, blob):
+            progress.add(len(chunk))
+
+    return read_blob
 
 
 def _check_taken(directory: Salvaged, queue: ListedQueue, tell: Say) -> None:

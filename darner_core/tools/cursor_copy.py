@@ -1,7 +1,8 @@
-"""The cursors of one queue, on their way into a repaired directory, where the queue's items have other ids.
+"""The cursors of one queue, on their way into a repaired directory, where the queue's items may have other ids.
 
 A cursor keeps its place, which is the first saved item that it had not passed. It also keeps the items that were open
-or given back there, if they can be read. Copies of items that only the cursor still has get ids below the queue's.
+or given back there, if they can be read. Copies of items that only the cursor still has get ids below the queue's, or
+keep their own if the queue's items do.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ class Copied(NamedTuple):
     name: bytes
     record: QueueRecord
     place: int
-    copies: list[Item]
+    copies: list[tuple[int, Item]]  # with the ids that they had
     marks: set[int]  # ids of items that are open or given back here, and that the queue has
 
 
@@ -49,7 +50,7 @@ class CopiedCursors:
 
 def _read(source: Salvaged, cursor: ListedCursor, say: Say) -> Copied:
     state = source.state(cursor.record)
-    copies: list[Item] = []
+    copies: list[tuple[int, Item]] = []
     marks: set[int] = set()
     if isinstance(state, Broken):
         say(f"{cursor.shown}: it begins again at the head of its queue")
@@ -60,5 +61,5 @@ def _read(source: Salvaged, cursor: ListedCursor, say: Say) -> Copied:
         elif entry[1] is None:
             marks.add(entry[0])
         else:
-            copies.append(entry[1])
+            copies.append((entry[0], entry[1]))
     return Copied(cursor.name, cursor.record, state.next, copies, marks)

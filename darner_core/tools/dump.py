@@ -3,6 +3,7 @@
 It shows a snapshot: all that had been written at one moment. The directory is not changed and the server is not asked,
 so what only the server knows is not shown. To open an item writes nothing, so an open item is shown as waiting until
 the queue's state is written for another reason. From then on it is shown as open or returned, which look alike on disk.
+Items that are set aside follow those of the line.
 
 Memory grows neither with the queue nor with its items.
 """
@@ -17,8 +18,22 @@ from darner_core.errors import DataDirError
 from darner_core.showing import show
 from darner_core.storage import opening, records
 from darner_core.storage.directory import read_format, require_readable_format
-from darner_core.storage.records import Blob, QueueRecord
-from darner_core.tools.formatting import START_BYTES, TAKEN, WAITING, ShownItem, item_head, item_json, item_line
+from darner_core.storage.job_records import DELAYED, NEUTRAL_PRI, Job
+from darner_core.storage.records import Blob, Item, QueueRecord
+from darner_core.tools import formatting
+from darner_core.tools.aside_salvage import AsideReader, LineJobs, aside_of
+from darner_core.tools.formatting import (
+    START_BYTES,
+    TAKEN,
+    WAITING,
+    ShownItem,
+    ShownJob,
+    aside_head,
+    aside_lines,
+    item_head,
+    item_json,
+    item_line,
+)
 from darner_core.tools.salvage import Broken, Gap, IdGap, Salvaged, open_lenient
 from darner_core.tools.snapshot import snapshot
 
@@ -26,6 +41,9 @@ SHOWN, DAMAGED, NOT_THERE = 0, 1, 2  # exit statuses
 
 MOST_NAMES = 10  # queues that an error names if the directory has no queue with the name that was asked for
 MORE_DIGITS = 100_000  # room in the column of ids for items that were put after the state was written
+
+# Of items that are set aside, as kinds in their order.
+STATES = (formatting.READY, formatting.DELAYED, formatting.BURIED)
 
 Say = Callable[[str], None]
 
@@ -50,8 +68,13 @@ def dump(path: str, queue: bytes, as_json: bool, out: TextIO, say: Say) -> int:
             why = opening.file_named(error).replace(here, path)
             raise DataDirError(f"data directory {path}: cannot be read: {why}") from error
         with closing(directory):
-            for line in _lines(directory, _find(path, directory, queue, say), as_json, now_ms, tell):
+            record = _find(path, directory, queue, say)
+            for line in _lines(directory, record, as_json, now_ms, tell):
                 out.write(f"{line}\n")
+            aside = aside_of(directory, queue, tell)
+            if aside is not None:
+                for line in _aside_lines(directory, record, aside.number, as_json, now_ms, tell):
+                    out.write(f"{line}\n")
     return status
 
 
@@ -78,6 +101,7 @@ def _lines(directory: Salvaged, queue: QueueRecord, as_json: bool, now_ms: int, 
     id_letters = max(8, len(str(state.tail + MORE_DIGITS)))
     if not as_json:
         yield item_head(id_letters)
+    jobs = LineJobs(directory, queue.number)
     for entry in directory.items(queue, max(records.FIRST_ID, state.first), state.tail):
         if isinstance(entry, IdGap):
             end = "on" if entry.to_id == records.MAX_ID else f"to {entry.to_id - 1}"
@@ -86,14 +110,60 @@ def _lines(directory: Salvaged, queue: QueueRecord, as_json: bool, now_ms: int, 
         if isinstance(entry, Broken):
             tell(f"item {entry.id}: {entry.why}")
             continue
-        item_id, (body, flags, expires_at_ms, added_at_ms) = entry
-        is_large = isinstance(body, Blob)
-        start = _first_chunk(directory, queue, item_id, body, tell) if isinstance(body, Blob) else body
-        shown = ShownItem(
-            item_id, flags, expires_at_ms, added_at_ms, now_ms, len(body),
-            TAKEN if item_id < state.next else WAITING, start[:START_BYTES], is_large,
-        )  # fmt: skip
-        yield item_json(shown) if as_json else item_line(id_letters, shown)
+        item_id, item = entry
+        shown = _shown(directory, queue, item_id, item, TAKEN if item_id < state.next else WAITING, now_ms, tell)
+        if as_json:
+            job = jobs.of(item_id)
+            yield item_json(shown, _shown_job(job) if job is not None else None)
+        else:
+            yield item_line(id_letters, shown)
+
+
+def _shown(
+    directory: Salvaged, queue: QueueRecord, item_id: int, item: Item, state: str, now_ms: int, tell: Say
+) -> ShownItem:
+    body, flags, expires_at_ms, added_at_ms = item
+    is_large = isinstance(body, Blob)
+    start = _first_chunk(directory, queue, item_id, body, tell) if isinstance(body, Blob) else body
+    return ShownItem(
+        item_id, flags, expires_at_ms, added_at_ms, now_ms, len(body), state, start[:START_BYTES], is_large
+    )  # fmt: skip
+
+
+def _shown_job(job: Job) -> ShownJob:
+    due_ms = job.at if job.state == DELAYED else 0
+    return ShownJob(due_ms, job.pri, job.ttr_ms, job.key, *job[5:10], job.note)
+
+
+def _aside_lines(
+    directory: Salvaged, queue: QueueRecord, number: int, as_json: bool, now_ms: int, tell: Say
+) -> Iterator[str]:
+    """A line for each item that is set aside: first what is ready, then what is delayed, then what is buried, each in
+    the order in which it goes out."""
+    told = set()
+
+    def found(where: str, what: str) -> None:
+        if (where, what) not in told:
+            told.add((where, what))
+            tell(f"set aside: {where}: {what}")
+
+    reader = AsideReader(directory, number, found)
+    is_first = not as_json
+    for entry, kind in reader.in_order():
+        job = entry.job if isinstance(entry.job, Job) else Job(kind, NEUTRAL_PRI, 0)
+        if not isinstance(entry.job, Job):
+            found(f"item {entry.id}", "its job cannot be read")
+        if entry.item is None or isinstance(entry.item, Broken):
+            found(f"item {entry.id}", "it cannot be read")
+            continue
+        shown = _shown(directory, queue, entry.id, entry.item, STATES[kind], now_ms, tell)
+        if is_first:
+            yield from ("", aside_head())
+            is_first = False
+        if as_json:
+            yield item_json(shown, _shown_job(job._replace(state=kind)))
+        else:
+            yield from aside_lines(shown, _shown_job(job._replace(state=kind)))
 
 
 def _first_chunk(directory: Salvaged, queue: QueueRecord, item_id: int, blob: Blob, tell: Say) -> bytes:

@@ -8,6 +8,7 @@ import base64
 import codecs
 import json
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,7 +21,17 @@ TAKEN = "open or returned"  # which of the two, only the server that had it open
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
+# Of items that are set aside.
+READY = "ready"
+DELAYED = "delayed"
+BURIED = "buried"
+
+ASIDE_ID_LETTERS = 16  # ids begin at 2 ** 51
+
 ITEM_HEAD = "AGE        EXPIRES            FLAGS        SIZE  STATE             BODY"
+ASIDE_HEAD = (
+    "AGE        EXPIRES            FLAGS        SIZE  STATE                PRI        TTR  FAILURES  KEY       BODY"
+)
 EVENT_HEAD = "TIME          WHAT          ID        SIZE       FLAGS  BODY"
 
 
@@ -36,6 +47,25 @@ class ShownItem(NamedTuple):
     state: str  # WAITING or TAKEN
     start: bytes  # of the body
     is_large: bool
+
+
+class ShownJob(NamedTuple):
+    """What is shown of an item beside it. Counts stop at 65,535."""
+
+    due_ms: int  # 0: it is not delayed
+    pri: int
+    ttr_ms: int  # 0: its queue's
+    key: bytes
+    nacks: int
+    timeouts: int
+    losses: int
+    buries: int
+    kicks: int
+    note: bytes  # a dead letter's history
+
+    @property
+    def failures(self) -> int:
+        return self.nacks + self.timeouts + self.losses
 
 
 def show_duration(ms: int) -> str:
@@ -81,7 +111,43 @@ def item_line(id_letters: int, item: ShownItem) -> str:
     ).rstrip()
 
 
-def item_json(item: ShownItem) -> str:
+def aside_head() -> str:
+    return f"{'ID':>{ASIDE_ID_LETTERS}}  {ASIDE_HEAD}"
+
+
+def aside_lines(item: ShownItem, job: ShownJob) -> Iterator[str]:
+    """A line for an item that is set aside, and one for its history if it has one."""
+    age, expiry = show_duration(item.now_ms - item.added_at_ms), show_expiry(item.expires_at_ms, item.now_ms)
+    state = f"due {show_expiry(job.due_ms, item.now_ms)}" if item.state == DELAYED else item.state
+    ttr = show_duration(job.ttr_ms) if job.ttr_ms else "-"
+    yield (
+        f"{item.id:>{ASIDE_ID_LETTERS}}  {age:<9}  {expiry:<12}  {item.flags:>10}  {item.body_bytes:>10}  {state:<14}  "
+        f"{job.pri:>10}  {ttr:>9}  {job.failures:>8}  {show(job.key) or '-':<8}  "
+        f"{show_start(item.start, item.body_bytes)}"
+    ).rstrip()
+    if job.note:
+        yield f"{'':{ASIDE_ID_LETTERS}}  {show(job.note)}"
+
+
+def item_json(item: ShownItem, job: ShownJob | None = None) -> str:
+    """`job`: None for an item of the line that has not failed."""
+    about_job = (
+        {}
+        if job is None
+        else {
+            "due_ms": job.due_ms or None,
+            "priority": job.pri,
+            "ttr_ms": job.ttr_ms or None,
+            "key": show(job.key) or None,
+            "failures": job.failures,
+            "aborted": job.nacks,
+            "timed_out": job.timeouts,
+            "connections_lost": job.losses,
+            "buried": job.buries,
+            "kicked": job.kicks,
+            "history": show(job.note) or None,
+        }
+    )
     return json.dumps(
         {
             "id": item.id,
@@ -94,6 +160,7 @@ def item_json(item: ShownItem) -> str:
             "large": item.is_large,
             "first_bytes": base64.b64encode(item.start).decode(),
             "text": show_start(item.start, item.body_bytes),
+            **about_job,
         }
     )
 

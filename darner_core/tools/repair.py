@@ -20,9 +20,12 @@ from darner_core import files
 from darner_core.errors import DataDirError, StorageError
 from darner_core.operating_system import exchange
 from darner_core.showing import show
-from darner_core.storage import records, wal
+from darner_core.storage import job_records, records, wal
 from darner_core.storage.records import Blob, Expiry, Item, QueueRecord, item_key
+from darner_core.storage.rocks import JOB_FAMILY
 from darner_core.storage.storage import CHUNK_FAMILY, Batch, Storage
+from darner_core.tools.aside_copy import CopiedAside, CopyBlob
+from darner_core.tools.aside_salvage import Aside, find_asides
 from darner_core.tools.check import (
     WHOLE,
     Counts,
@@ -34,6 +37,7 @@ from darner_core.tools.check import (
     read_queue,
 )
 from darner_core.tools.cursor_copy import CopiedCursors
+from darner_core.tools.line_copy import CopiedLine
 from darner_core.tools.progress import Progress
 from darner_core.tools.rebuild import BATCH_BYTES, manifest_is_cut, opened, rebuild, share
 from darner_core.tools.salvage import ListedCursor, ListedQueue, Salvaged
@@ -238,19 +242,19 @@ class _Copy:
         self._storage = storage
         self._batch: Batch = storage.batch()
         self._batched = 0
-        self._names: set[bytes] = set()
         self._cursors: dict[bytes, list[ListedCursor]] = {}  # by queue
-        self._next_number = 0  # of the next cursor
+        self._asides: dict[bytes, Aside] = {}  # by queue
+        self._next_number = 0  # of the next cursor or aside
 
     def run(self, total_bytes: int) -> Counts:
         """Copy all of it."""
         total = Counts()
         self._progress.begin("saving", total_bytes)
         queues, cursors = find_queues(self._source, lambda _: None)  # `examine` has told what is wrong
-        self._names = {queue.name for queue in queues if not queue.lost}
-        self._next_number = len(queues) + 1
         for cursor in cursors:
             self._cursors.setdefault(cursor.queue, []).append(cursor)
+        queues += self._find_asides(queues)
+        self._next_number = len(queues) + 1
         for number, queue in enumerate(queues, 1):
             total.add(self._queue(number, queue))
         self._flush()
@@ -260,11 +264,18 @@ class _Copy:
         self._say(f"saved {len(queues)} queues, {total.items} items, {total.bytes} bytes; {total.lost} items dropped")
         return total
 
+    def _find_asides(self, queues: list[ListedQueue]) -> list[ListedQueue]:
+        """Find what is set aside. Returns the queues of which nothing else is left, with numbers that nothing has."""
+        known = {queue.name for queue in queues}
+        alone = []
+        for aside in find_asides(self._source, queues, lambda _: None):
+            self._asides[aside.queue] = aside
+            if aside.queue not in known:
+                alone.append(ListedQueue(aside.queue, QueueRecord(0, 0, aside.record.created_at_ms), aside.lost))
+        return alone
+
     def _queue(self, number: int, found: ListedQueue) -> Counts:
         name = found.name
-        while found.lost and name in self._names:
-            name += b"-"
-        self._names.add(name)
         made_at_ms = found.record.created_at_ms or int(time.time() * 1000)
         record = QueueRecord(number, found.record.family, made_at_ms, found.record.kind)
         self._storage.add_queue(self._batch, name, record)
@@ -272,31 +283,53 @@ class _Copy:
         counts.nameless += found.lost
         dropped: list[str] = []
         cursors = CopiedCursors(self._source, self._cursors.get(found.name, []), self._say)
-        tail, blobs = cursors.first_id, 0
+        line = CopiedLine(self._source, found, found.name in self._asides, cursors.first_id)
+        blobs = 0
 
-        def copy_blob(blob: Blob) -> None:
+        def copy_blob(blob: Blob) -> Blob:
             nonlocal blobs
             blobs += 1
             self._blob(found.record.number, blob, number, blobs)
+            return Blob(blobs, len(blob))
 
         for item_id, item in read_queue(self._source, found, copy_blob, dropped.append, counts):
             if isinstance(item[0], Blob):
                 item = (Blob(blobs, len(item[0])), *item[1:])
-            self._item(record, tail, item)
-            cursors.saved(item_id, tail)
-            tail += 1
-        cursors.end(tail)
-        self._put_cursors(record, name, found.record.number, cursors, blobs)
-        first_id = cursors.first_id
-        state = records.pack_state(first_id, first_id, tail, counts.bytes, first_id)
-        self._put(record.family, item_key(number, records.STATE_ID), state)
-        self._progress.end()
-        if dropped or found.lost:
+            new_id = line.add(item_id)
+            self._item(record, new_id, item)
+            if (job := line.jobs.of(item_id)) is not None:
+                self._put(JOB_FAMILY, job_records.job_key(number, new_id), job_records.pack_job(job))
+            cursors.saved(item_id, new_id)
+        if dropped or (found.lost and found.record.number):
             self._say(f"{ListedQueue(name, record).shown}: {counts.items} items saved, {counts.lost} dropped")
+        stored_bytes = counts.bytes
+        if found.name in self._asides:
+            aside = self._copy_aside(self._asides[found.name], name, copy_blob)
+            line.tail = max(line.tail, aside.line_tail)
+            counts.add(aside.counts)
+        cursors.end(line.tail)
+        self._put_cursors(record, name, found.record.number, cursors, blobs, line.keeps_ids)
+        self._put(record.family, item_key(number, records.STATE_ID), line.state(stored_bytes))
+        self._progress.end()
         return counts
 
+    def _copy_aside(self, found: Aside, queue: bytes, copy_blob: CopyBlob) -> CopiedAside:
+        number, self._next_number = self._next_number, self._next_number + 1
+        made_at_ms = found.record.created_at_ms or int(time.time() * 1000)
+        self._storage.jobs.add_aside(self._batch, queue, found.record._replace(number=number, created_at_ms=made_at_ms))
+        copied = CopiedAside(self._source, found, number, show(queue), self._put, copy_blob, self._say)
+        copied.run()
+        self._progress.add(copied.counts.bytes)
+        return copied
+
     def _put_cursors(
-        self, queue: QueueRecord, name: bytes, old_number: int, cursors: CopiedCursors, blobs: int
+        self,
+        queue: QueueRecord,
+        name: bytes,
+        old_number: int,
+        cursors: CopiedCursors,
+        blobs: int,
+        keeps_ids: bool,
     ) -> None:
         copy_id = records.FIRST_ID
         copied: dict[int, int] = {}  # old number -> new of large items: several cursors may have the same
@@ -308,7 +341,7 @@ class _Copy:
             self._put(record.family, item_key(number, records.STATE_ID), records.pack_state(place, place, 0, 0, 0))
             for item_id in cursor.marks & cursors.marks.keys():
                 self._put(record.family, item_key(number, cursors.marks[item_id]), records.HELD)
-            for item in cursor.copies:
+            for old_id, item in cursor.copies:
                 body = item[0]
                 if isinstance(body, Blob):
                     if body.blob not in copied:
@@ -320,7 +353,7 @@ class _Copy:
                             continue
                         copied[body.blob] = blobs
                     item = (Blob(copied[body.blob], len(body)), *item[1:])
-                self._item(record, copy_id, item)
+                self._item(record, old_id if keeps_ids else copy_id, item)
                 copy_id += 1
 
     def _item(self, record: QueueRecord, item_id: int, item: Item) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from darner_core.showing import show
 from darner_core.storage import opening, records
-from darner_core.storage.opening import ASIDE_TABLES, CHUNKS, NOT_QUEUES
+from darner_core.storage.opening import ASIDE_TABLES, ASIDES, CHUNKS, NOT_QUEUES
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.tools import unchanged
 
@@ -257,31 +257,39 @@ class Salvaged:
 
     def items(self, queue: QueueRecord, from_id: int, tail: int) -> Iterator[tuple[int, Item] | IdGap | Broken]:
         """(id, item) of each item from `from_id` on that can be read, in order. Ids up to `tail` have been used."""
-        return self._items(queue, from_id, tail, records.unpack_item)
+        handle = self.families[queue.family]
+        return self._items(handle, queue.number, range(from_id, records.MAX_ID), tail, records.unpack_item)
 
     def cursor_items(self, cursor: QueueRecord) -> Iterator[tuple[int, Item | None] | IdGap | Broken]:
         """(id, item) of each record of a cursor that can be read. None for the item: the queue has it."""
-        return self._items(cursor, records.FIRST_ID, 0, records.unpack_cursor_item)
+        handle, ids = self.families[cursor.family], range(records.FIRST_ID, records.MAX_ID)
+        return self._items(handle, cursor.number, ids, 0, records.unpack_cursor_item)
+
+    def aside_items(self, number: int, ids: range) -> Iterator[tuple[int, Item] | IdGap | Broken]:
+        """(id, item) of each item with one of these ids that is set aside and can be read, in order."""
+        return self._items(self.aside_tables[ASIDES], number, ids, 0, records.unpack_item)
 
     def _items(
-        self, queue: QueueRecord, from_id: int, tail: int, unpack: Callable[[bytes], _T]
+        self, handle: Any, number: int, ids: range, tail: int, unpack: Callable[[bytes], _T]
     ) -> Iterator[tuple[int, _T] | IdGap | Broken]:
-        begin, end = records.item_key(queue.number, from_id), records.item_key(queue.number + 1, records.STATE_ID)
-        for entry in self.scan(self.families[queue.family], begin, end):
+        begin = records.item_key(number, ids.start)
+        ends = ids.stop == records.MAX_ID
+        end = records.item_key(number + 1, records.STATE_ID) if ends else records.item_key(number, ids.stop)
+        for entry in self.scan(handle, begin, end):
             if not isinstance(entry, Gap):
                 yield _unpacked(records.unpack_item_key(entry[0])[1], entry[1], unpack)
                 continue
             after = records.unpack_item_key(entry.after)[1]
             gap_begin = after if entry.after == begin else after + 1  # behind an item that was read
-            gap_end = records.MAX_ID if entry.resumes is None else records.unpack_item_key(entry.resumes)[1]
-            yield from self._one_by_one(queue, IdGap(gap_begin, gap_end, entry.why), tail, unpack)
+            gap_end = ids.stop if entry.resumes is None else records.unpack_item_key(entry.resumes)[1]
+            yield from self._one_by_one(handle, number, IdGap(gap_begin, gap_end, entry.why), tail, unpack)
 
     def _one_by_one(
-        self, queue: QueueRecord, gap: IdGap, tail: int, unpack: Callable[[bytes], _T]
+        self, handle: Any, number: int, gap: IdGap, tail: int, unpack: Callable[[bytes], _T]
     ) -> Iterator[tuple[int, _T] | IdGap | Broken]:
         """Look up the records of a gap one by one. That finds some that a scan does not reach because a block beside
         theirs is damaged."""
-        get, number = self.families[queue.family].get, queue.number
+        get = handle.get
         begin, item_id, misses = gap.from_id, gap.from_id, 0
         while item_id < gap.to_id and (item_id < tail or misses < NEAR_KEYS):
             try:

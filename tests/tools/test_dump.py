@@ -12,12 +12,17 @@ from typing import Any
 
 import pytest
 
+from darner_core.engines.local import aside_failures
 from darner_core.errors import DataDirError
+from darner_core.storage.job_records import Job
+from darner_core.storage.opening import ASIDE_TABLES
 from darner_core.storage.storage import Storage
-from darner_core.tools.dump import DAMAGED, SHOWN, dump
+from darner_core.tools.dump import DAMAGED, SHOWN, STATES, dump
 from darner_core.tools.formatting import TAKEN, WAITING
 from tests.conftest import SMALL
-from tests.support.damaged import ITEMS, POPPED, bodies, body, make_directory, turn_over
+from tests.support.damaged import ITEMS, POPPED, bodies, body, copy_of, make_directory, turn_over
+from tests.support.damaged_asides import ITEMS as ASIDE_ITEMS
+from tests.support.damaged_asides import look, opened, table_of, upload
 from tests.support.harness import ROOT, Client, RunningServer, run_darner
 
 Start = Callable[..., RunningServer]
@@ -218,3 +223,99 @@ def test_it_reads_what_the_server_reads_of_a_damaged_log_and_of_format_1(tmp_pat
     assert [number for number, _ in bodies(storage, b"b")] == shown[: len(shown)]
     assert storage.damage
     storage.close()
+
+
+# -- what is set aside
+
+
+@pytest.fixture
+def aside(tmp_path: Path) -> Path:
+    """A queue with items in every state: three of its line, one of which has failed, and four that are set aside."""
+    with opened(tmp_path / "data") as engine:
+        queue = engine.registry.create(b"work")
+        aside = engine.asides.of(queue)
+        for body_of_line in (b"first", b"second", b"third"):
+            queue.put(body_of_line, 0, 0)
+        aside.put(b"ready", 7, 0, 5, 0, 0, 90_000, b"the key")
+        aside.put(b"delayed", 0, 0, 1024, 0, 7_200_000)
+        aside.put(upload(engine.storage, queue, b"large " * 2000), 0, 0, 1024, 0, 3_600_000)
+        aside.put(b"rejected", 0, 0, 0, 0)
+        read = aside.open()
+        assert read is not None
+        aside_failures.bury(aside, read)
+        engine.journal.commit()
+        batch = engine.storage.batch()
+        number = queue.log.record.number
+        engine.storage.jobs.put_jobs(batch, number, {2: Job(0, 1024, 5, nacks=1, losses=2)})
+        last = aside.buried.first()
+        assert last is not None
+        told = aside.job(last[2])._replace(timeouts=4, note=b"from=other id=3 failures=4 last=timeout client= put=1")
+        engine.storage.jobs.put_jobs(batch, aside.record.number, {last[2]: told})
+        engine.storage.write(batch)
+    return tmp_path / "data"
+
+
+def test_a_person_sees_what_is_set_aside_behind_the_line(aside: Path) -> None:
+    done = run(aside, "work")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split()[-1] for line in lines[:4]] == ["BODY", "first", "second", "third"]
+    assert lines[4] == ""
+    columns = ["PRI", "TTR", "FAILURES", "KEY"]
+    assert lines[5].split() == ["ID", "AGE", "EXPIRES", "FLAGS", "SIZE", "STATE", *columns, "BODY"]
+    first_id = str(2**51)
+    shown = [line.split() for line in lines[6:10]]
+    assert [(words[0], *words[2:]) for words in shown[:1]] == [
+        (first_id, "-", "7", "5", "ready", "5", "1m", "30s", "0", "the", "key", "ready")
+    ]
+    assert "due in 59m" in lines[7]
+    assert lines[7].endswith("large large large large large large larg...")
+    assert "due in 1h 59m" in lines[8]
+    assert shown[3][4:] == ["8", "buried", "0", "-", "4", "-", "rejected"]
+    assert lines[10].split() == ["from=other", "id=3", "failures=4", "last=timeout", "client=", "put=1"]
+    assert len(lines) == 11
+
+
+def test_a_program_sees_all_that_is_known_of_a_job(aside: Path) -> None:
+    shown = items(aside, b"work")
+    assert [item["text"][:8] for item in shown] == [
+        "first", "second", "third", "ready", "large la", "delayed", "rejected",
+    ]  # fmt: skip
+    assert [item["state"] for item in shown] == [*[WAITING] * 3, "ready", "delayed", "delayed", "buried"]
+    assert ["priority" in item for item in shown] == [False, True, False, True, True, True, True]
+    failed, ready, large, _, rejected = (shown[index] for index in (1, 3, 4, 5, 6))
+    assert (failed["failures"], failed["aborted"], failed["timed_out"], failed["connections_lost"]) == (3, 1, 0, 2)
+    jobs = ("due_ms", "priority", "ttr_ms", "key", "failures", "buried", "kicked", "history")
+    assert [ready[name] for name in jobs] == [None, 5, 90_000, "the key", 0, 0, 0, None]
+    assert large["due_ms"] - large["added_at_ms"] == 3_600_000
+    assert (large["large"], large["bytes"]) == (True, 12_000)
+    history = "from=other id=3 failures=4 last=timeout client= put=1"
+    assert [rejected[name] for name in jobs] == [None, 0, None, None, 4, 1, 0, history]
+
+
+def test_what_is_set_aside_is_shown_in_the_order_in_which_it_goes_out(with_asides: Path, tmp_path: Path) -> None:
+    """Half of it is in tables, the other half in the log."""
+    with opened(copy_of(with_asides, tmp_path / "whole")) as engine:
+        whole = look(engine, b"m")
+    shown = items(with_asides, b"m")
+    of_line = {item["flags"] for item in shown if item["state"] in (WAITING, TAKEN)}
+    flags = {state: [item["flags"] for item in shown if item["state"] == state] for state in STATES}
+    assert flags["ready"] == [one for one in whole.merged if one not in of_line]
+    assert (flags["delayed"], flags["buried"]) == (whole.delayed, whole.buried)
+    assert len(shown) == len(whole.all)
+
+
+@pytest.mark.parametrize("family", ASIDE_TABLES)
+def test_what_is_damaged_of_what_is_set_aside_is_told_and_the_rest_shown(
+    with_asides: Path, tmp_path: Path, family: str
+) -> None:
+    directory = copy_of(with_asides, tmp_path / "data")
+    table = table_of(directory, family)
+    turn_over(table, 10)
+    # Keys are not looked at, and the state is in the log, too.
+    shown = [item["flags"] for item in items(directory, b"m", SHOWN if family in ("keys", "states") else DAMAGED)]
+    assert len(set(shown)) == len(shown)
+    if family == "asides":
+        assert ASIDE_ITEMS > len(shown) > ASIDE_ITEMS // 2
+    else:
+        assert len(shown) == ASIDE_ITEMS

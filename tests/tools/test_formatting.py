@@ -116,3 +116,9 @@ def test_events_stand_below_their_heads() -> None:
     assert json.loads(event_json(close)) == close
     assert event_line({"time_ms": 0, "what": "flush", "items": 3}).split()[1:] == ["flush", "3", "items"]
     assert event_line({"what": "not shown", "events": 3}) == "... 3 events not shown"
+
+
+def test_an_event_of_what_is_set_aside_keeps_its_id_whole() -> None:
+    """Whatever it is called: a new word makes its line longer."""
+    event = {"what": "kicked late", "time_ms": 0, "id": 2**51 + 7, "bytes": 5, "flags": 0}
+    assert event_line(event).split()[1:] == ["kicked", "late", str(2**51 + 7), "5", "0"]
