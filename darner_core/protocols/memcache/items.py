@@ -207,7 +207,7 @@ class Items:
         """The reply with an item that has been opened, which a get without /open closes at once."""
         queue = read.queue
         if read.blob:
-            settle = session.hold if request.opens else queue.close
+            settle = session.hold if request.opens else close
             return partial(self.wait_send, request, read, settle)
         # What `Taking.accept` does, without the call.
         try:
@@ -330,6 +330,6 @@ class _Body:
                 self.wait_next(min(self._missing_bytes, most_bytes))
 
 
-def _close(read: Read) -> None:
+def close(read: Read) -> None:
     """Looks the method up when it is called: the class of a queue changes with its watchers."""
     read.queue.close(read)

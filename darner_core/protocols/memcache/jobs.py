@@ -16,7 +16,7 @@ from darner_core.operations.session import READS_AT_ONCE, ManyReads, Session
 from darner_core.operations.taking import Batch
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.memcache import replies
-from darner_core.protocols.memcache.items import Items, is_satisfied
+from darner_core.protocols.memcache.items import Items, close, is_satisfied
 from darner_core.protocols.memcache.options import ReadOptions
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.protocols.memcache.replies import END, NONE, NOT_FOUND, NOT_THAT_MANY_OPEN, NOT_THAT_OPEN, TOUCHED
@@ -132,7 +132,7 @@ class JobItems:
         """What becomes of an item that the client gets. Raises ServerError, and gives it back, if there are too many
         leases by now."""
         if not request.opens:
-            return read.queue.close
+            return close
         if options.ttr_ms is None:
             return session.hold
         try:
