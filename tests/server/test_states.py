@@ -57,9 +57,11 @@ class House:
         if state is State.PAUSED:
             self.fill(b"slow", 80)
             end, connection = self.connect()
-            while connection.state is not state:
+            while connection.state is not state:  # one get at a time: several at once would make it SENDING
+                hits = self.server.stats.get_hits
                 end.sendall(b"get slow\r\n")
-                gevent.sleep(0.001)
+                until(lambda hits=hits: self.server.stats.get_hits > hits)  # type: ignore[misc]
+                gevent.sleep(0)
         elif state is State.SENDING:
             self.fill(b"slow", 80)
             end, connection = self.connect(b"get slow\r\n" * 80)
