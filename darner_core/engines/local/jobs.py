@@ -145,12 +145,12 @@ class LocalJobs:
             place.give_back(read)
             return
         if held is not None:
-            aside_failures.fail(held.queue, held, HOW[why], _shown(client), delay, -1 if pri is None else pri)  # type: ignore[arg-type]
+            aside_failures.fail(held.queue, held, HOW[why], show(client), delay, -1 if pri is None else pri)  # type: ignore[arg-type]
 
     def reject(self, read: Read, client: bytes = b"") -> None:
         held = self._aside_read(read)
         if held is not None:
-            aside_failures.reject(held.queue, held, _shown(client))  # type: ignore[arg-type]
+            aside_failures.reject(held.queue, held, show(client))  # type: ignore[arg-type]
 
     def _aside_read(self, read: Read) -> OpenRead | None:
         """This read as one of an aside: an item of a line goes there, and is open there. None: it was not open, or is
@@ -259,10 +259,6 @@ def _was_open(queue: MessageQueue, read: OpenRead) -> None:
     """Undo that an open item has left the line. What is undone next puts it back there."""
     read.returned = False
     queue.canceled_transactions -= read.counted
-
-
-def _shown(client: bytes) -> str:
-    return client.decode("utf-8", "backslashreplace")
 
 
 def _warn(said: str, *about: object) -> None:
