@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,13 +71,19 @@ def test_nothing_is_written_into_the_directory_nor_beside_it(open_storage: OpenS
     put(storage, 1)
     path = Path(storage.path)
 
-    def seen() -> dict[str, tuple[int, int]]:
-        return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in path.parent.rglob("*")}
+    def seen() -> set[tuple[str, int, int]]:
+        """All files. RocksDB may delete one that it needs no longer at any time, and this is no change."""
+        found = set()
+        for file in path.parent.rglob("*"):
+            with suppress(FileNotFoundError):
+                if file.is_file():
+                    found.add((str(file), file.stat().st_mtime_ns, file.stat().st_size))
+        return found
 
     before = seen()
     with snapshot(storage.path):
-        assert seen() == before
-    assert seen() == before
+        assert seen() <= before
+    assert seen() <= before
 
 
 def test_a_directory_that_changes_meanwhile_is_looked_at_again(
