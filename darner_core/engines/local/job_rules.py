@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from darner_core.engines.jobs import MAX_DELAY_MS
 from darner_core.showing import show
 from darner_core.storage.job_records import MAX_COUNT, MAX_NOTE_BYTES, Job
 
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 # How a job fails: its reader says so, says nothing for too long, or is gone.
 NACK, TIMEOUT, LOSS = "nack", "timeout", "loss"
 REJECT = "reject"  # or it says that nobody will ever deal with it
-
-MAX_DELAY_MS = 2**48  # 8,900 years: what is due then fits a record, whatever the clock says
 
 
 class JobRules(NamedTuple):

@@ -15,11 +15,11 @@ from typing import Any, Final
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Read
-from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
+from darner_core.engines.jobs import MAX_DELAY_MS, Failure, JobOptions, Outcome, Pause
 from darner_core.engines.local import aside_failures, aside_keys, aside_moves, lines
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.job_queue import PLAIN
-from darner_core.engines.local.job_rules import LOSS, MAX_DELAY_MS, NACK, TIMEOUT
+from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead

@@ -102,18 +102,9 @@ class Routing:
     ) -> list[MessageQueue] | None:
         """Put an item that is not large into all queues or none; the queues that have it now, None: one that decides
         has no room for it. Raises ServerError or StorageError, with nothing changed."""
-        size = len(body)
-        as_child = as_child and names[0] not in self.aliases
-        plan = self._plan(names, size, as_child)
-        if plan is None:
-            return None
-        found, missing = plan
-        takers = self._takers(found, size, as_child)
-        takers += self._registry.create_all(missing, as_child)
-        self._make_room(names, takers, size, as_child)
-        for queue in takers:
+        takers = self.find_takers(names, len(body), as_child)
+        for queue in takers or ():
             queue.put_until(body, flags, expires_at_ms)
-        self._count(names, size)
         return takers
 
     def first_of(self, names: tuple[bytes, ...]) -> bytes:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from darner_core.engines.local.job_rules import LOSS, MAX_DELAY_MS, NACK, TIMEOUT, JobRules, failed, history
+from darner_core.engines.jobs import MAX_DELAY_MS
+from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT, JobRules, failed, history
 from darner_core.storage.job_records import MAX_COUNT, MAX_NOTE_BYTES, READY, Job
 
 
