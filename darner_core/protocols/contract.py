@@ -15,8 +15,10 @@ from typing import Protocol as Form
 from darner_core import NAME
 from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN_ALL
+from darner_core.engines.contract import Turn
 from darner_core.errors import DamagedError, RequestError, ServerError, StorageError
 from darner_core.operations.client import Client
+from darner_core.operations.session import Failures, Session
 from darner_core.repeated import BY_TEXT
 from darner_core.showing import show
 
@@ -170,7 +172,6 @@ class Traits:
     """What the server has to know of a protocol."""
 
     name: str
-    several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
     error_reply: Callable[[RequestError], bytes] = error_line
     hands_over: Callable[[bytes], bool] = bool  # whether this reply has an item in it
     # The login at the beginning of these bytes, which are all that has come; None: it is incomplete. Raises NoLogin or
@@ -193,6 +194,9 @@ class Protocol(Form):
         they are connected."""
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> Reader: ...
+
+    def new_session(self, journal: Turn, failures: Failures) -> Session:
+        """What a new client has open, and whatever else the protocol keeps of a client."""
 
     def receive_large(self, request: Any, client: Client) -> bytes:
         """Serve the request that the reader has come upon as `large`; its reply. Switches greenlets."""

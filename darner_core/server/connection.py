@@ -22,7 +22,7 @@ from darner_core.engines.local.journal import Journal
 from darner_core.errors import RequestError, ServerError, StorageError
 from darner_core.operating_system import unread_bytes
 from darner_core.operations.operations import Operations
-from darner_core.operations.session import ManyReads, Session
+from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
 from darner_core.protocols.contract import Reader, Request, Vocabulary
 from darner_core.protocols.guard import Guard
@@ -100,7 +100,7 @@ class Connection:
         # For the turn, which looks at these for each request.
         self.recv = self.inbox.recv
         self.kept_line: Callable[[bytes], Request | None] = vocabulary.kept_lines.get
-        self.session: Session = self._new_session(vocabulary)
+        self.session: Session = vocabulary.protocol.new_session(host.journal, host.operations.comebacks)
         self.replies: list[bytes] = self.outbox.replies
         self.special = False
         self.used_s = self.last_share_s = 0.0
@@ -113,10 +113,6 @@ class Connection:
         self.is_told = False  # the greenlet runs a task of a command, and is told of turns that fail
         self.failed_turn: ServerError | None = None  # why a turn failed in which the task had done something
         self.share_ends = 0.0  # when others are to be served; 0: not known yet in this turn
-
-    def _new_session(self, vocabulary: Vocabulary) -> Session:
-        kind = ManyReads if vocabulary.dialect.several_reads else Session
-        return kind(self.host.journal, self.host.operations.comebacks)
 
     def run(self) -> None:
         """Serve the client until one of the two hangs up. The body of its greenlet."""

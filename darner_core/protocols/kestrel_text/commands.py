@@ -13,11 +13,11 @@ from darner_core import VERSION
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.listeners import TEXT
 from darner_core.config.options import Config
-from darner_core.engines.contract import Item, Read
+from darner_core.engines.contract import Item, Read, Turn
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client, HangUp, now_or_later
 from darner_core.operations.operations import Operations
-from darner_core.operations.session import ManyReads
+from darner_core.operations.session import Failures, ManyReads
 from darner_core.operations.status import status_of
 from darner_core.operations.taking import Shown
 from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits, told
@@ -56,7 +56,7 @@ USAGE = {
 class TextCommands:
     """The protocol, bound to the operations."""
 
-    traits = Traits(TEXT, several_reads=True, error_reply=error_reply, hands_over=lambda reply: reply.startswith(b":"))
+    traits = Traits(TEXT, error_reply=error_reply, hands_over=lambda reply: reply.startswith(b":"))
 
     def __init__(self, operations: Operations, config: Config) -> None:
         self._operations = operations
@@ -69,6 +69,9 @@ class TextCommands:
         config = self._config
         # An item that is longer than a chunk would have to be received in pieces, which lines do not announce.
         return TextReader(table, config.max_line_bytes, min(config.max_item_bytes, config.chunk_bytes))
+
+    def new_session(self, journal: Turn, failures: Failures) -> ManyReads:
+        return ManyReads(journal, failures)
 
     def receive_large(self, request: Request, client: Client) -> NoReturn:
         raise AssertionError("nothing is received in pieces")

@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.listeners import KEY_OF_REQUEST
 from darner_core.config.options import Config
+from darner_core.engines.contract import Turn
 from darner_core.errors import Unavailable
 from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
+from darner_core.operations.session import Failures, ManyReads, Session
 from darner_core.protocols.contract import READS, WRITES, Command
 from darner_core.protocols.guard import as_admin
 from darner_core.protocols.memcache import lines
@@ -75,6 +77,9 @@ class Memcache:
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, LineRequest]) -> RequestReader:
         config = self._config
         return RequestReader(table, kept_lines, config.max_line_bytes, config.chunk_bytes, self.traits)
+
+    def new_session(self, journal: Turn, failures: Failures) -> Session:
+        return (ManyReads if self.traits.several_reads else Session)(journal, failures)
 
     def receive_large(self, request: LineRequest, client: Client) -> bytes:
         return self._items.receive_large(request, client)

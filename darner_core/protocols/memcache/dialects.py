@@ -67,6 +67,7 @@ def _plainly(request: Request) -> None:
 class Dialect(Traits):
     """How the words of one kind of clients are meant."""
 
+    several_reads: bool = False  # open at a time, each known by its queue; else one on a connection
     read_name: Callable[[Request], None] = _plainly  # fills in what the name says beside the queue; raises RequestError
     gets_open: bool = False  # every get waits and opens, names several queues perhaps, and a delete acknowledges
     exclusive: tuple[tuple[bytes, bytes], ...] = EXCLUSIVE

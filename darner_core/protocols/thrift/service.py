@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 
 from darner_core.access.rights import ADMIN, ADMIN_ALL, FREE, GET, PUT
 from darner_core.config.options import Config
+from darner_core.engines.contract import Turn
 from darner_core.errors import MalformedRequest, RequestError, ServerError, StorageError
 from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
-from darner_core.operations.session import Session
+from darner_core.operations.session import Failures, Session
 from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, answered, told
 from darner_core.protocols.grammar import excerpt, read_child, require_name
 from darner_core.protocols.guard import require_admin
@@ -44,6 +45,9 @@ class ThriftService:
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> FrameReader:
         return FrameReader(partial(self.decode, table=table))
+
+    def new_session(self, journal: Turn, failures: Failures) -> Session:
+        return Session(journal, failures)
 
     def receive_large(self, request: Request, client: Client) -> NoReturn:
         raise AssertionError("nothing is received in pieces")
