@@ -79,12 +79,19 @@ class Jobs(Protocol):
         """The longest that the reader may keep it by touching it again and again (max_hold_s); 0: for ever."""
 
     def fail(
-        self, read: Any, why: Failure, client: bytes = b"", delay_ms: int | None = None, pri: int | None = None
+        self,
+        read: Any,
+        why: Failure,
+        client: bytes = b"",
+        delay_ms: int | None = None,
+        pri: int | None = None,
+        counted: bool = False,
     ) -> None:
         """This Read comes back, and that counts. It is ready again after `delay_ms`, or else after its queue's retry
         delay. The failure that makes it max_deliveries sends it to the dead letter queue in the same turn, or buries it
         where there is none. Nothing happens if it is not open. `client` is told in the dead letter's history. If the
-        engine cannot read the item now, it comes back uncounted, because a connection that ends cannot be refused."""
+        engine cannot read the item now, it comes back uncounted, because a connection that ends cannot be refused.
+        `counted`: the failure is written also if the queue's options say nothing of failures."""
 
     def reject(self, read: Any, client: bytes = b"") -> None:
         """Send the item to the dead letter queue, or bury it, at once. Nothing happens if it is not open."""

@@ -40,7 +40,7 @@ class Comebacks:
         if self._availability.stopping:
             read.queue.give_back(read)
         else:
-            self._leases.fail(self._leases.end(read), Failure.LOST, _name(origin))
+            self._leases.fail(read, Failure.LOST, _name(origin))
 
 
 class JobOperations:

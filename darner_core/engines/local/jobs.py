@@ -18,7 +18,6 @@ from darner_core.engines.contract import Read
 from darner_core.engines.jobs import MAX_DELAY_MS, Failure, JobOptions, Outcome, Pause
 from darner_core.engines.local import aside_failures, aside_keys, aside_moves, lines
 from darner_core.engines.local.aside import Aside
-from darner_core.engines.local.job_queue import PLAIN
 from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
@@ -50,11 +49,6 @@ class LocalJobs:
         self._asides = registry.asides
         self._asides.dead_letter = self._send_dead_letter
 
-    def _record(self, queue: MessageQueue) -> AsideRecord:
-        """With the terms of the queue's line."""
-        aside = self._asides.by_queue.get(queue)
-        return aside.record if aside is not None else PLAIN
-
     # -- putting
 
     def put(
@@ -81,7 +75,7 @@ class LocalJobs:
         delay_ms, pri, ttr_ms, key = options
         body, flags, expires_at_ms, _ = item
         if not delay_ms and not key and not note:
-            record = self._record(queue)
+            record = self._asides.record_of(queue)
             same = (record.pri, record.ttr_ms) == (pri, ttr_ms)
             if not same and queue.next_id == queue.tail and not queue.outstanding:
                 self._asides.of(queue)
@@ -121,7 +115,7 @@ class LocalJobs:
         if isinstance(place, Aside):
             ttr_ms = place.outstanding[read.id].job.ttr_ms if read.id in place.outstanding else 0
         elif isinstance(place, MessageQueue):
-            ttr_ms = self._record(place).ttr_ms  # they do not change while the line has an item
+            ttr_ms = self._asides.record_of(place).ttr_ms  # they do not change while the line has an item
         return ttr_ms or place.options.default_ttr_s * 1000
 
     def most_hold_ms(self, read: Read) -> int:
@@ -130,17 +124,23 @@ class LocalJobs:
     # -- failures
 
     def fail(
-        self, read: Read, why: Failure, client: bytes = b"", delay_ms: int | None = None, pri: int | None = None
+        self,
+        read: Read,
+        why: Failure,
+        client: bytes = b"",
+        delay_ms: int | None = None,
+        pri: int | None = None,
+        counted: bool = False,
     ) -> None:
         place = read.queue
         if isinstance(place, MessageQueue):
-            comes_back = not delay_ms and (pri is None or pri == self._record(place).pri)
-            if comes_back and not counts(place.options):
+            comes_back = not delay_ms and (pri is None or pri == self._asides.record_of(place).pri)
+            if comes_back and not counted and not counts(place.options):
                 place.give_back(read)  # type: ignore[arg-type]
                 return
         delay = -1 if delay_ms is None else min(delay_ms, MAX_DELAY_MS)
         try:
-            held = self._aside_read(read)
+            held = self.aside_read(read)
         except StorageError:  # while nothing can be read: it comes back, and that is not counted
             place.give_back(read)
             return
@@ -148,11 +148,11 @@ class LocalJobs:
             aside_failures.fail(held.queue, held, HOW[why], show(client), delay, -1 if pri is None else pri)  # type: ignore[arg-type]
 
     def reject(self, read: Read, client: bytes = b"") -> None:
-        held = self._aside_read(read)
+        held = self.aside_read(read)
         if held is not None:
             aside_failures.reject(held.queue, held, show(client))  # type: ignore[arg-type]
 
-    def _aside_read(self, read: Read) -> OpenRead | None:
+    def aside_read(self, read: Read) -> OpenRead | None:
         """This read as one of an aside: an item of a line goes there, and is open there. None: it was not open, or is
         a cursor's, and is given back. Raises StorageError, with nothing changed."""
         place = read.queue
@@ -165,7 +165,7 @@ class LocalJobs:
 
     def _move_aside(self, queue: MessageQueue, read: OpenRead) -> OpenRead:
         item = queue.log.read_one(read.id)
-        record = self._record(queue)
+        record = self._asides.record_of(queue)
         aside = self._asides.enter(queue)
         blob, read.blob = read.blob, 0  # its chunks stay
         MessageQueue.close(queue, read)
