@@ -35,6 +35,15 @@ class Outcome(Enum):
     FULL = "full"  # a queue has no room, or takes nothing because it is paused
 
 
+class Placed(NamedTuple):
+    """What a put has come to, and where: in which queue, of several the first, and by which id it is known there. If
+    the key is taken, that is the item that has it. 0: there is no such item."""
+
+    outcome: Outcome
+    queue: bytes
+    id: int = 0
+
+
 class Failure(Enum):
     """Why an item comes back without having been dealt with. Each counts."""
 
@@ -64,11 +73,11 @@ class Jobs(Protocol):
         expires_at_ms: int,
         options: JobOptions,
         as_child: bool = False,
-    ) -> Outcome:
+    ) -> Placed:
         """Put an item everywhere or nowhere, making queues that do not exist. A key is looked up in the first queue;
         fanout children get copies without the key."""
 
-    def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Outcome:
+    def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
         """As `put`, for a large item of which all has come: in place of `Transfer.put`. Unless it is STORED, it is
         dropped when the Transfer ends."""
 
@@ -100,11 +109,16 @@ class Jobs(Protocol):
         """Make up to `most` buried items ready, or delayed ones if none is buried; how many. An engine may stop at some
         thousand: whoever wants more calls again in another turn."""
 
-    def pause(self, name: bytes, pause: Pause, seconds: int = 0) -> None:
-        """From now on, for so many seconds, or until another pause: kept over a restart. The queue must exist."""
+    def pause(self, name: bytes, pause: Pause, seconds: int = 0, make: bool = False) -> None:
+        """From now on, for so many seconds, or until another pause: kept over a restart. The queue must exist, or is
+        made with `make`."""
 
     def paused(self, name: bytes) -> Pause: ...
 
+    def pause_left_ms(self, name: bytes) -> int:
+        """How long it still lasts; 0: it has no end, or there is none."""
+
     def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
-        """ready, delayed, buried, reserved, failures, dead_lettered, aside_items, paused (1: puts, 2: gets); empty if
-        the queue uses none of it. Failures and dead letters are those since the start."""
+        """ready, urgent (ready ones with a priority below NEUTRAL), delayed, buried, reserved, failures, dead_lettered,
+        aside_items, paused (1: puts, 2: gets); empty if the queue uses none of it. Failures and dead letters are those
+        since the start."""

@@ -9,7 +9,7 @@ from functools import partial
 from darner_core.access.origins import Origin
 from darner_core.config.values import SYNC_ALWAYS
 from darner_core.engines.contract import Engine, Read
-from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
+from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause, Placed
 from darner_core.errors import ServerError
 from darner_core.operations.availability import Availability
 from darner_core.operations.client import Client
@@ -62,11 +62,10 @@ class JobOperations:
         expires_at_ms: int,
         options: JobOptions,
         as_child: bool = False,
-    ) -> Outcome:
+    ) -> Placed:
         """Put an item that is not large into these queues, all of them or none. `as_child`: the one name is a fanout
         child's. Raises ServerError or StorageError, with nothing changed."""
-        outcome = self._jobs.put(names, body, flags, expires_at_ms, options, as_child)
-        return self._noted(session, names, outcome)
+        return self._noted(session, names, self._jobs.put(names, body, flags, expires_at_ms, options, as_child))
 
     def put_large(
         self,
@@ -76,15 +75,15 @@ class JobOperations:
         flags: int,
         expires_at_ms: int,
         options: JobOptions,
-    ) -> Outcome:
+    ) -> Placed:
         """As `put`, for a large item of which all has come and is stored."""
         return self._noted(session, names, self._jobs.put_large(item.transfer, flags, expires_at_ms, options))
 
-    def _noted(self, session: Session, names: tuple[bytes, ...], outcome: Outcome) -> Outcome:
-        """`outcome`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
-        if outcome is not Outcome.FULL and not session.needs_sync:
+    def _noted(self, session: Session, names: tuple[bytes, ...], placed: Placed) -> Placed:
+        """`placed`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
+        if placed.outcome is not Outcome.FULL and not session.needs_sync:
             session.needs_sync = any(map(self._syncs, names))
-        return outcome
+        return placed
 
     def _syncs(self, name: bytes) -> bool:
         queues = self._registry.queues

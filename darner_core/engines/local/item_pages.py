@@ -108,13 +108,18 @@ def _first_not_before(pri: int, position: Place, behind: bool = False) -> int:
 
 
 def _in_aside(aside: Aside, kind: int, after: Place | None, backwards: bool) -> Iterator[_Found]:
-    order, flushing = aside.orders[kind], aside.flushing
+    order = aside.orders[kind]
     some = order_pages.some_before if backwards else order_pages.some_behind
     while places := aside.reading(some, order, after, PAGE_ENTRIES):
         for place in places:
-            if flushing is None or kind == BURIED or not flushing.takes(place):
+            if not is_flushed(aside, kind, place):
                 yield place, None, False
         after = places[-1]
+
+
+def is_flushed(aside: Aside, kind: int, place: Place) -> bool:
+    """Whether it is as good as gone, because a flush takes it that goes on over several turns."""
+    return aside.flushing is not None and kind != BURIED and aside.flushing.takes(place)
 
 
 def _look_at_open(

@@ -23,7 +23,6 @@ from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.tracing import CLOSE, OPEN, TracedQueue
 from darner_core.errors import ServerError
-from darner_core.storage.job_records import BURIED
 
 
 class LocalItems:
@@ -240,8 +239,6 @@ def _find_aside(aside: Aside | None, item_id: int) -> Any:
     item = aside.parent.aged(aside.reading(aside.log.item, item_id))
     if item_id in aside.outstanding:
         return kind, place, job, item, True
-    if kind != BURIED and aside.flushing is not None and aside.flushing.takes(place):
-        return None
-    if aside_leaving.has_expired(aside, item):
+    if item_pages.is_flushed(aside, kind, place) or aside_leaving.has_expired(aside, item):
         return None
     return kind, place, job, item, False

@@ -110,8 +110,8 @@ class Items:
         flags, expires_at_ms = request.flags, self.expires_at_ms(request)
         if request.job is None:
             return item.put(session, flags, expires_at_ms)
-        outcome = self._jobs.put_large(session, names, item, flags, expires_at_ms, request.job)
-        return is_satisfied(request, outcome)
+        placed = self._jobs.put_large(session, names, item, flags, expires_at_ms, request.job)
+        return is_satisfied(request, placed.outcome)
 
     def _wait_receive(self, request: LineRequest, client: Client, body: "_Body", item: LargePut) -> None:
         if request.body_bytes <= self._chunk_bytes:  # memory is short: what has come of it must not wait there

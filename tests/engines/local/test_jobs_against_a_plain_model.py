@@ -261,6 +261,9 @@ class Machine:
         assert queue.waiting_items == len(self.plain.waiting(plain.READY))
         assert queue.open_reads == len(self.plain.reads)
         assert queue.stored_items == len(self.plain.jobs)
+        figures = self.bench.figures()
+        ready = [job for job in self.plain.waiting(plain.READY) if job.pri < plain.NEUTRAL]
+        assert figures.get("urgent", 0) == len(ready)
         assert queue.all_bytes() == sum(len(job.body) for job in self.plain.jobs)
 
 
