@@ -21,7 +21,7 @@ from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.reads import OpenRead, stored_items
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Routing
 from darner_core.engines.local.tracing import PUT, TracedQueue
@@ -86,7 +86,7 @@ class LocalJobs:
         if not delay_ms and not key and not note:
             record = self._asides.record_of(queue)
             same = (record.pri, record.ttr_ms) == (pri, ttr_ms)
-            if not same and queue.next_id == queue.tail and not queue.outstanding:
+            if not same and not stored_items(queue):
                 self._asides.of(queue)
                 self._asides.change(queue, record_of(self._asides.of(queue), pri, ttr_ms))
                 same = True
