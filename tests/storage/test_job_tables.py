@@ -96,3 +96,15 @@ def test_bytes_that_mean_nothing_are_damage(open_storage: OpenStorage) -> None:
     ):
         with pytest.raises(StorageError, match=r"^aside number 1: "):
             read()
+
+
+def test_places_and_ids_are_read_from_the_end_and_between_bounds(open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    for number in (1, 2, 3):
+        fill(storage, number)
+    jobs = storage.jobs
+    assert jobs.places_back(2, READY, (0, 0, 0), (9, 9, 9), 2) == [(2, 0, 0), (1, 2, 4)]
+    assert jobs.places_back(2, READY, (1, 2, 4), (2**64 - 1,) * 3, 9) == [(9, 9, 9), (2, 0, 0), (1, 2, 4)]
+    assert jobs.places_back(2, BURIED, (0, 0, 0), (9, 9, 9), 2) == []
+    assert [*jobs.job_ids(2, 0, 9)] == [1]
+    assert [*jobs.job_ids(2, 2, 9)] == []
