@@ -19,7 +19,7 @@ from darner_core.engines.local.queue_log import QueueLog
 from darner_core.engines.local.sorted_places import SortedPlaces
 from darner_core.errors import StorageError
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import KINDS, AsideRecord, Job, Place, Taken
+from darner_core.storage.job_records import KINDS, AsideRecord, Flush, Job, Place, Taken
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
@@ -135,6 +135,19 @@ class AsideLog(QueueLog):
         self.keys[key] = taken
         self.state_changed = True
 
+    def write_flush(self, flush: Flush | None) -> None:
+        """In this turn: this flush is being carried out; None: none is."""
+        tables, number = self.journal.storage.jobs, self.number
+        if flush is None:
+            self.journal.also.append(lambda batch: tables.end_flush(batch, number))
+        else:
+            self.journal.also.append(lambda batch: tables.put_flush(batch, number, flush))
+
+    def write_spared(self, part: int, item_id: int) -> None:
+        """In this turn: the flush leaves this item."""
+        tables, number = self.journal.storage.jobs, self.number
+        self.journal.also.append(lambda batch: tables.spare(batch, number, part, (item_id,)))
+
     # -- the end of the turn
 
     def _write(self, batch: Batch) -> bool:
@@ -202,7 +215,11 @@ class AsideLog(QueueLog):
         """The database was opened again after a failed write: whatever was left of it, the records are to be what
         memory has."""
         doubtful, self._doubtful = self._doubtful, Changes()
-        tables = self.journal.storage.jobs
+        tables, flushing = self.journal.storage.jobs, self._aside.flushing
+        if flushing is None:
+            tables.end_flush(batch, self.number)
+        else:
+            tables.put_flush(batch, self.number, flushing.flush)
         for kind, entries in enumerate(doubtful.order):
             tables.put_order(batch, self.number, kind, entries)
         self._write_records(batch, doubtful.items, doubtful.jobs, doubtful.keys)
@@ -254,6 +271,11 @@ class MemoryAsideLog(AsideLog):
         self.touched = True
         self.appended = []
         journal.in_memory.append(self)  # type: ignore[arg-type]  # of which nothing is asked that it has not
+
+    def write_flush(self, flush: Flush | None) -> None:
+        """A crash leaves nothing to be gone on with."""
+
+    def write_spared(self, part: int, item_id: int) -> None: ...
 
     def keep(self) -> None:
         """The turn has happened."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from darner_core import NAME
-from darner_core.engines.local import job_rules, lines, window
+from darner_core.engines.local import aside_flushing, job_rules, lines, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
 from darner_core.engines.local.dead_ranges import DeadRange
@@ -71,7 +71,8 @@ class Asides:
                 self.damaged[name] = record, StorageError(f"what is set aside of queue {show(name)} waits for a repair")
                 continue
             try:
-                self._add(queue, record, storage.jobs.state(record.number))
+                state, flush = storage.jobs.state(record.number), storage.jobs.flush(record.number)
+                aside_flushing.read_back(self._add(queue, record, state), flush)
                 self._settle(queue)
             except StorageError as error:
                 self.damaged[name] = record, error
@@ -165,7 +166,7 @@ class Asides:
         if aside.log.durable:
             storage, name, number = self._journal.storage, aside.name, aside.record.number
             # Of what this turn has put nothing may stay, though the aside writes it: this comes behind.
-            is_empty = aside.is_empty and not aside.log.touched
+            is_empty = aside.is_empty and not aside.log.touched and aside.flushing is None
             self._journal.also.append(lambda batch: storage.jobs.remove_aside(batch, name, number, is_empty))
 
     def _delete_damaged(self, name: bytes) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from darner_core.engines.large_items import Large
-from darner_core.engines.local import aside_leaving, expiry, reads
+from darner_core.engines.local import aside_flushing, expiry, reads
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
@@ -133,10 +133,7 @@ class JobQueue(MessageQueue):
             return
         kept = aside.reading(aside.log.blobs) if self.large_items.had_any else set()
         expiry.flush_line(self, kept)
-        slices = aside_leaving.flush(aside, 2 * self.tail, self.outstanding)
-        for _ in slices:
-            self.log.journal.slices.append(slices)
-            break
+        aside_flushing.flush(aside, 2 * self.tail, self.outstanding)
 
     @property
     def takes_nothing(self) -> bool:  # type: ignore[override]

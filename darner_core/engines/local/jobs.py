@@ -16,7 +16,7 @@ from darner_core import NAME
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Read
 from darner_core.engines.jobs import MAX_DELAY_MS, Failure, JobOptions, Outcome, Pause
-from darner_core.engines.local import aside_failures, aside_keys, aside_moves, lines
+from darner_core.engines.local import aside_failures, aside_flushing, aside_moves, lines
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.job_queue import PLAIN
 from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT
@@ -111,7 +111,7 @@ class LocalJobs:
         """Whether an item of this queue, which need not exist, has this key."""
         queue = self._registry.queues.get(name) if key else None
         aside = self._asides.by_queue.get(queue) if queue is not None else None
-        return aside is not None and bool(aside_keys.owner(aside, key))
+        return aside is not None and bool(aside_flushing.owner_of_key(aside, key))
 
     # -- deadlines
 

@@ -8,7 +8,7 @@ import pytest
 
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
-from darner_core.engines.local import aside_leaving
+from darner_core.engines.local import aside_flushing
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.errors import ServerError, StorageError
 from darner_core.storage.storage import Storage
@@ -430,7 +430,7 @@ def test_only_a_queue_that_exists_can_be_paused(start: Start) -> None:
 
 
 def test_a_flush_leaves_what_is_open_or_buried(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside_leaving, "FLUSHED_AT_ONCE", 2)
+    monkeypatch.setattr(aside_flushing, "FLUSHED_AT_ONCE", 2)
     bench = start(max_deliveries=1)
     for number in range(3):
         bench.put(b"q", b"line %d" % number)
