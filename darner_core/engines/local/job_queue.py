@@ -70,7 +70,7 @@ class JobQueue(MessageQueue):
         return found
 
     def _line_place(self, aside: Aside) -> Place:
-        head_id = self.returned[0] if self.returned else self.next_id
+        head_id = self.line_head_id
         return aside.record.pri, 2 * head_id + 1, head_id
 
     def has_head(self) -> bool:
@@ -106,7 +106,7 @@ class JobQueue(MessageQueue):
     def head_id(self) -> int:
         first = self._first()
         if isinstance(first, bool):
-            return self.returned[0] if self.returned else self.next_id
+            return self.line_head_id
         return first[0][2]
 
     def head_added_at_ms(self) -> int:

@@ -353,7 +353,12 @@ class MessageQueue:
         return self.log.durable
 
     @property
+    def line_head_id(self) -> int:
+        return self.returned[0] if self.returned else self.next_id
+
+    @property
     def head_id(self) -> int:
+        """As `line_head_id`, unless something that lies aside of the line comes first."""
         return self.returned[0] if self.returned else self.next_id
 
     def first_id(self) -> int:
