@@ -368,6 +368,40 @@ def test_a_large_dead_letter_is_open_while_it_moves(start: Start) -> None:
     assert (restarted(bench).drain(b"dead"), bench.drain()) == ([b"x" * 900], [])
 
 
+def test_a_large_dead_letter_is_not_handed_out_again_when_a_crash_has_met_it_on_its_way(
+    open_storage: OpenStorage,
+) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=1, dead_letter_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900, expires_in_s=20)
+    read = bench.opened()
+    bench.jobs.fail(read, Failure.ABORTED)
+    bench.put(b"q", b"next")
+    bench.end_turn()
+    bench.crash()
+    aside = bench.registry.asides.by_queue[bench.queue()]
+    assert aside.open_id(read.id) is None
+    bench.pass_time(30)
+    bench.sweep()
+    assert bench.take() == b"next"
+    bench.fail_turn()
+    assert bench.take() == b"next"
+    bench.sweep()
+    assert (bench.drain(), bench.drain(b"dead")) == ([], [b"x" * 900])
+    bench.crash()
+    assert bench.drain(b"dead") == [b"x" * 900]
+
+
+def test_a_turn_in_which_a_large_item_dies_can_be_undone(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=1, dead_letter_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900)
+    read = bench.opened()
+    bench.end_turn()
+    bench.jobs.fail(read, Failure.ABORTED)
+    bench.fail_turn()
+    bench.sweep()
+    assert (bench.drain(b"dead"), bench.drain()) == ([], [b"x" * 900])
+
+
 def test_a_large_dead_letter_without_room_is_buried(start: Start) -> None:
     bench = start({"dead": QueueOptions(max_items=1)}, max_deliveries=1, dead_letter_queue=b"dead")
     bench.put(b"dead", b"full")
