@@ -152,6 +152,7 @@ class Asides:
         aside.deleted = False
         self.by_queue[queue] = self.by_number[aside.record.number] = aside
         self._watcher.note(aside, 1)  # it is looked when something there is due
+        aside_flushing.go_on(aside)
         self._settle(queue)
 
     def change(self, queue: MessageQueue, record: AsideRecord) -> None:
@@ -202,9 +203,14 @@ class Asides:
         """The storage was opened again after a failed write: what asides have on disk is to be what memory has."""
         storage = self._journal.storage
         for aside in self.by_queue.values():
-            if aside.log.durable and aside.log.recorded == 0:
+            if aside.log.durable and aside.log.is_doubtful:
                 aside.log.recheck(batch)
                 storage.jobs.add_aside(batch, aside.name, aside.record)
+
+    def rechecked(self) -> None:
+        """What `recheck` has added to its batch is written."""
+        for aside in self.by_queue.values():
+            aside.log.rechecked()
 
 
 def find_dead(journal: Journal, asides: Iterable[Aside]) -> None:
