@@ -51,6 +51,7 @@ class Asides:
         self.by_number: dict[int, Aside] = {}
         # By the names of queues: asides that cannot be read, or whose queues cannot.
         self.damaged: dict[bytes, tuple[AsideRecord, StorageError]] = {}
+        self._unmade: dict[int, bytes] = {}  # what failed turns may have left: asides' numbers and queues' names
         self.large_dead: list[OpenRead] = []  # large dead letters on their way, see `moving`
         self._journal = journal
         self._new_number = new_number
@@ -91,7 +92,7 @@ class Asides:
         record = AsideRecord(self._new_number(), self._journal.time_ms())
         aside = self._add(queue, record, AsideState() if queue.log.durable else None)
         self._write_record(aside)
-        self._journal.undo.append((self._take_out, aside, queue))
+        self._journal.undo.append((self._unmake, aside, queue))
         return aside
 
     def has_jobs(self, queue: MessageQueue) -> bool:
@@ -142,6 +143,11 @@ class Asides:
 
     def _send_dead_letter(self, aside: Aside, item: Item, job: Job) -> bool:
         return self.dead_letter is not None and self.dead_letter(aside, item, job)
+
+    def _unmake(self, aside: Aside, queue: MessageQueue) -> None:
+        if aside.log.durable:
+            self._unmade[aside.record.number] = aside.name
+        self._take_out(aside, queue)
 
     def _take_out(self, aside: Aside, queue: MessageQueue) -> None:
         aside.deleted = True
@@ -202,13 +208,17 @@ class Asides:
     def recheck(self, batch: Batch) -> None:
         """The storage was opened again after a failed write: what asides have on disk is to be what memory has."""
         storage = self._journal.storage
+        for number, name in self._unmade.items():
+            storage.jobs.remove_aside(batch, name, number, False)
+        unmade = set(self._unmade.values())
         for aside in self.by_queue.values():
-            if aside.log.durable and aside.log.is_doubtful:
+            if aside.log.durable and (aside.log.is_doubtful or aside.name in unmade):
                 aside.log.recheck(batch)
                 storage.jobs.add_aside(batch, aside.name, aside.record)
 
     def rechecked(self) -> None:
         """What `recheck` has added to its batch is written."""
+        self._unmade.clear()
         for aside in self.by_queue.values():
             aside.log.rechecked()
 
