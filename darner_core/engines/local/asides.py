@@ -13,6 +13,7 @@ from darner_core import NAME
 from darner_core.engines.local import aside_flushing, job_rules, lines, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
+from darner_core.engines.local.damaged_queue import why_damaged
 from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
@@ -79,6 +80,7 @@ class Asides:
                 self._settle(queue)
             except StorageError as error:
                 self.damaged[name] = record, error
+                self._settle(queue)  # it tells of the damage
                 log.error("queue %s: what is set aside cannot be read: %s", show(name), error)
         return numbers
 
@@ -87,18 +89,27 @@ class Asides:
         aside = self.by_queue.get(queue)
         if aside is not None:
             return aside
-        if queue.name in self.damaged:
-            raise self.damaged[queue.name][1]
+        self.require(queue)
         record = AsideRecord(self._new_number(), self._journal.time_ms())
         aside = self._add(queue, record, AsideState() if queue.log.durable else None)
         self._write_record(aside)
         self._journal.undo.append((self._unmake, aside, queue))
         return aside
 
+    def require(self, queue: MessageQueue) -> None:
+        """Raises StorageError if what lies aside of this queue cannot be read."""
+        if queue.name in self.damaged:
+            raise self.damaged[queue.name][1]
+
+    def damage_of(self, queue: MessageQueue) -> str:
+        """Why what lies aside of this queue cannot be read, or not all of it; "": it can."""
+        aside, damaged = self.by_queue.get(queue), self.damaged.get(queue.name)
+        return aside.damage if aside is not None else why_damaged(queue.name, damaged[1]) if damaged is not None else ""
+
     def has_jobs(self, queue: MessageQueue) -> bool:
         """Whether this has to be a JobQueue."""
         options, aside = queue.options, self.by_queue.get(queue)
-        if options.max_deliveries or options.dead_letter_queue or options.retry_delay_s:
+        if options.max_deliveries or options.dead_letter_queue or options.retry_delay_s or queue.name in self.damaged:
             return True
         if aside is None:
             return False
