@@ -55,6 +55,9 @@ FIRST_ID_BITS = 52
 # How many leases are decided in one turn: 3 ms.
 DECIDED_AT_ONCE = 1000
 
+# As how many a lease counts that ends where failures count: each of these is written, which takes 0.15 ms.
+FAILURE_WEIGHT = 10
+
 # How many entries of leases that are gone leave the heap with each further one that goes.
 DROPPED_AT_ONCE = 4
 
@@ -64,6 +67,9 @@ LONGEST_S = 86_400.0
 
 # What one turn looks at: 2000 queues without the option are 0.1 ms, 2000 open reads 1 ms.
 LOOKS_A_TURN = 2000
+
+# As how many looks a read counts that goes back where failures count.
+LOOKS_A_FAILURE = 20
 
 NOT_BEING_SENT = -1
 
@@ -76,6 +82,7 @@ class Leases:
     """`len` is the number of leases; reads with their queue's deadline alone are not among them."""
 
     at_once = DECIDED_AT_ONCE
+    aborted_at_once = DECIDED_AT_ONCE // FAILURE_WEIGHT
 
     def __init__(
         self,
@@ -288,8 +295,9 @@ class Leases:
             self._timer = None
         now = self._clock()
         overdue: dict[int, Lease] = {}
+        weight = 0
         for _ in range(LOOKS_A_TURN):
-            if not self._due or self._due[0][0] > now or len(overdue) >= DECIDED_AT_ONCE:
+            if not self._due or self._due[0][0] > now or weight >= DECIDED_AT_ONCE:
                 break
             due, lease_id = heapq.heappop(self._due)
             lease = self._leases.get(lease_id)
@@ -297,6 +305,7 @@ class Leases:
                 continue
             if lease.due <= now:
                 overdue[lease_id] = lease
+                weight += FAILURE_WEIGHT if lease.read.queue.counts_failures else 1
             elif lease.due > due:  # else it is in the heap with this deadline, too
                 heapq.heappush(self._due, (lease.due, lease_id))
         for lease in sorted(overdue.values(), key=lambda lease: lease.read.id):
@@ -320,12 +329,13 @@ class Leases:
             timeout_s = queue.options.open_transaction_timeout_s
             if timeout_s and queue.outstanding:
                 reads = _open_in(queue)
-                for start in range(0, len(reads), LOOKS_A_TURN):
-                    some = reads[start : start + LOOKS_A_TURN]
-                    self._give_back_overdue(
-                        queue, [read for read in some if self._is_overdue(read, now, timeout_s, before)]
-                    )
-                    looked_at += len(some)
+                looks = LOOKS_A_FAILURE if queue.counts_failures else 1
+                step = max(1, LOOKS_A_TURN // looks)
+                for start in range(0, len(reads), step):
+                    some = reads[start : start + step]
+                    overdue = [read for read in some if self._is_overdue(read, now, timeout_s, before)]
+                    self._give_back_overdue(queue, overdue)
+                    looked_at += len(some) + (looks - 1) * len(overdue)
                     if looked_at >= LOOKS_A_TURN:
                         looked_at = 0
                         yield
