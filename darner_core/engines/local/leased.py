@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Lease:
     """A read with a deadline of its own. As a Holder it is told when a close has to be undone."""
 
-    __slots__ = ("id", "read", "owner", "client", "due", "_leases")
+    __slots__ = ("id", "read", "owner", "client", "due", "entered", "_leases")
 
     def __init__(
         self, leases: "Leases", lease_id: int, read: Read, owner: object, due: float, client: bytes = b""
@@ -25,6 +25,7 @@ class Lease:
         self.owner = owner
         self.client = client  # who has it, for the history of a dead letter
         self.due = due  # when the item goes back, by the clock
+        self.entered = due  # as it stands among all deadlines
         self._leases = leases
 
     def unclose(self, read: Read) -> None:

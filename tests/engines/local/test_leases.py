@@ -612,3 +612,13 @@ def test_few_fail_in_one_turn_where_failures_count(
         failures.append(bench.figures(b"late")["failures"])
     assert failures == [2, 4, 5, 2, 4]
     assert bench.figures(b"late")["failures"] == 5
+
+
+def test_touches_leave_nothing_behind_for_long(house: House, leases: Leases, clock: Clock) -> None:
+    leased = leases.bind(opened(house.registry.queues[b"q"]), 10**8)
+    for _ in range(5000):
+        clock.now += 0.001
+        assert leases.touch(leased, 10**9)
+        assert leases.touch(leased, 10**7)
+        assert leases.touch(leased, 10**6 - int(clock.now * 1000) % 1000)
+    assert len(leases._due) < 2000
