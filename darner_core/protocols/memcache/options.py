@@ -36,7 +36,7 @@ NEEDS = {
     b"pri": (b"abort",),
 }
 
-Options = dict[bytes, bytes]  # what stands behind each "="; b"" without one
+Options = dict[bytes, bytes]  # what stands behind each "="; without one b"", and b"0" for /ttr alone
 
 
 class ReadOptions(NamedTuple):
@@ -54,9 +54,9 @@ def shown(option: bytes) -> str:
     return SHOWN.get(option, {b"key": "/key=<text>", b"id": "/id=<n>"}.get(option, f"/{option.decode()}"))
 
 
-def _listed(options: Iterable[bytes]) -> str:
+def _listed(options: Iterable[bytes], joint: str) -> str:
     *some, last = map(shown, options)
-    return f"{', '.join(some)} and {last}"
+    return f"{', '.join(some)} {joint} {last}" if some else last
 
 
 def split(words: Iterable[bytes], allowed: tuple[bytes, ...], verb: bytes) -> Options:
@@ -67,10 +67,14 @@ def split(words: Iterable[bytes], allowed: tuple[bytes, ...], verb: bytes) -> Op
         name = name.lower()
         takes_value = name in NUMBERS or name == b"key"
         if name not in allowed or (equals and not takes_value):
-            near = did_you_mean(f"/{excerpt(name)}", [f"/{option.decode()}" for option in allowed], _listed(allowed))
+            near = listed = _listed(allowed, "and")
+            if name not in PUT_OPTIONS and name not in READ_OPTIONS:  # else it is spelled right
+                near = did_you_mean(f"/{excerpt(name)}", [f"/{option.decode()}" for option in allowed], listed)
             raise MalformedRequest(f'unknown option "/{excerpt(word)}" for {verb.decode()}: {near}')
-        if takes_value and not equals and name != b"ttr":
-            raise MalformedRequest(f'bad option "/{excerpt(word)}" for {verb.decode()}: it is {shown(name)}')
+        if takes_value and not equals:
+            if name != b"ttr" or b"open" not in allowed:
+                raise MalformedRequest(f'bad option "/{excerpt(word)}" for {verb.decode()}: it is {shown(name)}')
+            value = b"0"
         if name in found and takes_value:
             raise ClientError(f'"/{excerpt(word)}" and another /{name.decode()} in one {verb.decode()}: one is allowed')
         found[name] = value
@@ -93,8 +97,6 @@ def value_of(options: Options, option: bytes) -> int | None:
     word = options.get(option)
     if word is None:
         return None
-    if option == b"ttr" and not word:
-        return 0
     lowest, highest = NUMBERS[option]
     what = "timeout" if option == b"t" else f"/{option.decode()}"
     return number(word, what, highest, lowest)
@@ -131,8 +133,7 @@ def require_together(options: Mapping[bytes, bytes], exclusive: Iterable[tuple[b
             raise ClientError(f"cannot {pair[0].decode()} and {pair[1].decode()} in one get")
     for option, needed in NEEDS.items():
         if option in options and not any(one in options for one in needed):
-            beside = " or ".join(map(shown, needed))
-            raise ClientError(f"/{option.decode()} without {beside}: it says something about that")
+            raise ClientError(f"/{option.decode()} without {_listed(needed, 'or')}: it says something about that")
     if b"n" in options and b"id" in options:
         raise ClientError("cannot have /n and /id in one get: /id is one item")
     if b"n" in options and b"open" in options and b"close" in options:
