@@ -5,6 +5,7 @@ Calls whose names begin with wait_ switch greenlets, nothing else here does.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from darner_core.access.origins import Origin
@@ -32,10 +33,30 @@ class Comebacks:
     def __init__(self, engine: Engine, availability: Availability) -> None:
         self._jobs = engine.jobs
         self._leases = engine.leases
+        self._journal = engine.journal
         self._availability = availability
 
     def abort(self, read: Read, origin: Origin, delay_ms: int | None = None, pri: int | None = None) -> None:
-        self._jobs.fail(self._leases.end(read), Failure.ABORTED, _name(origin), delay_ms, pri)
+        with self._ended(read) as ended:
+            self._jobs.fail(ended, Failure.ABORTED, _name(origin), delay_ms, pri)
+
+    def reject(self, read: Read, origin: Origin) -> None:
+        with self._ended(read) as ended:
+            self._jobs.reject(ended, _name(origin))
+
+    @contextmanager
+    def _ended(self, read: Read) -> Iterator[Read]:
+        """The read without its deadline, which it gets back if it cannot be given back."""
+        undo = self._journal.undo
+        start = len(undo)
+        ended = self._leases.end(read)
+        steps = undo[start:]
+        try:
+            yield ended
+        except BaseException:
+            for call, *about in steps:
+                call(*about)
+            raise
 
     def lose(self, read: Read, origin: Origin) -> None:
         if self._availability.stopping:
@@ -95,16 +116,14 @@ class JobOperations:
 
     # -- deadlines
 
-    def require_room(self, name: bytes) -> None:
-        """Raises ServerError if no more items of this queue may be open with a deadline."""
-        if not self._leases.room(name):
+    def require_room(self, name: bytes) -> int:
+        """How many items more of this queue may be open with a deadline. Raises ServerError if that is none."""
+        room = self._leases.room(name)
+        if not room:
             raise ServerError(
                 f"too many items with a deadline are open: max_leases allows no more, of queue {show(name)} or in all"
             )
-
-    def room(self, name: bytes) -> int:
-        """How many items more of this queue may be open with a deadline."""
-        return self._leases.room(name)
+        return room
 
     def hold(self, session: Session, ttr_ms: int, read: Read) -> None:
         """Let the session hold this read for up to `ttr_ms`; 0: for as long as its item and queue say."""
@@ -134,7 +153,7 @@ class JobOperations:
         session.hand_back(read, partial(self._reject, session.origin))
 
     def _reject(self, origin: Origin, read: Read) -> None:
-        self._jobs.reject(self._leases.end(read), _name(origin))
+        self._comebacks.reject(read, origin)
 
     # -- for operators
 

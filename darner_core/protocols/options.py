@@ -31,16 +31,19 @@ _SHOWN = {
     b"key": "/key=<text>",
 }
 
-Options = dict[bytes, bytes]  # what stands behind each "="; b"" without one
+# Every option that stands behind a name in one of these protocols.
+_KNOWN = frozenset((*NUMBERS, b"key", b"sync", b"open", b"close", b"abort", b"reject", b"peek"))
+
+Options = dict[bytes, bytes]  # what stands behind each "="; without one b"", and b"0" for /ttr alone
 
 
 def shown(option: bytes) -> str:
     return _SHOWN.get(option, f"/{option.decode()}")
 
 
-def _listed(options: Iterable[bytes]) -> str:
+def listed(options: Iterable[bytes], joint: str) -> str:
     *some, last = map(shown, options)
-    return f"{', '.join(some)} and {last}" if some else last
+    return f"{', '.join(some)} {joint} {last}" if some else last
 
 
 def split(words: Iterable[bytes], allowed: tuple[bytes, ...], verb: bytes) -> Options:
@@ -51,10 +54,14 @@ def split(words: Iterable[bytes], allowed: tuple[bytes, ...], verb: bytes) -> Op
         name = name.lower()
         takes_value = name in NUMBERS or name == b"key"
         if name not in allowed or (equals and not takes_value):
-            near = did_you_mean(f"/{excerpt(name)}", [f"/{option.decode()}" for option in allowed], _listed(allowed))
+            near = everything = listed(allowed, "and")
+            if name not in _KNOWN:  # else it is spelled right
+                near = did_you_mean(f"/{excerpt(name)}", [f"/{option.decode()}" for option in allowed], everything)
             raise MalformedRequest(f'unknown option "/{excerpt(word)}" for {verb.decode()}: {near}')
-        if takes_value and not equals and name != b"ttr":
-            raise MalformedRequest(f'bad option "/{excerpt(word)}" for {verb.decode()}: it is {shown(name)}')
+        if takes_value and not equals:
+            if name != b"ttr" or b"open" not in allowed:
+                raise MalformedRequest(f'bad option "/{excerpt(word)}" for {verb.decode()}: it is {shown(name)}')
+            value = b"0"
         if name in found and takes_value:
             raise ClientError(f'"/{excerpt(word)}" and another /{name.decode()} in one {verb.decode()}: one is allowed')
         found[name] = value
@@ -77,8 +84,6 @@ def value_of(options: Options, option: bytes) -> int | None:
     word = options.get(option)
     if word is None:
         return None
-    if option == b"ttr" and not word:
-        return 0
     lowest, highest = NUMBERS[option]
     what = "timeout" if option == b"t" else f"/{option.decode()}"
     return number(word, what, highest, lowest)

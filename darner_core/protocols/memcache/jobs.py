@@ -70,6 +70,8 @@ class JobItems:
                 if read is not None:
                     session.close_found(read)
                     break
+            if not request.opens:  # it may not open any more, see `refused`
+                return END
         else:
             session.require_none_open()
         return self._open(request, request.asked or _NOTHING, session)
@@ -148,7 +150,7 @@ class JobItems:
         name = request.queue
         most = min(options.most, READS_AT_ONCE, self._taking.most_open(name) - session.open_reads(name))
         if options.ttr_ms is not None:
-            most = min(most, self._jobs.room(name))
+            most = min(most, self._jobs.require_room(name))
         batch = Batch(self._taking, most, self._max_reply_bytes, self._max_item_bytes)
         until = time.monotonic() + request.wait_ms / 1000
         if batch.fill(name, request.wait_ms) or batch.reads:
@@ -168,6 +170,8 @@ class JobItems:
             return self._opened(request, options, session, read)
         blocks = []
         try:
+            if options.ttr_ms is not None:
+                batch.keep(self._jobs.require_room(request.queue))  # it may be less than before the wait
             found = batch.readable()
             for read, item in found:
                 self._settle(request, options, session, read)(read)

@@ -114,7 +114,7 @@ def _parse_several(request: LineRequest, words: list[bytes], exclusive: Iterable
         found = _read_key(one, word)
         waits.append(value_of(found, b"t") or 0)
         ones.setdefault(one.queue, one)
-        together.update(found)
+        _add_options(together, found)
     for option in together:
         if option not in _OF_SEVERAL:
             raise ClientError(
@@ -124,6 +124,14 @@ def _parse_several(request: LineRequest, words: list[bytes], exclusive: Iterable
         raise ClientError("/close without /open in a get of several queues: name the one that is closed")
     options.require_together(together, exclusive)
     _join(request, ones, together, max(waits))
+
+
+def _add_options(together: Options, found: Options) -> None:
+    """Add those of one name. Raises ClientError if they say another deadline."""
+    ttr = found.get(b"ttr")
+    if ttr is not None and together.get(b"ttr", ttr) != ttr:
+        raise ClientError(f'"/ttr={excerpt(ttr)}" and another /ttr in a get of several queues: one counts for all')
+    together.update(found)
 
 
 def _join(request: LineRequest, ones: dict[bytes, LineRequest], found: Options, wait_ms: int) -> None:
@@ -156,7 +164,7 @@ def parse_opening(request: LineRequest, words: list[bytes], wait_ms: int) -> Non
         ones.setdefault(one.queue, one)
         if b"t" in found:
             given_ms.append(value_of(found, b"t") or 0)
-        together.update(found)
+        _add_options(together, found)
     has_options = not together.keys().isdisjoint((b"open", b"close", b"abort", b"reject", b"peek"))
     if has_options or (b"n" in together and len(words) > 1):
         if len(words) > 1:
@@ -209,7 +217,7 @@ def parse_pausing(request: LineRequest, words: list[bytes]) -> None:
     if len(words) == 3:
         if request.pause is Pause.NONE:
             raise ClientError("a pause none with a time: it ends the pause at once")
-        request.expiry = _number(words[2], "time in seconds", MAX_DELAY_MS // 1000)
+        request.expiry = _number(words[2], "time in seconds", MAX_DELAY_MS // 1000, 1)
 
 
 def parse_monitor(request: LineRequest, words: list[bytes]) -> None:

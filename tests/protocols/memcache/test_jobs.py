@@ -79,6 +79,23 @@ def test_a_close_that_also_opens_is_done_and_then_refused(start_server: Callable
     assert client.get("q") is None
 
 
+def test_a_close_of_several_queues_that_may_not_open_any_more_takes_nothing(
+    start_server: Callable[..., RunningServer],
+) -> None:
+    server = start_server("--dialect", "kestrel")
+    client = server.client()
+    client.set("q", b"a")
+    client.set("q", LARGE)
+    assert client.get("q/open") == b"a"
+    server.client().ask(b"status quiescent\r\n", b"END\r\n")
+    client.send(b"get r q/close/open\r\n")
+    assert b"is refused" in client.line()
+    client = server.client()
+    client.ask(b"status up\r\n", b"END\r\n")
+    assert client.get("q") == LARGE
+    assert (client.stats()["queue_q_canceled_transactions"], client.get("q")) == ("0", None)
+
+
 def test_a_batch_ends_before_a_large_item_which_comes_alone(
     shared_server: Callable[..., RunningServer], queue: str
 ) -> None:
@@ -117,6 +134,17 @@ def test_jobs_are_reached_in_every_dialect(
     )
     client.ask(b"get %b/reject\r\nkick %b 5\r\n" % (name, name), b"END\r\nKICKED 1\r\n")
     client.ask(b"pause %b out 60\r\nget %b/t=0\r\n" % (name, name), b"PAUSED out\r\nEND\r\n")
+
+
+@pytest.mark.parametrize("line", [b"pause %b.c out", b"kick %b.c 5"])
+def test_a_cursor_is_neither_paused_nor_kicked(
+    shared_server: Callable[..., RunningServer], line: bytes, queue: str
+) -> None:
+    client = shared_server("--dialect", "siberite").client()
+    client.set(queue, b"a")
+    client.send(line % queue.encode() + b"\r\n")
+    assert client.line().endswith(b" of a cursor: it is done to its queue, so name that\r\n")
+    client.expect_hang_up()
 
 
 def test_a_get_of_several_queues_names_no_cursor(shared_server: Callable[..., RunningServer], queue: str) -> None:
