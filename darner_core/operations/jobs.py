@@ -105,7 +105,9 @@ class JobOperations:
     def _noted(self, session: Session, names: tuple[bytes, ...], outcome: Outcome) -> Outcome:
         """`outcome`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
         if outcome is not Outcome.FULL and not session.needs_sync:
-            session.needs_sync = any(map(self._syncs, names))
+            queue = self._registry.queues.get(names[0])
+            if len(names) > 1 or queue is None or queue.governed:  # else no queue says so
+                session.needs_sync = any(map(self._syncs, names))
         return outcome
 
     def _syncs(self, name: bytes) -> bool:
