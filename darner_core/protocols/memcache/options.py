@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from darner_core.errors import ClientError
-from darner_core.protocols.options import Options, value_of
+from darner_core.protocols.options import Options, listed, value_of
 
 PUT_OPTIONS = (b"sync", b"delay", b"pri", b"ttr", b"key")
 READ_OPTIONS = (b"open", b"close", b"abort", b"reject", b"peek", b"t", b"ttr", b"n", b"id", b"delay", b"pri")
