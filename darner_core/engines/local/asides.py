@@ -22,7 +22,7 @@ from darner_core.errors import StorageError
 from darner_core.showing import show
 from darner_core.storage import job_records, records
 from darner_core.storage.job_records import NEUTRAL_PRI, AsideRecord, AsideState, Job
-from darner_core.storage.records import Item
+from darner_core.storage.records import Blob, Item
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
 
@@ -109,6 +109,26 @@ class Asides:
         if not queue.counts_failures:
             self._settle(queue)
         return aside
+
+    def put(
+        self,
+        queue: MessageQueue,
+        body: bytes | Blob,
+        flags: int,
+        expires_at_ms: int,
+        pri: int = NEUTRAL_PRI,
+        delay_ms: int = 0,
+        ttr_ms: int = 0,
+        key: bytes = b"",
+        note: bytes = b"",
+    ) -> None:
+        """Put an item into the aside of this queue, which has been entered."""
+        self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
+        self.by_queue[queue].put(body, flags, expires_at_ms, pri, 2 * queue.tail, delay_ms, ttr_ms, key, note)
+
+    def change_terms(self, queue: MessageQueue, pri: int = NEUTRAL_PRI, ttr_ms: int = 0) -> None:
+        """From now on all items of the line, which has none, have this priority and deadline."""
+        self.change(queue, self.of(queue).record._replace(pri=pri, ttr_ms=ttr_ms))
 
     def _add(self, queue: MessageQueue, record: AsideRecord, state: AsideState | None) -> Aside:
         aside = self.by_queue[queue] = self.by_number[record.number] = Aside(

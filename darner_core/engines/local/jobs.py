@@ -1,9 +1,9 @@
 """The jobs of all queues: `engines.jobs` says what is promised.
 
 A put with options goes into the line if its priority and deadline are those that all items of the line have, the
-queue's terms; else aside. If the line has no item at all, the terms become those of the put. Once aside, an item stays
-there until it is gone. An item of the line goes aside when it has failed and that counts, or comes back later or with
-another priority: it keeps its id, and its place in the order of arrival.
+queue's terms; else aside. A put without options has the built-in ones. If the line has no item at all, the terms become
+those of the put. Once aside, an item stays there until it is gone. An item of the line goes aside when it has failed
+and that counts, or comes back later or with another priority: it keeps its id, and its place in the order of arrival.
 
 No call here switches greenlets.
 """
@@ -92,17 +92,18 @@ class LocalJobs:
             record = self._record(queue)
             same = (record.pri, record.ttr_ms) == (pri, ttr_ms)
             if not same and queue.next_id == queue.tail and not queue.outstanding:
-                self._asides.of(queue)
-                self._asides.change(queue, record_of(self._asides.of(queue), pri, ttr_ms))
+                self._asides.change_terms(queue, pri, ttr_ms)
                 same = True
             if same:
-                queue.put_until(body, flags, expires_at_ms)
+                if isinstance(queue, TracedQueue):
+                    queue.note_item(PUT, queue.tail, item)
+                MessageQueue.put_until(queue, body, flags, expires_at_ms)
                 return
         aside = self._asides.enter(queue)
-        self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
         if isinstance(queue, TracedQueue):
             queue.note_item(PUT, aside.new_id, item)
-        aside.put(body, flags, expires_at_ms, pri, 2 * queue.tail, min(delay_ms, MAX_DELAY_MS), ttr_ms, key, note)
+        delay_ms = min(delay_ms, MAX_DELAY_MS)
+        self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
 
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Outcome:
         first = self._routing.first_of(transfer.names)
@@ -251,11 +252,6 @@ class LocalJobs:
         yield b"dead_lettered", aside.dead_lettered if aside is not None else 0
         yield b"aside_items", aside.items if aside is not None else 0
         yield b"paused", aside.paused if aside is not None else 0
-
-
-def record_of(aside: Aside, pri: int, ttr_ms: int) -> AsideRecord:
-    """Its record with these terms."""
-    return aside.record._replace(pri=pri, ttr_ms=ttr_ms)
 
 
 def counts(options: QueueOptions) -> bool:

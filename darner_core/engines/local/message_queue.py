@@ -361,6 +361,11 @@ class MessageQueue:
         """As `line_head_id`, unless something that lies aside of the line comes first."""
         return self.returned[0] if self.returned else self.next_id
 
+    @property
+    def next_put_id(self) -> int:
+        """What `put` will give its item."""
+        return self.tail
+
     def first_id(self) -> int:
         """Every id below it is gone."""
         for item_id in self.outstanding:

@@ -57,6 +57,34 @@ def test_a_more_urgent_item_goes_first_and_equals_go_in_the_order_of_arrival(sta
     assert bench.queue().__class__ is MessageQueue
 
 
+def test_a_put_without_options_has_the_neutral_priority_whatever_the_line_was_begun_with(start: Start) -> None:
+    bench = start(trace=True)
+    bench.put_job(b"q", b"for the night", pri=5000)
+    bench.put(b"q", b"plain")
+    bench.put_large(b"q", b"large" * 200)
+    bench.put_job(b"q", b"somewhat lazy", pri=2000)
+    bench.put(b"q", b"plain, too", expires_in_s=60)
+    bench = restarted(bench)
+    found = [bench.opened() for _ in range(5)]
+    bodies = [b"large" if read.blob else bench.body(read) for read in found]
+    assert bodies == [b"plain", b"large", b"plain, too", b"somewhat lazy", b"for the night"]
+    for read in found:
+        read.queue.close(read)
+    bench.put(b"q", b"plain")  # the line is empty: it takes its own terms again
+    bench.put_job(b"q", b"urgent", pri=7)
+    bench.put_job(b"q", b"neutral", pri=1024)
+    assert bench.figures()["aside_items"] == 1
+    assert restarted(bench).drain() == [b"urgent", b"plain", b"neutral"]
+
+
+def test_a_put_without_options_has_no_deadline_of_its_neighbour(start: Start) -> None:
+    bench = start(default_ttr_s=60)
+    bench.put_job(b"q", b"short", ttr_ms=300)
+    bench.put(b"q", b"plain")
+    reads = [bench.opened(), bench.opened()]
+    assert [bench.jobs.ttr_ms(read) for read in reads] == [300, 60_000]
+
+
 def test_a_delayed_item_comes_when_it_is_due_at_the_place_of_its_arrival(start: Start) -> None:
     bench = start()
     bench.put(b"q", b"1")
