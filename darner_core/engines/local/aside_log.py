@@ -8,9 +8,8 @@ replaced is written once more.
 No call here switches greenlets. Reading raises StorageError.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from darner_core.engines.local.dead_ranges import DeadRange
@@ -78,10 +77,20 @@ class AsideLog(QueueLog):
     def find(self, item_id: int) -> Item | None:
         return self.items[item_id] if item_id in self.items else self._stored_item(item_id)
 
-    def blobs(self) -> set[int]:
-        """The large items. Reads all that is there."""
-        stored = (item for item_id, item in self._all_stored() if item_id not in self.items)
-        return {item[0].blob for item in chain(stored, self.items.values()) if item and isinstance(item[0], Blob)}
+    def stored_blobs(self, most_items: int, most_bytes: int) -> Iterator[set[int]]:
+        """The large items of what has been written. Each step reads up to so many items, or a few bytes more."""
+        from_id: int | None = 0
+        while from_id is not None:
+            found, size, start, from_id = set[int](), 0, from_id, None
+            for items, (item_id, (body, *_)) in enumerate(self.journal.storage.jobs.items(self.number, start)):
+                if items >= most_items or size >= most_bytes:
+                    from_id = item_id
+                    break
+                if isinstance(body, Blob):
+                    found.add(body.blob)
+                else:
+                    size += len(body)
+            yield found
 
     def read_one(self, item_id: int) -> Item:
         return self.item(item_id)
@@ -236,9 +245,6 @@ class AsideLog(QueueLog):
     def _stored_item(self, item_id: int) -> Item | None:
         return self.journal.storage.jobs.item(self.number, item_id)
 
-    def _all_stored(self) -> Iterable[tuple[int, Item]]:
-        return self.journal.storage.jobs.items(self.number)
-
     def _stored_job(self, item_id: int) -> Job | None:
         return self.journal.storage.jobs.job(self.number, item_id)
 
@@ -277,6 +283,12 @@ class MemoryAsideLog(AsideLog):
 
     def write_spared(self, part: int, item_id: int) -> None: ...
 
+    def stored_blobs(self, most_items: int, most_bytes: int) -> Iterator[set[int]]:
+        ids = list(self._items)
+        for start in range(0, len(ids), most_items):
+            items = (self._items.get(item_id) for item_id in ids[start : start + most_items])
+            yield {item[0].blob for item in items if item is not None and isinstance(item[0], Blob)}
+
     def keep(self) -> None:
         """The turn has happened."""
         _apply(self._items, self.items)
@@ -301,9 +313,6 @@ class MemoryAsideLog(AsideLog):
 
     def _stored_item(self, item_id: int) -> Item | None:
         return self._items.get(item_id)
-
-    def _all_stored(self) -> Iterable[tuple[int, Item]]:
-        return self._items.items()
 
     def _stored_job(self, item_id: int) -> Job | None:
         return self._jobs.get(item_id)

@@ -72,6 +72,8 @@ class Asides:
                 continue
             try:
                 state, flush = storage.jobs.state(record.number), storage.jobs.flush(record.number)
+                if flush is not None:
+                    _ = queue.large_items  # may raise: before the aside is added
                 aside_flushing.read_back(self._add(queue, record, state), flush)
                 self._settle(queue)
             except StorageError as error:

@@ -159,9 +159,9 @@ class JobQueue(MessageQueue):
         if aside is None or not aside.items:
             MessageQueue.flush(self)
             return
-        kept = aside.reading(aside.log.blobs) if self.large_items.had_any else set()
-        expiry.flush_line(self, kept)
-        aside_flushing.flush(aside, 2 * self.tail, self.outstanding)
+        has_large, line_bytes = self.large_items.had_any, self.bytes_in - self.bytes_out
+        expiry.flush_line(self, leaves_chunks=has_large)
+        aside_flushing.flush(aside, 2 * self.tail, self.outstanding, line_bytes if has_large else -1)
 
     @property
     def takes_nothing(self) -> bool:  # type: ignore[override]

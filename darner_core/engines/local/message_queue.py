@@ -384,6 +384,8 @@ class MessageQueue:
 
     stored_items = property(reads.stored_items)
 
+    outstanding_blobs = reads.blobs
+
     def kept(self) -> tuple[int, int]:
         """(items, bytes of their bodies): what would stay if all that waits were discarded."""
         return reads.open_reads(self), self.open_bytes

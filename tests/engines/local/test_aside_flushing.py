@@ -5,13 +5,18 @@ from typing import Any
 
 import pytest
 
+from darner_core.config.queues import QueueOptions
+from darner_core.engines.jobs import Failure
 from darner_core.engines.local import aside_failures, aside_flushing, aside_moves
 from darner_core.engines.local.aside_flushing import flush, owner_of_key
 from darner_core.errors import StorageError
-from darner_core.storage.rocks import STATE_FAMILY
+from darner_core.shared_memory import BodyMemory
+from darner_core.storage.records import Blob
+from darner_core.storage.rocks import CHUNK_FAMILY, STATE_FAMILY
 from darner_core.storage.storage import Storage
 from tests.engines.local.test_aside_leaving import put_large
 from tests.support.asides import Bench, in_order
+from tests.support.job_bench import JobBench
 
 OpenStorage = Callable[[], Storage]
 
@@ -224,6 +229,97 @@ def test_the_chunks_of_a_large_item_go_with_it(bench: Bench) -> None:
     bench.end_turn()
     assert bench.storage.first_chunk() is None
     assert bench.aside.is_empty
+
+
+def blobs(bench: JobBench) -> set[int]:
+    """Of which there are chunks."""
+    assert bench.storage is not None
+    return {int.from_bytes(key[4:12]) for key, _ in bench.storage._rocks.scan(CHUNK_FAMILY, b"", b"\xff" * 40)}
+
+
+class Large:
+    """A queue with large items: in its line one that waits, one that is open and one on its way, and aside of it one
+    that is ready and one that is buried; and a small one that is buried, too."""
+
+    def __init__(self, open_storage: OpenStorage) -> None:
+        self.bench = JobBench(open_storage, q=QueueOptions(max_deliveries=2))
+        self.bench.put_large(b"q", b"open" * 300)
+        self.bench.put_large(b"q", b"buried" * 200)
+        self.bench.put_large(b"q", b"ready" * 300)
+        self.open = self.bench.opened()
+        buried, failed = self.bench.opened(), self.bench.opened()
+        self.bench.jobs.reject(buried)
+        self.bench.jobs.fail(failed, Failure.ABORTED)
+        self.bench.put_large(b"q", b"waits" * 300)
+        for number in range(9):
+            self.bench.put_job(b"q", b"%d" % number, pri=5)
+            self.bench.jobs.reject(self.bench.opened())
+        self.bench.end_turn()
+        targets = self.bench.routing.targets((b"q",), 900)
+        assert targets is not None
+        (self.target,) = targets
+        self.upload = self.target.queue.large_items.receive(400, BodyMemory(1 << 20, lambda: None))
+        self.upload.add(b"c" * 400)
+        self.bench.end_turn()
+
+    def finish_upload(self) -> None:
+        self.upload.add(b"c" * 400)
+        self.upload.add(b"c" * 100)
+        self.upload.finish()
+        self.bench.queue().put_until(Blob(self.upload.blob, 900), 0, 0)
+
+    def slice(self) -> None:
+        self.bench.end_turn()
+        for _ in range(len(self.bench.journal.slices)):
+            piece = self.bench.journal.slices.popleft()
+            for _ in piece:
+                self.bench.journal.slices.append(piece)
+                break
+
+
+@pytest.mark.parametrize("crashes_after", [None, 0, 1, 2, 3])
+def test_the_chunks_of_large_items_of_the_line_go_in_slices(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch, crashes_after: int | None
+) -> None:
+    monkeypatch.setattr(aside_flushing, "FLUSHED_AT_ONCE", 4)
+    monkeypatch.setattr(aside_flushing, "RANGES_AT_ONCE", 1)
+    large = Large(open_storage)
+    bench = large.bench
+    assert blobs(bench) == {1, 2, 3, 4, 5}  # open, buried, ready, waiting, coming
+    bench.registry.flush(b"q")
+    bench.end_turn()
+    assert bench.journal.slices
+    large.slice()
+    large.finish_upload()
+    bench.put_large(b"q", b"new" * 400)
+    bench.jobs.fail(large.open, Failure.ABORTED)  # it goes aside
+    if crashes_after is not None:
+        for _ in range(crashes_after):
+            large.slice()
+        bench.end_turn()
+        bench.crash()
+        bench.put_large(b"q", b"newer" * 300)
+    bench.do_slices()
+    assert blobs(bench) == {1, 2, 5, 6, *([7] if crashes_after is not None else [])}
+    assert bench.registry.asides.by_queue[bench.queue()].flushing is None
+
+
+def test_numbers_of_large_items_are_not_used_again_before_a_flush_has_ended(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.put_job(b"q", b"buried", pri=1)
+    bench.jobs.reject(bench.opened())
+    bench.put_large(b"q", b"x" * 900)
+    bench.put_large(b"q", b"y" * 900)
+    for _ in range(2):
+        read = bench.opened()
+        read.queue.close(read)
+    bench.registry.flush(b"q")
+    bench.end_turn()
+    bench.crash()
+    bench.put_large(b"q", b"new" * 400)
+    bench.do_slices()
+    read = bench.opened()
+    assert blobs(bench) == {read.blob}
 
 
 def test_a_queue_in_memory_is_flushed_likewise(open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch) -> None:
