@@ -1,6 +1,5 @@
 """The calls about jobs, with a client that is made from the IDL, beside clients of the other protocols."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,14 +133,12 @@ def test_any_connection_touches_what_is_open_up_to_the_longest(server: KestrelSe
     thrift.put("quick", [b"c"])
     held, dropped = thrift.get_jobs("q", 2, 0, 400)
     (bounded,) = thrift.get_jobs("quick", 1)
-    began = time.monotonic()
     assert other.touch("q", {held.id, 12345}, MINUTE_MS) == 1
     assert other.touch("other", {held.id}) == 0
     assert other.touch("quick", {bounded.id}, MINUTE_MS) == 1
     assert data(other.get("q", 1, 5000)) == [b"b"]
     assert thrift.touch("q", {dropped.id}) == 0
     assert data(other.get("quick", 1, 9000)) == [b"c"]  # after max_hold_s
-    assert time.monotonic() - began > 1
     assert thrift.touch("q", {held.id}) == 1  # as long as at first
     assert data(other.get("q", 1, 5000)) == [b"a"]
 
