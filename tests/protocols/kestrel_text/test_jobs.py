@@ -1,13 +1,18 @@
 """Jobs over the text protocol, beside clients of others."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from darner_core.access.rights import ADMIN
+from darner_core.protocols.kestrel_text.commands import TextCommands
+from darner_core.storage.storage import Storage
+from tests.operations.test_session import House
 from tests.support.harness import Client, wait_until
 from tests.support.kestrel_clients import KestrelServer
+from tests.support.operations_on import operations_on
 
 TABLES = """
 [default]
@@ -179,6 +184,23 @@ def test_a_write_that_fails_leaves_all_of_it_undone(tmp_path: Path, monkeypatch:
         text.ask(b"get dead\nget retried\nkick retried 5\nget retried\n", b":a\n*\n+1\n:b\n")
     finally:
         server.end()
+
+
+def test_a_job_expires_and_goes_to_fanout_children_as_others_do(text: Client) -> None:
+    text.ask(b"get p+c\nput p/pri=5 1:\ngone\n\nput p/pri=5 60000:\na\n\n", b"*\n+1\n+1\n")
+    text.ask(b"put p+c/key=k:\nof the child alone\n\n", b"+1\n")
+    time.sleep(0.01)
+    text.ask(b"get p\nget p\n", b":a\n*\n")
+    text.ask(b"get p+c\nget p+c\nget p+c\n", b":a\n:of the child alone\n*\n")
+
+
+def test_each_verb_needs_the_right_that_its_like_needs(open_storage: Callable[[], Storage]) -> None:
+    house = House(open_storage)
+    table = TextCommands(operations_on(house), house.config).table()
+    likes = {b"add": b"put", b"abort": b"confirm", b"reject": b"confirm", b"touch": b"confirm", b"kick": b"delete"}
+    for verb, like in likes.items():
+        assert (table[verb].right, table[verb].kind) == (table[like].right, table[like].kind)
+    assert (table[b"pause"].right, table[b"pause"].kind) == (ADMIN, "")
 
 
 def test_help_names_what_there_is(text: Client) -> None:

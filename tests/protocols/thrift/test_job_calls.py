@@ -1,5 +1,6 @@
 """The calls about jobs, with a client that is made from the IDL, beside clients of the other protocols."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,18 @@ def test_very_many_jobs_are_put_in_several_turns_and_large_ones_among_them(thrif
     assert thrift.put_jobs("small", [b"x"] * 5, 0, 60_000) == 2
 
 
+def test_a_job_expires_and_goes_to_fanout_children_as_others_do(server: KestrelServer, thrift: Any) -> None:
+    assert server.thrift_client().get("p+c", 1) == []  # from now on it gets a copy
+    assert thrift.put_jobs("p", [b"gone"], 1, 0, 5) == 1
+    assert thrift.put_jobs("p", [b"a", bytes(20_000)], MINUTE_MS, 0, 5) == 2
+    assert thrift.put_unique("p+c", b"k", b"of the child alone", 0, 0, 3) == IDL.PutResult.DONE
+    time.sleep(0.01)
+    for queue, bodies in (("p", []), ("p+c", [b"of the child alone"])):
+        assert data(thrift.get(queue, 1 + len(bodies), 1000)) == [*bodies, b"a"]
+        assert data(thrift.get(queue, 5)) == [bytes(20_000)]
+        assert thrift.get(queue, 5) == []
+
+
 # -- what is open
 
 
@@ -157,7 +170,7 @@ def test_what_is_aborted_comes_when_and_as_urgent_as_was_said(server: KestrelSer
     assert thrift.confirm("q", {items[3].id}) == 1
 
 
-def test_a_failure_too_many_makes_a_dead_letter_that_says_who_had_it(server: KestrelServer, thrift: Any) -> None:
+def test_a_failure_too_many_makes_a_dead_letter(server: KestrelServer, thrift: Any) -> None:
     thrift.put("retried", [b"a", b"b", b"c", bytes(20_000)])
     for abort in (thrift.abort, thrift.abort_later):
         (item,) = opened(thrift, "retried", 1)
@@ -262,6 +275,7 @@ def test_a_status_that_forbids_gets_lets_what_is_open_be_decided(server: Kestrel
 
 def test_what_an_argument_cannot_be_is_said_and_the_connection_goes_on(thrift: Any) -> None:
     ms = "a number from 0 to 281474976710656"
+    days = "a number from 0 to 2147483647"
     pri = "a number from 0 to 4294967295"
     assert why(thrift.put_jobs, "q", [b"a"], 0, -1) == f"put_jobs: delay_msec -1: {ms}"
     assert why(thrift.put_jobs, "q", [b"a"], 0, 0, 2**32) == f"put_jobs: priority 4294967296: {pri}"
@@ -269,8 +283,8 @@ def test_what_an_argument_cannot_be_is_said_and_the_connection_goes_on(thrift: A
     assert why(thrift.put_unique, "q", b"", b"a") == 'put_unique: key "" of 0 bytes: 1 to 200'
     assert why(thrift.put_unique, "q", b"k" * 201, b"a").endswith("of 201 bytes: 1 to 200")
     assert why(thrift.put_unique, "q", None, b"a") == "put_unique: key is missing"
-    assert why(thrift.get_jobs, "q", 1, 0, -5) == f"get_jobs: ttr_msec -5: {ms}"
-    assert why(thrift.touch, "q", {1}, -5) == f"touch: ttr_msec -5: {ms}"
+    assert why(thrift.get_jobs, "q", 1, 0, -5) == f"get_jobs: ttr_msec -5: {days}"
+    assert why(thrift.touch, "q", {1}, -5) == f"touch: ttr_msec -5: {days}"
     assert why(thrift.abort_later, "q", {1}, -2) == (
         f"abort_later: delay_msec -2: {ms}, or -1: as the options of the queue say"
     )
