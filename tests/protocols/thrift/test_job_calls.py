@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from darner_core.operations.putting import JOBS_A_TURN
 from tests.protocols.thrift.test_calls import MINUTE_MS, call, data, i32, ids, name, reply, why
 from tests.support.harness import wait_until
 from tests.support.kestrel_clients import IDL, KestrelServer
@@ -363,5 +364,23 @@ def test_many_that_are_rejected_in_several_turns_of_which_one_fails(
         assert figures(thrift, "q") == {"buried": 350, "aside_items": 350}
         assert thrift.kick("q", 1000) == 350
         assert sorted(data(thrift.get("q", 1000))) == sorted(bodies)
+    finally:
+        server.end()
+
+
+def test_many_jobs_are_counted_up_to_the_turn_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = start(tmp_path, fails=True)
+    try:
+        thrift = server.thrift_client()
+        items = [b"%d" % number for number in range(2 * JOBS_A_TURN + 10)]
+        (tmp_path / "data.fails").write_text("2 write")
+        assert thrift.put_jobs("q", items, 0, 60_000) == JOBS_A_TURN
+        server.kill()
+        server.start()
+        thrift = server.thrift_client()
+        assert figures(thrift, "q") == {"delayed": JOBS_A_TURN, "aside_items": JOBS_A_TURN}
+        assert thrift.kick("q", 1000) == JOBS_A_TURN
+        assert data(thrift.get("q", 1000)) == items[:JOBS_A_TURN]
     finally:
         server.end()
