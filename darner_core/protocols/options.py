@@ -4,7 +4,7 @@ they say together of a put. Pure: words in, values or a RequestError out.
 
 from collections.abc import Iterable
 
-from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI, JobOptions
+from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI, JobOptions, Pause
 from darner_core.errors import ClientError, MalformedRequest
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.grammar import MAX_WAIT_MS, excerpt
@@ -102,3 +102,13 @@ def put_options(options: Options) -> JobOptions | None:
 
 
 _UNITS = {b"delay": "_ms", b"pri": "", b"ttr": "_ms"}
+
+
+def pause_of(word: bytes) -> Pause:
+    """Raises MalformedRequest if it is no pause."""
+    states = [pause.value for pause in Pause]
+    state = word.lower().decode("latin-1")
+    if state not in states:
+        near = did_you_mean(state, states, "in, out, all or none")
+        raise MalformedRequest(f'bad pause "{excerpt(word)}": {near}')
+    return Pause(state)

@@ -248,7 +248,7 @@ class Leases:
         handed, undo = 0, self._journal.undo
         for lease in sorted(self._known(queue, ids), key=lambda lease: lease.read.id):
             is_open = lease.read.queue.holds(lease.read)
-            undo.append((self._unabort, lease))
+            undo.append((self._unabort, lease, lease.read.returned))
             step = len(undo) - 1
             try:
                 give_back(lease.read, lease.client)
@@ -283,12 +283,14 @@ class Leases:
     def _give_back(self, leases: Iterable[Lease], why: Failure) -> None:
         for lease in sorted(leases, key=lambda lease: lease.read.id):
             self.forget(lease)
-            self._journal.undo.append((self._unabort, lease))
+            self._journal.undo.append((self._unabort, lease, lease.read.returned))
             self.fail(lease.read, why, lease.client)
 
-    def _unabort(self, lease: Lease) -> None:
+    def _unabort(self, lease: Lease, too_late: bool) -> None:
+        """`too_late`: its queue had taken the item back before."""
         self.keep(lease)
-        lease.read.queue.take_back(lease.read)
+        if not too_late:
+            lease.read.queue.take_back(lease.read)
 
     def fail(self, read: Read, why: Failure, client: bytes) -> None:
         """`read` goes back. Where failures count, this is one, unless that cannot be written."""

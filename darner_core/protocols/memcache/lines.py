@@ -6,12 +6,11 @@ from collections.abc import Iterable
 
 from darner_core.engines.jobs import MAX_DELAY_MS, Pause
 from darner_core.errors import ClientError, MalformedRequest
-from darner_core.nearest import did_you_mean
 from darner_core.protocols.grammar import MAX_WAIT_MS, excerpt, require_name
 from darner_core.protocols.memcache import options
 from darner_core.protocols.memcache.dialects import EXCLUSIVE
 from darner_core.protocols.memcache.reader import LineRequest
-from darner_core.protocols.options import MAX_READS, Options, put_options, split, value_of
+from darner_core.protocols.options import MAX_READS, Options, pause_of, put_options, split, value_of
 from darner_core.protocols.options import number as _number
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
@@ -208,12 +207,7 @@ def parse_pausing(request: LineRequest, words: list[bytes]) -> None:
     if not 2 <= len(words) <= 3:
         raise MalformedRequest("a pause is: pause <queue> in, out, all or none [<seconds>] [noreply]")
     _set_key(request, words[0])
-    states = [pause.value for pause in Pause]
-    state = words[1].lower().decode("latin-1")
-    if state not in states:
-        near = did_you_mean(state, states, "in, out, all or none")
-        raise MalformedRequest(f'bad pause "{excerpt(words[1])}": {near}')
-    request.pause = Pause(state)
+    request.pause = pause_of(words[1])
     if len(words) == 3:
         if request.pause is Pause.NONE:
             raise ClientError("a pause none with a time: it ends the pause at once")

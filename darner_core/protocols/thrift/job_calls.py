@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from darner_core.engines.contract import Read
 from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI, JobOptions, Pause
 from darner_core.errors import MalformedRequest
 from darner_core.operations.jobs import JobPut
@@ -14,6 +15,10 @@ from darner_core.protocols.thrift.messages import Idl, ThriftRequest
 # How long a client that does not say may keep an item, if neither the item nor its queue says anything. Other clients
 # lose what they have open with their connection; here nothing but time gives it back.
 DEFAULT_TTR_MS = 60_000
+
+# The longest that anybody may keep an item here without touching it, whatever the item says: 24 days, what
+# auto_abort_msec can say. A client that never comes back must not keep it for ever.
+MAX_LENT_MS = 2**31 - 1
 
 MAX_ITEMS = 2**31 - 1
 
@@ -56,13 +61,15 @@ class JobCalls:
     # -- what is open
 
     def get_jobs(self, request: ThriftRequest, session: Session) -> Any:
-        given_ms = _number(request, "ttr_msec", MAX_DELAY_MS)
-        return self._calls.take(
-            request, session, lambda read: given_ms or self._lending.lasts_ms(read, otherwise_ms=DEFAULT_TTR_MS)
-        )
+        given_ms = _number(request, "ttr_msec", MAX_LENT_MS)
+
+        def lasts_ms(read: Read) -> int:
+            return given_ms or min(self._lending.lasts_ms(read, otherwise_ms=DEFAULT_TTR_MS), MAX_LENT_MS)
+
+        return self._calls.take(request, session, lasts_ms)
 
     def touch(self, request: ThriftRequest, session: Session) -> Any:
-        ttr_ms = _number(request, "ttr_msec", MAX_DELAY_MS)
+        ttr_ms = _number(request, "ttr_msec", MAX_LENT_MS)
         return self._lending.touch(request.queue, request.arguments.ids, ttr_ms)
 
     def abort_later(self, request: ThriftRequest, session: Session) -> Any:

@@ -76,8 +76,8 @@ service Kestrel {
                4: i64 delay_msec = 0, 5: i64 priority = 1024, 6: i64 ttr_msec = 0)
   PutResult put_unique(1: string queue_name, 2: binary key, 3: binary item, 4: i32 expiration_msec = 0,
                        5: i64 delay_msec = 0, 6: i64 priority = 1024, 7: i64 ttr_msec = 0)
-  list<Item> get_jobs(1: string queue_name, 2: i32 max_items, 3: i32 timeout_msec = 0, 4: i64 ttr_msec = 0)
-  i32 touch(1: string queue_name, 2: set<i64> ids, 3: i64 ttr_msec = 0)
+  list<Item> get_jobs(1: string queue_name, 2: i32 max_items, 3: i32 timeout_msec = 0, 4: i32 ttr_msec = 0)
+  i32 touch(1: string queue_name, 2: set<i64> ids, 3: i32 ttr_msec = 0)
   i32 abort_later(1: string queue_name, 2: set<i64> ids, 3: i64 delay_msec = -1, 4: i64 priority = -1)
   i32 reject(1: string queue_name, 2: set<i64> ids)
   i32 kick(1: string queue_name, 2: i32 max_items)

@@ -211,6 +211,23 @@ def test_whoever_hands_back_says_how_and_a_turn_that_fails_undoes_it(
     assert house.waiting() == [b"a", b"b", b"c"]
 
 
+@pytest.mark.parametrize("by", ["abort", "hand_back"])
+def test_what_had_gone_back_before_a_turn_that_fails_goes_on_waiting(
+    house: House, leases: Leases, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    ids = [open_one(house, leases)]
+    house.turn()
+    house.give_back()  # its queue allows less time than its lease
+    house.turn()
+    house.put(b"x", queue=b"other")
+    if by == "abort":
+        assert leases.abort(b"q", ids) == 0
+    else:
+        assert leases.hand_back(b"q", ids, lambda read, client: read.queue.give_back(read)) == 0
+    fail_turn(house, monkeypatch)
+    assert house.waiting() == [b"a", b"b", b"c"]
+
+
 def test_what_cannot_be_handed_back_stays_open_and_those_before_it_are_counted(
     house: House, leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
