@@ -41,7 +41,8 @@ class Books:
     items: int
     to_put: Iterator[int] = field(init=False)
     came: bytearray = field(init=False)  # by number: how often it came out
-    left: int = field(init=False)
+    given: int = 0  # to those who put
+    left: int = field(init=False)  # that have not come out
     misses: int = 0  # answers in succession that had nothing
 
     def __post_init__(self) -> None:
@@ -51,7 +52,9 @@ class Books:
 
     def batch(self) -> list[int]:
         """What to put next, IN_FLIGHT at once; empty at the end."""
-        return list(islice(self.to_put, IN_FLIGHT))
+        some = list(islice(self.to_put, IN_FLIGHT))
+        self.given += len(some)
+        return some
 
     def note(self, answer: bytes) -> None:
         """Write down what an answer holds. Raises Violation if there is too little or too much."""
@@ -188,6 +191,7 @@ class Clients:
             self._all = [_Connection(port) for _ in range(connections)]
         except OSError as error:
             raise LoadTestError(f"cannot connect: {error}") from error
+        self.progress: Callable[[], None] = lambda: None  # called now and then
         self._selector = selectors.DefaultSelector()
         for one in self._all:
             self._selector.register(one.socket, selectors.EVENT_READ, one)
@@ -203,9 +207,9 @@ class Clients:
     def __len__(self) -> int:
         return len(self._all)
 
-    def run(self, scripts: Iterable[Script], progress: Callable[[], None] = lambda: None) -> None:
-        """Each connection does one of the scripts, until all are done. progress() is called now and then. RequestLost
-        if the server hangs up or does not answer."""
+    def run(self, scripts: Iterable[Script]) -> None:
+        """Each connection does one of the scripts, until all are done. RequestLost if the server hangs up or does not
+        answer."""
         try:
             running = self._begin(scripts)
             while running:
@@ -215,7 +219,7 @@ class Clients:
                 for key, _ in events:
                     key.data.read()
                     running -= key.data.script is None
-                progress()
+                self.progress()
         except OSError as error:
             raise RequestLost(f"hung up: {error}") from error
 

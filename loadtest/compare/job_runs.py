@@ -26,6 +26,7 @@ LEAD_S = 10  # at least: between the last put and the time when all are due
 SLOWER = 10  # puts of jobs are at most so many times slower than plain ones
 LOOK_S = 0.1
 DUE_AT_MOST_S = 3600.0
+FLUSHED_S = 2.0  # until full write buffers are on the disk
 SETTLE_S = 60.0  # for how long the disk is watched
 SMALL_BYTES = 30e6  # what a drained server has on disk, at most
 SAY_EVERY_S = 10.0
@@ -54,26 +55,36 @@ def rates(kind: Kind, connections: int, items: int, progress: Progress) -> Figur
     peer: Peer = Darner() if kind.name == OURS else Beanstalkd()
     with Server(kind) as server, Clients(server.port, connections) as clients:
         books = Books(items)
-        found = _timed(server, clients, "put", items, lambda: peer.put(books, lambda: RATE_DELAY_S * 1000), progress)
+        found = _put(server, clients, peer, books, lambda: RATE_DELAY_S * 1000, progress)
         time.sleep(RATE_DELAY_S + 1)
         if kind.name == OURS:
             wire = Wire(server.port)
             _wait_until_due(wire, progress)
             wire.close()
-        found |= _timed(server, clients, "take", items, lambda: peer.take(books), progress)
+        found |= _take(server, clients, peer, books, progress)
         server.check()
     return found
 
 
-def _timed(
-    server: Server, clients: Clients, what: str, items: int, script: Callable[[], Script], progress: Progress
-) -> Figures:
+def _timed(server: Server, clients: Clients, what: str, books: Books, script: Callable[[], Script]) -> Figures:
     """All clients run such a script; its rate, and the server's processor time for each job."""
     process = ServerProcess(server.pid, server.data)
     began, before_s = time.monotonic(), process.cpu_s() or 0.0
-    clients.run((script() for _ in range(len(clients))), partial(progress.say, lambda: f"{what}: {items:,} jobs"))
+    clients.run(script() for _ in range(len(clients)))
     took_s, cpu_s = time.monotonic() - began, (process.cpu_s() or 0.0) - before_s
-    return {f"{what}_per_s": items / took_s, f"{what}_cpu_us": cpu_s / items * 1e6}
+    return {f"{what}_per_s": books.items / took_s, f"{what}_cpu_us": cpu_s / books.items * 1e6}
+
+
+def _put(
+    server: Server, clients: Clients, peer: Peer, books: Books, delay_ms: Callable[[], int], progress: Progress
+) -> Figures:
+    clients.progress = partial(progress.say, lambda: f"put {books.given:,} of {books.items:,}")
+    return _timed(server, clients, "put", books, lambda: peer.put(books, delay_ms))
+
+
+def _take(server: Server, clients: Clients, peer: Peer, books: Books, progress: Progress) -> Figures:
+    clients.progress = partial(progress.say, lambda: f"taken {books.items - books.left:,} of {books.items:,}")
+    return _timed(server, clients, "take", books, lambda: peer.take(books))
 
 
 def _delayed(wire: Wire) -> int:
@@ -99,15 +110,15 @@ def flood(kind: Kind, items: int, progress: Progress) -> Figures:
         # take beyond as many plain items before them.
         before = Books(items)
         warm = PlainDarner(b"plain")
-        found |= _timed(server, clients, "plain_put", items, lambda: warm.put(before, int), progress)
-        found |= _timed(server, clients, "plain_take", items, lambda: warm.take(before), progress)
+        found["plain_put_per_s"] = _put(server, clients, warm, before, int, progress)["put_per_s"]
+        _take(server, clients, warm, before, progress)
+        time.sleep(FLUSHED_S)
         found["plain_bytes"] = process.resident_bytes() or 0
         books = Books(items)
         due = time.time() + LEAD_S + items / (found["plain_put_per_s"] / SLOWER)
         peer = Darner()
-        found |= _timed(
-            server, clients, "put", items, lambda: peer.put(books, lambda: int((due - time.time()) * 1000)), progress
-        )
+        found |= _put(server, clients, peer, books, lambda: int((due - time.time()) * 1000), progress)
+        time.sleep(FLUSHED_S)
         found["delayed_bytes"] = process.resident_bytes() or 0
         server.check()
         server.kill()
@@ -129,7 +140,7 @@ def flood(kind: Kind, items: int, progress: Progress) -> Figures:
         found |= _come_due(server, wire, due, items, progress)
         server.check()
         with Clients(server.port, FLOOD_CONNECTIONS) as others:
-            found |= _timed(server, others, "take", items, lambda: peer.take(books), progress)
+            found |= _take(server, others, peer, books, progress)
         found |= _drained(process, wire, progress)
         server.check()
     found["more_bytes"] = found["delayed_bytes"] - found["plain_bytes"]
@@ -181,11 +192,11 @@ def drain(kind: Kind, items: int, progress: Progress) -> Figures:
     with Server(kind) as server, Clients(server.port, FLOOD_CONNECTIONS) as clients:
         process, wire = ServerProcess(server.pid, server.data), Wire(server.port)
         books, peer = Books(items), Darner()
-        found = _timed(server, clients, "put", items, lambda: peer.put(books, lambda: AT_ONCE_MS), progress)
+        found = _put(server, clients, peer, books, lambda: AT_ONCE_MS, progress)
         _wait_until_due(wire, progress)
         found["waiting_disk_bytes"] = process.disk_bytes() or 0
         found["waiting_bytes"] = process.resident_bytes() or 0
-        found |= _timed(server, clients, "take", items, lambda: peer.take(books), progress)
+        found |= _take(server, clients, peer, books, progress)
         found |= _drained(process, wire, progress)
         server.check()
     return found
