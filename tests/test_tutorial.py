@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from darner_core.config.queues import QueueOptions
 from tests.support.harness import REPLY_S, ROOT, RunningServer
 
 PAGE = ROOT / "docs" / "jobs.md"
@@ -123,3 +124,12 @@ def test_only_ages_times_and_ports_may_differ() -> None:
     assert same_each_time(first) == same_each_time(second)
     for word, other in ("failures=5", "failures=4"), ("nack", "loss"), ("9m", "1h"), ("127.0.0.1", "10.0.0.7"):
         assert same_each_time(first) != same_each_time(first.replace(word, other))
+
+
+def test_the_table_of_options_has_the_built_in_values() -> None:
+    _, _, section = PAGE.read_text().partition("\n## Options of queues\n")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+|none)", section, re.MULTILINE)
+    assert len(rows) == 8
+    for name, built_in in rows:
+        default = getattr(QueueOptions(), name)
+        assert built_in == (str(default) if default else "none" if default == b"" else "0"), name
