@@ -62,7 +62,11 @@ class Comebacks:
         if self._availability.stopping:
             read.queue.give_back(read)
         else:
-            self._leases.fail(self._leases.end(read), Failure.LOST, _name(origin))
+            undo = self._journal.undo
+            start = len(undo)
+            ended = self._leases.end(read)
+            del undo[start:]  # whatever comes of the turn, the client has gone, and its deadline with it
+            self._leases.fail(ended, Failure.LOST, _name(origin))
 
 
 class JobOperations:

@@ -142,7 +142,9 @@ class Session:
             read.queue.give_back(read)
 
     def _unabort(self, read: Read, too_late: bool) -> None:
-        if not self.ended:
+        if self.ended:  # hung up in the same turn: nobody has it, or its deadline, any more
+            read.queue.give_back(read, wake=False)
+        else:
             self.open_read = read
             if not too_late:
                 read.queue.take_back(read)
@@ -261,7 +263,9 @@ class ManyReads(Session):
         self._forget(read)
 
     def _unabort(self, read: Read, too_late: bool) -> None:
-        if not self.ended:
+        if self.ended:
+            read.queue.give_back(read, wake=False)
+        else:
             self._reads.setdefault(read.queue.name, deque()).appendleft(read)
             if not too_late:
                 read.queue.take_back(read)

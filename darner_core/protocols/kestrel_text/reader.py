@@ -170,6 +170,7 @@ def parse_touch(request: TextRequest, words: list[bytes]) -> None:
 def parse_pause(request: TextRequest, words: list[bytes]) -> None:
     """`pause name in|out|all|none [ms]`."""
     _name(request, words, "Queue name & what to pause required: in, out, all or none.", fewest=2)
+    request.told = b" ".join(words)
     request.pause = pause_of(words.pop(0))
     if words and request.pause is Pause.NONE:
         raise MalformedRequest("a pause none with a time: it ends the pause at once")
