@@ -31,30 +31,39 @@ _SHOWN = {
     b"key": "/key=<text>",
 }
 
-Options = dict[bytes, bytes]  # what stands behind each "="; b"" without one
+# Those without a value, and all there are in any protocol: a word among them is spelled right.
+_WITHOUT_VALUE = (b"open", b"close", b"abort", b"reject", b"peek", b"sync")
+_ALL = {*_WITHOUT_VALUE, *NUMBERS, b"key"}
+
+Options = dict[bytes, bytes]  # what stands behind each "="; without one b"", and b"0" for /ttr alone
 
 
 def shown(option: bytes) -> str:
     return _SHOWN.get(option, f"/{option.decode()}")
 
 
-def _listed(options: Iterable[bytes]) -> str:
+def listed(options: Iterable[bytes], joint: str) -> str:
     *some, last = map(shown, options)
-    return f"{', '.join(some)} and {last}" if some else last
+    return f"{', '.join(some)} {joint} {last}" if some else last
 
 
-def split(words: Iterable[bytes], allowed: tuple[bytes, ...], verb: bytes) -> Options:
-    """The options of one key. Raises RequestError for one that is unknown, or stands there twice."""
+def split(words: Iterable[bytes], allowed: tuple[bytes, ...], verb: bytes, reads: bool = False) -> Options:
+    """The options of one key. `reads`: /ttr may stand alone, and then means the item's own. Raises RequestError for one
+    that is unknown, or stands there twice."""
     found: Options = {}
     for word in words:
         name, equals, value = word.partition(b"=")
         name = name.lower()
         takes_value = name in NUMBERS or name == b"key"
         if name not in allowed or (equals and not takes_value):
-            near = did_you_mean(f"/{excerpt(name)}", [f"/{option.decode()}" for option in allowed], _listed(allowed))
+            near = listed(allowed, "and")
+            if name not in _ALL:
+                near = did_you_mean(f"/{excerpt(name)}", [f"/{option.decode()}" for option in allowed], near)
             raise MalformedRequest(f'unknown option "/{excerpt(word)}" for {verb.decode()}: {near}')
-        if takes_value and not equals and name != b"ttr":
-            raise MalformedRequest(f'bad option "/{excerpt(word)}" for {verb.decode()}: it is {shown(name)}')
+        if takes_value and not equals:
+            if name != b"ttr" or not reads:
+                raise MalformedRequest(f'bad option "/{excerpt(word)}" for {verb.decode()}: it is {shown(name)}')
+            value = b"0"
         if name in found and takes_value:
             raise ClientError(f'"/{excerpt(word)}" and another /{name.decode()} in one {verb.decode()}: one is allowed')
         found[name] = value
@@ -77,8 +86,6 @@ def value_of(options: Options, option: bytes) -> int | None:
     word = options.get(option)
     if word is None:
         return None
-    if option == b"ttr" and not word:
-        return 0
     lowest, highest = NUMBERS[option]
     what = "timeout" if option == b"t" else f"/{option.decode()}"
     return number(word, what, highest, lowest)

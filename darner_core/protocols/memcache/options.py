@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from darner_core.errors import ClientError
-from darner_core.protocols.options import Options, shown, value_of
+from darner_core.protocols.options import Options, listed, value_of
 
 PUT_OPTIONS = (b"sync", b"delay", b"pri", b"ttr", b"key")
 READ_OPTIONS = (b"open", b"close", b"abort", b"reject", b"peek", b"t", b"ttr", b"n", b"id", b"delay", b"pri")
@@ -48,8 +48,7 @@ def require_together(options: Mapping[bytes, bytes], exclusive: Iterable[tuple[b
             raise ClientError(f"cannot {pair[0].decode()} and {pair[1].decode()} in one get")
     for option, needed in NEEDS.items():
         if option in options and not any(one in options for one in needed):
-            beside = " or ".join(map(shown, needed))
-            raise ClientError(f"/{option.decode()} without {beside}: it says something about that")
+            raise ClientError(f"/{option.decode()} without {listed(needed, 'or')}: it says something about that")
     if b"n" in options and b"id" in options:
         raise ClientError("cannot have /n and /id in one get: /id is one item")
     if b"n" in options and b"open" in options and b"close" in options:

@@ -130,7 +130,7 @@ def test_touch_kick_and_pause() -> None:
         (b"get q/n=2", b"CLIENT_ERROR /n without /open or /close: "),
         (b"get q/close/open/n=2", b"CLIENT_ERROR cannot close and open with /n in one get: send two"),
         (b"get q/close/n=2/id=3", b"CLIENT_ERROR cannot have /n and /id in one get"),
-        (b"get q/open/id=3", b"CLIENT_ERROR /id without /close or /abort or /reject: "),
+        (b"get q/open/id=3", b"CLIENT_ERROR /id without /close, /abort or /reject: "),
         (b"get q/pri=3", b"CLIENT_ERROR /pri without /abort: "),
         (b"get q/reject/peek", b"CLIENT_ERROR cannot reject and peek in one get"),
         (b"get a b/peek", b"CLIENT_ERROR /peek in a get of several queues: it can have /open, "),
