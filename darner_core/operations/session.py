@@ -142,9 +142,7 @@ class Session:
             read.queue.give_back(read)
 
     def _unabort(self, read: Read, too_late: bool) -> None:
-        if self.ended:  # hung up in the same turn: nobody has it, or its deadline, any more
-            read.queue.give_back(read, wake=False)
-        else:
+        if not self.ended:
             self.open_read = read
             if not too_late:
                 read.queue.take_back(read)
@@ -263,9 +261,7 @@ class ManyReads(Session):
         self._forget(read)
 
     def _unabort(self, read: Read, too_late: bool) -> None:
-        if self.ended:
-            read.queue.give_back(read, wake=False)
-        else:
+        if not self.ended:
             self._reads.setdefault(read.queue.name, deque()).appendleft(read)
             if not too_late:
                 read.queue.take_back(read)

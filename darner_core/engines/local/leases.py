@@ -292,7 +292,7 @@ class Leases:
             self._journal.undo.append((self._unabort, lease, lease.read.returned))
             self.fail(lease.read, why, lease.client)
 
-    def _unabort(self, lease: Lease, too_late: bool) -> None:
+    def _unabort(self, lease: Lease, too_late: bool = False) -> None:
         """`too_late`: its queue had taken the item back before."""
         self.keep(lease)
         if not too_late:

@@ -88,7 +88,7 @@ def _read_key(request: LineRequest, word: bytes) -> Options:
     request.key = word
     name, *given = word.split(b"/")
     _set_name(request, name)
-    return split(given, options.READ_OPTIONS, b"get") if given else {}
+    return split(given, options.READ_OPTIONS, b"get", reads=True) if given else {}
 
 
 def _apply(request: LineRequest, found: Options) -> None:
