@@ -174,6 +174,10 @@ class ManyReads(Session):
     def open_reads(self, queue: bytes) -> int:
         return len(self._reads.get(queue, ()))
 
+    def all_open(self, queue: bytes) -> list[Read]:
+        """Of this queue, the oldest first."""
+        return list(self._reads.get(queue, ()))
+
     def has_room(self, queue: bytes, max_open_reads: int) -> bool:
         return len(self._reads.get(queue, ())) < max_open_reads
 

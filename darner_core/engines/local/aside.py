@@ -25,7 +25,7 @@ from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Holder
 from darner_core.engines.large_items import LARGE, Large
 from darner_core.engines.local import aside_keys, aside_leaving, aside_moves, window
-from darner_core.engines.local.aside_leaving import Flushing
+from darner_core.engines.local.aside_flushing import Flushing
 from darner_core.engines.local.aside_log import AsideLog, MemoryAsideLog
 from darner_core.engines.local.aside_parts import Held, OfItsQueue, Parent, Watcher
 from darner_core.engines.local.damaged_queue import cannot_be_read
@@ -109,7 +109,7 @@ class Aside(OfItsQueue):
         self.expire_to = expire_to
         self.settle = settle
         self.move_dead: Callable[[OpenRead], None] | None = None  # called with a large dead letter, as `move_large` is
-        self.flushing: Flushing | None = None  # what is being flushed, over several turns
+        self.flushing: Flushing | None = None  # see `aside_flushing`
         self.awaits_items = False  # something is about to be put in this turn
         self.failures = 0  # since the start
         self.dead_lettered = 0
@@ -221,7 +221,7 @@ class Aside(OfItsQueue):
             if place is None:
                 return None
             item, job = self.read(place[2])
-            if self.flushing is not None and self.flushing.takes(place):
+            if self.flushing is not None and self.flushing.flush.takes(place):
                 aside_leaving.remove(self, READY, place, job, item)
             elif not aside_leaving.has_expired(self, item):
                 return place, job, item
@@ -265,9 +265,13 @@ class Aside(OfItsQueue):
     def open_id(self, item_id: int) -> OpenRead | None:
         """Open this item, in whatever state it is; None: it is not there, or open. Raises StorageError."""
         found = self.find(item_id)
-        if found is None or item_id in self.outstanding:
+        if found is None or item_id in self.outstanding or self.is_flushed(item_id, found[2]):
             return None
         return self.hold(*found, self.read(item_id)[0])
+
+    def is_flushed(self, item_id: int, job: Job) -> bool:
+        """Whether a flush has taken this item, which is not removed yet."""
+        return self.flushing is not None and self.flushing.flush.takes_job(item_id, job)
 
     def find(self, item_id: int) -> tuple[int, Place, Job] | None:
         """Where an item lies, and what is known of it; None: it is not there. Raises StorageError."""

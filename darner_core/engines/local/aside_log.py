@@ -8,9 +8,8 @@ replaced is written once more.
 No call here switches greenlets. Reading raises StorageError.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from darner_core.engines.local.dead_ranges import DeadRange
@@ -19,7 +18,7 @@ from darner_core.engines.local.queue_log import QueueLog
 from darner_core.engines.local.sorted_places import SortedPlaces
 from darner_core.errors import StorageError
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import KINDS, AsideRecord, Job, Place, Taken
+from darner_core.storage.job_records import KINDS, AsideRecord, Flush, Job, Place, Taken
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
@@ -78,10 +77,20 @@ class AsideLog(QueueLog):
     def find(self, item_id: int) -> Item | None:
         return self.items[item_id] if item_id in self.items else self._stored_item(item_id)
 
-    def blobs(self) -> set[int]:
-        """The large items. Reads all that is there."""
-        stored = (item for item_id, item in self._all_stored() if item_id not in self.items)
-        return {item[0].blob for item in chain(stored, self.items.values()) if item and isinstance(item[0], Blob)}
+    def stored_blobs(self, most_items: int, most_bytes: int) -> Iterator[set[int]]:
+        """The large items of what has been written. Each step reads up to so many items, or a few bytes more."""
+        from_id: int | None = 0
+        while from_id is not None:
+            found, size, start, from_id = set[int](), 0, from_id, None
+            for items, (item_id, (body, *_)) in enumerate(self.journal.storage.jobs.items(self.number, start)):
+                if items >= most_items or size >= most_bytes:
+                    from_id = item_id
+                    break
+                if isinstance(body, Blob):
+                    found.add(body.blob)
+                else:
+                    size += len(body)
+            yield found
 
     def read_one(self, item_id: int) -> Item:
         return self.item(item_id)
@@ -134,6 +143,19 @@ class AsideLog(QueueLog):
         self._replaced.keys.setdefault(key, before)
         self.keys[key] = taken
         self.state_changed = True
+
+    def write_flush(self, flush: Flush | None) -> None:
+        """In this turn: this flush is being carried out; None: none is."""
+        tables, number = self.journal.storage.jobs, self.number
+        if flush is None:
+            self.journal.also.append(lambda batch: tables.end_flush(batch, number))
+        else:
+            self.journal.also.append(lambda batch: tables.put_flush(batch, number, flush))
+
+    def write_spared(self, part: int, item_id: int) -> None:
+        """In this turn: the flush leaves this item."""
+        tables, number = self.journal.storage.jobs, self.number
+        self.journal.also.append(lambda batch: tables.spare(batch, number, part, (item_id,)))
 
     # -- the end of the turn
 
@@ -202,7 +224,11 @@ class AsideLog(QueueLog):
         """The database was opened again after a failed write: whatever was left of it, the records are to be what
         memory has."""
         doubtful, self._doubtful = self._doubtful, Changes()
-        tables = self.journal.storage.jobs
+        tables, flushing = self.journal.storage.jobs, self._aside.flushing
+        if flushing is None:
+            tables.end_flush(batch, self.number)
+        else:
+            tables.put_flush(batch, self.number, flushing.flush)
         for kind, entries in enumerate(doubtful.order):
             tables.put_order(batch, self.number, kind, entries)
         self._write_records(batch, doubtful.items, doubtful.jobs, doubtful.keys)
@@ -218,9 +244,6 @@ class AsideLog(QueueLog):
 
     def _stored_item(self, item_id: int) -> Item | None:
         return self.journal.storage.jobs.item(self.number, item_id)
-
-    def _all_stored(self) -> Iterable[tuple[int, Item]]:
-        return self.journal.storage.jobs.items(self.number)
 
     def _stored_job(self, item_id: int) -> Job | None:
         return self.journal.storage.jobs.job(self.number, item_id)
@@ -255,6 +278,17 @@ class MemoryAsideLog(AsideLog):
         self.appended = []
         journal.in_memory.append(self)  # type: ignore[arg-type]  # of which nothing is asked that it has not
 
+    def write_flush(self, flush: Flush | None) -> None:
+        """A crash leaves nothing to be gone on with."""
+
+    def write_spared(self, part: int, item_id: int) -> None: ...
+
+    def stored_blobs(self, most_items: int, most_bytes: int) -> Iterator[set[int]]:
+        ids = list(self._items)
+        for start in range(0, len(ids), most_items):
+            items = (self._items.get(item_id) for item_id in ids[start : start + most_items])
+            yield {item[0].blob for item in items if item is not None and isinstance(item[0], Blob)}
+
     def keep(self) -> None:
         """The turn has happened."""
         _apply(self._items, self.items)
@@ -279,9 +313,6 @@ class MemoryAsideLog(AsideLog):
 
     def _stored_item(self, item_id: int) -> Item | None:
         return self._items.get(item_id)
-
-    def _all_stored(self) -> Iterable[tuple[int, Item]]:
-        return self._items.items()
 
     def _stored_job(self, item_id: int) -> Job | None:
         return self._jobs.get(item_id)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from darner_core import NAME
-from darner_core.engines.local import job_rules, lines, window
+from darner_core.engines.local import aside_flushing, job_rules, lines, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
 from darner_core.engines.local.dead_ranges import DeadRange
@@ -22,7 +22,7 @@ from darner_core.errors import StorageError
 from darner_core.showing import show
 from darner_core.storage import job_records, records
 from darner_core.storage.job_records import NEUTRAL_PRI, AsideRecord, AsideState, Job
-from darner_core.storage.records import Item
+from darner_core.storage.records import Blob, Item
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
 
@@ -71,7 +71,10 @@ class Asides:
                 self.damaged[name] = record, StorageError(f"what is set aside of queue {show(name)} waits for a repair")
                 continue
             try:
-                self._add(queue, record, storage.jobs.state(record.number))
+                state, flush = storage.jobs.state(record.number), storage.jobs.flush(record.number)
+                if flush is not None:
+                    _ = queue.large_items  # may raise: before the aside is added
+                aside_flushing.read_back(self._add(queue, record, state), flush)
                 self._settle(queue)
             except StorageError as error:
                 self.damaged[name] = record, error
@@ -108,6 +111,26 @@ class Asides:
         if not queue.counts_failures:
             self._settle(queue)
         return aside
+
+    def put(
+        self,
+        queue: MessageQueue,
+        body: bytes | Blob,
+        flags: int,
+        expires_at_ms: int,
+        pri: int = NEUTRAL_PRI,
+        delay_ms: int = 0,
+        ttr_ms: int = 0,
+        key: bytes = b"",
+        note: bytes = b"",
+    ) -> None:
+        """Put an item into the aside of this queue, which has been entered."""
+        self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
+        self.by_queue[queue].put(body, flags, expires_at_ms, pri, 2 * queue.tail, delay_ms, ttr_ms, key, note)
+
+    def change_terms(self, queue: MessageQueue, pri: int = NEUTRAL_PRI, ttr_ms: int = 0) -> None:
+        """From now on all items of the line, which has none, have this priority and deadline."""
+        self.change(queue, self.of(queue).record._replace(pri=pri, ttr_ms=ttr_ms))
 
     def _add(self, queue: MessageQueue, record: AsideRecord, state: AsideState | None) -> Aside:
         aside = self.by_queue[queue] = self.by_number[record.number] = Aside(
@@ -165,7 +188,7 @@ class Asides:
         if aside.log.durable:
             storage, name, number = self._journal.storage, aside.name, aside.record.number
             # Of what this turn has put nothing may stay, though the aside writes it: this comes behind.
-            is_empty = aside.is_empty and not aside.log.touched
+            is_empty = aside.is_empty and not aside.log.touched and aside.flushing is None
             self._journal.also.append(lambda batch: storage.jobs.remove_aside(batch, name, number, is_empty))
 
     def _delete_damaged(self, name: bytes) -> None:

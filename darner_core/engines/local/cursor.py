@@ -354,7 +354,7 @@ class Cursor:
         for read in dropped:
             self._forget(read)
         reads.find_returned(self)
-        self.next_id = self.place = self.parent.head_id
+        self.next_id = self.place = self.parent.line_head_id
         self.mark_all = True
         window.release(self)
         journal.count(self, "total_flushes")

@@ -1,9 +1,9 @@
 """The jobs of all queues: `engines.jobs` says what is promised.
 
 A put with options goes into the line if its priority and deadline are those that all items of the line have, the
-queue's terms; else aside. If the line has no item at all, the terms become those of the put. Once aside, an item stays
-there until it is gone. An item of the line goes aside when it has failed and that counts, or comes back later or with
-another priority: it keeps its id, and its place in the order of arrival.
+queue's terms; else aside. A put without options has the built-in ones. If the line has no item at all, the terms become
+those of the put. Once aside, an item stays there until it is gone. An item of the line goes aside when it has failed
+and that counts, or comes back later or with another priority: it keeps its id, and its place in the order of arrival.
 
 No call here switches greenlets.
 """
@@ -16,7 +16,7 @@ from darner_core import NAME
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Read
 from darner_core.engines.jobs import MAX_DELAY_MS, Failure, JobOptions, Outcome, Pause
-from darner_core.engines.local import aside_failures, aside_keys, aside_moves, lines
+from darner_core.engines.local import aside_failures, aside_flushing, aside_moves, lines
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.job_queue import PLAIN
 from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT
@@ -66,13 +66,21 @@ class LocalJobs:
         options: JobOptions,
         as_child: bool = False,
     ) -> Outcome:
+        item = body, flags, expires_at_ms, self._journal.time_ms()
+        if len(names) == 1:
+            queue = self._registry.queues.get(names[0])
+            if queue is not None and not queue.governed and (queue.is_child or not as_child):
+                # What follows comes to the same, in nearly twice the time: 17 µs of a whole put, not 10.
+                if options.key and self._has_key(queue.name, options.key):
+                    return Outcome.KEY_TAKEN
+                self._put_into(queue, item, options)
+                return Outcome.STORED
         first = self._routing.first_of(names)
         if self._has_key(first, options.key):
             return Outcome.FULL if self._registry.queues[first].takes_nothing else Outcome.KEY_TAKEN
         takers = self._routing.find_takers(names, len(body), as_child)
         if takers is None:
             return Outcome.FULL
-        item = body, flags, expires_at_ms, self._journal.time_ms()
         for queue in takers:
             self._put_into(queue, item, options if queue.name == first else options._replace(key=b""))
         return Outcome.STORED
@@ -84,17 +92,18 @@ class LocalJobs:
             record = self._record(queue)
             same = (record.pri, record.ttr_ms) == (pri, ttr_ms)
             if not same and queue.next_id == queue.tail and not queue.outstanding:
-                self._asides.of(queue)
-                self._asides.change(queue, record_of(self._asides.of(queue), pri, ttr_ms))
+                self._asides.change_terms(queue, pri, ttr_ms)
                 same = True
             if same:
-                queue.put_until(body, flags, expires_at_ms)
+                if isinstance(queue, TracedQueue):
+                    queue.note_item(PUT, queue.tail, item)
+                MessageQueue.put_until(queue, body, flags, expires_at_ms)
                 return
         aside = self._asides.enter(queue)
-        self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
         if isinstance(queue, TracedQueue):
             queue.note_item(PUT, aside.new_id, item)
-        aside.put(body, flags, expires_at_ms, pri, 2 * queue.tail, min(delay_ms, MAX_DELAY_MS), ttr_ms, key, note)
+        delay_ms = min(delay_ms, MAX_DELAY_MS)
+        self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
 
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Outcome:
         first = self._routing.first_of(transfer.names)
@@ -111,7 +120,7 @@ class LocalJobs:
         """Whether an item of this queue, which need not exist, has this key."""
         queue = self._registry.queues.get(name) if key else None
         aside = self._asides.by_queue.get(queue) if queue is not None else None
-        return aside is not None and bool(aside_keys.owner(aside, key))
+        return aside is not None and bool(aside_flushing.owner_of_key(aside, key))
 
     # -- deadlines
 
@@ -243,11 +252,6 @@ class LocalJobs:
         yield b"dead_lettered", aside.dead_lettered if aside is not None else 0
         yield b"aside_items", aside.items if aside is not None else 0
         yield b"paused", aside.paused if aside is not None else 0
-
-
-def record_of(aside: Aside, pri: int, ttr_ms: int) -> AsideRecord:
-    """Its record with these terms."""
-    return aside.record._replace(pri=pri, ttr_ms=ttr_ms)
 
 
 def counts(options: QueueOptions) -> bool:

@@ -3,6 +3,7 @@
 No call here switches greenlets.
 """
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from darner_core.engines.contract import Holder, Item, Read
@@ -15,16 +16,27 @@ if TYPE_CHECKING:
 class Lease:
     """A read with a deadline of its own. As a Holder it is told when a close has to be undone."""
 
-    __slots__ = ("id", "read", "owner", "client", "due", "_leases")
+    __slots__ = ("id", "read", "owner", "client", "due", "lasts_ms", "latest", "_leases")
 
     def __init__(
-        self, leases: "Leases", lease_id: int, read: Read, owner: object, due: float, client: bytes = b""
+        self,
+        leases: "Leases",
+        lease_id: int,
+        read: Read,
+        owner: object,
+        due: float,
+        client: bytes = b"",
+        lasts_ms: int = 0,
+        latest: float = inf,
     ) -> None:
         self.id = lease_id
         self.read = read
         self.owner = owner
         self.client = client  # who has it, for the history of a dead letter
         self.due = due  # when the item goes back, by the clock
+        # Of one that is known by its id: how long it lasts if nobody touches it, and until when anybody may keep it.
+        self.lasts_ms = lasts_ms
+        self.latest = latest
         self._leases = leases
 
     def unclose(self, read: Read) -> None:

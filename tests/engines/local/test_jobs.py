@@ -8,7 +8,7 @@ import pytest
 
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
-from darner_core.engines.local import aside_leaving
+from darner_core.engines.local import aside_flushing
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.errors import ServerError, StorageError
 from darner_core.storage.storage import Storage
@@ -55,6 +55,34 @@ def test_a_more_urgent_item_goes_first_and_equals_go_in_the_order_of_arrival(sta
     bench.put(b"q", b"5")
     assert restarted(bench).drain() == [b"urgent", b"urgent too", b"1", b"2", b"3", b"4", b"5", b"late"]
     assert bench.queue().__class__ is MessageQueue
+
+
+def test_a_put_without_options_has_the_neutral_priority_whatever_the_line_was_begun_with(start: Start) -> None:
+    bench = start(trace=True)
+    bench.put_job(b"q", b"for the night", pri=5000)
+    bench.put(b"q", b"plain")
+    bench.put_large(b"q", b"large" * 200)
+    bench.put_job(b"q", b"somewhat lazy", pri=2000)
+    bench.put(b"q", b"plain, too", expires_in_s=60)
+    bench = restarted(bench)
+    found = [bench.opened() for _ in range(5)]
+    bodies = [b"large" if read.blob else bench.body(read) for read in found]
+    assert bodies == [b"plain", b"large", b"plain, too", b"somewhat lazy", b"for the night"]
+    for read in found:
+        read.queue.close(read)
+    bench.put(b"q", b"plain")  # the line is empty: it takes its own terms again
+    bench.put_job(b"q", b"urgent", pri=7)
+    bench.put_job(b"q", b"neutral", pri=1024)
+    assert bench.figures()["aside_items"] == 1
+    assert restarted(bench).drain() == [b"urgent", b"plain", b"neutral"]
+
+
+def test_a_put_without_options_has_no_deadline_of_its_neighbour(start: Start) -> None:
+    bench = start(default_ttr_s=60)
+    bench.put_job(b"q", b"short", ttr_ms=300)
+    bench.put(b"q", b"plain")
+    reads = [bench.opened(), bench.opened()]
+    assert [bench.jobs.ttr_ms(read) for read in reads] == [300, 60_000]
 
 
 def test_a_delayed_item_comes_when_it_is_due_at_the_place_of_its_arrival(start: Start) -> None:
@@ -430,7 +458,7 @@ def test_only_a_queue_that_exists_can_be_paused(start: Start) -> None:
 
 
 def test_a_flush_leaves_what_is_open_or_buried(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside_leaving, "FLUSHED_AT_ONCE", 2)
+    monkeypatch.setattr(aside_flushing, "FLUSHED_AT_ONCE", 2)
     bench = start(max_deliveries=1)
     for number in range(3):
         bench.put(b"q", b"line %d" % number)
