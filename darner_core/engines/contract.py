@@ -111,6 +111,11 @@ class Source(Protocol):
     def large_items(self) -> LargeItems:
         """Raises StorageError."""
 
+    @property
+    def opener(self) -> "Source":
+        """What is to be asked for the next item by whoever has been handed one of this source: itself, unless this is
+        a part of another."""
+
     # -- must be kept
 
     def open(self) -> Read | None:

@@ -72,9 +72,6 @@ class Taking:
         queue = self._queues.get(name)
         return (queue.options if queue is not None else self._registry.options(name)).max_open_reads
 
-    def queue(self, name: bytes) -> Source | None:
-        return self._queues.get(name)
-
     def require_room(self, session: Session, names: Iterable[bytes]) -> None:
         """Raises ClientError if the session may open no more items of one of these queues."""
         for name in names:
@@ -323,17 +320,17 @@ class Batch:
     def fill(self, name: bytes, wait_ms: int) -> bool:
         """Take what there is; False: `wait_fill` may take more. Raises StorageError if the first item cannot be read,
         and ServerError if it is too large for the reply; then nothing is open."""
-        return self._fill(name, lambda: self._taking.open((name,), wait_ms))
+        return self._fill(lambda: self._taking.open((name,), wait_ms))
 
     def wait_fill(self, client: Client, name: bytes, until: float) -> None:
         """Take more, and wait for it until the reply is full or `until` has come. Raises as `fill` does."""
-        self._fill(name, lambda: self._taking.wait_open(client, (name,), until))
+        self._fill(lambda: self._taking.wait_open(client, (name,), until))
 
     def wait_first(self, client: Client, name: bytes, until: float) -> None:
         """Wait until there is something, or `until` has come, and take what there is. Raises as `fill` does."""
-        self._fill(name, lambda: LATER if self.reads else self._taking.wait_open(client, (name,), until))
+        self._fill(lambda: LATER if self.reads else self._taking.wait_open(client, (name,), until))
 
-    def _fill(self, name: bytes, open_first: Callable[[], Read | Literal[Later.LATER] | None]) -> bool:
+    def _fill(self, open_first: Callable[[], Read | Literal[Later.LATER] | None]) -> bool:
         try:
             while not self.full:
                 try:
@@ -342,9 +339,9 @@ class Batch:
                         return False
                     if read is None:
                         return True
+                    queue = read.queue.opener
                     self._add(read)
-                    queue = self._taking.queue(name)  # not the read's, which is perhaps what is set aside alone
-                    while not self.full and queue is not None and (read := queue.open()) is not None:
+                    while not self.full and not queue.deleted and (read := queue.open()) is not None:
                         self._add(read)
                 except StorageError:
                     if not self.reads:

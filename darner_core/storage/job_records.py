@@ -37,6 +37,8 @@ A job record whose state is delayed may lie among the ready: that it has become 
 The keys of each family but `asides` have a length of their own, which says what they are where nothing else does: in a
 write-ahead log that is read without its database.
 
+A job whose state is 3 is a large dead letter on its way to where these go. It lies among the ready.
+
 Whoever looks for the first of a kind begins at the lowest of the state, never at the kind's first possible key: what
 lies before it is deleted, and to pass over half a million deleted keys takes a third of a second.
 """
@@ -54,6 +56,9 @@ FIRST_ASIDE_ID = 2**51
 # Kinds in `order`, which are the states of jobs, too.
 READY, DELAYED, BURIED, WINDOW = range(4)
 KINDS = (READY, DELAYED, BURIED, WINDOW)
+
+# Of jobs alone: a dead letter, on its way to where these go. It lies among the ready, and is not handed out.
+DYING = 3
 
 NO_PUTS, NO_GETS = 1, 2  # bits of a pause
 
@@ -183,7 +188,7 @@ def unpack_job(value: bytes) -> Job:
     """Raises ValueError or struct.error."""
     numbers = _job.unpack_from(value)
     key_end = _job.size + numbers[10]
-    if len(value) <= key_end or len(value) != key_end + 1 + value[key_end] or numbers[0] > BURIED:
+    if len(value) <= key_end or len(value) != key_end + 1 + value[key_end] or numbers[0] > DYING:
         raise ValueError(f"a job record of {len(value)} bytes with state {numbers[0]}")
     return Job._make((*numbers[:10], value[_job.size : key_end], value[key_end + 1 :]))
 

@@ -15,6 +15,7 @@ from darner_core.storage import job_records, opening, records
 from darner_core.storage.job_records import (
     BURIED,
     DELAYED,
+    DYING,
     FIRST_ASIDE_ID,
     KINDS,
     LOWEST,
@@ -333,7 +334,7 @@ class AsideReader:
 
 def place_of(item_id: int, job: Job) -> tuple[int, Place]:
     """(kind, place) of an item whose job record says this, unless it has become due since."""
-    if job.state == READY:
+    if job.state in (READY, DYING):
         return READY, (job.pri, job.place, item_id)
     return job.state, (job.at, job.place if job.state == DELAYED else 0, item_id)
 

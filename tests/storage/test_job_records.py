@@ -134,7 +134,7 @@ def test_the_order_of_keys_is_the_order_of_places(entries: list[tuple[int, int, 
     assert sorted(keys) == [records.order_key(number, kind, *place) for number, kind, place in sorted(entries)]
 
 
-@pytest.mark.parametrize("spoil", [lambda r: r[:-1], lambda r: r + b"x", lambda r: b"\x03" + r[1:], lambda r: r[:20]])
+@pytest.mark.parametrize("spoil", [lambda r: r[:-1], lambda r: r + b"x", lambda r: b"\x04" + r[1:], lambda r: r[:20]])
 def test_a_job_record_that_is_damaged_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     with pytest.raises((ValueError, struct.error)):
         records.unpack_job(spoil(records.pack_job(A_JOB)))

@@ -144,6 +144,7 @@ class Bench:
         batch = self.storage.batch()
         self.aside.log.recheck(batch)
         self.storage.write(batch)
+        self.aside.log.rechecked()
         self.end_turn()
 
     def crash(self) -> None:

@@ -39,6 +39,7 @@ from darner_core.errors import StorageError
 from darner_core.storage.job_records import (
     BURIED,
     DELAYED,
+    DYING,
     KINDS,
     READY,
     AsideRecord,
@@ -223,6 +224,8 @@ class Aside(OfItsQueue):
             item, job = self.read(place[2])
             if self.flushing is not None and self.flushing.flush.takes(place):
                 aside_leaving.remove(self, READY, place, job, item)
+            elif job.state == DYING and self.move_dead is not None:
+                self.move_dead(self.hold(READY, place, job, item))  # the server had ended, or the disk had failed
             elif not aside_leaving.has_expired(self, item):
                 return place, job, item
             elif self.parent.move_large is not None and isinstance(item[0], Blob):
@@ -267,6 +270,8 @@ class Aside(OfItsQueue):
         found = self.find(item_id)
         if found is None or item_id in self.outstanding or self.is_flushed(item_id, found[2]):
             return None
+        if found[2].state == DYING:
+            return None
         return self.hold(*found, self.read(item_id)[0])
 
     def is_flushed(self, item_id: int, job: Job) -> bool:
@@ -293,15 +298,6 @@ class Aside(OfItsQueue):
         read = OpenRead(self, item_id, item, len(body), body.blob if isinstance(body, Blob) else 0, item[2])  # type: ignore[arg-type]
         self.orders[kind].hide(place)
         self.outstanding[item_id] = Held(read, job, kind, place)
-        self.open_bytes += read.body_bytes
-        self.log.journal.undo.append((self._let_wait, read))
-        return read
-
-    def keep_open(self, held: Held, job: Job) -> OpenRead:
-        """What somebody has let go stays open, with this job, for somebody else."""
-        before = held.read
-        read = OpenRead(self, before.id, None, before.body_bytes, before.blob, before.expires_at_ms)  # type: ignore[arg-type]
-        self.outstanding[before.id] = Held(read, job, held.kind, held.place)
         self.open_bytes += read.body_bytes
         self.log.journal.undo.append((self._let_wait, read))
         return read

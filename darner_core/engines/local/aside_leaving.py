@@ -7,7 +7,7 @@ greenlets.
 from typing import TYPE_CHECKING
 
 from darner_core.engines.local import aside_keys
-from darner_core.storage.job_records import Job, Place
+from darner_core.storage.job_records import DYING, Job, Place
 from darner_core.storage.records import Blob, Item
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def remove_id(aside: "Aside", item_id: int) -> bool:
 def expire_id(aside: "Aside", item_id: int) -> bool:
     """Remove this item if it has expired and nobody has it open; whether it was removed."""
     found = aside.find(item_id)
-    if found is None or item_id in aside.outstanding:
+    if found is None or item_id in aside.outstanding or found[2].state == DYING:
         return False
     item, _ = aside.read(item_id)
     if not has_expired(aside, item):

@@ -8,7 +8,7 @@ replaced is written once more.
 No call here switches greenlets. Reading raises StorageError.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -43,6 +43,14 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.items or self.jobs or self.keys or any(self.order))
+
+    def forget(self, written: "AsideLog") -> None:
+        """What a turn has written since is known."""
+        _drop(self.items, written.items)
+        _drop(self.jobs, written.jobs)
+        _drop(self.keys, written.keys)
+        for mine, theirs in zip(self.order, written.order, strict=True):
+            _drop(mine, theirs)
 
 
 class AsideLog(QueueLog):
@@ -198,6 +206,8 @@ class AsideLog(QueueLog):
 
     def turn_written(self) -> None:
         if self.items or self.jobs or self.keys or any(self.order):
+            if self._doubtful:
+                self._doubtful.forget(self)
             self._begin()
 
     def undo_turn(self) -> None:
@@ -222,8 +232,8 @@ class AsideLog(QueueLog):
 
     def recheck(self, batch: Batch) -> None:
         """The database was opened again after a failed write: whatever was left of it, the records are to be what
-        memory has."""
-        doubtful, self._doubtful = self._doubtful, Changes()
+        memory has. `rechecked` follows when that is written."""
+        doubtful = self._doubtful
         tables, flushing = self.journal.storage.jobs, self._aside.flushing
         if flushing is None:
             tables.end_flush(batch, self.number)
@@ -235,6 +245,14 @@ class AsideLog(QueueLog):
         if not self.touched:
             self._aside.enter_turn()
         self.state_changed = True
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a failed turn may have left something on disk."""
+        return not self.recorded or bool(self._doubtful)
+
+    def rechecked(self) -> None:
+        self._doubtful = Changes()
 
     # -- what has been written
 
@@ -322,6 +340,11 @@ class MemoryAsideLog(AsideLog):
 
     def _stored_at_place(self, kind: int, place: Place) -> bytes | None:
         return self._values[kind].get(place)
+
+
+def _drop(known: dict[_Key, _Value], keys: Iterable[_Key]) -> None:
+    for key in keys:
+        known.pop(key, None)
 
 
 def _apply(stored: dict[_Key, _Value], changed: dict[_Key, _Value | None]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from darner_core.engines.local import aside_flushing, aside_keys, aside_leaving
 from darner_core.engines.local.aside_flushing import FLUSHED_AT_ONCE
 from darner_core.engines.local.aside_parts import Held
-from darner_core.storage.job_records import BURIED, DELAYED, MAX_COUNT, READY, Job, Place
+from darner_core.storage.job_records import BURIED, DELAYED, DYING, MAX_COUNT, READY, Job, Place
 
 if TYPE_CHECKING:
     from darner_core.engines.local.aside import Aside
@@ -19,7 +19,7 @@ NEVER_MS: Final = 2**64
 
 def place_of(item_id: int, job: Job) -> tuple[int, Place]:
     """(kind, place) of an item whose job record says this, unless it has become due since."""
-    if job.state == READY:
+    if job.state in (READY, DYING):
         return READY, (job.pri, job.place, item_id)
     if job.state == DELAYED:
         return DELAYED, (job.at, job.place, item_id)

@@ -56,6 +56,11 @@ class OfItsQueue:
     record: AsideRecord
 
     @property
+    def opener(self) -> Any:
+        """What comes next may stand in the line."""
+        return self.parent
+
+    @property
     def created_at_ms(self) -> int:
         return self.record.created_at_ms
 

@@ -13,6 +13,7 @@ from darner_core import NAME
 from darner_core.engines.local import aside_flushing, job_rules, lines, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
+from darner_core.engines.local.damaged_queue import why_damaged
 from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
@@ -51,6 +52,7 @@ class Asides:
         self.by_number: dict[int, Aside] = {}
         # By the names of queues: asides that cannot be read, or whose queues cannot.
         self.damaged: dict[bytes, tuple[AsideRecord, StorageError]] = {}
+        self._unmade: dict[int, bytes] = {}  # what failed turns may have left: asides' numbers and queues' names
         self.large_dead: list[OpenRead] = []  # large dead letters on their way, see `moving`
         self._journal = journal
         self._new_number = new_number
@@ -78,6 +80,7 @@ class Asides:
                 self._settle(queue)
             except StorageError as error:
                 self.damaged[name] = record, error
+                self._settle(queue)  # it tells of the damage
                 log.error("queue %s: what is set aside cannot be read: %s", show(name), error)
         return numbers
 
@@ -86,18 +89,27 @@ class Asides:
         aside = self.by_queue.get(queue)
         if aside is not None:
             return aside
-        if queue.name in self.damaged:
-            raise self.damaged[queue.name][1]
+        self.require(queue)
         record = AsideRecord(self._new_number(), self._journal.time_ms())
         aside = self._add(queue, record, AsideState() if queue.log.durable else None)
         self._write_record(aside)
-        self._journal.undo.append((self._take_out, aside, queue))
+        self._journal.undo.append((self._unmake, aside, queue))
         return aside
+
+    def require(self, queue: MessageQueue) -> None:
+        """Raises StorageError if what lies aside of this queue cannot be read."""
+        if queue.name in self.damaged:
+            raise self.damaged[queue.name][1]
+
+    def damage_of(self, queue: MessageQueue) -> str:
+        """Why what lies aside of this queue cannot be read, or not all of it; "": it can."""
+        aside, damaged = self.by_queue.get(queue), self.damaged.get(queue.name)
+        return aside.damage if aside is not None else why_damaged(queue.name, damaged[1]) if damaged is not None else ""
 
     def has_jobs(self, queue: MessageQueue) -> bool:
         """Whether this has to be a JobQueue."""
         options, aside = queue.options, self.by_queue.get(queue)
-        if options.max_deliveries or options.dead_letter_queue or options.retry_delay_s:
+        if options.max_deliveries or options.dead_letter_queue or options.retry_delay_s or queue.name in self.damaged:
             return True
         if aside is None:
             return False
@@ -143,6 +155,11 @@ class Asides:
     def _send_dead_letter(self, aside: Aside, item: Item, job: Job) -> bool:
         return self.dead_letter is not None and self.dead_letter(aside, item, job)
 
+    def _unmake(self, aside: Aside, queue: MessageQueue) -> None:
+        if aside.log.durable:
+            self._unmade[aside.record.number] = aside.name
+        self._take_out(aside, queue)
+
     def _take_out(self, aside: Aside, queue: MessageQueue) -> None:
         aside.deleted = True
         del self.by_queue[queue], self.by_number[aside.record.number]
@@ -152,6 +169,7 @@ class Asides:
         aside.deleted = False
         self.by_queue[queue] = self.by_number[aside.record.number] = aside
         self._watcher.note(aside, 1)  # it is looked when something there is due
+        aside_flushing.go_on(aside)
         self._settle(queue)
 
     def change(self, queue: MessageQueue, record: AsideRecord) -> None:
@@ -201,10 +219,19 @@ class Asides:
     def recheck(self, batch: Batch) -> None:
         """The storage was opened again after a failed write: what asides have on disk is to be what memory has."""
         storage = self._journal.storage
+        for number, name in self._unmade.items():
+            storage.jobs.remove_aside(batch, name, number, False)
+        unmade = set(self._unmade.values())
         for aside in self.by_queue.values():
-            if aside.log.durable and aside.log.recorded == 0:
+            if aside.log.durable and (aside.log.is_doubtful or aside.name in unmade):
                 aside.log.recheck(batch)
                 storage.jobs.add_aside(batch, aside.name, aside.record)
+
+    def rechecked(self) -> None:
+        """What `recheck` has added to its batch is written."""
+        self._unmade.clear()
+        for aside in self.by_queue.values():
+            aside.log.rechecked()
 
 
 def find_dead(journal: Journal, asides: Iterable[Aside]) -> None:

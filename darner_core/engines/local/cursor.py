@@ -120,6 +120,10 @@ class Cursor:
         return self.parent.tail
 
     @property
+    def opener(self) -> "Cursor":
+        return self
+
+    @property
     def head_id(self) -> int:
         """The id of what `open` would hand out; 0: nothing."""
         return self.returned[0] if self._goes_back() else self._next_seen(self.next_id)

@@ -11,7 +11,7 @@ No call here switches greenlets.
 """
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from darner_core.engines.large_items import Large
 from darner_core.engines.local import aside_flushing, expiry, reads
@@ -29,6 +29,8 @@ NOTHING, LINE = False, True
 # What comes first: nothing, the head of the line, or what the aside has found.
 _First: TypeAlias = bool | tuple[Place, Job, Item]
 
+_line_damage: Any = MessageQueue.__dict__["damage"]
+
 # Of a queue that has no aside.
 PLAIN = AsideRecord(0, 0)
 
@@ -44,6 +46,15 @@ class JobQueue(MessageQueue):
     @property
     def aside(self) -> Aside | None:
         return self.asides.by_queue.get(self)
+
+    @property
+    def damage(self) -> str:
+        """That of the line, or else of what lies aside."""
+        return _line_damage.__get__(self) or self.asides.damage_of(self)
+
+    @damage.setter
+    def damage(self, damage: str) -> None:
+        _line_damage.__set__(self, damage)
 
     # -- putting
 

@@ -9,7 +9,7 @@ No call here switches greenlets.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from darner_core import NAME
@@ -21,6 +21,7 @@ from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.job_queue import PLAIN
 from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT
 from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.leased import Leased
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
@@ -78,6 +79,8 @@ class LocalJobs:
         first = self._routing.first_of(names)
         if self._has_key(first, options.key):
             return Outcome.FULL if self._registry.queues[first].takes_nothing else Outcome.KEY_TAKEN
+        if options != JobOptions():
+            self._require_asides(self._routing.existing(names, as_child))
         takers = self._routing.find_takers(names, len(body), as_child)
         if takers is None:
             return Outcome.FULL
@@ -110,11 +113,19 @@ class LocalJobs:
         if self._has_key(first, options.key):
             return Outcome.KEY_TAKEN
 
+        if options != JobOptions():
+            self._require_asides(target.queue for target, _ in transfer.uploads)
+
         def put_one(queue: MessageQueue, blob: Blob) -> None:
             item = blob, flags, expires_at_ms, self._journal.time_ms()
             self._put_into(queue, item, options if queue.name == first else options._replace(key=b""))
 
         return Outcome.FULL if transfer.put(flags, expires_at_ms, put_one) is None else Outcome.STORED
+
+    def _require_asides(self, queues: Iterable[MessageQueue]) -> None:
+        """Raises StorageError if something cannot be set aside in one of these: before anything is put into others."""
+        for queue in queues:
+            self._asides.require(queue)
 
     def _has_key(self, name: bytes, key: bytes) -> bool:
         """Whether an item of this queue, which need not exist, has this key."""
@@ -161,6 +172,11 @@ class LocalJobs:
         if held is not None:
             aside_failures.reject(held.queue, held, show(client))  # type: ignore[arg-type]
 
+    def history(self, read: Read | Leased) -> bytes:
+        held = read.read if isinstance(read, Leased) else read  # as a session holds it
+        place = held.queue
+        return place.job_of(held).note if isinstance(place, Aside) and place.holds(held) else b""
+
     def _aside_read(self, read: Read) -> OpenRead | None:
         """This read as one of an aside: an item of a line goes there, and is open there. None: it was not open, or is
         a cursor's, and is given back. Raises StorageError, with nothing changed."""
@@ -187,7 +203,10 @@ class LocalJobs:
         return aside.adopt_open(moved, item, job)
 
     def put_dead_letter(self, queue: MessageQueue, body: bytes | Blob, item: Item, note: bytes) -> None:
-        """Put a copy of `item`, whose body it is, into one of the queues to which dead letters go."""
+        """Put a copy of `item`, whose body it is, into one of the queues to which dead letters go. Where nothing can be
+        set aside, it goes into the line, without its history."""
+        if queue.name in self._asides.damaged:
+            note = b""
         self._put_into(queue, (body, item[1], 0, item[3]), JobOptions(), note)
 
     def _send_dead_letter(self, aside: Aside, item: Item, job: Job) -> bool:

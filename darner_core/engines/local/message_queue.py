@@ -353,6 +353,10 @@ class MessageQueue:
         return self.log.durable
 
     @property
+    def opener(self) -> "MessageQueue":
+        return self
+
+    @property
     def line_head_id(self) -> int:
         return self.returned[0] if self.returned else self.next_id
 

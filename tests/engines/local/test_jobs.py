@@ -11,6 +11,8 @@ from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
 from darner_core.engines.local import aside_flushing
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.errors import ServerError, StorageError
+from darner_core.storage.job_records import number_key
+from darner_core.storage.rocks import STATE_FAMILY
 from darner_core.storage.storage import Storage
 from tests.support.job_bench import JobBench
 
@@ -368,6 +370,40 @@ def test_a_large_dead_letter_is_open_while_it_moves(start: Start) -> None:
     assert (restarted(bench).drain(b"dead"), bench.drain()) == ([b"x" * 900], [])
 
 
+def test_a_large_dead_letter_is_not_handed_out_again_when_a_crash_has_met_it_on_its_way(
+    open_storage: OpenStorage,
+) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=1, dead_letter_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900, expires_in_s=20)
+    read = bench.opened()
+    bench.jobs.fail(read, Failure.ABORTED)
+    bench.put(b"q", b"next")
+    bench.end_turn()
+    bench.crash()
+    aside = bench.registry.asides.by_queue[bench.queue()]
+    assert aside.open_id(read.id) is None
+    bench.pass_time(30)
+    bench.sweep()
+    assert bench.take() == b"next"
+    bench.fail_turn()
+    assert bench.take() == b"next"
+    bench.sweep()
+    assert (bench.drain(), bench.drain(b"dead")) == ([], [b"x" * 900])
+    bench.crash()
+    assert bench.drain(b"dead") == [b"x" * 900]
+
+
+def test_a_turn_in_which_a_large_item_dies_can_be_undone(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=1, dead_letter_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900)
+    read = bench.opened()
+    bench.end_turn()
+    bench.jobs.fail(read, Failure.ABORTED)
+    bench.fail_turn()
+    bench.sweep()
+    assert (bench.drain(b"dead"), bench.drain()) == ([], [b"x" * 900])
+
+
 def test_a_large_dead_letter_without_room_is_buried(start: Start) -> None:
     bench = start({"dead": QueueOptions(max_items=1)}, max_deliveries=1, dead_letter_queue=b"dead")
     bench.put(b"dead", b"full")
@@ -553,6 +589,59 @@ def test_a_damaged_queue_is_told_of(start: Start, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(type(aside.log), "item", broken)
     with pytest.raises(StorageError, match="queue q cannot be read: checksum mismatch"):
         bench.take()
+
+
+def spoil_aside(bench: JobBench, name: bytes) -> None:
+    number = bench.registry.asides.by_queue[bench.queue(name)].record.number
+    assert bench.storage is not None
+    bench.storage.put(STATE_FAMILY, number_key(number), b"spoiled")
+    bench.crash()
+
+
+def test_what_cannot_be_set_aside_is_refused_before_anything_is_put(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.registry.child(b"q+a")
+    bench.put(b"q", b"line")
+    bench.put_job(b"q", b"x", pri=5)
+    bench.end_turn()
+    spoil_aside(bench, b"q")
+    assert [queue.name for queue in bench.registry.damaged] == [b"q"]
+    assert "queue q cannot be read: aside number" in bench.queue().damage
+    with pytest.raises(StorageError, match="aside number"):
+        bench.put_job(b"q", b"refused", pri=7)
+    bench.put(b"q", b"plain")
+    bench.end_turn()
+    assert (bench.drain(b"q+a"), bench.drain()) == ([b"x", b"line", b"plain"], [b"line", b"plain"])
+    assert bench.queue().damage
+    bench.registry.delete(b"q")
+    bench.end_turn()
+    bench.crash()
+    bench.put_job(b"q", b"new", pri=7)
+    assert (bench.queue().damage, bench.drain()) == ("", [b"new"])
+
+
+def test_a_dead_letter_goes_into_the_line_where_nothing_can_be_set_aside(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=1, dead_letter_queue=b"dead"))
+    bench.registry.child(b"dead+a")
+    bench.put_job(b"dead", b"x", key=b"k")
+    bench.end_turn()
+    spoil_aside(bench, b"dead")
+    bench.put(b"q", b"1")
+    bench.fail()
+    assert [bench.drain(name) for name in (b"q", b"dead", b"dead+a")] == [[], [b"1"], [b"x", b"1"]]
+
+
+def test_a_dead_letter_tells_its_history(start: Start) -> None:
+    bench = start({"dead": QueueOptions()}, max_deliveries=1, dead_letter_queue=b"dead")
+    bench.put(b"q", b"1")
+    bench.fail(client=b"me")
+    read, other = bench.opened(b"dead"), bench.engine.leases.bind
+    history = b"from=q id=1 failures=1 last=nack client=me put=1000000"
+    assert [bench.jobs.history(one) for one in (read, other(read, 1000))] == [history, history]
+    read.queue.close(read)
+    assert bench.jobs.history(read) == b""
+    bench.put(b"q", b"2")
+    assert bench.jobs.history(bench.opened()) == b""
 
 
 @pytest.mark.parametrize("in_the_line", [True, False])
