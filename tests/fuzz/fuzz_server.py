@@ -113,14 +113,13 @@ class Model:
         noreply = dice.random() < 0.2
         sync = b"/sync" if dice.random() < 0.002 else b""
         key = dice.choice((b"x", b"y")) if dice.random() < 0.1 else b""
-        # One queue has items of all priorities, the other none that says its own.
-        pri = dice.choice((0, 7, NEUTRAL, NEUTRAL, 2000)) if name.endswith(b"a") else NEUTRAL
-        said = (b"/key=" + key if key else b"") + (b"/pri=%d" % pri if name.endswith(b"a") else b"") + sync
+        pri = dice.choice((0, 7, NEUTRAL, 2000)) if dice.random() < 0.2 else None
+        said = (b"/key=" + key if key else b"") + (b"/pri=%d" % pri if pri is not None else b"") + sync
         verb = b"add" if key and dice.random() < 0.5 else b"set"
         line = b"%b %b%b %d 0 %d%b" % (verb, name, said, flags, len(body), b" noreply" if noreply else b"")
         taken = bool(key) and key in self._keys(name)
         if not taken:
-            insort(self._queues[name], Item(pri, self._count, body, flags, key))
+            insort(self._queues[name], Item(NEUTRAL if pri is None else pri, self._count, body, flags, key))
         reply = b"NOT_STORED\r\n" if taken and verb == b"add" else b"STORED\r\n"
         return line + end + body + b"\r\n", b"" if noreply else reply
 

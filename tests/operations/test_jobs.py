@@ -204,3 +204,14 @@ def test_a_client_that_goes_in_a_turn_that_fails_leaves_no_lease(open_storage: C
     session.end()
     bench.fail_turn()
     assert bench.engine.leases.room(b"q") == 2
+
+
+def test_an_id_means_the_read_that_counts_if_the_client_got_the_item_again(server: RunningServer) -> None:
+    client = server.client()
+    client.set("twice", b"a")
+    client.ask(b"gets twice/open/ttr=50\r\n", b"VALUE twice 0 1 1\r\na\r\nEND\r\n")
+    client.ask(b"gets twice/open/ttr=60000/t=5000\r\n", b"VALUE twice 0 1 1\r\na\r\nEND\r\n")
+    client.ask(b"touch twice/id=1 60\r\nget twice/close/id=1\r\n", b"TOUCHED\r\nEND\r\n")
+    assert figures(client, "twice")["open_transactions"] == "0"
+    client.ask(b"touch twice 60\r\nget twice/close/id=1\r\n", b"NOT_FOUND\r\nEND\r\n")
+    client.ask(b"get twice/close/id=1\r\n", b"ERROR no item with this id is open on this connection\r\n")

@@ -109,6 +109,17 @@ def test_a_batch_ends_before_a_large_item_which_comes_alone(
     client.ask(b"get %b/close/n=3\r\nget %b\r\n" % (name, name), b"END\r\nEND\r\n")
 
 
+def test_a_batch_is_of_the_whole_queue_in_its_order(shared_server: Callable[..., RunningServer], queue: str) -> None:
+    client, name = shared_server("--dialect", "kestrel").client(), queue.encode()
+    for body, pri in ((b"l", b""), (b"a", b"/pri=5"), (b"b", b"/pri=2000"), (b"m", b"")):
+        client.ask(b"set %b%b 0 0 1\r\n%b\r\n" % (name, pri, body), b"STORED\r\n")
+    client.ask(
+        b"get %b/open/n=3\r\n" % name,
+        b"VALUE %b 0 1\r\na\r\nVALUE %b 0 1\r\nl\r\nVALUE %b 0 1\r\nm\r\nEND\r\n" % (name, name, name),
+    )
+    assert client.get(f"{queue}/open") == b"b"
+
+
 def test_a_connection_of_one_item_takes_no_batch(shared_server: Callable[..., RunningServer], queue: str) -> None:
     client = shared_server().client()
     client.send(b"get %b/open/n=2\r\n" % queue.encode())
