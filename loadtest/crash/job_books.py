@@ -71,6 +71,7 @@ class Job:
     lost: bool = False  # whoever had it has hung up, which the server may not have noticed
     low: int = 0  # it has failed so often at least,
     high: int = 0  # and at most
+    seen_low: int = -1  # so often at least when it came last: from then on it was handed out once more
     rejected: int = NO
     gone: int = NO  # closed or taken
     is_dead: bool = False  # it was seen to be a dead letter
@@ -99,7 +100,7 @@ class Job:
     def is_given_up(self) -> bool:
         """Whether it is dead or buried for sure."""
         most = self.line.rules.max_deliveries
-        return self.rejected == SURE or (most > 0 and self.low >= most)
+        return self.rejected == SURE or (most > 0 and self.low >= most and self.low > self.seen_low)
 
     @property
     def has_key(self) -> bool:
@@ -219,7 +220,7 @@ class Books:
                 job.high += not in_time
                 self.counts["timed out"] += not in_time
                 job.low += job.rejected == NO  # its deadline has passed, or it was aborted
-            elif job.lost or (job.gone == MAYBE and job.gone_by_s):
+            elif not self.stopping and (job.lost or (job.gone == MAYBE and job.gone_by_s)):
                 job.low += 1  # that was noticed; or it was closed too late
             job.lost, job.gone, job.stored, job.hold, job.gone_by_s = False, NO, SURE, hold, 0.0
             job.low = min(job.low, job.high)
@@ -268,7 +269,7 @@ class Books:
             raise Violation(f"{job} came {early_s:.3f} s before its time")
         if job.due_s:
             self.counts["delayed"] += 1
-        job.rejected = NO
+        job.rejected, job.seen_low = NO, job.low
         if job.line.rules.max_deliveries and job.line.rules.dead:
             job.high = min(job.high, job.line.rules.max_deliveries - 1)
 
@@ -312,7 +313,7 @@ class Books:
             if job.hold is not hold:
                 return
             job.hold = None
-            job.low += 1
+            job.low += not self.stopping
             if hold.in_time():
                 if pri is not None and not job.may_be_given_up:  # what is buried keeps what it had
                     job.pris = {pri}
