@@ -41,6 +41,10 @@ class Progress:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
+        self.begin()
+
+    def begin(self) -> None:
+        """Something begins of which there is nothing to tell yet."""
         self._said = time.monotonic()
 
     def say(self, text: Callable[[], str]) -> None:
@@ -66,9 +70,12 @@ def rates(kind: Kind, connections: int, items: int, progress: Progress) -> Figur
     return found
 
 
-def _timed(server: Server, clients: Clients, what: str, books: Books, script: Callable[[], Script]) -> Figures:
+def _timed(
+    server: Server, clients: Clients, what: str, books: Books, script: Callable[[], Script], progress: Progress
+) -> Figures:
     """All clients run such a script; its rate, and the server's processor time for each job."""
     process = ServerProcess(server.pid, server.data)
+    progress.begin()
     began, before_s = time.monotonic(), process.cpu_s() or 0.0
     clients.run(script() for _ in range(len(clients)))
     took_s, cpu_s = time.monotonic() - began, (process.cpu_s() or 0.0) - before_s
@@ -79,12 +86,12 @@ def _put(
     server: Server, clients: Clients, peer: Peer, books: Books, delay_ms: Callable[[], int], progress: Progress
 ) -> Figures:
     clients.progress = partial(progress.say, lambda: f"put {books.given:,} of {books.items:,}")
-    return _timed(server, clients, "put", books, lambda: peer.put(books, delay_ms))
+    return _timed(server, clients, "put", books, lambda: peer.put(books, delay_ms), progress)
 
 
 def _take(server: Server, clients: Clients, peer: Peer, books: Books, progress: Progress) -> Figures:
     clients.progress = partial(progress.say, lambda: f"taken {books.items - books.left:,} of {books.items:,}")
-    return _timed(server, clients, "take", books, lambda: peer.take(books))
+    return _timed(server, clients, "take", books, lambda: peer.take(books), progress)
 
 
 def _delayed(wire: Wire) -> int:

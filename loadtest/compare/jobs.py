@@ -189,17 +189,26 @@ def more_rows(runs: list[Run]) -> list[list[str]]:
 def part(saved: dict[str, Any]) -> str:
     """All that stands between the markers."""
     about, runs = saved["machine"], saved["runs"]
+    groups: dict[str, dict[str, None]] = {}
+    for found in runs:
+        groups.setdefault(f"on {found['day']}, commit `{found['commit']}`", {})[found["group"]] = None
+    measured = "; ".join(f"{', '.join(names)} {when}" for when, names in groups.items())
+    peer = f" Beside it: {PEER} {about['servers'][PEER]['version']}." if PEER in about["servers"] else ""
+    commands = (*saved["commands"], *(one["command"] for one in about["servers"].values()))
     text = [
-        f"Measured on {saved['day']}, commit `{saved['commit']}`. {about['cpu']}, {about['cores']} cores, "
-        f"{about['memory_bytes'] / 1e9:.0f} GB of memory, {about['kernel']}, data on {about['file_system']}. "
-        f"{python_build(about)}. The median of the rounds, and in brackets the lowest and the highest.",
-        "\n".join(
-            f"    {line}" for line in (*saved["commands"], *(one["command"] for one in about["servers"].values()))
-        ),
+        f"Measured: {measured}. Machine: {about['cpu']}, {about['cores']} cores, {about['memory_bytes'] / 1e9:.0f} GB, "
+        f"{about['kernel']}, data on {about['file_system']}. {python_build(about)}, gevent {about['gevent']}, "
+        f"rocksdict {about['rocksdict']}.{peer} "
+        "The median of the rounds, in brackets the lowest and the highest.",
+        "\n".join(f"    {line}" for line in commands),
         table(["what", "wished", "measured", ""], rows(runs)),
-        table(["connections", "server", "puts/s", "takes/s", "put, µs of processor", "take, µs"], rate_rows(runs)),
-        table(["", "unit", "measured"], more_rows(runs)),
     ]
+    for heads, found in (
+        (["connections", "server", "puts/s", "takes/s", "put, µs of processor", "take, µs"], rate_rows(runs)),
+        (["", "unit", "measured"], more_rows(runs)),
+    ):
+        if found:
+            text.append(table(heads, found))
     return "\n\n".join(text)
 
 
@@ -220,7 +229,8 @@ def add(saved: dict[str, Any], more: dict[str, Any]) -> None:
     groups = {found["group"] for found in more["runs"]}
     saved["runs"] = [found for found in saved["runs"] if found["group"] not in groups] + more["runs"]
     saved["commands"] = list(dict.fromkeys(saved["commands"] + more["commands"]))
-    saved |= {name: more[name] for name in ("machine", "day", "commit")}
+    servers = saved.get("machine", {}).get("servers", {})
+    saved["machine"] = more["machine"] | {"servers": servers | more["machine"]["servers"]}
 
 
 def command_of(parsed: argparse.Namespace) -> str:
@@ -296,20 +306,23 @@ def main(arguments: list[str]) -> int:
             print(f"{PEER} is not installed and left out", file=sys.stderr)
         new: dict[str, Any] = {
             "machine": machine(kinds, tempfile.gettempdir()),
-            "day": time.strftime("%-d %B %Y"),
-            "commit": output(["git", "rev-parse", "--short", "HEAD"]).strip(),
             "commands": [command_of(parsed)],
             "runs": [],
         }
 
+        when = {
+            "day": time.strftime("%-d %B %Y"),
+            "commit": output(["git", "rev-parse", "--short", "HEAD"]).strip(),
+        }
+
         def keep(found: Run) -> None:
-            new["runs"].append(found)
+            new["runs"].append(found | when)
             if parsed.json:
                 parsed.json.write_text(json.dumps(new, indent=1) + "\n")
 
         measure(list(steps_of(parsed, kinds, Progress(parsed.quiet))), parsed.quiet, keep)
         add(saved, new)
-    print("\n\n".join(part(saved).split("\n\n")[2:]))
+    print(part(saved))
     failed = [found for found in saved["runs"] if "error" in found]
     for one in failed:
         print(f"FAILED {one['group']}, round {one['round']}, {one['server']}: {one['error']}")
