@@ -219,9 +219,9 @@ def plain(checkouts: dict[str, Path], seconds: float, number: int, row: str) -> 
     return {f"{which}_us": cost for which, cost in found.items()} | {"ratio": found["now"] / found["before"]}
 
 
-def counted(before: Path) -> Figures:
-    """Instructions of a plain request, in this checkout and the one before."""
-    found = {"now": instructions.a_request(ROOT), "before": instructions.a_request(before)}
+def counted(before: Path, get: bytes) -> Figures:
+    """Instructions of a request, with this form of get, in this checkout and the one before."""
+    found = {"now": instructions.a_request(ROOT, get), "before": instructions.a_request(before, get)}
     return found | {"ratio": found["now"] / found["before"]}
 
 

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadtest.compare import job_runs, versus
+from loadtest.compare import instructions, job_runs, versus
 from loadtest.compare.document import machine, python_build, replace_marked, table
 from loadtest.compare.job_runs import Figures, Progress
 from loadtest.compare.targets import MISSED, NOT_MEASURED, Run, Target, judge, number, shown, spread, values
@@ -47,6 +47,7 @@ CONNECTIONS = (1, 10, 100)
 ROUNDS, FLOOD_ROUNDS = 5, 2
 PLAIN_SECONDS = 2.0
 RATE_ITEMS, FLOOD_ITEMS, DRAIN_ITEMS = 50_000, 1_000_000, 10_000_000
+COUNTED = {"instructions": instructions.PLAIN, "instructions, get q/close/open": instructions.RELIABLE}
 SMOKE_ITEMS, SMOKE_CONNECTIONS = 500, (1, 3)
 
 
@@ -68,7 +69,7 @@ WISHES = (
     _wish("flood", "a million delayed: start after kill -9", "start_s", "s", 1, True, FLOOD_ITEMS),
     _wish("drain", "ten million put and drained: disk", "settled_disk_bytes", "MB", 30, True, DRAIN_ITEMS),
     _wish("drain", "ten million put and drained: the next get", "next_get_us", "ms", 5, True, DRAIN_ITEMS),
-    _wish("instructions", "a plain request: instructions, now / before", "ratio", "×", 1.005, True),
+    *(_wish(name, f"a plain request: {name}, now / before", "ratio", "×", 1.005, True) for name in COUNTED),
     *(_wish(name, f"a plain request: processor time, {name}, now / before", "ratio", "×", 1.05, True)
       for name, *_ in versus.ROWS),
 )
@@ -92,7 +93,8 @@ def steps_of(parsed: argparse.Namespace, kinds: list[Kind], progress: Progress) 
     if "drain" in parsed.parts:
         yield "drain", 1, OURS, parsed.drain_items, partial(job_runs.drain, ours, parsed.drain_items, progress)
     if "plain" in parsed.parts:
-        yield "instructions", 1, OURS, 0, partial(job_runs.counted, parsed.before)
+        for name, get in COUNTED.items():
+            yield name, 1, OURS, 0, partial(job_runs.counted, parsed.before, get)
         checkouts = {"before": parsed.before, "now": ROOT}
         for name, *_ in versus.ROWS:
             for round_ in range(1, parsed.rounds + 1):
@@ -171,8 +173,7 @@ MORE = (
     ("drain", "memory with ten million waiting", "waiting_bytes", "MB"),
     ("drain", "disk with ten million waiting", "waiting_disk_bytes", "MB"),
     ("drain", "until the disk is given back", "settled_s", "s"),
-    ("instructions", "instructions of a plain request, before", "before", ""),
-    ("instructions", "instructions of a plain request, now", "now", ""),
+    *((name, f"a plain request: {name}, {which}", which, "") for name in COUNTED for which in ("before", "now")),
 )
 
 

@@ -132,7 +132,9 @@ def test_the_page_says_when_each_part_was_measured() -> None:
     jobs.add(together, saved("drain", "1 May", put_per_s=7.0))
     jobs.add(together, saved("drain", "2 May", put_per_s=8.0))  # again: the later counts
     page = jobs.part(together)
-    assert "Measured: rates-10 on 1 May, commit `abc`; drain on 2 May, commit `abc`. Machine: a processor, 2 cores" in page
+    assert (
+        "Measured: rates-10 on 1 May, commit `abc`; drain on 2 May, commit `abc`. Machine: a processor, 2 cores" in page
+    )
     assert "Beside it: beanstalkd 1.12." in page
     assert "| ten million put, 10 connections | /s | 8 |" in page
     for command in ("command of rates-10", "command of drain", "darner -p PORT", "beanstalkd -p PORT"):
