@@ -21,7 +21,7 @@ from loadtest.wire import Wire
 Figures = dict[str, float]
 
 FLOOD_CONNECTIONS = 10
-RATE_DELAY_S = 4  # longer than the puts take
+RATE_DELAY_S = 3  # longer than the puts take
 LEAD_S = 10  # at least: between the last put and the time when all are due
 SLOWER = 10  # puts of jobs are at most so many times slower than plain ones
 LOOK_S = 0.1
@@ -60,7 +60,7 @@ def rates(kind: Kind, connections: int, items: int, progress: Progress) -> Figur
     with Server(kind) as server, Clients(server.port, connections) as clients:
         books = Books(items)
         found = _put(server, clients, peer, books, lambda: RATE_DELAY_S * 1000, progress)
-        time.sleep(RATE_DELAY_S + 1)
+        time.sleep(RATE_DELAY_S + 0.3)
         if kind.name == OURS:
             wire = Wire(server.port)
             _wait_until_due(wire, progress)

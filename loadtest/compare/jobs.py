@@ -46,7 +46,7 @@ PARTS = ("rates", "flood", "plain", "drain")
 CONNECTIONS = (1, 10, 100)
 ROUNDS, FLOOD_ROUNDS = 5, 2
 PLAIN_SECONDS = 2.0
-RATE_ITEMS, FLOOD_ITEMS, DRAIN_ITEMS = 50_000, 1_000_000, 10_000_000
+RATE_ITEMS, FLOOD_ITEMS, DRAIN_ITEMS = 40_000, 1_000_000, 10_000_000
 COUNTED = {"instructions": instructions.PLAIN, "instructions, get q/close/open": instructions.RELIABLE}
 SMOKE_ITEMS, SMOKE_CONNECTIONS = 500, (1, 3)
 
