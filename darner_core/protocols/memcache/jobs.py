@@ -185,9 +185,12 @@ class JobItems:
 
     # -- what is open, and queues
 
+    def history(self, request: LineRequest, body: None, session: Session) -> bytes:
+        history = self._jobs.history(session, request.queue, _item_id(request))
+        return replies.history(history) if history else NOT_FOUND
+
     def touch(self, request: LineRequest, body: None, session: Session) -> bytes:
-        item_id = request.asked.item_id if request.asked is not None else 0
-        touched = self._jobs.touch(session, request.queue, item_id, request.expiry)
+        touched = self._jobs.touch(session, request.queue, _item_id(request), request.expiry)
         return NONE if request.noreply else TOUCHED if touched else NOT_FOUND
 
     def kick(self, request: LineRequest, body: None, session: Session) -> Reply:
@@ -200,3 +203,7 @@ class JobItems:
     def pause(self, request: LineRequest, body: None, session: Session) -> bytes:
         self._jobs.pause(request.queue, request.pause, request.expiry)
         return NONE if request.noreply else replies.line(f"PAUSED {request.pause.value}")
+
+
+def _item_id(request: LineRequest) -> int:
+    return request.asked.item_id if request.asked is not None else 0
