@@ -3,11 +3,18 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from darner_core.errors import StorageError
+from darner_core.protocols.memcache.jobs import JobItems
+from darner_core.protocols.memcache.reader import LineRequest
+from darner_core.storage.storage import Storage
 from tests.support.harness import RunningServer
 from tests.support.identities import login, write_users
+from tests.support.job_bench import JobBench
+from tests.support.operations_on import items_on, operations_on
 
 LARGE = bytes(300_000)
 RIGHTS = """
@@ -97,6 +104,31 @@ def test_a_close_of_several_queues_that_may_not_open_any_more_takes_nothing(
     client.ask(b"status up\r\n", b"END\r\n")
     assert client.get("q") == LARGE
     assert (client.stats()["queue_q_canceled_transactions"], client.get("q")) == ("0", None)
+
+
+@pytest.mark.parametrize("noreply", [False, True])
+def test_a_kick_that_fails_is_told_to_clients_that_listen(
+    open_storage: Callable[[], Storage],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    noreply: bool,
+) -> None:
+    bench = JobBench(open_storage)
+    operations = operations_on(bench)
+    commands = JobItems(operations, bench.config, items_on(bench))
+
+    def fail(*_: object) -> int:
+        raise StorageError("no space left on device")
+
+    monkeypatch.setattr(operations.jobs, "wait_kick", fail)
+    nobody: Any = None
+    kick: Any = commands.kick(LineRequest(fail, b"kick", noreply=noreply), None, nobody)
+    if noreply:
+        assert kick(nobody) == b""
+        assert caplog.messages == ["kick: no space left on device"]
+    else:
+        with pytest.raises(StorageError):
+            kick(nobody)
 
 
 def test_a_batch_ends_before_a_large_item_which_comes_alone(
