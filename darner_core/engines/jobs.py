@@ -103,5 +103,5 @@ class Jobs(Protocol):
     def paused(self, name: bytes) -> Pause: ...
 
     def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
-        """ready, delayed, buried, reserved, failures, dead_lettered, aside_items, paused (1: puts, 2: gets); empty if
+        """ready, delayed, buried, reserved, failures, dead_lettered, set_aside, paused (1: puts, 2: gets); empty if
         the queue uses none of it. Failures and dead letters are those since the start."""

@@ -195,31 +195,10 @@ class JobOperations:
                 client.wait_turn()
         return kicked
 
-    def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
-        """See `Jobs.figures`."""
-        return self._jobs.figures(name)
-
     def pause(self, name: bytes, pause: Pause, seconds: int) -> None:
         """See `Jobs.pause`. Raises ServerError or StorageError."""
         self._jobs.pause(name, pause, seconds)
 
-
-class JobPut:
-    """Puts jobs with the same options into one queue: a `PutOne`. `key_taken`: the last was refused because the queue
-    has an item with its key."""
-
-    def __init__(self, jobs: JobOperations, name: bytes, options: JobOptions, as_child: bool = False) -> None:
-        self.key_taken = False
-        self._jobs = jobs
-        self._names = (name,)
-        self._options = options
-        self._as_child = as_child
-
-    def __call__(self, session: Session, body: bytes, expires_at_ms: int, large: LargePut | None) -> bool:
-        names, options = self._names, self._options
-        if large is not None:
-            outcome = self._jobs.put_large(session, names, large, 0, expires_at_ms, options)
-        else:
-            outcome = self._jobs.put(session, names, body, 0, expires_at_ms, options, self._as_child)
-        self.key_taken = outcome is Outcome.KEY_TAKEN
-        return outcome is Outcome.STORED
+    def figures(self, name: bytes) -> dict[bytes, int]:
+        """See `Jobs.figures`."""
+        return dict(self._jobs.figures(name))

@@ -31,8 +31,9 @@ _SHOWN = {
     b"key": "/key=<text>",
 }
 
-# Every option that stands behind a name in one of these protocols.
-_KNOWN = frozenset((*NUMBERS, b"key", b"sync", b"open", b"close", b"abort", b"reject", b"peek"))
+# Those without a value, and all there are in any protocol: a word among them is spelled right.
+_WITHOUT_VALUE = (b"open", b"close", b"abort", b"reject", b"peek", b"sync")
+_ALL = {*_WITHOUT_VALUE, *NUMBERS, b"key"}
 
 Options = dict[bytes, bytes]  # what stands behind each "="; without one b"", and b"0" for /ttr alone
 
@@ -46,20 +47,21 @@ def listed(options: Iterable[bytes], joint: str) -> str:
     return f"{', '.join(some)} {joint} {last}" if some else last
 
 
-def split(words: Iterable[bytes], allowed: tuple[bytes, ...], verb: bytes) -> Options:
-    """The options of one key. Raises RequestError for one that is unknown, or stands there twice."""
+def split(words: Iterable[bytes], allowed: tuple[bytes, ...], verb: bytes, reads: bool = False) -> Options:
+    """The options of one key. `reads`: /ttr may stand alone, and then means the item's own. Raises RequestError for one
+    that is unknown, or stands there twice."""
     found: Options = {}
     for word in words:
         name, equals, value = word.partition(b"=")
         name = name.lower()
         takes_value = name in NUMBERS or name == b"key"
         if name not in allowed or (equals and not takes_value):
-            near = everything = listed(allowed, "and")
-            if name not in _KNOWN:  # else it is spelled right
-                near = did_you_mean(f"/{excerpt(name)}", [f"/{option.decode()}" for option in allowed], everything)
+            near = listed(allowed, "and")
+            if name not in _ALL:
+                near = did_you_mean(f"/{excerpt(name)}", [f"/{option.decode()}" for option in allowed], near)
             raise MalformedRequest(f'unknown option "/{excerpt(word)}" for {verb.decode()}: {near}')
         if takes_value and not equals:
-            if name != b"ttr" or b"open" not in allowed:
+            if name != b"ttr" or not reads:
                 raise MalformedRequest(f'bad option "/{excerpt(word)}" for {verb.decode()}: it is {shown(name)}')
             value = b"0"
         if name in found and takes_value:

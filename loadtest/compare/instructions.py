@@ -1,9 +1,9 @@
-"""How many instructions a plain set and get cost, by the count of valgrind: two checkouts can be told apart by 0.1 %.
+"""How many instructions a set and a get cost, by the count of valgrind: two checkouts can be told apart by 0.2 %.
 
     python -m loadtest.compare.instructions CHECKOUT...
 
-Ten clients with 32 requests in flight each. A long run less a short one, so that starting and stopping do not count.
-What the kernel does is not counted, nor are caches.
+Gets are plain, or `get q/close/open` with --reliable. Ten clients with 32 requests in flight each. A long run less a
+short one, so that starting and stopping do not count. What the kernel does is not counted, nor are caches.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ CLIENTS, SETS = 10, 16  # of each client in a round; then as many gets
 SHORT, LONG = 5, 65  # rounds
 START_S = STOP_S = 120.0
 BODY = b"x" * 64
+PLAIN, RELIABLE = b"get q%d\r\n", b"get q%d/close/open\r\n"
 
 
-def instructions(checkout: Path, rounds: int) -> int:
-    """Those of a whole run of the server. Raises LoadTestError if it cannot be run."""
+def instructions(checkout: Path, rounds: int, get: bytes) -> int:
+    """Those of a whole run of the server, with this form of get. Raises LoadTestError if it cannot be run."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         count = ["valgrind", "--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={folder}/out"]
@@ -46,7 +47,7 @@ def instructions(checkout: Path, rounds: int) -> int:
             preexec_fn=end_with_parent,
         ) as process:
             try:
-                _ask(port, rounds)
+                _ask(port, rounds, get)
                 process.send_signal(signal.SIGTERM)
                 _, said = process.communicate(timeout=STOP_S)
             finally:
@@ -57,12 +58,12 @@ def instructions(checkout: Path, rounds: int) -> int:
     return int(found[1].replace(",", ""))
 
 
-def _ask(port: int, rounds: int) -> None:
+def _ask(port: int, rounds: int, get: bytes) -> None:
     _wait_until_it_listens(port)
     clients = [Wire(port, START_S) for _ in range(CLIENTS)]
     for _ in range(rounds):
         for number, client in enumerate(clients):
-            client.send(b"set q%d 0 0 %d\r\n%b\r\n" % (number, len(BODY), BODY) * SETS + b"get q%d\r\n" % number * SETS)
+            client.send(b"set q%d 0 0 %d\r\n%b\r\n" % (number, len(BODY), BODY) * SETS + get % number * SETS)
         for client in clients:
             client.until(b"STORED\r\n", SETS)
             client.until(b"END\r\n", SETS)
@@ -82,11 +83,11 @@ def _wait_until_it_listens(port: int) -> None:
             time.sleep(LOOK_AGAIN_S)
 
 
-def a_request(checkout: Path) -> float:
-    """Instructions for a request, the mean of sets and gets."""
+def a_request(checkout: Path, get: bytes = PLAIN) -> float:
+    """Instructions for a request, the mean of sets and gets. get: one of PLAIN and RELIABLE."""
     if shutil.which("valgrind") is None:
         raise LoadTestError("valgrind is not installed")
-    more = instructions(checkout, LONG) - instructions(checkout, SHORT)
+    more = instructions(checkout, LONG, get) - instructions(checkout, SHORT, get)
     return more / ((LONG - SHORT) * CLIENTS * SETS * 2)
 
 
@@ -94,8 +95,13 @@ def main() -> None:
     """Each checkout in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkouts", nargs="+", type=Path, metavar="CHECKOUT")
-    for checkout in parser.parse_args().checkouts:
-        print(f"{a_request(checkout):,.0f} instructions a request: {checkout}", flush=True)
+    parser.add_argument("--reliable", action="store_true")
+    parsed = parser.parse_args()
+    for checkout in parsed.checkouts:
+        print(
+            f"{a_request(checkout, RELIABLE if parsed.reliable else PLAIN):,.0f} instructions a request: {checkout}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from loadtest.wire import Wire
 Figures = dict[str, float]
 
 FLOOD_CONNECTIONS = 10
-RATE_DELAY_S = 4  # longer than the puts take
+RATE_DELAY_S = 3  # longer than the puts take
 LEAD_S = 10  # at least: between the last put and the time when all are due
 SLOWER = 10  # puts of jobs are at most so many times slower than plain ones
 LOOK_S = 0.1
@@ -41,6 +41,10 @@ class Progress:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
+        self.begin()
+
+    def begin(self) -> None:
+        """Something begins of which there is nothing to tell yet."""
         self._said = time.monotonic()
 
     def say(self, text: Callable[[], str]) -> None:
@@ -56,7 +60,7 @@ def rates(kind: Kind, connections: int, items: int, progress: Progress) -> Figur
     with Server(kind) as server, Clients(server.port, connections) as clients:
         books = Books(items)
         found = _put(server, clients, peer, books, lambda: RATE_DELAY_S * 1000, progress)
-        time.sleep(RATE_DELAY_S + 1)
+        time.sleep(RATE_DELAY_S + 0.3)
         if kind.name == OURS:
             wire = Wire(server.port)
             _wait_until_due(wire, progress)
@@ -66,9 +70,12 @@ def rates(kind: Kind, connections: int, items: int, progress: Progress) -> Figur
     return found
 
 
-def _timed(server: Server, clients: Clients, what: str, books: Books, script: Callable[[], Script]) -> Figures:
+def _timed(
+    server: Server, clients: Clients, what: str, books: Books, script: Callable[[], Script], progress: Progress
+) -> Figures:
     """All clients run such a script; its rate, and the server's processor time for each job."""
     process = ServerProcess(server.pid, server.data)
+    progress.begin()
     began, before_s = time.monotonic(), process.cpu_s() or 0.0
     clients.run(script() for _ in range(len(clients)))
     took_s, cpu_s = time.monotonic() - began, (process.cpu_s() or 0.0) - before_s
@@ -79,12 +86,12 @@ def _put(
     server: Server, clients: Clients, peer: Peer, books: Books, delay_ms: Callable[[], int], progress: Progress
 ) -> Figures:
     clients.progress = partial(progress.say, lambda: f"put {books.given:,} of {books.items:,}")
-    return _timed(server, clients, "put", books, lambda: peer.put(books, delay_ms))
+    return _timed(server, clients, "put", books, lambda: peer.put(books, delay_ms), progress)
 
 
 def _take(server: Server, clients: Clients, peer: Peer, books: Books, progress: Progress) -> Figures:
     clients.progress = partial(progress.say, lambda: f"taken {books.items - books.left:,} of {books.items:,}")
-    return _timed(server, clients, "take", books, lambda: peer.take(books))
+    return _timed(server, clients, "take", books, lambda: peer.take(books), progress)
 
 
 def _delayed(wire: Wire) -> int:
@@ -212,9 +219,9 @@ def plain(checkouts: dict[str, Path], seconds: float, number: int, row: str) -> 
     return {f"{which}_us": cost for which, cost in found.items()} | {"ratio": found["now"] / found["before"]}
 
 
-def counted(before: Path) -> Figures:
-    """Instructions of a plain request, in this checkout and the one before."""
-    found = {"now": instructions.a_request(ROOT), "before": instructions.a_request(before)}
+def counted(before: Path, get: bytes) -> Figures:
+    """Instructions of a request, with this form of get, in this checkout and the one before."""
+    found = {"now": instructions.a_request(ROOT, get), "before": instructions.a_request(before, get)}
     return found | {"ratio": found["now"] / found["before"]}
 
 

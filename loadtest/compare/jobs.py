@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadtest.compare import job_runs, versus
+from loadtest.compare import instructions, job_runs, versus
 from loadtest.compare.document import machine, python_build, replace_marked, table
 from loadtest.compare.job_runs import Figures, Progress
 from loadtest.compare.targets import MISSED, NOT_MEASURED, Run, Target, judge, number, shown, spread, values
@@ -46,7 +46,8 @@ PARTS = ("rates", "flood", "plain", "drain")
 CONNECTIONS = (1, 10, 100)
 ROUNDS, FLOOD_ROUNDS = 5, 2
 PLAIN_SECONDS = 2.0
-RATE_ITEMS, FLOOD_ITEMS, DRAIN_ITEMS = 50_000, 1_000_000, 10_000_000
+RATE_ITEMS, FLOOD_ITEMS, DRAIN_ITEMS = 40_000, 1_000_000, 10_000_000
+COUNTED = {"instructions": instructions.PLAIN, "instructions, get q/close/open": instructions.RELIABLE}
 SMOKE_ITEMS, SMOKE_CONNECTIONS = 500, (1, 3)
 
 
@@ -68,7 +69,7 @@ WISHES = (
     _wish("flood", "a million delayed: start after kill -9", "start_s", "s", 1, True, FLOOD_ITEMS),
     _wish("drain", "ten million put and drained: disk", "settled_disk_bytes", "MB", 30, True, DRAIN_ITEMS),
     _wish("drain", "ten million put and drained: the next get", "next_get_us", "ms", 5, True, DRAIN_ITEMS),
-    _wish("instructions", "a plain request: instructions, now / before", "ratio", "×", 1.005, True),
+    *(_wish(name, f"a plain request: {name}, now / before", "ratio", "×", 1.005, True) for name in COUNTED),
     *(_wish(name, f"a plain request: processor time, {name}, now / before", "ratio", "×", 1.05, True)
       for name, *_ in versus.ROWS),
 )
@@ -92,7 +93,8 @@ def steps_of(parsed: argparse.Namespace, kinds: list[Kind], progress: Progress) 
     if "drain" in parsed.parts:
         yield "drain", 1, OURS, parsed.drain_items, partial(job_runs.drain, ours, parsed.drain_items, progress)
     if "plain" in parsed.parts:
-        yield "instructions", 1, OURS, 0, partial(job_runs.counted, parsed.before)
+        for name, get in COUNTED.items():
+            yield name, 1, OURS, 0, partial(job_runs.counted, parsed.before, get)
         checkouts = {"before": parsed.before, "now": ROOT}
         for name, *_ in versus.ROWS:
             for round_ in range(1, parsed.rounds + 1):
@@ -171,8 +173,7 @@ MORE = (
     ("drain", "memory with ten million waiting", "waiting_bytes", "MB"),
     ("drain", "disk with ten million waiting", "waiting_disk_bytes", "MB"),
     ("drain", "until the disk is given back", "settled_s", "s"),
-    ("instructions", "instructions of a plain request, before", "before", ""),
-    ("instructions", "instructions of a plain request, now", "now", ""),
+    *((name, f"a plain request: {name}, {which}", which, "") for name in COUNTED for which in ("before", "now")),
 )
 
 
@@ -189,17 +190,26 @@ def more_rows(runs: list[Run]) -> list[list[str]]:
 def part(saved: dict[str, Any]) -> str:
     """All that stands between the markers."""
     about, runs = saved["machine"], saved["runs"]
+    groups: dict[str, dict[str, None]] = {}
+    for found in runs:
+        groups.setdefault(f"on {found['day']}, commit `{found['commit']}`", {})[found["group"]] = None
+    measured = "; ".join(f"{', '.join(names)} {when}" for when, names in groups.items())
+    peer = f" Beside it: {PEER} {about['servers'][PEER]['version']}." if PEER in about["servers"] else ""
+    commands = (*saved["commands"], *(one["command"] for one in about["servers"].values()))
     text = [
-        f"Measured on {saved['day']}, commit `{saved['commit']}`. {about['cpu']}, {about['cores']} cores, "
-        f"{about['memory_bytes'] / 1e9:.0f} GB of memory, {about['kernel']}, data on {about['file_system']}. "
-        f"{python_build(about)}. The median of the rounds, and in brackets the lowest and the highest.",
-        "\n".join(
-            f"    {line}" for line in (*saved["commands"], *(one["command"] for one in about["servers"].values()))
-        ),
+        f"Measured: {measured}. Machine: {about['cpu']}, {about['cores']} cores, {about['memory_bytes'] / 1e9:.0f} GB, "
+        f"{about['kernel']}, data on {about['file_system']}. {python_build(about)}, gevent {about['gevent']}, "
+        f"rocksdict {about['rocksdict']}.{peer} "
+        "The median of the rounds, in brackets the lowest and the highest.",
+        "\n".join(f"    {line}" for line in commands),
         table(["what", "wished", "measured", ""], rows(runs)),
-        table(["connections", "server", "puts/s", "takes/s", "put, µs of processor", "take, µs"], rate_rows(runs)),
-        table(["", "unit", "measured"], more_rows(runs)),
     ]
+    for heads, found in (
+        (["connections", "server", "puts/s", "takes/s", "put, µs of processor", "take, µs"], rate_rows(runs)),
+        (["", "unit", "measured"], more_rows(runs)),
+    ):
+        if found:
+            text.append(table(heads, found))
     return "\n\n".join(text)
 
 
@@ -220,7 +230,8 @@ def add(saved: dict[str, Any], more: dict[str, Any]) -> None:
     groups = {found["group"] for found in more["runs"]}
     saved["runs"] = [found for found in saved["runs"] if found["group"] not in groups] + more["runs"]
     saved["commands"] = list(dict.fromkeys(saved["commands"] + more["commands"]))
-    saved |= {name: more[name] for name in ("machine", "day", "commit")}
+    servers = saved.get("machine", {}).get("servers", {})
+    saved["machine"] = more["machine"] | {"servers": servers | more["machine"]["servers"]}
 
 
 def command_of(parsed: argparse.Namespace) -> str:
@@ -296,20 +307,23 @@ def main(arguments: list[str]) -> int:
             print(f"{PEER} is not installed and left out", file=sys.stderr)
         new: dict[str, Any] = {
             "machine": machine(kinds, tempfile.gettempdir()),
-            "day": time.strftime("%-d %B %Y"),
-            "commit": output(["git", "rev-parse", "--short", "HEAD"]).strip(),
             "commands": [command_of(parsed)],
             "runs": [],
         }
 
+        when = {
+            "day": time.strftime("%-d %B %Y"),
+            "commit": output(["git", "rev-parse", "--short", "HEAD"]).strip(),
+        }
+
         def keep(found: Run) -> None:
-            new["runs"].append(found)
+            new["runs"].append(found | when)
             if parsed.json:
                 parsed.json.write_text(json.dumps(new, indent=1) + "\n")
 
         measure(list(steps_of(parsed, kinds, Progress(parsed.quiet))), parsed.quiet, keep)
         add(saved, new)
-    print("\n\n".join(part(saved).split("\n\n")[2:]))
+    print(part(saved))
     failed = [found for found in saved["runs"] if "error" in found]
     for one in failed:
         print(f"FAILED {one['group']}, round {one['round']}, {one['server']}: {one['error']}")

@@ -117,6 +117,30 @@ def test_the_page_says_what_is_met_and_what_is_missed() -> None:
     ]
 
 
+def test_the_page_says_when_each_part_was_measured() -> None:
+    def saved(group: str, day: str, server: str = "darner", **figures: float) -> dict[str, Any]:
+        run = {"group": group, "round": 1, "server": server, "parameters": {"items": 5}, "day": day, "commit": "abc"}
+        about = {
+            "cpu": "a processor", "cores": 2, "memory_bytes": 25e9, "kernel": "Linux", "file_system": "ext4",
+            "python": "3.11", "build": [], "gevent": "1", "rocksdict": "2",
+            "servers": {server: {"version": "1.12", "command": f"{server} -p PORT"}},
+        }  # fmt: skip
+        return {"machine": about, "commands": [f"command of {group}"], "runs": [run | figures]}
+
+    together: dict[str, Any] = {"runs": [], "commands": []}
+    jobs.add(together, saved("rates-10", "1 May", "beanstalkd", put_per_s=5.0))
+    jobs.add(together, saved("drain", "1 May", put_per_s=7.0))
+    jobs.add(together, saved("drain", "2 May", put_per_s=8.0))  # again: the later counts
+    page = jobs.part(together)
+    assert (
+        "Measured: rates-10 on 1 May, commit `abc`; drain on 2 May, commit `abc`. Machine: a processor, 2 cores" in page
+    )
+    assert "Beside it: beanstalkd 1.12." in page
+    assert "| ten million put, 10 connections | /s | 8 |" in page
+    for command in ("command of rates-10", "command of drain", "darner -p PORT", "beanstalkd -p PORT"):
+        assert f"    {command}\n" in page
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -9,6 +9,8 @@ import pytest
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.jobs import Outcome
 from darner_core.errors import StorageError
+from darner_core.operations.availability import Availability
+from darner_core.operations.jobs import Comebacks, JobOperations
 from darner_core.operations.session import ManyReads
 from darner_core.storage.storage import Storage
 from tests.support.harness import Client, RunningServer, wait_until
@@ -186,6 +188,22 @@ def test_what_is_not_given_back_stays_open_and_keeps_its_deadline(
     bench.pass_time(11)
     assert not operations.jobs.touch(session, b"q", 0, 10)
     assert bench.figures()["delayed"] == 1
+
+
+def test_a_client_that_goes_in_a_turn_that_fails_leaves_no_lease(open_storage: Callable[[], Storage]) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=3, max_leases=2))
+    comebacks = Comebacks(bench.engine, Availability())
+    session = ManyReads(bench.journal, comebacks)
+    bench.put(b"q", b"1")
+    bench.put(b"q", b"2")
+    bench.end_turn()
+    for _ in range(2):
+        JobOperations(bench.engine, comebacks).hold(session, 10**9, bench.opened())
+    bench.end_turn()
+    assert bench.engine.leases.room(b"q") == 0
+    session.end()
+    bench.fail_turn()
+    assert bench.engine.leases.room(b"q") == 2
 
 
 def test_an_id_means_the_read_that_counts_if_the_client_got_the_item_again(server: RunningServer) -> None:

@@ -8,7 +8,7 @@ from darner_core.protocols.options import put_options, split, value_of
 
 
 def test_an_option_is_read_in_any_case_and_its_value_as_it_stands() -> None:
-    found = split([b"DELAY=5", b"Key=A=b", b"sync", b"ttr"], (b"delay", b"key", b"sync", b"ttr", b"open"), b"get")
+    found = split([b"DELAY=5", b"Key=A=b", b"sync", b"ttr"], (b"delay", b"key", b"sync", b"ttr"), b"get", reads=True)
     assert found == {b"delay": b"5", b"key": b"A=b", b"sync": b"", b"ttr": b"0"}
     assert (value_of(found, b"delay"), value_of(found, b"ttr"), value_of(found, b"pri")) == (5, 0, None)
 
@@ -28,7 +28,8 @@ def test_a_put_says_what_its_job_needs_or_nothing() -> None:
         ([b"x"], (b"id",), 'unknown option "/x" for get: /id=<n>'),
         ([b""], (b"id",), 'unknown option "/" for get: /id=<n>'),
         ([b"sync=1"], (b"sync",), 'unknown option "/sync=1" for get: /sync'),
-        ([b"ttr"], (b"delay", b"ttr"), 'bad option "/ttr" for get: it is /ttr=<ms>'),
+        ([b"close"], (b"delay", b"open"), 'unknown option "/close" for get: /delay=<ms> and /open'),
+        ([b"ttr"], (b"ttr",), 'bad option "/ttr" for get: it is /ttr=<ms>'),
         ([b"pri"], (b"pri",), 'bad option "/pri" for get: it is /pri=<n>'),
         ([b"pri=1", b"PRI=2"], (b"pri",), '"/PRI=2" and another /pri in one get: one is allowed'),
     ],

@@ -269,7 +269,7 @@ class LocalJobs:
         yield b"reserved", queue.open_reads
         yield b"failures", aside.failures if aside is not None else 0
         yield b"dead_lettered", aside.dead_lettered if aside is not None else 0
-        yield b"aside_items", aside.items if aside is not None else 0
+        yield b"set_aside", aside.items if aside is not None else 0
         yield b"paused", aside.paused if aside is not None else 0
 
 

@@ -212,8 +212,14 @@ class Leases:
             return read
         if read.lease.id in self._leases:
             self.forget(read.lease)
-            self._journal.undo.append((self.keep, read.lease))
+            self._journal.undo.append((self._unend, read.lease))
         return read.read
+
+    def _unend(self, lease: Lease) -> None:
+        """Whoever held the read may be gone, so that nobody has it open again. A session that takes it back later in
+        this undo keeps the lease itself (`Leased.take_back`)."""
+        if lease.read.queue.holds(lease.read):
+            self.keep(lease)
 
     # -- those that are known by their ids
 
@@ -286,7 +292,7 @@ class Leases:
             self._journal.undo.append((self._unabort, lease, lease.read.returned))
             self.fail(lease.read, why, lease.client)
 
-    def _unabort(self, lease: Lease, too_late: bool) -> None:
+    def _unabort(self, lease: Lease, too_late: bool = False) -> None:
         """`too_late`: its queue had taken the item back before."""
         self.keep(lease)
         if not too_late:

@@ -16,7 +16,7 @@ from darner_core.config.options import Config
 from darner_core.engines.contract import Item, Read
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client, HangUp, now_or_later
-from darner_core.operations.jobs import JobPut
+from darner_core.operations.job_put import JobPut
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import ManyReads
 from darner_core.operations.status import status_of

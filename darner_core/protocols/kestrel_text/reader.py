@@ -92,7 +92,7 @@ def _name(
     require_name(name)
     request.queue = name
     read_child(request)
-    return split(given, allowed, request.verb) if given else {}
+    return split(given, allowed, request.verb, reads=allowed is READ_OPTIONS) if given else {}
 
 
 def _no_more(words: list[bytes]) -> None:
@@ -170,11 +170,12 @@ def parse_touch(request: TextRequest, words: list[bytes]) -> None:
 def parse_pause(request: TextRequest, words: list[bytes]) -> None:
     """`pause name in|out|all|none [ms]`."""
     _name(request, words, "Queue name & what to pause required: in, out, all or none.", fewest=2)
+    request.told = b" ".join(words)
     request.pause = pause_of(words.pop(0))
     if words and request.pause is Pause.NONE:
         raise MalformedRequest("a pause none with a time: it ends the pause at once")
     if words:
-        request.time_ms = _number(words.pop(0), MAX_DELAY_MS, "time")
+        request.time_ms = _number(words.pop(0), MAX_DELAY_MS, "time", 1)
     _no_more(words)
 
 

@@ -88,7 +88,7 @@ def _read_key(request: LineRequest, word: bytes) -> Options:
     request.key = word
     name, *given = word.split(b"/")
     _set_name(request, name)
-    return split(given, options.READ_OPTIONS, b"get") if given else {}
+    return split(given, options.READ_OPTIONS, b"get", reads=True) if given else {}
 
 
 def _apply(request: LineRequest, found: Options) -> None:
@@ -209,6 +209,7 @@ def parse_kicking(request: LineRequest, words: list[bytes]) -> None:
     if len(words) != 2:
         raise MalformedRequest("a kick is: kick <queue> <most items> [noreply]")
     _set_key(request, words[0])
+    request.told = words[1]
     request.most = _number(words[1], "number of items", MAX_READS, 1)
 
 
@@ -219,6 +220,7 @@ def parse_pausing(request: LineRequest, words: list[bytes]) -> None:
     if not 2 <= len(words) <= 3:
         raise MalformedRequest("a pause is: pause <queue> in, out, all or none [<seconds>] [noreply]")
     _set_key(request, words[0])
+    request.told = b" ".join(words[1:])
     request.pause = pause_of(words[1])
     if len(words) == 3:
         if request.pause is Pause.NONE:

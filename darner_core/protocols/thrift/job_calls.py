@@ -5,7 +5,7 @@ from typing import Any
 from darner_core.engines.contract import Read
 from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI, JobOptions, Pause
 from darner_core.errors import MalformedRequest
-from darner_core.operations.jobs import JobPut
+from darner_core.operations.job_put import JobPut
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import Session
 from darner_core.protocols.grammar import excerpt
@@ -98,14 +98,11 @@ class JobCalls:
         self._jobs.pause(request.queue, what, -(-duration_ms // 1000))
 
     def peek_jobs(self, request: ThriftRequest, session: Session) -> Any:
-        queue = self._queues.get(request.queue)
-        figures = {name.decode(): value for name, value in self._jobs.figures(request.queue)}
-        if not figures:
-            names = [name for _, name, *_ in self._structs.JobsInfo.thrift_spec.values()]
-            figures = dict.fromkeys(names, 0)
-            if queue is not None:
-                figures.update(ready=queue.waiting_items, reserved=queue.open_reads)
-        return self._structs.JobsInfo(**figures)
+        figures, queue = self._jobs.figures(request.queue), self._queues.get(request.queue)
+        if not figures and queue is not None:  # it uses nothing of jobs
+            figures = {b"ready": queue.waiting_items, b"reserved": queue.open_reads}
+        names = [name for _, name, *_ in self._structs.JobsInfo.thrift_spec.values()]
+        return self._structs.JobsInfo(**{name: figures.get(name.encode(), 0) for name in names})
 
     def _shown(self, name: str) -> int:
         return int(getattr(self._structs.Pause, name))

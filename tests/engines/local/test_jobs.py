@@ -75,7 +75,7 @@ def test_a_put_without_options_has_the_neutral_priority_whatever_the_line_was_be
     bench.put(b"q", b"plain")  # the line is empty: it takes its own terms again
     bench.put_job(b"q", b"urgent", pri=7)
     bench.put_job(b"q", b"neutral", pri=1024)
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
     assert restarted(bench).drain() == [b"urgent", b"plain", b"neutral"]
 
 
@@ -116,10 +116,10 @@ def test_puts_with_the_same_options_use_the_line(start: Start) -> None:
     bench = start()
     for number in range(5):
         bench.put_job(b"q", b"%d" % number, pri=7, ttr_ms=60_000)
-    assert bench.figures()["aside_items"] == 0
+    assert bench.figures()["set_aside"] == 0
     assert bench.jobs.ttr_ms(bench.opened()) == 60_000
     bench.put_job(b"q", b"first", pri=6)
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
     assert restarted(bench).drain()[0] == b"first"
 
 
@@ -539,7 +539,7 @@ def test_a_queue_that_uses_none_of_it_has_no_figures(start: Start) -> None:
     assert (bench.figures(), bench.figures(b"nobody")) == ({}, {})
     bench.put_job(b"q", b"2", pri=1)
     assert bench.figures() == {
-        "ready": 2, "delayed": 0, "buried": 0, "reserved": 0, "failures": 0, "dead_lettered": 0, "aside_items": 1,
+        "ready": 2, "delayed": 0, "buried": 0, "reserved": 0, "failures": 0, "dead_lettered": 0, "set_aside": 1,
         "paused": 0,
     }  # fmt: skip
 

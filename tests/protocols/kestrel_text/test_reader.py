@@ -153,6 +153,8 @@ NOT_UNDERSTOOD_LINES = {
     b"kick q all\n": b'-Error parsing count. "all": a number from 0 to 2147483647\n',
     b"pause q\n": b"-Queue name & what to pause required: in, out, all or none.\n",
     b"pause q of\n": b'-bad pause "of": in, out, all or none\n',
+    b"pause q in 0\n": b'-Error parsing time. "0": a number from 1 to 281474976710656\n',
+    b"put q/ttr:\nx\n\n": b'-bad option "/ttr" for put: it is /ttr=<ms>\n',
     b"pause q none 5\n": b"-a pause none with a time: it ends the pause at once\n",
     b"abort q 1:\na\n\n": b"-abort takes no items: its line must not end with a colon\n",
     b"put " + b"n" * 251 + b": \nflush q\n\n": b"-queue name of 251 bytes: at most 250\n",

@@ -76,7 +76,7 @@ def test_the_urgent_go_first_and_the_delayed_when_it_is_time(server: KestrelServ
     assert thrift.put_jobs("q", [b"later", b"last"], 0, 300, 7) == 2
     assert thrift.put_jobs("q", [b"urgent", b"next"], 0, 0, 5) == 2
     assert thrift.put_jobs("q", [b"as any other"]) == 1
-    assert figures(thrift, "q") == {"ready": 4, "delayed": 2, "aside_items": 4}
+    assert figures(thrift, "q") == {"ready": 4, "delayed": 2, "set_aside": 4}
     assert server.client().get("q") == b"urgent"
     assert data(thrift.get("q", 3)) == [b"next", b"plain", b"as any other"]
     assert data(thrift.get("q", 2, 5000)) == [b"later", b"last"]
@@ -195,7 +195,7 @@ def test_what_is_rejected_without_a_place_for_it_is_buried_and_can_be_kicked(thr
     thrift.put("q", [b"%d" % number for number in range(250)])
     items = opened(thrift, "q", 250)
     assert thrift.reject("q", ids(items)) == 250
-    assert figures(thrift, "q") == {"buried": 250, "aside_items": 250}
+    assert figures(thrift, "q") == {"buried": 250, "set_aside": 250}
     assert thrift.kick("q", 3) == 3
     assert thrift.kick("q", 0) == thrift.kick("nothing", 5) == 0
     assert thrift.kick("q", 1000) == 247
@@ -338,7 +338,7 @@ def test_a_write_that_fails_leaves_all_of_it_undone(tmp_path: Path, monkeypatch:
         server.start()
         thrift = server.thrift_client()
         assert data(thrift.get("dead", 5)) == [b"a"]
-        assert figures(thrift, "retried") == {"delayed": 1, "aside_items": 1}
+        assert figures(thrift, "retried") == {"delayed": 1, "set_aside": 1}
     finally:
         server.end()
 
@@ -361,7 +361,7 @@ def test_many_that_are_rejected_in_several_turns_of_which_one_fails(
         )
         (tmp_path / "data.fails").unlink(missing_ok=True)
         wait_until(lambda: thrift.reject("q", ids(items)) is not None)
-        assert figures(thrift, "q") == {"buried": 350, "aside_items": 350}
+        assert figures(thrift, "q") == {"buried": 350, "set_aside": 350}
         assert thrift.kick("q", 1000) == 350
         assert sorted(data(thrift.get("q", 1000))) == sorted(bodies)
     finally:
@@ -379,7 +379,7 @@ def test_many_jobs_are_counted_up_to_the_turn_that_fails(tmp_path: Path, monkeyp
         server.kill()
         server.start()
         thrift = server.thrift_client()
-        assert figures(thrift, "q") == {"delayed": JOBS_A_TURN, "aside_items": JOBS_A_TURN}
+        assert figures(thrift, "q") == {"delayed": JOBS_A_TURN, "set_aside": JOBS_A_TURN}
         assert thrift.kick("q", 1000) == JOBS_A_TURN
         assert data(thrift.get("q", 1000)) == items[:JOBS_A_TURN]
     finally:
