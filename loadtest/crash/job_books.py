@@ -94,7 +94,7 @@ class Job:
     def may_be_given_up(self) -> bool:
         """Whether it may be dead or buried."""
         most = self.line.rules.max_deliveries
-        return self.rejected != NO or (most > 0 and self.high >= most)
+        return self.rejected != NO or (most > 0 and self.high + self.line.leasing >= most)
 
     @property
     def is_given_up(self) -> bool:
@@ -211,6 +211,9 @@ class Books:
         with self.lock:
             job = self._identify(line, body)
             self.tick()
+            if hold is not None and not hold.in_time() and (job.hold or job.is_dead or job.gone == SURE):
+                job.high += 1  # its deadline had passed before the client has read the answer
+                return job
             if job.gone == SURE or job.stored == NO:
                 raise Violation(f"{job} came, though it was gone or never put")
             if job.hold is not None and not self.stopping:
