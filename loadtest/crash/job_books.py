@@ -144,7 +144,7 @@ class Books:
         self.lines = list(lines)
         self.alive = self.stopping = False
         self.now = self.serial = 0
-        self.lines_of: dict[int, Job] = {}  # by serial, all that are not forgotten
+        self.by_serial: dict[int, Job] = {}  # by serial, all that are not forgotten
         self.counts: Counter[str] = Counter()
 
     def tick(self) -> int:
@@ -159,7 +159,7 @@ class Books:
             job = Job(self.serial, size, line, producer, key, {pri}, self.tick(), kicks=line.kicks_answered)
             job.pauses = line.pauses
             job.due_s = job.ready_s = time.time() + delay_s if delay_s else 0.0
-            line.jobs[job.serial] = self.lines_of[job.serial] = job
+            line.jobs[job.serial] = self.by_serial[job.serial] = job
             if key:
                 line.by_key[key].append(job)
             return job
@@ -240,7 +240,7 @@ class Books:
 
     def _identify(self, line: Line, body: bytes) -> Job:
         try:
-            job = self.lines_of[int(body[:8], 16)]
+            job = self.by_serial[int(body[:8], 16)]
         except (ValueError, KeyError):
             raise Violation(f"queue {line.name}: {body[:60]!r} came, which nobody put") from None
         if job.line is not line:
@@ -413,7 +413,7 @@ class Books:
                     f"not answered): {shown}"
                 )
             for job in line.jobs.values():
-                self.lines_of.pop(job.serial)
+                self.by_serial.pop(job.serial)
             line.jobs.clear()
             line.takers = 0
             now_s = time.time()
