@@ -39,8 +39,10 @@ class Rules:
 class Hold:
     """A client has a job open."""
 
-    def __init__(self, sent_s: float, ttr_s: float) -> None:
-        """sent_s: when it was asked for, by a clock that does not step; ttr_s: 0: without a deadline."""
+    def __init__(self, sent_s: float, ttr_s: float, kicks: int) -> None:
+        """sent_s: when it was asked for, by a clock that does not step; ttr_s: 0: without a deadline; kicks: of the
+        queue, answered before."""
+        self.kicks = kicks
         self.ends_s = sent_s + ttr_s if ttr_s else float("inf")  # not before
         self.let_go = False  # what lets it go has been sent
 
@@ -296,7 +298,7 @@ class Books:
                 job.gone_by_s = time.time()
                 job.hold = None
                 job.high += 1
-                self._comes_back(job)
+                self._comes_back(job, hold)
 
     def failing(self, job: Job, hold: Hold, delay_s: float | None, pri: int | None) -> None:
         """An abort is sent."""
@@ -305,7 +307,7 @@ class Books:
                 return
             hold.let_go = True
             job.high += 1
-            self._comes_back(job, delay_s or 0)
+            self._comes_back(job, hold, delay_s or 0)
             if pri is not None:
                 job.pris.add(pri)
 
@@ -331,7 +333,7 @@ class Books:
             if job.hold is hold:
                 hold.let_go = True
                 job.rejected = MAYBE
-                self._comes_back(job)
+                self._comes_back(job, hold)
                 job.high += not hold.in_time()
 
     def rejected(self, job: Job, hold: Hold) -> None:
@@ -357,7 +359,7 @@ class Books:
                 job.high += not hold.let_go
                 job.low += 1
                 job.low = min(job.low, job.high)
-                self._comes_back(job)
+                self._comes_back(job, hold)
             self.counts["timed out"] += 1
 
     def hung_up(self, holds: Iterable[tuple[Job, Hold]]) -> None:
@@ -367,11 +369,11 @@ class Books:
                 if job.hold is hold and not hold.let_go:
                     job.hold, job.lost = None, True
                     job.high += 1
-                    self._comes_back(job)
+                    self._comes_back(job, hold)
 
-    def _comes_back(self, job: Job, delay_s: float = 0.0) -> None:
+    def _comes_back(self, job: Job, hold: Hold, delay_s: float = 0.0) -> None:
         """Its reader fails, or may have failed, so that it may be ready at once, or after this or its retry delay."""
-        job.due_s, job.kicks = 0.0, job.line.kicks_answered
+        job.due_s, job.kicks = 0.0, job.line.kicks_answered if hold.in_time() else hold.kicks
         job.ready_s = time.time() + max(delay_s, job.line.rules.retry_delay_s)
 
     def _note_dead(self, job: Job) -> None:
@@ -390,7 +392,7 @@ class Books:
                     if job.hold is not None:
                         if not job.hold.let_go and not job.hold.in_time():
                             job.high += 1
-                            self._comes_back(job)
+                            self._comes_back(job, job.hold)
                         job.hold = None
                     if job.lost and not restarted:
                         job.low += 1
