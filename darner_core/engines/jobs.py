@@ -124,5 +124,5 @@ class Jobs(Protocol):
 
     def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
         """ready, urgent (ready ones with a priority below NEUTRAL), delayed, buried, reserved, failures, dead_lettered,
-        aside_items, paused (1: puts, 2: gets); empty if the queue uses none of it. Failures and dead letters are those
+        set_aside, paused (1: puts, 2: gets); empty if the queue uses none of it. Failures and dead letters are those
         since the start."""

@@ -91,7 +91,7 @@ def find_asides(directory: Salvaged, queues: list[ListedQueue], tell: Say) -> li
         name = entry[0][len(job_records.ASIDE_PREFIX) :]
         try:
             found.append(Aside(name, job_records.unpack_aside(entry[1])))
-        except struct_error:
+        except (ValueError, struct_error):
             damaged.append(name)
             tell(f"queue {show(name)}: the record of what is set aside makes no sense")
     listed = {aside.record.number for aside in found}
@@ -327,6 +327,10 @@ class AsideReader:
             return None if value is None else job_records.unpack_taken(value)
         except struct_error:
             return None
+
+    def key_at(self, place: Place) -> bytes | None:
+        """Of a key whose item is gone, if that can be read."""
+        return self._get(opening.ORDER, job_records.order_key(self._number, WINDOW, *place))
 
     def count_keys(self) -> int:
         return sum(1 for _ in self._all(opening.KEYS, *job_records.key_bounds(self._number)))

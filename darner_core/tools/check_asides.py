@@ -4,7 +4,18 @@ and the state tells of as many as there are."""
 from collections import Counter
 from collections.abc import Callable
 
-from darner_core.storage.job_records import BURIED, DELAYED, KINDS, NEUTRAL_PRI, READY, WINDOW, AsideState, Job, Place
+from darner_core.storage.job_records import (
+    BURIED,
+    DELAYED,
+    KINDS,
+    NEUTRAL_PRI,
+    READY,
+    WINDOW,
+    AsideState,
+    Job,
+    Place,
+    Taken,
+)
 from darner_core.storage.records import Blob
 from darner_core.tools.aside_salvage import JOB_NO_SENSE, NO_SENSE, Aside, AsideReader, Entry, place_of
 from darner_core.tools.salvage import Broken, Salvaged
@@ -121,6 +132,9 @@ class _Check:
             self._urgent += kind == READY and place[0] < NEUTRAL_PRI
             lowest.setdefault(kind, place)
             if kind == WINDOW:
+                key = self._reader.key_at(place)
+                if key is not None and self._reader.taken(key) != Taken(place[2], place[0]):
+                    self._found("keys", "one whose item is gone is not taken until its time")
                 continue
             job = self._reader.job(place[2])
             if not isinstance(job, Broken) and (job is None or (kind, place) not in _places(place[2], job)):

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from struct import error as struct_error
 from typing import Any
 
 from darner_core.errors import DataDirError, StorageError
@@ -97,7 +98,8 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
             record = records.unpack_queue(value)
             family_of.setdefault(record.number, record.family)
         elif family == 0 and what == wal.PUT and key.startswith(job_records.ASIDE_PREFIX):
-            family_of[job_records.unpack_aside(value).number] = ASIDE_FAMILY
+            with suppress(ValueError, struct_error):
+                family_of[job_records.unpack_aside(value).number] = ASIDE_FAMILY
     with suppress(StorageError):
         listed = [record for _, record in storage.queues()] + [record for _, _, record in storage.cursors()]
         for record in listed:

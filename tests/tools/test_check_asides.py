@@ -114,6 +114,10 @@ CASES: list[tuple[Change, list[str]]] = [
         [f"item {FIRST + 4}: its key is not taken by it", "keys: 1 are taken, 2 should be"],
     ),
     (
+        lambda batch, handles: batch.put(job_records.key_key(NUMBER, b"gone"), bytes(16), handles[KEY_FAMILY]),
+        ["keys: one whose item is gone is not taken until its time"],
+    ),
+    (
         lambda batch, handles: batch.put(job_records.number_key(NUMBER), b"x", handles[STATE_FAMILY]),
         ["state: it makes no sense"],
     ),

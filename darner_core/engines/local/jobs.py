@@ -61,6 +61,14 @@ class LocalJobs:
         options: JobOptions,
         as_child: bool = False,
     ) -> Placed:
+        item = body, flags, expires_at_ms, self._journal.time_ms()
+        if len(names) == 1:
+            queue = self._registry.queues.get(names[0])
+            if queue is not None and not queue.governed and (queue.is_child or not as_child):
+                # What follows comes to the same, in nearly twice the time: 17 µs of a whole put, not 10.
+                if options.key and (taken := self._taken(queue.name, options.key)) is not None:
+                    return taken
+                return Placed(Outcome.STORED, queue.name, self._put_into(queue, item, options))
         first = self._routing.first_of(names)
         taken = self._taken(first, options.key)
         if taken is not None:
@@ -72,7 +80,6 @@ class LocalJobs:
         takers = self._routing.find_takers(names, len(body), as_child)
         if takers is None:
             return Placed(Outcome.FULL, first)
-        item = body, flags, expires_at_ms, self._journal.time_ms()
         put_id = 0
         for queue in takers:
             if queue.name == first:
@@ -287,7 +294,7 @@ class LocalJobs:
         yield b"reserved", queue.open_reads
         yield b"failures", aside.failures if aside is not None else 0
         yield b"dead_lettered", aside.dead_lettered if aside is not None else 0
-        yield b"aside_items", aside.items if aside is not None else 0
+        yield b"set_aside", aside.items if aside is not None else 0
         yield b"paused", aside.paused if aside is not None else 0
 
     def _urgent(self, queue: MessageQueue, aside: Aside | None) -> int:

@@ -76,7 +76,7 @@ def test_a_put_without_options_has_the_neutral_priority_whatever_the_line_was_be
     bench.put(b"q", b"plain")  # the line is empty: it takes its own terms again
     bench.put_job(b"q", b"urgent", pri=7)
     bench.put_job(b"q", b"neutral", pri=1024)
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
     assert restarted(bench).drain() == [b"urgent", b"plain", b"neutral"]
 
 
@@ -117,10 +117,10 @@ def test_puts_with_the_same_options_use_the_line(start: Start) -> None:
     bench = start()
     for number in range(5):
         bench.put_job(b"q", b"%d" % number, pri=7, ttr_ms=60_000)
-    assert bench.figures()["aside_items"] == 0
+    assert bench.figures()["set_aside"] == 0
     assert bench.jobs.ttr_ms(bench.opened()) == 60_000
     bench.put_job(b"q", b"first", pri=6)
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
     assert restarted(bench).drain()[0] == b"first"
 
 
@@ -541,7 +541,7 @@ def test_a_queue_that_uses_none_of_it_has_no_figures(start: Start) -> None:
     bench.put_job(b"q", b"2", pri=1)
     assert bench.figures() == {
         "ready": 2, "urgent": 1, "delayed": 0, "buried": 0, "reserved": 0, "failures": 0, "dead_lettered": 0,
-        "aside_items": 1, "paused": 0,
+        "set_aside": 1, "paused": 0,
     }  # fmt: skip
 
 
@@ -651,10 +651,10 @@ def test_what_expires_while_it_is_open_stops_no_sweep_and_goes_when_it_comes_bac
         read.queue.give_back(read)
     bench.end_turn()
     bench.crash()  # which gives the others back
-    assert bench.figures()["aside_items"] == 5
+    assert bench.figures()["set_aside"] == 5
     bench.pass_time(70)
     bench.sweep()
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
 
 
 def test_a_queue_is_not_idle_while_it_is_paused_or_keeps_a_key(start: Start) -> None:
