@@ -31,6 +31,15 @@ def test_no_delay_is_too_long_for_a_record() -> None:
     assert JobRules(retry_delay_ms=1, retry_backoff=1000).delay_ms(MAX_COUNT) == MAX_DELAY_MS
 
 
+class NeverAsked(float):
+    def __rmul__(self, other: object) -> float:
+        raise AssertionError("there is no delay that could grow")
+
+
+def test_without_a_delay_a_backoff_costs_nothing_however_often_a_job_has_failed() -> None:
+    assert JobRules(retry_backoff=NeverAsked(2)).delay_ms(MAX_COUNT) == 0
+
+
 def test_the_last_failure_is_that_with_the_number_of_deliveries() -> None:
     assert [JobRules(max_deliveries=2).is_last(failures) for failures in (1, 2, 3)] == [False, True, True]
 
