@@ -158,6 +158,7 @@ class Asides:
     def _unmake(self, aside: Aside, queue: MessageQueue) -> None:
         if aside.log.durable:
             self._unmade[aside.record.number] = aside.name
+        self._watcher.forget(aside)
         self._take_out(aside, queue)
 
     def _take_out(self, aside: Aside, queue: MessageQueue) -> None:

@@ -78,7 +78,7 @@ class DueTimes:
             self._set_timer()
 
     def forget(self, aside: Aside) -> None:
-        """It has been deleted."""
+        """It has been deleted, or was never made."""
         self._earliest.pop(aside, None)
 
     def _first(self) -> tuple[int, Aside] | None:

@@ -524,6 +524,17 @@ def test_a_deleted_queue_takes_what_lies_aside_along(start: Start) -> None:
     assert bench.drain() == [b"2", b"3"]
 
 
+def test_a_queue_that_is_gone_is_not_looked_at_any_more(start: Start) -> None:
+    bench = start(max_age_s=1000)
+    bench.put_job(b"q", b"refused", delay_ms=60_000)
+    bench.put(b"on disk", b"refused")
+    bench.fail_turn()
+    bench.put_job(b"q", b"1", delay_ms=60_000)
+    bench.registry.delete(b"q")
+    bench.end_turn()
+    assert not bench.registry.timed
+
+
 def test_a_queue_with_something_aside_is_not_idle(start: Start) -> None:
     bench = start(max_queue_age_s=5)
     bench.put_job(b"q", b"1", delay_ms=60_000)
