@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from darner_core.storage import opening
-from darner_core.storage.storage import Storage
+from darner_core.storage.storage import DEFAULT_FAMILY, Storage
 from darner_core.tools import rebuild
 from darner_core.tools.repair import repair
 from darner_core.tools.salvage import Salvaged
@@ -135,4 +135,20 @@ def test_what_is_set_aside_is_replayed_into_its_own_tables(tmp_path: Path) -> No
     rebuilt = Storage(str(tmp_path / "rebuilt"), **SMALL)
     assert (seen(rebuilt.jobs, 7), seen(rebuilt.jobs, 8)) == expected
     assert [name for name, _ in rebuilt.jobs.asides()] == [b"q7"]
+    rebuilt.close()
+
+
+@pytest.mark.parametrize("nonsense", [b"qx", b"jx"])
+def test_a_record_in_the_log_that_makes_no_sense_does_not_stop_a_rebuild(tmp_path: Path, nonsense: bytes) -> None:
+    storage = Storage(str(tmp_path / "made"), **SMALL)
+    fill(storage, 7)
+    batch = storage.batch()
+    batch.put(nonsense, b"?", storage.handles[DEFAULT_FAMILY])
+    storage.write(batch)
+    expected = seen(storage.jobs, 7)
+    copy_of(tmp_path / "made", tmp_path / "data")
+    storage.close()
+    rebuild.rebuild(str(tmp_path / "data"), str(tmp_path / "rebuilt"), 4, str(tmp_path))
+    rebuilt = Storage(str(tmp_path / "rebuilt"), **SMALL)
+    assert seen(rebuilt.jobs, 7) == expected
     rebuilt.close()
