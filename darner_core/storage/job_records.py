@@ -176,7 +176,11 @@ def pack_aside(record: AsideRecord) -> bytes:
 
 
 def unpack_aside(value: bytes) -> AsideRecord:
-    return AsideRecord(*_aside.unpack(value))
+    """Raises ValueError or struct.error."""
+    record = AsideRecord(*_aside.unpack(value))
+    if not record.number or record.pause & ~(NO_PUTS | NO_GETS):
+        raise ValueError(f"an aside with number {record.number} and pause {record.pause}")
+    return record
 
 
 def pack_job(job: Job) -> bytes:
