@@ -364,7 +364,8 @@ class Sweeper(Protocol):
 class Leases(Protocol):
     """Open reads with a deadline of their own. Any client confirms or aborts one by an id; or a session holds it."""
 
-    at_once: int  # how many leases may be decided in one turn
+    at_once: int  # how many leases may be confirmed in one turn
+    aborted_at_once: int  # how many may be aborted, which may be a failure of each
     sending: dict[Any, Download]  # by Read: the large items that are on their way to clients
 
     def opened_by(self, owner: object, queue: bytes) -> int:

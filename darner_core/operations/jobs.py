@@ -140,6 +140,26 @@ class JobOperations:
         read = session.find(queue, item_id)
         return read is not None and self._leases.touch(read, seconds * 1000)
 
+    # -- dead letters
+
+    def history(self, session: Session, queue: bytes, item_id: int) -> bytes:
+        """What became of an item before it came to this queue as a dead letter: that which the session has open, the
+        oldest or the item with this id; without an id, and if none is open, that at the head. b"": it is no dead
+        letter, or there is no such item. Raises StorageError."""
+        read = session.find(queue, item_id)
+        if read is not None and read.queue.name == queue:
+            return self._jobs.history(read)
+        found = self._registry.queues.get(queue)
+        if item_id or found is None or not found.counts_failures:  # it has no dead letters
+            return b""
+        head = found.open()
+        if head is None:
+            return b""
+        try:
+            return self._jobs.history(head)
+        finally:
+            head.queue.give_back(head, wake=False)
+
     # -- giving back
 
     def abort(self, session: Session, read: Read, delay_ms: int | None, pri: int | None) -> None:

@@ -53,7 +53,8 @@ class Lending:
     def abort(self, queue: bytes, ids: Iterable[int]) -> Count:
         """Let these items wait again; where failures count, each is one."""
         found = self._queues.get(queue)
-        at_once = FAILURES_AT_ONCE if found is not None and found.counts_failures else self._leases.at_once
+        fails = found is not None and found.counts_failures
+        at_once = self._leases.aborted_at_once if fails else self._leases.at_once
         return self._in_parts(queue, ids, self._leases.abort, at_once)
 
     def abort_later(self, queue: bytes, ids: Iterable[int], delay_ms: int | None, pri: int | None) -> Count:

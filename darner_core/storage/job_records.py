@@ -178,7 +178,7 @@ def pack_aside(record: AsideRecord) -> bytes:
 def unpack_aside(value: bytes) -> AsideRecord:
     """Raises ValueError or struct.error."""
     record = AsideRecord(*_aside.unpack(value))
-    if not record.number or record.pause & ~(NO_PUTS | NO_GETS):
+    if not record.number or record.pause > NO_PUTS | NO_GETS:
         raise ValueError(f"an aside with number {record.number} and pause {record.pause}")
     return record
 

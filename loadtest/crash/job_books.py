@@ -39,8 +39,10 @@ class Rules:
 class Hold:
     """A client has a job open."""
 
-    def __init__(self, sent_s: float, ttr_s: float) -> None:
-        """sent_s: when it was asked for, by a clock that does not step; ttr_s: 0: without a deadline."""
+    def __init__(self, sent_s: float, ttr_s: float, kicks: int) -> None:
+        """sent_s: when it was asked for, by a clock that does not step; ttr_s: 0: without a deadline; kicks: of the
+        queue, answered before."""
+        self.kicks = kicks
         self.ends_s = sent_s + ttr_s if ttr_s else float("inf")  # not before
         self.let_go = False  # what lets it go has been sent
 
@@ -94,7 +96,7 @@ class Job:
     def may_be_given_up(self) -> bool:
         """Whether it may be dead or buried."""
         most = self.line.rules.max_deliveries
-        return self.rejected != NO or (most > 0 and self.high >= most)
+        return self.rejected != NO or (most > 0 and self.high + self.line.leasing >= most)
 
     @property
     def is_given_up(self) -> bool:
@@ -144,7 +146,7 @@ class Books:
         self.lines = list(lines)
         self.alive = self.stopping = False
         self.now = self.serial = 0
-        self.lines_of: dict[int, Job] = {}  # by serial, all that are not forgotten
+        self.by_serial: dict[int, Job] = {}  # by serial, all that are not forgotten
         self.counts: Counter[str] = Counter()
 
     def tick(self) -> int:
@@ -159,7 +161,7 @@ class Books:
             job = Job(self.serial, size, line, producer, key, {pri}, self.tick(), kicks=line.kicks_answered)
             job.pauses = line.pauses
             job.due_s = job.ready_s = time.time() + delay_s if delay_s else 0.0
-            line.jobs[job.serial] = self.lines_of[job.serial] = job
+            line.jobs[job.serial] = self.by_serial[job.serial] = job
             if key:
                 line.by_key[key].append(job)
             return job
@@ -211,6 +213,9 @@ class Books:
         with self.lock:
             job = self._identify(line, body)
             self.tick()
+            if hold is not None and not hold.in_time() and (job.hold or job.is_dead or job.gone == SURE):
+                job.high += 1  # its deadline had passed before the client has read the answer
+                return job
             if job.gone == SURE or job.stored == NO:
                 raise Violation(f"{job} came, though it was gone or never put")
             if job.hold is not None and not self.stopping:
@@ -237,7 +242,7 @@ class Books:
 
     def _identify(self, line: Line, body: bytes) -> Job:
         try:
-            job = self.lines_of[int(body[:8], 16)]
+            job = self.by_serial[int(body[:8], 16)]
         except (ValueError, KeyError):
             raise Violation(f"queue {line.name}: {body[:60]!r} came, which nobody put") from None
         if job.line is not line:
@@ -293,7 +298,7 @@ class Books:
                 job.gone_by_s = time.time()
                 job.hold = None
                 job.high += 1
-                self._comes_back(job)
+                self._comes_back(job, hold)
 
     def failing(self, job: Job, hold: Hold, delay_s: float | None, pri: int | None) -> None:
         """An abort is sent."""
@@ -302,7 +307,7 @@ class Books:
                 return
             hold.let_go = True
             job.high += 1
-            self._comes_back(job, delay_s or 0)
+            self._comes_back(job, hold, delay_s or 0)
             if pri is not None:
                 job.pris.add(pri)
 
@@ -328,7 +333,7 @@ class Books:
             if job.hold is hold:
                 hold.let_go = True
                 job.rejected = MAYBE
-                self._comes_back(job)
+                self._comes_back(job, hold)
                 job.high += not hold.in_time()
 
     def rejected(self, job: Job, hold: Hold) -> None:
@@ -354,7 +359,7 @@ class Books:
                 job.high += not hold.let_go
                 job.low += 1
                 job.low = min(job.low, job.high)
-                self._comes_back(job)
+                self._comes_back(job, hold)
             self.counts["timed out"] += 1
 
     def hung_up(self, holds: Iterable[tuple[Job, Hold]]) -> None:
@@ -364,11 +369,11 @@ class Books:
                 if job.hold is hold and not hold.let_go:
                     job.hold, job.lost = None, True
                     job.high += 1
-                    self._comes_back(job)
+                    self._comes_back(job, hold)
 
-    def _comes_back(self, job: Job, delay_s: float = 0.0) -> None:
+    def _comes_back(self, job: Job, hold: Hold, delay_s: float = 0.0) -> None:
         """Its reader fails, or may have failed, so that it may be ready at once, or after this or its retry delay."""
-        job.due_s, job.kicks = 0.0, job.line.kicks_answered
+        job.due_s, job.kicks = 0.0, job.line.kicks_answered if hold.in_time() else hold.kicks
         job.ready_s = time.time() + max(delay_s, job.line.rules.retry_delay_s)
 
     def _note_dead(self, job: Job) -> None:
@@ -387,7 +392,7 @@ class Books:
                     if job.hold is not None:
                         if not job.hold.let_go and not job.hold.in_time():
                             job.high += 1
-                            self._comes_back(job)
+                            self._comes_back(job, job.hold)
                         job.hold = None
                     if job.lost and not restarted:
                         job.low += 1
@@ -410,7 +415,7 @@ class Books:
                     f"not answered): {shown}"
                 )
             for job in line.jobs.values():
-                self.lines_of.pop(job.serial)
+                self.by_serial.pop(job.serial)
             line.jobs.clear()
             line.takers = 0
             now_s = time.time()

@@ -172,12 +172,12 @@ class Worker(threading.Thread):
                 return
 
     def _open(self, line: Line, key: bytes, ttr_s: float, is_dead: bool = False) -> list[tuple[Job, Hold, bytes]]:
-        sent_s, begun_s = time.time(), time.monotonic()
+        sent_s, begun_s, kicks = time.time(), time.monotonic(), line.kicks_answered
         self.wire.send(b"gets %b\r\n" % key)
         queue = line.dead if is_dead else line.queue
         opened = []
         for item_id, body in values(self.wire):
-            hold = Hold(begun_s, ttr_s)
+            hold = Hold(begun_s, ttr_s, kicks)
             job = self.books.came(line, body, is_dead, hold, sent_s)
             opened.append((job, hold, b"get %b/id=%b" % (queue, item_id)))
             self.held.append((job, hold))

@@ -5,7 +5,8 @@
 
 What kill.py checks of plain queues, this does of jobs: delays, priorities, keys, deadlines, failures that count, dead
 letters, and pauses; some of the items are large. Each round: some tenths of a second of load (job_workers.py), the end
-of the server (mostly by kill -9), a start, and then most queues are emptied and compared with the books:
+of the server (mostly by kill -9), now and then a look at what is on disk (job_dump.py), a start, and then most queues
+are emptied and compared with the books:
 
 - a job whose put was answered is there once: in its queue or, if it may have failed often enough, where dead letters
   go; what was closed, rejected or dead does not come to its queue again;
@@ -33,6 +34,7 @@ from dataclasses import replace
 from random import Random, randrange
 
 from loadtest.crash.job_books import LARGE_BYTES, Books, Job, Line, Rules
+from loadtest.crash.job_dump import look
 from loadtest.crash.job_workers import Worker, values
 from loadtest.errors import LoadTestError, RequestLost, Violation
 from loadtest.program import run
@@ -59,6 +61,7 @@ CALM_SHARE = 0.15  # of the rounds end without a kill
 STOP_SHARE = 0.15  # with SIGTERM
 START_SHARE = 0.2  # with a start that is killed, too
 START_S = 0.5  # within which such a start is killed
+LOOK_SHARE = 0.3  # of the kills, before the start one queue is looked at on disk
 DRAIN_SHARE = 0.75  # of the queues that are emptied
 KICK_SHARE = 0.5  # of these, all that is delayed or buried is kicked first
 HASTY_SHARE = 0.5
@@ -88,7 +91,7 @@ class Trial:
         self.sane = server.kind
         program = ["loadtest/crash/hasty.py" if word == "darner.py" else word for word in self.sane.command]
         self.hasty = replace(self.sane, command=tuple(program))
-        self.kills = 0
+        self.kills = self.looked = 0
         wire = Wire(server.port)
         for line in self.books.lines:
             wire.ask(b"set %b 0 0 5\r\nfirst\r\n" % line.queue, b"STORED")
@@ -120,6 +123,9 @@ class Trial:
                 time.sleep(rng.random() * START_S)
                 self.server.kill()
                 self.kills += 1
+            self.books.settled(restarted=True)
+            if rng.random() < LOOK_SHARE:
+                self.looked += look(self.sane.command[0], self.server.data, self.books, rng.choice(self.books.lines))
             self._start()
         self._check(1.0 if last else DRAIN_SHARE)
 
@@ -284,7 +290,7 @@ def rounds(python: str, program: str, seed: str, count: int, quiet: bool) -> str
     counts = trial.books.counts
     names = ("stored", "refused", "closed", "failed", "rejected", "timed out", "dead letters", "delayed")
     said = ", ".join(f"{counts[name]:,} {name}" for name in names)
-    return f"{count} rounds, nothing lost: {said}; {trial.kills} kills; seed {seed}"
+    return f"{count} rounds, nothing lost: {said}; {trial.looked:,} looked at on disk, {trial.kills} kills; seed {seed}"
 
 
 def main() -> None:

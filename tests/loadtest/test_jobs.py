@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.harness import ROOT
 
 ROUNDS = 6
@@ -35,8 +37,9 @@ def test_what_is_promised_of_jobs_is_kept_however_often_the_server_is_killed(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_answers_before_it_writes_is_found_out(tmp_path: Path) -> None:
-    ended = jobs("--seed", "9", "--program", "tests/servers/late_writer.py", directory=tmp_path)
+@pytest.mark.parametrize("program", ["late_writer", "forgiving"])
+def test_a_server_that_breaks_its_promises_is_found_out(program: str, tmp_path: Path) -> None:
+    ended = jobs("--seed", "9", "--program", f"tests/servers/{program}.py", directory=tmp_path)
     assert ended.returncode == 1, ended.stdout
     found = re.fullmatch(r"jobs: round \d+ of \d+, seed 9: (.*); kept: (.*)\n", ended.stderr, re.DOTALL)
     assert found, ended.stderr

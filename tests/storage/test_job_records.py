@@ -169,3 +169,9 @@ def test_a_flush_comes_back_as_it_was_and_takes_what_arrived_before_and_is_not_s
 def test_a_flush_that_is_damaged_is_refused(parts: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises((ValueError, struct.error)):
         records.unpack_flush(parts)
+
+
+@pytest.mark.parametrize("record", [AsideRecord(0, 1), AsideRecord(7, 1, 4)])
+def test_an_aside_that_makes_no_sense_is_refused(record: AsideRecord) -> None:
+    with pytest.raises(ValueError, match="an aside with number"):
+        records.unpack_aside(records.pack_aside(record))

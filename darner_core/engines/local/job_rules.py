@@ -29,10 +29,12 @@ class JobRules(NamedTuple):
 
     def delay_ms(self, failures: int) -> int:
         """Before the next delivery, after so many failures."""
+        if not self.retry_delay_ms:
+            return 0
         most = self.max_retry_delay_ms or MAX_DELAY_MS
         delay_ms: float = min(self.retry_delay_ms, most)
         for _ in range(failures - 1):
-            if not delay_ms or delay_ms >= most or self.retry_backoff == 1:  # it stays what it is
+            if delay_ms >= most or self.retry_backoff == 1:
                 break
             delay_ms = min(delay_ms * self.retry_backoff, most)
         return int(delay_ms)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Lease:
     """A read with a deadline of its own. As a Holder it is told when a close has to be undone."""
 
-    __slots__ = ("id", "read", "owner", "client", "due", "lasts_ms", "latest", "_leases")
+    __slots__ = ("id", "read", "owner", "client", "due", "entered", "lasts_ms", "latest", "_leases")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Lease:
         self.owner = owner
         self.client = client  # who has it, for the history of a dead letter
         self.due = due  # when the item goes back, by the clock
+        self.entered = due  # as it stands among all deadlines
         # Of one that is known by its id: how long it lasts if nobody touches it, and until when anybody may keep it.
         self.lasts_ms = lasts_ms
         self.latest = latest

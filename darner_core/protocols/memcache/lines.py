@@ -181,13 +181,25 @@ def parse_touching(request: LineRequest, words: list[bytes]) -> None:
         _take_noreply(request, words)
     if len(words) != 2:
         raise MalformedRequest("a touch is: touch <queue>[/id=<n>] <seconds> [noreply]")
-    request.key = words[0]
-    name, *given = words[0].split(b"/")
+    _read_open(request, words[0])
+    request.expiry = _number(words[1], "time in seconds", MAX_DELAY_MS // 1000)
+
+
+def _read_open(request: LineRequest, word: bytes) -> None:
+    """The key means an item that is open."""
+    request.key = word
+    name, *given = word.split(b"/")
     _set_name(request, name)
     if given:
-        found = split(given, (b"id",), b"touch")
+        found = split(given, (b"id",), request.verb)
         request.asked = options.ReadOptions(item_id=value_of(found, b"id") or 0)
-    request.expiry = _number(words[1], "time in seconds", MAX_DELAY_MS // 1000)
+
+
+def parse_history(request: LineRequest, words: list[bytes]) -> None:
+    """`history name[/id=n]`."""
+    if len(words) != 1:
+        raise MalformedRequest("a history is: history <queue>[/id=<n>]")
+    _read_open(request, words[0])
 
 
 def parse_kicking(request: LineRequest, words: list[bytes]) -> None:

@@ -4,10 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from darner_core.engines.jobs import Pause
 from darner_core.engines.local import due as due_module
 from darner_core.engines.local.due import LONGEST_S, DueTimes
-from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.storage.storage import Storage
 from tests.support.asides import Bench, refusing
 from tests.support.job_bench import JobBench
@@ -118,22 +116,21 @@ def test_very_many_are_moved_in_parts(loop: Loop, monkeypatch: pytest.MonkeyPatc
     assert loop.live == []
 
 
-def test_very_many_asides_are_looked_at_in_parts_though_nothing_is_to_be_moved(
-    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(due_module, "DUE_A_TURN", 3 * due_module.LOOK)
-    bench = JobBench(open_storage)
-    names = [b"q%d" % number for number in range(8)]
-    for name in names:
-        bench.put(name, b"x")
-        bench.jobs.pause(name, Pause.ALL, 5)
-    bench.end_turn()
-    gone_on = []
-    monkeypatch.setattr(
-        bench, "end_turn", lambda: gone_on.append(sum(type(bench.queue(name)) is MessageQueue for name in names))
-    )
-    bench.pass_time(6)
-    assert gone_on == [0, 3, 6, 8]
+def test_a_look_at_one_where_nothing_is_due_counts_too(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due_module, "DUE_A_TURN", 20)
+    bench = loop.bench
+    others = [bench.read_aside(bench.journal) for _ in range(5)]
+    bench.now_s += 1
+    bench.journal.begin()
+    for aside in others:
+        loop.due.note(aside, bench.now_ms)
+    bench.now_s += 1
+    bench.journal.begin()
+    loop.fire()
+    turns = 0
+    while loop.turn():
+        turns += 1
+    assert turns == 3
 
 
 def test_what_is_due_is_found_after_a_restart(loop: Loop) -> None:

@@ -9,6 +9,7 @@ import pytest
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
 from darner_core.engines.local import aside_flushing
+from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.errors import ServerError, StorageError
 from darner_core.storage.job_records import number_key
@@ -640,6 +641,44 @@ def test_a_dead_letter_goes_into_the_line_where_nothing_can_be_set_aside(open_st
     bench.put(b"q", b"1")
     bench.fail()
     assert [bench.drain(name) for name in (b"q", b"dead", b"dead+a")] == [[], [b"1"], [b"x", b"1"]]
+
+
+def test_what_expires_while_it_is_open_stops_no_sweep_and_goes_when_it_comes_back(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper_module, "MOST_KEPT", 2)
+    bench = JobBench(open_storage)
+    bench.put(b"q", b"line")
+    for _ in range(4):
+        bench.put_job(b"q", b"x", expires_in_s=5, pri=5)
+    bench.put(b"other", b"first")
+    bench.put(b"other", b"expires", expires_in_s=8)
+    reads = [bench.opened() for _ in range(4)]
+    bench.pass_time(10)
+    bench.sweep()
+    assert bench.queue(b"other").waiting_items == 1
+    bench.put_job(b"q", b"urgent", pri=0)
+    for read in reads[:2]:
+        read.queue.give_back(read)
+    bench.end_turn()
+    bench.crash()  # which gives the others back
+    assert bench.figures()["set_aside"] == 5
+    bench.pass_time(70)
+    bench.sweep()
+    assert bench.figures()["set_aside"] == 1
+
+
+def test_a_queue_is_not_idle_while_it_is_paused_or_keeps_a_key(start: Start) -> None:
+    bench = start({"paused": QueueOptions(max_queue_age_s=10)}, max_queue_age_s=10, unique_s=60)
+    bench.put_job(b"q", b"1", key=b"k")
+    bench.put(b"paused", b"1")
+    assert bench.drain(b"paused") == bench.drain() == [b"1"]
+    bench.jobs.pause(b"paused", Pause.IN, 100)
+    for seconds, names in ((30, [b"paused", b"q"]), (60, [b"paused"]), (60, [])):
+        for _ in range(5):
+            bench.sweeper.wait_expire_queues()
+            bench.pass_time(seconds / 5)
+        assert sorted(bench.registry.queues) == names
 
 
 def test_a_dead_letter_tells_its_history(start: Start) -> None:

@@ -26,6 +26,7 @@ TABLE = {
     b"add": Command(lines.parse_storing, job, job=job),
     b"get": Command(partial(lines.parse_reading, several_reads=True), no_command, job=job, several=several),
     b"touch": Command(lines.parse_touching, no_command),
+    b"history": Command(lines.parse_history, no_command),
     b"kick": Command(lines.parse_kicking, no_command),
     b"pause": Command(lines.parse_pausing, no_command),
 }
@@ -144,6 +145,8 @@ def test_touch_kick_and_pause() -> None:
         (b"get a b/close", b"CLIENT_ERROR /close without /open in a get of several queues: "),
         (b"touch q", b"ERROR a touch is: touch <queue>[/id=<n>] <seconds> [noreply]"),
         (b"touch q x", b'ERROR bad time in seconds "x": a number from 0 to 281474976710'),
+        (b"history", b"ERROR a history is: history <queue>[/id=<n>]"),
+        (b"history q/n=5", b'ERROR unknown option "/n=5" for history: /id=<n>'),
         (b"kick q 0", b'ERROR bad number of items "0": a number from 1 to'),
         (b"pause q", b"ERROR a pause is: pause <queue> in, out, all or none"),
         (b"pause q out 0", b'ERROR bad time in seconds "0": a number from 1 to 281474976710'),
