@@ -253,6 +253,7 @@ class JobQueue:
             self.close(read)
             self.dead_letters.append(job)
         else:
+            job.pri = job.pri if pri is None else pri
             self.bury(read)
 
     def bury(self, read: Read) -> None:

@@ -345,6 +345,14 @@ def test_whoever_fails_may_say_when_and_how_urgently_it_comes_again(start: Start
     assert bench.drain() == [b"1"]
 
 
+def test_the_failure_that_buries_an_item_may_say_how_urgent_it_is(start: Start) -> None:
+    bench = start(max_deliveries=1)
+    bench.put(b"q", b"1", b"2")
+    assert bench.fail(pri=2000) == b"1"
+    assert restarted(bench).jobs.kick(b"q", 1) == 1
+    assert bench.drain() == [b"2", b"1"]
+
+
 def test_a_rejected_item_is_a_dead_letter_at_once(start: Start) -> None:
     bench = start({"dead": QueueOptions()}, dead_letter_queue=b"dead")
     bench.put(b"q", b"1")
