@@ -62,3 +62,9 @@ def test_the_history_of_a_dead_letter_is_short_whatever_the_names_are() -> None:
     long = history(b"q" * 250, 2**53, job, TIMEOUT, "c" * 500, 2**44)
     assert len(long) <= MAX_NOTE_BYTES
     assert b" failures=3 last=timeout client=ccc" in long
+
+
+def test_names_of_any_letters_are_cut_between_two_letters() -> None:
+    note = history("ä".encode() * 125, 7, Job(0, 5, 3), NACK, "🦉" * 60 + "@10.0.0.1:5", 1000)
+    assert len(note) <= MAX_NOTE_BYTES
+    assert "client=" + "🦉" * 15 + " put=1000" in note.decode()
