@@ -290,12 +290,12 @@ class AsideReader:
 
     def order(self) -> Iterator[tuple[int, Place]]:
         """(kind, place) of each entry that can be read, in order; those of no known kind are told."""
-        for kind, place, _ in self._order():
+        for kind, place, _ in self.order_entries():
             yield kind, place
 
     def windows(self) -> Iterator[tuple[Place, bytes]]:
         """(place, key) of each key whose item is gone."""
-        for kind, place, key in self._order(WINDOW):
+        for kind, place, key in self.order_entries(WINDOW):
             if kind == WINDOW:
                 yield place, key
         if not self._order_gaps:
@@ -309,7 +309,8 @@ class AsideReader:
                     if found is not None:
                         yield place, found
 
-    def _order(self, from_kind: int = READY) -> Iterator[tuple[int, Place, bytes]]:
+    def order_entries(self, from_kind: int = READY) -> Iterator[tuple[int, Place, bytes]]:
+        """As `order`, with the values: a window's is its key."""
         begin = job_records.order_key(self._number, from_kind, *LOWEST)
         end = job_records.order_key(self._number + 1, READY, *LOWEST)
         self._order_gaps.clear()
@@ -327,10 +328,6 @@ class AsideReader:
             return None if value is None else job_records.unpack_taken(value)
         except struct_error:
             return None
-
-    def key_at(self, place: Place) -> bytes | None:
-        """Of a key whose item is gone, if that can be read."""
-        return self._get(opening.ORDER, job_records.order_key(self._number, WINDOW, *place))
 
     def count_keys(self) -> int:
         return sum(1 for _ in self._all(opening.KEYS, *job_records.key_bounds(self._number)))

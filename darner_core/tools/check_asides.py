@@ -127,14 +127,14 @@ class _Check:
     def _check_order(self) -> dict[int, Place]:
         """The lowest place of each kind that has any."""
         lowest: dict[int, Place] = {}
-        for kind, place in self._reader.order():
+        for kind, place, key in self._reader.order_entries():
             self._entries[kind] += 1
             self._urgent += kind == READY and place[0] < NEUTRAL_PRI
             lowest.setdefault(kind, place)
             if kind == WINDOW:
-                key = self._reader.key_at(place)
-                if key is not None and self._reader.taken(key) != Taken(place[2], place[0]):
-                    self._found("keys", "one whose item is gone is not taken until its time")
+                if self._reader.taken(key) != Taken(place[2], place[0]):
+                    what = "it is gone, and its key is not taken for as long as the order tells"
+                    self._found(f"item {place[2]}", what)
                 continue
             job = self._reader.job(place[2])
             if not isinstance(job, Broken) and (job is None or (kind, place) not in _places(place[2], job)):

@@ -224,7 +224,7 @@ class Trial:
         self.books.judge(line)
         stats = wire.stats()
         for name in (line.name, *([line.rules.dead] if line.rules.dead else [])):
-            for what in ("items", "bytes", "open_transactions", "delayed", "buried", "aside_items", "reserved"):
+            for what in ("items", "bytes", "open_transactions", "delayed", "buried", "set_aside", "reserved"):
                 if stats.get(f"queue_{name}_{what}", "0") != "0":
                     raise Violation(f"queue {name} is empty, but the statistics say that it has {what}: {stats}")
 

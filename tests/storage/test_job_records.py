@@ -81,6 +81,12 @@ def test_what_was_written_is_understood(unpack: Callable[[bytes], object], golde
     assert unpack(bytes.fromhex(golden)) == meaning
 
 
+@pytest.mark.parametrize("record", [AsideRecord(0, 1), AsideRecord(1, 1, pause=4), AsideRecord(1, 1, pause=238)])
+def test_an_aside_without_a_number_or_with_an_unknown_pause_makes_no_sense(record: AsideRecord) -> None:
+    with pytest.raises(ValueError, match=f"number {record.number} and pause {record.pause}"):
+        records.unpack_aside(records.pack_aside(record))
+
+
 def test_the_sizes_that_others_count_with_are_those_of_the_records() -> None:
     assert len(records.order_key(1, 2, 3, 4, 5)) == records.ORDER_KEY_BYTES
     assert len(records.job_key(1, 2)) == records.JOB_KEY_BYTES

@@ -37,6 +37,8 @@ def fail(aside: "Aside", read: OpenRead, how: str, client: str = "", delay_ms: i
     if not aside.holds(read):
         return
     job = job_rules.failed(aside.outstanding[read.id].job, how)
+    if pri >= 0:
+        job = job._replace(pri=pri)  # also of one that is buried, and kicked later
     if aside.rules.is_last(job.failures):
         _give_up(aside, read, job, how, client)
     else:

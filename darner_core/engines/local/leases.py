@@ -154,7 +154,8 @@ class Leases:
         self._leases[lease.id] = self._by_read[lease.read] = lease
         self._enter(lease)
         name = lease.read.queue.name
-        self._by_queue[name] = self._by_queue.get(name, 0) + 1
+        whole = _queue_of(lease)
+        self._by_queue[whole] = self._by_queue.get(whole, 0) + 1
         if lease.owner is not None:
             key = lease.owner, name
             self._counts[key] = self._counts.get(key, 0) + 1
@@ -183,7 +184,7 @@ class Leases:
                 break
             self._due.pop()
         name = lease.read.queue.name
-        _count_down(self._by_queue, name)
+        _count_down(self._by_queue, _queue_of(lease))
         if lease.owner is not None:
             _count_down(self._counts, (lease.owner, name))
 
@@ -449,6 +450,12 @@ class Leases:
         for read in still:
             self.end_of(read)
             self.fail(read, Failure.TIMED_OUT, b"")
+
+
+def _queue_of(lease: Lease) -> bytes:
+    """Whose max_leases it counts for. Those on items of a cursor are its queue's."""
+    place = lease.read.queue
+    return place.parent.name if isinstance(place, Cursor) else place.name
 
 
 def _count_down(counts: dict[_Key, int], key: _Key) -> None:

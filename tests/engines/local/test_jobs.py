@@ -345,6 +345,14 @@ def test_whoever_fails_may_say_when_and_how_urgently_it_comes_again(start: Start
     assert bench.drain() == [b"1"]
 
 
+def test_the_failure_that_buries_an_item_may_say_how_urgent_it_is(start: Start) -> None:
+    bench = start(max_deliveries=1)
+    bench.put(b"q", b"1", b"2")
+    assert bench.fail(pri=2000) == b"1"
+    assert restarted(bench).jobs.kick(b"q", 1) == 1
+    assert bench.drain() == [b"2", b"1"]
+
+
 def test_a_rejected_item_is_a_dead_letter_at_once(start: Start) -> None:
     bench = start({"dead": QueueOptions()}, dead_letter_queue=b"dead")
     bench.put(b"q", b"1")
@@ -523,6 +531,17 @@ def test_a_deleted_queue_takes_what_lies_aside_along(start: Start) -> None:
     restarted(bench).pass_time(1)
     assert bench.put_job(b"q", b"3", key=b"k") is Outcome.STORED
     assert bench.drain() == [b"2", b"3"]
+
+
+def test_a_queue_that_is_gone_is_not_looked_at_any_more(start: Start) -> None:
+    bench = start(max_age_s=1000)
+    bench.put_job(b"q", b"refused", delay_ms=60_000)
+    bench.put(b"on disk", b"refused")
+    bench.fail_turn()
+    bench.put_job(b"q", b"1", delay_ms=60_000)
+    bench.registry.delete(b"q")
+    bench.end_turn()
+    assert not bench.registry.timed
 
 
 def test_a_queue_with_something_aside_is_not_idle(start: Start) -> None:

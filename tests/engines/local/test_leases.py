@@ -711,3 +711,15 @@ def test_touches_leave_nothing_behind_for_long(house: House, leases: Leases, clo
         assert leases.touch(leased, 10**7)
         assert leases.touch(leased, 10**6 - int(clock.now * 1000) % 1000)
     assert len(leases._due) < 2000
+
+
+def test_leases_at_cursors_are_their_queues(open_storage: Callable[[], Storage]) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_leases=2))
+    bench.put(b"q", b"1", b"2")
+    leases, cursor = bench.engine.leases, bench.registry.cursors.of(bench.queue(), b"c")
+    read = cursor.open()
+    assert read is not None
+    leased = leases.bind(read, 1000)
+    assert leases.room(b"q") == 1
+    leased.queue.close(leased)
+    assert leases.room(b"q") == 2
