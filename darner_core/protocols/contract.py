@@ -26,6 +26,9 @@ log = logging.getLogger(NAME)
 
 Reply = bytes | Callable[[Client], bytes]
 
+# (right, queue): raises ClientError if the client does not have this right to the queue.
+Require = Callable[[str, bytes], None]
+
 # What can be refused, by the status or for a client that may never put or get; see `Command.kind`.
 WRITES, READS = "writes", "reads"
 
@@ -51,6 +54,10 @@ class Request:
 def answered(reply: bytes, verb: bytes = b"") -> Request:
     """A request that has its answer already."""
     return Request(lambda *_: reply, verb)
+
+
+def everything_allowed(right: str, queue: bytes) -> None:
+    """The Require of a client that may do everything."""
 
 
 class Command(NamedTuple):
@@ -195,8 +202,9 @@ class Protocol(Form):
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> Reader: ...
 
-    def new_session(self, journal: Turn, failures: Failures) -> Session:
-        """What a new client has open, and whatever else the protocol keeps of a client."""
+    def new_session(self, journal: Turn, failures: Failures, require: Require) -> Session:
+        """What a new client has open, and whatever else the protocol keeps of a client. `require` is for protocols
+        whose requests do not say which queue they are about."""
 
     def receive_large(self, request: Any, client: Client) -> bytes:
         """Serve the request that the reader has come upon as `large`; its reply. Switches greenlets."""

@@ -91,6 +91,12 @@ class Guard:
     def may(self, right: str, queue: bytes) -> bool:
         return self._is_user and self._access.rights_of(self.user).allow(right, queue)
 
+    def require(self, right: str, queue: bytes) -> None:
+        """Raises ClientError if the client does not have this right to `queue`. The log says so."""
+        if not self.may(right, queue):
+            log.warning("refused: %s may not %s queue %s", self.origin, right, show(queue))
+            raise _may_not(self.user, right, queue)
+
     @property
     def _is_user(self) -> bool:
         return self._access.is_user(self.user)
@@ -161,9 +167,7 @@ class Guard:
         if request.free or queue is None:
             return None
         log.warning("refused: %s: %s", self.origin, what)
-        if right == ADMIN_ALL:
-            return ClientError(f"user {self.user} may not administer every queue")
-        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {show(queue)}")
+        return _may_not(self.user, right, queue)
 
     def _unauthenticated(self, what: str) -> ClientError:
         why = "is no user any longer" if self.user else "has not logged in"
@@ -207,6 +211,12 @@ class Guard:
     def _failure(self, what: str) -> ClientError:
         log.warning("authentication failure: %s: %s", self.origin, what)
         return ClientError("authentication failure")
+
+
+def _may_not(user: str, right: str, queue: bytes) -> ClientError:
+    if right == ADMIN_ALL:
+        return ClientError(f"user {user} may not administer every queue")
+    return ClientError(f"user {user} {_MAY_NOT[right]} queue {show(queue)}")
 
 
 def _no_login(data: bytes) -> Login | None:
