@@ -95,8 +95,8 @@ class Items(Protocol):
         """What `hold` has made of this item, for `Leases.touch`, `Leases.end` and `Jobs.fail`; None: it is not held in
         this way."""
 
-    def due_in_ms(self, held: Any) -> int:
-        """How long until what a session or nobody holds with a deadline comes back; -1: it has no deadline."""
+    def left_ms(self, name: bytes, item_id: int) -> int:
+        """How long until this open item comes back, whoever holds it; -1: it is not open, or has no deadline."""
 
     # -- numbers
 

@@ -9,7 +9,7 @@ from functools import partial
 from darner_core.access.origins import Origin
 from darner_core.config.values import SYNC_ALWAYS
 from darner_core.engines.contract import Engine, Read
-from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
+from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause, Placed
 from darner_core.errors import ServerError
 from darner_core.operations.availability import Availability
 from darner_core.operations.client import Client
@@ -33,8 +33,10 @@ class Comebacks:
         self._leases = engine.leases
         self._availability = availability
 
-    def abort(self, read: Read, origin: Origin, delay_ms: int | None = None, pri: int | None = None) -> None:
-        self._jobs.fail(self._leases.end(read), Failure.ABORTED, _name(origin), delay_ms, pri)
+    def abort(
+        self, read: Read, origin: Origin, delay_ms: int | None = None, pri: int | None = None, counted: bool = False
+    ) -> None:
+        self._jobs.fail(self._leases.end(read), Failure.ABORTED, _name(origin), delay_ms, pri, counted)
 
     def lose(self, read: Read, origin: Origin) -> None:
         if self._availability.stopping:
@@ -49,6 +51,7 @@ class JobOperations:
         self._leases = engine.leases
         self._registry = engine.registry
         self._routing = engine.routing
+        self._items = engine.items
         self._comebacks = comebacks
 
     # -- putting
@@ -62,11 +65,11 @@ class JobOperations:
         expires_at_ms: int,
         options: JobOptions,
         as_child: bool = False,
-    ) -> Outcome:
+    ) -> Placed:
         """Put an item that is not large into these queues, all of them or none. `as_child`: the one name is a fanout
         child's. Raises ServerError or StorageError, with nothing changed."""
-        outcome = self._jobs.put(names, body, flags, expires_at_ms, options, as_child)
-        return self._noted(session, names, outcome)
+        placed = self._jobs.put(names, body, flags, expires_at_ms, options, as_child)
+        return self._noted(session, names, placed)
 
     def put_large(
         self,
@@ -76,15 +79,15 @@ class JobOperations:
         flags: int,
         expires_at_ms: int,
         options: JobOptions,
-    ) -> Outcome:
+    ) -> Placed:
         """As `put`, for a large item of which all has come and is stored."""
         return self._noted(session, names, self._jobs.put_large(item.transfer, flags, expires_at_ms, options))
 
-    def _noted(self, session: Session, names: tuple[bytes, ...], outcome: Outcome) -> Outcome:
-        """`outcome`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
-        if outcome is not Outcome.FULL and not session.needs_sync:
+    def _noted(self, session: Session, names: tuple[bytes, ...], placed: Placed) -> Placed:
+        """`placed`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
+        if placed.outcome is not Outcome.FULL and not session.needs_sync:
             session.needs_sync = any(map(self._syncs, names))
-        return outcome
+        return placed
 
     def _syncs(self, name: bytes) -> bool:
         queues = self._registry.queues
@@ -105,11 +108,12 @@ class JobOperations:
         """How many items more of this queue may be open with a deadline."""
         return self._leases.room(name)
 
-    def hold(self, session: Session, ttr_ms: int, read: Read) -> None:
-        """Let the session hold this read for up to `ttr_ms`; 0: for as long as its item and queue say."""
+    def hold(self, session: Session, ttr_ms: int, read: Read, counted: bool = False) -> None:
+        """Let the session hold this read for up to `ttr_ms`; 0: for as long as its item and queue say. `counted`: that
+        its time is over is counted in any case."""
         lasts_ms = ttr_ms or self._jobs.ttr_ms(read)
         if lasts_ms:
-            read = self._leases.bind(read, lasts_ms, self._jobs.most_hold_ms(read), _name(session.origin))
+            read = self._leases.bind(read, lasts_ms, self._jobs.most_hold_ms(read), _name(session.origin), counted)
         session.hold(read)
 
     def touch(self, session: Session, queue: bytes, item_id: int, seconds: int) -> bool:
@@ -120,13 +124,20 @@ class JobOperations:
 
     # -- giving back
 
-    def abort(self, session: Session, read: Read, delay_ms: int | None, pri: int | None) -> None:
+    def abort(self, session: Session, read: Read, delay_ms: int | None, pri: int | None, counted: bool = False) -> None:
         """Give back what the session has found, which counts as a failure. See `Jobs.fail`. Raises ServerError or
         StorageError, with nothing changed."""
-        session.hand_back(read, partial(self._abort, session.origin, delay_ms, pri))
+        session.hand_back(read, partial(self._abort, session.origin, delay_ms, pri, counted))
 
-    def _abort(self, origin: Origin, delay_ms: int | None, pri: int | None, read: Read) -> None:
-        self._comebacks.abort(read, origin, delay_ms, pri)
+    def _abort(self, origin: Origin, delay_ms: int | None, pri: int | None, counted: bool, read: Read) -> None:
+        self._comebacks.abort(read, origin, delay_ms, pri, counted)
+
+    def bury(self, session: Session, read: Read, pri: int | None) -> None:
+        """What the session has found is buried. Raises ServerError or StorageError, with nothing changed."""
+        session.hand_back(read, partial(self._bury, pri))
+
+    def _bury(self, pri: int | None, read: Read) -> None:
+        self._items.bury(self._leases.end(read), pri)
 
     def reject(self, session: Session, read: Read) -> None:
         """What the session has found is a dead letter. Raises ServerError or StorageError, with nothing changed."""
@@ -153,6 +164,14 @@ class JobOperations:
                 client.wait_turn()
         return kicked
 
-    def pause(self, name: bytes, pause: Pause, seconds: int) -> None:
+    def pause(self, name: bytes, pause: Pause, seconds: int, make: bool = False) -> None:
         """See `Jobs.pause`. Raises ServerError or StorageError."""
-        self._jobs.pause(name, pause, seconds)
+        self._jobs.pause(name, pause, seconds, make)
+
+    def paused(self, name: bytes) -> tuple[Pause, int]:
+        """What the queue does not do at present, and for how many ms from now; 0: until somebody ends it."""
+        return self._jobs.paused(name), self._jobs.pause_left_ms(name)
+
+    def figures(self, name: bytes) -> dict[bytes, int]:
+        """See `Jobs.figures`."""
+        return dict(self._jobs.figures(name))

@@ -49,6 +49,7 @@ class Operations:
         self.taking = Taking(engine, stats, config, pipeline_memory, availability)
         self.putting = Putting(engine, stats, config, availability)
         self.leases = engine.leases
+        self.items = engine.items
         self.comebacks = Comebacks(engine, availability)
         self.jobs = JobOperations(engine, self.comebacks)
         self.monitoring = Monitoring(self.taking, pipeline_memory, availability)

@@ -45,8 +45,8 @@ class JobItems:
         self._stats.cmd_set += 1
         self._putting.require_taken(request.body_bytes)
         names, expires_at_ms = request.targets or (request.queue,), self._items.expires_at_ms(request)
-        outcome = self._jobs.put(session, names, body, request.flags, expires_at_ms, request.job, request.parent != b"")
-        return self._items.stored(request, session, is_satisfied(request, outcome))
+        placed = self._jobs.put(session, names, body, request.flags, expires_at_ms, request.job, request.parent != b"")
+        return self._items.stored(request, session, is_satisfied(request, placed.outcome))
 
     # -- taking
 
