@@ -23,10 +23,10 @@ DARNER, KESTREL, SIBERITE, KYOTO_TYCOON = "darner", "kestrel", "siberite", "kyot
 DIALECT_NAMES = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
 # Kestrel's other two protocols. Each needs a listener of its own.
 TEXT, THRIFT = "text", "thrift"
-# beanstalkd's protocol.
-BEANSTALKD = "beanstalkd"
+# beanstalkd's protocol, and that of Redis and Disque.
+BEANSTALKD, RESP = "beanstalkd", "resp"
 # Dialects that cannot be the server's, each needs a listener of its own; their replies have no key.
-OTHER_PROTOCOLS = (TEXT, THRIFT, BEANSTALKD)
+OTHER_PROTOCOLS = (TEXT, THRIFT, BEANSTALKD, RESP)
 # Those of them in which a client cannot log in.
 WITHOUT_LOGIN = (TEXT, THRIFT, BEANSTALKD)
 

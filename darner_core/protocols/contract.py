@@ -162,12 +162,20 @@ class Login(NamedTuple):
 
     name: bytes
     password: bytes
-    reply: bytes  # if these are right
+    reply: bytes | Callable[[Any], bytes]  # if these are right; perhaps made for the session
     rest: bytes  # what has come behind it
 
 
 class NoLogin(Exception):
     """What came is no login. str() says for the log what it was."""
+
+
+class NotYet(Exception):
+    """What came is no login, but the client may go on."""
+
+    def __init__(self, reply: bytes, rest: bytes) -> None:
+        self.reply = reply
+        self.rest = rest  # what has come behind it
 
 
 class BadLogin(Exception):
@@ -181,8 +189,8 @@ class Traits:
     name: str
     error_reply: Callable[[RequestError], bytes] = error_line
     hands_over: Callable[[bytes], bool] = bool  # whether this reply has an item in it
-    # The login at the beginning of these bytes, which are all that has come; None: it is incomplete. Raises NoLogin or
-    # BadLogin. Without such a function only a client's certificate says who it is.
+    # The login at the beginning of these bytes, which are all that has come; None: it is incomplete. Raises NoLogin,
+    # NotYet or BadLogin. Without such a function only a client's certificate says who it is.
     read_login: Callable[[bytes], "Login | None"] | None = None
     receives_whole: bool = True  # no request is received in pieces
 
