@@ -132,7 +132,7 @@ class Resp:
             session.executes = False
 
     @staticmethod
-    def _answer(run: Callable[..., Any], request: RespRequest, session: RespSession) -> bytes:
+    def _answer(run: Callable[..., Any], request: Request, session: RespSession) -> bytes:
         try:
             reply = run(request, None, session)
         except (RequestError, StorageError) as error:

@@ -33,8 +33,6 @@ _CRLF: Final = b"\r\n"
 _INLINE: Final = re.compile(
     rb"""[ \t]*(?:"((?:[^"\\]|\\.)*)"(?=[ \t]|$)|'((?:[^'\\]|\\.)*)'(?=[ \t]|$)|([^ \t"']\S*))""", re.S
 )
-    rb"""[ \t]*(?:"((?:[^"\\]|\\.)*)"(?=[ \t]|$)|'((?:[^'\\]|\\.)*)'(?=[ \t]|$)|([^ \t"']\S*))""", re.S
-)
 _ESCAPE: Final = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.S)
 _ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
