@@ -1,5 +1,5 @@
-"""Jobs that are delivered once at most (RETRY 0) and have been. The items are gone, but clients may still ask about them,
-or acknowledge them. In memory alone, and not for ever.
+"""Jobs that are delivered once at most (RETRY 0) and have been. The items are gone, but clients may still ask about
+them, or acknowledge them. In memory alone, and not for ever.
 """
 
 from collections import OrderedDict
