@@ -19,12 +19,18 @@ from darner_core.operations.operations import Operations
 from darner_core.operations.session import Failures
 from darner_core.protocols.contract import Command, Reply, Request, Require, Traits, told
 from darner_core.protocols.resp import replies
+from darner_core.protocols.resp.acting import Acting
+from darner_core.protocols.resp.adding import Adding
 from darner_core.protocols.resp.connection import ConnectionCommands
 from darner_core.protocols.resp.entries import Entry
+from darner_core.protocols.resp.getting import Getting
+from darner_core.protocols.resp.ids import JobIds
 from darner_core.protocols.resp.login import read_login
+from darner_core.protocols.resp.queues import Queues
 from darner_core.protocols.resp.reader import RespReader, RespRequest, takes
 from darner_core.protocols.resp.replies import OK, QUEUED, RespError, error_reply
 from darner_core.protocols.resp.session import MAX_QUEUED, RespSession
+from darner_core.protocols.resp.taken import TakenJobs
 
 # Done at once between MULTI and EXEC, too.
 NOT_QUEUED: Final = (b"multi", b"exec", b"discard", b"watch", b"quit", b"reset")
@@ -42,7 +48,16 @@ class Resp:
 
     def __init__(self, operations: Operations, config: Config) -> None:
         self._config = config
-        self._connection = ConnectionCommands(operations, config)
+        ids = JobIds(*operations.items.identity)
+        taken = TakenJobs(config.window_bytes)
+        acting = Acting(operations, ids, taken)
+        self._groups = (
+            ConnectionCommands(operations, config),
+            Adding(operations, config, ids),
+            Getting(operations, ids, taken),
+            acting,
+            Queues(operations, ids, acting),
+        )
         self._connections = 0
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> RespReader:
@@ -58,13 +73,14 @@ class Resp:
     def table(self) -> dict[bytes, Command]:
         """What acknowledges an item or gives one back is never refused."""
         entries: dict[bytes, Entry] = {
-            **self._connection.entries(),
             b"multi": Entry(self.multi, 0, 0),
             b"exec": Entry(self.execute, 0, 0),
             b"discard": Entry(self.discard, 0, 0),
             b"watch": Entry(self.watch, 1),
             b"unwatch": Entry(lambda *_: OK, 0, 0),
         }
+        for group in self._groups:
+            entries.update(group.entries())
         return {
             verb: Command(
                 takes(entry.least, entry.most),

@@ -1,0 +1,31 @@
+"""Cursors of scans: small numbers that stand for a place where a scan goes on, as clients of QSCAN, JSCAN and SCAN
+expect them. An unknown one begins anew. Then elements may come twice, which a scan is allowed to do. Pure.
+"""
+
+from collections import OrderedDict
+from typing import Any, Final
+
+from darner_core.protocols.resp.naming import integer_of
+
+MOST_CURSORS: Final = 1000
+NONE: Final = b"0"
+
+
+class Cursors:
+    """The places of all scans that go on, the newest last."""
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[int, Any] = OrderedDict()
+        self._last = 0
+
+    def give(self, place: Any) -> bytes:
+        """A new cursor for this place."""
+        self._last += 1
+        self._places[self._last] = place
+        if len(self._places) > MOST_CURSORS:
+            self._places.popitem(last=False)
+        return b"%d" % self._last
+
+    def find(self, cursor: bytes) -> Any:
+        """The place that a cursor stands for; None: the beginning. Raises RespError."""
+        return self._places.get(integer_of(cursor, "invalid cursor or option name"))
