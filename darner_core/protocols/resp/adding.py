@@ -14,7 +14,6 @@ from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI, NEUTR
 from darner_core.errors import ServerError
 from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
-from darner_core.operations.putting import LargePut
 from darner_core.protocols.contract import WRITES, Reply
 from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.resp import replies
@@ -24,6 +23,7 @@ from darner_core.protocols.resp.naming import integer_of, queue_of, unknown_opti
 from darner_core.protocols.resp.reader import RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
+from darner_core.protocols.resp.storing import wait_store
 
 DEFAULT_TTL_S: Final = 86_400
 DEFAULT_RETRY_S: Final = 300
@@ -150,20 +150,11 @@ class Adding:
         with self._putting.large((queue,), len(data), as_child=False) as item:
             if not item.wait_begin(client):
                 raise _full(name)
-            self._wait_store(item, data, client)
+            wait_store(item, data, client)
             expires_at_ms = self._expires_at_ms(asked)
             return self._added(
                 self._jobs.put_large(session, (queue,), item, 0, expires_at_ms, _options(asked)), name, asked
             )
-
-    def _wait_store(self, item: LargePut, data: bytes, client: Client) -> None:
-        at = 0
-        while wanted_bytes := item.wanted_bytes:
-            item.wait_add(client, data[at : at + wanted_bytes])
-            at += wanted_bytes
-            client.wait_turn()
-        item.wait_store(client)
-        item.require_queues()
 
     def _added(self, placed: Placed, name: bytes, asked: JobWords) -> bytes:
         if placed.outcome is Outcome.FULL:

@@ -25,12 +25,15 @@ from darner_core.protocols.resp.connection import ConnectionCommands
 from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.getting import Getting
 from darner_core.protocols.resp.ids import JobIds
+from darner_core.protocols.resp.keys import Keys
+from darner_core.protocols.resp.lists import Ends, Lists
 from darner_core.protocols.resp.login import read_login
 from darner_core.protocols.resp.queues import Queues
 from darner_core.protocols.resp.reader import RespReader, RespRequest, takes
 from darner_core.protocols.resp.replies import OK, QUEUED, RespError, error_reply
 from darner_core.protocols.resp.session import MAX_QUEUED, RespSession
 from darner_core.protocols.resp.taken import TakenJobs
+from darner_core.protocols.resp.views import Views
 
 # Done at once between MULTI and EXEC, too.
 NOT_QUEUED: Final = (b"multi", b"exec", b"discard", b"watch", b"quit", b"reset")
@@ -50,13 +53,16 @@ class Resp:
         self._config = config
         ids = JobIds(*operations.items.identity)
         taken = TakenJobs(config.window_bytes)
-        acting = Acting(operations, ids, taken)
+        acting, ends = Acting(operations, ids, taken), Ends(operations)
         self._groups = (
             ConnectionCommands(operations, config),
             Adding(operations, config, ids),
             Getting(operations, ids, taken),
             acting,
             Queues(operations, ids, acting),
+            Lists(operations, config, ends),
+            Views(operations, ends),
+            Keys(operations, ends),
         )
         self._connections = 0
 
