@@ -21,12 +21,15 @@ put than `Queue.put` promises, it sets `governed` on all of its queues.
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.jobs import Failure, Jobs
 from darner_core.engines.large_items import Download, Large, LargeBody, LargeItems, Transfer
 from darner_core.waiters import Waiter, WaitingLine
+
+if TYPE_CHECKING:
+    from darner_core.engines.items import Items
 
 # (body, the client's flags, when it expires in ms since 1970 or 0: never, when it was put in ms since 1970)
 Item = tuple[bytes | LargeBody, int, int, int]
@@ -374,9 +377,10 @@ class Leases(Protocol):
     def hold(self, lease_id: int, read: Any, owner: object, lasts_ms: int, client: bytes = b"") -> None:
         """This Read has been handed to a client that knows it by `lease_id`. `client`: who that is."""
 
-    def bind(self, read: Any, lasts_ms: int, most_ms: int = 0, client: bytes = b"") -> Any:
+    def bind(self, read: Any, lasts_ms: int, most_ms: int = 0, client: bytes = b"", counted: bool = False) -> Any:
         """What a session is to hold in the place of this Read, which is open and then goes back after `lasts_ms`.
-        `most_ms`: the longest that `touch` may keep it; 0: for ever."""
+        `most_ms`: the longest that `touch` may keep it; 0: for ever. `counted`: that its time is over, or its client
+        lost, is written as a failure also if the queue's options say nothing of failures."""
 
     def touch(self, read: Any, lasts_ms: int = 0) -> bool:
         """From now on the deadline of what a session holds is in `lasts_ms`; 0: in as long a time as it first had.
@@ -387,7 +391,8 @@ class Leases(Protocol):
         this turn."""
 
     def fail(self, read: Any, why: Failure, client: bytes) -> None:
-        """This Read goes back. Where failures count, this is one, unless that cannot be written."""
+        """This Read, perhaps in the form that `bind` has given it, goes back. Where failures count, this is one, unless
+        that cannot be written. If it has a lease, that ends in this turn."""
 
     def confirm(self, queue: bytes, ids: Iterable[int]) -> int:
         """Remove the items of these leases; how many items that were. Raises StorageError, with nothing changed."""
@@ -429,6 +434,9 @@ class Engine(Protocol):
 
     @property
     def jobs(self) -> Jobs: ...
+
+    @property
+    def items(self) -> "Items": ...
 
     @property
     def budget(self) -> Budget: ...

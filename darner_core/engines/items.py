@@ -87,13 +87,13 @@ class Items(Protocol):
 
     # -- what clients hold without a connection
 
-    def hold(self, read: Any, lasts_ms: int, client: bytes = b"", most_ms: int = 0) -> None:
+    def hold(self, read: Any, lasts_ms: int, client: bytes = b"", most_ms: int = 0, counted: bool = False) -> None:
         """What is open is from now on held by whoever knows its id, and comes back after `lasts_ms`, which is a
-        failure. `most_ms`: as for `Leases.bind`."""
+        failure. `most_ms`, `counted`: as for `Leases.bind`. It counts for max_leases: see `Leases.room`."""
 
     def held(self, name: bytes, item_id: int) -> Any:
-        """What `hold` has made of this item, for `Leases.touch`, `Leases.end` and `Jobs.fail`; None: it is not held in
-        this way."""
+        """What `hold` has made of this item, for `Leases.touch` and `Leases.fail`, or for `Leases.end`, whose answer
+        `Jobs.fail` and a Source take; None: it is not held in this way. If the turn fails, it is held as before."""
 
     def left_ms(self, name: bytes, item_id: int) -> int:
         """How long until this open item comes back, whoever holds it; -1: it is not open, or has no deadline."""

@@ -35,6 +35,15 @@ class Outcome(Enum):
     FULL = "full"  # a queue has no room, or takes nothing because it is paused
 
 
+class Placed(NamedTuple):
+    """What a put has come to, and where: in which queue, of several the first, and by which id it is known there. If
+    the key is taken, that is the item that has it. 0: there is no such item."""
+
+    outcome: Outcome
+    queue: bytes
+    id: int = 0
+
+
 class Failure(Enum):
     """Why an item comes back without having been dealt with. Each counts."""
 
@@ -64,11 +73,11 @@ class Jobs(Protocol):
         expires_at_ms: int,
         options: JobOptions,
         as_child: bool = False,
-    ) -> Outcome:
+    ) -> Placed:
         """Put an item everywhere or nowhere, making queues that do not exist. A key is looked up in the first queue;
         fanout children get copies without the key."""
 
-    def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Outcome:
+    def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
         """As `put`, for a large item of which all has come: in place of `Transfer.put`. Unless it is STORED, it is
         dropped when the Transfer ends."""
 
@@ -79,12 +88,19 @@ class Jobs(Protocol):
         """The longest that the reader may keep it by touching it again and again (max_hold_s); 0: for ever."""
 
     def fail(
-        self, read: Any, why: Failure, client: bytes = b"", delay_ms: int | None = None, pri: int | None = None
+        self,
+        read: Any,
+        why: Failure,
+        client: bytes = b"",
+        delay_ms: int | None = None,
+        pri: int | None = None,
+        counted: bool = False,
     ) -> None:
         """This Read comes back, and that counts. It is ready again after `delay_ms`, or else after its queue's retry
         delay. The failure that makes it max_deliveries sends it to the dead letter queue in the same turn, or buries it
         where there is none. Nothing happens if it is not open. `client` is told in the dead letter's history. If the
-        engine cannot read the item now, it comes back uncounted, because a connection that ends cannot be refused."""
+        engine cannot read the item now, it comes back uncounted, because a connection that ends cannot be refused.
+        `counted`: the failure is written also if the queue's options say nothing of failures."""
 
     def reject(self, read: Any, client: bytes = b"") -> None:
         """Send the item to the dead letter queue, or bury it, at once. Nothing happens if it is not open."""
@@ -93,11 +109,16 @@ class Jobs(Protocol):
         """Make up to `most` buried items ready, or delayed ones if none is buried; how many. An engine may stop at some
         thousand: whoever wants more calls again in another turn."""
 
-    def pause(self, name: bytes, pause: Pause, seconds: int = 0) -> None:
-        """From now on, for so many seconds, or until another pause: kept over a restart. The queue must exist."""
+    def pause(self, name: bytes, pause: Pause, seconds: int = 0, make: bool = False) -> None:
+        """From now on, for so many seconds, or until another pause: kept over a restart. The queue must exist, or is
+        made with `make`."""
 
     def paused(self, name: bytes) -> Pause: ...
 
+    def pause_left_ms(self, name: bytes) -> int:
+        """How long it still lasts; 0: it has no end, or there is none."""
+
     def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
-        """ready, delayed, buried, reserved, failures, dead_lettered, aside_items, paused (1: puts, 2: gets); empty if
-        the queue uses none of it. Failures and dead letters are those since the start."""
+        """ready, urgent (ready ones with a priority below NEUTRAL), delayed, buried, reserved, failures, dead_lettered,
+        aside_items, paused (1: puts, 2: gets); empty if the queue uses none of it. Failures and dead letters are those
+        since the start."""

@@ -43,7 +43,7 @@ class Comebacks:
         if self._availability.stopping:
             read.queue.give_back(read)
         else:
-            self._leases.fail(self._leases.end(read), Failure.LOST, _name(origin))
+            self._leases.fail(read, Failure.LOST, _name(origin))
 
 
 class JobOperations:
@@ -69,8 +69,7 @@ class JobOperations:
     ) -> Placed:
         """Put an item that is not large into these queues, all of them or none. `as_child`: the one name is a fanout
         child's. Raises ServerError or StorageError, with nothing changed."""
-        placed = self._jobs.put(names, body, flags, expires_at_ms, options, as_child)
-        return self._noted(session, names, placed)
+        return self._noted(session, names, self._jobs.put(names, body, flags, expires_at_ms, options, as_child))
 
     def put_large(
         self,

@@ -22,7 +22,8 @@ line: delayed, of another priority than the line's, with a unique key, or buried
             kind 2 buried:  number of the burying, 0
             kind 3 window of a key whose item is gone: until_ms, 0
     state   next_id u64, next_burying u64, bytes u64, then for each kind: how many there are u64, and the lowest of the
-            order's keys that may be there: first u64, second u64, id u64
+            order's keys that may be there: first u64, second u64, id u64; then urgent u64, how many of the ready have a
+            priority below the neutral one
 
 A job record whose state is delayed may lie among the ready: that it has become due is written in `order` alone.
 
@@ -58,7 +59,7 @@ _job_key = Struct(">IQ1s")
 _job = Struct(">BIQQQHHHHHH")
 _order_key = Struct(">IBQQQ")
 _taken = Struct(">QQ")
-_state = Struct(">QQQ" + "QQQQ" * len(KINDS))
+_state = Struct(">QQQ" + "QQQQ" * len(KINDS) + "Q")
 
 number_key = _number.pack
 order_key = _order_key.pack  # (number, kind, first, second, id)
@@ -127,6 +128,7 @@ class AsideState(NamedTuple):
     next_burying: int = 1
     bytes: int = 0
     fronts: tuple[Front, ...] = (Front(),) * len(KINDS)
+    urgent: int = 0
 
 
 def aside_key(queue: bytes) -> bytes:
@@ -196,10 +198,10 @@ def unpack_taken(value: bytes) -> Taken:
 
 def pack_aside_state(state: AsideState) -> bytes:
     numbers = [number for entries, lowest in state.fronts for number in (entries, *lowest)]
-    return _state.pack(*state[:3], *numbers)
+    return _state.pack(*state[:3], *numbers, state.urgent)
 
 
 def unpack_aside_state(value: bytes) -> AsideState:
-    next_id, next_burying, stored_bytes, *rest = _state.unpack(value)
+    next_id, next_burying, stored_bytes, *rest, urgent = _state.unpack(value)
     fronts = tuple(Front(rest[at], (rest[at + 1], rest[at + 2], rest[at + 3])) for at in range(0, len(rest), 4))
-    return AsideState(next_id, next_burying, stored_bytes, fronts)
+    return AsideState(next_id, next_burying, stored_bytes, fronts, urgent)

@@ -96,6 +96,14 @@ class JobTables:
         with _understood(f"aside number {number}: order"):
             return [place_of(key) for key, _ in islice(self._rocks.scan(ORDER_FAMILY, first, end), most)]
 
+    def places_back(self, number: int, kind: int, begin: Place, end: Place, most: int) -> list[Place]:
+        """Up to `most` places of this kind that are in [begin, end), the last one first."""
+        first, last = order_key(number, kind, *begin), order_key(number, kind, *end)
+        place_of = job_records.place_of
+        with _understood(f"aside number {number}: order"):
+            entries = self._rocks.scan_back(ORDER_FAMILY, first, last)
+            return [place_of(key) for key, _ in islice((entry for entry in entries if entry[0] != last), most)]
+
     def at_place(self, number: int, kind: int, place: Place) -> bytes | None:
         """The value there; None: there is nothing."""
         return self._rocks.get(ORDER_FAMILY, order_key(number, kind, *place))

@@ -218,6 +218,32 @@ class Rocks:
         except Exception as error:
             raise self.failure(error, family) from error
 
+    def scan_back(self, family: int, begin: bytes, last: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of all in [begin, last], the last one first. As `scan`.
+
+        It looks for the first of them before it goes to the last, and stops there: rocksdict (0.3.29) knows no bound
+        for going backward, and what has been deleted before this range may be much.
+        """
+        options = ReadOptions()
+        options.set_iterate_upper_bound(last + b"\0")
+        try:
+            entries = self._families[family].iter(options)
+            entries.seek(begin)
+            if entries.valid():
+                first = entries.key()
+                entries.seek_for_prev(last)
+                while entries.valid():
+                    key = entries.key()
+                    yield key, entries.value()
+                    if key == first:
+                        return
+                    entries.prev()
+            entries.status()
+        except StorageError:
+            raise
+        except Exception as error:
+            raise self.failure(error, family) from error
+
     def last_key(self, family: int, begin: bytes, last: bytes) -> bytes | None:
         """The last key in [begin, last]; None if there is none. Raises StorageError."""
         options = ReadOptions()

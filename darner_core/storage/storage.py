@@ -280,13 +280,23 @@ class Storage:
         """
         return self._scan("queue", queue, from_id, to_id, records.unpack_item)
 
+    def items_back(self, queue: QueueRecord, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
+        """As `items`, the last one first."""
+        begin, last = records.item_key(queue.number, from_id), records.item_key(queue.number, to_id - 1)
+        return self._unpacked("queue", queue, self._rocks.scan_back(queue.family, begin, last), records.unpack_item)
+
     def _scan(
         self, what: str, record: QueueRecord, from_id: int, to_id: int, unpack: Callable[[bytes], _T]
     ) -> Iterator[tuple[int, _T]]:
+        begin, end = records.item_key(record.number, from_id), records.item_key(record.number, to_id)
+        return self._unpacked(what, record, self._rocks.scan(record.family, begin, end), unpack)
+
+    def _unpacked(
+        self, what: str, record: QueueRecord, entries: Iterator[tuple[bytes, bytes]], unpack: Callable[[bytes], _T]
+    ) -> Iterator[tuple[int, _T]]:
         unpack_key, number = records.unpack_item_key, record.number
-        begin, end = records.item_key(number, from_id), records.item_key(number, to_id)
         try:
-            for key, value in self._rocks.scan(record.family, begin, end):
+            for key, value in entries:
                 yield unpack_key(key)[1], unpack(value)
         except (StorageError, ValueError, struct.error) as error:
             raise self._unreadable(f"{what} number {number}", error) from error

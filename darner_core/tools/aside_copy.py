@@ -60,6 +60,7 @@ class CopiedAside:
         self._put_record = put
         self._copy_blob = copy_blob
         self._say = say
+        self._urgent = 0
         self._fronts = [Front(0, HIGHEST) for _ in KINDS]
         self._new_id = FIRST_ASIDE_ID
         self._next_burying = 1
@@ -82,7 +83,7 @@ class CopiedAside:
         counts.missing = 0 if self._reader.is_damaged else counts.lost - self._unreadable_large
         counts.stateless = int(state is None or bool(self._said))
         fronts = tuple(front if front.entries else Front() for front in self._fronts)
-        new_state = AsideState(self._new_id, self._next_burying, counts.bytes, fronts)
+        new_state = AsideState(self._new_id, self._next_burying, counts.bytes, fronts, self._urgent)
         self._put_record(STATE_FAMILY, job_records.number_key(self._number), job_records.pack_aside_state(new_state))
         for what, count in self._said.items():
             self._say(f"queue {self._shown}: set aside: {count} {what}")
@@ -170,6 +171,7 @@ class CopiedAside:
         self._put_record(ORDER_FAMILY, job_records.order_key(self._number, kind, *place), value)
         entries, lowest = self._fronts[kind]
         self._fronts[kind] = Front(entries + 1, min(lowest, place))
+        self._urgent += kind == READY and place[0] < NEUTRAL_PRI
 
     def _take(self, key: bytes, taken: Taken) -> None:
         self._put_record(KEY_FAMILY, job_records.key_key(self._number, key), job_records.pack_taken(taken))

@@ -4,7 +4,7 @@ and the state tells of as many as there are."""
 from collections import Counter
 from collections.abc import Callable
 
-from darner_core.storage.job_records import BURIED, DELAYED, KINDS, READY, WINDOW, AsideState, Job, Place
+from darner_core.storage.job_records import BURIED, DELAYED, KINDS, NEUTRAL_PRI, READY, WINDOW, AsideState, Job, Place
 from darner_core.storage.records import Blob
 from darner_core.tools.aside_salvage import JOB_NO_SENSE, NO_SENSE, Aside, AsideReader, Entry, place_of
 from darner_core.tools.salvage import Broken, Salvaged
@@ -48,6 +48,7 @@ class _Check:
         self._stored_bytes = 0
         self._jobs_alone = 0
         self._entries = dict.fromkeys(KINDS, 0)
+        self._urgent = 0
         self._keys = 0
 
     def run(self) -> Checked:
@@ -109,6 +110,7 @@ class _Check:
         lowest: dict[int, Place] = {}
         for kind, place in self._reader.order():
             self._entries[kind] += 1
+            self._urgent += kind == READY and place[0] < NEUTRAL_PRI
             lowest.setdefault(kind, place)
             if kind == WINDOW:
                 continue
@@ -129,6 +131,8 @@ class _Check:
                 self._found("state", what)
             elif kind in lowest and lowest[kind] < front.lowest:
                 self._found("state", f"it tells of a lowest place of kind {kind} that others are before")
+        if state.urgent != self._urgent:
+            self._found("state", f"it tells of {state.urgent} urgent items, {self._urgent} are there")
         if state.bytes != self._stored_bytes:
             self._found("state", f"it tells of {state.bytes} bytes in items, {self._stored_bytes} are there")
 

@@ -31,10 +31,11 @@ STATE = (
     " 0000000000000008 0000000000000009 000000000000000a 000000000000000b"
     " 0000000000000000 0000000000000000 0000000000000000 0000000000000000"
     " 000000000000000c 000000000000000d 0000000000000000 000000000000000e"
+    " 000000000000000f"
 )
 A_JOB = Job(records.DELAYED, 1024, 2, 1_700_000_000_000, 60_000, 1, 2, 3, 4, 5, b"key", b"note")
 A_STATE = AsideState(
-    2**51 + 1, 2, 3, (Front(4, (5, 6, 7)), Front(8, (9, 10, 11)), Front(), Front(12, (13, 0, 14)))
+    2**51 + 1, 2, 3, (Front(4, (5, 6, 7)), Front(8, (9, 10, 11)), Front(), Front(12, (13, 0, 14))), 15
 )  # fmt: skip
 
 GOLDEN: list[tuple[str, bytes, str]] = [
@@ -84,7 +85,7 @@ def test_the_sizes_that_others_count_with_are_those_of_the_records() -> None:
 
 
 def test_an_aside_without_a_state_record_is_empty() -> None:
-    assert AsideState() == (2**51, 1, 0, ((0, (0, 0, 0)),) * 4)
+    assert AsideState() == (2**51, 1, 0, ((0, (0, 0, 0)),) * 4, 0)
 
 
 def test_the_length_of_a_key_says_which_table_it_is_from() -> None:

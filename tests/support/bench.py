@@ -152,7 +152,7 @@ class Bench(MovedClock):
             download, body = queue.large_items.send(blob), b""
             while download.missing_bytes:
                 body += download.next(CHUNK_BYTES)
-            queue.close(read)
+            read.queue.close(read)
             return body
         if item is None:
             return None

@@ -6,7 +6,7 @@ from typing import Protocol
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Engine, Queue, Read, Registry, Routing, Turn
 from darner_core.storage.storage import Storage
-from tests.support.bench import Bench
+from tests.support.job_bench import JobBench
 
 Q = b"q"
 
@@ -34,7 +34,7 @@ class World(Protocol):
     def pass_time(self, seconds: float) -> None: ...
 
 
-class Local(Bench):
+class Local(JobBench):
     """The engine of this process."""
 
     @property
@@ -45,10 +45,6 @@ class Local(Bench):
         self.registry.create(b"durable")  # so that there is something to write, which cannot be
         super().fail_turn()
         assert b"durable" not in self.registry.queues
-
-    def pass_time(self, seconds: float) -> None:
-        self.end_turn()
-        self.now_s += seconds
 
 
 ENGINES: dict[str, Callable[[Callable[[], Storage]], World]] = {

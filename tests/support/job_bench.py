@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from darner_core.config.queues import QueueOptions
-from darner_core.engines.jobs import Failure, JobOptions, Outcome
+from darner_core.engines.jobs import Failure, JobOptions, Outcome, Placed
 from darner_core.storage.storage import Storage
 from tests.support.bench import Bench
 
@@ -54,6 +54,9 @@ class JobBench(Bench):
     # -- shorter
 
     def put_job(self, name: bytes, body: bytes, expires_in_s: float = 0, **options: Any) -> Outcome:
+        return self.placed(name, body, expires_in_s, **options).outcome
+
+    def placed(self, name: bytes, body: bytes, expires_in_s: float = 0, **options: Any) -> Placed:
         expires_at_ms = int((self.now_s + expires_in_s) * 1000) if expires_in_s else 0
         return self.jobs.put((name,), body, 0, expires_at_ms, JobOptions(**options))
 

@@ -217,7 +217,9 @@ class JobQueue:
             self._remove(read.job)
 
     def remove(self, job: Job) -> None:
-        """Somebody has named one that nobody has open."""
+        """Somebody has named it, and whoever has it open has nothing any more."""
+        for read in [read for read in self.reads if read.job is job]:
+            self._let_go(read)
         self._remove(job)
 
     def give_back(self, read: Read) -> None:
@@ -257,9 +259,10 @@ class JobQueue:
         else:
             self.bury(read)
 
-    def bury(self, read: Read) -> None:
+    def bury(self, read: Read, pri: int | None = None) -> None:
         if not self._let_go(read):
             return
+        read.job.pri = read.job.pri if pri is None else pri
         self.buryings += 1
         read.job.state, read.job.buried = BURIED, self.buryings
         read.job.buries += 1

@@ -130,6 +130,16 @@ def test_a_state_that_hides_items_is_told(directory: Path) -> None:
     assert findings(directory)[:-1] == [f"queue q: set aside: state: {what}"]
 
 
+def test_a_state_that_tells_of_other_urgent_items_is_told(directory: Path) -> None:
+    storage = Storage(str(directory), **SMALL)
+    state = storage.jobs.state(NUMBER)
+    storage.close()
+    more = job_records.pack_aside_state(state._replace(urgent=state.urgent + 1))
+    altered(directory, lambda batch, handles: batch.put(job_records.number_key(NUMBER), more, handles[STATE_FAMILY]))
+    what = f"it tells of {state.urgent + 1} urgent items, {state.urgent} are there"
+    assert findings(directory)[:-1] == [f"queue q: set aside: state: {what}"]
+
+
 def test_an_aside_without_a_queue_or_of_no_sense_is_told(directory: Path) -> None:
     altered(directory, lambda batch, handles: batch.delete(b"qq", handles[-2]))
     altered(directory, lambda batch, handles: batch.put(b"jx", b"y", handles[-2]))

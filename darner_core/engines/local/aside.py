@@ -96,6 +96,7 @@ class Aside(OfItsQueue):
         state = state or AsideState()
         self.orders = tuple(Order(self.log, kind, state.fronts[kind]) for kind in KINDS)
         self.ready, self.delayed, self.buried, self.key_windows = self.orders
+        self.ready.urgent = state.urgent
         self.outstanding: dict[int, Held] = {}  # what is open, by id
         self.new_id, self.next_burying, self.stored_bytes = state[:3]
         self.open_bytes = 0
@@ -412,9 +413,11 @@ class Aside(OfItsQueue):
 
     def undo_turn(self) -> None:
         self.log.undo_turn()
-        self.new_id, self.next_burying, self.stored_bytes, fronts = self._before
-        for order, front in zip(self.orders, fronts, strict=True):
+        before = self._before
+        self.new_id, self.next_burying, self.stored_bytes = before[:3]
+        for order, front in zip(self.orders, before.fronts, strict=True):
             order.undo(front)
+        self.ready.urgent = before.urgent
         self._given_back.clear()
         self.account()
         for order in (self.delayed, self.key_windows):
@@ -430,7 +433,7 @@ class Aside(OfItsQueue):
     def state(self) -> AsideState:
         """What the state record says."""
         fronts = tuple(order.front() for order in self.orders)
-        return AsideState(self.new_id, self.next_burying, self.stored_bytes, fronts)
+        return AsideState(self.new_id, self.next_burying, self.stored_bytes, fronts, self.ready.urgent)
 
     def drop_window(self) -> None:
         """Keep nothing in memory."""

@@ -23,11 +23,11 @@ def release(aside: "Aside", read: OpenRead, delay_ms: int = 0, pri: int = -1) ->
         _release(aside, held, held.job, delay_ms, pri)
 
 
-def bury(aside: "Aside", read: OpenRead) -> None:
-    """The item is set aside until somebody kicks it."""
+def bury(aside: "Aside", read: OpenRead, pri: int = -1) -> None:
+    """The item is set aside until somebody kicks it, and then of this priority, -1: of that which it has."""
     held = aside.let_go(read)
     if held is not None:
-        _bury(aside, held, held.job)
+        _bury(aside, held, held.job if pri < 0 else held.job._replace(pri=pri))
 
 
 def fail(aside: "Aside", read: OpenRead, how: str, client: str = "", delay_ms: int = -1, pri: int = -1) -> None:

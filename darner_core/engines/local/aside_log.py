@@ -216,6 +216,10 @@ class AsideLog(QueueLog):
         """Up to `most` places of what is stored, in order, from `begin` on."""
         return self.journal.storage.jobs.places(self.number, kind, begin, most)
 
+    def places_back(self, kind: int, begin: Place, end: Place, most: int) -> list[Place]:
+        """Up to `most` places of what is stored in [begin, end), the last one first."""
+        return self.journal.storage.jobs.places_back(self.number, kind, begin, end, most)
+
     def _stored_item(self, item_id: int) -> Item | None:
         return self.journal.storage.jobs.item(self.number, item_id)
 
@@ -276,6 +280,9 @@ class MemoryAsideLog(AsideLog):
 
     def places(self, kind: int, begin: Place, most: int) -> list[Place]:
         return self._places[kind].some_from(begin, most)
+
+    def places_back(self, kind: int, begin: Place, end: Place, most: int) -> list[Place]:
+        return [place for place in self._places[kind].some_before(end, most) if place >= begin]
 
     def _stored_item(self, item_id: int) -> Item | None:
         return self._items.get(item_id)

@@ -14,6 +14,7 @@ from darner_core.engines.local import job_rules, lines, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
 from darner_core.engines.local.dead_ranges import DeadRange
+from darner_core.engines.local.job_queue import PLAIN
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
@@ -90,6 +91,11 @@ class Asides:
         self._write_record(aside)
         self._journal.undo.append((self._take_out, aside, queue))
         return aside
+
+    def record_of(self, queue: MessageQueue) -> AsideRecord:
+        """With the terms of the queue's line."""
+        aside = self.by_queue.get(queue)
+        return aside.record if aside is not None else PLAIN
 
     def has_jobs(self, queue: MessageQueue) -> bool:
         """Whether this has to be a JobQueue."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from darner_core.config.options import Config
 from darner_core.engines.local.due import DueTimes
+from darner_core.engines.local.items import LocalItems
 from darner_core.engines.local.jobs import LocalJobs
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.leases import Leases
@@ -44,6 +45,7 @@ class LocalEngine:
         self.jobs = LocalJobs(self.registry, self.routing, journal)
         self.sweeper.mover.put_dead = self.jobs.put_dead_letter
         self.leases = Leases(self.registry, journal, run_after, monotonic, self.jobs, config.max_leases)
+        self.items = LocalItems(self.registry, journal, self.jobs, self.leases)
         self.free_bytes = storage.free_bytes
 
     def _move_expired(self, queue: MessageQueue, item: Item) -> None:

@@ -167,7 +167,7 @@ def expire(queue: "MessageQueue", expiry: Expiry) -> bool:
         queue.move_large(OpenRead(queue, item_id, None, len(item[0]), item[0].blob, item[2]))
         return False
     queue.move_expired(item_id, item)
-    _remove_unopened(queue, item_id, item)
+    remove_unopened(queue, item_id, item)
     return True
 
 
@@ -188,14 +188,15 @@ def finish_moving(queue: "MessageQueue", read: OpenRead, item: Item) -> None:
     if queue.holds(read):
         queue.close(read)
     else:
-        _remove_unopened(queue, read.id, item)
+        remove_unopened(queue, read.id, item)
     queue.log.journal.count(queue, "expired_items")
 
 
 # -- removing
 
 
-def _remove_unopened(queue: "MessageQueue", item_id: int, item: Item) -> None:
+def remove_unopened(queue: "MessageQueue", item_id: int, item: Item) -> None:
+    """Remove an item that was never handed out."""
     if item_id == queue.next_id:
         remove_head(queue, item)
     else:
@@ -223,6 +224,11 @@ def remove_head(queue: "MessageQueue", item: Item) -> None:
 def _remove_waiting(queue: "MessageQueue", item_id: int, item: Item) -> None:
     """Remove an item behind `next_id`."""
     _enter_to_remove(queue, item[0])
+    leave_middle(queue, item_id)
+
+
+def leave_middle(queue: "MessageQueue", item_id: int) -> None:
+    """An item behind `next_id` is in the line no more."""
     queue.log.removed.append(item_id)
     queue.missing += 1
     begin, end = queue.gap

@@ -102,6 +102,14 @@ class JobQueue(MessageQueue):
             return self._head() if first else None
         return first[2]
 
+    def rank(self) -> tuple[int, int] | None:
+        """(priority, when it was put) of what comes first. Raises StorageError."""
+        first = self._first()
+        if isinstance(first, bool):
+            aside = self.aside
+            return (aside.record.pri if aside is not None else PLAIN.pri, self._head()[3]) if first else None
+        return first[0][0], first[2][3]
+
     @property
     def head_id(self) -> int:
         first = self._first()

@@ -15,10 +15,9 @@ from typing import Any, Final
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Read
-from darner_core.engines.jobs import MAX_DELAY_MS, Failure, JobOptions, Outcome, Pause
+from darner_core.engines.jobs import MAX_DELAY_MS, NEUTRAL, Failure, JobOptions, Outcome, Pause, Placed
 from darner_core.engines.local import aside_failures, aside_keys, aside_moves, lines
 from darner_core.engines.local.aside import Aside
-from darner_core.engines.local.job_queue import PLAIN
 from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
@@ -50,11 +49,6 @@ class LocalJobs:
         self._asides = registry.asides
         self._asides.dead_letter = self._send_dead_letter
 
-    def _record(self, queue: MessageQueue) -> AsideRecord:
-        """With the terms of the queue's line."""
-        aside = self._asides.by_queue.get(queue)
-        return aside.record if aside is not None else PLAIN
-
     # -- putting
 
     def put(
@@ -65,23 +59,32 @@ class LocalJobs:
         expires_at_ms: int,
         options: JobOptions,
         as_child: bool = False,
-    ) -> Outcome:
+    ) -> Placed:
         first = self._routing.first_of(names)
-        if self._has_key(first, options.key):
-            return Outcome.FULL if self._registry.queues[first].takes_nothing else Outcome.KEY_TAKEN
+        taken = self._taken(first, options.key)
+        if taken is not None:
+            if self._registry.queues[first].takes_nothing:
+                return Placed(Outcome.FULL, first)
+            return taken
         takers = self._routing.find_takers(names, len(body), as_child)
         if takers is None:
-            return Outcome.FULL
+            return Placed(Outcome.FULL, first)
         item = body, flags, expires_at_ms, self._journal.time_ms()
+        put_id = 0
         for queue in takers:
-            self._put_into(queue, item, options if queue.name == first else options._replace(key=b""))
-        return Outcome.STORED
+            if queue.name == first:
+                put_id = self._put_into(queue, item, options)
+            else:
+                self._put_into(queue, item, options._replace(key=b""))
+        return Placed(Outcome.STORED, first, put_id)
 
-    def _put_into(self, queue: MessageQueue, item: Item, options: JobOptions, note: bytes = b"") -> None:
+    def _put_into(self, queue: MessageQueue, item: Item, options: JobOptions, note: bytes = b"") -> int:
+        """The id that the item has there."""
         delay_ms, pri, ttr_ms, key = options
         body, flags, expires_at_ms, _ = item
+        put_id = queue.tail
         if not delay_ms and not key and not note:
-            record = self._record(queue)
+            record = self._asides.record_of(queue)
             same = (record.pri, record.ttr_ms) == (pri, ttr_ms)
             if not same and queue.next_id == queue.tail and not queue.outstanding:
                 self._asides.of(queue)
@@ -89,29 +92,40 @@ class LocalJobs:
                 same = True
             if same:
                 queue.put_until(body, flags, expires_at_ms)
-                return
+                return put_id
         aside = self._asides.enter(queue)
         self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
         if isinstance(queue, TracedQueue):
             queue.note_item(PUT, aside.new_id, item)
-        aside.put(body, flags, expires_at_ms, pri, 2 * queue.tail, min(delay_ms, MAX_DELAY_MS), ttr_ms, key, note)
+        return aside.put(
+            body, flags, expires_at_ms, pri, 2 * queue.tail, min(delay_ms, MAX_DELAY_MS), ttr_ms, key, note
+        )
 
-    def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Outcome:
+    def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
         first = self._routing.first_of(transfer.names)
-        if self._has_key(first, options.key):
-            return Outcome.KEY_TAKEN
+        taken = self._taken(first, options.key)
+        if taken is not None:
+            return taken
+        put_ids: list[int] = []
 
         def put_one(queue: MessageQueue, blob: Blob) -> None:
             item = blob, flags, expires_at_ms, self._journal.time_ms()
-            self._put_into(queue, item, options if queue.name == first else options._replace(key=b""))
+            if queue.name == first:
+                put_ids.append(self._put_into(queue, item, options))
+            else:
+                self._put_into(queue, item, options._replace(key=b""))
 
-        return Outcome.FULL if transfer.put(flags, expires_at_ms, put_one) is None else Outcome.STORED
+        stored = transfer.put(flags, expires_at_ms, put_one) is not None
+        return Placed(Outcome.STORED if stored else Outcome.FULL, first, *put_ids)
 
-    def _has_key(self, name: bytes, key: bytes) -> bool:
-        """Whether an item of this queue, which need not exist, has this key."""
+    def _taken(self, name: bytes, key: bytes) -> Placed | None:
+        """By which item of this queue, which need not exist, the key is taken; None: it is free."""
         queue = self._registry.queues.get(name) if key else None
         aside = self._asides.by_queue.get(queue) if queue is not None else None
-        return aside is not None and bool(aside_keys.owner(aside, key))
+        item_id = aside_keys.owner(aside, key) if aside is not None else 0
+        if aside is None or not item_id:
+            return None
+        return Placed(Outcome.KEY_TAKEN, name, item_id if aside.find(item_id) is not None else 0)
 
     # -- deadlines
 
@@ -121,7 +135,7 @@ class LocalJobs:
         if isinstance(place, Aside):
             ttr_ms = place.outstanding[read.id].job.ttr_ms if read.id in place.outstanding else 0
         elif isinstance(place, MessageQueue):
-            ttr_ms = self._record(place).ttr_ms  # they do not change while the line has an item
+            ttr_ms = self._asides.record_of(place).ttr_ms  # they do not change while the line has an item
         return ttr_ms or place.options.default_ttr_s * 1000
 
     def most_hold_ms(self, read: Read) -> int:
@@ -130,17 +144,23 @@ class LocalJobs:
     # -- failures
 
     def fail(
-        self, read: Read, why: Failure, client: bytes = b"", delay_ms: int | None = None, pri: int | None = None
+        self,
+        read: Read,
+        why: Failure,
+        client: bytes = b"",
+        delay_ms: int | None = None,
+        pri: int | None = None,
+        counted: bool = False,
     ) -> None:
         place = read.queue
         if isinstance(place, MessageQueue):
-            comes_back = not delay_ms and (pri is None or pri == self._record(place).pri)
-            if comes_back and not counts(place.options):
+            comes_back = not delay_ms and (pri is None or pri == self._asides.record_of(place).pri)
+            if comes_back and not counted and not counts(place.options):
                 place.give_back(read)  # type: ignore[arg-type]
                 return
         delay = -1 if delay_ms is None else min(delay_ms, MAX_DELAY_MS)
         try:
-            held = self._aside_read(read)
+            held = self.aside_read(read)
         except StorageError:  # while nothing can be read: it comes back, and that is not counted
             place.give_back(read)
             return
@@ -148,11 +168,11 @@ class LocalJobs:
             aside_failures.fail(held.queue, held, HOW[why], show(client), delay, -1 if pri is None else pri)  # type: ignore[arg-type]
 
     def reject(self, read: Read, client: bytes = b"") -> None:
-        held = self._aside_read(read)
+        held = self.aside_read(read)
         if held is not None:
             aside_failures.reject(held.queue, held, show(client))  # type: ignore[arg-type]
 
-    def _aside_read(self, read: Read) -> OpenRead | None:
+    def aside_read(self, read: Read) -> OpenRead | None:
         """This read as one of an aside: an item of a line goes there, and is open there. None: it was not open, or is
         a cursor's, and is given back. Raises StorageError, with nothing changed."""
         place = read.queue
@@ -165,7 +185,7 @@ class LocalJobs:
 
     def _move_aside(self, queue: MessageQueue, read: OpenRead) -> OpenRead:
         item = queue.log.read_one(read.id)
-        record = self._record(queue)
+        record = self._asides.record_of(queue)
         aside = self._asides.enter(queue)
         blob, read.blob = read.blob, 0  # its chunks stay
         MessageQueue.close(queue, read)
@@ -208,8 +228,10 @@ class LocalJobs:
         aside = self._asides.by_queue.get(queue) if queue is not None else None
         return aside_moves.kick(aside, min(most, KICKED_AT_ONCE)) if aside is not None else 0
 
-    def pause(self, name: bytes, pause: Pause, seconds: int = 0) -> None:
+    def pause(self, name: bytes, pause: Pause, seconds: int = 0, make: bool = False) -> None:
         queue = self._registry.queues.get(name)
+        if queue is None and make and name not in self._registry.aliases:
+            queue = self._registry.create(name)
         if queue is None:
             raise ServerError(f"queue {show(name)} does not exist")
         if queue.unreadable:
@@ -230,12 +252,18 @@ class LocalJobs:
         aside = self._asides.by_queue.get(queue) if queue is not None else None
         return PAUSES[aside.paused] if aside is not None else Pause.NONE
 
+    def pause_left_ms(self, name: bytes) -> int:
+        queue = self._registry.queues.get(name)
+        aside = self._asides.by_queue.get(queue) if queue is not None else None
+        return max(0, aside.record.pause_until_ms - self._journal.time_ms()) if aside is not None else 0
+
     def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
         queue = self._registry.queues.get(name)
         aside = self._asides.by_queue.get(queue) if queue is not None else None
         if queue is None or (aside is None and not queue.counts_failures):
             return
         yield b"ready", queue.waiting_items
+        yield b"urgent", self._urgent(queue, aside)
         yield b"delayed", aside.delayed.waiting if aside is not None else 0
         yield b"buried", aside.buried.waiting if aside is not None else 0
         yield b"reserved", queue.open_reads
@@ -243,6 +271,12 @@ class LocalJobs:
         yield b"dead_lettered", aside.dead_lettered if aside is not None else 0
         yield b"aside_items", aside.items if aside is not None else 0
         yield b"paused", aside.paused if aside is not None else 0
+
+    def _urgent(self, queue: MessageQueue, aside: Aside | None) -> int:
+        if aside is None:
+            return 0
+        in_line = queue.waiting_items - aside.waiting_items if aside.record.pri < NEUTRAL else 0
+        return in_line + aside.ready.urgent - aside.ready.urgent_hidden
 
 
 def record_of(aside: Aside, pri: int, ttr_ms: int) -> AsideRecord:

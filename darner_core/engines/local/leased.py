@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Lease:
     """A read with a deadline of its own. As a Holder it is told when a close has to be undone."""
 
-    __slots__ = ("id", "read", "owner", "client", "due", "_leases")
+    __slots__ = ("id", "read", "owner", "client", "due", "counted", "held", "_leases")
 
     def __init__(
         self, leases: "Leases", lease_id: int, read: Read, owner: object, due: float, client: bytes = b""
@@ -25,6 +25,8 @@ class Lease:
         self.owner = owner
         self.client = client  # who has it, for the history of a dead letter
         self.due = due  # when the item goes back, by the clock
+        self.counted = False  # that its time is over, or its client lost, is written also where failures do not count
+        self.held: Leased | None = None  # what nobody's session holds, and is known by queue and id
         self._leases = leases
 
     def unclose(self, read: Read) -> None:
@@ -97,7 +99,7 @@ class Leased:
 
     @property
     def counts_failures(self) -> bool:
-        return self.read.queue.counts_failures
+        return self.lease.counted or self.read.queue.counts_failures
 
     @property
     def large_items(self) -> LargeItems:

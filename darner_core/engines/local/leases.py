@@ -95,6 +95,7 @@ class Leases:
         self._max_leases = max_leases
         self._next_id = 1 + secrets.randbits(FIRST_ID_BITS)
         self._leases: dict[int, Lease] = {}
+        self._by_read: dict[Read, Lease] = {}
         self._counts: dict[tuple[object, bytes], int] = {}  # by owner and queue
         self._by_queue: dict[bytes, int] = {}  # how many there are
         # A heap of deadlines and ids. A decided lease stays in it until its entry comes first. One that a failed turn
@@ -137,7 +138,7 @@ class Leases:
     def keep(self, lease: Lease) -> None:
         if lease.id in self._leases:
             return
-        self._leases[lease.id] = lease
+        self._leases[lease.id] = self._by_read[lease.read] = lease
         if len(self._due) > 2 * len(self._leases) + 1000:  # most of them have been decided
             self._due = [(one.due, one.id) for one in self._leases.values()]
             heapq.heapify(self._due)
@@ -154,6 +155,7 @@ class Leases:
         """There is no such lease any more; nothing else changes."""
         if self._leases.pop(lease.id, None) is None:
             return
+        self._by_read.pop(lease.read, None)
         due = self._due
         for _ in range(DROPPED_AT_ONCE):  # so those who close in order leave nothing behind
             if not due or due[0][1] in self._leases:
@@ -172,12 +174,13 @@ class Leases:
 
     # -- those of sessions
 
-    def bind(self, read: Read, lasts_ms: int, most_ms: int = 0, client: bytes = b"") -> Leased:
+    def bind(self, read: Read, lasts_ms: int, most_ms: int = 0, client: bytes = b"", counted: bool = False) -> Leased:
         """What a session is to hold in the place of `read`, which is open and then goes back after `lasts_ms`.
-        `most_ms`: the longest that `touch` may keep it; 0: for ever."""
+        `most_ms`: the longest that `touch` may keep it; 0: for ever. `counted`: that is a failure in any queue."""
         since = self._clock()
         lasts_s = (min(lasts_ms, most_ms) if most_ms else lasts_ms) / 1000
         lease = Lease(self, self.next_ids(1)[0], read, None, since + lasts_s, client)
+        lease.counted = counted
         self.keep(lease)
         return Leased(self, lease, since, lasts_ms, most_ms)
 
@@ -200,10 +203,40 @@ class Leases:
         """The read that the session holds in this form. If it has a lease, that ends in this turn."""
         if not isinstance(read, Leased):
             return read
-        if read.lease.id in self._leases:
-            self.forget(read.lease)
-            self._journal.undo.append((self.keep, read.lease))
+        lease = read.lease
+        if lease.id in self._leases:
+            self.forget(lease)
+            self._journal.undo.append((self._unabort if lease.held is not None else self.keep, lease))
         return read.read
+
+    # -- those that nobody's session holds: the read of an item tells which
+
+    def hold_open(
+        self, read: Read, lasts_ms: int, most_ms: int = 0, client: bytes = b"", counted: bool = False
+    ) -> None:
+        """As `bind`, for what is open and is held by whoever finds it there: see `held`."""
+        held = self.bind(read, lasts_ms, most_ms, client, counted)
+        held.lease.held = held
+        read.count()
+        self._journal.undo.append((self._let_go, held.lease))
+
+    def held(self, read: Read) -> Leased | None:
+        """What `hold_open` has made of this read; None: it has not, or that has ended."""
+        lease = self._by_read.get(read)
+        return lease.held if lease is not None else None
+
+    def due_in_ms(self, read: Read | Leased) -> int:
+        """How long until it goes back; -1: it has no deadline."""
+        if not isinstance(read, Leased) or read.lease.id not in self._leases:
+            return -1
+        return max(0, round((read.lease.due - self._clock()) * 1000))
+
+    def end_of(self, read: Read) -> None:
+        """The lease on this read, if it has one, ends in this turn."""
+        lease = self._by_read.get(read)
+        if lease is not None:
+            self.forget(lease)
+            self._journal.undo.append((self.keep, lease))
 
     # -- those that are known by their ids
 
@@ -244,17 +277,21 @@ class Leases:
         for lease in sorted(leases, key=lambda lease: lease.read.id):
             self.forget(lease)
             self._journal.undo.append((self._unabort, lease))
-            self.fail(lease.read, why, lease.client)
+            self.fail(lease.read, why, lease.client, lease.counted)
 
     def _unabort(self, lease: Lease) -> None:
         self.keep(lease)
         lease.read.queue.take_back(lease.read)
 
-    def fail(self, read: Read, why: Failure, client: bytes) -> None:
-        """`read` goes back. Where failures count, this is one, unless that cannot be written."""
-        if read.queue.counts_failures and self._jobs is not None:
+    def fail(self, read: Read | Leased, why: Failure, client: bytes, counted: bool = False) -> None:
+        """`read`, perhaps in the form that `bind` has given it, goes back. Where failures count, or this one is
+        `counted`, it is one, unless that cannot be written."""
+        if isinstance(read, Leased):
+            counted = counted or read.lease.counted
+            read = self.end(read)
+        if (counted or read.queue.counts_failures) and self._jobs is not None:
             try:
-                self._jobs.fail(read, why, client)
+                self._jobs.fail(read, why, client, counted=counted)
                 return
             except (ServerError, StorageError) as error:
                 name = show(read.queue.name)

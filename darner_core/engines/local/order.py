@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right, insort
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
-from darner_core.storage.job_records import HIGHEST, Front, Place
+from darner_core.storage.job_records import HIGHEST, NEUTRAL_PRI, READY, Front, Place
 
 if TYPE_CHECKING:
     from darner_core.engines.local.aside_log import AsideLog
@@ -33,9 +33,11 @@ MOST_STALE = 1000
 
 
 class Order:
-    """The entries of one kind. `entries` is their number, hidden ones included."""
+    """The entries of one kind. `entries` is their number, hidden ones included. `urgent` are those of ready items with
+    a priority below the neutral one, and `urgent_hidden` the hidden ones of these."""
 
-    __slots__ = ("log", "kind", "entries", "hidden", "window", "scan_from", "whole", "gone", "_hidden_heap")
+    __slots__ = ("log", "kind", "entries", "hidden", "window", "scan_from", "whole", "gone", "urgent", "urgent_hidden",
+        "_urgent_below", "_hidden_heap")  # fmt: skip
 
     def __init__(self, log: "AsideLog", kind: int, front: Front) -> None:
         self.log = log
@@ -45,6 +47,8 @@ class Order:
         self.window: list[Place] = []
         self.whole = not self.entries
         self.gone = 0  # entries removed since the front was last removed as a range
+        self.urgent = self.urgent_hidden = 0
+        self._urgent_below = NEUTRAL_PRI if kind == READY else 0
         self._hidden_heap: list[Place] = []  # all that are hidden, and some that were: the lowest one is looked for
 
     @property
@@ -84,6 +88,7 @@ class Order:
     def add(self, place: Place, value: bytes = b"") -> None:
         self.log.add_place(self.kind, place, value)
         self.entries += 1
+        self.urgent += place[0] < self._urgent_below
         self._show(place)
 
     def remove(self, place: Place, is_new: bool = False, value: bytes = b"") -> None:
@@ -94,8 +99,10 @@ class Order:
             self.log.remove_place(self.kind, place, value)
         self.entries -= 1
         self.gone += 1
+        self.urgent -= place[0] < self._urgent_below
         if place in self.hidden:
             self.hidden.discard(place)
+            self.urgent_hidden -= place[0] < self._urgent_below
         else:
             self._take_out(place)
         if self.entries == len(self.hidden):
@@ -104,7 +111,9 @@ class Order:
     def hide(self, place: Place) -> None:
         """Its item is open."""
         self._take_out(place)
-        self.hidden.add(place)
+        if place not in self.hidden:
+            self.hidden.add(place)
+            self.urgent_hidden += place[0] < self._urgent_below
         if self.entries == len(self.hidden):
             self.whole = True
         heap = self._hidden_heap
@@ -116,6 +125,7 @@ class Order:
     def unhide(self, place: Place) -> None:
         if place in self.hidden:
             self.hidden.discard(place)
+            self.urgent_hidden -= place[0] < self._urgent_below
             self._show(place)
 
     def lowest(self) -> Place:

@@ -88,8 +88,8 @@ class QueueLog:
         is at `from_id`, or behind it where ids are gone. Raises StorageError if more than `missing` ids are."""
         items: list[Item] = []
         first, size = from_id, 0
+        gone = set(self.removed) if missing and self.removed else ()
         if from_id < self.written:
-            gone = set(self.removed) if missing and self.removed else ()
             for item_id, item in self.stored(from_id, self.written):
                 if item_id != first + len(items):
                     if items and missing:
@@ -114,7 +114,16 @@ class QueueLog:
                     raise self.is_missing(behind)
                 first = self.written
         start = first + len(items) - self.written
-        return first, items + self.appended[start : start + most_items - len(items)]
+        if not gone:
+            return first, items + self.appended[start : start + most_items - len(items)]
+        for item_id, item in enumerate(self.appended[start:], self.written + start):
+            if item_id in gone:
+                if items:
+                    break
+                first = item_id + 1
+            elif len(items) < most_items:
+                items.append(item)
+        return first, items
 
     def read_one(self, item_id: int) -> Item:
         if item_id >= self.written:
@@ -144,6 +153,10 @@ class QueueLog:
     def stored(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
         """(id, item) of what is stored in [from_id, to_id), in order. Raises StorageError."""
         return self.journal.storage.items(self.record, from_id, to_id)
+
+    def stored_back(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
+        """As `stored`, the last one first."""
+        return self.journal.storage.items_back(self.record, from_id, to_id)
 
     def stored_one(self, item_id: int) -> Item | None:
         """Raises StorageError."""
@@ -189,6 +202,10 @@ class MemoryLog(QueueLog):
     def stored(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
         items = self._items
         return ((item_id, items[item_id]) for item_id in range(from_id, to_id) if item_id in items)
+
+    def stored_back(self, from_id: int, to_id: int) -> Iterator[tuple[int, Item]]:
+        items = self._items
+        return ((item_id, items[item_id]) for item_id in range(to_id - 1, from_id - 1, -1) if item_id in items)
 
     def stored_one(self, item_id: int) -> Item | None:
         return self._items.get(item_id)

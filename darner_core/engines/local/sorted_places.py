@@ -49,6 +49,17 @@ class SortedPlaces:
                 break
         return found
 
+    def some_before(self, end: Place, most: int) -> list[Place]:
+        """Up to `most` that are before `end`, the last one first."""
+        found: list[Place] = []
+        for at in range(self._piece_of(end), -1, -1) if self._pieces else ():
+            piece = self._pieces[at]
+            stop = len(piece) if found else bisect_left(piece, end)
+            found += reversed(piece[max(0, stop - most + len(found)) : stop])
+            if len(found) == most:
+                break
+        return found
+
     def _piece_of(self, place: Place) -> int:
         """The number of the piece in which it would be."""
         return max(0, bisect_right(self._firsts, place) - 1)

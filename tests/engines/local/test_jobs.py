@@ -198,7 +198,7 @@ def test_large_items_may_be_jobs(start: Start) -> None:
                 piece, rest = rest[: transfer.room_bytes], rest[transfer.room_bytes :]
                 transfer.wait_add(piece, lambda: None)
             transfer.wait_store(lambda: None)
-            return bench.jobs.put_large(transfer, 0, 0, JobOptions(**options))
+            return bench.jobs.put_large(transfer, 0, 0, JobOptions(**options)).outcome
 
     assert put_large(b"x" * 1000, pri=5, key=b"k") is Outcome.STORED
     assert put_large(b"y" * 1000, pri=5, key=b"k") is Outcome.KEY_TAKEN
@@ -475,8 +475,8 @@ def test_a_queue_that_uses_none_of_it_has_no_figures(start: Start) -> None:
     assert (bench.figures(), bench.figures(b"nobody")) == ({}, {})
     bench.put_job(b"q", b"2", pri=1)
     assert bench.figures() == {
-        "ready": 2, "delayed": 0, "buried": 0, "reserved": 0, "failures": 0, "dead_lettered": 0, "aside_items": 1,
-        "paused": 0,
+        "ready": 2, "urgent": 1, "delayed": 0, "buried": 0, "reserved": 0, "failures": 0, "dead_lettered": 0,
+        "aside_items": 1, "paused": 0,
     }  # fmt: skip
 
 
@@ -549,3 +549,95 @@ def test_a_lease_that_ends_or_is_aborted_has_failed(start: Start) -> None:
     leases.hold(2, bench.opened(), "me", 5000)
     assert leases.abort(b"q", [2]) == 1
     assert bench.figures()["buried"] == 1
+
+
+# -- where a put has gone, urgent ones, how long a pause lasts
+
+
+def test_a_put_tells_which_id_the_item_has(start: Start) -> None:
+    bench = start()
+    items = bench.engine.items
+    for body, options in ((b"line", {}), (b"aside", {"pri": 5}), (b"keyed", {"key": b"k"}), (b"late", {"delay_ms": 9})):
+        outcome, queue, item_id = bench.placed(b"q", body, **options)
+        assert (outcome, queue) == (Outcome.STORED, b"q")
+        assert items.item(b"q", item_id)[0] == body  # type: ignore[index]
+    first = bench.placed(b"q", b"new", key=b"new").id
+    assert bench.placed(b"q", b"again", key=b"new") == (Outcome.KEY_TAKEN, b"q", first)
+    bench.jobs.pause(b"q", Pause.IN)
+    assert bench.placed(b"q", b"6") == (Outcome.FULL, b"q", 0)
+
+
+def test_a_key_that_nobody_has_any_more_is_of_no_item(start: Start) -> None:
+    bench = start(unique_s=5)
+    bench.put_job(b"q", b"1", key=b"k")
+    assert bench.take() == b"1"
+    assert bench.placed(b"q", b"2", key=b"k") == (Outcome.KEY_TAKEN, b"q", 0)
+
+
+def test_a_put_by_an_alias_tells_of_its_first_queue(start: Start) -> None:
+    bench = start()
+    bench.routing.set_aliases({b"both": (b"q", b"r")})
+    assert bench.placed(b"both", b"1", pri=5)[:2] == (Outcome.STORED, b"q")
+
+
+def test_a_large_put_tells_which_id_the_item_has(start: Start) -> None:
+    bench = start()
+    for options in ({}, {"pri": 5}):
+        with bench.routing.transfer((b"q",), 1000) as transfer:
+            transfer.find_queues()
+            transfer.wait_begin(bench.end_turn)
+            transfer.wait_add(b"x" * transfer.room_bytes, bench.end_turn)
+            while transfer.room_bytes and transfer.uploads[0][1].received_bytes < 1000:
+                left = 1000 - transfer.uploads[0][1].received_bytes
+                transfer.wait_add(b"x" * min(left, transfer.room_bytes), bench.end_turn)
+            transfer.wait_store(bench.end_turn)
+            placed = bench.jobs.put_large(transfer, 0, 0, JobOptions(**options))  # type: ignore[arg-type]
+        assert len(bench.engine.items.item(b"q", placed.id)[0]) == 1000  # type: ignore[index]
+
+
+def test_urgent_ones_are_counted_exactly(start: Start) -> None:
+    bench = start()
+    for pri in (0, 1023, 1024, 5000):
+        bench.put_job(b"q", b"x", pri=pri)
+    bench.put_job(b"q", b"x", pri=3, delay_ms=5000)
+    bench.end_turn()
+    bench.jobs.kick(b"q", 9)
+    bench.opened()
+    bench.registry.create(b"durable")  # so that there is something to write, which cannot be
+    bench.fail_turn()
+    assert bench.figures()["urgent"] == 2
+    assert restarted(bench).figures()["urgent"] == 2
+    read = bench.opened()
+    assert bench.figures()["urgent"] == 1
+    read.queue.give_back(read)
+    assert bench.figures()["urgent"] == 2
+    bench.pass_time(6)
+    assert bench.figures()["urgent"] == 3
+    assert bench.engine.items.remove(b"q", bench.queue().head_id)
+    bench.take()
+    assert restarted(bench).figures()["urgent"] == 1
+    bench.drain()
+
+
+def test_all_of_an_urgent_line_is_urgent(start: Start) -> None:
+    bench = start()
+    for _ in range(3):
+        bench.put_job(b"q", b"x", pri=7)
+    assert bench.figures()["urgent"] == 3
+    bench.opened()
+    assert bench.figures()["urgent"] == 2
+
+
+def test_it_can_be_asked_how_long_a_pause_lasts(start: Start) -> None:
+    bench = start()
+    assert bench.jobs.pause_left_ms(b"q") == 0
+    with pytest.raises(ServerError):
+        bench.jobs.pause(b"q", Pause.OUT, 5)
+    bench.jobs.pause(b"q", Pause.OUT, 5, make=True)
+    assert bench.jobs.pause_left_ms(b"q") == 5000
+    bench.pass_time(2)
+    assert bench.jobs.pause_left_ms(b"q") == 3000
+    bench.pass_time(4)
+    assert bench.jobs.pause_left_ms(b"q") == 0
+    bench.jobs.pause(b"q", Pause.OUT)
+    assert bench.jobs.pause_left_ms(b"q") == 0

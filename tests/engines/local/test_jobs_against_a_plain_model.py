@@ -1,4 +1,5 @@
-"""The jobs of one queue of the engine against the plain model: turns that fail, crashes, and time that passes."""
+"""The jobs of one queue of the engine against the plain model, reached from its head and by their ids: turns that fail,
+crashes, and time that passes."""
 
 import random
 from collections.abc import Callable
@@ -7,14 +8,17 @@ from typing import Any
 import pytest
 
 from darner_core.config.queues import QueueOptions
+from darner_core.engines.items import Seen, State
 from darner_core.engines.jobs import Failure, Outcome
 from darner_core.storage.storage import Storage
 from tests.support import plain_jobs as plain
 from tests.support.job_bench import JobBench
 
 FAILURES = {Failure.ABORTED: plain.NACK, Failure.TIMED_OUT: plain.TIMEOUT, Failure.LOST: plain.LOSS}
-DEEDS = [*["put", "put_job", "open", "take", "fail"] * 4, "close", "close", "give_back", "reject", "kick", "flush",
-    "pass_time", "fail_turn", "fail_turn", "crash"]  # fmt: skip
+DEEDS = [*["put", "put_job", "open", "take", "fail", "open_id"] * 4, "close", "close", "give_back", "reject", "kick",
+    "flush", "remove_id", "remove_id", "kick_id", "bury", "postpone", "hold", "look", "look", "pass_time", "fail_turn",
+    "fail_turn", "crash"]  # fmt: skip
+STATES = {State.READY: plain.READY, State.DELAYED: plain.DELAYED, State.BURIED: plain.BURIED}
 
 
 class Machine:
@@ -121,6 +125,94 @@ class Machine:
             else:
                 self.plain.bury(found[1])
 
+    # -- by their ids
+
+    def ids(self) -> dict[bytes, int]:
+        """Of all jobs, by their bodies."""
+        items = self.bench.engine.items
+        found: dict[bytes, int] = {}
+        for state in State:
+            for seen in items.look(b"q", state, most=10_000):
+                item = items.item(b"q", seen.id)
+                assert item is not None
+                found[bytes(item[0])] = seen.id  # type: ignore[arg-type]
+        assert sorted(found) == sorted(job.body for job in self.plain.jobs)
+        return found
+
+    def a_job(self) -> tuple[int, plain.Job] | None:
+        if not self.plain.jobs:
+            return None
+        job = self.random.choice(self.plain.jobs)
+        return self.ids()[job.body], job
+
+    def open_id(self) -> None:
+        if found := self.a_job():
+            item_id, job = found
+            read: Any = self.bench.engine.items.open(b"q", item_id)
+            assert (read is None) == job.is_open
+            if read is not None:
+                job.in_line = job.in_line and not self.is_aside(item_id)
+                self.plain.open_job(job)
+                self.reads[job.body] = read
+
+    def is_aside(self, item_id: int) -> bool:
+        return item_id not in self.bench.queue().outstanding
+
+    def remove_id(self) -> None:
+        if found := self.a_job():
+            item_id, job = found
+            assert self.bench.engine.items.remove(b"q", item_id)
+            assert not self.bench.engine.items.remove(b"q", item_id)
+            self.plain.remove(job)
+            read = self.reads.pop(job.body, None)
+            assert read is None or not read.queue.holds(read)
+
+    def kick_id(self) -> None:
+        if found := self.a_job():
+            assert self.bench.engine.items.kick(b"q", found[0]) == self.plain.kick_job(found[1])
+
+    def bury(self) -> None:
+        if found := self.a_read():
+            pri = self.random.choice([None, 7])
+            self.bench.engine.items.bury(found[0], pri)
+            found[1].job.in_line = False
+            self.plain.bury(found[1], pri)
+
+    def postpone(self) -> None:
+        if found := self.a_read():
+            delay_ms = self.random.choice([1500, 4000])
+            self.bench.engine.items.postpone(found[0], self.now_ms + delay_ms)
+            found[1].job.in_line = False
+            self.plain.release(found[1], delay_ms)
+
+    def hold(self) -> None:
+        """And end that at once, which leaves it open."""
+        if self.reads:
+            read = self.reads[self.random.choice(sorted(self.reads))]
+            items = self.bench.engine.items
+            if not read.counted:
+                items.hold(read, 1_000_000)
+                held: Any = items.held(b"q", read.id)
+                assert self.bench.engine.leases.end(held) is read
+
+    def look(self) -> None:
+        """Page by page, forward or backward."""
+        state = self.random.choice(list(STATES))
+        backwards, most = self.random.random() < 0.5, self.random.choice([1, 3, 50])
+        seen, position = list[Seen](), None
+        while page := self.bench.engine.items.look(b"q", state, position, most, backwards):
+            seen += page
+            position = page[-1].position
+            assert all(self.bench.engine.items.find(b"q", one.id) == one for one in page)
+        expected = self.plain.waiting(STATES[state])
+        if backwards:
+            expected.reverse()
+        bodies = {item_id: body for body, item_id in self.ids().items()}
+        assert [bodies[one.id] for one in seen] == [job.body for job in expected]
+        for one, job in zip(seen, expected, strict=True):
+            told = one.pri, one.nacks, one.timeouts, one.losses, one.buries, one.kicks, one.key
+            assert told == (job.pri, job.nacks, job.timeouts, job.losses, job.buries, job.kicks, job.key)
+
     def kick(self) -> None:
         assert self.bench.jobs.kick(b"q", 2) == self.plain.kick(2)
 
@@ -169,6 +261,9 @@ class Machine:
         assert queue.waiting_items == len(self.plain.waiting(plain.READY))
         assert queue.open_reads == len(self.plain.reads)
         assert queue.stored_items == len(self.plain.jobs)
+        figures = self.bench.figures()
+        ready = [job for job in self.plain.waiting(plain.READY) if job.pri < plain.NEUTRAL]
+        assert figures.get("urgent", 0) == len(ready)
         assert queue.all_bytes() == sum(len(job.body) for job in self.plain.jobs)
 
 

@@ -25,7 +25,7 @@ class Told:
         self.failures: list[tuple[int, Failure, bytes]] = []
         self.refuses = False
 
-    def fail(self, read: Any, why: Failure, client: bytes = b"", *_: object) -> None:
+    def fail(self, read: Any, why: Failure, client: bytes = b"", *_: object, counted: bool = False) -> None:
         if self.refuses:
             raise StorageError("no space left on device")
         self.failures.append((read.id, why, client))

@@ -27,3 +27,5 @@ def test_they_lie_in_order_whatever_comes_and_goes(
                 expected.add(place)
             assert found.some_from((0, 0, 0), 1000) == sorted(expected)
         assert found.some_from(begin, most) == [place for place in sorted(expected) if place >= begin][:most]
+        before = [place for place in sorted(expected, reverse=True) if place < begin]
+        assert found.some_before(begin, most) == before[:most]

@@ -1,0 +1,98 @@
+"""What the local engine does beside what `tests/engines/test_items.py` says of all engines."""
+
+from collections.abc import Callable
+
+import pytest
+
+from darner_core.config.queues import QueueOptions
+from darner_core.engines.contract import Event
+from darner_core.engines.items import State
+from darner_core.errors import DamagedError, StorageError
+from darner_core.storage.job_records import number_key
+from darner_core.storage.rocks import STATE_FAMILY
+from darner_core.storage.storage import Storage
+from tests.support.job_bench import JobBench
+
+OpenStorage = Callable[[], Storage]
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.events: list[tuple[bytes, int]] = []
+
+    def tell(self, event: Event) -> None:
+        self.events.append((event.what, event.id))
+
+
+def test_who_watches_is_told_once_of_each(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.put(b"q", b"1", b"2", b"3", b"4")
+    bench.end_turn()
+    listener = Listener()
+    bench.registry.traces.watch(b"q", listener)
+    items = bench.engine.items
+    for item_id in (3, 1):
+        assert items.open(b"q", item_id) is not None
+        bench.end_turn()
+    for item_id in (3, 1, 2, 4):
+        assert items.remove(b"q", item_id)
+        bench.end_turn()
+    opened, closed = [(b"open", 3), (b"open", 1)], [(b"close", item_id) for item_id in (3, 1, 2, 4)]
+    assert listener.events == opened + closed
+
+
+def test_a_key_is_taken_as_long_as_it_would_be_if_its_item_had_been_closed(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(unique_s=5))
+    bench.put_job(b"q", b"1", key=b"k")
+    bench.end_turn()
+    assert bench.engine.items.remove(b"q", bench.queue().head_id)
+    bench.end_turn()
+    bench.put_job(b"q", b"2", key=b"k")
+    assert bench.queue().waiting_items == 0
+    bench.pass_time(6)
+    bench.put_job(b"q", b"3", key=b"k")
+    assert bench.drain() == [b"3"]
+
+
+def test_leases_of_nobody_count_for_the_limit(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_leases=2))
+    bench.put(b"q", b"1", b"2", b"3")
+    leases, items = bench.engine.leases, bench.engine.items
+    for item_id, room in ((1, 1), (3, 0)):
+        items.hold(items.open(b"q", item_id), 5000)
+        assert leases.room(b"q") == room
+    bench.end_turn()
+    assert items.remove(b"q", 1)
+    assert leases.room(b"q") == 1
+    bench.registry.delete(b"q")
+    bench.pass_time(6)
+    assert len(leases) == 0
+
+
+def test_what_is_set_aside_and_cannot_be_read_is_told(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.put(b"q", b"1")
+    bench.put_job(b"q", b"2", pri=5)
+    bench.end_turn()
+    aside = bench.registry.asides.by_queue[bench.queue()]
+    bench.storage.put(STATE_FAMILY, number_key(aside.record.number), b"nonsense")  # type: ignore[union-attr]
+    bench.crash()
+    items = bench.engine.items
+    assert items.item(b"q", 1) is not None
+    with pytest.raises(StorageError):
+        items.find(b"q", aside.new_id - 1)
+    for call in (lambda: items.look(b"q", State.BURIED), lambda: items.open(b"q", aside.new_id - 1)):
+        with pytest.raises(StorageError):
+            call()
+
+
+def test_a_damaged_queue_is_told(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.put(b"q", b"1")
+    bench.take()
+    bench.end_turn()
+    record = bench.queue().log.record
+    bench.storage.put(record.family, number_key(record.number) + bytes(8), b"nonsense")  # type: ignore[union-attr]
+    bench.crash()
+    with pytest.raises(DamagedError):
+        bench.engine.items.find(b"q", 1)
