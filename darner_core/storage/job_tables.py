@@ -84,6 +84,11 @@ class JobTables:
         with _understood(f"aside number {number}: job {item_id}"):
             return None if value is None else job_records.unpack_job(value)
 
+    def job_ids(self, number: int, begin: int, end: int) -> Iterator[int]:
+        """The ids in [begin, end) of all that an aside has, in order."""
+        for key, _ in self._rocks.scan(JOB_FAMILY, job_key(number, begin), job_key(number, end)):
+            yield job_records.unpack_job_key(key)[1]
+
     def taken(self, number: int, key: bytes) -> Taken | None:
         value = self._rocks.get(KEY_FAMILY, job_records.key_key(number, key))
         with _understood(f"aside number {number}: key {key!r}"):

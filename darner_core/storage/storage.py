@@ -19,6 +19,7 @@ from darner_core.errors import DataDirError, StorageError
 from darner_core.storage import opening, records, wal
 from darner_core.storage.directory import DataDirectory
 from darner_core.storage.job_tables import JobTables
+from darner_core.storage.number_tables import NumberTables
 from darner_core.storage.records import Expiry, Item, QueueRecord, State
 from darner_core.storage.rocks import CHUNK_FAMILY, DEFAULT_FAMILY, Batch, Rocks
 
@@ -64,6 +65,7 @@ class Storage:
         self.damage, self.torn = self._directory.damage, self._directory.torn
         self.damaged_families = rocks.damaged_families
         self.jobs = JobTables(rocks)  # what is set aside from queues' lines
+        self.numbers = NumberTables(rocks)
         self._open_first()
 
     def _open_first(self) -> None:

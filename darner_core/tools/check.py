@@ -25,6 +25,7 @@ from darner_core.storage.directory import (
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.tools.aside_salvage import aside_names, find_asides, unused_name
 from darner_core.tools.check_asides import check_aside
+from darner_core.tools.numbers import check_numbers
 from darner_core.tools.progress import Progress
 from darner_core.tools.salvage import (
     Broken,
@@ -239,6 +240,7 @@ def _check_records(directory: Salvaged, tell: Say, note: Say, progress: Progress
             tell(f"queue {show(aside.queue)}: {checked.items} items are set aside, and there is no such queue")
     for line in _orphans(directory, pointed):
         note(line)
+    check_numbers(directory, tell)
     return len(queues), total
 
 

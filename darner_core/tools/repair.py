@@ -38,6 +38,7 @@ from darner_core.tools.check import (
 )
 from darner_core.tools.cursor_copy import CopiedCursors
 from darner_core.tools.line_copy import CopiedLine
+from darner_core.tools.numbers import copy_numbers
 from darner_core.tools.progress import Progress
 from darner_core.tools.rebuild import BATCH_BYTES, manifest_is_cut, opened, rebuild, share
 from darner_core.tools.salvage import ListedCursor, ListedQueue, Salvaged
@@ -257,6 +258,7 @@ class _Copy:
         self._next_number = len(queues) + 1
         for number, queue in enumerate(queues, 1):
             total.add(self._queue(number, queue))
+        copy_numbers(self._source, self._storage, self._batch, self._say)
         self._flush()
         self._storage.flush()
         self._storage.sync()

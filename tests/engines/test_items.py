@@ -436,3 +436,87 @@ def test_what_a_session_holds_nobody_else_does(world: World) -> None:
     assert world.engine.items.due_in_ms(read) == -1
     assert world.engine.items.remove(Q, read.id)
     assert world.engine.items.due_in_ms(leased) == -1
+
+
+# -- numbers
+
+
+def number(world: World, body: bytes, name: bytes = Q) -> int:
+    item_id = id_of(world, body)
+    given = world.engine.items.number(name, item_id)
+    assert world.engine.items.numbered(given) == (name, item_id)
+    return given
+
+
+def test_items_have_numbers_in_the_order_in_which_they_are_asked_for(world: World) -> None:
+    put(world, *(b"%d" % count for count in range(1, 21)))
+    assert [number(world, b"%d" % count) for count in range(1, 21)] == [*range(1, 21)]
+    assert [number(world, b"%d" % count) for count in range(20, 0, -1)] == [*range(20, 0, -1)]
+
+
+def test_no_two_items_of_any_queues_have_one_number(world: World) -> None:
+    numbers = set()
+    for count in range(100):
+        for name in (b"q", b"r", b"s"):
+            placed = world.engine.jobs.put((name,), b"x", 0, 0, JobOptions(pri=count % 2))
+            given = world.engine.items.number(name, placed.id)
+            assert world.engine.items.numbered(given) == (name, placed.id)
+            numbers.add(given)
+        world.end_turn()
+    assert len(numbers) == 300
+    assert max(numbers) < 1000
+
+
+def test_an_item_keeps_its_number_wherever_it_goes(world: World) -> None:
+    put(world, b"1", b"2", b"3")
+    given = {body: number(world, body) for body in (b"3", b"1", b"2")}
+    for body in (b"2", b"3"):
+        world.engine.items.bury(open_item(world, body))
+    world.end_turn()
+    assert {body: number(world, body) for body in given} == given
+
+
+def test_a_number_of_a_turn_that_fails_is_no_items(world: World) -> None:
+    put(world, b"1", b"2", b"3")
+    first = number(world, b"1")
+    world.end_turn()
+    lost = number(world, b"3")
+    number(world, b"2")
+    world.fail_turn()
+    assert world.engine.items.numbered(lost) is None
+    assert [number(world, body) for body in (b"1", b"2", b"3")] == [first, first + 1, first + 2]
+
+
+def test_what_was_never_given_is_no_items(world: World) -> None:
+    put(world, b"1", b"2", b"3")
+    last = [number(world, body) for body in (b"1", b"2", b"3")][-1]
+    assert [world.engine.items.numbered(given) for given in (0, last + 1, last + 2, 2**60)] == [None] * 4
+
+
+def test_the_numbers_of_a_queue_that_is_deleted_are_not_used_again(world: World) -> None:
+    put(world, b"1", b"2")
+    before = [number(world, body) for body in (b"1", b"2")]
+    world.registry.delete(Q)
+    world.end_turn()
+    assert world.engine.items.numbered(before[0]) is None
+    put(world, b"3")
+    assert number(world, b"3") > max(before)
+
+
+def test_a_queue_has_a_number_as_long_as_it_exists(world: World) -> None:
+    items = world.engine.items
+    assert items.queue_number(Q) == 0
+    put(world, b"1")
+    world.routing.put((b"r",), b"1", 0, 0)
+    numbers = [items.queue_number(name) for name in (Q, b"r")]
+    assert 0 < min(numbers) < max(numbers) < 2**32
+    assert [items.queue_numbered(given) for given in (*numbers, 0, 2**31)] == [Q, b"r", None, None]
+    world.registry.delete(Q)
+    assert items.queue_numbered(numbers[0]) is None
+
+
+def test_an_engine_has_a_name_and_a_secret(world: World) -> None:
+    name, secret = world.engine.items.identity
+    assert (len(name), len(secret)) == (20, 16)
+    world.end_turn()
+    assert world.engine.items.identity == (name, secret)

@@ -89,6 +89,13 @@ class AsideLog(QueueLog):
     def job(self, item_id: int) -> Job | None:
         return self.jobs[item_id] if item_id in self.jobs else self._stored_job(item_id)
 
+    def has_any(self, begin: int, end: int) -> bool:
+        """Whether any item with an id in [begin, end) is there."""
+        changed = self.jobs
+        return any(changed.get(item_id, True) is not None for item_id in self._stored_ids(begin, end)) or any(
+            begin <= item_id < end and job is not None for item_id, job in changed.items()
+        )
+
     def taken(self, key: bytes) -> Taken | None:
         return self.keys[key] if key in self.keys else self._stored_taken(key)
 
@@ -229,6 +236,9 @@ class AsideLog(QueueLog):
     def _stored_job(self, item_id: int) -> Job | None:
         return self.journal.storage.jobs.job(self.number, item_id)
 
+    def _stored_ids(self, begin: int, end: int) -> Iterable[int]:
+        return self.journal.storage.jobs.job_ids(self.number, begin, end)
+
     def _stored_taken(self, key: bytes) -> Taken | None:
         return self.journal.storage.jobs.taken(self.number, key)
 
@@ -292,6 +302,9 @@ class MemoryAsideLog(AsideLog):
 
     def _stored_job(self, item_id: int) -> Job | None:
         return self._jobs.get(item_id)
+
+    def _stored_ids(self, begin: int, end: int) -> Iterable[int]:
+        return (item_id for item_id in range(begin, end) if item_id in self._jobs)
 
     def _stored_taken(self, key: bytes) -> Taken | None:
         return self._keys.get(key)

@@ -13,6 +13,7 @@ from darner_core.engines.items import Seen, State
 from darner_core.engines.jobs import MAX_DELAY_MS
 from darner_core.engines.local import aside_failures, aside_leaving, aside_moves, item_pages, line_items
 from darner_core.engines.local.aside import Aside
+from darner_core.engines.local.identity import Identity
 from darner_core.engines.local.job_queue import PLAIN, JobQueue
 from darner_core.engines.local.jobs import LocalJobs
 from darner_core.engines.local.journal import Journal
@@ -23,6 +24,7 @@ from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.tracing import CLOSE, OPEN, TracedQueue
 from darner_core.errors import ServerError
+from darner_core.showing import show
 
 
 class LocalItems:
@@ -32,6 +34,7 @@ class LocalItems:
         self._jobs = jobs
         self._leases = leases
         self._asides = registry.asides
+        self._identity = Identity(journal)
 
     def _queue(self, name: bytes) -> MessageQueue | None:
         """Raises StorageError if it cannot be read."""
@@ -199,20 +202,26 @@ class LocalItems:
     # -- numbers
 
     def number(self, name: bytes, item_id: int) -> int:
-        raise ServerError("items have no numbers yet")
+        queue = self._queue(name)
+        if queue is None:
+            raise ServerError(f"queue {show(name)} does not exist")
+        return self._registry.numbers.of(queue, item_id)
 
     def numbered(self, number: int) -> tuple[bytes, int] | None:
-        raise ServerError("items have no numbers yet")
+        found = self._registry.numbers.find(number)
+        return (found[0].name, found[1]) if found is not None else None
 
     def queue_number(self, name: bytes) -> int:
-        raise ServerError("items have no numbers yet")
+        queue = self._registry.queues.get(name)
+        return queue.log.record.number if queue is not None else 0
 
     def queue_numbered(self, number: int) -> bytes | None:
-        raise ServerError("items have no numbers yet")
+        queue = self._registry.by_number.get(number)
+        return queue.name if queue is not None and self._registry.queues.get(queue.name) is queue else None
 
     @property
     def identity(self) -> tuple[bytes, bytes]:
-        raise ServerError("items have no numbers yet")
+        return self._identity.of_directory()
 
 
 class _StaysOpen:

@@ -27,6 +27,7 @@ from darner_core.engines.local.large_items import may_have_chunks
 from darner_core.engines.local.lines import Lines
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.places import Places
+from darner_core.engines.local.public_numbers import PublicNumbers
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.tracing import Traces
 from darner_core.engines.local.window import WindowBudget
@@ -101,7 +102,8 @@ class Registry:
         self.cursors = Cursors(
             journal, budget, self.queues, self.hidden, self._places.new_number, self.require_room, self.lines
         )
-        numbers |= self.cursors.read_back() | self.asides.read_back(self.queues)
+        self.numbers = PublicNumbers(journal, self.by_number, self.asides)
+        numbers |= self.cursors.read_back() | self.asides.read_back(self.queues) | self.numbers.read_back()
         uploads = storage.unfinished_uploads()
         numbers.update(number for number, _ in uploads)  # their chunks are there until the first turn ends
         self._places.pass_over(numbers)
@@ -347,6 +349,7 @@ class Registry:
             return
         self.cursors.delete_all(queue)
         self.asides.delete(queue)
+        self.numbers.queue_gone(queue.log.record.number)
         has_chunks = may_have_chunks(queue)
         del self.queues[name]
         queue.deleted = True
@@ -409,6 +412,7 @@ class Registry:
                     storage.add_queue(batch, queue.name, queue.log.record)
         self.cursors.recheck(batch)
         self.asides.recheck(batch)
+        self.numbers.recheck(batch)
         orphans = list(self._journal.orphans)
         for number, blob in orphans:
             _forget_upload(self._journal, number, blob, batch)
