@@ -23,7 +23,7 @@ from darner_core.protocols.resp.naming import Located, integer_of, locate, queue
 from darner_core.protocols.resp.reader import RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
-from darner_core.protocols.resp.taken import TakenJobs
+from darner_core.protocols.resp.taken import TakenJob, TakenJobs
 
 # How many jobs are dealt with in one turn: 2 ms.
 ACTED_AT_ONCE: Final = 100
@@ -60,7 +60,7 @@ class Acting:
             **entries,
             b"nack": Entry(self.nack, 1),
             b"working": Entry(self.working, 1, 1),
-            b"show": Entry(self.show, 1, 1),
+            b"show": Entry(self.show, 1, 1, returns_items=True),
             b"kick": Entry(self.kick, 2, 2, WRITES),
         }
 
@@ -70,7 +70,9 @@ class Acting:
         return self._act_on(act, request.arguments, session)
 
     def _act_on(self, act: _Act, jobs: Iterable[bytes], session: RespSession) -> Reply:
-        located = [locate(job, self._ids, self._items, session, GET) for job in dict.fromkeys(jobs)]
+        located = [locate(job, self._ids, self._items, session, GET) for job in jobs]
+        # Another form of the same id, with another ttl, is the same job.
+        located = list({(one.queue_number, one.item_id): one for one in located}.values())
         if len(located) <= ACTED_AT_ONCE:
             return replies.integer(sum(act(session, one) for one in located))
         if session.executes:
@@ -78,18 +80,24 @@ class Acting:
         return partial(self._wait_act, act, located, session)
 
     def _wait_act(self, act: _Act, located: list[Located], session: RespSession, client: Client) -> bytes:
+        """If the disk refuses half-way, what was done before stays done."""
         done = 0
         for start in range(0, len(located), ACTED_AT_ONCE):
             if start:
                 client.wait_turn()
             for one in located[start : start + ACTED_AT_ONCE]:
-                session.require(GET, one.queue)
+                if one.queue:
+                    session.require(GET, one.queue)
                 done += act(session, one)
         return replies.integer(done)
 
     def _acknowledge(self, session: RespSession, job: Located) -> bool:
         """The job has been dealt with: it is gone, whatever its state."""
-        if self._taken.remove(job.id[:-4]):
+        if self._taken.acknowledge(session, job.queue_number, job.item_id):
+            return True
+        read = session.bound(job.queue, job.item_id)
+        if read is not None:
+            session.close_found(read)
             return True
         return bool(job.queue) and self._items.remove(job.queue, job.item_id)
 
@@ -108,66 +116,84 @@ class Acting:
         return self._give_back(Failure.TIMED_OUT, 0, session, job)
 
     def _give_back(self, why: Failure, delay_ms: int | None, session: RespSession, job: Located) -> bool:
-        """Queue the job, if it is not."""
+        """Queue the job, if it is active."""
         if not job.queue:
             return False
+        read = session.bound(job.queue, job.item_id)
+        if read is not None:
+            self._jobs.abort(session, read, delay_ms, None, counted=True)
+            return True
         held = self._items.held(job.queue, job.item_id)
         if held is not None:
             self._jobs.fail_held(session, held, why, delay_ms)
             return True
-        read = session.find(job.queue, job.item_id)  # bound to this connection
-        if read is not None:
-            self._jobs.abort(session, read, delay_ms, None, counted=True)
-            return True
         return self._items.kick(job.queue, job.item_id)
 
     def _dequeue(self, session: RespSession, job: Located) -> bool:
-        """Take the job out of its queue until its time to run is over."""
-        return bool(job.queue) and self._keep(session, job) > 0
+        """Take the job out of its queue until its time to run is over. One that is delivered once at most is out of it
+        for good, as in Disque."""
+        seen = self._items.find(job.queue, job.item_id) if job.queue else None
+        if seen is None or seen.state is not State.READY:
+            return False
+        if _lasts_ms(seen) < NEVER_AGAIN_MS:
+            return self._keep(session, job) > 0
+        read = self._items.open(job.queue, job.item_id)
+        if read is None:
+            return False
+        try:
+            self._taken.take(session, job.queue_number, read, read.queue.item_of(read))
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        return True
 
     def _keep(self, session: RespSession, job: Located) -> int:
         """A job that is queued is active from now on; for how many seconds. 0: it is not queued."""
-        seen = self._items.find(job.queue, job.item_id)
-        if seen is None or seen.state is not State.READY:
-            return 0
+        if not self._jobs.room(job.queue):
+            raise RespError("max_leases allows no more jobs to be active", "OOM")
         read = self._items.open(job.queue, job.item_id)
         if read is None:
             return 0
         lasts_ms = self._jobs.lasts_ms(read) or DEFAULT_RETRY_S * 1000
         self._jobs.hold_freely(session, read, lasts_ms)
-        return max(1, lasts_ms // 1000)
+        return _seconds(lasts_ms)
 
     def _reject(self, session: RespSession, job: Located) -> bool:
         """The job is a dead letter, or buried."""
         if not job.queue:
             return False
-        held = self._items.held(job.queue, job.item_id)
-        if held is not None:
-            self._jobs.reject_held(session, held)
-            return True
-        read = session.find(job.queue, job.item_id)
+        read = session.bound(job.queue, job.item_id)
         if read is not None:
             self._jobs.reject(session, read)
-        return read is not None
+            return True
+        held = self._items.held(job.queue, job.item_id)
+        if held is None:
+            return False
+        self._jobs.reject_held(session, held)
+        return True
 
     # -- one job
 
     def working(self, request: RespRequest, body: None, session: RespSession) -> bytes:
         """A worker says that it goes on with the job; the reply is for how many seconds it may."""
         job = locate(request.arguments[0], self._ids, self._items, session, GET)
-        if self._taken.find(job.id[:-4], self._time_ms()) is not None:
+        if self._taken.find(job.queue_number, job.item_id, self._time_ms()) is not None:
             return replies.integer(0)
         seen = self._items.find(job.queue, job.item_id) if job.queue else None
         if seen is None:
             raise RespError("Job not known in the context of this node.", "NOJOB")
         self._require_early(seen)
-        held = self._items.held(job.queue, job.item_id)
-        if held is None:
-            return replies.integer(self._keep(session, job))
         lasts_ms = _lasts_ms(seen)
-        if lasts_ms >= NEVER_AGAIN_MS or not self._jobs.prolong(held, lasts_ms):
+        if lasts_ms >= NEVER_AGAIN_MS:
             return replies.integer(0)
-        return replies.integer(max(1, lasts_ms // 1000))
+        if seen.state is State.READY:
+            return replies.integer(self._keep(session, job))
+        if session.bound(job.queue, job.item_id) is not None:  # for as long as it likes
+            return replies.integer(_seconds(lasts_ms))
+        held = self._items.held(job.queue, job.item_id)
+        if held is None or not self._jobs.prolong(held, lasts_ms):
+            return replies.integer(0)
+        return replies.integer(_seconds(lasts_ms))
 
     def _require_early(self, seen: Seen) -> None:
         """Raises RespError in the second half of the job's life."""
@@ -177,28 +203,36 @@ class Acting:
 
     def show(self, request: RespRequest, body: None, session: RespSession) -> bytes:
         job = locate(request.arguments[0], self._ids, self._items, session, GET)
-        return self.shown(job.queue, job.item_id, job.id, session)
+        taken = self._taken.find(job.queue_number, job.item_id, self._time_ms())
+        if taken is not None:
+            session.require(GET, taken.queue)
+            return self.shown_taken(taken, session)
+        return (self.shown(job.queue, job.item_id, job.id, session) if job.queue else b"") or session.nil
 
     def shown(self, queue: bytes, item_id: int, job_id: bytes, session: RespSession) -> bytes:
-        """What SHOW tells of a job."""
-        now_ms = self._time_ms()
-        taken = self._taken.find(job_id[:-4], now_ms)
-        if taken is not None:
-            seen = Seen(
-                item_id, State.OPEN, 0, NEVER_AGAIN_MS, 0, taken.body_bytes, 0, taken.added_at_ms, taken.expires_at_ms
-            )
-            return self._told(taken.queue, job_id, seen, taken.body, session)
-        found = self._items.find(queue, item_id) if queue else None
-        item = self._items.item(queue, item_id) if found is not None else None
-        if found is None or item is None:
-            return session.nil
+        """What SHOW tells of a job; b"": there is none."""
+        seen = self._items.find(queue, item_id)
+        item = self._items.item(queue, item_id) if seen is not None else None
+        if seen is None or item is None:
+            return b""
         data = item[0] if isinstance(item[0], bytes) else b""  # a large one is read by GETJOB
-        return self._told(queue, job_id, found, data, session)
+        return self._told(queue, job_id, seen, data, session)
+
+    def shown_taken(self, job: TakenJob, session: RespSession) -> bytes:
+        """What SHOW tells of a job that is delivered once at most, and has been."""
+        seen = Seen(
+            job.item_id, State.OPEN, 0, NEVER_AGAIN_MS, 0, job.body_bytes, 0, job.added_at_ms, job.expires_at_ms
+        )
+        return self._told(job.queue, self.id_of_taken(job), seen, job.body, session)
+
+    def id_of_taken(self, job: TakenJob) -> bytes:
+        ttl_s = (job.expires_at_ms - job.added_at_ms) // 1000 if job.expires_at_ms else DEFAULT_TTL_S
+        return self._ids.make(job.queue_number, job.item_id, ttl_s, again=False)
 
     def _told(self, queue: bytes, job_id: bytes, seen: Seen, data: bytes, session: RespSession) -> bytes:
         now_ms = self._time_ms()
         lasts_ms = _lasts_ms(seen)
-        retry_s = 0 if lasts_ms >= NEVER_AGAIN_MS else max(1, lasts_ms // 1000)
+        retry_s = 0 if lasts_ms >= NEVER_AGAIN_MS else _seconds(lasts_ms)
         life_s = (seen.expires_at_ms - now_ms) // 1000 if seen.expires_at_ms else DEFAULT_TTL_S
         requeue, awake = session.nil, session.nil
         if seen.state is State.OPEN and retry_s:
@@ -246,3 +280,7 @@ class Acting:
 def _lasts_ms(seen: Seen) -> int:
     """How long a worker may keep the job."""
     return seen.ttr_ms or DEFAULT_RETRY_S * 1000
+
+
+def _seconds(lasts_ms: int) -> int:
+    return max(1, lasts_ms // 1000)

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from darner_core.access.rights import PUT
 from darner_core.config.options import Config
+from darner_core.engines.items import Seen
 from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI, NEUTRAL, JobOptions, Outcome, Pause, Placed
 from darner_core.errors import ServerError
 from darner_core.operations.client import Client
@@ -31,6 +32,12 @@ MAX_S: Final = MAX_DELAY_MS // 1000
 
 # The time to run of a job that is delivered once at most: no reader's time is ever over.
 NEVER_AGAIN_MS: Final = 2**62
+
+
+def ttl_of(seen: Seen) -> int:
+    """How long the job was to live when it was put, in seconds."""
+    return (seen.expires_at_ms - seen.added_at_ms) // 1000 if seen.expires_at_ms else DEFAULT_TTL_S
+
 
 _OPTIONS: Final = "REPLICATE, DELAY, RETRY, TTL, MAXLEN, ASYNC, PRI and KEY"
 

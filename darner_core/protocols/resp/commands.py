@@ -1,8 +1,7 @@
 """RESP, bound to the operations: its table of commands, and transactions.
 
-Between MULTI and EXEC commands are kept. EXEC does them one after the other in one turn, so they are written together,
-and no other client sees some of them alone. What would have to wait does not wait there. As in Redis, one that fails
-does not undo the others.
+Between MULTI and EXEC commands are kept, see `transactions`. What would have to wait does not wait there. As in Redis,
+one that fails does not undo the others.
 """
 
 from collections.abc import Callable
@@ -21,22 +20,31 @@ from darner_core.protocols.contract import Command, Reply, Request, Require, Tra
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.acting import Acting
 from darner_core.protocols.resp.adding import Adding
+from darner_core.protocols.resp.administering import ServerCommands
+from darner_core.protocols.resp.clients import Clients
+from darner_core.protocols.resp.cluster import Cluster
 from darner_core.protocols.resp.connection import ConnectionCommands
+from darner_core.protocols.resp.ends import Ends
 from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.getting import Getting
 from darner_core.protocols.resp.ids import JobIds
+from darner_core.protocols.resp.information import Information
 from darner_core.protocols.resp.keys import Keys
-from darner_core.protocols.resp.lists import Ends, Lists
+from darner_core.protocols.resp.lists import Lists
 from darner_core.protocols.resp.login import read_login
 from darner_core.protocols.resp.queues import Queues
 from darner_core.protocols.resp.reader import RespReader, RespRequest, takes
 from darner_core.protocols.resp.replies import OK, QUEUED, RespError, error_reply
-from darner_core.protocols.resp.session import MAX_QUEUED, RespSession
+from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.taken import TakenJobs
+from darner_core.protocols.resp.transactions import QueuedMemory, Transaction
 from darner_core.protocols.resp.views import Views
 
 # Done at once between MULTI and EXEC, too.
 NOT_QUEUED: Final = (b"multi", b"exec", b"discard", b"watch", b"quit", b"reset")
+
+# Behind so many bytes of a transaction's reply no more items are handed out: they stay where they are.
+MAX_EXECUTED_BYTES: Final = 8 << 20
 
 
 def _hands_over(reply: bytes) -> bool:
@@ -54,54 +62,66 @@ class Resp:
         ids = JobIds(*operations.items.identity)
         taken = TakenJobs(config.window_bytes)
         acting, ends = Acting(operations, ids, taken), Ends(operations)
-        self._groups = (
-            ConnectionCommands(operations, config),
+        cluster, keys = Cluster(operations, config, ids), Keys(operations, ends)
+        self._clients = Clients()
+        self._entries: dict[bytes, Entry] = {}
+        groups: tuple[Any, ...] = (
+            ConnectionCommands(cluster),
+            self._clients,
+            cluster,
+            Information(operations, config, cluster),
+            ServerCommands(operations, config, self._entries, keys.flush_all),
             Adding(operations, config, ids),
             Getting(operations, ids, taken),
             acting,
-            Queues(operations, ids, acting),
+            Queues(operations, ids, acting, taken),
             Lists(operations, config, ends),
             Views(operations, ends),
-            Keys(operations, ends),
+            keys,
         )
-        self._connections = 0
+        for group in groups:
+            self._entries.update(group.entries())
+        self._entries.update(self._own_entries())
+        self._queued_memory = QueuedMemory()
+        self._executed_bytes = 0  # of the reply to the EXEC that is going on
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> RespReader:
         return RespReader(table, self._refuse, self._config.max_item_bytes)
 
     def new_session(self, journal: Turn, failures: Failures, require: Require) -> RespSession:
-        self._connections += 1
-        return RespSession(journal, failures, require, self._connections)
+        session = RespSession(journal, failures, require, self._clients.next_number, self._clients.left)
+        self._clients.joined(session)
+        return session
 
     def receive_large(self, request: Request, client: Client) -> NoReturn:
         raise AssertionError("nothing is received in pieces")
 
-    def table(self) -> dict[bytes, Command]:
-        """What acknowledges an item or gives one back is never refused."""
-        entries: dict[bytes, Entry] = {
+    def _own_entries(self) -> dict[bytes, Entry]:
+        return {
             b"multi": Entry(self.multi, 0, 0),
             b"exec": Entry(self.execute, 0, 0),
             b"discard": Entry(self.discard, 0, 0),
             b"watch": Entry(self.watch, 1),
             b"unwatch": Entry(lambda *_: OK, 0, 0),
         }
-        for group in self._groups:
-            entries.update(group.entries())
-        return {
-            verb: Command(
-                takes(entry.least, entry.most),
-                entry.run if verb in NOT_QUEUED else partial(self._run_or_queue, entry.run),
-                FREE,  # the commands ask for rights, because they know which queues they are about
-                kind=entry.kind,
-            )
-            for verb, entry in entries.items()
-        }
+
+    def table(self) -> dict[bytes, Command]:
+        """What acknowledges an item or gives one back is never refused."""
+        table = {verb: self._command(verb, entry) for verb, entry in self._entries.items()}
+        # An empty word; and for the guard, which looks up what is refused anyhow.
+        table[b""] = Command(takes(0), self._no_command, FREE)
+        return table
+
+    def _command(self, verb: bytes, entry: Entry) -> Command:
+        run = entry.run if verb in NOT_QUEUED else partial(self._run_or_queue, entry.run, entry.returns_items)
+        # The commands ask for rights, because they know which queues they are about.
+        return Command(takes(entry.least, entry.most), run, FREE, kind=entry.kind)
 
     def refused(self, verb: bytes, command: Command, why: str, by_status: bool) -> Command:
         said = f"{verb.decode()} is refused: {why}"
 
         def refuse(request: RespRequest, body: None, session: RespSession) -> NoReturn:
-            session.spoiled = True
+            _spoil(session)
             raise RespError(said, "READONLY")
 
         return command._replace(run=refuse, refusal=said)
@@ -110,48 +130,60 @@ class Resp:
         message, word = str(error), error.word
 
         def refuse(request: RespRequest, body: None, session: RespSession) -> NoReturn:
-            session.spoiled = True
+            _spoil(session)
             raise RespError(message, word)
 
         return refuse
 
+    @staticmethod
+    def _no_command(request: RespRequest, body: None, session: RespSession) -> NoReturn:
+        _spoil(session)
+        raise RespError("unknown command ''")
+
     # -- transactions
 
-    @staticmethod
-    def _run_or_queue(run: Callable[..., Any], request: RespRequest, body: None, session: RespSession) -> Reply:
-        if session.queued is None:
+    def _run_or_queue(
+        self, run: Callable[..., Any], returns_items: bool, request: RespRequest, body: None, session: RespSession
+    ) -> Reply:
+        transaction = session.transaction
+        if transaction is None:
             reply: Reply = run(request, body, session)
             return reply
-        if len(session.queued) >= MAX_QUEUED:
-            session.spoiled = True
-            raise RespError(f"too many commands in one transaction: at most {MAX_QUEUED}")
-        session.queued.append((run, request))
+        transaction.queue(partial(self._run_if_room, run) if returns_items else run, request, request.words)
         return QUEUED
 
     def multi(self, request: RespRequest, body: None, session: RespSession) -> bytes:
-        if session.queued is not None:
+        if session.transaction is not None:
             raise RespError("MULTI calls can not be nested")
-        session.begin()
+        session.transaction = Transaction(self._queued_memory)
         return OK
 
     def discard(self, request: RespRequest, body: None, session: RespSession) -> bytes:
-        if session.queued is None:
+        if session.end_transaction() is None:
             raise RespError("DISCARD without MULTI")
-        session.discard()
         return OK
 
     def execute(self, request: RespRequest, body: None, session: RespSession) -> bytes:
-        if session.queued is None:
+        transaction = session.end_transaction()
+        if transaction is None:
             raise RespError("EXEC without MULTI")
-        spoiled = session.spoiled
-        queued = session.discard()
-        if spoiled:
+        if transaction.spoiled:
             raise RespError("Transaction discarded because of previous errors.", "EXECABORT")
-        session.executes = True
+        found: list[bytes] = []
+        session.executes, self._executed_bytes = True, 0
         try:
-            return replies.array(self._answer(run, one, session) for run, one in queued)
+            for run, one in transaction.commands:
+                found.append(self._answer(run, one, session))
+                self._executed_bytes += len(found[-1])
         finally:
             session.executes = False
+        return replies.array(found)
+
+    def _run_if_room(self, run: Callable[..., Any], request: RespRequest, body: None, session: RespSession) -> Any:
+        """In a transaction, a command whose reply has items."""
+        if self._executed_bytes > MAX_EXECUTED_BYTES:
+            raise RespError(f"the reply to this transaction has more than {MAX_EXECUTED_BYTES} bytes already", "OOM")
+        return run(request, body, session)
 
     @staticmethod
     def _answer(run: Callable[..., Any], request: Request, session: RespSession) -> bytes:
@@ -164,6 +196,11 @@ class Resp:
 
     def watch(self, request: RespRequest, body: None, session: RespSession) -> NoReturn:
         raise RespError("WATCH is not supported: what others do between WATCH and EXEC would not be noticed here")
+
+
+def _spoil(session: RespSession) -> None:
+    if session.transaction is not None:
+        session.transaction.spoiled = True
 
 
 def speak(operations: Operations, config: Config, dialect: str, reply_key: str) -> Resp:

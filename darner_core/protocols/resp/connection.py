@@ -3,10 +3,10 @@
 import time
 from typing import NoReturn
 
-from darner_core.config.options import Config
-from darner_core.operations.client import HangUp
-from darner_core.operations.operations import Operations
+from darner_core.operations.client import Client, HangUp
+from darner_core.protocols.contract import Reply
 from darner_core.protocols.resp import replies
+from darner_core.protocols.resp.cluster import Cluster
 from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.reader import RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
@@ -15,8 +15,8 @@ from darner_core.protocols.resp.versions import hello_reply, read_hello
 
 
 class ConnectionCommands:
-    def __init__(self, operations: Operations, config: Config) -> None:
-        self._has_users = bool(config.auth_file)
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
 
     def entries(self) -> dict[bytes, Entry]:
         return {
@@ -38,7 +38,7 @@ class ConnectionCommands:
 
     def hello(self, request: RespRequest, body: None, session: RespSession) -> bytes:
         if not request.arguments:
-            raise RespError("wrong number of arguments for 'hello' command")
+            return self._cluster.hello()
         asked = read_hello(request.arguments)
         if asked.user is not None and asked.user.decode("utf-8", "surrogateescape") != session.origin.user:
             self.auth(request, body, session)
@@ -60,9 +60,14 @@ class ConnectionCommands:
         return replies.bulks((b"%d" % seconds, b"%d" % micros))
 
     def reset(self, request: RespRequest, body: None, session: RespSession) -> bytes:
-        session.discard()
+        session.end_transaction()
         session.version, session.name = 2, b""
         return replies.simple(b"RESET")
 
-    def quit(self, request: RespRequest, body: None, session: RespSession) -> NoReturn:
-        raise HangUp
+    def quit(self, request: RespRequest, body: None, session: RespSession) -> Reply:
+        return _wait_goodbye
+
+
+def _wait_goodbye(client: Client) -> NoReturn:
+    client.wait_sent(OK)
+    raise HangUp

@@ -9,9 +9,11 @@ class Entry(NamedTuple):
     least  how many words it is told at least, itself not counted
     most   and at most; None: any number
     kind   WRITES or READS, see `contract.Command`
+    returns_items  whether its reply may have items in it, and so be long
     """
 
     run: Callable[..., Any]
     least: int = 0
     most: int | None = None
     kind: str = ""
+    returns_items: bool = False

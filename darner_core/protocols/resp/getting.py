@@ -5,13 +5,13 @@ Disque does not have, a job belongs to the connection: it has no deadline, and i
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from darner_core.access.rights import GET
 from darner_core.engines.contract import Item, Read
-from darner_core.engines.items import Seen
+from darner_core.errors import StorageError
 from darner_core.operations.client import LATER, Client
 from darner_core.operations.operations import Operations
 from darner_core.operations.taking import give_back
@@ -19,14 +19,14 @@ from darner_core.protocols.contract import READS, Reply
 from darner_core.protocols.escaping import name_elsewhere
 from darner_core.protocols.grammar import MAX_WAIT_MS
 from darner_core.protocols.resp import replies
-from darner_core.protocols.resp.adding import DEFAULT_RETRY_S, DEFAULT_TTL_S, NEVER_AGAIN_MS
+from darner_core.protocols.resp.adding import DEFAULT_RETRY_S, DEFAULT_TTL_S, NEVER_AGAIN_MS, ttl_of
 from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.ids import JobIds
 from darner_core.protocols.resp.naming import integer_of, queue_of, unknown_option
 from darner_core.protocols.resp.reader import RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
-from darner_core.protocols.resp.taken import TakenJob, TakenJobs
+from darner_core.protocols.resp.taken import TakenJobs
 
 # What one reply has at most: the rest is there for the next GETJOB.
 MAX_JOBS: Final = 1000
@@ -87,9 +87,10 @@ class Getting:
         self._time_ms = operations.time_ms
         self._ids = ids
         self._taken = taken
+        self._availability = operations.availability
 
     def entries(self) -> dict[bytes, Entry]:
-        return {b"getjob": Entry(self.get_job, 2, None, READS)}
+        return {b"getjob": Entry(self.get_job, 2, None, READS, True)}
 
     def get_job(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         wanted = read_wanted(request.arguments, session)
@@ -100,13 +101,24 @@ class Getting:
             return self._answer(session, wanted, opened)
         if session.executes or not wanted.waits:
             return self._nothing(session)
+        self._require_stays()
         return partial(self._wait_get, wanted)
 
     def _require_room(self, queue: bytes, session: RespSession, wanted: Wanted) -> None:
+        if not self._has_room(queue, session, wanted):
+            option = "max_open_reads" if wanted.bound else "max_leases"
+            raise RespError(f"{option} allows no more jobs to be active", "OOM")
+
+    def _has_room(self, queue: bytes, session: RespSession, wanted: Wanted) -> bool:
         if wanted.bound:
-            session.require_room(queue, self._taking.most_open(queue))
-        elif not self._jobs.room(queue):
-            raise RespError("max_leases allows no more jobs to be active", "OOM")
+            return session.bound_room(queue, self._taking.most_open(queue)) > 0
+        return self._jobs.room(queue) > 0
+
+    def _require_stays(self) -> None:
+        """Raises RespError if clients are to look for another node, and not to wait here."""
+        if self._availability.no_writes or self._availability.stopping:
+            said = "This node is leaving the cluster, please connect to a different one"
+            raise RespError(said, "LEAVING")
 
     def _open(self, wanted: Wanted) -> list[Read]:
         """One job of each queue in turn, until there are as many as are wanted, or no more."""
@@ -127,6 +139,9 @@ class Getting:
                     size += read.body_bytes
                     if read.blob or len(opened) == wanted.most:
                         return opened
+        except StorageError:
+            if not opened:
+                raise  # else what lies before the damage is served
         except BaseException:
             give_back(opened)
             raise
@@ -141,41 +156,56 @@ class Getting:
         until = time.monotonic() + wanted.wait_ms / 1000
         read = self._taking.wait_open(client, wanted.queues, until)
         if read is None:
+            self._require_stays()
             return self._nothing(session)
         reply = self._answer(session, wanted, [read])
         return reply if isinstance(reply, bytes) else reply(client)
 
+    # -- answering with jobs that are open
+
     def _answer(self, session: RespSession, wanted: Wanted, opened: list[Read]) -> Reply:
-        """The reply with jobs that are open."""
+        """The reply with them. Those that it has no room for are given back."""
+        left = list(reversed(opened))
+        told: list[bytes] = []
         try:
-            for read in opened:
-                session.require(GET, read.queue.name)
-            first = opened[0]
-            if first.blob:
-                if session.executes:
-                    raise RespError("a large job cannot be got in a transaction")
-                return partial(self._wait_send, wanted, first)
-            told = [self._tell(session, wanted, read) for read in opened]
-        except BaseException:
-            give_back(read for read in opened if read.queue.holds(read))
-            raise
+            while left:
+                read = left[-1]
+                queue = read.queue.name
+                session.require(GET, queue)
+                lasts_ms = self._jobs.lasts_ms(read)
+                if wanted.bound or lasts_ms < NEVER_AGAIN_MS:
+                    if told and not self._has_room(queue, session, wanted):
+                        break
+                    self._require_room(queue, session, wanted)
+                if read.blob:
+                    if session.executes:
+                        raise RespError("a large job cannot be got in a transaction")
+                    left.pop()
+                    return partial(self._wait_send, wanted, read)
+                told.append(self._tell(session, wanted, read))
+                left.pop()
+        except (StorageError, RespError):
+            if not told:
+                raise
+        finally:
+            give_back(left)
         self._stats.get_hits += len(told)
         return replies.array(told)
 
     def _tell(self, session: RespSession, wanted: Wanted, read: Read) -> bytes:
-        queue = read.queue.name
+        """A job in a reply, which the client has from here on. Raises StorageError, with the read still open."""
         item = read.queue.item_of(read)
-        seen = self._items.find(queue, read.id)
-        head, tail = self._around(wanted, queue, read, seen)
+        head, tail = self._around(wanted, read)
         body: Any = item[0]
-        self._settle(session, wanted, read, item, body)
+        self._settle(session, wanted, read, item)
         return b"%b%b%b" % (head, replies.bulk(body), tail)
 
-    def _around(self, wanted: Wanted, queue: bytes, read: Read, seen: Seen | None) -> tuple[bytes, bytes]:
+    def _around(self, wanted: Wanted, read: Read) -> tuple[bytes, bytes]:
         """What stands before a job's body in a reply, and behind it."""
-        expires_at_ms = seen.expires_at_ms if seen is not None else 0
-        ttl_s = (expires_at_ms - seen.added_at_ms) // 1000 if seen is not None and expires_at_ms else DEFAULT_TTL_S
+        queue = read.queue.name
+        seen = self._items.find(queue, read.id)
         again = self._jobs.lasts_ms(read) < NEVER_AGAIN_MS
+        ttl_s = ttl_of(seen) if seen is not None else DEFAULT_TTL_S
         job_id = self._ids.make(self._items.queue_number(queue), read.id, ttl_s, again)
         head = replies.bulk(name_elsewhere(queue)) + replies.bulk(job_id)
         if not wanted.with_counters:
@@ -188,31 +218,32 @@ class Getting:
         ))  # fmt: skip
         return b"*7\r\n" + head, counters
 
-    def _settle(self, session: RespSession, wanted: Wanted, read: Read, item: Item, body: bytes) -> None:
+    def _settle(self, session: RespSession, wanted: Wanted, read: Read, item: Item) -> None:
         """The client has the job from here on."""
+        lasts_ms = self._jobs.lasts_ms(read)
         if wanted.bound:
             session.hold(read)
-            return
-        lasts_ms = self._jobs.lasts_ms(read)
-        if lasts_ms >= NEVER_AGAIN_MS:
-            queue, item_id = read.queue.name, read.id
-            job_id = self._ids.make(self._items.queue_number(queue), item_id, DEFAULT_TTL_S, again=False)
-            read.queue.close(read)
-            self._taken.add(job_id[:-4], TakenJob(queue, item_id, body, read.body_bytes, item[3], item[2]))
-            return
-        self._jobs.hold_freely(session, read, lasts_ms or DEFAULT_RETRY_S * 1000)
+        elif lasts_ms >= NEVER_AGAIN_MS:
+            self._taken.take(session, self._items.queue_number(read.queue.name), read, item)
+        else:
+            self._jobs.hold_freely(session, read, lasts_ms or DEFAULT_RETRY_S * 1000)
 
     def _wait_send(self, wanted: Wanted, read: Read, client: Client) -> bytes:
-        """A large job, chunk by chunk."""
+        """A large job, chunk by chunk. Raises StorageError, and then the job is given back."""
         session: Any = client.session
-        queue = read.queue.name
-        head, tail = self._around(wanted, queue, read, self._items.find(queue, read.id))
+        try:
+            head, tail = self._around(wanted, read)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
         kept: list[Item] = []
 
         def begin(item: Item) -> bytes:
             kept.append(item)
             return b"*1\r\n%b$%d\r\n" % (head, len(item[0]))
 
-        settle: Callable[[Read], None] = lambda one: self._settle(session, wanted, one, kept[0], b"")  # noqa: E731
+        def settle(one: Read) -> None:
+            self._settle(session, wanted, one, kept[0])
+
         self._taking.wait_send(client, read, begin, settle)
         return b"\r\n" + tail

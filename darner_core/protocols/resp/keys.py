@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from darner_core.access.rights import ADMIN, ADMIN_ALL, GET
 from darner_core.operations.client import Client
@@ -14,16 +14,17 @@ from darner_core.protocols.contract import WRITES, Reply
 from darner_core.protocols.escaping import name_elsewhere
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
+from darner_core.protocols.resp.ends import Ends
 from darner_core.protocols.resp.entries import Entry
-from darner_core.protocols.resp.lists import Ends
 from darner_core.protocols.resp.naming import integer_of, queue_of
 from darner_core.protocols.resp.reader import RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
-from darner_core.protocols.resp.scans import NONE, Cursors
+from darner_core.protocols.resp.scans import NONE, Cursors, Names
 from darner_core.protocols.resp.session import RespSession
 from darner_core.slicing import slices
 
 LOOKED_AT_ONCE: Final = 1000
+DELETED_AT_ONCE: Final = 100
 MOST_KEYS: Final = 10_000  # of one SCAN
 
 
@@ -35,6 +36,7 @@ class Keys:
         self._administering = operations.administering
         self._ends = ends
         self._cursors = Cursors()
+        self._names = Names(operations.statistics)
 
     def entries(self) -> dict[bytes, Entry]:
         return {
@@ -54,14 +56,31 @@ class Keys:
             b"flushall": Entry(self.flush_all, 0, 1, WRITES),
         }
 
-    def delete(self, request: RespRequest, body: None, session: RespSession) -> bytes:
-        queues = [queue_of(key, session, ADMIN) for key in request.arguments]
+    def delete(self, request: RespRequest, body: None, session: RespSession) -> Reply:
+        queues = list(dict.fromkeys(queue_of(key, session, ADMIN) for key in request.arguments))
         request.key = b" ".join(request.arguments)
         require_admin(request, session)
-        there = {queue for queue in queues if self._ends.length(queue)}
-        for queue in dict.fromkeys(queues):
+        if len(queues) <= DELETED_AT_ONCE:
+            return replies.integer(self._delete(queues))
+        _require_apart(session, "a DEL of so many keys")
+        return partial(self._wait_delete, queues)
+
+    def _delete(self, queues: Sequence[bytes]) -> int:
+        """How many of them had values."""
+        there = 0
+        for queue in queues:
+            there += self._ends.length(queue) > 0
             self._administering.delete(queue)
-        return replies.integer(len(there))
+            self._ends.forget(queue)
+        return there
+
+    def _wait_delete(self, queues: Sequence[bytes], client: Client) -> bytes:
+        there = 0
+        for start in range(0, len(queues), DELETED_AT_ONCE):
+            if start:
+                client.wait_turn()
+            there += self._delete(queues[start : start + DELETED_AT_ONCE])
+        return replies.integer(there)
 
     def exists(self, request: RespRequest, body: None, session: RespSession) -> bytes:
         return replies.integer(sum(bool(self._ends.length(queue_of(key, session, GET))) for key in request.arguments))
@@ -104,18 +123,19 @@ class Keys:
         """`SCAN <cursor> [MATCH pattern] [COUNT n] [TYPE list]`"""
         cursor, *words = request.arguments
         asked = _scan_options(words)
-        begin = self._cursors.find(cursor) or 0
+        begin = self._cursors.find(cursor)
         _require_apart(session, "SCAN")
         return partial(self._wait_scan, begin, *asked)
 
-    def _wait_scan(self, begin: int, pattern: "re.Pattern[bytes]", most: int, of_type: bytes, client: Client) -> bytes:
+    def _wait_scan(self, place: Any, pattern: "re.Pattern[bytes]", most: int, of_type: bytes, client: Client) -> bytes:
         """One step of a scan, which does not wait, but has to know what the client may see."""
+        begin = self._names.begin(place)
         some = list(islice(self._queues, begin, begin + min(most, MOST_KEYS)))
         names = [name for name in some if self._ends.length(name) and client.may_see(name)]
         if of_type not in (b"", b"list"):
             names = []
         at = begin + len(some)
-        next_one = self._cursors.give(at) if some and at < len(self._queues) else NONE
+        next_one = self._cursors.give(self._names.place(at)) if some and at < len(self._queues) else NONE
         shown = filter(pattern.fullmatch, map(name_elsewhere, names))
         return replies.array((replies.bulk(next_one), replies.bulks(shown)))
 

@@ -1,9 +1,6 @@
 """Redis's lists as queues: pushes, pops, and moves from one list to another.
 
-A list here is a queue: it is pushed at one end and popped at the other. Which end is which, the first push into an
-empty list says; the server knows it until it ends. A push at the end where others pop puts the value before all others,
-as whoever gives unfinished work back expects. A pop at the end where others push would make the list a stack, and is
-refused.
+A list here is a queue: it is pushed at one end and popped at the other, see `ends`.
 
 What was popped is gone, as in Redis. Only a client that vanishes while it waits for a value loses none.
 """
@@ -22,8 +19,9 @@ from darner_core.operations.client import LATER, Client
 from darner_core.operations.operations import Operations
 from darner_core.protocols.contract import READS, WRITES, Reply
 from darner_core.protocols.escaping import name_elsewhere
-from darner_core.protocols.grammar import MAX_WAIT_MS, excerpt
+from darner_core.protocols.grammar import MAX_WAIT_MS
 from darner_core.protocols.resp import replies
+from darner_core.protocols.resp.ends import LEFT, RIGHT, Ends, shown
 from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.naming import integer_of, queue_of
 from darner_core.protocols.resp.reader import RespRequest
@@ -31,49 +29,12 @@ from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.storing import wait_store
 
-LEFT, RIGHT = "left", "right"
-_OTHER: Final = {LEFT: RIGHT, RIGHT: LEFT}
-_ENDS: Final = {b"left": LEFT, b"right": RIGHT}
-
 # What one command pushes or pops in a turn at most: 5 ms.
 AT_ONCE: Final = 1000
 MAX_REPLY_BYTES: Final = 1 << 20
 
 
-class Ends:
-    """At which end each list is pushed."""
-
-    def __init__(self, operations: Operations) -> None:
-        self._queues = operations.queues
-        self._pushed: dict[bytes, str] = {}
-
-    def pushed(self, queue: bytes) -> str:
-        """LEFT or RIGHT; "": nobody knows."""
-        return self._pushed.get(queue, "")
-
-    def length(self, queue: bytes) -> int:
-        """How many values the list has; 0: there is no such list."""
-        found = self._queues.get(queue)
-        return found.waiting_items if found is not None and not found.unreadable else 0
-
-    def push(self, queue: bytes, end: str) -> bool:
-        """Something is pushed at this end. False: it is where others pop."""
-        pushed = self._pushed.get(queue)
-        if pushed == end:
-            return True
-        if pushed is None or not self.length(queue):
-            self._pushed[queue] = end
-            if len(self._pushed) > 2 * len(self._queues) + 1000:
-                self._pushed = {name: one for name, one in self._pushed.items() if name in self._queues}
-            return True
-        return False
-
-    def require_pop(self, queue: bytes, end: str) -> None:
-        """Raises RespError if this end is where others push."""
-        if self._pushed.get(queue) == end and self.length(queue):
-            raise RespError(
-                f"queue {_shown(queue)} is a FIFO: it is pushed at the {end} and popped at the {_OTHER[end]}"
-            )
+_ENDS: Final = {b"left": LEFT, b"right": RIGHT}
 
 
 class Lists:
@@ -95,16 +56,16 @@ class Lists:
             b"rpush": Entry(partial(self.push, RIGHT, False), 2, None, WRITES),
             b"lpushx": Entry(partial(self.push, LEFT, True), 2, None, WRITES),
             b"rpushx": Entry(partial(self.push, RIGHT, True), 2, None, WRITES),
-            b"lpop": Entry(partial(self.pop, LEFT), 1, 2, READS),
-            b"rpop": Entry(partial(self.pop, RIGHT), 1, 2, READS),
-            b"lmpop": Entry(self.pop_of_several, 3, None, READS),
-            b"blpop": Entry(partial(self.wait_pop, LEFT), 2, None, READS),
-            b"brpop": Entry(partial(self.wait_pop, RIGHT), 2, None, READS),
-            b"blmpop": Entry(self.wait_pop_of_several, 4, None, READS),
-            b"rpoplpush": Entry(self.pop_and_push, 2, 2, WRITES),
-            b"brpoplpush": Entry(self.wait_pop_and_push, 3, 3, WRITES),
-            b"lmove": Entry(self.move, 4, 4, WRITES),
-            b"blmove": Entry(self.wait_move, 5, 5, WRITES),
+            b"lpop": Entry(partial(self.pop, LEFT), 1, 2, READS, True),
+            b"rpop": Entry(partial(self.pop, RIGHT), 1, 2, READS, True),
+            b"lmpop": Entry(self.pop_of_several, 3, None, READS, True),
+            b"blpop": Entry(partial(self.wait_pop, LEFT), 2, None, READS, True),
+            b"brpop": Entry(partial(self.wait_pop, RIGHT), 2, None, READS, True),
+            b"blmpop": Entry(self.wait_pop_of_several, 4, None, READS, True),
+            b"rpoplpush": Entry(self.pop_and_push, 2, 2, WRITES, True),
+            b"brpoplpush": Entry(self.wait_pop_and_push, 3, 3, WRITES, True),
+            b"lmove": Entry(self.move, 4, 4, WRITES, True),
+            b"blmove": Entry(self.wait_move, 5, 5, WRITES, True),
             b"llen": Entry(self.length, 1, 1),
         }
 
@@ -125,8 +86,9 @@ class Lists:
                     " transaction"
                 )
             return partial(self._wait_push, queue, end, values)
+        before = self._ends.length(queue)
         self._push(session, queue, end, values)
-        return replies.integer(self._ends.length(queue))
+        return replies.integer(before + len(values))  # also if clients that wait have some of them by now
 
     def _push(self, session: RespSession, queue: bytes, end: str, values: Sequence[bytes]) -> None:
         at_the_pushed_end = self._ends.push(queue, end)
@@ -156,11 +118,12 @@ class Lists:
         rank = self._items.rank(queue)
         pri = rank[0] if rank is not None else NEUTRAL
         if not pri:
-            raise RespError(f"nothing goes before the head of queue {_shown(queue)}, which has priority 0")
+            raise RespError(f"nothing goes before the head of queue {shown(queue)}, which has priority 0")
         return JobOptions(pri=pri - 1)
 
     def _wait_push(self, queue: bytes, end: str, values: Sequence[bytes], client: Client) -> bytes:
         session: Any = client.session
+        before = self._ends.length(queue)
         for number, value in enumerate(values):
             if number and not number % AT_ONCE:
                 client.wait_turn()
@@ -176,23 +139,25 @@ class Lists:
                 options = JobOptions() if last else self._before_all(queue)
                 if self._jobs.put_large(session, (queue,), item, 0, 0, options).outcome is Outcome.FULL:
                     raise _full(queue)
-        return replies.integer(self._ends.length(queue))
+        return replies.integer(before + len(values))
 
     # -- popping
 
     def pop(self, end: str, request: RespRequest, body: None, session: RespSession) -> Reply:
         queue = queue_of(request.arguments[0], session, GET)
-        self._ends.require_pop(queue, end)
+        self._ends.pop(queue, end)
         if len(request.arguments) == 2:
             most = integer_of(request.arguments[1], "value is out of range, must be positive")
             if most < 0:
                 raise RespError("value is out of range, must be positive")
-            return self._pop_several(session, queue, most, lambda values: replies.bulks(values))
+            if not most:
+                return replies.EMPTY if self._ends.length(queue) else session.nil_array
+            return self._pop_several(session, queue, most, _values)
         found = self._queues.get(queue)
         item: Any = found.take() if found is not None else None
         if item is None:
             if found is not None and found.half_swept and not session.executes:
-                return partial(self._wait_taken, (queue,), 0.0, _value)
+                return partial(self._wait_taken, (queue,), -1.0, _value)
             self._stats.get_misses += 1
             return session.nil
         if item.__class__ is not tuple:  # it is large
@@ -200,42 +165,43 @@ class Lists:
         self._stats.get_hits += 1
         return replies.bulk(item[0])
 
-    def _pop_several(
-        self, session: RespSession, queue: bytes, most: int, answer: Callable[[list[bytes]], bytes]
-    ) -> bytes:
-        """Up to `most` values, as many as one turn can take; none is an answer of its own."""
+    def _pop_several(self, session: RespSession, queue: bytes, most: int, answer: "_Answer") -> Reply:
+        """Up to `most` values, as many as one turn can take. A large one goes alone."""
         found = self._queues.get(queue)
         values: list[bytes] = []
         size = 0
         while found is not None and len(values) < min(most, AT_ONCE) and size < MAX_REPLY_BYTES:
             item: Any = found.take()
-            if item.__class__ is not tuple:  # nothing, or a large one, which goes alone
-                if item is not None and not values:
-                    raise RespError("the next value is large: pop it without a count")
-                break
+            if item.__class__ is not tuple:
+                if values or (item is None and (not found.half_swept or session.executes)):
+                    break
+                if session.executes:
+                    raise RespError("a large value cannot be popped in a transaction")
+                return partial(self._wait_taken, (queue,), 0.0, answer)
             values.append(item[0])
             size += len(item[0])
+        if not values:
+            self._stats.get_misses += 1
+            return session.nil_array
         self._stats.get_hits += len(values)
-        return answer(values) if values or (not most and self._ends.length(queue)) else session.nil_array
+        return answer(queue, values)
 
     def pop_of_several(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         """`LMPOP <how many keys> <key>... LEFT|RIGHT [COUNT n]`"""
         queues, end, most = self._several(request.arguments, session)
-        return self._first_of(session, queues, end, most) or session.nil_array
+        found = self._first_of(session, queues, end, most)
+        if found is None:
+            self._stats.get_misses += 1
+            return session.nil_array
+        return found
 
-    def _first_of(self, session: RespSession, queues: Sequence[bytes], end: str, most: int) -> bytes:
-        """The values of the first list that has any; b"": none has."""
+    def _first_of(self, session: RespSession, queues: Sequence[bytes], end: str, most: int) -> Reply | None:
+        """The values of the first list that has any; None: none has."""
         for queue in queues:
             if self._ends.length(queue):
-                self._ends.require_pop(queue, end)
-                name = replies.bulk(name_elsewhere(queue))
-                return self._pop_several(
-                    session,
-                    queue,
-                    most,
-                    lambda values, name=name: replies.array((name, replies.bulks(values))),  # type: ignore[misc]
-                )
-        return b""
+                self._ends.pop(queue, end)
+                return self._pop_several(session, queue, most, _key_and_values)
+        return None
 
     @staticmethod
     def _several(words: Sequence[bytes], session: RespSession) -> tuple[tuple[bytes, ...], str, int]:
@@ -262,15 +228,19 @@ class Lists:
         wait_s = _timeout(timeout)
         queues = tuple(queue_of(key, session, GET) for key in keys)
         for queue in queues:
-            self._ends.require_pop(queue, end)
+            self._ends.pop(queue, end)
         return self._open(session, queues, _key_and_value, wait_s)
 
     def wait_pop_of_several(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         wait_s = _timeout(request.arguments[0])
         queues, end, most = self._several(request.arguments[1:], session)
         found = self._first_of(session, queues, end, most)
-        if found or session.executes:
-            return found or session.nil_array
+        if found is not None:
+            return found
+        if session.executes:
+            return session.nil_array
+        for queue in queues:
+            self._ends.pop(queue, end)
         return partial(self._wait_taken, queues, wait_s, _key_and_values)
 
     def _open(self, session: RespSession, queues: tuple[bytes, ...], answer: "_Answer", wait_s: float = -1.0) -> Reply:
@@ -308,13 +278,12 @@ class Lists:
         if read.blob:
             return partial(self._wait_send, read, answer)
         value: Any = self._taking.accept(read, _close)[0]
-        head, tail = answer(read.queue.name)
-        return b"%b%b%b" % (head, replies.bulk(value), tail)
+        return answer(read.queue.name, [value])
 
     def _wait_send(self, read: Read, answer: "_Answer", client: Client) -> bytes:
-        head, tail = answer(read.queue.name)
-        self._taking.wait_send(client, read, lambda item: b"%b$%d\r\n" % (head, len(item[0])), _close)
-        return b"\r\n" + tail
+        before, behind = answer(read.queue.name, [_GAP]).split(replies.bulk(_GAP))
+        self._taking.wait_send(client, read, lambda item: b"%b$%d\r\n" % (before, len(item[0])), _close)
+        return b"\r\n" + behind
 
     # -- moving a value
 
@@ -339,7 +308,7 @@ class Lists:
     ) -> Reply:
         """Pop at one list and push at another, in one turn. The reply is the value."""
         queue, onto = queue_of(source, session, GET), queue_of(target, session, PUT)
-        self._ends.require_pop(queue, popped)
+        self._ends.pop(queue, popped)
         read = self._taking.open((queue,))
         if (read is LATER or (read is None and wait_s >= 0)) and not session.executes:
             return partial(self._wait_moved, queue, onto, pushed, max(0.0, wait_s))
@@ -373,24 +342,27 @@ class Lists:
         return replies.bulk(value)
 
 
-# (the queue) -> what stands before the value, and behind it.
-_Answer = Callable[[bytes], tuple[bytes, bytes]]
+# (the queue, values of it) -> the reply with them.
+_Answer = Callable[[bytes, list[bytes]], bytes]
+
+# Stands for a large value, which is sent piece by piece. No name of a queue holds such bytes.
+_GAP: Final = b"\0\r\n"
 
 
-def _value(queue: bytes) -> tuple[bytes, bytes]:
-    return b"", b""
+def _value(queue: bytes, values: list[bytes]) -> bytes:
+    return replies.bulk(values[0])
 
 
-def _key_and_value(queue: bytes) -> tuple[bytes, bytes]:
-    return b"*2\r\n" + replies.bulk(name_elsewhere(queue)), b""
+def _values(queue: bytes, values: list[bytes]) -> bytes:
+    return replies.bulks(values)
 
 
-def _key_and_values(queue: bytes) -> tuple[bytes, bytes]:
-    return b"*2\r\n" + replies.bulk(name_elsewhere(queue)) + b"*1\r\n", b""
+def _key_and_value(queue: bytes, values: list[bytes]) -> bytes:
+    return replies.bulks((name_elsewhere(queue), values[0]))
 
 
-def _shown(queue: bytes) -> str:
-    return excerpt(name_elsewhere(queue))
+def _key_and_values(queue: bytes, values: list[bytes]) -> bytes:
+    return replies.array((replies.bulk(name_elsewhere(queue)), replies.bulks(values)))
 
 
 def _close(read: Read) -> None:
@@ -398,7 +370,7 @@ def _close(read: Read) -> None:
 
 
 def _full(queue: bytes) -> RespError:
-    return RespError(f"queue {_shown(queue)} is full, or takes nothing at present", "OOM")
+    return RespError(f"queue {shown(queue)} is full, or takes nothing at present", "OOM")
 
 
 def _timeout(word: bytes) -> float:

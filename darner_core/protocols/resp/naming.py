@@ -1,7 +1,7 @@
 """Names of queues and ids of jobs as commands of RESP have them, and the numbers among their words."""
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from darner_core.engines.items import Items
 from darner_core.protocols.escaping import queue_name
@@ -36,22 +36,19 @@ def unknown_option(word: bytes, allowed: str) -> RespError:
     return RespError(f"syntax error: '{excerpt(word)}' is none of {allowed}")
 
 
-class Located:
+class Located(NamedTuple):
     """Where a job is that a client names by its id."""
 
-    __slots__ = ("id", "queue", "item_id")
-
-    def __init__(self, job: bytes, queue: bytes, item_id: int) -> None:
-        self.id = job
-        self.queue = queue  # b"": this server knows no such job
-        self.item_id = item_id
+    id: bytes
+    queue: bytes  # b"": this server knows no such queue, or none any longer
+    queue_number: int
+    item_id: int
 
 
 def locate(job: bytes, ids: JobIds, items: Items, session: RespSession, right: str) -> Located:
     """Raises RespError if it is no id, or the client lacks this right to its queue."""
     number, item_id = ids.read(job)
-    queue = items.queue_numbered(number) if number else None
-    if queue is None:
-        return Located(job, b"", 0)
-    session.require(right, queue)
-    return Located(job, queue, item_id)
+    queue = (items.queue_numbered(number) if number else None) or b""
+    if queue:
+        session.require(right, queue)
+    return Located(job, queue, number, item_id)

@@ -75,3 +75,10 @@ def array(parts: Iterable[bytes]) -> bytes:
 
 def bulks(values: Iterable[bytes]) -> bytes:
     return array(map(bulk, values))
+
+
+def pairs(named: Iterable[tuple[bytes, bytes]], version: int) -> bytes:
+    """Of (name, reply): a map in version 3, in version 2 an array of twice as many."""
+    parts = [(bulk(name), reply) for name, reply in named]
+    told = b"".join(name + reply for name, reply in parts)
+    return b"%%%d\r\n%b" % (len(parts), told) if version == 3 else b"*%d\r\n%b" % (2 * len(parts), told)

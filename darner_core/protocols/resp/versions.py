@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from darner_core import VERSION
 from darner_core.protocols.resp import replies
+from darner_core.protocols.resp.clients import checked_name
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
 
@@ -43,9 +44,9 @@ def read_hello(words: Sequence[bytes]) -> Hello:
 
 def hello_reply(asked: Hello, session: RespSession) -> bytes:
     """What the server tells of itself, in the version that the client has chosen from now on."""
-    session.version = asked.version
     if asked.name is not None:
-        session.name = asked.name
+        session.name = checked_name(asked.name)
+    session.version = asked.version
     pairs = (
         (b"server", replies.bulk(b"redis")),
         (b"version", replies.bulk(REDIS_VERSION)),
@@ -56,5 +57,4 @@ def hello_reply(asked: Hello, session: RespSession) -> bytes:
         (b"modules", replies.EMPTY),
         (b"darner_version", replies.bulk(VERSION.encode())),
     )
-    told = b"".join(replies.bulk(key) + value for key, value in pairs)
-    return b"%%%d\r\n%b" % (len(pairs), told) if asked.version == 3 else b"*%d\r\n%b" % (2 * len(pairs), told)
+    return replies.pairs(pairs, asked.version)

@@ -4,7 +4,7 @@ The values of a queue have places only by counting. So these commands look at so
 no further.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -14,8 +14,8 @@ from darner_core.operations.operations import Operations
 from darner_core.protocols.contract import READS, WRITES, Reply
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
+from darner_core.protocols.resp.ends import LEFT, Ends
 from darner_core.protocols.resp.entries import Entry
-from darner_core.protocols.resp.lists import LEFT, Ends
 from darner_core.protocols.resp.naming import integer_of, queue_of
 from darner_core.protocols.resp.reader import RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
@@ -24,6 +24,7 @@ from darner_core.protocols.resp.session import RespSession
 MOST_VALUES: Final = 10_000
 MOST_BYTES: Final = 8 << 20
 LOOKED_AT_ONCE: Final = 200  # in one turn: 2 ms
+IN_TRANSACTIONS: Final = 1000  # in one turn all the same
 
 _Value = tuple[int, bytes]  # the item's id, and its body
 
@@ -38,8 +39,8 @@ class Views:
 
     def entries(self) -> dict[bytes, Entry]:
         return {
-            b"lrange": Entry(self.range, 3, 3, READS),
-            b"lindex": Entry(self.index, 2, 2, READS),
+            b"lrange": Entry(self.range, 3, 3, READS, True),
+            b"lindex": Entry(self.index, 2, 2, READS, True),
             b"lpos": Entry(self.position, 2, None, READS),
             b"lrem": Entry(self.remove, 3, 3, WRITES),
             b"ltrim": Entry(self.trim, 3, 3, WRITES),
@@ -50,7 +51,7 @@ class Views:
     def _begins_at_head(self, queue: bytes) -> bool:
         """Whether the left of the list is the head of the queue: what is pushed at the left has its head at the
         right."""
-        return self._ends.pushed(queue) not in (LEFT, "")
+        return self._ends.pushed(queue) != LEFT
 
     def _wait_values(self, queue: bytes, from_left: bool, most: int, client: Client) -> Iterator[_Value]:
         """Up to `most` values from one end on. Raises RespError if they are too many bytes."""
@@ -75,7 +76,7 @@ class Views:
     def range(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         queue = queue_of(request.arguments[0], session, GET)
         start, stop = (integer_of(word) for word in request.arguments[1:])
-        return _apart(session, "LRANGE", partial(self._wait_range, queue, start, stop))
+        return _in_turns(session, partial(self._wait_range, queue, start, stop))
 
     def _wait_range(self, queue: bytes, start: int, stop: int, client: Client) -> bytes:
         length = self._ends.length(queue)
@@ -93,7 +94,7 @@ class Views:
 
     def index(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         queue, index = queue_of(request.arguments[0], session, GET), integer_of(request.arguments[1])
-        return _apart(session, "LINDEX", partial(self._wait_index, queue, index))
+        return _in_turns(session, partial(self._wait_index, queue, index))
 
     def _wait_index(self, queue: bytes, index: int, client: Client) -> bytes:
         session: Any = client.session
@@ -132,7 +133,7 @@ class Views:
         wait = partial(
             self._wait_position, queue, value, asked[b"RANK"], asked[b"COUNT"], asked[b"MAXLEN"] or MOST_VALUES
         )
-        return _apart(session, "LPOS", wait)
+        return _in_turns(session, wait)
 
     def _wait_position(self, queue: bytes, value: bytes, rank: int, count: int, most: int, client: Client) -> bytes:
         session: Any = client.session
@@ -157,11 +158,14 @@ class Views:
     def remove(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         key, count, value = request.arguments
         queue = queue_of(key, session, GET)
-        return _apart(session, "LREM", partial(self._wait_remove, queue, integer_of(count), value))
+        return _in_turns(session, partial(self._wait_remove, queue, integer_of(count), value))
 
     def _wait_remove(self, queue: bytes, count: int, value: bytes, client: Client) -> bytes:
+        """Each value is removed in the turn in which it is found."""
+        session: Any = client.session
+        values = self._wait_values(queue, count >= 0, MOST_VALUES, client)
         removed = 0
-        for item_id, one in self._wait_values(queue, count >= 0, MOST_VALUES, client):
+        for item_id, one in list(values) if session.executes else values:  # else an error might come half-way
             if one == value and self._items.remove(queue, item_id):
                 removed += 1
                 if removed == abs(count):
@@ -188,9 +192,19 @@ def _body(body: Any) -> bytes:
     return body if isinstance(body, bytes) else b""
 
 
-def _apart(session: RespSession, verb: str, wait: Any) -> Reply:
-    """These commands may take several turns."""
-    if session.executes:
-        raise RespError(f"{verb} cannot be in a transaction")
-    reply: Reply = wait
-    return reply
+def _in_turns(session: RespSession, wait: Callable[[Any], bytes]) -> Reply:
+    """`wait` may take several turns. In a transaction it gets one."""
+    return wait(_OneTurn(session)) if session.executes else wait
+
+
+class _OneTurn:
+    """The client, to what may not wait."""
+
+    def __init__(self, session: RespSession) -> None:
+        self.session = session
+        self._looks = IN_TRANSACTIONS // LOOKED_AT_ONCE
+
+    def wait_turn(self) -> None:
+        self._looks -= 1
+        if self._looks <= 0:
+            raise RespError(f"a command in a transaction can look at {IN_TRANSACTIONS} values: ask without MULTI")
