@@ -122,9 +122,9 @@ class JobOperations:
         return self._jobs.ttr_ms(read)
 
     def hold_freely(self, session: Session, read: Read, lasts_ms: int) -> None:
-        """Let whoever knows the item's id hold this read for up to `lasts_ms`. The session is told as the client that
-        has it; it may end."""
-        self._items.hold(read, lasts_ms, _name(session.origin), self._jobs.most_hold_ms(read))
+        """Let whoever knows the item's id hold this read for up to `lasts_ms`; that its time is over is counted. The
+        session is told as the client that has it; it may end."""
+        self._items.hold(read, lasts_ms, _name(session.origin), self._jobs.most_hold_ms(read), counted=True)
 
     def prolong(self, held: Any, lasts_ms: int) -> bool:
         """From now on the deadline of what is held freely is in `lasts_ms`. False: it is open no more."""

@@ -44,10 +44,10 @@ class RespServer(RunningServer):
         self._clients.clear()
         if self.process.poll() is not None:
             self.start()
-        memcache = Client(self.port)
-        for name in {key for key in memcache.stats() if re.fullmatch(r"queue_.*_total_items", key)}:
-            memcache.ask(b"delete %b\r\n" % name[6:-12].encode(), b"DELETED\r\n")
-        memcache.close()
+        client = RespClient(self.resp_port)
+        while names := client.do("QSCAN", "COUNT", 1000)[1]:
+            client.do("DEL", *names)
+        client.close()
 
 
 def said(*words: Word) -> bytes:

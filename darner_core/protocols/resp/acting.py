@@ -17,10 +17,9 @@ from darner_core.protocols.escaping import name_elsewhere
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.adding import DEFAULT_RETRY_S, DEFAULT_TTL_S, MAX_S, NEVER_AGAIN_MS
-from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.ids import JobIds
 from darner_core.protocols.resp.naming import Located, integer_of, locate, queue_of
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.taken import TakenJob, TakenJobs

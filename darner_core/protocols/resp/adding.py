@@ -15,16 +15,15 @@ from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI, NEUTR
 from darner_core.errors import ServerError
 from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
+from darner_core.operations.putting import LargePut
 from darner_core.protocols.contract import WRITES, Reply
 from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.resp import replies
-from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.ids import JobIds
 from darner_core.protocols.resp.naming import integer_of, queue_of, unknown_option
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
-from darner_core.protocols.resp.storing import wait_store
 
 DEFAULT_TTL_S: Final = 86_400
 DEFAULT_RETRY_S: Final = 300
@@ -179,3 +178,15 @@ def _full(name: bytes) -> RespError:
 
 def _options(asked: JobWords) -> JobOptions:
     return JobOptions(asked.delay_s * 1000, asked.pri, asked.retry * 1000 or NEVER_AGAIN_MS, asked.key)
+
+
+def wait_store(item: LargePut, data: bytes, client: Client) -> None:
+    """Store a value that is in memory whole, but is large, piece by piece. Raises ServerError or StorageError. Switches
+    greenlets."""
+    at = 0
+    while wanted_bytes := item.wanted_bytes:
+        item.wait_add(client, data[at : at + wanted_bytes])
+        at += wanted_bytes
+        client.wait_turn()
+    item.wait_store(client)
+    item.require_queues()

@@ -15,8 +15,7 @@ from darner_core.protocols.contract import WRITES, Reply
 from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
-from darner_core.protocols.resp.entries import Entry
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
 from darner_core.protocols.resp.session import RespSession
 

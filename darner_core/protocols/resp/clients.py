@@ -11,8 +11,7 @@ from darner_core.operations.client import Client
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.resp import replies
-from darner_core.protocols.resp.entries import Entry
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import OK, NotAllowed, RespError
 from darner_core.protocols.resp.session import RespSession
 from darner_core.showing import show

@@ -25,7 +25,6 @@ from darner_core.protocols.resp.clients import Clients
 from darner_core.protocols.resp.cluster import Cluster
 from darner_core.protocols.resp.connection import ConnectionCommands
 from darner_core.protocols.resp.ends import Ends
-from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.getting import Getting
 from darner_core.protocols.resp.ids import JobIds
 from darner_core.protocols.resp.information import Information
@@ -33,7 +32,7 @@ from darner_core.protocols.resp.keys import Keys
 from darner_core.protocols.resp.lists import Lists
 from darner_core.protocols.resp.login import read_login
 from darner_core.protocols.resp.queues import Queues
-from darner_core.protocols.resp.reader import RespReader, RespRequest, takes
+from darner_core.protocols.resp.reader import Entry, RespReader, RespRequest, takes
 from darner_core.protocols.resp.replies import OK, QUEUED, RespError, error_reply
 from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.taken import TakenJobs
@@ -45,6 +44,12 @@ NOT_QUEUED: Final = (b"multi", b"exec", b"discard", b"watch", b"quit", b"reset")
 
 # Behind so many bytes of a transaction's reply no more items are handed out: they stay where they are.
 MAX_EXECUTED_BYTES: Final = 8 << 20
+
+# What ADDJOB is answered by a node of Disque that leaves.
+LEAVES: Final = (
+    "Not enough reachable nodes for the requested replication level, since I'm unable to hold a copy of the message for"
+    " the following reason: I'm leaving the cluster"
+)
 
 
 def _hands_over(reply: bytes) -> bool:
@@ -118,11 +123,13 @@ class Resp:
         return Command(takes(entry.least, entry.most), run, FREE, kind=entry.kind)
 
     def refused(self, verb: bytes, command: Command, why: str, by_status: bool) -> Command:
-        said = f"{verb.decode()} is refused: {why}"
+        said, word = f"{verb.decode()} is refused: {why}", "READONLY"
+        if verb == b"addjob" and by_status:
+            said, word = LEAVES, "NOREPL"
 
         def refuse(request: RespRequest, body: None, session: RespSession) -> NoReturn:
             _spoil(session)
-            raise RespError(said, "READONLY")
+            raise RespError(said, word)
 
         return command._replace(run=refuse, refusal=said)
 

@@ -7,8 +7,7 @@ from darner_core.operations.client import Client, HangUp
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.cluster import Cluster
-from darner_core.protocols.resp.entries import Entry
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
 from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.versions import hello_reply, read_hello

@@ -17,8 +17,7 @@ from darner_core.operations.stats import Totals
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.cluster import Cluster
-from darner_core.protocols.resp.entries import Entry
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.versions import REDIS_VERSION

@@ -15,9 +15,8 @@ from darner_core.protocols.escaping import name_elsewhere
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.ends import Ends
-from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.naming import integer_of, queue_of
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
 from darner_core.protocols.resp.scans import NONE, Cursors, Names
 from darner_core.protocols.resp.session import RespSession

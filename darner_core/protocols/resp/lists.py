@@ -21,13 +21,12 @@ from darner_core.protocols.contract import READS, WRITES, Reply
 from darner_core.protocols.escaping import name_elsewhere
 from darner_core.protocols.grammar import MAX_WAIT_MS
 from darner_core.protocols.resp import replies
+from darner_core.protocols.resp.adding import wait_store
 from darner_core.protocols.resp.ends import LEFT, RIGHT, Ends, shown
-from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.naming import integer_of, queue_of
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.session import RespSession
-from darner_core.protocols.resp.storing import wait_store
 
 # What one command pushes or pops in a turn at most: 5 ms.
 AT_ONCE: Final = 1000

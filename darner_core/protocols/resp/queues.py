@@ -17,10 +17,9 @@ from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.acting import Acting
 from darner_core.protocols.resp.adding import NEVER_AGAIN_MS, ttl_of
-from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.ids import JobIds
 from darner_core.protocols.resp.naming import integer_of, queue_of
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.scans import NONE, Cursors, Names
 from darner_core.protocols.resp.session import RespSession

@@ -16,7 +16,7 @@ Source: the specification of RESP on redis.io; the words of the errors are Redis
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from darner_core.errors import MalformedRequest, RequestError
 from darner_core.protocols.contract import Command, Request, WholeReader
@@ -152,6 +152,23 @@ class RespReader(WholeReader):
         except RespError as error:
             return RespRequest(self._refuse(error.with_traceback(None)), b"", words=tuple(words))
         return request
+
+
+class Entry(NamedTuple):
+    """What one command is to the table.
+
+    run    (request, body, session) -> reply, see `protocols.contract`
+    least  how many words it is told at least, itself not counted
+    most   and at most; None: any number
+    kind   WRITES or READS, see `contract.Command`
+    returns_items  whether its reply may have items in it, and so be long
+    """
+
+    run: Callable[..., Any]
+    least: int = 0
+    most: int | None = None
+    kind: str = ""
+    returns_items: bool = False
 
 
 def takes(least: int, most: int | None = None) -> Callable[[Request, list[bytes]], None]:

@@ -15,9 +15,8 @@ from darner_core.protocols.contract import READS, WRITES, Reply
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.ends import LEFT, Ends
-from darner_core.protocols.resp.entries import Entry
 from darner_core.protocols.resp.naming import integer_of, queue_of
-from darner_core.protocols.resp.reader import RespRequest
+from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
 from darner_core.protocols.resp.session import RespSession
 
