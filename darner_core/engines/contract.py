@@ -114,6 +114,11 @@ class Source(Protocol):
     def large_items(self) -> LargeItems:
         """Raises StorageError."""
 
+    @property
+    def opener(self) -> "Source":
+        """What is to be asked for the next item by whoever has been handed one of this source: itself, unless this is
+        a part of another."""
+
     # -- must be kept
 
     def open(self) -> Read | None:
@@ -362,7 +367,8 @@ class Sweeper(Protocol):
 class Leases(Protocol):
     """Open reads with a deadline of their own. Any client confirms or aborts one by an id; or a session holds it."""
 
-    at_once: int  # how many leases may be decided in one turn
+    at_once: int  # how many leases may be confirmed in one turn
+    aborted_at_once: int  # how many may be aborted, which may be a failure of each
     sending: dict[Any, Download]  # by Read: the large items that are on their way to clients
 
     def opened_by(self, owner: object, queue: bytes) -> int:

@@ -339,7 +339,7 @@ class Batch:
                         return False
                     if read is None:
                         return True
-                    queue = read.queue
+                    queue = read.queue.opener
                     self._add(read)
                     while not self.full and not queue.deleted and (read := queue.open()) is not None:
                         self._add(read)

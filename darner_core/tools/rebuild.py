@@ -32,6 +32,7 @@ FAMILIES = {
     job_records.KEY_KEY_BYTES: KEY_FAMILY,
     job_records.ORDER_KEY_BYTES: ORDER_FAMILY,
     job_records.STATE_KEY_BYTES: STATE_FAMILY,
+    job_records.FLUSH_KEY_BYTES: STATE_FAMILY,
 }
 
 NOT_COPIED = (records.DAMAGE_FILE, records.RUNNING_FILE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from darner_core.engines.local import aside_leaving, aside_moves, job_rules
 from darner_core.engines.local.aside_parts import Held
 from darner_core.engines.local.reads import OpenRead
-from darner_core.storage.job_records import BURIED, DELAYED, MAX_COUNT, READY, Job
+from darner_core.storage.job_records import BURIED, DELAYED, DYING, MAX_COUNT, READY, Job
 
 if TYPE_CHECKING:
     from darner_core.engines.local.aside import Aside
@@ -71,13 +71,15 @@ def _give_up(aside: "Aside", read: OpenRead, job: Job, how: str, client: str) ->
 def _let_move(
     aside: "Aside", read: OpenRead, job: Job, how: str, client: str, move_dead: Callable[[OpenRead], None]
 ) -> None:
-    """A large one is open while it is copied to where dead letters go."""
+    """A large one is open while it is copied to where dead letters go. It is never handed out again, also after a crash
+    in the midst of that."""
     item = aside.reading(aside.log.item, read.id)
     held = aside.let_go(read)
     assert held is not None
-    job = job._replace(note=job_rules.history(aside.name, read.id, job, how, client, item[3]))
-    aside.log.change_job(read.id, job, held.job)
-    move_dead(aside.keep_open(held, job))
+    note = job_rules.history(aside.name, read.id, job, how, client, item[3])
+    job = job._replace(state=DYING, at=0, note=note)
+    aside_moves.move(aside, held, job)
+    move_dead(aside.hold(*aside_moves.place_of(read.id, job), job, item))
 
 
 def _is_dead_letter(aside: "Aside", read: OpenRead, job: Job, how: str, client: str) -> bool:

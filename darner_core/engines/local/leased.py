@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Lease:
     """A read with a deadline of its own. As a Holder it is told when a close has to be undone."""
 
-    __slots__ = ("id", "read", "owner", "client", "due", "counted", "held", "_leases")
+    __slots__ = ("id", "read", "owner", "client", "due", "entered", "counted", "held", "_leases")
 
     def __init__(
         self, leases: "Leases", lease_id: int, read: Read, owner: object, due: float, client: bytes = b""
@@ -27,6 +27,7 @@ class Lease:
         self.due = due  # when the item goes back, by the clock
         self.counted = False  # that its time is over, or its client lost, is written also where failures do not count
         self.held: Leased | None = None  # what nobody's session holds, and is known by queue and id
+        self.entered = due  # as it stands among all deadlines
         self._leases = leases
 
     def unclose(self, read: Read) -> None:

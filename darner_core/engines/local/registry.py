@@ -417,6 +417,7 @@ class Registry:
         for number, blob in orphans:
             _forget_upload(self._journal, number, blob, batch)
         storage.write(batch)
+        self.asides.rechecked()
         del self._journal.orphans[: len(orphans)]
         self.cursors.make_all_awaited()
         for queue in self:

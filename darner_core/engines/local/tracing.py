@@ -133,11 +133,11 @@ class TracedQueue(MessageQueue):
     traces: ClassVar[Traces]
 
     def put(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        self.note_item(PUT, self.tail, (body, flags, expires_at_ms, 0))
+        self.note_item(PUT, self.next_put_id, (body, flags, expires_at_ms, 0))
         super().put(body, flags, expires_at_ms)
 
     def put_until(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
-        self.note_item(PUT, self.tail, (body, flags, expires_at_ms, 0))
+        self.note_item(PUT, self.next_put_id, (body, flags, expires_at_ms, 0))
         super().put_until(body, flags, expires_at_ms)
 
     def take(self) -> Item | Large | None:

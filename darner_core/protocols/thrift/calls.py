@@ -125,22 +125,22 @@ class Calls:
             read.queue.close(read)
 
     def confirm(self, request: ThriftRequest, session: Session) -> Any:
-        return self._decide(request, self._leases.confirm)
+        return self._decide(request, self._leases.confirm, self._leases.at_once)
 
     def abort(self, request: ThriftRequest, session: Session) -> Any:
-        return self._decide(request, self._leases.abort)
+        return self._decide(request, self._leases.abort, self._leases.aborted_at_once)
 
-    def _decide(self, request: ThriftRequest, decide: Callable[[bytes, Iterable[int]], int]) -> Any:
+    def _decide(self, request: ThriftRequest, decide: Callable[[bytes, Iterable[int]], int], at_once: int) -> Any:
         ids = list(request.arguments.ids)
-        if len(ids) > self._leases.at_once:
-            return partial(self._wait_decide, request.queue, ids, decide)
+        if len(ids) > at_once:
+            return partial(self._wait_decide, request.queue, ids, decide, at_once)
         return decide(request.queue, ids)
 
     def _wait_decide(
-        self, queue: bytes, ids: list[int], decide: Callable[[bytes, Iterable[int]], int], client: Client
+        self, queue: bytes, ids: list[int], decide: Callable[[bytes, Iterable[int]], int], at_once: int, client: Client
     ) -> int:
         """A part in each turn, the last in that of the reply."""
-        decided, at_once = 0, self._leases.at_once
+        decided = 0
         for start in range(0, len(ids), at_once):
             if start:
                 client.wait_turn()

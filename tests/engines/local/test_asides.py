@@ -11,7 +11,7 @@ from darner_core.engines.local import asides as asides_module
 from darner_core.engines.local.asides import Asides
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.errors import StorageError
-from darner_core.storage.job_records import NO_GETS, number_key
+from darner_core.storage.job_records import FIRST_ASIDE_ID, NO_GETS, number_key
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY, STATE_FAMILY
 from darner_core.storage.storage import Storage
 from tests.support.asides import refusing
@@ -73,6 +73,26 @@ def test_one_of_a_failed_turn_never_was(bench: Bench) -> None:
     assert (bench.asides.by_queue, bench.asides.by_number, aside.deleted) == ({}, {}, True)
     bench.crash()
     assert bench.numbers == set()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_one_of_a_failed_turn_that_was_written_all_the_same_leaves_nothing(bench: Bench, again: bool) -> None:
+    bench.asides.of(bench.queue()).put(b"refused", 0, 0, 5, 2)
+    with refusing(bench.journal.storage, lands=True), pytest.raises(StorageError):
+        bench.journal.commit()
+    bench.journal.begin()
+    if again:
+        bench.asides.of(bench.queue()).put(b"stored", 0, 0, 5, 2)
+        bench.end_turn()
+    batch = bench.journal.storage.batch()
+    bench.asides.recheck(batch)
+    bench.journal.storage.write(batch)
+    bench.asides.rechecked()
+    bench.end_turn()
+    bench.crash()
+    assert len(bench.numbers) == again
+    assert bench.journal.storage.jobs.item(1000, FIRST_ASIDE_ID) is None
+    assert not again or bench.asides.of(bench.queue()).take() == (b"stored", 0, 0, 1_000_000)
 
 
 def test_it_goes_with_its_queue(bench: Bench) -> None:

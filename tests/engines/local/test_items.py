@@ -96,3 +96,29 @@ def test_a_damaged_queue_is_told(open_storage: OpenStorage) -> None:
     bench.crash()
     with pytest.raises(DamagedError):
         bench.engine.items.find(b"q", 1)
+
+
+def test_what_a_queue_takes_back_is_held_by_nobody(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(open_transaction_timeout_s=5))
+    bench.put(b"q", b"1")
+    items, leases = bench.engine.items, bench.engine.leases
+    items.hold(items.open(b"q", 1), 60_000)
+    for _ in range(3):
+        for _ in leases.look():
+            bench.end_turn()
+        bench.pass_time(4)
+    assert (items.held(b"q", 1), len(leases)) == (None, 0)
+    assert bench.drain() == [b"1"]
+
+
+def test_a_line_of_which_only_gaps_are_left_takes_other_terms(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.put_job(b"q", b"1", pri=5)
+    bench.put_job(b"q", b"2", pri=5)
+    bench.end_turn()
+    assert bench.engine.items.remove(b"q", 2)
+    assert bench.take() == b"1"
+    bench.put_job(b"q", b"3", pri=7)
+    bench.end_turn()
+    assert bench.figures()["aside_items"] == 0
+    assert bench.drain() == [b"3"]

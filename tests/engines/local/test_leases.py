@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from darner_core.config.queues import BUILT_IN
+from darner_core.config.queues import BUILT_IN, QueueOptions
 from darner_core.engines.local import leases as leases_module
 from darner_core.engines.local.leases import Leases
 from darner_core.engines.local.message_queue import MessageQueue
@@ -20,6 +20,7 @@ from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
 from tests.support.bench import opened
 from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.job_bench import JobBench
 
 
 class Clock:
@@ -583,3 +584,41 @@ def test_no_more_reads_are_open_than_the_option_says(brief: RunningServer, clien
     watcher.send(f"get {queue}/open\r\n".encode())
     assert watcher.line().startswith(b"CLIENT_ERROR close a read first: 3 items of queue ")
     watcher.expect_hang_up()
+
+
+def test_few_fail_in_one_turn_where_failures_count(
+    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "DECIDED_AT_ONCE", 20)
+    monkeypatch.setattr(leases_module, "LOOKS_A_TURN", 40)
+    counting = QueueOptions(max_deliveries=9, open_transaction_timeout_s=5)
+    bench = JobBench(open_storage, q=replace(counting, open_transaction_timeout_s=0), late=counting)
+    for name in (b"q", b"late"):
+        bench.put(name, *[b"x"] * 5)
+    for _ in range(5):
+        bench.engine.leases.bind(bench.opened(), 5000)
+        bench.opened(b"late")
+    for _ in bench.engine.leases.look():
+        bench.end_turn()
+    bench.end_turn()
+    bench.now_s += 6
+    failures = []
+    for _ in range(3):
+        bench.engine.leases._on_due()
+        bench.end_turn()
+        failures.append(bench.figures()["failures"])
+    for _ in bench.engine.leases.look():
+        bench.end_turn()
+        failures.append(bench.figures(b"late")["failures"])
+    assert failures == [2, 4, 5, 2, 4]
+    assert bench.figures(b"late")["failures"] == 5
+
+
+def test_touches_leave_nothing_behind_for_long(house: House, leases: Leases, clock: Clock) -> None:
+    leased = leases.bind(opened(house.registry.queues[b"q"]), 10**8)
+    for _ in range(5000):
+        clock.now += 0.001
+        assert leases.touch(leased, 10**9)
+        assert leases.touch(leased, 10**7)
+        assert leases.touch(leased, 10**6 - int(clock.now * 1000) % 1000)
+    assert len(leases._due) < 2000
