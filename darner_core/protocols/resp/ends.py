@@ -3,9 +3,11 @@
 What is pushed at the end where others pop goes before all others, as whoever gives unfinished work back expects. A pop
 at the end where others push would make the list a stack, and is refused.
 
-Which end is which, clients say by what they do. A pop proves it. A push says it, as long as the list holds at most one
-value, and nobody has popped: then both ends are the same. The server knows it until it ends; behind a restart the first
-push or pop says it again. No call here switches greenlets.
+Which end is which, clients say by what they do. A pop that finds something proves it. As long as there was none, a push
+says it while the list holds at most one value, because both ends of it are the same, and so does a pop that finds
+nothing. The server knows it until it ends; behind a restart the first push or pop says it again.
+
+No call here switches greenlets.
 """
 
 from enum import IntEnum
@@ -60,14 +62,18 @@ class Ends:
         return False
 
     def pop(self, queue: bytes, end: str) -> None:
-        """Something is popped at this end, or waited for. Raises RespError if it is where others push."""
+        """Something is to be popped at this end, perhaps later. Raises RespError if it is where others push."""
         known = self._pushed.get(queue)
-        if known is not None and known[0] != end:
-            if known[1] is not _Known.PROVEN:
-                self._note(queue, OTHER[end], _Known.PROVEN)
-            return
-        if known is not None and known[1] is not _Known.GUESSED and self.length(queue) > 1:
+        length = self.length(queue)
+        if known is not None and known[0] == end and known[1] is not _Known.GUESSED and length > 1:
             raise RespError(f"queue {shown(queue)} is a FIFO: it is pushed at the {end} and popped at the {OTHER[end]}")
+        if length:
+            self.popped(queue, end)
+        elif known is None or known[1] is not _Known.PROVEN:
+            self._note(queue, OTHER[end], _Known.SAID)
+
+    def popped(self, queue: bytes, end: str) -> None:
+        """Something has been popped at this end."""
         self._note(queue, OTHER[end], _Known.PROVEN)
 
     def forget(self, queue: bytes) -> None:
@@ -75,6 +81,8 @@ class Ends:
         self._pushed.pop(queue, None)
 
     def _note(self, queue: bytes, end: str, known: _Known) -> None:
+        if self._pushed.get(queue) == (end, known):
+            return
         self._pushed[queue] = end, known
         if len(self._pushed) > 2 * len(self._queues) + SPARE:
             self._pushed = {name: one for name, one in self._pushed.items() if name in self._queues}

@@ -151,20 +151,20 @@ class Lists:
                 raise RespError("value is out of range, must be positive")
             if not most:
                 return replies.EMPTY if self._ends.length(queue) else session.nil_array
-            return self._pop_several(session, queue, most, _values)
+            return self._pop_several(session, queue, end, most, _values)
         found = self._queues.get(queue)
         item: Any = found.take() if found is not None else None
         if item is None:
             if found is not None and found.half_swept and not session.executes:
-                return partial(self._wait_taken, (queue,), -1.0, _value)
+                return partial(self._wait_taken, (queue,), end, -1.0, _value)
             self._stats.get_misses += 1
             return session.nil
         if item.__class__ is not tuple:  # it is large
-            return self._open(session, (queue,), _value)
+            return self._open(session, (queue,), end, _value)
         self._stats.get_hits += 1
         return replies.bulk(item[0])
 
-    def _pop_several(self, session: RespSession, queue: bytes, most: int, answer: "_Answer") -> Reply:
+    def _pop_several(self, session: RespSession, queue: bytes, end: str, most: int, answer: "_Answer") -> Reply:
         """Up to `most` values, as many as one turn can take. A large one goes alone."""
         found = self._queues.get(queue)
         values: list[bytes] = []
@@ -176,7 +176,7 @@ class Lists:
                     break
                 if session.executes:
                     raise RespError("a large value cannot be popped in a transaction")
-                return partial(self._wait_taken, (queue,), 0.0, answer)
+                return partial(self._wait_taken, (queue,), end, -1.0, answer)
             values.append(item[0])
             size += len(item[0])
         if not values:
@@ -199,7 +199,7 @@ class Lists:
         for queue in queues:
             if self._ends.length(queue):
                 self._ends.pop(queue, end)
-                return self._pop_several(session, queue, most, _key_and_values)
+                return self._pop_several(session, queue, end, most, _key_and_values)
         return None
 
     @staticmethod
@@ -228,7 +228,7 @@ class Lists:
         queues = tuple(queue_of(key, session, GET) for key in keys)
         for queue in queues:
             self._ends.pop(queue, end)
-        return self._open(session, queues, _key_and_value, wait_s)
+        return self._open(session, queues, end, _key_and_value, wait_s)
 
     def wait_pop_of_several(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         wait_s = _timeout(request.arguments[0])
@@ -240,28 +240,33 @@ class Lists:
             return session.nil_array
         for queue in queues:
             self._ends.pop(queue, end)
-        return partial(self._wait_taken, queues, wait_s, _key_and_values)
+        return partial(self._wait_taken, queues, end, wait_s, _key_and_values)
 
-    def _open(self, session: RespSession, queues: tuple[bytes, ...], answer: "_Answer", wait_s: float = -1.0) -> Reply:
+    def _open(
+        self, session: RespSession, queues: tuple[bytes, ...], end: str, answer: "_Answer", wait_s: float = -1.0
+    ) -> Reply:
         """The value at the head of the first of these that has one, which is gone then. `wait_s`: how long to wait for
         one; below 0: not at all."""
         read = self._taking.open(queues)
         if read is LATER or (read is None and wait_s >= 0):
             if session.executes:
                 return session.nil_array
-            return partial(self._wait_taken, queues, max(0.0, wait_s), answer)
+            return partial(self._wait_taken, queues, end, max(0.0, wait_s), answer)
         if read is None:
             self._stats.get_misses += 1
             return session.nil
         return self._taken(session, read, answer)
 
-    def _wait_taken(self, queues: tuple[bytes, ...], wait_s: float, answer: "_Answer", client: Client) -> bytes:
+    def _wait_taken(
+        self, queues: tuple[bytes, ...], end: str, wait_s: float, answer: "_Answer", client: Client
+    ) -> bytes:
         session: Any = client.session
         read = self._taking.wait_open(client, queues, time.monotonic() + wait_s)
         if read is None:
             self._stats.get_misses += 1
             nil: bytes = session.nil if answer is _value else session.nil_array
             return nil
+        self._ends.popped(read.queue.name, end)
         reply = self._taken(session, read, answer)
         return reply if isinstance(reply, bytes) else reply(client)
 
@@ -310,19 +315,20 @@ class Lists:
         self._ends.pop(queue, popped)
         read = self._taking.open((queue,))
         if (read is LATER or (read is None and wait_s >= 0)) and not session.executes:
-            return partial(self._wait_moved, queue, onto, pushed, max(0.0, wait_s))
+            return partial(self._wait_moved, queue, popped, onto, pushed, max(0.0, wait_s))
         if read is None or read is LATER:
             self._stats.get_misses += 1
             return session.nil if wait_s < 0 else session.nil_array
         return self._moved(session, read, onto, pushed)
 
-    def _wait_moved(self, queue: bytes, onto: bytes, pushed: str, wait_s: float, client: Client) -> bytes:
+    def _wait_moved(self, queue: bytes, popped: str, onto: bytes, pushed: str, wait_s: float, client: Client) -> bytes:
         session: Any = client.session
         read = self._taking.wait_open(client, (queue,), time.monotonic() + wait_s)
         if read is None:
             self._stats.get_misses += 1
             nil: bytes = session.nil_array
             return nil
+        self._ends.popped(queue, popped)
         return self._moved(session, read, onto, pushed)
 
     def _moved(self, session: RespSession, read: Read, onto: bytes, pushed: str) -> bytes:

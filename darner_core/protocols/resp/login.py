@@ -13,6 +13,9 @@ from darner_core.showing import show
 
 MAX_LOGIN_BYTES = 2048
 
+# Who a client is that says a password alone, as clients of Disque do: Redis's word.
+DEFAULT_USER = b"default"
+
 NO_AUTH = b"-NOAUTH Authentication required.\r\n"
 
 
@@ -30,8 +33,10 @@ def read_login(data: bytes) -> Login | None:
     verb = words[0].lower()
     if verb == b"auth" and len(words) == 3:
         return Login(words[1], words[2], OK, rest)
+    if verb == b"auth" and len(words) == 2:
+        return Login(DEFAULT_USER, words[1], OK, rest)
     if verb == b"auth":
-        raise BadLogin("a password without a user's name")
+        raise BadLogin("AUTH with more words than a name and a password")
     if verb == b"hello" and len(words) > 1:
         try:
             asked = read_hello(words[1:])

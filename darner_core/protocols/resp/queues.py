@@ -157,7 +157,7 @@ class Queues:
         """`QSCAN [<cursor>] [COUNT n] [BUSYLOOP] [MINLEN n] [MAXLEN n] [IMPORTRATE n]`: the names of queues."""
         cursor, words = _cursor_first(request.arguments)
         asked = _read_queue_scan(words)
-        begin = self._cursors.find(cursor)
+        begin = self._cursors.find(cursor, "invalid cursor or option name")
         if session.executes:
             raise RespError("QSCAN cannot be in a transaction")
         return partial(self._wait_scan, asked, begin)
@@ -192,7 +192,7 @@ class Queues:
         """`JSCAN [<cursor>] [COUNT n] [BUSYLOOP] [QUEUE q] [STATE s]... [REPLY all|id]`"""
         cursor, words = _cursor_first(request.arguments)
         asked = _read_job_scan(words, session)
-        place = self._cursors.find(cursor)
+        place = self._cursors.find(cursor, "invalid cursor or option name")
         if session.executes:
             raise RespError("JSCAN cannot be in a transaction")
         return partial(self._wait_scan_jobs, asked, place)

@@ -43,13 +43,20 @@ class NotAllowed(RespError):
         super().__init__(message, "NOPERM")
 
 
+# What Redis says where the guard says this.
+_OF_LOGIN: Final = {
+    "authentication failure": b"-WRONGPASS invalid username-password pair or user is disabled.\r\n",
+    "unauthenticated": b"-NOAUTH Authentication required.\r\n",
+}
+
+
 def error_reply(error: RequestError) -> bytes:
     if isinstance(error, RespError):
         word = error.word
     elif isinstance(error, Unavailable):
         word = "READONLY"
     elif isinstance(error, ClientError):
-        word = "NOPERM"
+        return _OF_LOGIN.get(str(error)) or f"-NOPERM {error}\r\n".encode("utf-8", "backslashreplace")
     else:  # the disk: what Redis says when it can no longer save
         word = "MISCONF"
     return f"-{word} {error}\r\n".encode("utf-8", "backslashreplace")

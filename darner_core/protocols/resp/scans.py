@@ -27,9 +27,9 @@ class Cursors:
             self._places.popitem(last=False)
         return b"%d" % self._last
 
-    def find(self, cursor: bytes) -> Any:
+    def find(self, cursor: bytes, error: str = "invalid cursor") -> Any:
         """The place that a cursor stands for; None: the beginning. Raises RespError."""
-        return self._places.get(integer_of(cursor, "invalid cursor or option name"))
+        return self._places.get(integer_of(cursor, error))
 
 
 class Names:

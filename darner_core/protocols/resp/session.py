@@ -64,7 +64,7 @@ class RespSession(ManyReads):
 
     def bound(self, queue: bytes, item_id: int) -> Read | None:
         """The read of this item that the client has open; None: it has none, or has no longer."""
-        read = self.find(queue, item_id) if queue else None
+        read = self.find(queue, item_id) if queue and item_id else None
         if read is None or read.queue.holds(read):
             return read
         self._forget(read)

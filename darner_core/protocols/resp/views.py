@@ -9,8 +9,12 @@ from functools import partial
 from typing import Any, Final
 
 from darner_core.access.rights import ADMIN, GET
+from darner_core.engines.contract import Item
+from darner_core.engines.items import Seen
+from darner_core.errors import StorageError
 from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
+from darner_core.operations.taking import Shown, wait_body
 from darner_core.protocols.contract import READS, WRITES, Reply
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
@@ -33,6 +37,7 @@ class Views:
 
     def __init__(self, operations: Operations, ends: Ends) -> None:
         self._items = operations.items
+        self._queues = operations.queues
         self._administering = operations.administering
         self._ends = ends
 
@@ -52,25 +57,41 @@ class Views:
         right."""
         return self._ends.pushed(queue) != LEFT
 
-    def _wait_values(self, queue: bytes, from_left: bool, most: int, client: Client) -> Iterator[_Value]:
-        """Up to `most` values from one end on. Raises RespError if they are too many bytes."""
+    def _wait_values(
+        self, queue: bytes, from_left: bool, most: int, client: Client, size: int | None = None
+    ) -> Iterator[_Value]:
+        """Up to `most` values from one end on. `size`: of large ones, only those of so many bytes are read. Raises
+        RespError if they are too many bytes."""
         backwards = from_left is not self._begins_at_head(queue)
-        after, size, left = None, 0, most
+        after, sum_bytes, left = None, 0, most
         while left > 0:
             some = self._items.look(queue, after=after, most=min(left, LOOKED_AT_ONCE), backwards=backwards)
             for seen in some:
                 item = self._items.item(queue, seen.id)
                 if item is None:
                     continue
-                size += seen.body_bytes
-                if size > MOST_BYTES:
+                sum_bytes += seen.body_bytes
+                if sum_bytes > MOST_BYTES:
                     raise RespError(f"these values have more than {MOST_BYTES} bytes together: ask for fewer")
-                yield seen.id, _body(item[0])
+                body = self._wait_body(queue, item, seen, client) if size in (None, seen.body_bytes) else item[0]
+                if body is not None:
+                    yield seen.id, body if isinstance(body, bytes) else b""
             left -= len(some)
             if len(some) < LOOKED_AT_ONCE:
                 return
             after = some[-1].position
             client.wait_turn()
+
+    def _wait_body(self, queue: bytes, item: Item, seen: Seen, client: Client) -> Any:
+        """None: it has been taken meanwhile."""
+        if isinstance(item[0], bytes):
+            return item[0]
+        try:
+            return wait_body(client, Shown(self._queues[queue], item, seen.id))
+        except StorageError:
+            if self._items.find(queue, seen.id) is None:
+                return None
+            raise
 
     def range(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         queue = queue_of(request.arguments[0], session, GET)
@@ -138,7 +159,7 @@ class Views:
         session: Any = client.session
         length = self._ends.length(queue)
         passed_over, found = abs(rank) - 1, []
-        values = self._wait_values(queue, rank > 0, min(most, MOST_VALUES), client)
+        values = self._wait_values(queue, rank > 0, min(most, MOST_VALUES), client, len(value))
         for place, (_, one) in enumerate(values):
             if one != value:
                 continue
@@ -162,7 +183,7 @@ class Views:
     def _wait_remove(self, queue: bytes, count: int, value: bytes, client: Client) -> bytes:
         """Each value is removed in the turn in which it is found."""
         session: Any = client.session
-        values = self._wait_values(queue, count >= 0, MOST_VALUES, client)
+        values = self._wait_values(queue, count >= 0, MOST_VALUES, client, len(value))
         removed = 0
         for item_id, one in list(values) if session.executes else values:  # else an error might come half-way
             if one == value and self._items.remove(queue, item_id):
@@ -184,11 +205,6 @@ class Views:
         elif begin or end < length - 1:
             raise RespError("LTRIM empties a list (LTRIM key 1 0) or keeps all of it: max_items bounds a queue")
         return OK
-
-
-def _body(body: Any) -> bytes:
-    """A large one is not shown."""
-    return body if isinstance(body, bytes) else b""
 
 
 def _in_turns(session: RespSession, wait: Callable[[Any], bytes]) -> Reply:

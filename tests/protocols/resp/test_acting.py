@@ -127,12 +127,8 @@ def test_in_the_second_half_of_a_jobs_life_nobody_may_postpone_it(client: RespCl
     got(client)
     assert client.do("WORKING", job) == 2
 
-    def is_late() -> bool:
-        return client.do("WORKING", job) == Failed(
-            "TOOLATE Half of job TTL already elapsed, you are no longer allowed to postpone the next delivery."
-        )
-
-    wait_until(is_late)
+    said = "TOOLATE Half of job TTL already elapsed, you are no longer allowed to postpone the next delivery."
+    wait_until(lambda: client.do("WORKING", job) == Failed(said))
 
 
 def test_bound_jobs_are_acted_on_as_others(client: RespClient) -> None:
