@@ -4,7 +4,7 @@
     port = 22134
     dialect = "kestrel"          default: the server's dialect
     address = "unix:/run/d"      default: the addresses in `host` that are no Unix sockets
-    reply_key = "request"        default: the server's reply_key; not for "text" and "thrift", whose replies have no key
+    reply_key = "request"        default: the server's reply_key; only for memcache's dialects
 
 No sockets are touched here.
 """
@@ -23,6 +23,12 @@ DARNER, KESTREL, SIBERITE, KYOTO_TYCOON = "darner", "kestrel", "siberite", "kyot
 DIALECT_NAMES = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
 # Kestrel's other two protocols. Each needs a listener of its own.
 TEXT, THRIFT = "text", "thrift"
+# beanstalkd's protocol, and that of Redis and Disque.
+BEANSTALKD, RESP = "beanstalkd", "resp"
+# Dialects that cannot be the server's, each needs a listener of its own; their replies have no key.
+OTHER_PROTOCOLS = (TEXT, THRIFT, BEANSTALKD, RESP)
+# Those of them in which a client cannot log in.
+WITHOUT_LOGIN = (TEXT, THRIFT, BEANSTALKD)
 
 # The key in the reply to a get: the queue's name, or the key that the client asked for.
 KEY_OF_QUEUE, KEY_OF_REQUEST = "queue", "request"
@@ -31,7 +37,7 @@ REPLY_KEYS = (KEY_OF_QUEUE, KEY_OF_REQUEST)
 _CHECKS = {
     "address": hosts,
     "port": whole_number(0, 65535),
-    "dialect": one_of(*DIALECT_NAMES, TEXT, THRIFT),
+    "dialect": one_of(*DIALECT_NAMES, *OTHER_PROTOCOLS),
     "reply_key": one_of(*REPLY_KEYS),
 }
 
@@ -93,7 +99,7 @@ def endpoints(
             raise BadOption(keys, "must have an address: host has only Unix sockets")
         if listener.port is None and any(not one.startswith(UNIX) for one in addresses):
             raise BadOption(keys, "must have a port")
-        if listener.reply_key and listener.dialect in (TEXT, THRIFT):
+        if listener.reply_key and listener.dialect in OTHER_PROTOCOLS:
             said = f'must not be set for dialect = "{listener.dialect}", whose replies have no key'
             raise BadOption(keys, f'reply_key = "{listener.reply_key}": {said}', "reply_key")
         if listener.port is not None and all(one.startswith(UNIX) for one in addresses):

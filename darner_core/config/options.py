@@ -19,8 +19,7 @@ from darner_core.config.listeners import (
     DIALECT_NAMES,
     LISTENER_TABLE,
     REPLY_KEYS,
-    TEXT,
-    THRIFT,
+    WITHOUT_LOGIN,
     Endpoint,
     ListenerOptions,
     endpoints,
@@ -137,6 +136,8 @@ class Config:
         " this; gets and closes need some of it", shown="SIZE")
     # -- What one client may ask for
     max_item_bytes: int = _option(GIB, size(1, 1 << 40), "largest item that is accepted", shown="SIZE")
+    max_job_bytes: int = _option(65_535, size(1, 1 << 40), "largest job that a client of beanstalkd may put; what other"
+        " clients put may be larger", shown="SIZE")
     max_line_bytes: int = _option(8 * KIB, size(512, MIB), "longest request line that is accepted", shown="SIZE")
     max_reply_bytes: int = _option(256 * KIB, size(4 * KIB, GIB), "a client that pipelines is answered in portions"
         " of about this size, each when the one before has been sent", shown="SIZE")
@@ -286,7 +287,7 @@ def check_listeners(config: Config) -> None:
     endpoints(config.host, config.port, config.dialect, config.listeners)
     for number, listener in enumerate(config.listeners):
         # These protocols have no login, so a user's name has to come from a certificate.
-        if listener.dialect not in (TEXT, THRIFT) or not config.auth_file:
+        if listener.dialect not in WITHOUT_LOGIN or not config.auth_file:
             continue
         has_unix = any(address.startswith(UNIX) for address in listener.address)
         if has_unix or not config.tls_ca:

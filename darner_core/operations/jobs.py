@@ -7,6 +7,7 @@ Calls whose names begin with wait_ switch greenlets, nothing else here does.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from darner_core.access.origins import Origin
 from darner_core.config.values import SYNC_ALWAYS
@@ -141,6 +142,28 @@ class JobOperations:
         if lasts_ms:
             read = self._leases.bind(read, lasts_ms, self._jobs.most_hold_ms(read), _name(session.origin), counted)
         session.hold(read)
+
+    def lasts_ms(self, read: Read) -> int:
+        """How long its item and queue let a reader keep it who asks for a deadline; 0: as long as it likes."""
+        return self._jobs.ttr_ms(read)
+
+    def hold_freely(self, session: Session, read: Read, lasts_ms: int) -> None:
+        """Let whoever knows the item's id hold this read for up to `lasts_ms`; that its time is over is counted. The
+        session is told as the client that has it; it may end."""
+        self._items.hold(read, lasts_ms, _name(session.origin), self._jobs.most_hold_ms(read), counted=True)
+
+    def prolong(self, held: Any, lasts_ms: int) -> bool:
+        """From now on the deadline of what is held freely is in `lasts_ms`. False: it is open no more."""
+        return self._leases.touch(held, lasts_ms)
+
+    def fail_held(self, session: Session, held: Any, why: Failure, delay_ms: int | None) -> None:
+        """What is held freely comes back, which counts. See `Jobs.fail`. Raises ServerError or StorageError, with
+        nothing changed."""
+        self._jobs.fail(self._leases.end(held), why, _name(session.origin), delay_ms, None, True)
+
+    def reject_held(self, session: Session, held: Any) -> None:
+        """What is held freely is a dead letter. Raises ServerError or StorageError, with nothing changed."""
+        self._jobs.reject(self._leases.end(held), _name(session.origin))
 
     def touch(self, session: Session, queue: bytes, item_id: int, seconds: int) -> bool:
         """The client needs this many seconds more for what it has open of this queue, the oldest or the item with this

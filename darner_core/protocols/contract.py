@@ -26,6 +26,9 @@ log = logging.getLogger(NAME)
 
 Reply = bytes | Callable[[Client], bytes]
 
+# (right, queue): raises ClientError if the client does not have this right to the queue.
+Require = Callable[[str, bytes], None]
+
 # What can be refused, by the status or for a client that may never put or get; see `Command.kind`.
 WRITES, READS = "writes", "reads"
 
@@ -52,6 +55,10 @@ class Request:
 def answered(reply: bytes, verb: bytes = b"") -> Request:
     """A request that has its answer already."""
     return Request(lambda *_: reply, verb)
+
+
+def everything_allowed(right: str, queue: bytes) -> None:
+    """The Require of a client that may do everything."""
 
 
 class Command(NamedTuple):
@@ -156,12 +163,20 @@ class Login(NamedTuple):
 
     name: bytes
     password: bytes
-    reply: bytes  # if these are right
+    reply: bytes | Callable[[Any], bytes]  # if these are right; perhaps made for the session
     rest: bytes  # what has come behind it
 
 
 class NoLogin(Exception):
     """What came is no login. str() says for the log what it was."""
+
+
+class NotYet(Exception):
+    """What came is no login, but the client may go on."""
+
+    def __init__(self, reply: bytes, rest: bytes) -> None:
+        self.reply = reply
+        self.rest = rest  # what has come behind it
 
 
 class BadLogin(Exception):
@@ -175,8 +190,8 @@ class Traits:
     name: str
     error_reply: Callable[[RequestError], bytes] = error_line
     hands_over: Callable[[bytes], bool] = bool  # whether this reply has an item in it
-    # The login at the beginning of these bytes, which are all that has come; None: it is incomplete. Raises NoLogin or
-    # BadLogin. Without such a function only a client's certificate says who it is.
+    # The login at the beginning of these bytes, which are all that has come; None: it is incomplete. Raises NoLogin,
+    # NotYet or BadLogin. Without such a function only a client's certificate says who it is.
     read_login: Callable[[bytes], "Login | None"] | None = None
     receives_whole: bool = True  # no request is received in pieces
 
@@ -196,8 +211,9 @@ class Protocol(Form):
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> Reader: ...
 
-    def new_session(self, journal: Turn, failures: Failures) -> Session:
-        """What a new client has open, and whatever else the protocol keeps of a client."""
+    def new_session(self, journal: Turn, failures: Failures, require: Require) -> Session:
+        """What a new client has open, and whatever else the protocol keeps of a client. `require` is for protocols
+        whose requests do not say which queue they are about."""
 
     def receive_large(self, request: Any, client: Client) -> bytes:
         """Serve the request that the reader has come upon as `large`; its reply. Switches greenlets."""

@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 
 from darner_core import NAME
-from darner_core.access.access import Access, WaitingClient
+from darner_core.access.access import Access
 from darner_core.access.origins import Origin
 from darner_core.access.rights import ADMIN, ADMIN_ALL, GET, PUT
 from darner_core.errors import ClientError, RequestError
+from darner_core.operations.client import Client
 from darner_core.operations.session import Session
-from darner_core.protocols.contract import BadLogin, Command, Login, NoLogin, Request, Vocabulary
+from darner_core.protocols.contract import BadLogin, Command, Login, NoLogin, NotYet, Request, Vocabulary, answered
 from darner_core.showing import show
 
 log = logging.getLogger(NAME)
@@ -91,6 +92,12 @@ class Guard:
     def may(self, right: str, queue: bytes) -> bool:
         return self._is_user and self._access.rights_of(self.user).allow(right, queue)
 
+    def require(self, right: str, queue: bytes) -> None:
+        """Raises ClientError if the client does not have this right to `queue`. The log says so."""
+        if not self.may(right, queue):
+            log.warning("refused: %s may not %s queue %s", self.origin, right, show(queue))
+            raise _may_not(self.user, right, queue)
+
     @property
     def _is_user(self) -> bool:
         return self._access.is_user(self.user)
@@ -161,9 +168,7 @@ class Guard:
         if request.free or queue is None:
             return None
         log.warning("refused: %s: %s", self.origin, what)
-        if right == ADMIN_ALL:
-            return ClientError(f"user {self.user} may not administer every queue")
-        return ClientError(f"user {self.user} {_MAY_NOT[right]} queue {show(queue)}")
+        return _may_not(self.user, right, queue)
 
     def _unauthenticated(self, what: str) -> ClientError:
         why = "is no user any longer" if self.user else "has not logged in"
@@ -176,7 +181,14 @@ class Guard:
         self._login += data
         del data  # else it would be kept while the password is checked
         try:
-            login = self._read_login(self._login)
+            login = None
+            while self._login:
+                try:
+                    login = self._read_login(self._login)
+                    break
+                except NotYet as early:
+                    self._login = early.rest
+                    yield answered(early.reply), None
         except NoLogin as came:
             self._login = b""
             self._refused = self._unauthenticated(str(came))
@@ -196,17 +208,23 @@ class Guard:
     def _run_login(self, login: Login, *_: Any) -> Any:
         return partial(self._wait_login, login)
 
-    def _wait_login(self, login: Login, client: WaitingClient) -> bytes:
+    def _wait_login(self, login: Login, client: Client) -> bytes:
         """Runs in the client's greenlet. Raises ClientError if the password is wrong."""
         name = login.name.decode("utf-8", "surrogateescape")  # no user has a name that is not UTF-8
         if not self._access.wait_check(client, self.origin, name, login.password):
             raise self._failure(f"user {show(login.name)}")
         self.let_in(name)
-        return login.reply
+        return login.reply(client.session) if callable(login.reply) else login.reply
 
     def _failure(self, what: str) -> ClientError:
         log.warning("authentication failure: %s: %s", self.origin, what)
         return ClientError("authentication failure")
+
+
+def _may_not(user: str, right: str, queue: bytes) -> ClientError:
+    if right == ADMIN_ALL:
+        return ClientError(f"user {user} may not administer every queue")
+    return ClientError(f"user {user} {_MAY_NOT[right]} queue {show(queue)}")
 
 
 def _no_login(data: bytes) -> Login | None:

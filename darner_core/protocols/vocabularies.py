@@ -8,7 +8,17 @@ still be finished. No call here switches greenlets.
 
 from importlib import import_module
 
-from darner_core.config.listeners import DARNER, KESTREL, KEY_OF_QUEUE, KYOTO_TYCOON, SIBERITE, TEXT, THRIFT
+from darner_core.config.listeners import (
+    BEANSTALKD,
+    DARNER,
+    KESTREL,
+    KEY_OF_QUEUE,
+    KYOTO_TYCOON,
+    RESP,
+    SIBERITE,
+    TEXT,
+    THRIFT,
+)
 from darner_core.config.options import Config
 from darner_core.errors import StartError
 from darner_core.operations.operations import Operations
@@ -23,6 +33,8 @@ SPEAKERS = {
     KYOTO_TYCOON: "memcache.commands",
     TEXT: "kestrel_text.commands",
     THRIFT: "thrift.service",
+    BEANSTALKD: "beanstalkd.commands",
+    RESP: "resp.commands",
 }
 # What has to be installed for it.
 NEEDS = {THRIFT: "thriftpy2"}

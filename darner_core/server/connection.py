@@ -24,7 +24,7 @@ from darner_core.operating_system import unread_bytes
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import Session
 from darner_core.operations.stats import Stats
-from darner_core.protocols.contract import Reader, Request, Vocabulary
+from darner_core.protocols.contract import Reader, Request, Vocabulary, everything_allowed
 from darner_core.protocols.guard import Guard
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.server import serving
@@ -100,7 +100,8 @@ class Connection:
         # For the turn, which looks at these for each request.
         self.recv = self.inbox.recv
         self.kept_line: Callable[[bytes], Request | None] = vocabulary.kept_lines.get
-        self.session: Session = vocabulary.protocol.new_session(host.journal, host.operations.comebacks)
+        require = everything_allowed if guard is None else guard.require
+        self.session: Session = vocabulary.protocol.new_session(host.journal, host.operations.comebacks, require)
         self.replies: list[bytes] = self.outbox.replies
         self.special = False
         self.used_s = self.last_share_s = 0.0

@@ -21,7 +21,7 @@ from darner_core.operations.operations import Operations
 from darner_core.operations.session import Failures, ManyReads
 from darner_core.operations.status import status_of
 from darner_core.operations.taking import Settle, Shown
-from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Traits, told
+from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Require, Traits, told
 from darner_core.protocols.guard import as_admin, require_admin
 from darner_core.protocols.kestrel_text import reader
 from darner_core.protocols.kestrel_text.reader import (
@@ -80,7 +80,7 @@ class TextCommands:
         # An item that is longer than a chunk would have to be received in pieces, which lines do not announce.
         return TextReader(table, config.max_line_bytes, min(config.max_item_bytes, config.chunk_bytes))
 
-    def new_session(self, journal: Turn, failures: Failures) -> ManyReads:
+    def new_session(self, journal: Turn, failures: Failures, require: Require) -> ManyReads:
         return ManyReads(journal, failures)
 
     def receive_large(self, request: Request, client: Client) -> NoReturn:

@@ -17,7 +17,7 @@ from darner_core.errors import Unavailable
 from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import Failures, ManyReads, Session
-from darner_core.protocols.contract import READS, WRITES, Command
+from darner_core.protocols.contract import READS, WRITES, Command, Require
 from darner_core.protocols.guard import as_admin
 from darner_core.protocols.memcache import lines
 from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
@@ -79,7 +79,7 @@ class Memcache:
         config = self._config
         return RequestReader(table, kept_lines, config.max_line_bytes, config.chunk_bytes, self.traits)
 
-    def new_session(self, journal: Turn, failures: Failures) -> Session:
+    def new_session(self, journal: Turn, failures: Failures, require: Require) -> Session:
         return (ManyReads if self.traits.several_reads else Session)(journal, failures)
 
     def receive_large(self, request: LineRequest, client: Client) -> bytes:

@@ -5,7 +5,6 @@ goes through the operations. A command is what `contract` says.
 """
 
 import time
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,12 +17,12 @@ from darner_core.operations.operations import Operations
 from darner_core.operations.putting import LargePut
 from darner_core.operations.session import ManyReads, Session
 from darner_core.operations.taking import Settle, Shown
+from darner_core.protocols.arriving import ArrivingBody
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.reader import LineRequest, bad_terminator
 from darner_core.protocols.memcache.replies import (
     AFTER_BODY,
-    CRLF,
     DELETED,
     END,
     NONE,
@@ -91,19 +90,19 @@ class Items:
         """A set whose body is larger than a chunk, or has to be kept out of memory, and is still on its way: store it
         piece by piece."""
         self._stats.cmd_set += 1
-        body = _Body(request, client)
+        body = ArrivingBody(request.body_bytes, client, self._chunk_bytes)
         names = request.targets or (request.queue,)
         try:
             with self._putting.large(names, request.body_bytes, request.parent != b"") as item:
                 is_stored = item.wait_begin(client)
-                if is_stored and item.wanted_bytes:
-                    self._wait_receive(request, client, body, item)
+                if is_stored and item.wanted_bytes and not body.wait_store(item):
+                    raise bad_terminator(request)
                 if is_stored:
                     is_stored = self._put_large(request, client.session, names, item)
         except (ServerError, StorageError):
-            body.wait_skip(self._chunk_bytes)
+            body.wait_skip()
             raise
-        body.wait_skip(self._chunk_bytes)  # the item has been refused, or there is no queue for it
+        body.wait_skip()  # the item has been refused, or there is no queue for it
         return self.stored(request, client.session, is_stored)
 
     def _put_large(self, request: LineRequest, session: Session, names: tuple[bytes, ...], item: LargePut) -> bool:
@@ -112,17 +111,6 @@ class Items:
             return item.put(session, flags, expires_at_ms)
         placed = self._jobs.put_large(session, names, item, flags, expires_at_ms, request.job)
         return is_satisfied(request, placed.outcome)
-
-    def _wait_receive(self, request: LineRequest, client: Client, body: "_Body", item: LargePut) -> None:
-        if request.body_bytes <= self._chunk_bytes:  # memory is short: what has come of it must not wait there
-            item.wait_add(client, body.wait_next(request.body_bytes))
-            item.wait_store(client)
-        while wanted_bytes := item.wanted_bytes:
-            # What has come gets no name: it would be kept while the next is waited for.
-            item.wait_add(client, body.wait_next(wanted_bytes))
-        body.wait_end()
-        item.wait_store(client)
-        item.require_queues()
 
     # -- taking
 
@@ -298,36 +286,6 @@ class Items:
 def is_satisfied(request: LineRequest, outcome: Outcome) -> bool:
     """Whether the client is told STORED: a set is satisfied, too, if an item has its key already."""
     return outcome is Outcome.STORED or (outcome is Outcome.KEY_TAKEN and request.verb == b"set")
-
-
-class _Body:
-    """What has not been taken yet of a large item's body and the CR LF behind it."""
-
-    def __init__(self, request: LineRequest, client: Client) -> None:
-        self._request = request
-        self._client = client
-        self._missing_bytes = request.body_bytes + len(CRLF)
-
-    def wait_next(self, most_bytes: int) -> bytes:
-        data = self._client.wait_body(most_bytes)
-        self._missing_bytes -= len(data)
-        return data
-
-    def wait_end(self) -> None:
-        """Raises RequestError if it does not end with CR LF."""
-        end = b""
-        while self._missing_bytes:
-            end += self.wait_next(self._missing_bytes)
-        if end != CRLF:
-            raise bad_terminator(self._request)
-
-    def wait_skip(self, most_bytes: int) -> None:
-        """Read and drop the rest of an item that is refused, as memcached does."""
-        while self._missing_bytes:
-            # A turn that fails meanwhile is told here, before anything is taken. An error is answered anyhow, but
-            # what is left of the item must not be read as commands.
-            with suppress(ServerError):
-                self.wait_next(min(self._missing_bytes, most_bytes))
 
 
 def close(read: Read) -> None:

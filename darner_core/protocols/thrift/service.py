@@ -17,7 +17,7 @@ from darner_core.nearest import did_you_mean
 from darner_core.operations.client import Client
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import Failures, Session
-from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, answered, told
+from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Require, answered, told
 from darner_core.protocols.grammar import excerpt, read_child, require_name
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.thrift.calls import Calls
@@ -48,7 +48,7 @@ class ThriftService:
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> FrameReader:
         return FrameReader(partial(self.decode, table=table))
 
-    def new_session(self, journal: Turn, failures: Failures) -> Session:
+    def new_session(self, journal: Turn, failures: Failures, require: Require) -> Session:
         return Session(journal, failures)
 
     def receive_large(self, request: Request, client: Client) -> NoReturn:

@@ -1,0 +1,253 @@
+"""What a connection has beside its requests: the tube that it uses, those that it watches, and the jobs that it has
+reserved; and which tubes exist because of that.
+
+No call here switches greenlets.
+"""
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from darner_core.engines.contract import Read, Turn
+from darner_core.operations.session import FAILURES_AT_ONCE, READS_AT_ONCE, Failures, Session
+from darner_core.protocols.contract import Require
+
+DEFAULT: Final = b"default"
+
+# A reservation that ends sooner than this is worth a warning.
+SOON_S: Final = 1.0
+
+# How many ends of reservations that are gone leave the heap with each further one that goes.
+DROPPED_AT_ONCE: Final = 4
+
+
+class Tube:
+    """A tube that somebody uses or watches, or that was asked something."""
+
+    __slots__ = ("name", "using", "watching", "waiting", "deletes", "pauses")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name  # as clients call it
+        self.using = 0
+        self.watching = 0
+        self.waiting = 0
+        self.deletes = 0
+        self.pauses = 0
+
+    @property
+    def is_held(self) -> bool:
+        return bool(self.using or self.watching)
+
+
+class Tubes:
+    """The tubes by the names of their queues, in the order in which they were first named."""
+
+    def __init__(self) -> None:
+        self._tubes: dict[bytes, Tube] = {}
+        self.producers = 0  # connections that have put a job
+        self.workers = 0  # connections that have reserved one
+        self.connections = 0
+        self.waiting = 0
+
+    def of(self, queue: bytes, name: bytes) -> Tube:
+        """Made if there is none."""
+        tube = self._tubes.get(queue)
+        if tube is None:
+            tube = self._tubes[queue] = Tube(name)
+        return tube
+
+    def find(self, queue: bytes) -> Tube | None:
+        return self._tubes.get(queue)
+
+    def held(self) -> Iterator[bytes]:
+        """The queues of the tubes that somebody uses or watches."""
+        return (queue for queue, tube in self._tubes.items() if tube.is_held)
+
+    def count_waiting(self, queues: Iterable[bytes], more: int = 1) -> None:
+        """So many clients more wait at these queues."""
+        self.waiting += more
+        for queue in queues:
+            if (tube := self._tubes.get(queue)) is not None:
+                tube.waiting += more
+
+    def drop(self, queue: bytes) -> None:
+        """Forget what was counted of a tube, if nobody uses or watches it: its queue is gone."""
+        tube = self._tubes.get(queue)
+        if tube is not None and not tube.is_held:
+            del self._tubes[queue]
+
+
+class TubeSession(Session):
+    """Holds any number of jobs, each known by its queue and its id there."""
+
+    __slots__ = ("tubes", "require", "used", "watched", "puts", "reserves", "_reads", "_ends", "_left_ms", "_exists")
+
+    several_reads = True
+
+    def __init__(
+        self,
+        journal: Turn,
+        failures: Failures,
+        require: Require,
+        tubes: Tubes,
+        left_ms: Callable[[bytes, int], int],
+        exists: Callable[[bytes], bool],
+    ) -> None:
+        """`left_ms` tells how long an item may stay open; `exists`, whether there is such a queue."""
+        super().__init__(journal, failures)
+        self.tubes = tubes
+        self.require = require
+        self._left_ms = left_ms
+        self._exists = exists
+        self._reads: dict[tuple[bytes, int], Read] = {}
+        # A heap of (when a reservation ends at the earliest, by the monotonic clock, its key). What was touched, or is
+        # held no longer, is noticed when it comes first.
+        self._ends: list[tuple[float, tuple[bytes, int]]] = []
+        self.puts = False
+        self.reserves = False
+        self.used = DEFAULT  # a queue's name
+        self.watched: dict[bytes, None] = {DEFAULT: None}
+        tubes.connections += 1
+        default = tubes.of(DEFAULT, DEFAULT)
+        default.using += 1
+        default.watching += 1
+
+    # -- tubes
+
+    def use(self, queue: bytes, name: bytes) -> None:
+        before, self.used = self.used, queue
+        self.tubes.of(queue, name).using += 1
+        self._let_go_of(before, "using")
+
+    def watch(self, queue: bytes, name: bytes) -> int:
+        """How many tubes are watched now."""
+        if queue not in self.watched:
+            self.watched[queue] = None
+            self.tubes.of(queue, name).watching += 1
+        return len(self.watched)
+
+    def ignore(self, queue: bytes) -> int:
+        """How many tubes are watched now; 0: this is the only one, and stays."""
+        if queue in self.watched:
+            if len(self.watched) == 1:
+                return 0
+            del self.watched[queue]
+            self._let_go_of(queue, "watching")
+        return len(self.watched)
+
+    def _let_go_of(self, queue: bytes, what: str) -> None:
+        tube = self.tubes.find(queue)
+        assert tube is not None
+        setattr(tube, what, getattr(tube, what) - 1)
+        if not tube.is_held and not self._exists(queue):
+            self.tubes.drop(queue)
+
+    def note_put(self) -> None:
+        if not self.puts:
+            self.puts = True
+            self.tubes.producers += 1
+
+    def note_reserve(self) -> None:
+        if not self.reserves:
+            self.reserves = True
+            self.tubes.workers += 1
+
+    # -- reserved jobs
+
+    @property
+    def holds_nothing(self) -> bool:
+        return not self._reads
+
+    def require_none_open(self) -> None:
+        pass
+
+    def find(self, queue: bytes, item_id: int = 0) -> Read | None:
+        """The reservation of this item, if it has not ended."""
+        read = self._reads.get((queue, item_id))
+        if read is not None and not read.queue.holds(read):
+            del self._reads[queue, item_id]  # its time was over
+            return None
+        return read
+
+    def hold(self, read: Read) -> None:
+        key = read.queue.name, read.id
+        self._reads[key] = read
+        read.count()
+        self._journal.undo.append((self._let_go, read))
+        left_ms = self._left_ms(*key)
+        if left_ms >= 0:
+            heapq.heappush(self._ends, (time.monotonic() + left_ms / 1000, key))
+
+    def _let_go(self, read: Read) -> None:
+        if self._forget(read):
+            read.uncount()
+            read.queue.give_back(read, wake=False)
+
+    def _forget(self, read: Read) -> bool:
+        key = read.queue.name, read.id
+        if self._reads.get(key) is not read:
+            return False
+        del self._reads[key]
+        for _ in range(DROPPED_AT_ONCE):  # so those who delete in order leave nothing behind
+            if not self._ends or self._ends[0][1] in self._reads:
+                break
+            heapq.heappop(self._ends)
+        return True
+
+    def close_found(self, read: Read) -> None:
+        read.queue.close(read, self)
+        self._forget(read)
+
+    def unclose(self, read: Read) -> None:
+        if self.ended:
+            read.queue.give_back(read, wake=False)
+        else:
+            self._reads[read.queue.name, read.id] = read
+
+    def _unabort(self, read: Read, too_late: bool) -> None:
+        if not self.ended:
+            self._reads[read.queue.name, read.id] = read
+            if not too_late:
+                read.queue.take_back(read)
+
+    def soonest_s(self) -> float | None:
+        """How long until the first of the reservations ends; None: none does."""
+        now = time.monotonic()
+        while self._ends:
+            ends, key = self._ends[0]
+            left_ms = self._left_ms(*key) if self.find(*key) is not None else -1
+            if left_ms < 0:
+                heapq.heappop(self._ends)
+            elif now + left_ms / 1000 > ends + 0.001:  # it was touched
+                heapq.heapreplace(self._ends, (now + left_ms / 1000, key))
+            else:
+                return max(0.0, ends - now)
+        return None
+
+    # -- the end
+
+    def end(self) -> None:
+        self.ended = True
+        tubes = self.tubes
+        tubes.connections -= 1
+        tubes.producers -= self.puts
+        tubes.workers -= self.reserves
+        self._let_go_of(self.used, "using")
+        for queue in self.watched:
+            self._let_go_of(queue, "watching")
+        reads, self._reads = list(self._reads.values()), {}
+        self._ends = []
+        lost = self._lose_all(sorted(reads, key=lambda read: read.id))
+        for _ in lost:
+            self._journal.slices.append(lost)
+            break
+
+    def _lose_all(self, reads: list[Read]) -> Iterator[None]:
+        left = READS_AT_ONCE
+        for read in reads:
+            left -= READS_AT_ONCE // FAILURES_AT_ONCE
+            self._lose(read)
+            if left <= 0:
+                left = READS_AT_ONCE
+                yield
