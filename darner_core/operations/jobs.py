@@ -69,7 +69,8 @@ class JobOperations:
     ) -> Placed:
         """Put an item that is not large into these queues, all of them or none. `as_child`: the one name is a fanout
         child's. Raises ServerError or StorageError, with nothing changed."""
-        return self._noted(session, names, self._jobs.put(names, body, flags, expires_at_ms, options, as_child))
+        placed = self._jobs.put(names, body, flags, expires_at_ms, options, as_child)
+        return self._noted(session, names, placed)
 
     def put_large(
         self,

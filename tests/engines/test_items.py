@@ -364,16 +364,16 @@ def test_what_is_held_by_its_id_comes_back_in_time(world: World, body: bytes) ->
     world.engine.items.hold(read, 5000, b"somebody")
     world.end_turn()
     held = world.engine.items.held(Q, read.id)
-    assert world.engine.items.due_in_ms(held) == 5000
+    assert world.engine.items.left_ms(Q, read.id) == 5000
     world.pass_time(3)
-    assert world.engine.items.due_in_ms(held) == 2000
+    assert world.engine.items.left_ms(Q, read.id) == 2000
     assert world.engine.leases.touch(held)
-    assert world.engine.items.due_in_ms(held) == 5000
+    assert world.engine.items.left_ms(Q, read.id) == 5000
     world.pass_time(4)
     assert world.registry.queues[Q].open_reads == 1
     world.pass_time(2)
     assert world.engine.items.held(Q, read.id) is None
-    assert world.engine.items.due_in_ms(held) == -1
+    assert world.engine.items.left_ms(Q, read.id) == -1
     assert take_all(world) == expected
 
 
@@ -402,7 +402,7 @@ def test_what_is_held_can_be_removed(world: World) -> None:
     world.end_turn()
     assert world.engine.items.remove(Q, read.id)
     world.fail_turn()
-    assert world.engine.items.due_in_ms(world.engine.items.held(Q, read.id)) == 5000
+    assert world.engine.items.left_ms(Q, read.id) == 5000
     assert world.engine.items.remove(Q, read.id)
     assert world.engine.items.held(Q, read.id) is None
     world.pass_time(6)
@@ -420,7 +420,7 @@ def test_what_is_held_can_be_ended_and_failed(world: World) -> None:
         assert world.engine.items.held(Q, read.id) is None
         if fails:
             world.fail_turn()
-            assert world.engine.items.due_in_ms(world.engine.items.held(Q, read.id)) == 5000
+            assert world.engine.items.left_ms(Q, read.id) == 5000
             assert found(world, read.id).state is State.OPEN
     world.end_turn()
     assert found(world, read.id).nacks == 1
@@ -428,14 +428,20 @@ def test_what_is_held_can_be_ended_and_failed(world: World) -> None:
 
 
 def test_what_a_session_holds_nobody_else_does(world: World) -> None:
-    put(world, b"1")
-    read = open_item(world, b"1")
-    leased = world.engine.leases.bind(read, 5000)
+    put(world, b"1", b"2")
+    read, other = open_item(world, b"1"), open_item(world, b"2")
+    assert world.engine.items.left_ms(Q, read.id) == -1
+    world.engine.leases.bind(read, 5000)
     assert world.engine.items.held(Q, read.id) is None
-    assert world.engine.items.due_in_ms(leased) == 5000
-    assert world.engine.items.due_in_ms(read) == -1
-    assert world.engine.items.remove(Q, read.id)
-    assert world.engine.items.due_in_ms(leased) == -1
+    assert world.engine.items.left_ms(Q, read.id) == 5000
+    lease_id = world.engine.leases.next_ids(1)[0]
+    world.engine.leases.hold(lease_id, other, None, 3000)
+    assert world.engine.items.held(Q, other.id) is None
+    assert world.engine.items.left_ms(Q, other.id) == 3000
+    for one in (read, other):
+        assert world.engine.items.remove(Q, one.id)
+        assert world.engine.items.left_ms(Q, one.id) == -1
+    assert world.engine.leases.confirm(Q, [lease_id]) == 0
 
 
 # -- numbers

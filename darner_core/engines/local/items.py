@@ -187,17 +187,22 @@ class LocalItems:
         self._leases.hold_open(read, lasts_ms, most_ms, client, counted)
 
     def held(self, name: bytes, item_id: int) -> Leased | None:
+        read = self._open_read(name, item_id)
+        return self._leases.held(read) if read is not None else None
+
+    def left_ms(self, name: bytes, item_id: int) -> int:
+        read = self._open_read(name, item_id)
+        return self._leases.left_ms(read) if read is not None else -1
+
+    def _open_read(self, name: bytes, item_id: int) -> OpenRead | None:
         queue = self._queue(name)
         if queue is None:
             return None
         if line_items.is_open(queue, item_id):
-            return self._leases.held(queue.outstanding[item_id])
+            return queue.outstanding[item_id]
         aside = self._asides.by_queue.get(queue)
         found = aside.outstanding.get(item_id) if aside is not None else None
-        return self._leases.held(found.read) if found is not None else None
-
-    def due_in_ms(self, held: Any) -> int:
-        return self._leases.due_in_ms(held)
+        return found.read if found is not None else None
 
     # -- numbers
 

@@ -225,11 +225,10 @@ class Leases:
         lease = self._by_read.get(read)
         return lease.held if lease is not None else None
 
-    def due_in_ms(self, read: Read | Leased) -> int:
-        """How long until it goes back; -1: it has no deadline."""
-        if not isinstance(read, Leased) or read.lease.id not in self._leases:
-            return -1
-        return max(0, round((read.lease.due - self._clock()) * 1000))
+    def left_ms(self, read: Read) -> int:
+        """How long until the lease on this read ends; -1: it has none."""
+        lease = self._by_read.get(read)
+        return max(0, round((lease.due - self._clock()) * 1000)) if lease is not None else -1
 
     def end_of(self, read: Read) -> None:
         """The lease on this read, if it has one, ends in this turn."""
@@ -381,6 +380,7 @@ class Leases:
             name, timeout_s = show(queue.name), queue.options.open_transaction_timeout_s
             log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
         for read in still:
+            self.end_of(read)
             self.fail(read, Failure.TIMED_OUT, b"")
 
 

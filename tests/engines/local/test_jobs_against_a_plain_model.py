@@ -46,6 +46,7 @@ class Machine:
 
     def begin_turn(self) -> None:
         self.before = self.plain.copy()
+        self.undone: list[Any] = []  # what such a turn must leave open, if it fails
         self.reads_before = dict(self.reads)
 
     def end_turn(self) -> None:
@@ -166,6 +167,8 @@ class Machine:
             self.plain.remove(job)
             read = self.reads.pop(job.body, None)
             assert read is None or not read.queue.holds(read)
+            if job.body in self.reads_before and self.reads_before[job.body] is read:
+                self.undone.append(read)
 
     def kick_id(self) -> None:
         if found := self.a_job():
@@ -174,6 +177,7 @@ class Machine:
     def bury(self) -> None:
         if found := self.a_read():
             pri = self.random.choice([None, 7])
+            self.let_go_exactly(found)
             self.bench.engine.items.bury(found[0], pri)
             found[1].job.in_line = False
             self.plain.bury(found[1], pri)
@@ -181,9 +185,14 @@ class Machine:
     def postpone(self) -> None:
         if found := self.a_read():
             delay_ms = self.random.choice([1500, 4000])
+            self.let_go_exactly(found)
             self.bench.engine.items.postpone(found[0], self.now_ms + delay_ms)
             found[1].job.in_line = False
             self.plain.release(found[1], delay_ms)
+
+    def let_go_exactly(self, found: tuple[Any, plain.Read]) -> None:
+        if self.reads_before.get(found[1].job.body) is found[0]:
+            self.undone.append(found[0])
 
     def hold(self) -> None:
         """And end that at once, which leaves it open."""
@@ -232,6 +241,7 @@ class Machine:
             return
         self.bench.registry.recheck()
         self.bench.end_turn()
+        assert all(read.queue.holds(read) for read in self.undone)
         open_before = self.reads_before
         now_ms = self.plain.now_ms
         self.plain = self.before
