@@ -105,6 +105,10 @@ class Jobs(Protocol):
     def reject(self, read: Any, client: bytes = b"") -> None:
         """Send the item to the dead letter queue, or bury it, at once. Nothing happens if it is not open."""
 
+    def history(self, read: Any) -> bytes:
+        """What has become of this open item, if it came to its queue as a dead letter: from where, under which id, how
+        often it failed, why last, which client, when it was first put. b"" for others."""
+
     def kick(self, name: bytes, most: int) -> int:
         """Make up to `most` buried items ready, or delayed ones if none is buried; how many. An engine may stop at some
         thousand: whoever wants more calls again in another turn."""
@@ -120,5 +124,5 @@ class Jobs(Protocol):
 
     def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
         """ready, urgent (ready ones with a priority below NEUTRAL), delayed, buried, reserved, failures, dead_lettered,
-        aside_items, paused (1: puts, 2: gets); empty if the queue uses none of it. Failures and dead letters are those
+        set_aside, paused (1: puts, 2: gets); empty if the queue uses none of it. Failures and dead letters are those
         since the start."""

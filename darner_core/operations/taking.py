@@ -339,7 +339,7 @@ class Batch:
                         return False
                     if read is None:
                         return True
-                    queue = read.queue
+                    queue = read.queue.opener
                     self._add(read)
                     while not self.full and not queue.deleted and (read := queue.open()) is not None:
                         self._add(read)
@@ -386,6 +386,11 @@ class Batch:
         kept = set(self.reads)
         give_back(read for read in reads if read not in kept and read.queue.holds(read))
         return found
+
+    def keep(self, most: int) -> None:
+        """Give back all but the first `most`."""
+        self.reads, rest = self.reads[:most], self.reads[most:]
+        give_back(rest)
 
     def give_back(self) -> None:
         reads, self.reads = self.reads, []

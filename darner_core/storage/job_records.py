@@ -11,6 +11,7 @@ line: delayed, of another priority than the line's, with a unique key, or buried
     order           number u32, kind u8, first u64, second u64, id u64    empty, or of a key's window the key
     keys            number u32, BLAKE2b of the key, 16 bytes        id u64, until_ms u64
     states          number u32                                      state of the aside
+    states          number u32, part u32                            a flush that is being carried out
 
     aside   pause: bit 0 no puts, bit 1 no gets; pause_until_ms: 0 until somebody ends it
             pri, ttr_ms, ttl_ms: the terms that all items of the line share
@@ -25,17 +26,27 @@ line: delayed, of another priority than the line's, with a unique key, or buried
             order's keys that may be there: first u64, second u64, id u64; then urgent u64, how many of the ready have a
             priority below the neutral one
 
+    flush   part 0: before u64, end_id u64, end_blob u64, and the large items below end_blob that stay, u64 each
+            other parts: ids that stay, u64 each
+
+A queue is flushed in one turn, though it may take many to remove what has gone. While there is a flush, what it takes
+(`Flush.takes`) is as good as removed, wherever it is met. Of the queue's large items, chunks of those below end_blob go
+that belong neither to an item nor to those that stay.
+
 A job record whose state is delayed may lie among the ready: that it has become due is written in `order` alone.
 
 The keys of each family but `asides` have a length of their own, which says what they are where nothing else does: in a
 write-ahead log that is read without its database.
 
+A job whose state is 3 is a large dead letter on its way to where these go. It lies among the ready.
+
 Whoever looks for the first of a kind begins at the lowest of the state, never at the kind's first possible key: what
 lies before it is deleted, and to pass over half a million deleted keys takes a third of a second.
 """
 
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
-from struct import Struct
+from struct import Struct, pack, unpack
 from typing import Final, NamedTuple
 
 ASIDE_PREFIX = b"j"
@@ -46,6 +57,9 @@ FIRST_ASIDE_ID = 2**51
 # Kinds in `order`, which are the states of jobs, too.
 READY, DELAYED, BURIED, WINDOW = range(4)
 KINDS = (READY, DELAYED, BURIED, WINDOW)
+
+# Of jobs alone: a dead letter, on its way to where these go. It lies among the ready, and is not handed out.
+DYING = 3
 
 NO_PUTS, NO_GETS = 1, 2  # bits of a pause
 
@@ -60,14 +74,17 @@ _job = Struct(">BIQQQHHHHHH")
 _order_key = Struct(">IBQQQ")
 _taken = Struct(">QQ")
 _state = Struct(">QQQ" + "QQQQ" * len(KINDS) + "Q")
+_flush_key = Struct(">II")
 
 number_key = _number.pack
 order_key = _order_key.pack  # (number, kind, first, second, id)
+flush_key = _flush_key.pack  # (number, part)
 
 ORDER_KEY_BYTES = _order_key.size
 JOB_KEY_BYTES = _job_key.size
 KEY_KEY_BYTES = 20
 STATE_KEY_BYTES = 4
+FLUSH_KEY_BYTES = 8
 JOB_BYTES = _job.size + 1  # without key and note
 
 # (first, second, id): where an item stands among those of its kind.
@@ -131,6 +148,27 @@ class AsideState(NamedTuple):
     urgent: int = 0
 
 
+class Flush(NamedTuple):
+    """What was ready or delayed when the queue was flushed, and not open."""
+
+    before: int  # twice the tail of the line
+    end_id: int  # the next id of the aside
+    end_blob: int  # 0: no chunks have to be looked at
+    blobs: frozenset[int]  # that were being received
+    spared: set[int]  # the ids of what was open, and of what has been kicked since
+
+    def takes(self, place: Place) -> bool:
+        """Whether what lies here, among the ready or the delayed, is gone."""
+        _, arrival, item_id = place
+        if arrival > self.before or item_id in self.spared:
+            return False
+        return arrival < self.before or FIRST_ASIDE_ID <= item_id < self.end_id
+
+    def takes_job(self, item_id: int, job: Job) -> bool:
+        """Whether the item with this job is gone."""
+        return job.state != BURIED and self.takes((0, job.place, item_id))
+
+
 def aside_key(queue: bytes) -> bytes:
     return ASIDE_PREFIX + queue
 
@@ -140,7 +178,11 @@ def pack_aside(record: AsideRecord) -> bytes:
 
 
 def unpack_aside(value: bytes) -> AsideRecord:
-    return AsideRecord(*_aside.unpack(value))
+    """Raises ValueError or struct.error."""
+    record = AsideRecord(*_aside.unpack(value))
+    if not record.number or record.pause > NO_PUTS | NO_GETS:
+        raise ValueError(f"an aside with number {record.number} and pause {record.pause}")
+    return record
 
 
 def pack_job(job: Job) -> bytes:
@@ -152,7 +194,7 @@ def unpack_job(value: bytes) -> Job:
     """Raises ValueError or struct.error."""
     numbers = _job.unpack_from(value)
     key_end = _job.size + numbers[10]
-    if len(value) <= key_end or len(value) != key_end + 1 + value[key_end] or numbers[0] > BURIED:
+    if len(value) <= key_end or len(value) != key_end + 1 + value[key_end] or numbers[0] > DYING:
         raise ValueError(f"a job record of {len(value)} bytes with state {numbers[0]}")
     return Job._make((*numbers[:10], value[_job.size : key_end], value[key_end + 1 :]))
 
@@ -205,3 +247,33 @@ def unpack_aside_state(value: bytes) -> AsideState:
     next_id, next_burying, stored_bytes, *rest, urgent = _state.unpack(value)
     fronts = tuple(Front(rest[at], (rest[at + 1], rest[at + 2], rest[at + 3])) for at in range(0, len(rest), 4))
     return AsideState(next_id, next_burying, stored_bytes, fronts, urgent)
+
+
+def flush_bounds(number: int) -> tuple[bytes, bytes]:
+    """(begin, end) of the keys of a flush."""
+    return flush_key(number, 0), number_key(number + 1)
+
+
+def pack_flush(flush: Flush) -> bytes:
+    """Part 0."""
+    return pack_numbers([*flush[:3], *sorted(flush.blobs)])
+
+
+def pack_numbers(numbers: Collection[int]) -> bytes:
+    return pack(f">{len(numbers)}Q", *numbers)
+
+
+def unpack_flush(parts: Iterable[tuple[bytes, bytes]]) -> Flush | None:
+    """The flush of these keys and values, in order; None: there are none. Raises ValueError or struct.error."""
+    flush = None
+    for key, value in parts:
+        _, part = _flush_key.unpack(key)
+        numbers = unpack(f">{len(value) // 8}Q", value)
+        if part == 0:
+            before, end_id, end_blob, *blobs = numbers
+            flush = Flush(before, end_id, end_blob, frozenset(blobs), set())
+        elif flush is None:
+            raise ValueError("the beginning of a flush is missing")
+        else:
+            flush.spared.update(numbers)
+    return flush

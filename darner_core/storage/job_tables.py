@@ -5,13 +5,13 @@ greenlets. Reading raises StorageError.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 
 from darner_core.errors import StorageError
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import AsideRecord, AsideState, Job, Place, Taken, job_key, order_key
+from darner_core.storage.job_records import AsideRecord, AsideState, Flush, Job, Place, Taken, job_key, order_key
 from darner_core.storage.records import Item, item_key
 from darner_core.storage.rocks import (
     ASIDE_FAMILY,
@@ -58,10 +58,11 @@ class JobTables:
                 (JOB_FAMILY, job_key(number, 0), job_key(number + 1, 0)),
                 (KEY_FAMILY, *job_records.key_bounds(number)),
                 (ORDER_FAMILY, order_key(number, 0, 0, 0, 0), order_key(number + 1, 0, 0, 0, 0)),
+                (STATE_FAMILY, *job_records.flush_bounds(number)),
             ):
                 batch.delete_range(begin, end, handles[family])
 
-    # -- reading
+    # -- reading: `_understood` takes a fifth of the time of a take, so `item` and `job` go without
 
     def state(self, number: int) -> AsideState:
         value = self._rocks.get(STATE_FAMILY, job_records.number_key(number))
@@ -70,19 +71,28 @@ class JobTables:
 
     def item(self, number: int, item_id: int) -> Item | None:
         value = self._rocks.get(ASIDE_FAMILY, item_key(number, item_id))
-        with _understood(f"aside number {number}: item {item_id}"):
+        try:
             return None if value is None else records.unpack_item(value)
+        except _MEANS_NOTHING as error:
+            raise StorageError(f"aside number {number}: item {item_id}: {error}") from error
 
-    def items(self, number: int) -> Iterator[tuple[int, Item]]:
-        """(id, item) of all that an aside has, in order."""
+    def flush(self, number: int) -> Flush | None:
+        """The flush that is being carried out."""
+        with _understood(f"aside number {number}: flush"):
+            return job_records.unpack_flush(self._rocks.scan(STATE_FAMILY, *job_records.flush_bounds(number)))
+
+    def items(self, number: int, from_id: int = 0) -> Iterator[tuple[int, Item]]:
+        """(id, item) of all that an aside has, in order, from this id on."""
         with _understood(f"aside number {number}: items"):
-            for key, value in self._rocks.scan(ASIDE_FAMILY, item_key(number, 0), item_key(number + 1, 0)):
+            for key, value in self._rocks.scan(ASIDE_FAMILY, item_key(number, from_id), item_key(number + 1, 0)):
                 yield records.unpack_item_key(key)[1], records.unpack_item(value)
 
     def job(self, number: int, item_id: int) -> Job | None:
         value = self._rocks.get(JOB_FAMILY, job_key(number, item_id))
-        with _understood(f"aside number {number}: job {item_id}"):
+        try:
             return None if value is None else job_records.unpack_job(value)
+        except _MEANS_NOTHING as error:
+            raise StorageError(f"aside number {number}: job {item_id}: {error}") from error
 
     def job_ids(self, number: int, begin: int, end: int) -> Iterator[int]:
         """The ids in [begin, end) of all that an aside has, in order."""
@@ -118,6 +128,22 @@ class JobTables:
     def put_state(self, batch: Batch, number: int, state: AsideState) -> None:
         value = job_records.pack_aside_state(state)
         batch.put(job_records.number_key(number), value, self._rocks.handles[STATE_FAMILY])
+
+    def put_flush(self, batch: Batch, number: int, flush: Flush) -> None:
+        """In the place of an earlier one."""
+        self.end_flush(batch, number)
+        batch.put(job_records.flush_key(number, 0), job_records.pack_flush(flush), self._rocks.handles[STATE_FAMILY])
+        if flush.spared:
+            self.spare(batch, number, 1, flush.spared)
+
+    def spare(self, batch: Batch, number: int, part: int, ids: Collection[int]) -> None:
+        """The flush leaves these, too. `part`: a number that no other has; with `put_flush` goes 1."""
+        value = job_records.pack_numbers(ids)
+        batch.put(job_records.flush_key(number, part), value, self._rocks.handles[STATE_FAMILY])
+
+    def end_flush(self, batch: Batch, number: int) -> None:
+        """All has been removed."""
+        batch.delete_range(*job_records.flush_bounds(number), self._rocks.handles[STATE_FAMILY])
 
     def put_items(self, batch: Batch, number: int, items: Mapping[int, Item | None]) -> None:
         handle, pack = self._rocks.handles[ASIDE_FAMILY], records.pack_item
@@ -158,10 +184,14 @@ class JobTables:
             batch.delete_range(begin, end, self._rocks.handles[ORDER_FAMILY])
 
 
+# What bytes raise that mean nothing.
+_MEANS_NOTHING = (ValueError, struct.error)
+
+
 @contextmanager
 def _understood(what: str) -> Iterator[None]:
     """Bytes that mean nothing are damage of that."""
     try:
         yield
-    except (ValueError, struct.error) as error:
+    except _MEANS_NOTHING as error:
         raise StorageError(f"{what}: {error}") from error

@@ -65,7 +65,8 @@ class CopiedAside:
         self._new_id = FIRST_ASIDE_ID
         self._next_burying = 1
         self._last_place = 0  # of the items that were put aside, whose ids follow the order of their arrival
-        self._jobs_alone = self._unreadable_large = 0
+        self._flush = self._reader.flush()  # what it takes goes no further
+        self._flushed = self._jobs_alone = self._unreadable_large = 0
         self._jobless: dict[int, int] = {}  # by id where the item may stand in the order of arrival
         self._said: Counter[str] = Counter()
 
@@ -79,7 +80,8 @@ class CopiedAside:
         if self._jobless:
             self._add_jobless()
         counts = self.counts
-        counts.lost = lost_items(state, counts.items, self._jobs_alone + self._unreadable_large)
+        saved = counts.items + self._flushed
+        counts.lost = lost_items(state, saved, self._jobs_alone + self._unreadable_large)
         counts.missing = 0 if self._reader.is_damaged else counts.lost - self._unreadable_large
         counts.stateless = int(state is None or bool(self._said))
         fronts = tuple(front if front.entries else Front() for front in self._fronts)
@@ -97,6 +99,8 @@ class CopiedAside:
             self._heed(item_id, job)
         if item is None or isinstance(item, Broken):
             self._jobs_alone += known
+        elif isinstance(job, Job) and self._flush is not None and self._flush.takes_job(item_id, job):
+            self._flushed += 1
         elif isinstance(job, Job):
             self._add(item_id, item, job)
         else:
@@ -109,6 +113,9 @@ class CopiedAside:
             if kind == WINDOW or item_id not in self._jobless:
                 continue
             arrival = self._jobless.pop(item_id)
+            if self._flush is not None and kind != BURIED and self._flush.takes(place):
+                self._flushed += 1
+                continue
             if kind == READY:
                 job = Job(READY, first, second)
             else:

@@ -13,7 +13,9 @@ from typing import NamedTuple
 from darner_core.showing import show
 from darner_core.storage import job_records, opening, records
 from darner_core.storage.job_records import (
+    BURIED,
     DELAYED,
+    DYING,
     FIRST_ASIDE_ID,
     KINDS,
     LOWEST,
@@ -21,6 +23,7 @@ from darner_core.storage.job_records import (
     WINDOW,
     AsideRecord,
     AsideState,
+    Flush,
     Job,
     Place,
     Taken,
@@ -88,7 +91,7 @@ def find_asides(directory: Salvaged, queues: list[ListedQueue], tell: Say) -> li
         name = entry[0][len(job_records.ASIDE_PREFIX) :]
         try:
             found.append(Aside(name, job_records.unpack_aside(entry[1])))
-        except struct_error:
+        except (ValueError, struct_error):
             damaged.append(name)
             tell(f"queue {show(name)}: the record of what is set aside makes no sense")
     listed = {aside.record.number for aside in found}
@@ -161,6 +164,17 @@ class AsideReader:
         except struct_error:
             self._found("state", NO_SENSE)
             return None
+
+    def flush(self) -> Flush | None:
+        """What has been flushed, and is not removed yet. If not all of its record can be read, nothing is taken to be
+        gone: the record tells what stays, too."""
+        gaps: list[Gap] = []
+        try:
+            flush = job_records.unpack_flush(self._all(opening.STATES, *job_records.flush_bounds(self._number), gaps))
+        except (ValueError, struct_error):
+            self._found("flush", f"{NO_SENSE}: what was flushed may come again")
+            return None
+        return flush if not gaps else None
 
     # -- items and their jobs
 
@@ -236,12 +250,14 @@ class AsideReader:
 
     def in_order(self) -> Iterator[tuple[Entry, int]]:
         """(entry, kind) of each item, in the order in which they go out; behind them those that the order lacks, though
-        it should tell of them."""
+        it should tell of them. What has been flushed is left out."""
         state, shown = self.state(), 0
-        jobless = set()
+        flush, jobless = self.flush(), set()
         for kind, place in self.order():
             if kind != WINDOW:
                 shown += 1
+                if flush is not None and kind != BURIED and flush.takes(place):
+                    continue
                 entry = Entry(place[2], self.item(place[2]), self.job(place[2]))
                 if not isinstance(entry.job, Job):
                     jobless.add(entry.id)
@@ -256,7 +272,7 @@ class AsideReader:
             kind, place = place_of(entry.id, entry.job)
             if self.has_become_due(entry.id, entry.job):
                 kind, place = READY, (entry.job.pri, entry.job.place, entry.id)
-            if not self._was_passed(kind, place):
+            if not self._was_passed(kind, place) and not (flush is not None and flush.takes_job(entry.id, entry.job)):
                 yield entry, kind
 
     def _was_passed(self, kind: int, place: Place) -> bool:
@@ -312,13 +328,17 @@ class AsideReader:
         except struct_error:
             return None
 
+    def key_at(self, place: Place) -> bytes | None:
+        """Of a key whose item is gone, if that can be read."""
+        return self._get(opening.ORDER, job_records.order_key(self._number, WINDOW, *place))
+
     def count_keys(self) -> int:
         return sum(1 for _ in self._all(opening.KEYS, *job_records.key_bounds(self._number)))
 
 
 def place_of(item_id: int, job: Job) -> tuple[int, Place]:
     """(kind, place) of an item whose job record says this, unless it has become due since."""
-    if job.state == READY:
+    if job.state in (READY, DYING):
         return READY, (job.pri, job.place, item_id)
     return job.state, (job.at, job.place if job.state == DELAYED else 0, item_id)
 

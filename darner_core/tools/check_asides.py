@@ -4,7 +4,18 @@ and the state tells of as many as there are."""
 from collections import Counter
 from collections.abc import Callable
 
-from darner_core.storage.job_records import BURIED, DELAYED, KINDS, NEUTRAL_PRI, READY, WINDOW, AsideState, Job, Place
+from darner_core.storage.job_records import (
+    BURIED,
+    DELAYED,
+    KINDS,
+    NEUTRAL_PRI,
+    READY,
+    WINDOW,
+    AsideState,
+    Job,
+    Place,
+    Taken,
+)
 from darner_core.storage.records import Blob
 from darner_core.tools.aside_salvage import JOB_NO_SENSE, NO_SENSE, Aside, AsideReader, Entry, place_of
 from darner_core.tools.salvage import Broken, Salvaged
@@ -47,9 +58,11 @@ class _Check:
         self._checked = Checked()
         self._stored_bytes = 0
         self._jobs_alone = 0
+        self._flushed = 0  # items that are gone, and not removed yet
         self._entries = dict.fromkeys(KINDS, 0)
         self._urgent = 0
         self._keys = 0
+        self._flush = self._reader.flush()
 
     def run(self) -> Checked:
         state = self._reader.state()
@@ -59,7 +72,7 @@ class _Check:
         self._check_keys()
         if state is not None:
             self._compare(state, lowest)
-        self._checked.lost = lost_items(state, self._checked.items, self._jobs_alone)
+        self._checked.lost = lost_items(state, self._checked.items + self._flushed, self._jobs_alone)
         for what, count in self._told.items():
             if count > MOST_TOLD:
                 self._tell(f"{self._shown}: {count - MOST_TOLD} more: {what}")
@@ -77,20 +90,26 @@ class _Check:
         elif entry.item is None:
             self._found(where, "its job is there, and not the item")
         else:
-            self._count(where, entry.item[0])
+            self._count(where, entry.item[0], self._is_flushed(entry))
         if isinstance(entry.job, Job):
             self._jobs_alone += isinstance(entry.item, Broken) or entry.item is None
             self._check_job(entry.id, entry.job)
         else:
             self._found(where, "its job is missing" if entry.job is None else JOB_NO_SENSE)
 
-    def _count(self, where: str, body: bytes | Blob) -> None:
+    def _is_flushed(self, entry: Entry) -> bool:
+        return self._flush is not None and isinstance(entry.job, Job) and self._flush.takes_job(entry.id, entry.job)
+
+    def _count(self, where: str, body: bytes | Blob, is_flushed: bool) -> None:
         self._stored_bytes += len(body)
         try:
             if isinstance(body, Blob):
                 self._read_blob(body)
         except ValueError as error:
             self._found(where, f"large item: {error}")
+            return
+        if is_flushed:
+            self._flushed += 1
             return
         self._checked.items += 1
         self._checked.bytes += len(body)
@@ -113,6 +132,9 @@ class _Check:
             self._urgent += kind == READY and place[0] < NEUTRAL_PRI
             lowest.setdefault(kind, place)
             if kind == WINDOW:
+                key = self._reader.key_at(place)
+                if key is not None and self._reader.taken(key) != Taken(place[2], place[0]):
+                    self._found("keys", "one whose item is gone is not taken until its time")
                 continue
             job = self._reader.job(place[2])
             if not isinstance(job, Broken) and (job is None or (kind, place) not in _places(place[2], job)):

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from struct import error as struct_error
 from typing import Any
 
 from darner_core.errors import DataDirError, StorageError
@@ -32,6 +33,7 @@ FAMILIES = {
     job_records.KEY_KEY_BYTES: KEY_FAMILY,
     job_records.ORDER_KEY_BYTES: ORDER_FAMILY,
     job_records.STATE_KEY_BYTES: STATE_FAMILY,
+    job_records.FLUSH_KEY_BYTES: STATE_FAMILY,
 }
 
 NOT_COPIED = (records.DAMAGE_FILE, records.RUNNING_FILE)
@@ -96,7 +98,8 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
             record = records.unpack_queue(value)
             family_of.setdefault(record.number, record.family)
         elif family == 0 and what == wal.PUT and key.startswith(job_records.ASIDE_PREFIX):
-            family_of[job_records.unpack_aside(value).number] = ASIDE_FAMILY
+            with suppress(ValueError, struct_error):
+                family_of[job_records.unpack_aside(value).number] = ASIDE_FAMILY
     with suppress(StorageError):
         listed = [record for _, record in storage.queues()] + [record for _, _, record in storage.cursors()]
         for record in listed:

@@ -163,7 +163,7 @@ def test_an_item_says_all_that_is_known_of_it(world: World) -> None:
 
 def test_an_item_of_the_line_has_the_priority_of_all(world: World) -> None:
     put_job(world, b"1", pri=7, ttr_ms=3000)
-    put(world, b"2")
+    put_job(world, b"2", pri=7, ttr_ms=3000)
     assert [(seen.pri, seen.ttr_ms) for seen in world.engine.items.look(Q)] == [(7, 3000)] * 2
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from darner_core.engines.jobs import JobOptions
 from darner_core.errors import ServerError
 from darner_core.operations.taking import Batch, give_back
 from darner_core.protocols.memcache.dialects import DIALECTS
@@ -517,3 +518,11 @@ def test_given_back_items_go_to_who_waits_in_their_order(house: House) -> None:
     waiter = house.registry.join_line(b"q", b"", peeks=False)
     give_back([read for read in reversed(reads) if read is not None])
     assert queue.item_of(waiter.got)[0] == b"a"
+
+
+def test_a_batch_goes_on_in_the_line_when_its_first_item_lay_aside(house: House) -> None:
+    house.put(b"line")
+    for body, pri in ((b"first", 5), (b"last", 2000)):
+        house.engine.jobs.put((b"q",), body, 0, 0, JobOptions(pri=pri))
+    batch = take(house, 100, 3)
+    assert [read.queue.item_of(read)[0] for read in batch.reads] == [b"first", b"line", b"last"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from darner_core.storage import job_records as records
 from darner_core.storage import records as plain_records
-from darner_core.storage.job_records import AsideRecord, AsideState, Front, Job, Taken
+from darner_core.storage.job_records import AsideRecord, AsideState, Flush, Front, Job, Taken
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -37,6 +37,8 @@ A_JOB = Job(records.DELAYED, 1024, 2, 1_700_000_000_000, 60_000, 1, 2, 3, 4, 5, 
 A_STATE = AsideState(
     2**51 + 1, 2, 3, (Front(4, (5, 6, 7)), Front(8, (9, 10, 11)), Front(), Front(12, (13, 0, 14))), 15
 )  # fmt: skip
+FLUSH = "0000000000000010 0008000000000005 0000000000000009 0000000000000002 0000000000000003"
+A_FLUSH = Flush(16, 2**51 + 5, 9, frozenset((3, 2)), {5, 6})
 
 GOLDEN: list[tuple[str, bytes, str]] = [
     ("aside's key", records.aside_key(b"jobs"), "6a 6a6f6273"),
@@ -52,6 +54,9 @@ GOLDEN: list[tuple[str, bytes, str]] = [
     ("key", records.pack_taken(Taken(5, 6)), "0000000000000005 0000000000000006"),
     ("state's key", records.number_key(7), "00000007"),
     ("state", records.pack_aside_state(A_STATE), STATE),
+    ("flush's key", records.flush_key(7, 0), "00000007 00000000"),
+    ("flush", records.pack_flush(A_FLUSH), FLUSH),
+    ("flush, what it spares", records.pack_numbers([5, 6]), "0000000000000005 0000000000000006"),
 ]
 
 
@@ -110,7 +115,7 @@ def test_a_job_comes_back_as_it_was(job: Job) -> None:
 
 
 @unhurried
-@given(st.builds(AsideRecord, u32s, u64s, u8s, u64s, u32s, u64s, u64s))
+@given(st.builds(AsideRecord, st.integers(1, 2**32 - 1), u64s, st.integers(0, 3), u64s, u32s, u64s, u64s))
 def test_an_aside_comes_back_as_it_was(record: AsideRecord) -> None:
     assert records.unpack_aside(records.pack_aside(record)) == record
 
@@ -130,7 +135,38 @@ def test_the_order_of_keys_is_the_order_of_places(entries: list[tuple[int, int, 
     assert sorted(keys) == [records.order_key(number, kind, *place) for number, kind, place in sorted(entries)]
 
 
-@pytest.mark.parametrize("spoil", [lambda r: r[:-1], lambda r: r + b"x", lambda r: b"\x03" + r[1:], lambda r: r[:20]])
+@pytest.mark.parametrize("spoil", [lambda r: r[:-1], lambda r: r + b"x", lambda r: b"\x04" + r[1:], lambda r: r[:20]])
 def test_a_job_record_that_is_damaged_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     with pytest.raises((ValueError, struct.error)):
         records.unpack_job(spoil(records.pack_job(A_JOB)))
+
+
+def test_a_flush_comes_back_as_it_was_and_takes_what_arrived_before_and_is_not_spared() -> None:
+    parts = [(records.flush_key(7, 0), bytes.fromhex(FLUSH)), (records.flush_key(7, 4), records.pack_numbers([5, 6]))]
+    flush = records.unpack_flush(parts)
+    assert flush == A_FLUSH
+    assert records.unpack_flush([]) is None
+    own = 2**51 + 4
+    places = [(0, 15, 4), (0, 15, 5), (0, 16, own), (0, 16, own + 1), (0, 16, 8), (0, 17, own)]
+    assert [flush.takes(place) for place in places] == [True, False, True, False, False, False]
+    states = [records.READY, records.DELAYED, records.BURIED]
+    assert [flush.takes_job(own, Job(state, 1, 16)) for state in states] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(records.flush_key(7, 1), records.pack_numbers([5]))],
+        [(records.flush_key(7, 0), b"x")],
+        [(records.flush_key(7, 0), records.pack_numbers([5]))],
+    ],
+)
+def test_a_flush_that_is_damaged_is_refused(parts: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises((ValueError, struct.error)):
+        records.unpack_flush(parts)
+
+
+@pytest.mark.parametrize("record", [AsideRecord(0, 1), AsideRecord(7, 1, 4)])
+def test_an_aside_that_makes_no_sense_is_refused(record: AsideRecord) -> None:
+    with pytest.raises(ValueError, match="an aside with number"):
+        records.unpack_aside(records.pack_aside(record))

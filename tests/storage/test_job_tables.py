@@ -6,7 +6,7 @@ import pytest
 
 from darner_core.errors import StorageError
 from darner_core.storage import job_records
-from darner_core.storage.job_records import BURIED, DELAYED, READY, AsideRecord, AsideState, Front, Job, Taken
+from darner_core.storage.job_records import BURIED, DELAYED, READY, AsideRecord, AsideState, Flush, Front, Job, Taken
 from darner_core.storage.job_tables import JobTables
 from darner_core.storage.records import Item
 from darner_core.storage.rocks import JOB_FAMILY, ORDER_FAMILY, STATE_FAMILY
@@ -88,11 +88,49 @@ def test_bytes_that_mean_nothing_are_damage(open_storage: OpenStorage) -> None:
     storage = open_storage()
     storage.put(JOB_FAMILY, job_records.job_key(1, 1), b"x")
     storage.put(STATE_FAMILY, job_records.number_key(1), b"x")
+    storage.put(STATE_FAMILY, job_records.flush_key(1, 0), b"x")
     storage.put(ORDER_FAMILY, b"\0\0\0\1\0x", b"")
     for read in (
         lambda: storage.jobs.job(1, 1),
         lambda: storage.jobs.state(1),
+        lambda: storage.jobs.flush(1),
         lambda: storage.jobs.places(1, READY, (0, 0, 0), 9),
     ):
         with pytest.raises(StorageError, match=r"^aside number 1: "):
             read()
+
+
+def test_places_and_ids_are_read_from_the_end_and_between_bounds(open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    for number in (1, 2, 3):
+        fill(storage, number)
+    jobs = storage.jobs
+    assert jobs.places_back(2, READY, (0, 0, 0), (9, 9, 9), 2) == [(2, 0, 0), (1, 2, 4)]
+    assert jobs.places_back(2, READY, (1, 2, 4), (2**64 - 1,) * 3, 9) == [(9, 9, 9), (2, 0, 0), (1, 2, 4)]
+    assert jobs.places_back(2, BURIED, (0, 0, 0), (9, 9, 9), 2) == []
+    assert [*jobs.job_ids(2, 0, 9)] == [1]
+    assert [*jobs.job_ids(2, 2, 9)] == []
+
+
+def test_a_flush_is_kept_till_its_end_and_beside_that_of_another(open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    first, second = Flush(2, 3, 0, frozenset(), set()), Flush(4, 5, 6, frozenset((7,)), {8})
+    batch = storage.batch()
+    storage.jobs.put_flush(batch, 1, Flush(0, 0, 0, frozenset(), {1, 2, 3}))
+    storage.jobs.spare(batch, 1, 2, (9,))
+    storage.jobs.put_flush(batch, 1, first)
+    storage.jobs.put_flush(batch, 2, second)
+    storage.jobs.spare(batch, 2, 2, (10,))
+    storage.jobs.put_state(batch, 2, AsideState(5))
+    storage.write(batch)
+    assert storage.jobs.flush(1) == first
+    assert storage.jobs.flush(2) == second._replace(spared={8, 10})
+    batch = storage.batch()
+    storage.jobs.end_flush(batch, 1)
+    storage.write(batch)
+    assert [storage.jobs.flush(number) is None for number in (1, 2)] == [True, False]
+    assert storage.jobs.state(2) == AsideState(5)
+    batch = storage.batch()
+    storage.jobs.remove_aside(batch, b"q", 2, False)
+    storage.write(batch)
+    assert storage.jobs.flush(2) is None

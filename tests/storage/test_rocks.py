@@ -208,3 +208,20 @@ def test_a_storage_that_has_caught_up_is_not_behind_nor_is_one_that_is_closed(op
     assert storage.is_behind()
     storage.close()
     assert not storage.is_behind()
+
+
+# -- backward
+
+
+def test_a_range_is_read_backward_and_no_further(open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    put_items(storage, JOBS, *range(1, 10))
+    other = JOBS._replace(number=JOBS.number + 1)
+    put_items(storage, other, *range(1, 10))
+    assert [item_id for item_id, _ in storage.items_back(JOBS, 3, 8)] == [7, 6, 5, 4, 3]
+    assert [item_id for item_id, _ in storage.items_back(other, 1, 2**40)] == [*range(9, 0, -1)]
+    assert list(storage.items_back(JOBS, 10, 20)) == []
+    assert list(storage.items_back(JOBS._replace(number=3), 1, 20)) == []
+    storage.close()
+    with pytest.raises(StorageError):
+        list(storage.items_back(JOBS, 1, 9))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from darner_core.engines.local import aside_flushing
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
@@ -106,10 +107,12 @@ class Bench:
     def read_aside(self, journal: Journal) -> Aside:
         """As a restart would."""
         state = self.storage.jobs.state(NUMBER) if self.durable else None
-        return Aside(
+        aside = Aside(
             self.queue, AsideRecord(NUMBER, 1), state, journal, self.noted, self.rules, self._serve,
             self._dead_letter if self.has_dead_letters else None, self._expire_to,
         )  # fmt: skip
+        aside_flushing.read_back(aside, self.storage.jobs.flush(NUMBER))
+        return aside
 
     def _serve(self) -> None:
         self.served += 1
@@ -141,12 +144,28 @@ class Bench:
         batch = self.storage.batch()
         self.aside.log.recheck(batch)
         self.storage.write(batch)
+        self.aside.log.rechecked()
         self.end_turn()
 
     def crash(self) -> None:
         self.storage.close()
         self.storage = self._open_storage()
         self.start()
+
+    def do_slice(self) -> None:
+        """At the end of a turn: a step of what takes many."""
+        self.end_turn()
+        for _ in range(len(self.journal.slices)):
+            piece = self.journal.slices.popleft()
+            for _ in piece:
+                self.journal.slices.append(piece)
+                break
+
+    def do_slices(self) -> None:
+        self.do_slice()
+        while self.journal.slices:
+            self.do_slice()
+        self.end_turn()
 
     # -- shorter
 

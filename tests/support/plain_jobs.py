@@ -104,10 +104,8 @@ class JobQueue:
     # -- putting
 
     def put(self, body: bytes, expires_ms: int = 0) -> Job | None:
-        """Without options: into the line, whatever its terms are. None: puts are paused."""
-        if self.is_paused_in:
-            return None
-        return self._add(Job(self._arrive(), body, self.terms.pri, self.terms.ttr_ms, expires_ms, in_line=True))
+        """Without options. None: puts are paused."""
+        return self.put_job(body, expires_ms=expires_ms)[0]
 
     def put_job(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import FIRST_ASIDE_ID, AsideRecord, Job
+from darner_core.storage.job_records import FIRST_ASIDE_ID, AsideRecord, Flush, Job
 from darner_core.storage.rocks import (
     ASIDE_FAMILY,
     DEFAULT_FAMILY,
@@ -100,6 +100,31 @@ def test_ids_of_a_line_stay_so_that_places_stay(directory: Path) -> None:
         again = engine.storage.jobs.state(engine.aside(b"m").record.number)
     assert again._replace(fronts=()) == aside._replace(fronts=())
     assert [front.entries for front in again.fronts] == [front.entries for front in aside.fronts]
+
+
+@pytest.mark.parametrize("jobless", [False, True])
+def test_what_was_flushed_goes_no_further(directory: Path, whole: dict[bytes, Found], jobless: bool) -> None:
+    with opened(directory) as engine:
+        aside = engine.aside(b"m")
+        spared = aside.ready.first()
+        assert spared is not None
+        kept = aside.log.item(spared[2])[1]
+        batch, number = engine.storage.batch(), aside.record.number
+        engine.storage.jobs.put_flush(batch, number, Flush(10**6, aside.new_id, 0, frozenset(), {spared[2]}))
+        if jobless:
+            gone = aside.ready.next_behind(spared)
+            assert gone is not None
+            engine.storage.jobs.put_jobs(batch, number, {gone[2]: None})
+        engine.storage.write(batch)
+        (line_record,) = [record for name, record in engine.storage.queues() if name == b"m"]
+        first = engine.storage.state(line_record).first
+        in_line = {item[1] for _, item in engine.storage.items(line_record, first, records.MAX_ID)}
+    spoil_format(directory)
+    said = repaired(directory, WHOLE)
+    assert not any("set aside: " in line and "items" in line for line in said), said
+    found = found_in(directory)
+    assert sorted(found[b"m"].all) == sorted([*in_line, kept, *whole[b"m"].buried])
+    assert found[b"n"] == whole[b"n"]
 
 
 def test_the_record_of_an_aside_is_kept(directory: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from darner_core.engines.local import aside_failures, aside_moves
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import READY, Job
+from darner_core.storage.job_records import READY, Flush, Job
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY
 from darner_core.storage.storage import Storage
 from darner_core.tools import check_asides
@@ -68,6 +68,17 @@ def test_what_is_whole_is_counted(directory: Path) -> None:
     assert findings(directory) == ["whole: 1 queues, 4 items, 12 bytes"]
 
 
+def begin_flush(batch: Any, handles: Any, spared: bytes = job_records.pack_numbers([FIRST + 2])) -> None:
+    flush = job_records.pack_flush(Flush(99, FIRST + 9, 0, frozenset(), set()))
+    batch.put(job_records.flush_key(NUMBER, 0), flush, handles[STATE_FAMILY])
+    batch.put(job_records.flush_key(NUMBER, 1), spared, handles[STATE_FAMILY])
+
+
+def test_what_was_flushed_and_is_not_removed_yet_is_not_counted(directory: Path) -> None:
+    altered(directory, begin_flush)
+    assert findings(directory) == ["whole: 1 queues, 2 items, 2 bytes"]  # one that is spared, and one that is buried
+
+
 CASES: list[tuple[Change, list[str]]] = [
     (
         lambda batch, handles: batch.delete(records.item_key(NUMBER, FIRST + 2), handles[ASIDE_FAMILY]),
@@ -103,8 +114,16 @@ CASES: list[tuple[Change, list[str]]] = [
         [f"item {FIRST + 4}: its key is not taken by it", "keys: 1 are taken, 2 should be"],
     ),
     (
+        lambda batch, handles: batch.put(job_records.key_key(NUMBER, b"gone"), bytes(16), handles[KEY_FAMILY]),
+        ["keys: one whose item is gone is not taken until its time"],
+    ),
+    (
         lambda batch, handles: batch.put(job_records.number_key(NUMBER), b"x", handles[STATE_FAMILY]),
         ["state: it makes no sense"],
+    ),
+    (
+        lambda batch, handles: begin_flush(batch, handles, b"x"),
+        ["flush: it makes no sense: what was flushed may come again"],
     ),
 ]
 

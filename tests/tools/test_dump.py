@@ -14,7 +14,7 @@ import pytest
 
 from darner_core.engines.local import aside_failures
 from darner_core.errors import DataDirError
-from darner_core.storage.job_records import Job
+from darner_core.storage.job_records import Flush, Job
 from darner_core.storage.opening import ASIDE_TABLES
 from darner_core.storage.storage import Storage
 from darner_core.tools.dump import DAMAGED, SHOWN, STATES, dump
@@ -293,6 +293,15 @@ def test_a_program_sees_all_that_is_known_of_a_job(aside: Path) -> None:
     assert [rejected[name] for name in jobs] == [None, 0, None, None, 4, 1, 0, history]
 
 
+def test_what_was_flushed_is_not_shown_though_it_is_there_still(aside: Path) -> None:
+    with opened(aside) as engine:
+        batch, one = engine.storage.batch(), engine.aside(b"work")
+        engine.storage.jobs.put_flush(batch, one.record.number, Flush(99, one.new_id, 0, frozenset(), {2**51}))
+        engine.storage.write(batch)
+    shown = items(aside, b"work")
+    assert [item["text"] for item in shown if item["state"] != WAITING] == ["ready", "rejected"]
+
+
 def test_what_is_set_aside_is_shown_in_the_order_in_which_it_goes_out(with_asides: Path, tmp_path: Path) -> None:
     """Half of it is in tables, the other half in the log."""
     with opened(copy_of(with_asides, tmp_path / "whole")) as engine:
@@ -312,8 +321,8 @@ def test_what_is_damaged_of_what_is_set_aside_is_told_and_the_rest_shown(
     directory = copy_of(with_asides, tmp_path / "data")
     table = table_of(directory, family)
     turn_over(table, 10)
-    # Keys are not looked at, and the state is in the log, too.
-    shown = [item["flags"] for item in items(directory, b"m", SHOWN if family in ("keys", "states") else DAMAGED)]
+    # Keys are not looked at.
+    shown = [item["flags"] for item in items(directory, b"m", SHOWN if family == "keys" else DAMAGED)]
     assert len(set(shown)) == len(shown)
     if family == "asides":
         assert ASIDE_ITEMS > len(shown) > ASIDE_ITEMS // 2

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from darner_core.storage import opening
+from darner_core.storage.number_records import Block
 from darner_core.storage.storage import Storage
 from darner_core.tools import rebuild
 from darner_core.tools.repair import repair
@@ -136,3 +137,27 @@ def test_what_is_set_aside_is_replayed_into_its_own_tables(tmp_path: Path) -> No
     assert (seen(rebuilt.jobs, 7), seen(rebuilt.jobs, 8)) == expected
     assert [name for name, _ in rebuilt.jobs.asides()] == [b"q7"]
     rebuilt.close()
+
+
+def test_public_numbers_and_the_identity_are_rebuilt(directory: Path) -> None:
+    storage = Storage(str(directory), **SMALL)
+    batch = storage.batch()
+    for first in (1, 2, 4):
+        storage.numbers.put_block(batch, Block(first, 1, first, 1))
+    storage.numbers.put_mark(batch, 9)
+    storage.numbers.put_identity(batch, b"n" * 20, b"s" * 16)
+    storage.write(batch)
+    storage.flush()
+    batch = storage.batch()
+    storage.numbers.remove_block(batch, 2)
+    storage.numbers.put_block(batch, Block(9, 1, 9, 2))
+    storage.numbers.put_mark(batch, 11)
+    storage.write(batch)  # which is in the log alone
+    storage.close()
+    (directory / "CURRENT").unlink()
+    rebuilt = str(directory.with_name("rebuilt"))
+    rebuild.rebuild(str(directory), rebuilt, 4, str(directory.parent))
+    storage = Storage(rebuilt, **SMALL)
+    assert storage.numbers.read() == (11, [Block(1, 1, 1, 1), Block(4, 1, 4, 1), Block(9, 1, 9, 2)])
+    assert storage.numbers.identity() == (b"n" * 20, b"s" * 16)
+    storage.close()

@@ -25,7 +25,7 @@ from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Holder
 from darner_core.engines.large_items import LARGE, Large
 from darner_core.engines.local import aside_keys, aside_leaving, aside_moves, window
-from darner_core.engines.local.aside_leaving import Flushing
+from darner_core.engines.local.aside_flushing import Flushing
 from darner_core.engines.local.aside_log import AsideLog, MemoryAsideLog
 from darner_core.engines.local.aside_parts import Held, OfItsQueue, Parent, Watcher
 from darner_core.engines.local.damaged_queue import cannot_be_read
@@ -39,6 +39,7 @@ from darner_core.errors import StorageError
 from darner_core.storage.job_records import (
     BURIED,
     DELAYED,
+    DYING,
     KINDS,
     READY,
     AsideRecord,
@@ -110,7 +111,7 @@ class Aside(OfItsQueue):
         self.expire_to = expire_to
         self.settle = settle
         self.move_dead: Callable[[OpenRead], None] | None = None  # called with a large dead letter, as `move_large` is
-        self.flushing: Flushing | None = None  # what is being flushed, over several turns
+        self.flushing: Flushing | None = None  # see `aside_flushing`
         self.awaits_items = False  # something is about to be put in this turn
         self.failures = 0  # since the start
         self.dead_lettered = 0
@@ -222,8 +223,10 @@ class Aside(OfItsQueue):
             if place is None:
                 return None
             item, job = self.read(place[2])
-            if self.flushing is not None and self.flushing.takes(place):
+            if self.flushing is not None and self.flushing.flush.takes(place):
                 aside_leaving.remove(self, READY, place, job, item)
+            elif job.state == DYING and self.move_dead is not None:
+                self.move_dead(self.hold(READY, place, job, item))  # the server had ended, or the disk had failed
             elif not aside_leaving.has_expired(self, item):
                 return place, job, item
             elif self.parent.move_large is not None and isinstance(item[0], Blob):
@@ -266,9 +269,15 @@ class Aside(OfItsQueue):
     def open_id(self, item_id: int) -> OpenRead | None:
         """Open this item, in whatever state it is; None: it is not there, or open. Raises StorageError."""
         found = self.find(item_id)
-        if found is None or item_id in self.outstanding:
+        if found is None or item_id in self.outstanding or self.is_flushed(item_id, found[2]):
+            return None
+        if found[2].state == DYING:
             return None
         return self.hold(*found, self.read(item_id)[0])
+
+    def is_flushed(self, item_id: int, job: Job) -> bool:
+        """Whether a flush has taken this item, which is not removed yet."""
+        return self.flushing is not None and self.flushing.flush.takes_job(item_id, job)
 
     def find(self, item_id: int) -> tuple[int, Place, Job] | None:
         """Where an item lies, and what is known of it; None: it is not there. Raises StorageError."""
@@ -294,15 +303,6 @@ class Aside(OfItsQueue):
         self.log.journal.undo.append((self._let_wait, read))
         return read
 
-    def keep_open(self, held: Held, job: Job) -> OpenRead:
-        """What somebody has let go stays open, with this job, for somebody else."""
-        before = held.read
-        read = OpenRead(self, before.id, None, before.body_bytes, before.blob, before.expires_at_ms)  # type: ignore[arg-type]
-        self.outstanding[before.id] = Held(read, job, held.kind, held.place)
-        self.open_bytes += read.body_bytes
-        self.log.journal.undo.append((self._let_wait, read))
-        return read
-
     # -- open items
 
     def holds(self, read: OpenRead) -> bool:
@@ -319,8 +319,8 @@ class Aside(OfItsQueue):
         item, read.item = read.item, None
         return item if item is not None else self.reading(self.log.item, read.id)
 
-    def close(self, read: OpenRead, holder: Holder | None = None) -> None:
-        """The item has been dealt with: it is gone. As a queue's."""
+    def close(self, read: OpenRead, holder: Holder | None = None, what: bytes = b"close") -> None:
+        """The item has been dealt with: it is gone. As a queue's. `what`: what watchers are told."""
         held = self.outstanding.get(read.id)
         if held is None or held.read is not read or self.deleted:
             if read.returned and not self.deleted:
@@ -337,7 +337,7 @@ class Aside(OfItsQueue):
         if large_items is not None:
             large_items.remove(read.blob, read.blob + 1, read.body_bytes)
         self.log.journal.undo.append((self._unclose, read, held, holder))
-        self.tell(b"close", read.id, read.body_bytes)
+        self.tell(what, read.id, read.body_bytes)
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item is again what it was before it was opened. That is no failure."""
@@ -364,8 +364,9 @@ class Aside(OfItsQueue):
         self.orders[held.kind].hide(held.place)
         self.open_bytes += read.body_bytes
 
-    def let_go(self, read: OpenRead) -> Held | None:
-        """It is not open any more, which can be undone. None: it was not open."""
+    def let_go(self, read: OpenRead, what: bytes = b"abort") -> Held | None:
+        """It is not open any more, which can be undone. None: it was not open. `what`: what watchers are told; b"":
+        nothing."""
         held = self.outstanding.get(read.id)
         if held is None or held.read is not read:
             return None
@@ -377,7 +378,8 @@ class Aside(OfItsQueue):
         read.item = None
         self.canceled_transactions += read.counted
         self.open_bytes -= read.body_bytes
-        self.tell(b"abort", read.id, read.body_bytes)
+        if what:
+            self.tell(what, read.id, read.body_bytes)
         return held
 
     def _let_wait(self, read: OpenRead) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from darner_core.engines.local import aside_leaving, aside_moves, job_rules
 from darner_core.engines.local.aside_parts import Held
 from darner_core.engines.local.reads import OpenRead
-from darner_core.storage.job_records import BURIED, DELAYED, MAX_COUNT, READY, Job
+from darner_core.storage.job_records import BURIED, DELAYED, DYING, MAX_COUNT, READY, Job
 
 if TYPE_CHECKING:
     from darner_core.engines.local.aside import Aside
@@ -25,7 +25,7 @@ def release(aside: "Aside", read: OpenRead, delay_ms: int = 0, pri: int = -1) ->
 
 def bury(aside: "Aside", read: OpenRead, pri: int = -1) -> None:
     """The item is set aside until somebody kicks it, and then of this priority, -1: of that which it has."""
-    held = aside.let_go(read)
+    held = aside.let_go(read, b"bury")
     if held is not None:
         _bury(aside, held, held.job if pri < 0 else held.job._replace(pri=pri))
 
@@ -59,7 +59,7 @@ def _give_up(aside: "Aside", read: OpenRead, job: Job, how: str, client: str) ->
         _let_move(aside, read, job, how, client, aside.move_dead)
         return
     goes = aside.dead_letter is not None and _is_dead_letter(aside, read, job, how, client)
-    held = aside.let_go(read)
+    held = aside.let_go(read, b"dead" if goes else b"bury")
     assert held is not None
     if goes:
         aside_leaving.forget(aside, held.kind, held.place, held.job, read.body_bytes)
@@ -71,13 +71,15 @@ def _give_up(aside: "Aside", read: OpenRead, job: Job, how: str, client: str) ->
 def _let_move(
     aside: "Aside", read: OpenRead, job: Job, how: str, client: str, move_dead: Callable[[OpenRead], None]
 ) -> None:
-    """A large one is open while it is copied to where dead letters go."""
+    """A large one is open while it is copied to where dead letters go. It is never handed out again, also after a crash
+    in the midst of that."""
     item = aside.reading(aside.log.item, read.id)
-    held = aside.let_go(read)
+    held = aside.let_go(read, b"")  # it is still on its way
     assert held is not None
-    job = job._replace(note=job_rules.history(aside.name, read.id, job, how, client, item[3]))
-    aside.log.change_job(read.id, job, held.job)
-    move_dead(aside.keep_open(held, job))
+    note = job_rules.history(aside.name, read.id, job, how, client, item[3])
+    job = job._replace(state=DYING, at=0, note=note)
+    aside_moves.move(aside, held, job)
+    move_dead(aside.hold(*aside_moves.place_of(read.id, job), job, item))
 
 
 def _is_dead_letter(aside: "Aside", read: OpenRead, job: Job, how: str, client: str) -> bool:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def owner(aside: "Aside", key: bytes) -> int:
-    """The id of the item that has this key, or had it not long ago; 0: it is free. Raises StorageError."""
+    """The id of the item that has this key, or had it not long ago; 0: it is free. See also `aside_flushing`. Raises
+    StorageError."""
     taken = aside.reading(aside.log.taken, key)
     if taken is None or 0 < taken.until_ms <= aside.log.journal.time_ms():
         return 0

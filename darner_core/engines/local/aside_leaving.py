@@ -1,21 +1,17 @@
-"""How items leave an aside without being closed: they are taken at once, expire, are removed by their ids, or flushed.
+"""How items leave an aside without being closed: they are taken at once, expire, or are removed by their ids.
 
 All functions are about one aside, and raise StorageError before they have changed anything. No call here switches
 greenlets.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from darner_core.engines.local import aside_keys
-from darner_core.storage.job_records import FIRST_ASIDE_ID, Job, Place
+from darner_core.storage.job_records import DYING, Job, Place
 from darner_core.storage.records import Blob, Item
 
 if TYPE_CHECKING:
     from darner_core.engines.local.aside import Aside
-
-# Items that a slice of a flush removes: 2 to 4 ms.
-FLUSHED_AT_ONCE = 200
 
 
 def remove(aside: "Aside", kind: int, place: Place, job: Job, item: Item) -> None:
@@ -66,7 +62,7 @@ def remove_id(aside: "Aside", item_id: int) -> bool:
 def expire_id(aside: "Aside", item_id: int) -> bool:
     """Remove this item if it has expired and nobody has it open; whether it was removed."""
     found = aside.find(item_id)
-    if found is None or item_id in aside.outstanding:
+    if found is None or item_id in aside.outstanding or found[2].state == DYING:
         return False
     item, _ = aside.read(item_id)
     if not has_expired(aside, item):
@@ -76,51 +72,3 @@ def expire_id(aside: "Aside", item_id: int) -> bool:
         return False
     expire(aside, *found, item)
     return True
-
-
-class Flushing:
-    """What was ready or delayed when the queue was flushed. It is gone for whoever asks, though it takes several turns
-    to remove it. Items that were open stay, and so does what has been kicked since."""
-
-    __slots__ = ("before", "end_id", "spared")
-
-    def __init__(self, before: int, end_id: int, spared: set[int]) -> None:
-        """`before`: twice the tail of the line. `end_id`: the next id of the aside."""
-        self.before = before
-        self.end_id = end_id
-        self.spared = spared
-
-    def takes(self, place: Place) -> bool:
-        """Whether what lies here arrived before."""
-        _, arrival, item_id = place
-        if arrival > self.before or item_id in self.spared:
-            return False
-        return arrival < self.before or FIRST_ASIDE_ID <= item_id < self.end_id
-
-
-def flush(aside: "Aside", before: int, open_ids: Iterable[int] = ()) -> Iterator[None]:
-    """Remove what is ready or delayed now, and nobody has open; what is buried stays. `before`: twice the tail of the
-    line; `open_ids`: what is open there. To be gone on with after a turn of the loop each time."""
-    flushing = aside.flushing = Flushing(before, aside.new_id, {*aside.outstanding, *open_ids})
-    journal = aside.log.journal
-    journal.undo.append((_end_flush, aside, flushing))
-    steps, removes = 0, True
-    while removes:  # once more: a turn may have failed meanwhile, and what it removed is there again
-        removes = False
-        for order in (aside.ready, aside.delayed):
-            place = aside.reading(order.first)
-            while place is not None:
-                removes |= flushing.takes(place) and remove_id(aside, place[2])
-                steps += 1
-                if steps % FLUSHED_AT_ONCE == 0:
-                    yield
-                    if aside.flushing is not flushing or aside.deleted:
-                        return
-                place = aside.reading(order.next_behind, place)
-    _end_flush(aside, flushing)
-    journal.undo.append((setattr, aside, "flushing", flushing))
-
-
-def _end_flush(aside: "Aside", flushing: Flushing) -> None:
-    if aside.flushing is flushing:
-        aside.flushing = None

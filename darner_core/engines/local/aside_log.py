@@ -8,9 +8,8 @@ replaced is written once more.
 No call here switches greenlets. Reading raises StorageError.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from darner_core.engines.local.dead_ranges import DeadRange
@@ -19,7 +18,7 @@ from darner_core.engines.local.queue_log import QueueLog
 from darner_core.engines.local.sorted_places import SortedPlaces
 from darner_core.errors import StorageError
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import KINDS, AsideRecord, Job, Place, Taken
+from darner_core.storage.job_records import KINDS, AsideRecord, Flush, Job, Place, Taken
 from darner_core.storage.records import Blob, Item, QueueRecord, State
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
@@ -44,6 +43,14 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.items or self.jobs or self.keys or any(self.order))
+
+    def forget(self, written: "AsideLog") -> None:
+        """What a turn has written since is known."""
+        _drop(self.items, written.items)
+        _drop(self.jobs, written.jobs)
+        _drop(self.keys, written.keys)
+        for mine, theirs in zip(self.order, written.order, strict=True):
+            _drop(mine, theirs)
 
 
 class AsideLog(QueueLog):
@@ -78,10 +85,20 @@ class AsideLog(QueueLog):
     def find(self, item_id: int) -> Item | None:
         return self.items[item_id] if item_id in self.items else self._stored_item(item_id)
 
-    def blobs(self) -> set[int]:
-        """The large items. Reads all that is there."""
-        stored = (item for item_id, item in self._all_stored() if item_id not in self.items)
-        return {item[0].blob for item in chain(stored, self.items.values()) if item and isinstance(item[0], Blob)}
+    def stored_blobs(self, most_items: int, most_bytes: int) -> Iterator[set[int]]:
+        """The large items of what has been written. Each step reads up to so many items, or a few bytes more."""
+        from_id: int | None = 0
+        while from_id is not None:
+            found, size, start, from_id = set[int](), 0, from_id, None
+            for items, (item_id, (body, *_)) in enumerate(self.journal.storage.jobs.items(self.number, start)):
+                if items >= most_items or size >= most_bytes:
+                    from_id = item_id
+                    break
+                if isinstance(body, Blob):
+                    found.add(body.blob)
+                else:
+                    size += len(body)
+            yield found
 
     def read_one(self, item_id: int) -> Item:
         return self.item(item_id)
@@ -142,6 +159,19 @@ class AsideLog(QueueLog):
         self.keys[key] = taken
         self.state_changed = True
 
+    def write_flush(self, flush: Flush | None) -> None:
+        """In this turn: this flush is being carried out; None: none is."""
+        tables, number = self.journal.storage.jobs, self.number
+        if flush is None:
+            self.journal.also.append(lambda batch: tables.end_flush(batch, number))
+        else:
+            self.journal.also.append(lambda batch: tables.put_flush(batch, number, flush))
+
+    def write_spared(self, part: int, item_id: int) -> None:
+        """In this turn: the flush leaves this item."""
+        tables, number = self.journal.storage.jobs, self.number
+        self.journal.also.append(lambda batch: tables.spare(batch, number, part, (item_id,)))
+
     # -- the end of the turn
 
     def _write(self, batch: Batch) -> bool:
@@ -183,6 +213,8 @@ class AsideLog(QueueLog):
 
     def turn_written(self) -> None:
         if self.items or self.jobs or self.keys or any(self.order):
+            if self._doubtful:
+                self._doubtful.forget(self)
             self._begin()
 
     def undo_turn(self) -> None:
@@ -207,15 +239,27 @@ class AsideLog(QueueLog):
 
     def recheck(self, batch: Batch) -> None:
         """The database was opened again after a failed write: whatever was left of it, the records are to be what
-        memory has."""
-        doubtful, self._doubtful = self._doubtful, Changes()
-        tables = self.journal.storage.jobs
+        memory has. `rechecked` follows when that is written."""
+        doubtful = self._doubtful
+        tables, flushing = self.journal.storage.jobs, self._aside.flushing
+        if flushing is None:
+            tables.end_flush(batch, self.number)
+        else:
+            tables.put_flush(batch, self.number, flushing.flush)
         for kind, entries in enumerate(doubtful.order):
             tables.put_order(batch, self.number, kind, entries)
         self._write_records(batch, doubtful.items, doubtful.jobs, doubtful.keys)
         if not self.touched:
             self._aside.enter_turn()
         self.state_changed = True
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a failed turn may have left something on disk."""
+        return not self.recorded or bool(self._doubtful)
+
+    def rechecked(self) -> None:
+        self._doubtful = Changes()
 
     # -- what has been written
 
@@ -229,9 +273,6 @@ class AsideLog(QueueLog):
 
     def _stored_item(self, item_id: int) -> Item | None:
         return self.journal.storage.jobs.item(self.number, item_id)
-
-    def _all_stored(self) -> Iterable[tuple[int, Item]]:
-        return self.journal.storage.jobs.items(self.number)
 
     def _stored_job(self, item_id: int) -> Job | None:
         return self.journal.storage.jobs.job(self.number, item_id)
@@ -269,6 +310,17 @@ class MemoryAsideLog(AsideLog):
         self.appended = []
         journal.in_memory.append(self)  # type: ignore[arg-type]  # of which nothing is asked that it has not
 
+    def write_flush(self, flush: Flush | None) -> None:
+        """A crash leaves nothing to be gone on with."""
+
+    def write_spared(self, part: int, item_id: int) -> None: ...
+
+    def stored_blobs(self, most_items: int, most_bytes: int) -> Iterator[set[int]]:
+        ids = list(self._items)
+        for start in range(0, len(ids), most_items):
+            items = (self._items.get(item_id) for item_id in ids[start : start + most_items])
+            yield {item[0].blob for item in items if item is not None and isinstance(item[0], Blob)}
+
     def keep(self) -> None:
         """The turn has happened."""
         _apply(self._items, self.items)
@@ -284,9 +336,11 @@ class MemoryAsideLog(AsideLog):
                         places.add(place)
                     values[place] = value
 
-    def recheck(self, batch: Batch) -> None:
-        """Nothing is on disk."""
-        self._doubtful = Changes()
+    def undo_turn(self) -> None:
+        """Nothing is on disk, whatever has been tried."""
+        self._begin()
+
+    def recheck(self, batch: Batch) -> None: ...
 
     def places(self, kind: int, begin: Place, most: int) -> list[Place]:
         return self._places[kind].some_from(begin, most)
@@ -296,9 +350,6 @@ class MemoryAsideLog(AsideLog):
 
     def _stored_item(self, item_id: int) -> Item | None:
         return self._items.get(item_id)
-
-    def _all_stored(self) -> Iterable[tuple[int, Item]]:
-        return self._items.items()
 
     def _stored_job(self, item_id: int) -> Job | None:
         return self._jobs.get(item_id)
@@ -311,6 +362,11 @@ class MemoryAsideLog(AsideLog):
 
     def _stored_at_place(self, kind: int, place: Place) -> bytes | None:
         return self._values[kind].get(place)
+
+
+def _drop(known: dict[_Key, _Value], keys: Iterable[_Key]) -> None:
+    for key in keys:
+        known.pop(key, None)
 
 
 def _apply(stored: dict[_Key, _Value], changed: dict[_Key, _Value | None]) -> None:

@@ -5,9 +5,10 @@ All functions are about one aside, and raise StorageError. No call here switches
 
 from typing import TYPE_CHECKING, Final
 
-from darner_core.engines.local import aside_keys
+from darner_core.engines.local import aside_flushing, aside_keys, aside_leaving
+from darner_core.engines.local.aside_flushing import FLUSHED_AT_ONCE
 from darner_core.engines.local.aside_parts import Held
-from darner_core.storage.job_records import BURIED, DELAYED, MAX_COUNT, READY, Job, Place
+from darner_core.storage.job_records import BURIED, DELAYED, DYING, MAX_COUNT, READY, Job, Place
 
 if TYPE_CHECKING:
     from darner_core.engines.local.aside import Aside
@@ -18,7 +19,7 @@ NEVER_MS: Final = 2**64
 
 def place_of(item_id: int, job: Job) -> tuple[int, Place]:
     """(kind, place) of an item whose job record says this, unless it has become due since."""
-    if job.state == READY:
+    if job.state in (READY, DYING):
         return READY, (job.pri, job.place, item_id)
     if job.state == DELAYED:
         return DELAYED, (job.at, job.place, item_id)
@@ -38,6 +39,7 @@ def move(aside: "Aside", held: Held, job: Job) -> None:
         return
     item_id = held.read.id
     kind, place = place_of(item_id, job)
+    aside_flushing.spare(aside, item_id, job)
     if kind == DELAYED and job.at <= aside.log.journal.time_ms():
         kind, place = READY, (job.pri, job.place, item_id)
     if place == held.place and kind == held.kind:
@@ -69,6 +71,7 @@ def move_due(aside: "Aside", most: int) -> int:
     """Let up to `most` delayed items be ready whose time has come, and free keys; how many these were. If a pause is
     over, clients that wait are served."""
     now_ms, moved = aside.log.journal.time_ms(), 0
+    aside_flushing.go_on(aside)
     if aside.record.pause_until_ms and not aside.paused:
         aside.settle()
         aside.serve()
@@ -100,10 +103,17 @@ def kick(aside: "Aside", most: int) -> int:
     """Let up to `most` buried items be ready, those buried longest first; if none is buried, delayed ones, those that
     are due soonest first. How many these were."""
     order = aside.buried if aside.buried.waiting else aside.delayed
-    kicked = 0
+    kicked = flushed = 0
     while kicked < most and (place := aside.reading(order.first)) is not None:
-        _kick(aside, order, place, aside.job(place[2]))
-        kicked += 1
+        job = aside.job(place[2])
+        if not aside.is_flushed(place[2], job):
+            _kick(aside, order, place, job)
+            kicked += 1
+        elif flushed < FLUSHED_AT_ONCE:
+            aside_leaving.remove_id(aside, place[2])
+            flushed += 1
+        else:
+            break  # what comes behind can be kicked when the flush has come so far
     if kicked:
         aside.serve()
     return kicked
@@ -112,7 +122,7 @@ def kick(aside: "Aside", most: int) -> int:
 def kick_id(aside: "Aside", item_id: int) -> bool:
     """Let this item be ready; False: it is open, or neither buried nor delayed."""
     found = aside.find(item_id)
-    if found is None or found[0] == READY or item_id in aside.outstanding:
+    if found is None or found[0] == READY or item_id in aside.outstanding or aside.is_flushed(item_id, found[2]):
         return False
     kind, place, job = found
     _kick(aside, aside.orders[kind], place, job)
@@ -122,7 +132,7 @@ def kick_id(aside: "Aside", item_id: int) -> bool:
 
 def _kick(aside: "Aside", order: "Order", place: Place, job: Job) -> None:
     _make_ready(aside, order, place, job)
-    if aside.flushing is not None:
-        aside.flushing.spared.add(place[2])
+    aside.tell(b"kick", place[2])
     kicked = job._replace(state=READY, at=0, kicks=min(job.kicks + 1, MAX_COUNT))
+    aside_flushing.spare(aside, place[2], kicked)
     aside.log.change_job(place[2], kicked, job)

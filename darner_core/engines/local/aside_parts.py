@@ -40,6 +40,9 @@ class Parent(Protocol):
     @property
     def large_items(self) -> LargeItems: ...
 
+    def outstanding_blobs(self) -> set[int]:
+        """The large items that are open in its line, or were given back there."""
+
     def aged(self, item: Item) -> Item:
         """The item, expiring when the queue's maximum age says so, if not before."""
 
@@ -51,6 +54,11 @@ class OfItsQueue:
 
     parent: Parent
     record: AsideRecord
+
+    @property
+    def opener(self) -> Any:
+        """What comes next may stand in the line."""
+        return self.parent
 
     @property
     def created_at_ms(self) -> int:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from darner_core import NAME
-from darner_core.engines.local import job_rules, lines, window
+from darner_core.engines.local import aside_flushing, job_rules, lines, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
+from darner_core.engines.local.damaged_queue import why_damaged
 from darner_core.engines.local.dead_ranges import DeadRange
 from darner_core.engines.local.job_queue import PLAIN
 from darner_core.engines.local.job_rules import JobRules
@@ -23,7 +24,7 @@ from darner_core.errors import StorageError
 from darner_core.showing import show
 from darner_core.storage import job_records, records
 from darner_core.storage.job_records import NEUTRAL_PRI, AsideRecord, AsideState, Job
-from darner_core.storage.records import Item
+from darner_core.storage.records import Blob, Item
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
 
@@ -52,6 +53,7 @@ class Asides:
         self.by_number: dict[int, Aside] = {}
         # By the names of queues: asides that cannot be read, or whose queues cannot.
         self.damaged: dict[bytes, tuple[AsideRecord, StorageError]] = {}
+        self._unmade: dict[int, bytes] = {}  # what failed turns may have left: asides' numbers and queues' names
         self.large_dead: list[OpenRead] = []  # large dead letters on their way, see `moving`
         self._journal = journal
         self._new_number = new_number
@@ -72,10 +74,14 @@ class Asides:
                 self.damaged[name] = record, StorageError(f"what is set aside of queue {show(name)} waits for a repair")
                 continue
             try:
-                self._add(queue, record, storage.jobs.state(record.number))
+                state, flush = storage.jobs.state(record.number), storage.jobs.flush(record.number)
+                if flush is not None:
+                    _ = queue.large_items  # may raise: before the aside is added
+                aside_flushing.read_back(self._add(queue, record, state), flush)
                 self._settle(queue)
             except StorageError as error:
                 self.damaged[name] = record, error
+                self._settle(queue)  # it tells of the damage
                 log.error("queue %s: what is set aside cannot be read: %s", show(name), error)
         return numbers
 
@@ -84,12 +90,11 @@ class Asides:
         aside = self.by_queue.get(queue)
         if aside is not None:
             return aside
-        if queue.name in self.damaged:
-            raise self.damaged[queue.name][1]
+        self.require(queue)
         record = AsideRecord(self._new_number(), self._journal.time_ms())
         aside = self._add(queue, record, AsideState() if queue.log.durable else None)
         self._write_record(aside)
-        self._journal.undo.append((self._take_out, aside, queue))
+        self._journal.undo.append((self._unmake, aside, queue))
         return aside
 
     def record_of(self, queue: MessageQueue) -> AsideRecord:
@@ -97,10 +102,20 @@ class Asides:
         aside = self.by_queue.get(queue)
         return aside.record if aside is not None else PLAIN
 
+    def require(self, queue: MessageQueue) -> None:
+        """Raises StorageError if what lies aside of this queue cannot be read."""
+        if queue.name in self.damaged:
+            raise self.damaged[queue.name][1]
+
+    def damage_of(self, queue: MessageQueue) -> str:
+        """Why what lies aside of this queue cannot be read, or not all of it; "": it can."""
+        aside, damaged = self.by_queue.get(queue), self.damaged.get(queue.name)
+        return aside.damage if aside is not None else why_damaged(queue.name, damaged[1]) if damaged is not None else ""
+
     def has_jobs(self, queue: MessageQueue) -> bool:
         """Whether this has to be a JobQueue."""
         options, aside = queue.options, self.by_queue.get(queue)
-        if options.max_deliveries or options.dead_letter_queue or options.retry_delay_s:
+        if options.max_deliveries or options.dead_letter_queue or options.retry_delay_s or queue.name in self.damaged:
             return True
         if aside is None:
             return False
@@ -115,6 +130,26 @@ class Asides:
             self._settle(queue)
         return aside
 
+    def put(
+        self,
+        queue: MessageQueue,
+        body: bytes | Blob,
+        flags: int,
+        expires_at_ms: int,
+        pri: int = NEUTRAL_PRI,
+        delay_ms: int = 0,
+        ttr_ms: int = 0,
+        key: bytes = b"",
+        note: bytes = b"",
+    ) -> int:
+        """Put an item into the aside of this queue, which has been entered; its id."""
+        self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
+        return self.by_queue[queue].put(body, flags, expires_at_ms, pri, 2 * queue.tail, delay_ms, ttr_ms, key, note)
+
+    def change_terms(self, queue: MessageQueue, pri: int = NEUTRAL_PRI, ttr_ms: int = 0) -> None:
+        """From now on all items of the line, which has none, have this priority and deadline."""
+        self.change(queue, self.of(queue).record._replace(pri=pri, ttr_ms=ttr_ms))
+
     def _add(self, queue: MessageQueue, record: AsideRecord, state: AsideState | None) -> Aside:
         aside = self.by_queue[queue] = self.by_number[record.number] = Aside(
             queue, record, state, self._journal, self._watcher, self._rules(queue), partial(lines.serve, queue),
@@ -126,6 +161,12 @@ class Asides:
     def _send_dead_letter(self, aside: Aside, item: Item, job: Job) -> bool:
         return self.dead_letter is not None and self.dead_letter(aside, item, job)
 
+    def _unmake(self, aside: Aside, queue: MessageQueue) -> None:
+        if aside.log.durable:
+            self._unmade[aside.record.number] = aside.name
+        self._watcher.forget(aside)
+        self._take_out(aside, queue)
+
     def _take_out(self, aside: Aside, queue: MessageQueue) -> None:
         aside.deleted = True
         del self.by_queue[queue], self.by_number[aside.record.number]
@@ -135,11 +176,14 @@ class Asides:
         aside.deleted = False
         self.by_queue[queue] = self.by_number[aside.record.number] = aside
         self._watcher.note(aside, 1)  # it is looked when something there is due
+        aside_flushing.go_on(aside)
         self._settle(queue)
 
     def change(self, queue: MessageQueue, record: AsideRecord) -> None:
         """From now on the record of its aside is another: the pause, or the terms of the line."""
         aside = self.by_queue[queue]
+        if not aside.log.touched:
+            aside.enter_turn()  # so that the record is put right if the turn fails and lands all the same
         self._journal.undo.append((self._settle, queue))
         self._journal.undo.append((setattr, aside, "record", aside.record))
         aside.record = record
@@ -171,7 +215,7 @@ class Asides:
         if aside.log.durable:
             storage, name, number = self._journal.storage, aside.name, aside.record.number
             # Of what this turn has put nothing may stay, though the aside writes it: this comes behind.
-            is_empty = aside.is_empty and not aside.log.touched
+            is_empty = aside.is_empty and not aside.log.touched and aside.flushing is None
             self._journal.also.append(lambda batch: storage.jobs.remove_aside(batch, name, number, is_empty))
 
     def _delete_damaged(self, name: bytes) -> None:
@@ -184,10 +228,19 @@ class Asides:
     def recheck(self, batch: Batch) -> None:
         """The storage was opened again after a failed write: what asides have on disk is to be what memory has."""
         storage = self._journal.storage
+        for number, name in self._unmade.items():
+            storage.jobs.remove_aside(batch, name, number, False)
+        unmade = set(self._unmade.values())
         for aside in self.by_queue.values():
-            if aside.log.durable and aside.log.recorded == 0:
+            if aside.log.durable and (aside.log.is_doubtful or aside.name in unmade):
                 aside.log.recheck(batch)
                 storage.jobs.add_aside(batch, aside.name, aside.record)
+
+    def rechecked(self) -> None:
+        """What `recheck` has added to its batch is written."""
+        self._unmade.clear()
+        for aside in self.by_queue.values():
+            aside.log.rechecked()
 
 
 def find_dead(journal: Journal, asides: Iterable[Aside]) -> None:

@@ -120,6 +120,10 @@ class Cursor:
         return self.parent.tail
 
     @property
+    def opener(self) -> "Cursor":
+        return self
+
+    @property
     def head_id(self) -> int:
         """The id of what `open` would hand out; 0: nothing."""
         return self.returned[0] if self._goes_back() else self._next_seen(self.next_id)
@@ -354,7 +358,7 @@ class Cursor:
         for read in dropped:
             self._forget(read)
         reads.find_returned(self)
-        self.next_id = self.place = self.parent.head_id
+        self.next_id = self.place = self.parent.line_head_id
         self.mark_all = True
         window.release(self)
         journal.count(self, "total_flushes")

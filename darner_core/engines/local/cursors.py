@@ -111,7 +111,7 @@ class Cursors:
         self._require_room()
         journal = self._journal
         record = QueueRecord(self._new_number(), queue.log.record.family, journal.time_ms())
-        cursor = Cursor(queue, name, self._budget, record, State(next=queue.head_id))
+        cursor = Cursor(queue, name, self._budget, record, State(next=queue.line_head_id))
         self._add(queue, name, cursor)
         if queue.line is not None:
             queue.line.wake_peeks(queue)  # clients may have waited there to see what this cursor shows

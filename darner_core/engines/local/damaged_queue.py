@@ -70,6 +70,7 @@ class DamagedQueue:
     returned: ClassVar[list[int]] = []
     is_receiving: ClassVar = False
     head_id: ClassVar = 0
+    line_head_id: ClassVar = 0
     next_id: ClassVar = records.FIRST_ID
     tail: ClassVar = records.FIRST_ID
     missing: ClassVar = 0

@@ -7,7 +7,6 @@ raise StorageError, they have changed nothing.
 No call here switches greenlets.
 """
 
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -293,11 +292,12 @@ def has_oldest(queue: "MessageQueue") -> bool:
 
 def flush(queue: "MessageQueue") -> None:
     """Remove all that waits. Open items stay open."""
-    flush_line(queue, ())
+    flush_line(queue)
 
 
-def flush_line(queue: "MessageQueue", keep: Iterable[int]) -> None:
-    """As `flush`. `keep`: large items that do not stand in the line."""
+def flush_line(queue: "MessageQueue", leaves_chunks: bool = False) -> None:
+    """As `flush`. `leaves_chunks`: those of large items are removed later, because some of them belong to items that do
+    not stand in the line."""
     large_items = queue.large_items
     log, journal = queue.log, queue.log.journal
     log.write_state()
@@ -310,7 +310,8 @@ def flush_line(queue: "MessageQueue", keep: Iterable[int]) -> None:
     if queue.outstanding:  # else all below `next_id` is gone
         log.removed += returned
     reads.find_returned(queue)
-    large_items.remove_all_but({*keep, *(r.blob for r in queue.outstanding.values() if r.blob)}, queue.waiting_bytes)
+    if not leaves_chunks:
+        large_items.remove_all_but(reads.blobs(queue), queue.waiting_bytes)
     queue.next_id = queue.tail
     queue.missing = 0
     queue.bytes_out = queue.bytes_in

@@ -119,7 +119,7 @@ def _in_aside(aside: Aside, kind: int, after: Place | None, backwards: bool) -> 
 
 def is_flushed(aside: Aside, kind: int, place: Place) -> bool:
     """Whether it is as good as gone, because a flush takes it that goes on over several turns."""
-    return aside.flushing is not None and kind != BURIED and aside.flushing.takes(place)
+    return aside.flushing is not None and kind != BURIED and aside.flushing.flush.takes(place)
 
 
 def _look_at_open(

@@ -1,7 +1,8 @@
 """A queue of which something lies aside, or that is paused, or counts failures.
 
 What is ready comes from the line or from the aside, whichever has the more urgent head, and of two that are equally
-urgent that which arrived first. All items of the line have the same priority, that of the queue's terms.
+urgent that which arrived first. All items of the line have the same priority and deadline, those of the queue's terms.
+A put without options asks for the built-in terms: if the line has others, its item lies aside.
 
 As with `tracing`, a queue becomes a JobQueue by assigning its `__class__`, so that one that uses no jobs does not pay
 for the question. What MessageQueue does stays the line's matter: it is called by its name here.
@@ -10,16 +11,16 @@ No call here switches greenlets.
 """
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from darner_core.engines.large_items import Large
-from darner_core.engines.local import aside_leaving, expiry, reads
+from darner_core.engines.local import aside_flushing, expiry, reads
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.errors import StorageError
-from darner_core.storage.job_records import NO_GETS, NO_PUTS, AsideRecord, Job, Place
-from darner_core.storage.records import Item
+from darner_core.storage.job_records import NEUTRAL_PRI, NO_GETS, NO_PUTS, AsideRecord, Job, Place
+from darner_core.storage.records import Blob, Item
 
 if TYPE_CHECKING:
     from darner_core.engines.local.asides import Asides
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 NOTHING, LINE = False, True
 # What comes first: nothing, the head of the line, or what the aside has found.
 _First: TypeAlias = bool | tuple[Place, Job, Item]
+
+_line_damage: Any = MessageQueue.__dict__["damage"]
 
 # Of a queue that has no aside.
 PLAIN = AsideRecord(0, 0)
@@ -43,6 +46,42 @@ class JobQueue(MessageQueue):
     @property
     def aside(self) -> Aside | None:
         return self.asides.by_queue.get(self)
+
+    @property
+    def damage(self) -> str:
+        """That of the line, or else of what lies aside."""
+        return _line_damage.__get__(self) or self.asides.damage_of(self)
+
+    @damage.setter
+    def damage(self, damage: str) -> None:
+        _line_damage.__set__(self, damage)
+
+    # -- putting
+
+    def put(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
+        JobQueue.put_until(self, body, flags, expires_at_ms)
+
+    def put_until(self, body: bytes | Blob, flags: int, expires_at_ms: int) -> None:
+        if self._next_goes_aside():
+            self.asides.enter(self)
+            self.asides.put(self, body, flags, expires_at_ms)
+            return
+        if not self._has_plain_terms():
+            self.asides.change_terms(self)
+        MessageQueue.put_until(self, body, flags, expires_at_ms)
+
+    @property
+    def next_put_id(self) -> int:
+        aside = self.aside
+        return aside.new_id if aside is not None and self._next_goes_aside() else self.tail
+
+    def _has_plain_terms(self) -> bool:
+        aside = self.aside
+        return aside is None or (aside.record.pri == NEUTRAL_PRI and not aside.record.ttr_ms)
+
+    def _next_goes_aside(self) -> bool:
+        """The next item without options. A line that has no item at all takes other terms."""
+        return not self._has_plain_terms() and bool(reads.stored_items(self))
 
     # -- taking
 
@@ -70,7 +109,7 @@ class JobQueue(MessageQueue):
         return found
 
     def _line_place(self, aside: Aside) -> Place:
-        head_id = self.returned[0] if self.returned else self.next_id
+        head_id = self.line_head_id
         return aside.record.pri, 2 * head_id + 1, head_id
 
     def has_head(self) -> bool:
@@ -114,7 +153,7 @@ class JobQueue(MessageQueue):
     def head_id(self) -> int:
         first = self._first()
         if isinstance(first, bool):
-            return self.returned[0] if self.returned else self.next_id
+            return self.line_head_id
         return first[0][2]
 
     def head_added_at_ms(self) -> int:
@@ -139,12 +178,9 @@ class JobQueue(MessageQueue):
         if aside is None or not aside.items:
             MessageQueue.flush(self)
             return
-        kept = aside.reading(aside.log.blobs) if self.large_items.had_any else set()
-        expiry.flush_line(self, kept)
-        slices = aside_leaving.flush(aside, 2 * self.tail, self.outstanding)
-        for _ in slices:
-            self.log.journal.slices.append(slices)
-            break
+        has_large, line_bytes = self.large_items.had_any, self.bytes_in - self.bytes_out
+        expiry.flush_line(self, leaves_chunks=has_large)
+        aside_flushing.flush(aside, 2 * self.tail, self.outstanding, line_bytes if has_large else -1)
 
     @property
     def takes_nothing(self) -> bool:  # type: ignore[override]

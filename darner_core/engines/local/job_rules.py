@@ -29,6 +29,8 @@ class JobRules(NamedTuple):
 
     def delay_ms(self, failures: int) -> int:
         """Before the next delivery, after so many failures."""
+        if not self.retry_delay_ms:
+            return 0
         most = self.max_retry_delay_ms or MAX_DELAY_MS
         delay_ms: float = min(self.retry_delay_ms, most)
         for _ in range(failures - 1):

@@ -1,34 +1,35 @@
 """The jobs of all queues: `engines.jobs` says what is promised.
 
 A put with options goes into the line if its priority and deadline are those that all items of the line have, the
-queue's terms; else aside. If the line has no item at all, the terms become those of the put. Once aside, an item stays
-there until it is gone. An item of the line goes aside when it has failed and that counts, or comes back later or with
-another priority: it keeps its id, and its place in the order of arrival.
+queue's terms; else aside. A put without options has the built-in ones. If the line has no item at all, the terms become
+those of the put. Once aside, an item stays there until it is gone. An item of the line goes aside when it has failed
+and that counts, or comes back later or with another priority: it keeps its id, and its place in the order of arrival.
 
 No call here switches greenlets.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from darner_core import NAME
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.contract import Read
 from darner_core.engines.jobs import MAX_DELAY_MS, NEUTRAL, Failure, JobOptions, Outcome, Pause, Placed
-from darner_core.engines.local import aside_failures, aside_keys, aside_moves, lines
+from darner_core.engines.local import aside_failures, aside_flushing, aside_moves, lines
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.job_rules import LOSS, NACK, TIMEOUT
 from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.leased import Leased
 from darner_core.engines.local.message_queue import MessageQueue
-from darner_core.engines.local.reads import OpenRead
+from darner_core.engines.local.reads import OpenRead, stored_items
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.routing import Routing
 from darner_core.engines.local.tracing import PUT, TracedQueue
 from darner_core.errors import ServerError, StorageError
 from darner_core.repeated import BY_TEXT
 from darner_core.showing import show
-from darner_core.storage.job_records import NO_GETS, NO_PUTS, READY, AsideRecord, Job
+from darner_core.storage.job_records import NO_GETS, NO_PUTS, READY, Job
 from darner_core.storage.records import Blob, Item
 
 log = logging.getLogger(NAME)
@@ -60,16 +61,25 @@ class LocalJobs:
         options: JobOptions,
         as_child: bool = False,
     ) -> Placed:
+        item = body, flags, expires_at_ms, self._journal.time_ms()
+        if len(names) == 1:
+            queue = self._registry.queues.get(names[0])
+            if queue is not None and not queue.governed and (queue.is_child or not as_child):
+                # What follows comes to the same, in nearly twice the time: 17 µs of a whole put, not 10.
+                if options.key and (taken := self._taken(queue.name, options.key)) is not None:
+                    return taken
+                return Placed(Outcome.STORED, queue.name, self._put_into(queue, item, options))
         first = self._routing.first_of(names)
         taken = self._taken(first, options.key)
         if taken is not None:
             if self._registry.queues[first].takes_nothing:
                 return Placed(Outcome.FULL, first)
             return taken
+        if options != JobOptions():
+            self._require_asides(self._routing.existing(names, as_child))
         takers = self._routing.find_takers(names, len(body), as_child)
         if takers is None:
             return Placed(Outcome.FULL, first)
-        item = body, flags, expires_at_ms, self._journal.time_ms()
         put_id = 0
         for queue in takers:
             if queue.name == first:
@@ -86,20 +96,19 @@ class LocalJobs:
         if not delay_ms and not key and not note:
             record = self._asides.record_of(queue)
             same = (record.pri, record.ttr_ms) == (pri, ttr_ms)
-            if not same and queue.next_id == queue.tail and not queue.outstanding:
-                self._asides.of(queue)
-                self._asides.change(queue, record_of(self._asides.of(queue), pri, ttr_ms))
+            if not same and not stored_items(queue):
+                self._asides.change_terms(queue, pri, ttr_ms)
                 same = True
             if same:
-                queue.put_until(body, flags, expires_at_ms)
+                if isinstance(queue, TracedQueue):
+                    queue.note_item(PUT, queue.tail, item)
+                MessageQueue.put_until(queue, body, flags, expires_at_ms)
                 return put_id
         aside = self._asides.enter(queue)
-        self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
         if isinstance(queue, TracedQueue):
             queue.note_item(PUT, aside.new_id, item)
-        return aside.put(
-            body, flags, expires_at_ms, pri, 2 * queue.tail, min(delay_ms, MAX_DELAY_MS), ttr_ms, key, note
-        )
+        delay_ms = min(delay_ms, MAX_DELAY_MS)
+        return self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
 
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
         first = self._routing.first_of(transfer.names)
@@ -107,6 +116,9 @@ class LocalJobs:
         if taken is not None:
             return taken
         put_ids: list[int] = []
+
+        if options != JobOptions():
+            self._require_asides(target.queue for target, _ in transfer.uploads)
 
         def put_one(queue: MessageQueue, blob: Blob) -> None:
             item = blob, flags, expires_at_ms, self._journal.time_ms()
@@ -118,11 +130,16 @@ class LocalJobs:
         stored = transfer.put(flags, expires_at_ms, put_one) is not None
         return Placed(Outcome.STORED if stored else Outcome.FULL, first, *put_ids)
 
+    def _require_asides(self, queues: Iterable[MessageQueue]) -> None:
+        """Raises StorageError if something cannot be set aside in one of these: before anything is put into others."""
+        for queue in queues:
+            self._asides.require(queue)
+
     def _taken(self, name: bytes, key: bytes) -> Placed | None:
         """By which item of this queue, which need not exist, the key is taken; None: it is free."""
         queue = self._registry.queues.get(name) if key else None
         aside = self._asides.by_queue.get(queue) if queue is not None else None
-        item_id = aside_keys.owner(aside, key) if aside is not None else 0
+        item_id = aside_flushing.owner_of_key(aside, key) if aside is not None else 0
         if aside is None or not item_id:
             return None
         return Placed(Outcome.KEY_TAKEN, name, item_id if aside.find(item_id) is not None else 0)
@@ -172,6 +189,11 @@ class LocalJobs:
         if held is not None:
             aside_failures.reject(held.queue, held, show(client))  # type: ignore[arg-type]
 
+    def history(self, read: Read | Leased) -> bytes:
+        held = read.read if isinstance(read, Leased) else read  # as a session holds it
+        place = held.queue
+        return place.job_of(held).note if isinstance(place, Aside) and place.holds(held) else b""
+
     def aside_read(self, read: Read) -> OpenRead | None:
         """This read as one of an aside: an item of a line goes there, and is open there. None: it was not open, or is
         a cursor's, and is given back. Raises StorageError, with nothing changed."""
@@ -198,7 +220,10 @@ class LocalJobs:
         return aside.adopt_open(moved, item, job)
 
     def put_dead_letter(self, queue: MessageQueue, body: bytes | Blob, item: Item, note: bytes) -> None:
-        """Put a copy of `item`, whose body it is, into one of the queues to which dead letters go."""
+        """Put a copy of `item`, whose body it is, into one of the queues to which dead letters go. Where nothing can be
+        set aside, it goes into the line, without its history."""
+        if queue.name in self._asides.damaged:
+            note = b""
         self._put_into(queue, (body, item[1], 0, item[3]), JobOptions(), note)
 
     def _send_dead_letter(self, aside: Aside, item: Item, job: Job) -> bool:
@@ -269,7 +294,7 @@ class LocalJobs:
         yield b"reserved", queue.open_reads
         yield b"failures", aside.failures if aside is not None else 0
         yield b"dead_lettered", aside.dead_lettered if aside is not None else 0
-        yield b"aside_items", aside.items if aside is not None else 0
+        yield b"set_aside", aside.items if aside is not None else 0
         yield b"paused", aside.paused if aside is not None else 0
 
     def _urgent(self, queue: MessageQueue, aside: Aside | None) -> int:
@@ -277,11 +302,6 @@ class LocalJobs:
             return 0
         in_line = queue.waiting_items - aside.waiting_items if aside.record.pri < NEUTRAL else 0
         return in_line + aside.ready.urgent - aside.ready.urgent_hidden
-
-
-def record_of(aside: Aside, pri: int, ttr_ms: int) -> AsideRecord:
-    """Its record with these terms."""
-    return aside.record._replace(pri=pri, ttr_ms=ttr_ms)
 
 
 def counts(options: QueueOptions) -> bool:

@@ -58,6 +58,19 @@ class LargeItems:
     def is_receiving(self) -> bool:
         return bool(self._receiving)
 
+    @property
+    def coming(self) -> frozenset[int]:
+        """Those that are being received."""
+        return frozenset(self._receiving)
+
+    @property
+    def next_blob(self) -> int:
+        return self._next
+
+    def pass_over(self, end_blob: int) -> None:
+        """No item gets a number below this any more."""
+        self._next = max(self._next, end_blob)
+
     def receive(self, chunk_bytes: int, memory: BodyMemory) -> "Upload":
         """Begin to receive an item. Raises StorageError."""
         return Upload(self, self._journal, self._number, self.start(), chunk_bytes, memory)

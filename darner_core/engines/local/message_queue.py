@@ -353,8 +353,22 @@ class MessageQueue:
         return self.log.durable
 
     @property
-    def head_id(self) -> int:
+    def opener(self) -> "MessageQueue":
+        return self
+
+    @property
+    def line_head_id(self) -> int:
         return self.returned[0] if self.returned else self.next_id
+
+    @property
+    def head_id(self) -> int:
+        """As `line_head_id`, unless something that lies aside of the line comes first."""
+        return self.returned[0] if self.returned else self.next_id
+
+    @property
+    def next_put_id(self) -> int:
+        """What `put` will give its item."""
+        return self.tail
 
     def first_id(self) -> int:
         """Every id below it is gone."""
@@ -373,6 +387,8 @@ class MessageQueue:
     open_reads = property(reads.open_reads)
 
     stored_items = property(reads.stored_items)
+
+    outstanding_blobs = reads.blobs
 
     def kept(self) -> tuple[int, int]:
         """(items, bytes of their bodies): what would stay if all that waits were discarded."""

@@ -117,6 +117,11 @@ def stored_items(queue: "MessageQueue") -> int:
     return queue.tail - queue.next_id - queue.missing + len(queue.outstanding)
 
 
+def blobs(queue: "MessageQueue") -> set[int]:
+    """The large items that are open or were given back."""
+    return {read.blob for read in queue.outstanding.values() if read.blob}
+
+
 # -- what was given back
 
 

@@ -166,7 +166,7 @@ class Registry:
 
     def _settle(self, queue: MessageQueue) -> None:
         """The queue may have jobs from now on, or no more."""
-        if not queue.unreadable:
+        if not queue.unreadable and not queue.deleted:
             self.traces.changed(queue)
             self._govern(queue)
 
@@ -417,6 +417,7 @@ class Registry:
         for number, blob in orphans:
             _forget_upload(self._journal, number, blob, batch)
         storage.write(batch)
+        self.asides.rechecked()
         del self._journal.orphans[: len(orphans)]
         self.cursors.make_all_awaited()
         for queue in self:

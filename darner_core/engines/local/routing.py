@@ -111,6 +111,10 @@ class Routing:
         """The first queue that these names stand for."""
         return self._follow(names)[0]
 
+    def existing(self, names: Iterable[bytes], as_child: bool = False) -> Iterable[MessageQueue]:
+        """The queues that an item for these names goes into, if it can, as far as they exist."""
+        return self._existing(self._follow(names), as_child)
+
     def find_takers(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> list[MessageQueue] | None:
         """The queues into which the caller puts an item that is not large, in this turn and in place of `put`."""
         as_child = as_child and names[0] not in self.aliases

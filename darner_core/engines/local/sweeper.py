@@ -45,6 +45,9 @@ MOST_DEAD = 20_000
 # A sweep pauses while more large items than this wait to be moved: 2 MB.
 MOST_KEPT = 10_000
 
+# When to look again at an item that lies aside and has expired while it is open.
+OPEN_AGAIN_MS = 60_000
+
 # Items that are taken before they expire leave their expiries behind. These are looked for when more expiries have been
 # written than there were live ones, plus MOST_TAKEN. Then one turn looks at up to TIDIED_AT_ONCE, in 1 ms; one sweep at
 # up to TIDIED_A_SWEEP, and twice as many as have been written since the last.
@@ -258,7 +261,14 @@ class Sweeper:
         return looked_at
 
     def _expire_aside(self, aside: Aside, expiry: Expiry) -> bool:
-        """False: it is open, and has to be looked at again."""
+        """False: it has to be looked at again. Of one that is open another expiry stands on disk from now on, which is
+        later."""
+        if expiry.id in aside.outstanding:
+            later = Expiry(self._journal.time_ms() + OPEN_AGAIN_MS, expiry.number, expiry.id)
+            storage = self._journal.storage
+            self._journal.also.append(lambda batch: storage.add_expiry(batch, later))
+            self._journal.count(self._journal, "hints")
+            return True
         try:
             return aside_leaving.expire_id(aside, expiry.id) or aside.log.find(expiry.id) is None
         except StorageError as error:
@@ -366,7 +376,9 @@ class Sweeper:
             deleted = 0
             for queue in queues:
                 age_s = queue.options.max_queue_age_s
-                if not age_s or not _is_idle(queue) or self._registry.queues.get(queue.name) is not queue:
+                if not age_s or not _is_idle(queue, self._registry.asides.by_queue.get(queue)):
+                    continue
+                if self._registry.queues.get(queue.name) is not queue:
                     continue
                 had, since = self._quiet.get(queue, (-1, now))
                 if had != queue.tail + queue.next_id or queue.polled:
@@ -390,11 +402,12 @@ class Sweeper:
         self._registry.expires += 1
 
 
-def _is_idle(queue: MessageQueue) -> bool:
-    """Whether the queue and its cursors are empty, and nobody waits there or is putting an item."""
+def _is_idle(queue: MessageQueue, aside: Aside | None) -> bool:
+    """Whether the queue and its cursors are empty, and nobody waits there or is putting an item; `aside`: what lies
+    aside of it. A pause and a key that is taken are kept."""
     if queue.waiting_items or queue.open_reads or queue.line or queue.is_receiving or queue.unreadable:
         return False
-    if queue.aside_items:
+    if aside is not None and (aside.items or aside.key_windows.entries or aside.paused):
         return False
     return not any(cursor.outstanding or cursor.line for cursor in (queue.cursors or {}).values())
 

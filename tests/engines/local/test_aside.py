@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from darner_core.engines.local import aside as aside_module
-from darner_core.engines.local import aside_failures, aside_keys, aside_leaving, aside_moves
+from darner_core.engines.local import aside_failures, aside_flushing, aside_keys, aside_leaving, aside_moves
 from darner_core.engines.local import aside_log as aside_log_module
 from darner_core.engines.local import order as order_module
 from darner_core.engines.local.aside import Aside
@@ -254,9 +254,10 @@ class Asides(RuleBasedStateMachine):
                 self.plain.remove(job)
 
     def flush(self) -> None:
-        for _ in aside_leaving.flush(self.aside, 10**9):
-            pass
+        aside_flushing.flush(self.aside, 10**9)
         self.plain.flush()
+        self.bench.do_slices()
+        self.end_turn()
 
     def advance(self) -> None:
         self.end_turn()
@@ -361,7 +362,7 @@ def test_it_does_what_the_plain_model_does(machine: type[Asides], monkeypatch: p
     monkeypatch.setattr(order_module, "MOST_ENTRIES", 6)
     monkeypatch.setattr(order_module, "MOST_STALE", 2)
     monkeypatch.setattr(aside_log_module, "RECLAIM_ITEMS", 4)
-    monkeypatch.setattr(aside_leaving, "FLUSHED_AT_ONCE", 2)
+    monkeypatch.setattr(aside_flushing, "FLUSHED_AT_ONCE", 2)
     assert aside_module.EXPIRED_AT_ONCE > 50  # more than there will be
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     examples = int(os.environ.get("EXAMPLES", "60"))

@@ -7,7 +7,7 @@ import pytest
 from darner_core.engines.large_items import LARGE
 from darner_core.engines.local import aside as aside_module
 from darner_core.engines.local import aside_failures
-from darner_core.engines.local.aside_leaving import expire_id, flush, remove_id
+from darner_core.engines.local.aside_leaving import expire_id, remove_id
 from darner_core.storage.records import Blob
 from darner_core.storage.storage import Storage
 from tests.engines.local.test_message_queue import CHUNK_BYTES, whole_body
@@ -76,30 +76,6 @@ def test_one_that_expires_behind_the_head_is_found_by_its_hint(bench: Bench) -> 
     assert bench.bodies(bench.aside.ready) == [b"x"]
 
 
-def test_a_flush_takes_what_waits_in_slices_and_leaves_what_is_open_or_buried_or_comes_meanwhile(
-    bench: Bench,
-) -> None:
-    bench.put(b"buried")
-    aside_failures.bury(bench.aside, bench.opened())
-    bench.put(b"open")
-    bench.opened()
-    for number in range(500):
-        bench.put(b"%d" % number, delay_ms=number % 2)
-    bench.end_turn()
-    slices = 0
-    for _ in flush(bench.aside, 2 * bench.puts + 2):
-        slices += 1
-        bench.put(b"new", pri=1)
-        bench.put(b"new", pri=1, delay_ms=50)
-        bench.end_turn()
-    bench.end_turn()
-    assert slices == 2
-    assert bench.bodies(bench.aside.ready) == [b"new"] * 2
-    assert bench.bodies(bench.aside.delayed) == [b"new"] * 2
-    assert bench.bodies(bench.aside.buried) == [b"buried"]
-    assert bench.aside.open_reads == 1
-
-
 def put_large(bench: Bench) -> bytes:
     blob, body = bench.queue.large_items.start(), b"%0999d" % 7
     for index in range(0, len(body), CHUNK_BYTES):
@@ -111,7 +87,7 @@ def put_large(bench: Bench) -> bytes:
     return body
 
 
-@pytest.mark.parametrize("how", ["close", "remove", "flush"])
+@pytest.mark.parametrize("how", ["close", "remove"])
 def test_the_chunks_of_a_large_item_go_with_it(bench: Bench, how: str) -> None:
     body = put_large(bench)
     assert bench.aside.take() is LARGE
@@ -121,7 +97,7 @@ def test_the_chunks_of_a_large_item_go_with_it(bench: Bench, how: str) -> None:
         bench.aside.close(read)
     else:
         bench.aside.give_back(read)
-        assert list(flush(bench.aside, 2 * bench.puts + 2)) == [] if how == "flush" else remove_id(bench.aside, read.id)
+        assert remove_id(bench.aside, read.id)
     bench.end_turn()
     assert bench.storage.first_chunk() is None
     assert bench.aside.is_empty

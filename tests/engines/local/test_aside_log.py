@@ -12,7 +12,7 @@ from darner_core.storage.job_records import HIGHEST, LOWEST, READY
 from darner_core.storage.records import ITEM_HEADER_BYTES
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Storage
-from tests.support.asides import NUMBER, Bench, counts
+from tests.support.asides import NUMBER, Bench, counts, refusing
 
 OpenStorage = Callable[[], Storage]
 
@@ -65,6 +65,46 @@ def test_of_a_failed_turn_nothing_stays(bench: Bench, lands: bool) -> None:
         found = bench.aside.find(bench.aside.new_id - 1)
         assert found is not None
         assert found[2].nacks == 0
+        bench.crash()
+
+
+def test_what_a_failed_turn_may_have_left_is_known_until_it_has_been_put_right(bench: Bench) -> None:
+    bench.put(b"a")
+    bench.end_turn()
+    bench.aside.take()
+    for pri in range(2):
+        bench.put(b"refused", pri=pri)
+    with refusing(bench.storage, lands=True), pytest.raises(StorageError):
+        bench.journal.commit()
+    bench.journal.begin()
+    bench.aside.log.recheck(bench.storage.batch())  # which is never written: the disk refuses that, too
+    with refusing(bench.storage), pytest.raises(StorageError):
+        bench.journal.commit()
+    bench.journal.begin()
+    bench.fail_turn()
+    for _ in range(2):
+        assert bench.bodies(bench.aside.ready) == [b"a"]
+        assert counts(bench) == [1, 1, 0, 1, 1]
+        bench.crash()
+
+
+def test_what_a_later_turn_has_written_is_not_put_back(bench: Bench) -> None:
+    bench.put(b"a")
+    bench.put(b"b", key=b"k")
+    bench.end_turn()
+    for _ in range(2):
+        bench.aside.take()
+    with refusing(bench.storage), pytest.raises(StorageError):
+        bench.journal.commit()
+    bench.journal.begin()
+    for _ in range(2):
+        bench.aside.take()
+    bench.end_turn()  # now it can be written, though nobody has opened the database again
+    bench.put(b"c")
+    bench.fail_turn()
+    for _ in range(2):
+        assert counts(bench) == [0, 0, 0, 0, 1]
+        assert bench.aside.take() is None
         bench.crash()
 
 

@@ -115,6 +115,23 @@ def test_very_many_are_moved_in_parts(loop: Loop, monkeypatch: pytest.MonkeyPatc
     assert loop.live == []
 
 
+def test_a_look_at_one_where_nothing_is_due_counts_too(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due_module, "DUE_A_TURN", 20)
+    bench = loop.bench
+    others = [bench.read_aside(bench.journal) for _ in range(5)]
+    bench.now_s += 1
+    bench.journal.begin()
+    for aside in others:
+        loop.due.note(aside, bench.now_ms)
+    bench.now_s += 1
+    bench.journal.begin()
+    loop.fire()
+    turns = 0
+    while loop.turn():
+        turns += 1
+    assert turns == 3
+
+
 def test_what_is_due_is_found_after_a_restart(loop: Loop) -> None:
     loop.bench.put(b"x", delay_ms=1000)
     loop.bench.end_turn()

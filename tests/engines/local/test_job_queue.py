@@ -64,3 +64,20 @@ def test_a_cursor_sees_the_line_and_keeps_no_chunks_from_an_item_that_went_aside
     bench.end_turn()
     assert cursor.open() is None
     assert bench.drain() == [b"aside", b"x" * 900]
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_a_cursor_begins_at_the_head_of_the_line_whatever_comes_before_that(bench: JobBench, flushes: bool) -> None:
+    bench.put(b"q", b"1", b"2")
+    if flushes:
+        bench.registry.cursors.of(bench.queue(), b"c").take()
+    bench.put_job(b"q", b"fast", pri=3)
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    if flushes:
+        cursor.flush()
+    bench.put(b"q", b"3")
+    bench.end_turn()
+    bench.crash()
+    cursor = bench.registry.cursors.of(bench.queue(), b"c")
+    items = [cursor.take() for _ in range(4)]
+    assert [item[0] for item in items if isinstance(item, tuple)] == [b"1", b"2", b"3"]

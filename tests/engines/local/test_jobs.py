@@ -8,9 +8,12 @@ import pytest
 
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.jobs import Failure, JobOptions, Outcome, Pause
-from darner_core.engines.local import aside_leaving
+from darner_core.engines.local import aside_flushing
+from darner_core.engines.local import sweeper as sweeper_module
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.errors import ServerError, StorageError
+from darner_core.storage.job_records import number_key
+from darner_core.storage.rocks import STATE_FAMILY
 from darner_core.storage.storage import Storage
 from tests.support.job_bench import JobBench
 
@@ -57,6 +60,34 @@ def test_a_more_urgent_item_goes_first_and_equals_go_in_the_order_of_arrival(sta
     assert bench.queue().__class__ is MessageQueue
 
 
+def test_a_put_without_options_has_the_neutral_priority_whatever_the_line_was_begun_with(start: Start) -> None:
+    bench = start(trace=True)
+    bench.put_job(b"q", b"for the night", pri=5000)
+    bench.put(b"q", b"plain")
+    bench.put_large(b"q", b"large" * 200)
+    bench.put_job(b"q", b"somewhat lazy", pri=2000)
+    bench.put(b"q", b"plain, too", expires_in_s=60)
+    bench = restarted(bench)
+    found = [bench.opened() for _ in range(5)]
+    bodies = [b"large" if read.blob else bench.body(read) for read in found]
+    assert bodies == [b"plain", b"large", b"plain, too", b"somewhat lazy", b"for the night"]
+    for read in found:
+        read.queue.close(read)
+    bench.put(b"q", b"plain")  # the line is empty: it takes its own terms again
+    bench.put_job(b"q", b"urgent", pri=7)
+    bench.put_job(b"q", b"neutral", pri=1024)
+    assert bench.figures()["set_aside"] == 1
+    assert restarted(bench).drain() == [b"urgent", b"plain", b"neutral"]
+
+
+def test_a_put_without_options_has_no_deadline_of_its_neighbour(start: Start) -> None:
+    bench = start(default_ttr_s=60)
+    bench.put_job(b"q", b"short", ttr_ms=300)
+    bench.put(b"q", b"plain")
+    reads = [bench.opened(), bench.opened()]
+    assert [bench.jobs.ttr_ms(read) for read in reads] == [300, 60_000]
+
+
 def test_a_delayed_item_comes_when_it_is_due_at_the_place_of_its_arrival(start: Start) -> None:
     bench = start()
     bench.put(b"q", b"1")
@@ -86,10 +117,10 @@ def test_puts_with_the_same_options_use_the_line(start: Start) -> None:
     bench = start()
     for number in range(5):
         bench.put_job(b"q", b"%d" % number, pri=7, ttr_ms=60_000)
-    assert bench.figures()["aside_items"] == 0
+    assert bench.figures()["set_aside"] == 0
     assert bench.jobs.ttr_ms(bench.opened()) == 60_000
     bench.put_job(b"q", b"first", pri=6)
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
     assert restarted(bench).drain()[0] == b"first"
 
 
@@ -340,6 +371,40 @@ def test_a_large_dead_letter_is_open_while_it_moves(start: Start) -> None:
     assert (restarted(bench).drain(b"dead"), bench.drain()) == ([b"x" * 900], [])
 
 
+def test_a_large_dead_letter_is_not_handed_out_again_when_a_crash_has_met_it_on_its_way(
+    open_storage: OpenStorage,
+) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=1, dead_letter_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900, expires_in_s=20)
+    read = bench.opened()
+    bench.jobs.fail(read, Failure.ABORTED)
+    bench.put(b"q", b"next")
+    bench.end_turn()
+    bench.crash()
+    aside = bench.registry.asides.by_queue[bench.queue()]
+    assert aside.open_id(read.id) is None
+    bench.pass_time(30)
+    bench.sweep()
+    assert bench.take() == b"next"
+    bench.fail_turn()
+    assert bench.take() == b"next"
+    bench.sweep()
+    assert bench.drain() == []
+    bench.crash()
+    assert bench.drain(b"dead") == [b"x" * 900]
+
+
+def test_a_turn_in_which_a_large_item_dies_can_be_undone(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=1, dead_letter_queue=b"dead"))
+    bench.put_large(b"q", b"x" * 900)
+    read = bench.opened()
+    bench.end_turn()
+    bench.jobs.fail(read, Failure.ABORTED)
+    bench.fail_turn()
+    bench.sweep()
+    assert (bench.drain(b"dead"), bench.drain()) == ([], [b"x" * 900])
+
+
 def test_a_large_dead_letter_without_room_is_buried(start: Start) -> None:
     bench = start({"dead": QueueOptions(max_items=1)}, max_deliveries=1, dead_letter_queue=b"dead")
     bench.put(b"dead", b"full")
@@ -430,7 +495,7 @@ def test_only_a_queue_that_exists_can_be_paused(start: Start) -> None:
 
 
 def test_a_flush_leaves_what_is_open_or_buried(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside_leaving, "FLUSHED_AT_ONCE", 2)
+    monkeypatch.setattr(aside_flushing, "FLUSHED_AT_ONCE", 2)
     bench = start(max_deliveries=1)
     for number in range(3):
         bench.put(b"q", b"line %d" % number)
@@ -476,7 +541,7 @@ def test_a_queue_that_uses_none_of_it_has_no_figures(start: Start) -> None:
     bench.put_job(b"q", b"2", pri=1)
     assert bench.figures() == {
         "ready": 2, "urgent": 1, "delayed": 0, "buried": 0, "reserved": 0, "failures": 0, "dead_lettered": 0,
-        "aside_items": 1, "paused": 0,
+        "set_aside": 1, "paused": 0,
     }  # fmt: skip
 
 
@@ -525,6 +590,97 @@ def test_a_damaged_queue_is_told_of(start: Start, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(type(aside.log), "item", broken)
     with pytest.raises(StorageError, match="queue q cannot be read: checksum mismatch"):
         bench.take()
+
+
+def spoil_aside(bench: JobBench, name: bytes) -> None:
+    number = bench.registry.asides.by_queue[bench.queue(name)].record.number
+    assert bench.storage is not None
+    bench.storage.put(STATE_FAMILY, number_key(number), b"spoiled")
+    bench.crash()
+
+
+def test_what_cannot_be_set_aside_is_refused_before_anything_is_put(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.registry.child(b"q+a")
+    bench.put(b"q", b"line")
+    bench.put_job(b"q", b"x", pri=5)
+    bench.end_turn()
+    spoil_aside(bench, b"q")
+    assert [queue.name for queue in bench.registry.damaged] == [b"q"]
+    assert "queue q cannot be read: aside number" in bench.queue().damage
+    with pytest.raises(StorageError, match="aside number"):
+        bench.put_job(b"q", b"refused", pri=7)
+    bench.put(b"q", b"plain")
+    bench.end_turn()
+    assert (bench.drain(b"q+a"), bench.drain()) == ([b"x", b"line", b"plain"], [b"line", b"plain"])
+    assert bench.queue().damage
+    bench.registry.delete(b"q")
+    bench.end_turn()
+    bench.crash()
+    bench.put_job(b"q", b"new", pri=7)
+    assert (bench.queue().damage, bench.drain()) == ("", [b"new"])
+
+
+def test_a_dead_letter_goes_into_the_line_where_nothing_can_be_set_aside(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=1, dead_letter_queue=b"dead"))
+    bench.registry.child(b"dead+a")
+    bench.put_job(b"dead", b"x", key=b"k")
+    bench.end_turn()
+    spoil_aside(bench, b"dead")
+    bench.put(b"q", b"1")
+    bench.fail()
+    assert [bench.drain(name) for name in (b"q", b"dead", b"dead+a")] == [[], [b"1"], [b"x", b"1"]]
+
+
+def test_what_expires_while_it_is_open_stops_no_sweep_and_goes_when_it_comes_back(
+    open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper_module, "MOST_KEPT", 2)
+    bench = JobBench(open_storage)
+    bench.put(b"q", b"line")
+    for _ in range(4):
+        bench.put_job(b"q", b"x", expires_in_s=5, pri=5)
+    bench.put(b"other", b"first")
+    bench.put(b"other", b"expires", expires_in_s=8)
+    reads = [bench.opened() for _ in range(4)]
+    bench.pass_time(10)
+    bench.sweep()
+    assert bench.queue(b"other").waiting_items == 1
+    bench.put_job(b"q", b"urgent", pri=0)
+    for read in reads[:2]:
+        read.queue.give_back(read)
+    bench.end_turn()
+    bench.crash()  # which gives the others back
+    assert bench.figures()["set_aside"] == 5
+    bench.pass_time(70)
+    bench.sweep()
+    assert bench.figures()["set_aside"] == 1
+
+
+def test_a_queue_is_not_idle_while_it_is_paused_or_keeps_a_key(start: Start) -> None:
+    bench = start({"paused": QueueOptions(max_queue_age_s=10)}, max_queue_age_s=10, unique_s=60)
+    bench.put_job(b"q", b"1", key=b"k")
+    bench.put(b"paused", b"1")
+    assert bench.drain(b"paused") == bench.drain() == [b"1"]
+    bench.jobs.pause(b"paused", Pause.IN, 100)
+    for seconds, names in ((30, [b"paused", b"q"]), (60, [b"paused"]), (60, [])):
+        for _ in range(5):
+            bench.sweeper.wait_expire_queues()
+            bench.pass_time(seconds / 5)
+        assert sorted(bench.registry.queues) == names
+
+
+def test_a_dead_letter_tells_its_history(start: Start) -> None:
+    bench = start({"dead": QueueOptions()}, max_deliveries=1, dead_letter_queue=b"dead")
+    bench.put(b"q", b"1")
+    bench.fail(client=b"me")
+    read, other = bench.opened(b"dead"), bench.engine.leases.bind
+    history = b"from=q id=1 failures=1 last=nack client=me put=1000000"
+    assert [bench.jobs.history(one) for one in (read, other(read, 1000))] == [history, history]
+    read.queue.close(read)
+    assert bench.jobs.history(read) == b""
+    bench.put(b"q", b"2")
+    assert bench.jobs.history(bench.opened()) == b""
 
 
 @pytest.mark.parametrize("in_the_line", [True, False])

@@ -1,21 +1,24 @@
 """What a session holds of a read with a deadline: used as a read and as its queue, it ends and keeps its lease."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from darner_core.config.options import Config
-from darner_core.config.queues import QueueRules
+from darner_core.config.queues import QueueOptions, QueueRules
 from darner_core.engines.jobs import Failure
 from darner_core.engines.local.leases import Leases
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.errors import StorageError
+from darner_core.operations.availability import Availability
+from darner_core.operations.jobs import Comebacks, JobOperations
 from darner_core.operations.session import ManyReads, Session
 from darner_core.storage.storage import Storage
 from tests.engines.local.test_leases import Clock, fail_turn
 from tests.operations.test_session import House
 from tests.support.bench import opened
+from tests.support.job_bench import JobBench
 
 
 class Told:
@@ -209,3 +212,22 @@ def test_an_item_that_failed_is_the_read_itself_to_the_engine(office: Office, mo
     fail_turn(office.house, monkeypatch)
     assert len(office.leases) == 1
     assert office.leases.end(read) is read
+
+
+@SESSIONS
+def test_a_client_that_is_lost_in_a_turn_that_fails_leaves_no_lease(
+    open_storage: Callable[[], Storage], kind: Kind
+) -> None:
+    class Serving:
+        stopping = False
+
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=3))
+    comebacks = Comebacks(bench.engine, cast(Availability, Serving()))
+    session = kind(bench.journal, comebacks)
+    bench.put(b"q", b"line")
+    bench.end_turn()
+    JobOperations(bench.engine, comebacks).hold(session, 10**9, bench.opened())
+    bench.end_turn()
+    session.end()
+    bench.fail_turn()
+    assert (len(bench.engine.leases), bench.drain()) == (0, [b"line"])

@@ -228,3 +228,16 @@ def test_no_number_ever_tells_of_another_item(bench: JobBench, seed: int, monkey
             if bench.engine.items.find(name, item_id) is not None:
                 assert bench.engine.items.numbered(given) == (name, item_id)
                 assert bench.engine.items.number(name, item_id) == given
+
+
+def test_after_damage_many_are_left_out(bench: JobBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_and_ask(bench, 3)
+    whole = Storage.__init__
+
+    def damaged(storage: Storage, *about: object, **named: object) -> None:
+        whole(storage, *about, **named)  # type: ignore[arg-type]
+        storage.damage = ["a table is missing"]
+
+    monkeypatch.setattr(Storage, "__init__", damaged)
+    bench.crash()
+    assert put_and_ask(bench, 2)[-1] > public_numbers.LEFT_OUT
