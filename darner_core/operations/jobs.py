@@ -79,6 +79,7 @@ class JobOperations:
         self._leases = engine.leases
         self._registry = engine.registry
         self._routing = engine.routing
+        self._items = engine.items
         self._comebacks = comebacks
 
     # -- putting
@@ -128,12 +129,16 @@ class JobOperations:
 
     def require_room(self, name: bytes) -> int:
         """How many items more of this queue may be open with a deadline. Raises ServerError if that is none."""
-        room = self._leases.room(name)
+        room = self.room(name)
         if not room:
             raise ServerError(
                 f"too many items with a deadline are open: max_leases allows no more, of queue {show(name)} or in all"
             )
         return room
+
+    def room(self, name: bytes) -> int:
+        """How many items more of this queue may be open with a deadline."""
+        return self._leases.room(name)
 
     def hold(self, session: Session, ttr_ms: int, read: Read, counted: bool = False) -> None:
         """Let the session hold this read for up to `ttr_ms`; 0: for as long as its item and queue say. `counted`: that

@@ -36,11 +36,15 @@ class NoRoom(ServerError):
     """No more of this can be kept at present."""
 
 
+class NotAllowed(ServerError):
+    """This client has no right to do it; the connection goes on."""
+
+
 def error_reply(error: RequestError) -> bytes:
     """The protocol's word for `error`. What exactly is wrong stands in the log."""
     if isinstance(error, NoRoom):
         return OUT_OF_MEMORY
-    if isinstance(error, ClientError):  # what this client may not do here
+    if isinstance(error, (NotAllowed, ClientError)):
         return UNKNOWN_COMMAND
     return INTERNAL_ERROR
 

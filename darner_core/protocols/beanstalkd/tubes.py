@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from darner_core.engines.contract import Read, Turn
+from darner_core.errors import ClientError
 from darner_core.operations.session import FAILURES_AT_ONCE, READS_AT_ONCE, Failures, Session
+from darner_core.protocols.beanstalkd.replies import NotAllowed
 from darner_core.protocols.contract import Require
 
 DEFAULT: Final = b"default"
@@ -81,7 +83,7 @@ class Tubes:
 class TubeSession(Session):
     """Holds any number of jobs, each known by its queue and its id there."""
 
-    __slots__ = ("tubes", "require", "used", "watched", "puts", "reserves", "_reads", "_ends", "_left_ms", "_exists")
+    __slots__ = ("tubes", "used", "watched", "puts", "reserves", "_require", "_reads", "_ends", "_left_ms", "_exists")
 
     several_reads = True
 
@@ -97,7 +99,7 @@ class TubeSession(Session):
         """`left_ms` tells how long an item may stay open; `exists`, whether there is such a queue."""
         super().__init__(journal, failures)
         self.tubes = tubes
-        self.require = require
+        self._require = require
         self._left_ms = left_ms
         self._exists = exists
         self._reads: dict[tuple[bytes, int], Read] = {}
@@ -112,6 +114,13 @@ class TubeSession(Session):
         default = tubes.of(DEFAULT, DEFAULT)
         default.using += 1
         default.watching += 1
+
+    def require(self, right: str, queue: bytes) -> None:
+        """Raises NotAllowed if the client does not have this right to the queue."""
+        try:
+            self._require(right, queue)
+        except ClientError as error:
+            raise NotAllowed(str(error)) from None
 
     # -- tubes
 
@@ -228,6 +237,8 @@ class TubeSession(Session):
     # -- the end
 
     def end(self) -> None:
+        if self.ended:
+            return
         self.ended = True
         tubes = self.tubes
         tubes.connections -= 1
