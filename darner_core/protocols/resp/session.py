@@ -10,13 +10,13 @@ from typing import Any
 
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError
-from darner_core.operations.session import Failures, ManyReads
+from darner_core.operations.session import Failures, ManyReadsById
 from darner_core.protocols.contract import Require
 from darner_core.protocols.resp.replies import NIL, NIL_3, NIL_ARRAY, NotAllowed
 from darner_core.protocols.resp.transactions import Transaction
 
 
-class RespSession(ManyReads):
+class RespSession(ManyReadsById):
     """The items that it has open are those of GETJOB BOUND: all others belong to whoever knows the job's id."""
 
     __slots__ = ("number", "since", "version", "name", "library", "transaction", "executes", "_require", "_ended")
