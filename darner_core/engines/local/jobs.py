@@ -76,9 +76,10 @@ class LocalJobs:
                     return Outcome.KEY_TAKEN
                 self._put_into(queue, item, options)
                 return Outcome.STORED
+        answer = self.answer_of_key(names, options.key, as_child)
+        if answer is not None:
+            return answer
         first = self._routing.first_of(names)
-        if self._has_key(first, options.key):
-            return Outcome.FULL if self._registry.queues[first].takes_nothing else Outcome.KEY_TAKEN
         if options != JobOptions():
             self._require_asides(self._routing.existing(names, as_child))
         takers = self._routing.find_takers(names, len(body), as_child)
@@ -109,10 +110,10 @@ class LocalJobs:
         self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
 
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Outcome:
+        answer = self.answer_of_key(transfer.names, options.key, transfer.as_child)
+        if answer is not None:
+            return answer
         first = self._routing.first_of(transfer.names)
-        if self._has_key(first, options.key):
-            return Outcome.KEY_TAKEN
-
         if options != JobOptions():
             self._require_asides(target.queue for target, _ in transfer.uploads)
 
@@ -121,6 +122,19 @@ class LocalJobs:
             self._put_into(queue, item, options if queue.name == first else options._replace(key=b""))
 
         return Outcome.FULL if transfer.put(flags, expires_at_ms, put_one) is None else Outcome.STORED
+
+    def answer_of_key(self, names: tuple[bytes, ...], key: bytes, as_child: bool = False) -> Outcome | None:
+        if not key:
+            return None
+        first = self._routing.first_of(names)
+        if not self._routing.keeps(first, as_child and names[0] == first):
+            raise ServerError(
+                f"queue {show(first)} is fanout_only and has no items, so none can have a key: put without one, or "
+                "into a child"
+            )
+        if not self._has_key(first, key):
+            return None
+        return Outcome.FULL if self._registry.queues[first].takes_nothing else Outcome.KEY_TAKEN
 
     def _require_asides(self, queues: Iterable[MessageQueue]) -> None:
         """Raises StorageError if something cannot be set aside in one of these: before anything is put into others."""
