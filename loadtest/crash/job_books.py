@@ -68,7 +68,6 @@ class Job:
     ready_s: float = 0.0  # by this time of day it is ready, whatever happened
     kicks: int = 0  # of its queue, answered when this began
     pauses: int = 0  # of its queue, when it was sent
-    restarted: bool = False  # the server was, since it was put
     hold: Hold | None = None
     lost: bool = False  # whoever had it has hung up, which the server may not have noticed
     low: int = 0  # it has failed so often at least,
@@ -263,10 +262,6 @@ class Books:
         if job.is_dead:
             raise Violation(f"{job} came from its queue, though it was a dead letter")
         was_kicked = job.line.kicks_sent > job.kicks
-        if job.is_given_up and job.line.rules.dead and job.size >= LARGE_BYTES and job.restarted:
-            # It is copied over many turns. A kill meanwhile leaves it where it was, and it is handed out once more.
-            self.counts["copied in vain"] += 1
-            job.rejected, job.low = NO, min(job.low, job.line.rules.max_deliveries - 1)
         if job.is_given_up and (job.line.rules.dead or not was_kicked):
             raise Violation(f"{job} came, though it was given up")
         early_s = job.due_s - time.time()
@@ -397,7 +392,6 @@ class Books:
                     if job.lost and not restarted:
                         job.low += 1
                     job.lost = False
-                    job.restarted |= restarted
                     job.put_by = min(job.put_by, now)
                 line.kicks_answered = line.kicks_sent
                 line.takers += line.asking - line.leasing

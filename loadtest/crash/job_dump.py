@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from loadtest.crash.job_books import LARGE_BYTES, TURN_S, Books, Line
+from loadtest.crash.job_books import TURN_S, Books, Line
 from loadtest.errors import Violation
 from loadtest.servers import ROOT
 
@@ -55,7 +55,7 @@ def _job(books: Books, line: Line, serial: int, item: dict[str, Any]) -> None:
     counts = rules.max_deliveries or rules.dead or rules.retry_delay_s
     if not (job.low if counts else 0) <= failures <= job.high:
         raise Violation(f"{job} has failed {failures} times: {item}")
-    if rules.max_deliveries and rules.dead and failures >= rules.max_deliveries and job.size < LARGE_BYTES:
+    if rules.max_deliveries and rules.dead and failures >= rules.max_deliveries:
         raise Violation(f"{job} has failed {failures} times, and is no dead letter: {item}")
     if rules.max_deliveries and failures >= rules.max_deliveries and not rules.dead:
         if item["state"] != "buried" and not item["kicked"]:
@@ -75,5 +75,5 @@ def _dead_letter(books: Books, line: Line, serial: int, item: dict[str, Any]) ->
         raise Violation(f"the history of {job} does not tell where it comes from: {item}")
     failures, most = int(told[2]), line.rules.max_deliveries
     is_last = failures == most if told[3] != "reject" else failures < most
-    if not is_last and job.size < LARGE_BYTES:
+    if not is_last:
         raise Violation(f"{job} is a dead letter after {failures} failures of {most}: {item}")

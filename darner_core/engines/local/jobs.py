@@ -69,12 +69,10 @@ class LocalJobs:
                 if options.key and (taken := self._taken(queue.name, options.key)) is not None:
                     return taken
                 return Placed(Outcome.STORED, queue.name, self._put_into(queue, item, options))
+        answer = self.answer_of_key(names, options.key, as_child)
+        if answer is not None:
+            return answer
         first = self._routing.first_of(names)
-        taken = self._taken(first, options.key)
-        if taken is not None:
-            if self._registry.queues[first].takes_nothing:
-                return Placed(Outcome.FULL, first)
-            return taken
         if options != JobOptions():
             self._require_asides(self._routing.existing(names, as_child))
         takers = self._routing.find_takers(names, len(body), as_child)
@@ -111,12 +109,11 @@ class LocalJobs:
         return self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
 
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
+        answer = self.answer_of_key(transfer.names, options.key, transfer.as_child)
+        if answer is not None:
+            return answer
         first = self._routing.first_of(transfer.names)
-        taken = self._taken(first, options.key)
-        if taken is not None:
-            return taken
         put_ids: list[int] = []
-
         if options != JobOptions():
             self._require_asides(target.queue for target, _ in transfer.uploads)
 
@@ -129,6 +126,20 @@ class LocalJobs:
 
         stored = transfer.put(flags, expires_at_ms, put_one) is not None
         return Placed(Outcome.STORED if stored else Outcome.FULL, first, *put_ids)
+
+    def answer_of_key(self, names: tuple[bytes, ...], key: bytes, as_child: bool = False) -> Placed | None:
+        if not key:
+            return None
+        first = self._routing.first_of(names)
+        if not self._routing.keeps(first, as_child and names[0] == first):
+            raise ServerError(
+                f"queue {show(first)} is fanout_only and has no items, so none can have a key: put without one, or "
+                "into a child"
+            )
+        taken = self._taken(first, key)
+        if taken is not None and self._registry.queues[first].takes_nothing:
+            return Placed(Outcome.FULL, first)
+        return taken
 
     def _require_asides(self, queues: Iterable[MessageQueue]) -> None:
         """Raises StorageError if something cannot be set aside in one of these: before anything is put into others."""

@@ -54,7 +54,7 @@ struct JobsInfo {
   4: i64 reserved       /* open */
   5: i64 failures
   6: i64 dead_lettered
-  7: i64 set_aside      /* those of all the above that lie beside the line */
+  7: i64 set_aside    /* those of all the above that lie beside the line */
   8: Pause paused
 }
 

@@ -163,6 +163,21 @@ def test_an_alias_looks_the_key_up_in_its_first_queue(start: Start) -> None:
     assert (bench.drain(b"q"), bench.drain(b"r")) == ([b"1"], [b"1"])
 
 
+def test_a_key_for_a_queue_that_keeps_nothing_is_refused(start: Start) -> None:
+    bench = start({"p": QueueOptions(fanout_only=True)})
+    bench.routing.set_aliases({b"both": (b"p", b"q")})
+    bench.registry.child(b"p+a")
+    for name in (b"p", b"both"):
+        with pytest.raises(ServerError, match="queue p is fanout_only and has no items"):
+            bench.put_job(name, b"1", key=b"k")
+    with bench.routing.transfer((b"p",), 1000) as large, pytest.raises(ServerError, match="none can have a key"):
+        bench.jobs.put_large(large, 0, 0, JobOptions(key=b"k"))
+    assert bench.put_job(b"p", b"2", pri=5) is Outcome.STORED
+    assert bench.jobs.put((b"p+a",), b"3", 0, 0, JobOptions(key=b"k"), as_child=True).outcome is Outcome.STORED
+    assert bench.jobs.put((b"p+b",), b"4", 0, 0, JobOptions(key=b"k"), as_child=True).outcome is Outcome.STORED
+    assert (bench.drain(b"p+a"), bench.drain(b"p+b"), bench.drain(b"q")) == ([b"2", b"3"], [b"4"], [])
+
+
 def test_limits_count_what_lies_aside(start: Start) -> None:
     bench = start(max_items=3)
     assert bench.put_job(b"q", b"1", delay_ms=1000) is Outcome.STORED
