@@ -234,7 +234,9 @@ class Trial:
         until = time.monotonic() + SETTLES_S
         while wire.stats().get(f"queue_{line.name}_open_transactions") != "0":
             if time.monotonic() > until:
-                raise Violation(f"queue {line.name} has something open for more than {SETTLES_S} s, which no client has")
+                raise Violation(
+                    f"queue {line.name} has something open for more than {SETTLES_S} s, which no client has"
+                )
             time.sleep(0.05)
 
     def _take_all(self, wire: Wire, line: Line, is_dead: bool = False) -> list[Job]:
