@@ -92,19 +92,27 @@ class Items:
         piece by piece."""
         self._stats.cmd_set += 1
         body = _Body(request, client)
-        names = request.targets or (request.queue,)
         try:
-            with self._putting.large(names, request.body_bytes, request.parent != b"") as item:
-                is_stored = item.wait_begin(client)
-                if is_stored and item.wanted_bytes:
-                    self._wait_receive(request, client, body, item)
-                if is_stored:
-                    is_stored = self._put_large(request, client.session, names, item)
+            is_stored = self._wait_put_large(request, client, body)
         except (ServerError, StorageError):
             body.wait_skip(self._chunk_bytes)
             raise
         body.wait_skip(self._chunk_bytes)  # the item has been refused, or there is no queue for it
         return self.stored(request, client.session, is_stored)
+
+    def _wait_put_large(self, request: LineRequest, client: Client, body: "_Body") -> bool:
+        names, as_child = request.targets or (request.queue,), request.parent != b""
+        self._putting.require_taken(request.body_bytes)
+        if request.job is not None:  # a key counts before the question whether there is room
+            outcome = self._jobs.answer_of_key(client.session, names, request.job.key, as_child)
+            if outcome is not None:
+                return is_satisfied(request, outcome)
+        with self._putting.large(names, request.body_bytes, as_child) as item:
+            if not item.wait_begin(client):
+                return False
+            if item.wanted_bytes:
+                self._wait_receive(request, client, body, item)
+            return self._put_large(request, client.session, names, item)
 
     def _put_large(self, request: LineRequest, session: Session, names: tuple[bytes, ...], item: LargePut) -> bool:
         flags, expires_at_ms = request.flags, self.expires_at_ms(request)
