@@ -19,6 +19,11 @@ class JobPut:
         self._options = options
         self._as_child = as_child
 
+    def is_refused(self, session: Session) -> bool:
+        outcome = self._jobs.answer_of_key(session, self._names, self._options.key, self._as_child)
+        self.key_taken = outcome is Outcome.KEY_TAKEN
+        return outcome is not None
+
     def __call__(self, session: Session, body: bytes, expires_at_ms: int, large: LargePut | None) -> bool:
         names, options = self._names, self._options
         if large is not None:

@@ -99,6 +99,14 @@ class JobOperations:
         placed = self._jobs.put(names, body, flags, expires_at_ms, options, as_child)
         return self._noted(session, names, placed)
 
+    def answer_of_key(
+        self, session: Session, names: tuple[bytes, ...], key: bytes, as_child: bool = False
+    ) -> Placed | None:
+        """To be asked before a large item with this key is received: what its put comes to, whether there is room for
+        it or not; None: that is not known yet. Raises ServerError or StorageError."""
+        placed = self._jobs.answer_of_key(names, key, as_child)
+        return self._noted(session, names, placed) if placed is not None else None
+
     def put_large(
         self,
         session: Session,

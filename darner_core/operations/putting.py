@@ -32,6 +32,10 @@ class PutOne(Protocol):
         """Put this item, in this turn; `large`: it is large, and has been stored already. False: it is refused. Raises
         ServerError or StorageError."""
 
+    def is_refused(self, session: Session) -> bool:
+        """Whether it is known that a large item will be refused, before it is stored. Raises ServerError or
+        StorageError."""
+
 
 class Putting:
     """The operations that put items, bound to the queues."""
@@ -197,6 +201,9 @@ class Putting:
                 if not self._is_large(item):
                     large.append(None)
                     continue
+                self.require_taken(len(item))
+                if put_one is not None and put_one.is_refused(client.session):
+                    break
                 upload = uploads.enter_context(self.large((name,), len(item), as_child))
                 if not upload.wait_begin(client):
                     break  # there is no room for it: it is the first that is refused

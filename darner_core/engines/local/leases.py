@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from darner_core import NAME
 from darner_core.engines.contract import Read
@@ -105,7 +105,9 @@ class Leases:
         self._leases: dict[int, Lease] = {}
         self._by_read: dict[Read, Lease] = {}
         self._counts: dict[tuple[object, bytes], int] = {}  # by owner and queue
-        self._by_queue: dict[bytes, int] = {}  # how many there are
+        # How many there are on items of each queue, those of its cursors and aside included, and of each cursor.
+        self._by_place: dict[MessageQueue | Cursor, int] = {}
+        self._given_back = False  # items with a lease went back because of their queue's deadline
         # By deadlines and ids. What is decided stays there until its entry comes first. What is due earlier than before
         # gets another entry; what is due later goes to its new place when its entry comes first.
         self._due = Deadlines(self._valid)
@@ -146,18 +148,19 @@ class Leases:
         found = self._registry.queues.get(queue)
         room = self._max_leases - len(self._leases)
         most = found.options.max_leases if found is not None else 0
-        return max(0, min(room, most - self._by_queue.get(queue, 0)) if most else room)
+        if not most or found is None:
+            return max(0, room)
+        return max(0, min(room, most - self._by_place.get(found, 0)))
 
     def keep(self, lease: Lease) -> None:
         if lease.id in self._leases:
             return
         self._leases[lease.id] = self._by_read[lease.read] = lease
         self._enter(lease)
-        name = lease.read.queue.name
-        whole = _queue_of(lease)
-        self._by_queue[whole] = self._by_queue.get(whole, 0) + 1
+        for place in _places_of(lease):
+            self._by_place[place] = self._by_place.get(place, 0) + 1
         if lease.owner is not None:
-            key = lease.owner, name
+            key = lease.owner, lease.read.queue.name
             self._counts[key] = self._counts.get(key, 0) + 1
 
     def _enter(self, lease: Lease) -> None:
@@ -183,10 +186,10 @@ class Leases:
             if first is None or first[1] in self._leases:
                 break
             self._due.pop()
-        name = lease.read.queue.name
-        _count_down(self._by_queue, _queue_of(lease))
+        for place in _places_of(lease):
+            _count_down(self._by_place, place)
         if lease.owner is not None:
-            _count_down(self._counts, (lease.owner, name))
+            _count_down(self._counts, (lease.owner, lease.read.queue.name))
 
     def _let_go(self, lease: Lease) -> None:
         if lease.id in self._leases:
@@ -406,7 +409,9 @@ class Leases:
     # -- the deadlines of queues
 
     def look(self) -> Iterator[None]:
-        """Give back what has been open for longer than its queue allows, in slices of a turn each."""
+        """Give back what has been open for longer than its queue allows, in slices of a turn each. Leases on what is
+        open no more because of that, or because its queue or cursor has been deleted, end here."""
+        yield from self._forget_ended()
         now = self._clock()
         before, self._seen = self._seen, {}
         looked_at = 0
@@ -431,6 +436,24 @@ class Leases:
                 looked_at = 0
                 yield
 
+    def _forget_ended(self) -> Iterator[None]:
+        """The deadlines of these may be years away, and until then they would count for the limits."""
+        ended, self._given_back = self._given_back, False
+        places = list(self._by_place)
+        for start in range(0, len(places), LOOKS_A_TURN):
+            if ended or any(place.deleted for place in places[start : start + LOOKS_A_TURN]):
+                break
+            yield
+        else:
+            return
+        leases = list(self._leases.values())
+        for start in range(0, len(leases), LOOKS_A_TURN):
+            for lease in leases[start : start + LOOKS_A_TURN]:
+                if lease.id in self._leases and not lease.read.queue.holds(lease.read):
+                    self.forget(lease)
+                    self._journal.undo.append((self.keep, lease))  # the delete may be one of this turn
+            yield
+
     def _is_overdue(self, read: Read, now: float, timeout_s: int, before: Mapping[Read, tuple[int, float]]) -> bool:
         sending = self.sending.get(read)
         progress = NOT_BEING_SENT if sending is None else sending.missing_bytes
@@ -447,15 +470,18 @@ class Leases:
         if still:
             name, timeout_s = show(queue.name), queue.options.open_transaction_timeout_s
             log.info("queue %s: %d items were open for %d s and are given back", name, len(still), timeout_s)
+            self._given_back = True
         for read in still:
             self.end_of(read)
             self.fail(read, Failure.TIMED_OUT, b"")
 
 
-def _queue_of(lease: Lease) -> bytes:
-    """Whose max_leases it counts for. Those on items of a cursor are its queue's."""
+def _places_of(lease: Lease) -> tuple[Any, ...]:
+    """Where it counts: at its queue, whose max_leases it counts for, and at its cursor if it has one."""
     place = lease.read.queue
-    return place.parent.name if isinstance(place, Cursor) else place.name
+    if isinstance(place, Cursor):
+        return place.parent, place
+    return (place.parent if isinstance(place, Aside) else place,)
 
 
 def _count_down(counts: dict[_Key, int], key: _Key) -> None:

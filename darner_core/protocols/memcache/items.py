@@ -91,19 +91,27 @@ class Items:
         piece by piece."""
         self._stats.cmd_set += 1
         body = ArrivingBody(request.body_bytes, client, self._chunk_bytes)
-        names = request.targets or (request.queue,)
         try:
-            with self._putting.large(names, request.body_bytes, request.parent != b"") as item:
-                is_stored = item.wait_begin(client)
-                if is_stored and item.wanted_bytes and not body.wait_store(item):
-                    raise bad_terminator(request)
-                if is_stored:
-                    is_stored = self._put_large(request, client.session, names, item)
+            is_stored = self._wait_put_large(request, client, body)
         except (ServerError, StorageError):
             body.wait_skip()
             raise
         body.wait_skip()  # the item has been refused, or there is no queue for it
         return self.stored(request, client.session, is_stored)
+
+    def _wait_put_large(self, request: LineRequest, client: Client, body: ArrivingBody) -> bool:
+        names, as_child = request.targets or (request.queue,), request.parent != b""
+        self._putting.require_taken(request.body_bytes)
+        if request.job is not None:  # a key counts before the question whether there is room
+            placed = self._jobs.answer_of_key(client.session, names, request.job.key, as_child)
+            if placed is not None:
+                return is_satisfied(request, placed.outcome)
+        with self._putting.large(names, request.body_bytes, as_child) as item:
+            if not item.wait_begin(client):
+                return False
+            if item.wanted_bytes and not body.wait_store(item):
+                raise bad_terminator(request)
+            return self._put_large(request, client.session, names, item)
 
     def _put_large(self, request: LineRequest, session: Session, names: tuple[bytes, ...], item: LargePut) -> bool:
         flags, expires_at_ms = request.flags, self.expires_at_ms(request)

@@ -713,6 +713,72 @@ def test_touches_leave_nothing_behind_for_long(house: House, leases: Leases, clo
     assert len(leases._due) < 2000
 
 
+def look(leases: Leases) -> None:
+    for _ in leases.look():
+        pass
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+def test_leases_of_a_deleted_queue_count_for_nothing(open_storage: Callable[[], Storage], delayed: bool) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_leases=2))
+    leases = bench.engine.leases
+    for name in (b"q", b"other"):
+        for _ in range(2):
+            bench.put_job(name, b"x", pri=5 if delayed else 1024)
+            leases.bind(bench.opened(name), 10**12)
+    bench.end_turn()
+    bench.registry.delete(b"q")
+    bench.put(b"q", b"new")
+    assert leases.room(b"q") == 2
+    bench.end_turn()
+    look(leases)
+    assert len(leases) == 2
+    leases.bind(bench.opened(), 1000)
+    assert (len(leases), leases.room(b"q")) == (3, 1)
+
+
+def test_leases_of_a_queue_whose_delete_fails_are_there_again(open_storage: Callable[[], Storage]) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_leases=2))
+    leases = bench.engine.leases
+    bench.put(b"q", b"x")
+    leased = leases.bind(bench.opened(), 60_000)
+    bench.end_turn()
+    bench.registry.delete(b"q")
+    look(leases)
+    bench.fail_turn()
+    assert (len(leases), leases.room(b"q"), leases.touch(leased)) == (1, 1, True)
+    bench.pass_time(61)
+    assert bench.drain() == [b"x"]
+
+
+def test_a_lease_on_what_its_queue_has_taken_back_ends(open_storage: Callable[[], Storage]) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_leases=1, open_transaction_timeout_s=5))
+    leases = bench.engine.leases
+    bench.put(b"q", b"x")
+    leases.hold(1, bench.opened(), "client", 10**9)
+    for _ in range(4):  # the last finds what the one before has given back
+        bench.pass_time(4)
+        look(leases)
+    assert (len(leases), leases.room(b"q"), leases.opened_by("client", b"q")) == (0, 1, 0)
+    assert bench.drain() == [b"x"]
+
+
+def test_leases_of_a_deleted_cursor_end(open_storage: Callable[[], Storage]) -> None:
+    bench = JobBench(open_storage)
+    bench.put(b"q", b"x")
+    leases, cursors = bench.engine.leases, bench.registry.cursors
+    read = cursors.of(bench.queue(), b"c").open()
+    assert read is not None
+    leases.bind(read, 10**12)
+    bench.end_turn()
+    look(leases)
+    assert len(leases) == 1
+    cursors.delete(b"q", b"c")
+    bench.end_turn()
+    look(leases)
+    assert len(leases) == 0
+
+
 def test_leases_at_cursors_are_their_queues(open_storage: Callable[[], Storage]) -> None:
     bench = JobBench(open_storage, q=QueueOptions(max_leases=2))
     bench.put(b"q", b"1", b"2")

@@ -215,6 +215,26 @@ def test_a_cursor_is_neither_paused_nor_kicked(
     client.expect_hang_up()
 
 
+def test_a_set_with_a_key_that_is_there_is_satisfied_though_its_queue_is_full(
+    start_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text("[queues.q]\nmax_items = 1\n[queues.p]\nfanout_only = true\n")
+    client = start_server("-c", str(file), "--chunk-bytes", "16 KiB").client()
+    for body in (b"a", LARGE):
+        put = b"%b q/key=%b 0 0 %d\r\n%b\r\n"
+        for _ in range(2):
+            client.ask(put % (b"set", b"k", len(body), body), b"STORED\r\n")
+            client.ask(put % (b"add", b"k", len(body), body), b"NOT_STORED\r\n")
+            client.ask(put % (b"set", b"other", len(body), body), b"NOT_STORED\r\n")
+        client.ask(b"pause q in\r\n", b"PAUSED in\r\n")
+        client.ask(put % (b"set", b"k", len(body), body), b"NOT_STORED\r\n")
+        client.ask(b"pause q none\r\n", b"PAUSED none\r\n")
+        client.ask(b"get q\r\n", b"VALUE q 0 %d\r\n%b\r\nEND\r\n" % (len(body), body))
+        client.send(b"set p/key=k 0 0 %d\r\n%b\r\n" % (len(body), body))
+        assert client.line().startswith(b"SERVER_ERROR queue p is fanout_only")
+
+
 def test_a_get_of_several_queues_names_no_cursor(shared_server: Callable[..., RunningServer], queue: str) -> None:
     client = shared_server("--dialect", "siberite").client()
     client.send(b"get %b r.c\r\n" % queue.encode())

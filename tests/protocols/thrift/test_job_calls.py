@@ -96,6 +96,10 @@ def test_an_item_with_a_key_is_put_once_until_it_is_gone(server: KestrelServer, 
     assert data(thrift.get("q", 10)) == [b"a", b"c"]
     assert thrift.put("small", [b"x"] * 3) == 2
     assert thrift.put_unique("small", b"k", b"y") == results.REFUSED
+    assert data(thrift.get("small", 1)) == [b"x"]
+    assert thrift.put_unique("small", b"k", b"y") == results.DONE
+    assert thrift.put_unique("small", b"k", b"y") == thrift.put_unique("small", b"k", large) == results.KEY_TAKEN
+    assert thrift.put_unique("small", b"other", large) == results.REFUSED
     assert thrift.put_unique("q", b"k", bytes(1 << 20 << 1)) in (results.DONE, results.REFUSED)
 
 
