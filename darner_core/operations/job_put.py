@@ -20,9 +20,9 @@ class JobPut:
         self._as_child = as_child
 
     def is_refused(self, session: Session) -> bool:
-        outcome = self._jobs.answer_of_key(session, self._names, self._options.key, self._as_child)
-        self.key_taken = outcome is Outcome.KEY_TAKEN
-        return outcome is not None
+        placed = self._jobs.answer_of_key(session, self._names, self._options.key, self._as_child)
+        self.key_taken = placed is not None and placed.outcome is Outcome.KEY_TAKEN
+        return placed is not None
 
     def __call__(self, session: Session, body: bytes, expires_at_ms: int, large: LargePut | None) -> bool:
         names, options = self._names, self._options
