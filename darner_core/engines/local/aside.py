@@ -11,7 +11,7 @@ what comes from the line. So the line and the aside can be merged, and a delay o
 
 Any item may be open, whatever its state. That stands in memory only: after a crash the item is what it was. All other
 changes are written with the turn, through `aside_log`; `order` keeps a part of each order in memory. If a turn cannot
-be written, numbers go back and windows are read again.
+be written, numbers and windows go back to what they were.
 
 An aside knows its queue as `Parent`. It knows neither the line, nor clients, nor timers.
 
@@ -360,7 +360,7 @@ class Aside(OfItsQueue):
         read.returned = False
         self.canceled_transactions -= read.counted
         self.outstanding[read.id] = held
-        self.orders[held.kind].hide(held.place)
+        self.orders[held.kind].hide_again(held.place)
         self.open_bytes += read.body_bytes
 
     def let_go(self, read: OpenRead, what: bytes = b"abort") -> Held | None:
@@ -395,7 +395,7 @@ class Aside(OfItsQueue):
             read.returned = True
             return
         self.outstanding[read.id] = held
-        self.orders[held.kind].hide(held.place)
+        self.orders[held.kind].hide_again(held.place)
         self.open_bytes += read.body_bytes
         holder.unclose(read)
 
@@ -413,10 +413,11 @@ class Aside(OfItsQueue):
         self._look_whether_empty()
 
     def undo_turn(self) -> None:
+        replaced = self.log.replaced_order
         self.log.undo_turn()
         self.new_id, self.next_burying, self.stored_bytes, fronts = self._before
-        for order, front in zip(self.orders, fronts, strict=True):
-            order.undo(front)
+        for order, front, before in zip(self.orders, fronts, replaced, strict=True):
+            order.undo(front.entries, before)
         self._given_back.clear()
         self.account()
         for order in (self.delayed, self.key_windows):
