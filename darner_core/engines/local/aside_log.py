@@ -172,6 +172,11 @@ class AsideLog(QueueLog):
         tables, number = self.journal.storage.jobs, self.number
         self.journal.also.append(lambda batch: tables.spare(batch, number, part, (item_id,)))
 
+    @property
+    def replaced_order(self) -> tuple[dict[Place, bytes | None], ...]:
+        """By kind, the entries that this turn has changed, as they were; None: there was none."""
+        return self._replaced.order
+
     # -- the end of the turn
 
     def _write(self, batch: Batch) -> bool:
