@@ -144,14 +144,9 @@ class Lists:
 
     def pop(self, end: str, request: RespRequest, body: None, session: RespSession) -> Reply:
         queue = queue_of(request.arguments[0], session, GET)
-        self._ends.pop(queue, end)
         if len(request.arguments) == 2:
-            most = integer_of(request.arguments[1], "value is out of range, must be positive")
-            if most < 0:
-                raise RespError("value is out of range, must be positive")
-            if not most:
-                return replies.EMPTY if self._ends.length(queue) else session.nil_array
-            return self._pop_several(session, queue, end, most, _values)
+            return self._pop_counted(session, queue, end, request.arguments[1])
+        self._ends.pop(queue, end)
         found = self._queues.get(queue)
         item: Any = found.take() if found is not None else None
         if item is None:
@@ -163,6 +158,15 @@ class Lists:
             return self._open(session, (queue,), end, _value)
         self._stats.get_hits += 1
         return replies.bulk(item[0])
+
+    def _pop_counted(self, session: RespSession, queue: bytes, end: str, count: bytes) -> Reply:
+        most = integer_of(count, "value is out of range, must be positive")
+        if most < 0:
+            raise RespError("value is out of range, must be positive")
+        self._ends.pop(queue, end)
+        if not most:
+            return replies.EMPTY if self._ends.length(queue) else session.nil_array
+        return self._pop_several(session, queue, end, most, _values)
 
     def _pop_several(self, session: RespSession, queue: bytes, end: str, most: int, answer: "_Answer") -> Reply:
         """Up to `most` values, as many as one turn can take. A large one goes alone."""
