@@ -17,6 +17,8 @@ from darner_core.protocols.resp.replies import NotAllowed, ProtocolError, RespEr
         (ClientError("user a may not"), b"-NOPERM user a may not\r\n"),
         (ClientError("unauthenticated"), b"-NOAUTH Authentication required.\r\n"),
         (Unavailable("too many"), b"-READONLY too many\r\n"),
+        (ServerError("too many queues"), b"-OOM too many queues\r\n"),
+        (ServerError("too many connections"), b"-ERR max number of clients reached\r\n"),
         (ServerError("the disk"), b"-MISCONF the disk\r\n"),
         (ServerError("\udcff"), b"-MISCONF \\udcff\r\n"),
     ],
