@@ -3,15 +3,17 @@
     locust -f loadtest/locustfile.py --headless -u 50 -r 50 -t 30s
     locust -f loadtest/locustfile.py                                    # and a browser at http://127.0.0.1:8089
 
-A third of the users each: producers, consumers (long-poll gets that take), workers (reliable reads, some of them
-aborted, some dropped with the connection). Each has one connection and one request in flight. A wait that ends without
+A fifth of the users each: producers, consumers (long-poll gets that take), workers (reliable reads, some of them
+aborted, some dropped with the connection), producers of jobs (delays, priorities, keys), and workers that fail on
+purpose (aborts with a delay, rejects, deadlines that pass, lost connections). Each has one connection and one request
+in flight. A wait that ends without
 an item has a name of its own in the statistics, with END behind it. The size is that of the item set or got.
 
-At the end of each run what is left in the queue is drained, and one line says whether everything that was answered
-STORED was confirmed or left; if not, or if items came that were not to come, the exit status is 1. ledger.py has the
-rules. Users end when their request is answered, so normally nothing is in doubt; with `--stop-timeout 0` they end at
-once, and the ledger knows what was in flight. The web page can start one run after another; each has queues and books
-of its own.
+At the end of each run what is left in the queue is drained, delayed and buried items included, and one line says
+whether everything that was answered STORED was confirmed, is a dead letter, or was left; if not, or if items came that
+were not to come, the exit status is 1. ledger.py has the rules. Users end when their request is answered, so normally
+nothing is in doubt; with `--stop-timeout 0` they end at once, and the ledger knows what was in flight. The web page
+can start one run after another; each has queues and books of its own.
 
 Its own options, also on the web page. `--help` does not know them: Locust answers that before it reads this file.
 
@@ -20,6 +22,9 @@ Its own options, also on the web page. `--help` does not know them: Locust answe
     --wait-ms 500         how long a get waits for an item
     --abort-share 0.05    of the workers' reads
     --drop-share 0.02     of the workers' reads
+    --reject-share 0.02   of the failing workers' reads
+    --late-share 0.02     of the failing workers' reads: their deadlines pass
+    --dead NAME           the queues' dead_letter_queue, which must be empty; default: none, dead letters are buried
 
 One process only: the books of producers and readers must lie in one place. `--master`, `--worker` and `--processes`
 are refused.
@@ -33,197 +38,36 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import random
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # Locust adds only this folder
 
-from locust import User, events, task
+from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from loadtest.errors import LoadTestError, RequestLost
+from loadtest.errors import LoadTestError
 from loadtest.load.client import ANSWER_TIMEOUT_S, Client
-from loadtest.load.ledger import MIN_ITEM_BYTES, Balance, Item, Ledger
-from loadtest.load.peers import Memcache, Request
+from loadtest.load.ledger import MIN_ITEM_BYTES, Balance, Ledger
+from loadtest.load.peers import Request
 from loadtest.load.session import random_text
+from loadtest.load.users import DEFAULT_HOST, PEER, Consumer, JobProducer, JobWorker, Producer, QueueUser, Worker
 
-DEFAULT_HOST = "tcp://127.0.0.1:22133"
-PEER = Memcache()
+__all__ = ["Consumer", "JobProducer", "JobWorker", "Producer", "Worker"]  # Locust takes the users from here
+
 MAX_WAIT_MS = 20_000  # client.py gives up on an answer after 30 s
 STOP_TIMEOUT_S = ANSWER_TIMEOUT_S + 5  # longer than any request, so that users can finish theirs when the run ends
-RECONNECT_PAUSE_S = 1.0
 DRAIN_BATCH = 32
 SETTLE_S = 1.0  # before the drain: the server may not yet have noticed the last who hung up with an item open
 NOTHING_ASKED = "NOT STARTED: the run ended before a user asked anything; give -t more time"
 
 logger = logging.getLogger("locustfile")
-
-
-class QueueUser(User):
-    """One connection, made when it is needed, and one queue. After any error the connection is closed."""
-
-    abstract = True
-    host = DEFAULT_HOST
-    run_now: ClassVar[Run]  # Locust makes the users itself, so they find it here
-
-    def on_start(self) -> None:
-        """Take a place in the run that is going on."""
-        self.queue, self.ledger, self.address = self.run_now.place(type(self).__name__)
-        self.client: Client | None = None
-
-    def on_stop(self) -> None:
-        """Stopped, perhaps in the middle of a request."""
-        self.hang_up()
-
-    def key(self, options: str) -> bytes:
-        """What a get names: the queue with options behind it."""
-        return self.queue + options.encode()
-
-    def ask(self, name: str, request: Request, size_bytes: int = 0) -> bytes | None:
-        """Send a request and wait for its answer, which is an item or none; note both in the statistics.
-
-        Raises RequestLost if it is not known what became of the request, another LoadTestError if nothing did.
-        """
-        client = self.client or self._connect()
-        begun = time.perf_counter()
-        try:
-            bodies = client.ask([request])
-        except LoadTestError as error:
-            self._note(name, begun, 0, error)
-            self.hang_up()
-            raise
-        if bodies:
-            size_bytes = len(bodies[0])
-        elif request.gets:
-            name += " END"
-        self._note(name, begun, size_bytes)
-        return bodies[0] if bodies else None
-
-    def hang_up(self) -> None:
-        """Close the connection, if there is one."""
-        if self.client:
-            self.client.close()
-            self.client = None
-
-    def _connect(self) -> Client:
-        begun = time.perf_counter()
-        try:
-            self.client = Client(PEER, *self.address, self.queue)
-        except LoadTestError as error:
-            self._note("connect", begun, 0, error)
-            gevent.sleep(RECONNECT_PAUSE_S)
-            raise
-        self._note("connect", begun, 0)
-        return self.client
-
-    def _note(self, name: str, begun: float, size_bytes: int, error: LoadTestError | None = None) -> None:
-        self.environment.events.request.fire(
-            request_type=type(self).__name__,
-            name=name,
-            response_time=(time.perf_counter() - begun) * 1000,
-            response_length=size_bytes,
-            exception=error,
-            context={},
-        )
-
-
-class Producer(QueueUser):
-    """Sets numbered items."""
-
-    weight = 1
-
-    def on_start(self) -> None:
-        """Get a number."""
-        super().on_start()
-        self.number = self.ledger.add_producer()
-
-    @task
-    def put(self) -> None:
-        """One item."""
-        item = self.ledger.sending(self.number)
-        body = self.ledger.body(item)
-        try:
-            self.ask("set", PEER.put(self.queue, body), len(body))
-        except RequestLost:
-            return
-        except LoadTestError:
-            self.ledger.refused(item)
-        else:
-            self.ledger.stored(item)
-
-
-class Consumer(QueueUser):
-    """Waits for items and takes them: what has been sent to it is gone."""
-
-    weight = 1
-
-    @task
-    def take(self) -> None:
-        """One item, or none within the wait."""
-        self.ledger.asking()
-        body = None
-        try:
-            body = self.ask("get /t", PEER.get(self.key(f"/t={self.run_now.wait_ms}")))
-        except RequestLost:
-            return
-        except LoadTestError:
-            pass
-        self.ledger.answered(body)
-
-
-class Worker(QueueUser):
-    """Confirms each item with the get of the next, aborts some, and vanishes with some, which must come back."""
-
-    weight = 1
-    held: Item | None = None
-
-    def hang_up(self) -> None:
-        """With an item open, it is given back."""
-        if self.held:
-            self.ledger.dropped += 1
-            self.held = None
-        super().hang_up()
-
-    @task
-    def work(self) -> None:
-        """One item, or none within the wait."""
-        closing, self.held = self.held, None
-        if closing:
-            self.ledger.closing(closing)
-        try:
-            body = self.ask("get /close/open", PEER.get(self.key(f"/t={self.run_now.wait_ms}/close/open")))
-        except RequestLost:
-            return
-        except LoadTestError:
-            if closing:
-                self.ledger.not_closed(closing)
-            return
-        if closing:
-            self.ledger.confirmed(closing)
-        if body is None:
-            return
-        self.held = self.ledger.read(body)
-        dice = random.random()
-        if dice < self.run_now.abort_share:
-            self._abort()
-        elif dice < self.run_now.abort_share + self.run_now.drop_share:
-            self.hang_up()
-
-    def _abort(self) -> None:
-        self.ledger.aborted += 1
-        self.held = None  # answered or not, it goes back
-        try:
-            self.ask("get /abort", Request(b"get %b\r\n" % self.key("/abort"), 1, b"END\r\n"))
-        except LoadTestError:
-            pass
 
 
 class Run:
@@ -237,6 +81,9 @@ class Run:
         self.wait_ms = within(options.wait_ms, "--wait-ms", 1, MAX_WAIT_MS)
         self.abort_share = within(options.abort_share, "--abort-share", 0, 1)
         self.drop_share = within(options.drop_share, "--drop-share", 0, 1 - self.abort_share)
+        self.reject_share = within(options.reject_share, "--reject-share", 0, 1 - self.abort_share - self.drop_share)
+        self.late_share = within(options.late_share, "--late-share", 0, 1)
+        self.dead = options.dead.encode()
         filler = random_text(int(within(options.item_bytes, "--item-bytes", MIN_ITEM_BYTES, 1 << 30)))
         run_id = os.urandom(4).hex()
         names = list(dict.fromkeys(name.strip() for name in options.queues.split(",") if name.strip()))
@@ -247,7 +94,7 @@ class Run:
         ]
         self.places: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
         client = Client(PEER, *self.address, b"")
-        for queue, _ledger in self.books:
+        for queue in [*(queue for queue, _ in self.books), *([self.dead] if self.dead else [])]:
             if client.ask([PEER.get(queue + b"/peek")]):
                 raise LoadTestError(f"queue {queue.decode()} is not empty: its items could not be told from a fault")
         client.close()
@@ -262,15 +109,31 @@ class Run:
         balance = Balance()
         gevent.sleep(SETTLE_S)
         client = Client(PEER, *self.address, b"")
+        for body in self._drain(client, self.dead) if self.dead else ():
+            self._ledger_of(body).dead(body)
         for queue, ledger in self.books:
-            while bodies := client.ask([PEER.get(queue)] * DRAIN_BATCH):
-                for body in bodies:
-                    ledger.left(body)
+            for body in self._drain(client, queue):
+                ledger.left(body)
             if self.own_queue:
                 client.ask([Request(b"delete %b\r\n" % queue, 1)])
             balance.add(ledger.balance())
         client.close()
         return balance
+
+    def _drain(self, client: Client, queue: bytes) -> Iterator[bytes]:
+        """All that is in a queue: what is ready, and what has to be kicked."""
+        while True:
+            while bodies := client.ask([PEER.get(queue)] * DRAIN_BATCH):
+                yield from bodies
+            before = client.misses
+            client.ask([Request(b"kick %b 1000\r\n" % queue, 1)])
+            if client.misses > before:
+                return
+
+    def _ledger_of(self, body: bytes) -> Ledger:
+        """Whose item this is; of one that is nobody's, the first."""
+        ledgers = [ledger for _, ledger in self.books]
+        return next((ledger for ledger in ledgers if body.startswith(f"{ledger.tag}-".encode())), ledgers[0])
 
 
 def address(host: str) -> tuple[str, int]:
@@ -375,6 +238,9 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--wait-ms", type=int, default=500, help="How long a get waits for an item")
     parser.add_argument("--abort-share", type=float, default=0.05, help="Share of the workers' reads that they abort")
     parser.add_argument("--drop-share", type=float, default=0.02, help="Share in which they hang up instead")
+    parser.add_argument("--reject-share", type=float, default=0.02, help="Share of the job workers' reads they reject")
+    parser.add_argument("--late-share", type=float, default=0.02, help="Share in which they let the deadline pass")
+    parser.add_argument("--dead", default="", help="Where the queues' dead letters go, if they have such a queue")
     parser.set_defaults(stop_timeout=STOP_TIMEOUT_S)
     # Here, because a worker without its master would wait for it before any other event.
     options, _ = parser.parse_known_args()

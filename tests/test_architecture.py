@@ -42,7 +42,7 @@ OUTSIDE = {
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.
 PURE = [
     "protocols.memcache.reader", "protocols.memcache.lines", "protocols.memcache.replies", "protocols.grammar",
-    "protocols.memcache.login", "protocols.memcache.dialects",
+    "protocols.memcache.login", "protocols.memcache.dialects", "protocols.memcache.options", "protocols.options",
     "protocols.kestrel_text.reader", "protocols.thrift.reader", "storage.records", "errors", "shared_memory",
     "engines.local.window", "access.rights", "config.values", "config.queues",
     "config.queue_tables", "config.listeners",

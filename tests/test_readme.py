@@ -162,6 +162,8 @@ def test_the_check_of_a_monitoring(start_server: Callable[..., RunningServer]) -
     client.ask(b"set mail 0 0 1\r\na\r\nset mail 0 0 1\r\nb\r\nget mail\r\n", b"STORED\r\n" * 2)
     assert check(program, server.port) == ("good\n", 0)
     assert check(program.replace("1_000_000", "0"), server.port) == ("queue_mail_items is 1\n", 1)
+    server.client().ask(b"set later/delay=600000 0 0 1\r\nc\r\n", b"STORED\r\n")  # it does not wait for a worker
+    assert check(program.replace("1_000_000", "0"), server.port) == ("queue_mail_items is 1\n", 1)
     client.ask(b"status readonly\r\n", b"VALUE mail 0 1\r\na\r\nEND\r\nEND\r\n")
     assert check(program, server.port) == ("the status is READONLY\n", 1)
     server.kill()

@@ -65,7 +65,8 @@ def whole_number(lowest: int, highest: int) -> Callable[[Any], int]:
         if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"a number from {lowest} to {highest}")
+            whole = "whole " if "." in str(value) else ""
+            raise ValueError(f"a {whole}number from {lowest} to {highest}")
         return value
 
     return check

@@ -380,8 +380,11 @@ class Leases(Protocol):
     def room(self, queue: bytes) -> int:
         """How many leases more there may be on items of `queue`."""
 
-    def hold(self, lease_id: int, read: Any, owner: object, lasts_ms: int, client: bytes = b"") -> None:
-        """This Read has been handed to a client that knows it by `lease_id`. `client`: who that is."""
+    def hold(
+        self, lease_id: int, read: Any, owner: object, lasts_ms: int, client: bytes = b"", most_ms: int = 0
+    ) -> None:
+        """This Read has been handed to a client that knows it by `lease_id`, and goes back after `lasts_ms`. `client`:
+        who that is. `most_ms`: the longest that `touch_known` may keep it; 0: for ever."""
 
     def bind(self, read: Any, lasts_ms: int, most_ms: int = 0, client: bytes = b"", counted: bool = False) -> Any:
         """What a session is to hold in the place of this Read, which is open and then goes back after `lasts_ms`.
@@ -405,6 +408,15 @@ class Leases(Protocol):
 
     def abort(self, queue: bytes, ids: Iterable[int]) -> int:
         """Let the items of these leases wait again, in their order; how many items that were."""
+
+    def hand_back(self, queue: bytes, ids: Iterable[int], give_back: Callable[[Any, bytes], object]) -> int:
+        """Let `give_back(read, client)` take what is open of these, in the order of the items; how many items that
+        were. `client`: who has had it. Raises StorageError or ServerError, with nothing changed; if that is met behind
+        the first, it is the end, and those before it are counted."""
+
+    def touch_known(self, queue: bytes, ids: Iterable[int], lasts_ms: int = 0) -> int:
+        """From now on the deadline of these leases is in `lasts_ms`; 0: in as long a time as it first was. How many of
+        them are open."""
 
     def require_decided(self, queue: bytes, ids: Iterable[int]) -> None:
         """Raises StorageError if one of these is open, although an earlier turn decided on it: that turn was undone."""

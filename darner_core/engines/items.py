@@ -54,7 +54,8 @@ class Items(Protocol):
     ) -> list[Seen]:
         """Up to `most` items in this state, in the order in which they would leave it, from behind the position `after`
         on; None: from the first. `backwards`: the other way, from before `after`; None: from the last. Ready, delayed
-        and buried ones are those that nobody has open."""
+        and buried ones are those that nobody has open. Open ones come by their ids. A look that meets
+        a thousand expired ones may end there."""
 
     def find(self, name: bytes, item_id: int) -> Seen | None:
         """None: there is no such item."""
@@ -80,10 +81,11 @@ class Items(Protocol):
         """Make a delayed or buried item ready; False: it is open, or neither."""
 
     def bury(self, read: Any, pri: int | None = None) -> None:
-        """What is open is buried: no failure. Nothing happens if it is not open. `pri`: its priority from now on."""
+        """What is open, perhaps in the form that `Leases.bind` or `hold` has given it, is buried: no failure. Nothing
+        happens if it is not open. `pri`: its priority from now on. If the turn fails, it is open as before."""
 
     def postpone(self, read: Any, due_ms: int) -> None:
-        """What is open is delayed until then, and that is no failure. Nothing happens if it is not open."""
+        """As `bury`, for what is to be delayed until then."""
 
     # -- what clients hold without a connection
 
@@ -102,7 +104,8 @@ class Items(Protocol):
 
     def number(self, name: bytes, item_id: int) -> int:
         """The public number of an item that is there. It is given when it is first asked for, and stays, also over a
-        restart. Numbers begin with 1, are not used again, and leave few gaps. At most 2**53."""
+        restart. Numbers begin with 1, are not used again, and leave few gaps. At most 2**53. Raises
+        ServerError if there is no such queue."""
 
     def numbered(self, number: int) -> tuple[bytes, int] | None:
         """(queue, id) of the item that has this public number; None: none has. The item may be gone."""

@@ -77,6 +77,10 @@ class Jobs(Protocol):
         """Put an item everywhere or nowhere, making queues that do not exist. A key is looked up in the first queue;
         fanout children get copies without the key."""
 
+    def answer_of_key(self, names: tuple[bytes, ...], key: bytes, as_child: bool = False) -> Placed | None:
+        """What a put with this key comes to, whatever its item is and whether there is room; None: the key is free.
+        Raises ServerError if the queue in which it is looked up keeps no items: it is fanout_only."""
+
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
         """As `put`, for a large item of which all has come: in place of `Transfer.put`. Unless it is STORED, it is
         dropped when the Transfer ends."""
@@ -124,5 +128,5 @@ class Jobs(Protocol):
 
     def figures(self, name: bytes) -> Iterator[tuple[bytes, int]]:
         """ready, urgent (ready ones with a priority below NEUTRAL), delayed, buried, reserved, failures, dead_lettered,
-        aside_items, paused (1: puts, 2: gets); empty if the queue uses none of it. Failures and dead letters are those
+        set_aside, paused (1: puts, 2: gets); empty if the queue uses none of it. Failures and dead letters are those
         since the start."""

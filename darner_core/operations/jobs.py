@@ -4,6 +4,8 @@
 Calls whose names begin with wait_ switch greenlets, nothing else here does.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -32,12 +34,41 @@ class Comebacks:
     def __init__(self, engine: Engine, availability: Availability) -> None:
         self._jobs = engine.jobs
         self._leases = engine.leases
+        self._journal = engine.journal
+        self._items = engine.items
         self._availability = availability
 
     def abort(
         self, read: Read, origin: Origin, delay_ms: int | None = None, pri: int | None = None, counted: bool = False
     ) -> None:
-        self._jobs.fail(self._leases.end(read), Failure.ABORTED, _name(origin), delay_ms, pri, counted)
+        with self._ended(read) as ended:
+            self._jobs.fail(ended, Failure.ABORTED, _name(origin), delay_ms, pri, counted)
+
+    def fail(self, read: Read, why: Failure, origin: Origin, delay_ms: int | None) -> None:
+        with self._ended(read) as ended:
+            self._jobs.fail(ended, why, _name(origin), delay_ms, counted=True)
+
+    def bury(self, read: Read, pri: int | None) -> None:
+        with self._ended(read) as ended:
+            self._items.bury(ended, pri)
+
+    def reject(self, read: Read, origin: Origin) -> None:
+        with self._ended(read) as ended:
+            self._jobs.reject(ended, _name(origin))
+
+    @contextmanager
+    def _ended(self, read: Read) -> Iterator[Read]:
+        """The read without its deadline, which it gets back if it cannot be given back."""
+        undo = self._journal.undo
+        start = len(undo)
+        ended = self._leases.end(read)
+        steps = undo[start:]
+        try:
+            yield ended
+        except BaseException:
+            for call, *about in steps:
+                call(*about)
+            raise
 
     def lose(self, read: Read, origin: Origin) -> None:
         if self._availability.stopping:
@@ -87,7 +118,9 @@ class JobOperations:
     def _noted(self, session: Session, names: tuple[bytes, ...], placed: Placed) -> Placed:
         """`placed`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
         if placed.outcome is not Outcome.FULL and not session.needs_sync:
-            session.needs_sync = any(map(self._syncs, names))
+            queue = self._registry.queues.get(names[0])
+            if len(names) > 1 or queue is None or queue.governed:  # else no queue says so
+                session.needs_sync = any(map(self._syncs, names))
         return placed
 
     def _syncs(self, name: bytes) -> bool:
@@ -98,12 +131,14 @@ class JobOperations:
 
     # -- deadlines
 
-    def require_room(self, name: bytes) -> None:
-        """Raises ServerError if no more items of this queue may be open with a deadline."""
-        if not self._leases.room(name):
+    def require_room(self, name: bytes) -> int:
+        """How many items more of this queue may be open with a deadline. Raises ServerError if that is none."""
+        room = self._leases.room(name)
+        if not room:
             raise ServerError(
                 f"too many items with a deadline are open: max_leases allows no more, of queue {show(name)} or in all"
             )
+        return room
 
     def room(self, name: bytes) -> int:
         """How many items more of this queue may be open with a deadline."""
@@ -133,17 +168,37 @@ class JobOperations:
     def fail_held(self, session: Session, held: Any, why: Failure, delay_ms: int | None) -> None:
         """What is held freely comes back, which counts. See `Jobs.fail`. Raises ServerError or StorageError, with
         nothing changed."""
-        self._jobs.fail(self._leases.end(held), why, _name(session.origin), delay_ms, None, True)
+        self._comebacks.fail(held, why, session.origin, delay_ms)
 
     def reject_held(self, session: Session, held: Any) -> None:
         """What is held freely is a dead letter. Raises ServerError or StorageError, with nothing changed."""
-        self._jobs.reject(self._leases.end(held), _name(session.origin))
+        self._comebacks.reject(held, session.origin)
 
     def touch(self, session: Session, queue: bytes, item_id: int, seconds: int) -> bool:
         """The client needs this many seconds more for what it has open of this queue, the oldest or the item with this
         id; 0: as long as at first. False: that is not open any more."""
         read = session.find(queue, item_id)
         return read is not None and self._leases.touch(read, seconds * 1000)
+
+    # -- dead letters
+
+    def history(self, session: Session, queue: bytes, item_id: int) -> bytes:
+        """What became of an item before it came to this queue as a dead letter: that which the session has open, the
+        oldest or the item with this id; without an id, and if none is open, that at the head. b"": it is no dead
+        letter, or there is no such item. Raises StorageError."""
+        read = session.find(queue, item_id)
+        if read is not None and read.queue.name == queue:
+            return self._jobs.history(read)
+        found = self._registry.queues.get(queue)
+        if item_id or found is None or not found.counts_failures:  # it has no dead letters
+            return b""
+        head = found.open()
+        if head is None:
+            return b""
+        try:
+            return self._jobs.history(head)
+        finally:
+            head.queue.give_back(head, wake=False)
 
     # -- giving back
 
@@ -160,14 +215,14 @@ class JobOperations:
         session.hand_back(read, partial(self._bury, pri))
 
     def _bury(self, pri: int | None, read: Read) -> None:
-        self._items.bury(self._leases.end(read), pri)
+        self._comebacks.bury(read, pri)
 
     def reject(self, session: Session, read: Read) -> None:
         """What the session has found is a dead letter. Raises ServerError or StorageError, with nothing changed."""
         session.hand_back(read, partial(self._reject, session.origin))
 
     def _reject(self, origin: Origin, read: Read) -> None:
-        self._jobs.reject(self._leases.end(read), _name(origin))
+        self._comebacks.reject(read, origin)
 
     # -- for operators
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from darner_core.access.rights import GET
 from darner_core.engines.contract import Read
-from darner_core.errors import ClientError, StorageError
+from darner_core.errors import ClientError, RequestError, StorageError
 from darner_core.operations.availability import Availability
 from darner_core.operations.client import LATER, RIGHTS_GONE, Client, Pieces
 from darner_core.operations.session import READS_AT_ONCE, ManyReads
@@ -36,7 +36,7 @@ class Monitoring:
     ) -> None:
         """Open items and send them by `answer`, until the time is over, `most` have come, no more may be open, or
         clients may wait no longer. `takes_all`: what is there is taken although the time is over. Raises StorageError
-        behind what could be sent, and ClientError if the client has lost the right."""
+        behind what could be sent, ClientError if the client has lost the right, and what `answer` raises."""
         session, taking, until = client.session, self._taking, time.monotonic() + wait_ms / 1000
         assert isinstance(session, ManyReads)
         unsent = Pieces(client, self._pipeline_memory, SEND_BYTES)
@@ -64,7 +64,7 @@ class Monitoring:
                         raise
                     reply = reply(client)
                 unsent.wait_add(reply)
-        except (ClientError, StorageError):
+        except (RequestError, StorageError):
             unsent.wait_sent()  # the client has these open
             raise
         unsent.wait_sent()

@@ -6,7 +6,9 @@ from darner_core.config.options import Config
 from darner_core.engines.contract import Engine
 from darner_core.operations.administering import Administering, InEffect
 from darner_core.operations.availability import Availability
+from darner_core.operations.holding import Holding
 from darner_core.operations.jobs import Comebacks, JobOperations
+from darner_core.operations.lending import Lending
 from darner_core.operations.monitoring import Monitoring
 from darner_core.operations.putting import Putting
 from darner_core.operations.stats import Statistics, Stats
@@ -48,10 +50,11 @@ class Operations:
         self.pipeline_memory = pipeline_memory
         self.taking = Taking(engine, stats, config, pipeline_memory, availability)
         self.putting = Putting(engine, stats, config, availability)
-        self.leases = engine.leases
         self.items = engine.items
         self.comebacks = Comebacks(engine, availability)
         self.jobs = JobOperations(engine, self.comebacks)
+        self.holding = Holding(engine, self.jobs)
+        self.lending = Lending(engine, self.taking)
         self.monitoring = Monitoring(self.taking, pipeline_memory, availability)
         self.statistics = Statistics(stats, engine)
         self.administering = Administering(engine, self.statistics)

@@ -6,7 +6,7 @@ The set of a plain queue does not come here: it is the hot path, and stands wher
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 from darner_core.config.options import Config
 from darner_core.config.values import SYNC_ALWAYS
@@ -20,6 +20,17 @@ from darner_core.operations.stats import Stats
 
 # How many items are put in one turn: two milliseconds with their write.
 ITEMS_A_TURN = 2048
+
+# The same for jobs, of which each may be three records: two milliseconds.
+JOBS_A_TURN = 256
+
+
+class PutOne(Protocol):
+    """Puts items in a way of its own: `JobPut` is one."""
+
+    def __call__(self, session: Session, body: bytes, expires_at_ms: int, large: "LargePut | None") -> bool:
+        """Put this item, in this turn; `large`: it is large, and has been stored already. False: it is refused. Raises
+        ServerError or StorageError."""
 
 
 class Putting:
@@ -66,21 +77,33 @@ class Putting:
     # -- several
 
     def put_several(
-        self, session: Session, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+        self,
+        session: Session,
+        name: bytes,
+        items: Sequence[bytes],
+        expiry_ms: int | None,
+        as_child: bool,
+        put_one: PutOne | None = None,
     ) -> int | Literal[Later.LATER]:
         """Put items up to the first that is refused; how many were put. They expire `expiry_ms` from now; None: never.
-        Raises ServerError if no item is taken at present."""
-        if len(items) > ITEMS_A_TURN or any(map(self._is_large, items)):
+        `put_one`: what puts each of them; None: they are no jobs. Raises ServerError if no item is taken at present."""
+        if len(items) > _at_once(put_one) or any(map(self._is_large, items)):
             return LATER
-        return self._put_several(session, name, items, expiry_ms, as_child)
+        return self._put_several(session, name, items, expiry_ms, as_child, put_one)
 
     def wait_put_several(
-        self, client: Client, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+        self,
+        client: Client,
+        name: bytes,
+        items: Sequence[bytes],
+        expiry_ms: int | None,
+        as_child: bool,
+        put_one: PutOne | None = None,
     ) -> int:
         """Go on where `put_several` has said LATER: there are many items, or large ones among them."""
         if any(map(self._is_large, items)):
-            return self._wait_put_large(client, name, items, expiry_ms, as_child)
-        return self._wait_put_many(client, name, items, expiry_ms, as_child)
+            return self._wait_put_large(client, name, items, expiry_ms, as_child, put_one)
+        return self._wait_put_many(client, name, items, expiry_ms, as_child, put_one)
 
     def _is_large(self, item: bytes) -> bool:
         """Whether it has to be stored in chunks. An item that is too large is not stored at all."""
@@ -93,6 +116,7 @@ class Putting:
         items: Sequence[bytes],
         expiry_ms: int | None,
         as_child: bool,
+        put_one: PutOne | None,
         large: "Sequence[LargePut | None]" = (),
     ) -> int:
         """Put them in this turn. `large`: for each item, its LargePut if it is large and has been stored already."""
@@ -101,8 +125,8 @@ class Putting:
         expires_at_ms = max(1, self._time_ms() + expiry_ms) if expiry_ms is not None else 0
         queue = self._queues.get(name)
         plain = None
-        if queue is not None and not queue.governed and not expires_at_ms and (queue.is_child or not as_child):
-            plain = queue
+        if put_one is None and queue is not None and not queue.governed and not expires_at_ms:
+            plain = queue if queue.is_child or not as_child else None
         stored = 0
         for number, item in enumerate(items):
             self._stats.cmd_set += 1
@@ -110,11 +134,13 @@ class Putting:
                 break
             upload = large[number] if large else None
             try:
-                if upload is not None:
-                    is_stored = upload.put(session, 0, expires_at_ms)
-                elif plain is not None:
+                if plain is not None and upload is None:
                     plain.put(item, 0, 0)
                     is_stored = True
+                elif put_one is not None:
+                    is_stored = put_one(session, item, expires_at_ms, upload)
+                elif upload is not None:
+                    is_stored = upload.put(session, 0, expires_at_ms)
                 else:
                     is_stored = self.put(session, (name,), item, 0, expires_at_ms, as_child)
             except (ServerError, StorageError):
@@ -127,16 +153,22 @@ class Putting:
         return stored
 
     def _wait_put_many(
-        self, client: Client, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+        self,
+        client: Client,
+        name: bytes,
+        items: Sequence[bytes],
+        expiry_ms: int | None,
+        as_child: bool,
+        put_one: PutOne | None,
     ) -> int:
         """Over several turns, so that other clients' items may come between. If a turn fails, what was stored in
         earlier ones is counted. Raises ServerError instead if replies wait for an fsync: the items of an earlier turn
         may be those that are not safe."""
-        stored, syncs = 0, self._syncs
-        for at in range(0, len(items), ITEMS_A_TURN):
-            some = items[at : at + ITEMS_A_TURN]
+        stored, syncs, at_once = 0, self._syncs, _at_once(put_one)
+        for at in range(0, len(items), at_once):
+            some = items[at : at + at_once]
             try:
-                put = self._put_several(client.session, name, some, expiry_ms, as_child)
+                put = self._put_several(client.session, name, some, expiry_ms, as_child, put_one)
                 syncs = syncs or client.session.needs_sync
                 client.wait_turn()
             except (ServerError, StorageError):
@@ -149,7 +181,13 @@ class Putting:
         return stored
 
     def _wait_put_large(
-        self, client: Client, name: bytes, items: Sequence[bytes], expiry_ms: int | None, as_child: bool
+        self,
+        client: Client,
+        name: bytes,
+        items: Sequence[bytes],
+        expiry_ms: int | None,
+        as_child: bool,
+        put_one: PutOne | None,
     ) -> int:
         """The chunks of large items are written over several turns. Nothing is in a queue before all of them have been
         written; then all items are put in one turn."""
@@ -167,7 +205,7 @@ class Putting:
                     client.wait_turn()
                 upload.wait_store(client)
                 large.append(upload)
-            return self._put_several(client.session, name, items[: len(large)], expiry_ms, as_child, large)
+            return self._put_several(client.session, name, items[: len(large)], expiry_ms, as_child, put_one, large)
 
     # -- large items
 
@@ -183,6 +221,10 @@ class Putting:
             raise ServerError(
                 f"out of disk space: {free} bytes free, an item of {size} bytes has to leave {self._min_free_bytes}"
             )
+
+
+def _at_once(put_one: PutOne | None) -> int:
+    return ITEMS_A_TURN if put_one is None else JOBS_A_TURN
 
 
 class LargePut:

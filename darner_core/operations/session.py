@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 from darner_core.access.origins import INSIDE, Origin
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError, StorageError
+from darner_core.operations.held import HeldById
 from darner_core.showing import show
 
 # How many reads are given back or closed in one turn: 2 ms.
@@ -173,6 +174,10 @@ class ManyReads(Session):
     def open_reads(self, queue: bytes) -> int:
         return len(self._reads.get(queue, ()))
 
+    def all_open(self, queue: bytes) -> list[Read]:
+        """Of this queue, the oldest first."""
+        return list(self._reads.get(queue, ()))
+
     def has_room(self, queue: bytes, max_open_reads: int) -> bool:
         return len(self._reads.get(queue, ())) < max_open_reads
 
@@ -188,8 +193,12 @@ class ManyReads(Session):
 
     def find(self, queue: bytes, item_id: int = 0) -> Read | None:
         """The oldest open read of `queue`; with an id, that of this item."""
-        reads = self._reads.get(queue, ())
-        return next((read for read in reads if item_id in (0, read.id)), None)
+        if item_id:
+            by_id: Any = {name: HeldById(reads) for name, reads in self._reads.items()}
+            self._reads = by_id
+            self.__class__ = ManyReadsById
+            return self.find(queue, item_id)
+        return next(iter(self._reads.get(queue, ())), None)
 
     def hold(self, read: Read) -> None:
         self._reads.setdefault(read.queue.name, deque()).append(read)
@@ -250,7 +259,11 @@ class ManyReads(Session):
         if self.ended:
             read.queue.give_back(read, wake=False)
         else:
-            self._reads.setdefault(read.queue.name, deque()).appendleft(read)
+            self._hold_first(read)
+
+    def _hold_first(self, read: Read) -> None:
+        """Hold it again, as the oldest of its queue."""
+        self._reads.setdefault(read.queue.name, deque()).appendleft(read)
 
     def close_found(self, read: Read) -> None:
         read.queue.close(read, self)
@@ -258,7 +271,7 @@ class ManyReads(Session):
 
     def _unabort(self, read: Read, too_late: bool) -> None:
         if not self.ended:
-            self._reads.setdefault(read.queue.name, deque()).appendleft(read)
+            self._hold_first(read)
             if not too_late:
                 read.queue.take_back(read)
 
@@ -279,6 +292,37 @@ class ManyReads(Session):
             if left <= 0:
                 left = READS_AT_ONCE
                 yield
+
+
+class ManyReadsById(ManyReads):
+    """A session becomes this when its client first names an item by its id. Others do not pay for that."""
+
+    __slots__ = ()
+
+    _reads: dict[bytes, HeldById]  # type: ignore[assignment]
+
+    def find(self, queue: bytes, item_id: int = 0) -> Read | None:
+        reads = self._reads.get(queue)
+        if reads is None:
+            return None
+        return reads.find(item_id) if item_id else next(iter(reads))
+
+    def hold(self, read: Read) -> None:
+        self._reads.setdefault(read.queue.name, HeldById()).append(read)
+        read.count()
+        self._journal.undo.append((self._let_go, read))
+
+    def _hold_first(self, read: Read) -> None:
+        self._reads.setdefault(read.queue.name, HeldById()).appendleft(read)
+
+    def _forget(self, read: Read) -> bool:
+        name = read.queue.name
+        reads = self._reads.get(name)
+        if reads is None or not reads.discard(read):
+            return False
+        if not reads:
+            del self._reads[name]
+        return True
 
 
 _id = attrgetter("id")

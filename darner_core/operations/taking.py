@@ -387,6 +387,11 @@ class Batch:
         give_back(read for read in reads if read not in kept and read.queue.holds(read))
         return found
 
+    def keep(self, most: int) -> None:
+        """Give back all but the first `most`."""
+        self.reads, rest = self.reads[:most], self.reads[most:]
+        give_back(rest)
+
     def give_back(self) -> None:
         reads, self.reads = self.reads, []
         give_back(reads)

@@ -48,6 +48,7 @@ class Request:
     body_bytes: int = -1  # -1: no body follows
     noreply: bool = False
     free: bool = False  # every user may ask this, whatever right its verb needs
+    told: bytes = b""  # of an operator's command: what else the log says of it
     plain_bytes: int = -1  # how many bytes follow the line, if the Turn may serve it; -1: it may not
 
 

@@ -35,7 +35,7 @@ def require_admin(request: Request, session: Session, only_looks: bool = False) 
         return
     session.origin.require_admin(request.verb)
     if not only_looks:
-        what = show(b" ".join((request.verb, request.key)).strip())
+        what = show(b" ".join((request.verb, request.key, request.told)).strip())
         log.info("admin: %s: %s", session.origin, what)
 
 

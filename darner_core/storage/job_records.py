@@ -14,7 +14,8 @@ line: delayed, of another priority than the line's, with a unique key, or buried
     states          number u32, part u32                            a flush that is being carried out
 
     aside   pause: bit 0 no puts, bit 1 no gets; pause_until_ms: 0 until somebody ends it
-            pri, ttr_ms, ttl_ms: the terms that all items of the line share
+            pri, ttr_ms: the terms that all items of the line share; ttl_ms: 0, kept for lines whose items all expire
+            after the same time, so that these need no record of their own
     job     state u8, pri u32, place u64, at u64, ttr_ms u64, nacks u16, timeouts u16, losses u16, buries u16,
             kicks u16, key_bytes u16, key, note_bytes u8, note
             place: where it stands in the order of arrival; at: when a delayed one is due, the number of a burying
@@ -178,7 +179,11 @@ def pack_aside(record: AsideRecord) -> bytes:
 
 
 def unpack_aside(value: bytes) -> AsideRecord:
-    return AsideRecord(*_aside.unpack(value))
+    """Raises ValueError or struct.error."""
+    record = AsideRecord(*_aside.unpack(value))
+    if not record.number or record.pause > NO_PUTS | NO_GETS:
+        raise ValueError(f"an aside with number {record.number} and pause {record.pause}")
+    return record
 
 
 def pack_job(job: Job) -> bytes:

@@ -62,7 +62,7 @@ class JobTables:
             ):
                 batch.delete_range(begin, end, handles[family])
 
-    # -- reading
+    # -- reading: `_understood` takes a fifth of the time of a take, so `item` and `job` go without
 
     def state(self, number: int) -> AsideState:
         value = self._rocks.get(STATE_FAMILY, job_records.number_key(number))
@@ -71,8 +71,10 @@ class JobTables:
 
     def item(self, number: int, item_id: int) -> Item | None:
         value = self._rocks.get(ASIDE_FAMILY, item_key(number, item_id))
-        with _understood(f"aside number {number}: item {item_id}"):
+        try:
             return None if value is None else records.unpack_item(value)
+        except _MEANS_NOTHING as error:
+            raise StorageError(f"aside number {number}: item {item_id}: {error}") from error
 
     def flush(self, number: int) -> Flush | None:
         """The flush that is being carried out."""
@@ -87,8 +89,10 @@ class JobTables:
 
     def job(self, number: int, item_id: int) -> Job | None:
         value = self._rocks.get(JOB_FAMILY, job_key(number, item_id))
-        with _understood(f"aside number {number}: job {item_id}"):
+        try:
             return None if value is None else job_records.unpack_job(value)
+        except _MEANS_NOTHING as error:
+            raise StorageError(f"aside number {number}: job {item_id}: {error}") from error
 
     def job_ids(self, number: int, begin: int, end: int) -> Iterator[int]:
         """The ids in [begin, end) of all that an aside has, in order."""
@@ -180,10 +184,14 @@ class JobTables:
             batch.delete_range(begin, end, self._rocks.handles[ORDER_FAMILY])
 
 
+# What bytes raise that mean nothing.
+_MEANS_NOTHING = (ValueError, struct.error)
+
+
 @contextmanager
 def _understood(what: str) -> Iterator[None]:
     """Bytes that mean nothing are damage of that."""
     try:
         yield
-    except (ValueError, struct.error) as error:
+    except _MEANS_NOTHING as error:
         raise StorageError(f"{what}: {error}") from error

@@ -91,7 +91,7 @@ def find_asides(directory: Salvaged, queues: list[ListedQueue], tell: Say) -> li
         name = entry[0][len(job_records.ASIDE_PREFIX) :]
         try:
             found.append(Aside(name, job_records.unpack_aside(entry[1])))
-        except struct_error:
+        except (ValueError, struct_error):
             damaged.append(name)
             tell(f"queue {show(name)}: the record of what is set aside makes no sense")
     listed = {aside.record.number for aside in found}
@@ -290,12 +290,12 @@ class AsideReader:
 
     def order(self) -> Iterator[tuple[int, Place]]:
         """(kind, place) of each entry that can be read, in order; those of no known kind are told."""
-        for kind, place, _ in self._order():
+        for kind, place, _ in self.order_entries():
             yield kind, place
 
     def windows(self) -> Iterator[tuple[Place, bytes]]:
         """(place, key) of each key whose item is gone."""
-        for kind, place, key in self._order(WINDOW):
+        for kind, place, key in self.order_entries(WINDOW):
             if kind == WINDOW:
                 yield place, key
         if not self._order_gaps:
@@ -309,7 +309,8 @@ class AsideReader:
                     if found is not None:
                         yield place, found
 
-    def _order(self, from_kind: int = READY) -> Iterator[tuple[int, Place, bytes]]:
+    def order_entries(self, from_kind: int = READY) -> Iterator[tuple[int, Place, bytes]]:
+        """As `order`, with the values: a window's is its key."""
         begin = job_records.order_key(self._number, from_kind, *LOWEST)
         end = job_records.order_key(self._number + 1, READY, *LOWEST)
         self._order_gaps.clear()

@@ -4,7 +4,18 @@ and the state tells of as many as there are."""
 from collections import Counter
 from collections.abc import Callable
 
-from darner_core.storage.job_records import BURIED, DELAYED, KINDS, NEUTRAL_PRI, READY, WINDOW, AsideState, Job, Place
+from darner_core.storage.job_records import (
+    BURIED,
+    DELAYED,
+    KINDS,
+    NEUTRAL_PRI,
+    READY,
+    WINDOW,
+    AsideState,
+    Job,
+    Place,
+    Taken,
+)
 from darner_core.storage.records import Blob
 from darner_core.tools.aside_salvage import JOB_NO_SENSE, NO_SENSE, Aside, AsideReader, Entry, place_of
 from darner_core.tools.salvage import Broken, Salvaged
@@ -116,11 +127,14 @@ class _Check:
     def _check_order(self) -> dict[int, Place]:
         """The lowest place of each kind that has any."""
         lowest: dict[int, Place] = {}
-        for kind, place in self._reader.order():
+        for kind, place, key in self._reader.order_entries():
             self._entries[kind] += 1
             self._urgent += kind == READY and place[0] < NEUTRAL_PRI
             lowest.setdefault(kind, place)
             if kind == WINDOW:
+                if self._reader.taken(key) != Taken(place[2], place[0]):
+                    what = "it is gone, and its key is not taken for as long as the order tells"
+                    self._found(f"item {place[2]}", what)
                 continue
             job = self._reader.job(place[2])
             if not isinstance(job, Broken) and (job is None or (kind, place) not in _places(place[2], job)):

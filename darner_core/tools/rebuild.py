@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from struct import error as struct_error
 from typing import Any
 
 from darner_core.errors import DataDirError, StorageError
@@ -93,11 +94,12 @@ def _replay(path: str, storage: Storage, family_of: dict[int, int]) -> None:
     any more. But the length of a key says whether it is a chunk's, and the family of a queue is known from its records
     in tables or from the record that lists the queue."""
     for what, family, key, value in _changes(path):
-        if family == 0 and what == wal.PUT and key.startswith((records.QUEUE_PREFIX, records.CURSOR_PREFIX)):
-            record = records.unpack_queue(value)
-            family_of.setdefault(record.number, record.family)
-        elif family == 0 and what == wal.PUT and key.startswith(job_records.ASIDE_PREFIX):
-            family_of[job_records.unpack_aside(value).number] = ASIDE_FAMILY
+        with suppress(ValueError, struct_error):  # one that makes no sense is told of later, and tells nothing here
+            if family == 0 and what == wal.PUT and key.startswith((records.QUEUE_PREFIX, records.CURSOR_PREFIX)):
+                record = records.unpack_queue(value)
+                family_of.setdefault(record.number, record.family)
+            elif family == 0 and what == wal.PUT and key.startswith(job_records.ASIDE_PREFIX):
+                family_of[job_records.unpack_aside(value).number] = ASIDE_FAMILY
     with suppress(StorageError):
         listed = [record for _, record in storage.queues()] + [record for _, _, record in storage.cursors()]
         for record in listed:

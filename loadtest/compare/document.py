@@ -70,12 +70,12 @@ def python_build(about: dict[str, Any]) -> str:
     return f"Python {about['python']}, built " + (f"with `{build}`" if build else "without optimisation (PGO, LTO)")
 
 
-def replace_marked(text: str, part: str) -> str:
+def replace_marked(text: str, part: str, begin: str = BEGIN, end: str = END) -> str:
     """Put `part` between the markers, in place of what stands there; LoadTestError unless each is there once."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise LoadTestError(f"the document must have the lines {BEGIN} and {END}, once each and in this order")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    return f"{before}{BEGIN}\n\n{part.strip()}\n\n{END}{after}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise LoadTestError(f"the document must have the lines {begin} and {end}, once each and in this order")
+    before, after = text.partition(begin)[0], text.partition(end)[2]
+    return f"{before}{begin}\n\n{part.strip()}\n\n{end}{after}"
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:

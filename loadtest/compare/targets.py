@@ -16,7 +16,7 @@ Run = dict[str, Any]
 
 RATIO = "× memcached"
 # What a figure is divided by to have its unit: results hold bytes, seconds and microseconds.
-UNITS = {RATIO: 1, "×": 1, "": 1, "MB": 1e6, "KB": 1e3, "MB/s": 1e6, "s": 1, "ms": 1e3}
+UNITS = {RATIO: 1, "×": 1, "": 1, "/s": 1, "MB": 1e6, "KB": 1e3, "MB/s": 1e6, "s": 1, "ms": 1e3}
 
 AIM, MUST, MISSED = "aim met", "must met", "MISSED"
 NOT_MEASURED = "not measured"

@@ -28,6 +28,14 @@ def take_all(wire: Wire, name: bytes) -> list[bytes]:
             return found
 
 
+def kick_all(wire: Wire, name: bytes) -> None:
+    """Make all that is delayed ready."""
+    while True:
+        wire.send(b"kick %b 1000\r\n" % name)
+        if wire.line() == b"KICKED 0":
+            return
+
+
 @dataclass
 class Producer:
     """A client that puts numbered items into one queue, pipelined."""
@@ -36,6 +44,8 @@ class Producer:
     queue: bytes
     dialect: str
     expiry_s: int = 0
+    options: bytes = b""  # of its sets
+    has_keys: bool = False  # each item has one of its own
     sent: int = 0
     answered: int = 0
     first: int = 0  # of this round
@@ -51,7 +61,9 @@ class Producer:
             requests = []
             for number in range(self.sent, self.sent + PIPELINED):
                 body = self.body(number)
-                requests.append(b"set %b 0 %d %d\r\n%b\r\n" % (self.queue, self.expiry_s, len(body), body))
+                options = self.options + (b"/key=%b" % body.replace(b" ", b"-") if self.has_keys else b"")
+                size = len(body)
+                requests.append(b"set %b%b 0 %d %d\r\n%b\r\n" % (self.queue, options, self.expiry_s, size, body))
             self.sent += PIPELINED  # before they go out: any of them may have come
             wire.send(b"".join(requests))
             for _ in requests:

@@ -8,6 +8,7 @@ load, a kill at a random moment, a start, and then:
 
 - fanout: an item put into a parent is in the parent and all its children, or nowhere; it is there if that was answered;
 - the same for `set a+b+c` in the siberite dialect, and for an alias;
+- the same for jobs, which have delays, priorities and keys;
 - order: each producer's items come in the order in which it sent them, and what was not answered is only the end;
 - a limited queue that drops its oldest holds the latest that were put, as many as it may;
 - what expires is gone from the parent and all children, and is where expired items go, once for each of them;
@@ -30,7 +31,7 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random, randrange
 
-from loadtest.crash.clients import Producer, Reader, take_all
+from loadtest.crash.clients import Producer, Reader, kick_all, take_all
 from loadtest.errors import LoadTestError, RequestLost, Violation
 from loadtest.program import run
 from loadtest.progress import Bar
@@ -42,6 +43,9 @@ FANOUT = [b"parent", *CHILDREN]
 CONSUMED = b"parent+consumed"  # a child that is read while the load goes on
 SEVERAL = [b"one", b"two", b"three"]
 ALIASED = [b"left", b"right"]
+JOBS = [b"jobs", b"jobs+1", b"jobs+2"]
+SEVERAL_JOBS = [b"first", b"second"]
+ALIASED_JOBS = [b"east", b"west"]
 BRIEF = [b"brief", b"brief+1", b"brief+2"]
 DEAD = b"dead"
 LIMITED = b"limited"
@@ -59,6 +63,7 @@ expire_to_queue = "{DEAD.decode()}"
 
 [aliases]
 everyone = ["left", "right"]
+everywhere = ["east", "west"]
 """
 
 LOAD_S = (0.1, 0.5)
@@ -87,6 +92,10 @@ class Trial:
             Producer("fan2", b"parent", "kestrel"),
             Producer("several", b"+".join(SEVERAL), "siberite"),
             Producer("alias", b"everyone", "darner"),
+            Producer("fanjob1", b"jobs", "kestrel", options=b"/delay=300/pri=5", has_keys=True),
+            Producer("fanjob2", b"jobs", "kestrel", options=b"/delay=3600000"),
+            Producer("severaljob", b"+".join(SEVERAL_JOBS), "siberite", options=b"/delay=100", has_keys=True),
+            Producer("aliasjob", b"everywhere", "darner", options=b"/pri=7", has_keys=True),
             Producer("limited", LIMITED, "darner"),
             Producer("brief", b"brief", "kestrel", BRIEF_S),
             Producer("feed", FEED, "siberite"),
@@ -101,7 +110,7 @@ class Trial:
         self.stored: dict[str, int] = {}  # up to which number, by producer, as the last check has found
         self.wait_until_all_listen()
         wire = self.connect("kestrel")
-        for child in [*CHILDREN, CONSUMED, *BRIEF[1:]]:
+        for child in [*CHILDREN, CONSUMED, *JOBS[1:], *BRIEF[1:]]:
             wire.get(child)
         wire.close()
         wire = self.connect("siberite")
@@ -197,6 +206,11 @@ class Trial:
         self._everywhere(wire, FANOUT, [by_name["fan1"], by_name["fan2"]])
         self._everywhere(wire, SEVERAL, [by_name["several"]])
         self._everywhere(wire, ALIASED, [by_name["alias"]])
+        for name in (*JOBS, *SEVERAL_JOBS, *ALIASED_JOBS):
+            kick_all(wire, name)
+        self._everywhere(wire, JOBS, [by_name["fanjob1"], by_name["fanjob2"]])
+        self._everywhere(wire, SEVERAL_JOBS, [by_name["severaljob"]])
+        self._everywhere(wire, ALIASED_JOBS, [by_name["aliasjob"]])
         self._consumed(wire, [by_name["fan1"], by_name["fan2"]])
         self._limited(wire, by_name["limited"])
         if by_name["brief"].sent > by_name["brief"].first:

@@ -7,7 +7,8 @@ is about to do and what was answered. What has been announced and never answered
 - a plain get: it may have taken an item, nobody knows which. So one item may be missing for each such get;
 - a close: its item may be gone or have been given back.
 
-A stored item is to be finished once: confirmed by a reader, or left over. Reads that were aborted or dropped are not
+A stored item is to be finished once: confirmed by a reader, found where dead letters go, or left over. What a reader
+has rejected is to come to no reader again. Reads that were aborted or dropped are not
 counted against it, however many they were.
 
 Memory is needed for the items that wait, not for those that are finished.
@@ -33,7 +34,8 @@ class Item(NamedTuple):
 
 @dataclass
 class Balance:
-    """What became of the items of one queue, or of several added up: stored = confirmed + left + in_doubt + lost.
+    """What became of the items of one queue, or of several added up: stored = confirmed + dead + left + in_doubt +
+    lost.
 
     Items are named as their bodies begin. If any are lost, `missing` names all the stored ones of which nothing is
     known. For each plain get without an answer one of them is in doubt, and the others are lost; nobody can tell
@@ -43,19 +45,23 @@ class Balance:
     stored: int = 0
     confirmed: int = 0
     left: int = 0
+    dead: int = 0
     in_doubt: int = 0
     lost: int = 0
     aborted: int = 0
     dropped: int = 0
+    rejected: int = 0
+    timed_out: int = 0
     unanswered: int = 0
     missing: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     invented: list[str] = field(default_factory=list)
+    revived: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
         """Whether everything is as it was promised."""
-        return not (self.lost or self.doubled or self.invented)
+        return not (self.lost or self.doubled or self.invented or self.revived)
 
     def add(self, other: Balance) -> None:
         """Take in another queue's."""
@@ -71,13 +77,19 @@ class Balance:
             wrong.append(f"DOUBLED without reason {len(self.doubled):,}: {first_few(self.doubled)}")
         if self.invented:
             wrong.append(f"INVENTED, stored by nobody, {len(self.invented):,}: {first_few(self.invented)}")
+        if self.revived:
+            wrong.append(f"CAME AGAIN though rejected {len(self.revived):,}: {first_few(self.revived)}")
         line = "; ".join(wrong) + "; " if wrong else "nothing lost: "
         line += f"{self.stored:,} stored = {self.confirmed:,} confirmed + {self.left:,} left over"
+        if self.dead:
+            line += f" + {self.dead:,} dead letters"
         if self.in_doubt:
             line += f" + {self.in_doubt:,} in doubt (in flight when the user or the connection ended)"
         if self.lost:
             line += f" + {self.lost:,} lost"
         line += f"; {self.aborted:,} reads aborted, {self.dropped:,} dropped"
+        if self.rejected or self.timed_out:
+            line += f", {self.timed_out:,} timed out, {self.rejected:,} rejected"
         if self.unanswered:
             line += f"; {self.unanswered:,} sets never answered"
         return line
@@ -100,13 +112,15 @@ class Ledger:
         self.tag = tag
         self.filler = filler
         self.sent: list[int] = []  # by each producer
-        self.stored_count = self.left_count = self.aborted = self.dropped = 0
+        self.stored_count = self.left_count = self.dead_count = self.aborted = self.dropped = self.timed_out = 0
         self.unanswered_gets = 0
         self.unanswered_sets: set[Item] = set()
         self.unanswered_closes: set[Item] = set()
         self.refused_sets: set[Item] = set()
         self.due: set[Item] = set()  # stored, and not finished
         self.unmatched: Counter[Item] = Counter()  # finished, and not stored, or not yet, or for a second time
+        self.rejected_items: set[Item] = set()
+        self.revived: set[Item] = set()  # read, though they had been rejected
         self.unknown: set[str] = set()  # what was read that is no item of ours
 
     # -- items
@@ -121,7 +135,13 @@ class Ledger:
         return head + self.filler[len(head) :]
 
     def read(self, body: bytes) -> Item | None:
-        """The item that was read. None, with a note, if it was never sent or is not as it was sent."""
+        """The item that a reader was given. None, with a note, if it was never sent or is not as it was sent."""
+        item = self._identify(body)
+        if item in self.rejected_items:
+            self.revived.add(item)
+        return item
+
+    def _identify(self, body: bytes) -> Item | None:
         name = body.partition(b" ")[0]
         try:
             tag, producer, number = name.decode().split("-")
@@ -189,10 +209,19 @@ class Ledger:
         """The close was answered with an error, or could not be sent: the item is still open, or was given back."""
         self.unanswered_closes.discard(item)
 
+    def rejected(self, item: Item) -> None:
+        """The reject was answered: nobody is to be given it again."""
+        self.rejected_items.add(item)
+
     def left(self, body: bytes) -> None:
         """After all users have ended: this was still in the queue."""
-        if item := self.read(body):
+        if item := self._identify(body):
             self.left_count += self._finish(item)
+
+    def dead(self, body: bytes) -> None:
+        """And this where dead letters go."""
+        if item := self._identify(body):
+            self.dead_count += self._finish(item)
 
     def _finish(self, item: Item) -> bool:
         """Finish an item. Returns whether it was due."""
@@ -218,14 +247,18 @@ class Ledger:
                 doubled.append(item)
         return Balance(
             stored=self.stored_count,
-            confirmed=self.stored_count - self.left_count - len(self.due),
+            confirmed=self.stored_count - self.left_count - self.dead_count - len(self.due),
             left=self.left_count,
+            dead=self.dead_count,
             in_doubt=len(maybe_closed) + maybe_taken,
             lost=lost,
             aborted=self.aborted,
             dropped=self.dropped,
+            rejected=len(self.rejected_items),
+            timed_out=self.timed_out,
             unanswered=len(self.unanswered_sets),
             missing=[self.name(item) for item in missing] if lost else [],
             doubled=[self.name(item) for item in doubled],
             invented=[self.name(item) for item in invented] + sorted(self.unknown),
+            revived=[self.name(item) for item in sorted(self.revived)],
         )

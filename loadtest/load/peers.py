@@ -124,7 +124,7 @@ class Memcache:
         return Request(b"delete %b\r\n" % queue, 1)
 
     def take(self, data: bytes) -> Replies | None:
-        """See Peer; a get's reply is its VALUE block up to END, or END alone."""
+        """See Peer; a get's reply is its VALUE block up to END, or END alone. What did nothing is a miss."""
         replies = Replies()
         at, end = 0, len(data)
         while at < end:
@@ -147,6 +147,11 @@ class Memcache:
                         raise AnswerError(b"a body that is not followed by END but by " + data[body_end:at])
                     replies.bodies.append(data[body_at:body_end])
                 elif data[at:line_end] in (b"DELETED", b"NOT_FOUND", b"OK"):
+                    at = line_end + 2
+                elif data[at:line_end] in (b"NOT_STORED", b"KICKED 0"):
+                    replies.misses += 1
+                    at = line_end + 2
+                elif data.startswith((b"KICKED ", b"TOUCHED"), at):
                     at = line_end + 2
                 else:
                     raise AnswerError(data[at:line_end])

@@ -1,6 +1,8 @@
 """A client in a process of its own that asks for the version again and again, and measures how long it waits.
 
-python -m loadtest.waits.bystander PORT     # prints the seconds that each answer took
+python -m loadtest.waits.bystander PORT [items]     # prints the seconds that each answer took
+
+With `items` it sets and gets an item of a queue of its own instead.
 """
 
 from __future__ import annotations
@@ -18,16 +20,25 @@ from loadtest.wire import Wire
 PAUSE_S = 0.002
 ANSWER_S = 600.0
 
+# The requests, and how the answer to each ends.
+ASKED = {
+    "version": ((b"version\r\n", b"\r\n"),),
+    "items": ((b"set bystander 0 0 4\r\nitem\r\n", b"STORED\r\n"), (b"get bystander\r\n", b"END\r\n")),
+}
+
 
 class Bystander:
     """The process, inside its `with` block."""
 
-    def __init__(self, port: int) -> None:
-        """port: of the server."""
+    def __init__(self, port: int, asks: str = "version") -> None:
+        """port: of the server; asks: one of ASKED."""
         self.waits_s: list[float] = []
         self._begun = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.waits.bystander", str(port)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "loadtest.waits.bystander", str(port), asks],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self._thread = threading.Thread(target=self._note, daemon=True)
         self._thread.start()
@@ -57,10 +68,12 @@ class Bystander:
 def main() -> None:
     """Ask until killed, or until the server ends."""
     wire = Wire(int(sys.argv[1]), ANSWER_S)
+    asked = ASKED[sys.argv[2] if len(sys.argv) > 2 else "version"]
     while True:
-        began = time.monotonic()
-        wire.ask_until(b"version\r\n", b"\r\n")
-        print(time.monotonic() - began, flush=True)
+        for request, end in asked:
+            began = time.monotonic()
+            wire.ask_until(request, end)
+            print(time.monotonic() - began, flush=True)
         time.sleep(PAUSE_S)
 
 

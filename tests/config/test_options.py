@@ -428,7 +428,7 @@ BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
     ("poller", "kqueue", '"kqueue"', 'must be "auto" or "epoll" or "gevent"'),
     ("port", "x", '"x"', "must be a number from 0 to 65535"),
     ("port", "", '""', "must be a number from 0 to 65535"),
-    ("port", "1.5", "1.5", "must be a number from 0 to 65535"),
+    ("port", "1.5", "1.5", "must be a whole number from 0 to 65535"),
     ("port", "9" * 30, "9" * 30, "must be a number from 0 to 65535"),
     ("port", None, "true", "must be a number from 0 to 65535"),
     ("port", None, "[22133]", "must be a number from 0 to 65535"),

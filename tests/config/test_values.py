@@ -80,3 +80,17 @@ def test_the_sync_of_a_queue_may_be_left_to_the_server() -> None:
     assert queue_sync(5) == 5
     with pytest.raises(ValueError, match=r'^"never", .*; "" is what the server\'s sync says$'):
         queue_sync("sometimes")
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        (6, "a number from 0 to 5"),
+        ("x", "a number from 0 to 5"),
+        (1.5, "a whole number from 0 to 5"),
+        ("1.5", "a whole"),
+    ],
+)
+def test_a_number_with_a_fraction_is_told_that_it_must_be_whole(value: object, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"^{allowed}"):
+        values.whole_number(0, 5)(value)

@@ -11,17 +11,24 @@ import sys
 import time
 from typing import Any
 
+from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI
 from darner_core.errors import MalformedRequest, RequestError
 from darner_core.protocols.contract import Command, Request
 from darner_core.protocols.kestrel_text.reader import (
     TextReader,
+    TextRequest,
+    parse_abort,
+    parse_add,
     parse_bare,
     parse_confirm,
+    parse_get,
     parse_monitor,
     parse_naming,
+    parse_pause,
     parse_put,
     parse_reading,
     parse_status,
+    parse_touch,
 )
 from darner_core.protocols.thrift import messages
 from darner_core.protocols.thrift.reader import CALL, FrameReader, check_arguments, read_message
@@ -30,9 +37,10 @@ from tests.fuzz.fuzz_protocol import MAX_LINE, MOST_BYTES, mutations
 MAX_ITEM_BYTES = 100
 
 PARSERS: dict[bytes, Any] = {
-    b"put": parse_put, b"get": parse_reading, b"peek": parse_reading, b"monitor": parse_monitor,
-    b"confirm": parse_confirm, b"flush": parse_naming, b"delete": parse_naming, b"status": parse_status,
-    b"version": parse_bare, b"quit": parse_bare,
+    b"put": parse_put, b"add": parse_add, b"get": parse_get, b"peek": parse_reading, b"monitor": parse_monitor,
+    b"confirm": parse_confirm, b"abort": parse_abort, b"reject": parse_confirm, b"touch": parse_touch,
+    b"kick": parse_confirm, b"pause": parse_pause, b"flush": parse_naming, b"delete": parse_naming,
+    b"status": parse_status, b"version": parse_bare, b"quit": parse_bare,
 }  # fmt: skip
 SERVICE = messages.load_idl().Kestrel
 
@@ -67,9 +75,21 @@ SEEDS = [
     b"\x05\x00put q:\none\ntwo\n\nget q\nconfirm q 1\n",
     b"\x03\x00put q 500:\r\none\r\n\r\nmonitor q 10 5\r\npeek q 5\r\nstatus\r\n",
     b"\x07\x00flush q\ndelete q\nversion\nstatus readonly\nput\nput q\nget q:\nx\n\nquit\n",
+    b"\x05\x00put q/delay=1000/pri=5/ttr=60000 500:\none\ntwo\n\nadd q/key=k:\nx\n\nget q/ttr=5 10\nget q/ttr\n",
+    b"\x03\x00monitor q/ttr=5 10 3\nabort q/delay=5/pri=3 2\nreject q 1\ntouch q 500\nkick q 3\n",
+    b"\x06\x00pause q in\npause q all 500\npause q none\nput q/key=:\nx\n\nadd q/key=k\n",
     b"\x04\x01" + call("put", queue_name=b"q", items=[b"one", b"two"], expiration_msec=5),
     b"\x09\x01" + call("get", queue_name=b"q", max_items=3, timeout_msec=1, auto_abort_msec=9) + call("get_version"),
     b"\x02\x01" + call("confirm", queue_name=b"q", ids={1, 2}) + call("peek", queue_name=b"q"),
+    b"\x05\x01" + call("put_jobs", queue_name=b"q", items=[b"one"], delay_msec=5, priority=2**32 - 1, ttr_msec=9),
+    b"\x08\x01" + call("put_unique", queue_name=b"q", key=b"k", item=b"one") + call("peek_jobs", queue_name=b"q"),
+    b"\x07\x01"
+    + call("get_jobs", queue_name=b"q", max_items=3, timeout_msec=1, ttr_msec=9)
+    + call("touch", queue_name=b"q", ids={1, 2**52}, ttr_msec=5),
+    b"\x03\x01"
+    + call("abort_later", queue_name=b"q", ids={1}, delay_msec=5, priority=3)
+    + call("reject", queue_name=b"q", ids={1}),
+    b"\x04\x01" + call("kick", queue_name=b"q", max_items=3) + call("pause", queue_name=b"q", what=3, duration_msec=5),
 ]
 
 
@@ -86,10 +106,17 @@ def heard(pieces: list[bytes], reader: Any) -> tuple[list[str], str]:
 def shown(request: Any) -> str:
     if isinstance(request, messages.ThriftRequest):
         return f"{request.verb!r} {request.sequence} {request.arguments}"
-    items, expiry_ms = getattr(request, "items", None), getattr(request, "expiry_ms", None)
-    answer = request.run() if request.verb == b"" else b""
-    assert answer.count(b"\n") == (request.verb == b"")
-    return f"{request.verb!r} {request.queue!r} {items} {expiry_ms} {answer!r}"
+    if request.verb == b"":
+        answer: bytes = request.run()
+        assert answer.count(b"\n") == 1
+        return repr(answer)
+    assert isinstance(request, TextRequest)
+    if request.job is not None:
+        delay_ms, pri, ttr_ms, key = request.job
+        assert (0 <= delay_ms <= MAX_DELAY_MS, 0 <= pri <= MAX_PRI, 0 <= ttr_ms <= MAX_DELAY_MS) == (True, True, True)
+        assert len(key) <= MAX_KEY_BYTES
+        assert not key or len(request.items or ()) == 1
+    return str(request)
 
 
 def new_reader(kind: int) -> Any:

@@ -25,19 +25,20 @@ MAX_LINE, CHUNK = 300, 100
 MOST_BYTES = 4096
 
 
-def _reading() -> tuple[Any, Any, Any, Any]:
+def _reading() -> tuple[Any, Any, Any, Any, Any]:
     from darner_core.config import values
+    from darner_core.engines import jobs
     from darner_core.protocols.memcache import dialects, lines
     from darner_core.protocols.memcache import reader as protocol
 
-    return protocol, lines, dialects, values
+    return protocol, lines, dialects, values, jobs
 
 
 if atheris is not None:
     with atheris.instrument_imports(include=["darner_core"]):
-        protocol, lines, dialects, values = _reading()
+        protocol, lines, dialects, values, jobs = _reading()
 else:
-    protocol, lines, dialects, values = _reading()
+    protocol, lines, dialects, values, jobs = _reading()
 
 from darner_core.errors import RequestError  # noqa: E402
 
@@ -48,8 +49,11 @@ def _no_command(*_: object) -> None:
 
 TABLE = {
     b"set": protocol.Command(lines.parse_storing, _no_command),
-    b"get": protocol.Command(lines.parse_reading, _no_command),
-    b"gets": protocol.Command(lines.parse_reading, _no_command),
+    b"add": protocol.Command(lines.parse_storing, _no_command),
+    b"touch": protocol.Command(lines.parse_touching, _no_command),
+    b"history": protocol.Command(lines.parse_history, _no_command),
+    b"kick": protocol.Command(lines.parse_kicking, _no_command),
+    b"pause": protocol.Command(lines.parse_pausing, _no_command),
     b"delete": protocol.Command(lines.parse_naming, _no_command),
     b"flush": protocol.Command(lines.parse_naming, _no_command),
     b"flush_all": protocol.Command(lines.parse_flush_all, _no_command),
@@ -73,8 +77,11 @@ kept_lines: dict[str, dict[bytes, Any]] = {dialect.name: {} for dialect in DIALE
 
 
 def table_of(dialect: Any) -> dict[bytes, Any]:
-    gets = {b"get": OPENING, b"gets": OPENING} if dialect.gets_open else {}
-    return {verb: command for verb, command in {**TABLE, **gets}.items() if verb not in dialect.lacks}
+    reading = partial(lines.parse_reading, exclusive=dialect.exclusive, several_reads=dialect.several_reads)
+    get = OPENING if dialect.gets_open else protocol.Command(reading, _no_command)
+    return {
+        verb: command for verb, command in {**TABLE, b"get": get, b"gets": get}.items() if verb not in dialect.lacks
+    }
 
 
 def heard(
@@ -129,15 +136,36 @@ def check(data: bytes) -> None:
     assert heard(pieces, {}, True, dialect) == whole, "received as a large item, it means something else"
     for known, other in zip(heard([data], kept_lines[dialect.name], False, dialect)[0], whole[0], strict=True):
         assert known[1] == other[1]
-        for meant in ("queue", "parent", "cursor", "targets"):
+        for meant in ("queue", "parent", "cursor", "targets", "job", "asked", "several", "pause"):
             assert getattr(known[0], meant) == getattr(other[0], meant)
     for request, body in whole[0]:
         assert request.body_bytes == (-1 if body is None else len(body))
         assert len(request.queue) <= values.MAX_NAME_BYTES
+        within_limits(request)
+
+
+def within_limits(request: Any) -> None:
+    """What is said of jobs is what the queues can bear, and goes together."""
+    if request.job is not None:
+        delay_ms, pri, ttr_ms, key = request.job
+        assert 0 <= delay_ms <= jobs.MAX_DELAY_MS
+        assert 0 <= pri <= jobs.MAX_PRI
+        assert 0 <= ttr_ms <= jobs.MAX_DELAY_MS
+        assert len(key) <= jobs.MAX_KEY_BYTES
+    assert request.verb != b"add" or request.job.key
+    if request.asked is not None and request.verb not in (b"touch", b"history"):
+        asked = request.asked
+        assert asked.ttr_ms is None or (request.opens and 0 <= asked.ttr_ms <= jobs.MAX_DELAY_MS)
+        assert not asked.most or request.opens != request.closes
+        assert not asked.item_id or request.closes or request.aborts
+        assert not (asked.delay_ms or asked.pri) or (request.aborts and not asked.rejects)
+    assert all(one.queue in request.targets for one in request.several)
 
 
 WORDS = [
     *b"monitor confirm flush_expired dump_config status watch a+b a+b+c a.c . + a..b put peek : 1 5".split(),
+    *b"add touch history kick pause in out none a/open b/ttr=5 /delay= /pri= /ttr= /ttr /key= /key=k /n= /n=2".split(),
+    *b"/id= /id=7 /abort /reject /open/ttr=9 /close/n=2 /abort/delay=1 4294967296 281474976710657 60".split(),
     *b"set get delete flush_all noreply /open /close /t= /sync / 0 -1 100 101 99999999999999999999".split(),
     *(b"\r\n", b"\n", b"\r", b" ", b"\0", b"\xff", "\u0663".encode(), b"q" * 251),
 ]

@@ -15,9 +15,11 @@ import socket
 import sys
 import tempfile
 import time
-from collections import deque
+from bisect import insort
 from pathlib import Path
+from typing import NamedTuple
 
+from darner_core.engines.jobs import NEUTRAL
 from tests.fuzz.fuzz_protocol import WORDS, mutate
 from tests.support.harness import REPLY_S, RunningServer
 
@@ -35,9 +37,25 @@ OPTIONS = (
 )
 
 ERROR = re.compile(rb"(ERROR|CLIENT_ERROR|SERVER_ERROR) [\x20-\x7e]*")
-PLAIN = re.compile(rb"STORED|END|DELETED|VERSION [0-9.]+|STAT \S+ \S+|Flushed all queues\.")
+PLAIN = re.compile(
+    rb"(NOT_)?STORED|TOUCHED|NOT_FOUND|KICKED \d+|PAUSED [a-z]+"
+    rb"|END|DELETED|VERSION [0-9.]+|STAT \S+ \S+|Flushed all queues\."
+)
 MARK = re.compile(rb"(?=([0-9a-f]{16}))")
 VALUE = re.compile(rb"VALUE (\S+) \d+ (\d+)( \d+)?")
+
+
+class Item(NamedTuple):
+    pri: int
+    place: int  # in the order of arrival
+    body: bytes
+    flags: int
+    key: bytes
+
+
+class Held(NamedTuple):
+    name: bytes
+    item: Item
 
 
 class Model:
@@ -45,66 +63,106 @@ class Model:
 
     def __init__(self, mark: bytes) -> None:
         self.mark = mark
-        self._queues: dict[bytes, deque[tuple[bytes, int]]] = {mark + b"a": deque(), mark + b"b": deque()}
-        self._open: tuple[bytes, tuple[bytes, int]] | None = None
+        # What is ready, the most urgent first, and what is buried, the oldest burial first.
+        self._queues: dict[bytes, list[Item]] = {mark + b"a": [], mark + b"b": []}
+        self._buried: dict[bytes, list[Item]] = {name: [] for name in self._queues}
+        self._open: Held | None = None
         self._open_lives = False
         self._count = 0
 
     def request(self, dice: random.Random) -> tuple[bytes, bytes]:
         """(a request, its reply)"""
         name = dice.choice(list(self._queues))
-        queue = self._queues[name]
         end = dice.choice((b"\r\n", b"\r\n", b"\n", b" \r\n"))
-        kind = dice.randrange(12)
+        kind = dice.randrange(14)
         if kind < 5:
-            return self._set(name, queue, dice, end)
+            return self._set(name, dice, end)
         if kind == 5:
             return b"version" + end, b"VERSION 1.0.0\r\n"
         if kind == 6:
             if dice.random() < 0.7:
-                return b"flush %b" % name + end, self._flush(queue)
-            return b"delete %b" % name + end, self._delete(name, queue)
+                return b"flush %b" % name + end, self._flush(name)
+            return b"delete %b" % name + end, self._delete(name)
+        if kind == 7:
+            noreply = b" noreply" if dice.random() < 0.2 else b""
+            touched = b"TOUCHED\r\n" if self._open is not None and self._open_lives else b"NOT_FOUND\r\n"
+            return b"touch %b 600%b" % (name, noreply) + end, b"" if noreply else touched
+        if kind == 8:
+            most = dice.choice((1, 2, 100))
+            return b"kick %b %d" % (name, most) + end, b"KICKED %d\r\n" % self._kick(name, most)
+        verb = dice.choice((b"get ", b"GET "))
         if self._open is not None:
-            way = dice.choice((b"/close", b"/abort", b"/close/open", b"/open/close/t=1"))
+            way = dice.choice(
+                (b"/close", b"/abort", b"/reject", b"/abort/pri=7", b"/abort/delay=0", b"/close/open",
+                 b"/open/close/t=1", b"/close/open/ttr=600000")
+            )  # fmt: skip
         else:
-            way = dice.choice((b"", b"", b"/open", b"/peek", b"/t=1", b"/close", b"/abort", b"/peek/t=1"))
-        return dice.choice((b"get ", b"GET ")) + name + way + end, self._get(name, queue, way)
+            way = dice.choice(
+                (b"", b"", b"/open", b"/peek", b"/t=1", b"/close", b"/abort", b"/peek/t=1", b"/reject", b"/open/ttr")
+            )
+        if dice.random() < 0.1 and b"/peek" not in way and (way in (b"", b"/t=1") or b"/open" in way):
+            second = dice.choice(list(self._queues))
+            return verb + name + b" " + second + way + end, self._get((name, second), way)
+        return verb + name + way + end, self._get((name,), way)
 
-    def _set(
-        self, name: bytes, queue: deque[tuple[bytes, int]], dice: random.Random, end: bytes
-    ) -> tuple[bytes, bytes]:
+    def _set(self, name: bytes, dice: random.Random, end: bytes) -> tuple[bytes, bytes]:
         self._count += 1
         size = dice.choice((0, 1, 30, 30, 200, 1023, 1024, 1025, 5000))
         body = (b"<%b %d %b" % (self.mark, self._count, dice.choice(WORDS) * 400))[:size]
         flags = dice.choice((0, 0, 7, 2**32 - 1))
         noreply = dice.random() < 0.2
         sync = b"/sync" if dice.random() < 0.002 else b""
-        line = b"set %b%b %d 0 %d%b" % (name, sync, flags, len(body), b" noreply" if noreply else b"")
-        queue.append((body, flags))
-        return line + end + body + b"\r\n", b"" if noreply else b"STORED\r\n"
+        key = dice.choice((b"x", b"y")) if dice.random() < 0.1 else b""
+        pri = dice.choice((0, 7, NEUTRAL, 2000)) if dice.random() < 0.2 else None
+        said = (b"/key=" + key if key else b"") + (b"/pri=%d" % pri if pri is not None else b"") + sync
+        verb = b"add" if key and dice.random() < 0.5 else b"set"
+        line = b"%b %b%b %d 0 %d%b" % (verb, name, said, flags, len(body), b" noreply" if noreply else b"")
+        taken = bool(key) and key in self._keys(name)
+        if not taken:
+            insort(self._queues[name], Item(NEUTRAL if pri is None else pri, self._count, body, flags, key))
+        reply = b"NOT_STORED\r\n" if taken and verb == b"add" else b"STORED\r\n"
+        return line + end + body + b"\r\n", b"" if noreply else reply
 
-    def _flush(self, queue: deque[tuple[bytes, int]]) -> bytes:
-        queue.clear()
+    def _keys(self, name: bytes) -> set[bytes]:
+        held = [self._open.item] if self._open is not None and self._open_lives and self._open.name == name else []
+        return {item.key for item in (*self._queues[name], *self._buried[name], *held)}
+
+    def _flush(self, name: bytes) -> bytes:
+        self._queues[name].clear()
         return b"END\r\n"
 
-    def _delete(self, name: bytes, queue: deque[tuple[bytes, int]]) -> bytes:
-        queue.clear()
-        if self._open is not None and self._open[0] == name:
+    def _delete(self, name: bytes) -> bytes:
+        self._queues[name].clear()
+        self._buried[name].clear()
+        if self._open is not None and self._open.name == name:
             self._open_lives = False
         return b"DELETED\r\n"
 
-    def _get(self, name: bytes, queue: deque[tuple[bytes, int]], way: bytes) -> bytes:
+    def _kick(self, name: bytes, most: int) -> int:
+        kicked, self._buried[name] = self._buried[name][:most], self._buried[name][most:]
+        for item in kicked:
+            insort(self._queues[name], item)
+        return len(kicked)
+
+    def _get(self, names: tuple[bytes, ...], way: bytes) -> bytes:
         held, self._open = self._open, None
-        if held is not None and b"/abort" in way and self._open_lives:
-            self._queues[held[0]].appendleft(held[1])
-        if way in (b"/close", b"/abort") or not queue:
+        if held is not None and self._open_lives:
+            if b"/abort" in way:
+                item = held.item._replace(pri=7) if b"/pri=7" in way else held.item
+                insort(self._queues[held.name], item)
+            elif b"/reject" in way:
+                self._buried[held.name].append(held.item)
+        if way == b"/close" or b"/abort" in way or b"/reject" in way:
             return b"END\r\n"
-        body, flags = item = queue[0]
+        name = next((name for name in names if self._queues[name]), None)
+        if name is None:
+            return b"END\r\n"
+        item = self._queues[name][0]
         if b"/peek" not in way:
-            queue.popleft()
+            self._queues[name].pop(0)
         if b"/open" in way:
-            self._open, self._open_lives = (name, item), True
-        return b"VALUE %b %d %d\r\n%b\r\nEND\r\n" % (name, flags, len(body), body)
+            self._open, self._open_lives = Held(name, item), True
+        return b"VALUE %b %d %d\r\n%b\r\nEND\r\n" % (name, item.flags, len(item.body), item.body)
 
 
 class Talker:

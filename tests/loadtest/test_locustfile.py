@@ -82,8 +82,8 @@ def test_a_run_shows_each_request_and_finds_nothing_lost(
 ) -> None:
     # So short a wait often ends without an item, and so many aborts and drops are sure to happen.
     process = start_locust(
-        *["--headless", "-u", "6", "-r", "6", "-t", "3s", "--json", "--item-bytes", "100", "--wait-ms", "1"],
-        *["--abort-share", "0.1", "--drop-share", "0.1"],
+        *["--headless", "-u", "10", "-r", "10", "-t", "3s", "--json", "--item-bytes", "100", "--wait-ms", "1"],
+        *["--abort-share", "0.1", "--drop-share", "0.1", "--reject-share", "0.1", "--late-share", "0.1"],
     )
     status, output = end(process)
     assert status == 0, log()
@@ -98,9 +98,21 @@ def test_a_run_shows_each_request_and_finds_nothing_lost(
         ("Worker", "get /close/open"),
         ("Worker", "get /close/open END"),
         ("Worker", "get /abort"),
+        ("JobProducer", "connect"),
+        ("JobProducer", "set job"),
+        ("JobProducer", "add job"),
+        ("JobProducer", "add job NOT_STORED"),
+        ("JobWorker", "connect"),
+        ("JobWorker", "get /open/ttr"),
+        ("JobWorker", "get /open/ttr END"),
+        ("JobWorker", "get /close"),
+        ("JobWorker", "get /abort/delay"),
+        ("JobWorker", "get /abort too late"),
+        ("JobWorker", "get /reject"),
     }
     assert all(entry["num_failures"] == 0 for entry in requests.values())
     puts = requests["Producer", "set"]
+    jobs = sum(requests["JobProducer", f"{verb} job"]["num_requests"] for verb in ("set", "add"))
     assert puts["num_requests"] > 0
     assert puts["total_content_length"] == 100 * puts["num_requests"]
     assert requests["Worker", "connect"]["num_requests"] > 2  # the workers', and again after each drop
@@ -108,15 +120,40 @@ def test_a_run_shows_each_request_and_finds_nothing_lost(
     (verdict,) = verdicts(last_line)
     assert verdict.startswith("nothing lost: ")
     stored, confirmed, left = figures(verdict)
-    assert stored == puts["num_requests"] == confirmed + left
-    assert f"; {requests['Worker', 'get /abort']['num_requests']:,} reads aborted, " in verdict
+    assert stored == puts["num_requests"] + jobs == confirmed + left
+    aborts = (("Worker", "get /abort"), ("JobWorker", "get /abort/delay"))
+    aborted = sum(requests[name]["num_requests"] for name in aborts)
+    assert f"; {aborted:,} reads aborted, " in verdict
+    assert f", {requests['JobWorker', 'get /reject']['num_requests']:,} rejected" in verdict
     assert not any("locust" in name for name in server.client().stats())  # the run's queue is gone
+
+
+def test_dead_letters_are_found_where_they_go(
+    start_server: Callable[..., RunningServer], start_locust: StartLocust, log: Callable[[], str], tmp_path: Path
+) -> None:
+    (tmp_path / "darner.toml").write_text('[queues.work]\nmax_deliveries = 2\ndead_letter_queue = "work.dead"\n')
+    server = start_server("-c", str(tmp_path / "darner.toml"))
+    process = start_locust(
+        *["--host", f"127.0.0.1:{server.port}", "--headless", "-u", "10", "-r", "10", "-t", "2s"],
+        *["--queues", "work", "--dead", "work.dead", "--abort-share", "0.3", "--reject-share", "0.1"],
+    )
+    status, _ = end(process)
+    (verdict,) = verdicts(log())
+    assert status == 0, log()
+    found = re.search(r"([\d,]+) stored = ([\d,]+) confirmed \+ ([\d,]+) left over \+ ([\d,]+) dead letters; ", verdict)
+    assert found, verdict
+    stored, confirmed, left, dead = (int(figure.replace(",", "")) for figure in found.groups())
+    assert stored == confirmed + left + dead
+    rejected = re.search(r"([\d,]+) rejected$", verdict)
+    assert rejected, verdict
+    assert dead >= int(rejected[1].replace(",", "")) > 0
+    server.client().ask(b"get work.dead\r\n", b"END\r\n")
 
 
 def test_items_that_are_stolen_or_smuggled_in_are_named(
     server: RunningServer, start_locust: StartLocust, log: Callable[[], str]
 ) -> None:
-    process = start_locust("--headless", "-u", "6", "-r", "6", "-t", "2s", "--queues", "elsewhere,watched")
+    process = start_locust("--headless", "-u", "10", "-r", "10", "-t", "2s", "--queues", "elsewhere,watched")
     thief = server.client()
     stolen: list[bytes] = []
     while len(stolen) < 3:
@@ -382,6 +419,25 @@ def test_a_close_that_was_refused_confirms_nothing(ledger: Ledger) -> None:
     ledger.closing(item)
     ledger.not_closed(item)
     assert ledger.balance().missing == ["5eed.0-0-0"]
+
+
+def test_a_dead_letter_is_not_lost_and_what_was_rejected_comes_to_no_reader_again(ledger: Ledger) -> None:
+    dead, buried, again = put(ledger), put(ledger), put(ledger)
+    for item in (dead, buried, again):
+        assert ledger.read(ledger.body(item)) == item
+        ledger.rejected(item)
+    ledger.dead(ledger.body(dead))
+    ledger.left(ledger.body(buried))
+    ledger.left(ledger.body(again))
+    balance = ledger.balance()
+    assert balance.good
+    assert balance.line().startswith("nothing lost: 3 stored = 0 confirmed + 2 left over + 1 dead letters; ")
+    assert balance.line().endswith(", 0 timed out, 3 rejected")
+    ledger.read(ledger.body(again))
+    assert not ledger.balance().good
+    assert ledger.balance().line().startswith("CAME AGAIN though rejected 1: 5eed.0-0-2; ")
+    ledger.dead(ledger.body(dead))
+    assert ledger.balance().doubled == ["5eed.0-0-0"]
 
 
 def test_the_books_of_several_queues_add_up(ledger: Ledger) -> None:

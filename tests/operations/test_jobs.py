@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from darner_core.config.queues import QueueOptions
+from darner_core.engines.jobs import Outcome
+from darner_core.errors import StorageError
+from darner_core.operations.availability import Availability
+from darner_core.operations.jobs import Comebacks, JobOperations
+from darner_core.operations.session import ManyReads
+from darner_core.storage.storage import Storage
 from tests.support.harness import Client, RunningServer, wait_until
+from tests.support.job_bench import JobBench
+from tests.support.operations_on import operations_on
 
 RETRIES = """
 dialect = "kestrel"
@@ -134,3 +143,75 @@ def test_what_was_said_of_a_job_survives_kill_9(server: RunningServer) -> None:
     assert client.get("q") is None
     client.ask(b"add q/key=k 0 0 1\r\nd\r\npause q none\r\n", b"NOT_STORED\r\nPAUSED none\r\n")
     assert [client.get("q"), client.get("q"), client.get("safe/t=5000")] == [b"b", b"c", b"x"]
+
+
+def test_a_batch_that_waits_holds_no_more_than_max_leases_allow_by_then(server: RunningServer) -> None:
+    waiting, other, putting = server.client(), server.client(), server.client()
+    waiting.send(b"get q/open/n=9/ttr=60000/t=5000\r\n")
+    wait_until(lambda: figures(putting)["waiters"] == "1")
+    for body in (b"x", b"y"):
+        putting.set("other", body)
+        assert other.get("other/open/ttr=60000") == body
+    putting.ask(b"set q 0 0 1\r\na\r\nset q 0 0 1\r\nb\r\n", b"STORED\r\nSTORED\r\n")
+    waiting.expect(b"VALUE q 0 1\r\na\r\nEND\r\n")
+    assert putting.get("q") == b"b"
+    waiting.ask(b"get q/close/n=1\r\n", b"END\r\n")
+    assert figures(putting)["open_transactions"] == "0"
+
+
+def test_what_is_not_given_back_stays_open_and_keeps_its_deadline(
+    open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(retry_delay_s=1))
+    operations = operations_on(bench)
+    session = ManyReads(bench.journal, operations.comebacks)
+    assert bench.put_job(b"q", b"a", pri=5) is Outcome.STORED
+    bench.end_turn()
+    operations.jobs.hold(session, 10_000, bench.opened())
+    bench.end_turn()
+
+    def fail(*_: object) -> None:
+        raise StorageError("no space left on device")
+
+    with monkeypatch.context() as spoiled:
+        spoiled.setattr(bench.jobs, "fail", fail)
+        spoiled.setattr(bench.jobs, "reject", fail)
+        read = session.find(b"q")
+        assert read is not None
+        with pytest.raises(StorageError):
+            operations.jobs.reject(session, read)
+        with pytest.raises(StorageError):
+            operations.jobs.abort(session, read, 5, None)
+        bench.end_turn()
+    assert session.find(b"q") is read
+    assert operations.jobs.touch(session, b"q", 0, 10)
+    bench.pass_time(11)
+    assert not operations.jobs.touch(session, b"q", 0, 10)
+    assert bench.figures()["delayed"] == 1
+
+
+def test_a_client_that_goes_in_a_turn_that_fails_leaves_no_lease(open_storage: Callable[[], Storage]) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_deliveries=3, max_leases=2))
+    comebacks = Comebacks(bench.engine, Availability())
+    session = ManyReads(bench.journal, comebacks)
+    bench.put(b"q", b"1")
+    bench.put(b"q", b"2")
+    bench.end_turn()
+    for _ in range(2):
+        JobOperations(bench.engine, comebacks).hold(session, 10**9, bench.opened())
+    bench.end_turn()
+    assert bench.engine.leases.room(b"q") == 0
+    session.end()
+    bench.fail_turn()
+    assert bench.engine.leases.room(b"q") == 2
+
+
+def test_an_id_means_the_read_that_counts_if_the_client_got_the_item_again(server: RunningServer) -> None:
+    client = server.client()
+    client.set("twice", b"a")
+    client.ask(b"gets twice/open/ttr=50\r\n", b"VALUE twice 0 1 1\r\na\r\nEND\r\n")
+    client.ask(b"gets twice/open/ttr=60000/t=5000\r\n", b"VALUE twice 0 1 1\r\na\r\nEND\r\n")
+    client.ask(b"touch twice/id=1 60\r\nget twice/close/id=1\r\n", b"TOUCHED\r\nEND\r\n")
+    assert figures(client, "twice")["open_transactions"] == "0"
+    client.ask(b"touch twice 60\r\nget twice/close/id=1\r\n", b"NOT_FOUND\r\nEND\r\n")
+    client.ask(b"get twice/close/id=1\r\n", b"ERROR no item with this id is open on this connection\r\n")

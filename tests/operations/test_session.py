@@ -574,9 +574,15 @@ class ReadsOfSeveral(RuleBasedStateMachine):
         self.connect()
 
     def connect(self) -> None:
-        self.sessions = [self.house.many() for _ in range(3)]
+        self.sessions = [self.new_session(who) for who in range(3)]
         self.plain.held = {who: [] for who in range(3)}
         self.begin_turn()
+
+    def new_session(self, who: int) -> ManyReads:
+        session = self.house.many()
+        if who == 2:
+            session.find(b"a", 1)  # its client names items by their ids from now on
+        return session
 
     def begin_turn(self) -> None:
         self.before = copy.deepcopy(self.plain)
@@ -630,6 +636,24 @@ class ReadsOfSeveral(RuleBasedStateMachine):
                 del self.plain.queues[name].open[held[2]]
                 del self.plain.queues[name].bodies[held[2]]
 
+    @rule(name=NAMES, data=st.data())
+    def close_by_id(self, name: bytes, data: st.DataObject) -> None:
+        """The latest read of the item, which is the one that may count. In a turn of its own: if it failed, the read
+        would be the oldest."""
+        held = self.oldest(2, name, len(self.plain.held[2]))
+        if held:
+            item_id = data.draw(st.sampled_from(held))[2]
+            self.end_turn()
+            read = self.sessions[2].find(name, item_id)
+            assert read is not None
+            self.sessions[2].close_found(read)
+            one = [one for one in held if one[2] == item_id][-1]
+            self.plain.held[2].remove(one)
+            if self.plain.lives(one):
+                del self.plain.queues[name].open[item_id]
+                del self.plain.queues[name].bodies[item_id]
+            self.end_turn()
+
     @rule(who=WHO, name=NAMES)
     def abort(self, who: int, name: bytes) -> None:
         self.sessions[who].abort_read(name)
@@ -643,7 +667,7 @@ class ReadsOfSeveral(RuleBasedStateMachine):
         for held in self.plain.held[who]:
             self.plain.give_back(held)
         self.plain.held[who] = []
-        self.sessions[who] = self.house.many()
+        self.sessions[who] = self.new_session(who)
         self.gone += self.before.held[who]  # if the turn fails, nobody holds it any more
         self.before.held[who] = []
 

@@ -338,10 +338,12 @@ def test_no_figure_of_ours_is_taken_for_one_of_a_queue_with_a_longer_name(start_
         'dialect = "kestrel"\n[queues.q]\nexpire_to_queue = "dead"\n'
         '[queues.dead]\n[queues."q+c"]\n[aliases]\na = ["q"]\n'
     )
-    names = [name for name in start_server("-c", str(file)).client().stats() if name.startswith("queue_q_")]
+    client = start_server("-c", str(file)).client()
+    client.ask(b"set q/pri=1 0 0 1\r\na\r\n", b"STORED\r\n")
+    names = [name for name in client.stats() if name.startswith("queue_q_")]
     suffixes = {name.removeprefix("queue_q_") for name in names}
     ours = suffixes - set(KESTRELS)
-    assert "expired_lost" in ours
+    assert {"expired_lost", "set_aside"} <= ours
     for suffix in ours:
         assert not [known for known in KESTRELS if suffix.endswith(f"_{known}")], suffix
         assert not [known for known in suffixes if known.endswith(f"_{suffix}")], suffix

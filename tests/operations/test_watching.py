@@ -1,6 +1,7 @@
 """The command `watch`: what a client of a running server is told of a queue."""
 
 import json
+import re
 import signal
 import time
 from binascii import a2b_base64
@@ -54,6 +55,27 @@ def test_what_happens_to_a_queue_is_told_as_it_happens(server: RunningServer) ->
     assert events(watcher, 4) == [
         ("flush", None, None), ("delete", None, None), ("create", None, None), ("put", 1, b""),
     ]  # fmt: skip
+
+
+def test_what_becomes_of_jobs_is_told(start_server: Start, tmp_path: Path) -> None:
+    file = tmp_path / "darner.toml"
+    file.write_text('[queues.q]\nmax_deliveries = 2\ndead_letter_queue = "dead"\n[queues.b]\nmax_deliveries = 1\n')
+    server = start_server("-c", str(file))
+    watcher, client, other = server.client(), server.client(), server.client()
+    watch(watcher, "q", exists=True)
+    watch(other, "b", exists=True)
+    client.ask(b"set q/pri=1 0 0 1\r\na\r\n", b"STORED\r\n")
+    for _ in range(2):
+        client.get("q/open")
+        client.get("q/abort")
+    assert [what for what, *_ in events(watcher, 5)] == ["put", "open", "abort", "open", "dead"]
+    client.ask(b"set b/pri=1 0 0 1\r\na\r\n", b"STORED\r\n")
+    client.get("b/open")
+    client.get("b/reject")
+    client.ask(b"kick b 1\r\n", b"KICKED 1\r\n")
+    assert [what for what, *_ in events(other, 4)] == ["put", "open", "bury", "kick"]
+    server.stop()
+    assert re.search(r"INFO admin: 127\.0\.0\.1:\d+: kick b 1\n", server.log + server.printed())
 
 
 def test_who_hangs_up_with_an_open_item_is_seen_and_who_waits_too(server: RunningServer) -> None:

@@ -96,7 +96,7 @@ def test_help_lists_the_verbs_of_the_text_protocol(open_storage: Callable[[], St
     assert told == text.ask(b"? put\n")
     *lines, end = told.splitlines()
     assert end == b"*"
-    assert lines[0].startswith(b":put <queue> [<expiry in ms>]: ")
+    assert lines[0].startswith(b":put <queue>[/delay=<ms>]")
     verbs = {line[1:].split()[0] for line in lines}
     assert verbs == {verb for verb in text.vocabulary.table if verb.isalpha()}
 

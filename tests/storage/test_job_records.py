@@ -81,6 +81,12 @@ def test_what_was_written_is_understood(unpack: Callable[[bytes], object], golde
     assert unpack(bytes.fromhex(golden)) == meaning
 
 
+@pytest.mark.parametrize("record", [AsideRecord(0, 1), AsideRecord(1, 1, pause=4), AsideRecord(1, 1, pause=238)])
+def test_an_aside_without_a_number_or_with_an_unknown_pause_makes_no_sense(record: AsideRecord) -> None:
+    with pytest.raises(ValueError, match=f"number {record.number} and pause {record.pause}"):
+        records.unpack_aside(records.pack_aside(record))
+
+
 def test_the_sizes_that_others_count_with_are_those_of_the_records() -> None:
     assert len(records.order_key(1, 2, 3, 4, 5)) == records.ORDER_KEY_BYTES
     assert len(records.job_key(1, 2)) == records.JOB_KEY_BYTES
@@ -115,7 +121,7 @@ def test_a_job_comes_back_as_it_was(job: Job) -> None:
 
 
 @unhurried
-@given(st.builds(AsideRecord, u32s, u64s, u8s, u64s, u32s, u64s, u64s))
+@given(st.builds(AsideRecord, st.integers(1, 2**32 - 1), u64s, st.integers(0, 3), u64s, u32s, u64s, u64s))
 def test_an_aside_comes_back_as_it_was(record: AsideRecord) -> None:
     assert records.unpack_aside(records.pack_aside(record)) == record
 
@@ -164,3 +170,9 @@ def test_a_flush_comes_back_as_it_was_and_takes_what_arrived_before_and_is_not_s
 def test_a_flush_that_is_damaged_is_refused(parts: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises((ValueError, struct.error)):
         records.unpack_flush(parts)
+
+
+@pytest.mark.parametrize("record", [AsideRecord(0, 1), AsideRecord(7, 1, 4)])
+def test_an_aside_that_makes_no_sense_is_refused(record: AsideRecord) -> None:
+    with pytest.raises(ValueError, match="an aside with number"):
+        records.unpack_aside(records.pack_aside(record))

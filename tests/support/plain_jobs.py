@@ -255,6 +255,7 @@ class JobQueue:
             self.close(read)
             self.dead_letters.append(job)
         else:
+            job.pri = job.pri if pri is None else pri
             self.bury(read)
 
     def bury(self, read: Read, pri: int | None = None) -> None:

@@ -233,6 +233,14 @@ def test_of_two_items_with_one_key_the_owner_keeps_it(directory: Path, whole: di
     assert found_in(directory) == whole
 
 
+def test_a_record_with_an_unknown_pause_is_as_good_as_lost(directory: Path, whole: dict[bytes, Found]) -> None:
+    record = job_records.pack_aside(AsideRecord(numbers(directory)[b"m"], 5, pause=238))
+    altered(directory, lambda batch, handles: batch.put(b"jm", record, handles[DEFAULT_FAMILY]))
+    said = repaired(directory, WHOLE)
+    assert "queue m: the record of what is set aside makes no sense" in said
+    assert found_in(directory) == whole
+
+
 @pytest.mark.parametrize("name", [b"qm", b"jm"])
 def test_what_one_record_lost_the_other_still_names(directory: Path, whole: dict[bytes, Found], name: bytes) -> None:
     altered(directory, lambda batch, handles: batch.delete(name, handles[DEFAULT_FAMILY]))

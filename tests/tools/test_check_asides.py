@@ -9,7 +9,7 @@ import pytest
 from darner_core.engines.local import aside_failures, aside_moves
 from darner_core.engines.local.job_rules import JobRules
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import READY, Flush, Job
+from darner_core.storage.job_records import READY, WINDOW, Flush, Job, Taken
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, KEY_FAMILY, ORDER_FAMILY, STATE_FAMILY
 from darner_core.storage.storage import Storage
 from darner_core.tools import check_asides
@@ -112,6 +112,18 @@ CASES: list[tuple[Change, list[str]]] = [
     (
         lambda batch, handles: batch.delete(job_records.key_key(NUMBER, b"k"), handles[KEY_FAMILY]),
         [f"item {FIRST + 4}: its key is not taken by it", "keys: 1 are taken, 2 should be"],
+    ),
+    (
+        lambda batch, handles: batch.put(
+            job_records.key_key(NUMBER, b"gone"), job_records.pack_taken(Taken(FIRST, 5)), handles[KEY_FAMILY]
+        ),
+        [f"item {FIRST}: it is gone, and its key is not taken for as long as the order tells"],
+    ),
+    (
+        lambda batch, handles: batch.put(
+            job_records.order_key(NUMBER, WINDOW, 10**9 + 10**6, 0, FIRST), b"other", handles[ORDER_FAMILY]
+        ),
+        [f"item {FIRST}: it is gone, and its key is not taken for as long as the order tells"],
     ),
     (
         lambda batch, handles: batch.put(job_records.number_key(NUMBER), b"x", handles[STATE_FAMILY]),

@@ -7,7 +7,7 @@ import pytest
 
 from darner_core.storage import opening
 from darner_core.storage.number_records import Block
-from darner_core.storage.storage import Storage
+from darner_core.storage.storage import DEFAULT_FAMILY, Storage
 from darner_core.tools import rebuild
 from darner_core.tools.repair import repair
 from darner_core.tools.salvage import Salvaged
@@ -161,3 +161,19 @@ def test_public_numbers_and_the_identity_are_rebuilt(directory: Path) -> None:
     assert storage.numbers.read() == (11, [Block(1, 1, 1, 1), Block(4, 1, 4, 1), Block(9, 1, 9, 2)])
     assert storage.numbers.identity() == (b"n" * 20, b"s" * 16)
     storage.close()
+
+
+@pytest.mark.parametrize("nonsense", [b"qx", b"jx"])
+def test_a_record_in_the_log_that_makes_no_sense_does_not_stop_a_rebuild(tmp_path: Path, nonsense: bytes) -> None:
+    storage = Storage(str(tmp_path / "made"), **SMALL)
+    fill(storage, 7)
+    batch = storage.batch()
+    batch.put(nonsense, b"?", storage.handles[DEFAULT_FAMILY])
+    storage.write(batch)
+    expected = seen(storage.jobs, 7)
+    copy_of(tmp_path / "made", tmp_path / "data")
+    storage.close()
+    rebuild.rebuild(str(tmp_path / "data"), str(tmp_path / "rebuilt"), 4, str(tmp_path))
+    rebuilt = Storage(str(tmp_path / "rebuilt"), **SMALL)
+    assert seen(rebuilt.jobs, 7) == expected
+    rebuilt.close()

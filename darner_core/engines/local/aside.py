@@ -319,8 +319,8 @@ class Aside(OfItsQueue):
         item, read.item = read.item, None
         return item if item is not None else self.reading(self.log.item, read.id)
 
-    def close(self, read: OpenRead, holder: Holder | None = None) -> None:
-        """The item has been dealt with: it is gone. As a queue's."""
+    def close(self, read: OpenRead, holder: Holder | None = None, what: bytes = b"close") -> None:
+        """The item has been dealt with: it is gone. As a queue's. `what`: what watchers are told."""
         held = self.outstanding.get(read.id)
         if held is None or held.read is not read or self.deleted:
             if read.returned and not self.deleted:
@@ -337,7 +337,7 @@ class Aside(OfItsQueue):
         if large_items is not None:
             large_items.remove(read.blob, read.blob + 1, read.body_bytes)
         self.log.journal.undo.append((self._unclose, read, held, holder))
-        self.tell(b"close", read.id, read.body_bytes)
+        self.tell(what, read.id, read.body_bytes)
 
     def give_back(self, read: OpenRead, wake: bool = True) -> None:
         """The item is again what it was before it was opened. That is no failure."""
@@ -364,8 +364,9 @@ class Aside(OfItsQueue):
         self.orders[held.kind].hide(held.place)
         self.open_bytes += read.body_bytes
 
-    def let_go(self, read: OpenRead) -> Held | None:
-        """It is not open any more, which can be undone. None: it was not open."""
+    def let_go(self, read: OpenRead, what: bytes = b"abort") -> Held | None:
+        """It is not open any more, which can be undone. None: it was not open. `what`: what watchers are told; b"":
+        nothing."""
         held = self.outstanding.get(read.id)
         if held is None or held.read is not read:
             return None
@@ -377,7 +378,8 @@ class Aside(OfItsQueue):
         read.item = None
         self.canceled_transactions += read.counted
         self.open_bytes -= read.body_bytes
-        self.tell(b"abort", read.id, read.body_bytes)
+        if what:
+            self.tell(what, read.id, read.body_bytes)
         return held
 
     def _let_wait(self, read: OpenRead) -> None:

@@ -25,7 +25,7 @@ def release(aside: "Aside", read: OpenRead, delay_ms: int = 0, pri: int = -1) ->
 
 def bury(aside: "Aside", read: OpenRead, pri: int = -1) -> None:
     """The item is set aside until somebody kicks it, and then of this priority, -1: of that which it has."""
-    held = aside.let_go(read)
+    held = aside.let_go(read, b"bury")
     if held is not None:
         _bury(aside, held, held.job if pri < 0 else held.job._replace(pri=pri))
 
@@ -37,6 +37,8 @@ def fail(aside: "Aside", read: OpenRead, how: str, client: str = "", delay_ms: i
     if not aside.holds(read):
         return
     job = job_rules.failed(aside.outstanding[read.id].job, how)
+    if pri >= 0:
+        job = job._replace(pri=pri)  # also of one that is buried, and kicked later
     if aside.rules.is_last(job.failures):
         _give_up(aside, read, job, how, client)
     else:
@@ -59,7 +61,7 @@ def _give_up(aside: "Aside", read: OpenRead, job: Job, how: str, client: str) ->
         _let_move(aside, read, job, how, client, aside.move_dead)
         return
     goes = aside.dead_letter is not None and _is_dead_letter(aside, read, job, how, client)
-    held = aside.let_go(read)
+    held = aside.let_go(read, b"dead" if goes else b"bury")
     assert held is not None
     if goes:
         aside_leaving.forget(aside, held.kind, held.place, held.job, read.body_bytes)
@@ -74,7 +76,7 @@ def _let_move(
     """A large one is open while it is copied to where dead letters go. It is never handed out again, also after a crash
     in the midst of that."""
     item = aside.reading(aside.log.item, read.id)
-    held = aside.let_go(read)
+    held = aside.let_go(read, b"")  # it is still on its way
     assert held is not None
     note = job_rules.history(aside.name, read.id, job, how, client, item[3])
     job = job._replace(state=DYING, at=0, note=note)

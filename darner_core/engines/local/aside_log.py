@@ -336,9 +336,11 @@ class MemoryAsideLog(AsideLog):
                         places.add(place)
                     values[place] = value
 
-    def recheck(self, batch: Batch) -> None:
-        """Nothing is on disk."""
-        self._doubtful = Changes()
+    def undo_turn(self) -> None:
+        """Nothing is on disk, whatever has been tried."""
+        self._begin()
+
+    def recheck(self, batch: Batch) -> None: ...
 
     def places(self, kind: int, begin: Place, most: int) -> list[Place]:
         return self._places[kind].some_from(begin, most)

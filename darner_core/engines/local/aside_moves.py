@@ -132,6 +132,7 @@ def kick_id(aside: "Aside", item_id: int) -> bool:
 
 def _kick(aside: "Aside", order: "Order", place: Place, job: Job) -> None:
     _make_ready(aside, order, place, job)
+    aside.tell(b"kick", place[2])
     kicked = job._replace(state=READY, at=0, kicks=min(job.kicks + 1, MAX_COUNT))
     aside_flushing.spare(aside, place[2], kicked)
     aside.log.change_job(place[2], kicked, job)

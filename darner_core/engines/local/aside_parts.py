@@ -109,7 +109,7 @@ class Watcher(Protocol):
     def note(self, aside: "Aside", due_ms: int) -> None: ...
 
     def forget(self, aside: "Aside") -> None:
-        """It has been deleted."""
+        """It has been deleted, or was never made."""
 
 
 class Held:

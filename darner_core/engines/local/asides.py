@@ -164,6 +164,7 @@ class Asides:
     def _unmake(self, aside: Aside, queue: MessageQueue) -> None:
         if aside.log.durable:
             self._unmade[aside.record.number] = aside.name
+        self._watcher.forget(aside)
         self._take_out(aside, queue)
 
     def _take_out(self, aside: Aside, queue: MessageQueue) -> None:
@@ -181,6 +182,8 @@ class Asides:
     def change(self, queue: MessageQueue, record: AsideRecord) -> None:
         """From now on the record of its aside is another: the pause, or the terms of the line."""
         aside = self.by_queue[queue]
+        if not aside.log.touched:
+            aside.enter_turn()  # so that the record is put right if the turn fails and lands all the same
         self._journal.undo.append((self._settle, queue))
         self._journal.undo.append((setattr, aside, "record", aside.record))
         aside.record = record

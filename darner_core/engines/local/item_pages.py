@@ -44,7 +44,7 @@ def look(
     found: Iterator[_Found] = _in_aside(aside, kind, after, backwards) if aside is not None else iter(())
     if kind == READY:
         pri = aside.record.pri if aside is not None else PLAIN.pri
-        in_line = _in_line(queue, pri, after, backwards)
+        in_line = _in_line(queue, pri, after, most, backwards)
         found = heapq.merge(in_line, found, key=_place, reverse=backwards)
     seen: list[Seen] = []
     passed_over = 0
@@ -87,12 +87,12 @@ def of_aside(state: State, place: Place, item: Item, job: Job) -> Seen:
     )  # fmt: skip
 
 
-def _in_line(queue: "MessageQueue", pri: int, after: Place | None, backwards: bool) -> Iterator[_Found]:
+def _in_line(queue: "MessageQueue", pri: int, after: Place | None, most: int, backwards: bool) -> Iterator[_Found]:
     """What waits in the line, which is of this priority."""
     if backwards:
         items = line_pages.backward(queue, *(() if after is None else (_first_not_before(pri, after),)))
     else:
-        items = line_pages.forward(queue, 0 if after is None else _first_not_before(pri, after, behind=True))
+        items = line_pages.forward(queue, 0 if after is None else _first_not_before(pri, after, behind=True), most)
     for item_id, item in items:
         yield (pri, 2 * item_id + 1, item_id), item, True
 

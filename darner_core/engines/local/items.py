@@ -23,7 +23,7 @@ from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
 from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.tracing import CLOSE, OPEN, TracedQueue
-from darner_core.errors import ServerError
+from darner_core.errors import ServerError, StorageError
 from darner_core.showing import show
 
 
@@ -163,23 +163,32 @@ class LocalItems:
     def postpone(self, read: Any, due_ms: int) -> None:
         delay_ms = min(due_ms - self._journal.time_ms(), MAX_DELAY_MS)
         if delay_ms <= 0 and not isinstance(_read_of(read).queue, Aside):
-            ended = self._end(read)
-            ended.queue.give_back(ended)
+            let_go = _read_of(read)
+            if let_go.queue.holds(let_go):
+                self._journal.undo.append((_take_back, let_go))
+            self._leases.end_of(let_go)
+            let_go.queue.give_back(let_go)
             return
         held = self._held_aside(read)
         if held is not None:
             aside_failures.release(held.queue, held, delay_ms)  # type: ignore[arg-type]
 
     def _held_aside(self, read: Any) -> OpenRead | None:
-        """This read, which somebody lets go, as one of an aside; None: it is not open, or a cursor's."""
-        return self._jobs.aside_read(self._end(read))
-
-    def _end(self, read: Any) -> Any:
-        """The read itself, with no lease any more. If the turn fails, it is open again."""
-        ended = _read_of(read)
-        self._journal.undo.append((_take_back, ended))
-        self._leases.end_of(ended)
-        return ended
+        """This read, which somebody lets go, as one of an aside, without a lease; None: it is not open, or a cursor's.
+        If the turn fails, it is open again. Raises StorageError, with nothing changed."""
+        let_go = _read_of(read)
+        undo, is_open = self._journal.undo, let_go.queue.holds(let_go)
+        if is_open:
+            undo.append((_take_back, let_go))  # before what `aside_read` adds, so that it is called after that
+        step = len(undo) - 1
+        try:
+            held = self._jobs.aside_read(let_go)
+        except StorageError:
+            if is_open:
+                del undo[step]
+            raise
+        self._leases.end_of(let_go)
+        return held
 
     # -- what clients hold without a connection
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 NACK, TIMEOUT, LOSS = "nack", "timeout", "loss"
 REJECT = "reject"  # or it says that nobody will ever deal with it
 
+MAX_CLIENT_BYTES = 60  # of a client's name in a history
+
 
 class JobRules(NamedTuple):
     """The options of a queue that are about jobs. 0: off."""
@@ -29,6 +31,8 @@ class JobRules(NamedTuple):
 
     def delay_ms(self, failures: int) -> int:
         """Before the next delivery, after so many failures."""
+        if not self.retry_delay_ms:
+            return 0
         most = self.max_retry_delay_ms or MAX_DELAY_MS
         delay_ms: float = min(self.retry_delay_ms, most)
         for _ in range(failures - 1):
@@ -58,6 +62,11 @@ def failed(job: Job, how: str) -> Job:
 
 def history(queue: bytes, item_id: int, job: Job, how: str, client: str, added_at_ms: int) -> bytes:
     """The note of a dead letter: from where, how often, why last, which client, when first put (ms since 1970)."""
-    ending = f" id={item_id} failures={job.failures} last={how} client={client[:60]} put={added_at_ms}".encode()
-    start = f"from={show(queue)}".encode()
-    return start[: MAX_NOTE_BYTES - len(ending)] + ending
+    who = _cut(client, MAX_CLIENT_BYTES)
+    ending = b" id=%d failures=%d last=%b client=%b put=%d" % (item_id, job.failures, how.encode(), who, added_at_ms)
+    return _cut(f"from={show(queue)}", MAX_NOTE_BYTES - len(ending)) + ending
+
+
+def _cut(text: str, most_bytes: int) -> bytes:
+    """As much of it as so many bytes hold, without half a letter."""
+    return text.encode("utf-8", "backslashreplace")[:most_bytes].decode("utf-8", "ignore").encode()

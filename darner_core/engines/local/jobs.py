@@ -61,18 +61,23 @@ class LocalJobs:
         options: JobOptions,
         as_child: bool = False,
     ) -> Placed:
+        item = body, flags, expires_at_ms, self._journal.time_ms()
+        if len(names) == 1:
+            queue = self._registry.queues.get(names[0])
+            if queue is not None and not queue.governed and (queue.is_child or not as_child):
+                # What follows comes to the same, in nearly twice the time: 17 µs of a whole put, not 10.
+                if options.key and (taken := self._taken(queue.name, options.key)) is not None:
+                    return taken
+                return Placed(Outcome.STORED, queue.name, self._put_into(queue, item, options))
+        answer = self.answer_of_key(names, options.key, as_child)
+        if answer is not None:
+            return answer
         first = self._routing.first_of(names)
-        taken = self._taken(first, options.key)
-        if taken is not None:
-            if self._registry.queues[first].takes_nothing:
-                return Placed(Outcome.FULL, first)
-            return taken
         if options != JobOptions():
             self._require_asides(self._routing.existing(names, as_child))
         takers = self._routing.find_takers(names, len(body), as_child)
         if takers is None:
             return Placed(Outcome.FULL, first)
-        item = body, flags, expires_at_ms, self._journal.time_ms()
         put_id = 0
         for queue in takers:
             if queue.name == first:
@@ -104,12 +109,11 @@ class LocalJobs:
         return self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
 
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
+        answer = self.answer_of_key(transfer.names, options.key, transfer.as_child)
+        if answer is not None:
+            return answer
         first = self._routing.first_of(transfer.names)
-        taken = self._taken(first, options.key)
-        if taken is not None:
-            return taken
         put_ids: list[int] = []
-
         if options != JobOptions():
             self._require_asides(target.queue for target, _ in transfer.uploads)
 
@@ -122,6 +126,20 @@ class LocalJobs:
 
         stored = transfer.put(flags, expires_at_ms, put_one) is not None
         return Placed(Outcome.STORED if stored else Outcome.FULL, first, *put_ids)
+
+    def answer_of_key(self, names: tuple[bytes, ...], key: bytes, as_child: bool = False) -> Placed | None:
+        if not key:
+            return None
+        first = self._routing.first_of(names)
+        if not self._routing.keeps(first, as_child and names[0] == first):
+            raise ServerError(
+                f"queue {show(first)} is fanout_only and has no items, so none can have a key: put without one, or "
+                "into a child"
+            )
+        taken = self._taken(first, key)
+        if taken is not None and self._registry.queues[first].takes_nothing:
+            return Placed(Outcome.FULL, first)
+        return taken
 
     def _require_asides(self, queues: Iterable[MessageQueue]) -> None:
         """Raises StorageError if something cannot be set aside in one of these: before anything is put into others."""
@@ -287,7 +305,7 @@ class LocalJobs:
         yield b"reserved", queue.open_reads
         yield b"failures", aside.failures if aside is not None else 0
         yield b"dead_lettered", aside.dead_lettered if aside is not None else 0
-        yield b"aside_items", aside.items if aside is not None else 0
+        yield b"set_aside", aside.items if aside is not None else 0
         yield b"paused", aside.paused if aside is not None else 0
 
     def _urgent(self, queue: MessageQueue, aside: Aside | None) -> int:

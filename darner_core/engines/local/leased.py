@@ -3,6 +3,7 @@
 No call here switches greenlets.
 """
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from darner_core.engines.contract import Holder, Item, Read
@@ -15,10 +16,20 @@ if TYPE_CHECKING:
 class Lease:
     """A read with a deadline of its own. As a Holder it is told when a close has to be undone."""
 
-    __slots__ = ("id", "read", "owner", "client", "due", "entered", "counted", "held", "_leases")
+    __slots__ = (
+        "id", "read", "owner", "client", "due", "entered", "lasts_ms", "latest", "counted", "held", "_leases",
+    )  # fmt: skip
 
     def __init__(
-        self, leases: "Leases", lease_id: int, read: Read, owner: object, due: float, client: bytes = b""
+        self,
+        leases: "Leases",
+        lease_id: int,
+        read: Read,
+        owner: object,
+        due: float,
+        client: bytes = b"",
+        lasts_ms: int = 0,
+        latest: float = inf,
     ) -> None:
         self.id = lease_id
         self.read = read
@@ -28,6 +39,9 @@ class Lease:
         self.counted = False  # that its time is over, or its client lost, is written also where failures do not count
         self.held: Leased | None = None  # what nobody's session holds, and is known by queue and id
         self.entered = due  # as it stands among all deadlines
+        # Of one that is known by its id: how long it lasts if nobody touches it, and until when anybody may keep it.
+        self.lasts_ms = lasts_ms
+        self.latest = latest
         self._leases = leases
 
     def unclose(self, read: Read) -> None:

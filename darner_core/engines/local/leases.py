@@ -25,6 +25,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
 from typing import TypeAlias, TypeVar
 
 from darner_core import NAME
@@ -127,9 +128,15 @@ class Leases:
         self._next_id += count
         return range(self._next_id - count, self._next_id)
 
-    def hold(self, lease_id: int, read: Read, owner: object, lasts_ms: int, client: bytes = b"") -> None:
-        """`read`, which is open, has been handed to a client that knows it by `lease_id`."""
-        lease = Lease(self, lease_id, read, owner, self._clock() + lasts_ms / 1000, client)
+    def hold(
+        self, lease_id: int, read: Read, owner: object, lasts_ms: int, client: bytes = b"", most_ms: int = 0
+    ) -> None:
+        """`read`, which is open, has been handed to a client that knows it by `lease_id`. `most_ms`: the longest that
+        `touch_known` may keep it; 0: for ever."""
+        since = self._clock()
+        latest = since + most_ms / 1000 if most_ms else inf
+        due = min(since + lasts_ms / 1000, latest)
+        lease = Lease(self, lease_id, read, owner, due, client, lasts_ms, latest)
         self.keep(lease)
         read.count()
         self._journal.undo.append((self._let_go, lease))
@@ -147,7 +154,8 @@ class Leases:
         self._leases[lease.id] = self._by_read[lease.read] = lease
         self._enter(lease)
         name = lease.read.queue.name
-        self._by_queue[name] = self._by_queue.get(name, 0) + 1
+        whole = _queue_of(lease)
+        self._by_queue[whole] = self._by_queue.get(whole, 0) + 1
         if lease.owner is not None:
             key = lease.owner, name
             self._counts[key] = self._counts.get(key, 0) + 1
@@ -176,7 +184,7 @@ class Leases:
                 break
             self._due.pop()
         name = lease.read.queue.name
-        _count_down(self._by_queue, name)
+        _count_down(self._by_queue, _queue_of(lease))
         if lease.owner is not None:
             _count_down(self._counts, (lease.owner, name))
 
@@ -207,10 +215,13 @@ class Leases:
         if lease.id not in self._leases or not read.holds(read):
             return False
         due = self._clock() + (lasts_ms or read.lasts_ms) / 1000
-        lease.due = min(due, read.since + read.most_ms / 1000) if read.most_ms else due
-        if lease.due < lease.entered:
-            self._enter(lease)
+        self._move(lease, min(due, read.since + read.most_ms / 1000) if read.most_ms else due)
         return True
+
+    def _move(self, lease: Lease, due: float) -> None:
+        lease.due = due
+        if due < lease.entered:
+            self._enter(lease)
 
     def end(self, read: Read | Leased) -> Read:
         """The read that the session holds in this form. If it has a lease, that ends in this turn."""
@@ -219,7 +230,8 @@ class Leases:
         lease = read.lease
         if lease.id in self._leases:
             self.forget(lease)
-            self._journal.undo.append((self._unabort if lease.held is not None else self._unend, lease))
+            undo = (self._unabort, lease, lease.read.returned) if lease.held is not None else (self._unend, lease)
+            self._journal.undo.append(undo)
         return read.read
 
     def _unend(self, lease: Lease) -> None:
@@ -282,6 +294,36 @@ class Leases:
         self._give_back(known, Failure.ABORTED)
         return aborted
 
+    def hand_back(self, queue: bytes, ids: Iterable[int], give_back: Callable[[Read, bytes], object]) -> int:
+        """Let `give_back(read, client)` take what is open of these, in the order of the items; how many items that
+        were. Raises StorageError or ServerError, with nothing changed; if that is met behind the first, it is the end,
+        and those before it are counted."""
+        handed, undo = 0, self._journal.undo
+        for lease in sorted(self._known(queue, ids), key=lambda lease: lease.read.id):
+            is_open = lease.read.queue.holds(lease.read)
+            undo.append((self._unabort, lease, lease.read.returned))
+            step = len(undo) - 1
+            try:
+                give_back(lease.read, lease.client)
+            except (ServerError, StorageError):
+                undo[step] = (self.keep, lease)  # which it is: the read is what it was
+                if not handed:
+                    raise
+                break
+            self.forget(lease)
+            handed += is_open
+        return handed
+
+    def touch_known(self, queue: bytes, ids: Iterable[int], lasts_ms: int = 0) -> int:
+        """From now on the deadline of these leases is in `lasts_ms`; 0: in as long a time as it first was. How many of
+        them are open."""
+        now, touched = self._clock(), 0
+        for lease in self._known(queue, ids):
+            if lease.read.queue.holds(lease.read):
+                self._move(lease, min(now + (lasts_ms or lease.lasts_ms) / 1000, lease.latest))
+                touched += 1
+        return touched
+
     def require_decided(self, queue: bytes, ids: Iterable[int]) -> None:
         """Raises StorageError if one of these is open, although an earlier turn decided on it: that turn was undone."""
         if self._known(queue, ids):
@@ -294,12 +336,14 @@ class Leases:
     def _give_back(self, leases: Iterable[Lease], why: Failure) -> None:
         for lease in sorted(leases, key=lambda lease: lease.read.id):
             self.forget(lease)
-            self._journal.undo.append((self._unabort, lease))
+            self._journal.undo.append((self._unabort, lease, lease.read.returned))
             self.fail(lease.read, why, lease.client, lease.counted)
 
-    def _unabort(self, lease: Lease) -> None:
+    def _unabort(self, lease: Lease, too_late: bool = False) -> None:
+        """`too_late`: its queue had taken the item back before."""
         self.keep(lease)
-        lease.read.queue.take_back(lease.read)
+        if not too_late:
+            lease.read.queue.take_back(lease.read)
 
     def fail(self, read: Read | Leased, why: Failure, client: bytes, counted: bool = False) -> None:
         """`read`, perhaps in the form that `bind` has given it, goes back. Where failures count, or this one is
@@ -406,6 +450,12 @@ class Leases:
         for read in still:
             self.end_of(read)
             self.fail(read, Failure.TIMED_OUT, b"")
+
+
+def _queue_of(lease: Lease) -> bytes:
+    """Whose max_leases it counts for. Those on items of a cursor are its queue's."""
+    place = lease.read.queue
+    return place.parent.name if isinstance(place, Cursor) else place.name
 
 
 def _count_down(counts: dict[_Key, int], key: _Key) -> None:

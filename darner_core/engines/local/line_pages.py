@@ -23,8 +23,9 @@ PAGE_BYTES = 256 << 10
 FEW = 1000
 
 
-def forward(queue: "MessageQueue", begin: int = 0) -> Iterator[tuple[int, Item]]:
-    """What waits, from the id `begin` on."""
+def forward(queue: "MessageQueue", begin: int = 0, wanted: int = PAGE_ITEMS) -> Iterator[tuple[int, Item]]:
+    """What waits, from the id `begin` on. `wanted`: how many items the caller is likely to ask for."""
+    page_items = min(wanted, PAGE_ITEMS)
     for item_id in _given_back(queue, begin, MAX_ID):
         yield item_id, _one(queue, item_id)
     window, item_id = queue.window, max(begin, queue.next_id)
@@ -35,7 +36,8 @@ def forward(queue: "MessageQueue", begin: int = 0) -> Iterator[tuple[int, Item]]
         gap_begin, gap_end = queue.gap
         if queue.missing and gap_begin <= item_id < gap_end:
             item_id = gap_end
-        first, items = reading(queue, queue.log.read, item_id, PAGE_ITEMS, PAGE_BYTES, queue.missing)
+        first, items = reading(queue, queue.log.read, item_id, page_items, PAGE_BYTES, queue.missing)
+        page_items = PAGE_ITEMS  # of what was wanted, some has expired
         if not items:
             return
         for item_id, item in enumerate(items, first):

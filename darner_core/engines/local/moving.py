@@ -150,7 +150,7 @@ class _FromAside(_FromLine):
     def finish(self, item: Item, why_lost: str, lost: Callable[[MessageQueue, str], None] | None = None) -> None:
         if why_lost and lost is not None:
             lost(self.place.parent, why_lost)
-        self.place.close(self.read)
+        self.place.close(self.read, what=b"expire")
         self.place.log.journal.count(self.place, "expired_items")
 
 
@@ -176,7 +176,7 @@ class _DeadLetter(_FromAside):
                 log.warning("a dead letter of queue %s is buried: %s", show(self.place.name), why_lost)
             aside_failures.bury(self.place, self.read)
             return
-        self.place.close(self.read)
+        self.place.close(self.read, what=b"dead")
         self.place.log.journal.count(self.place, "dead_lettered")
 
 

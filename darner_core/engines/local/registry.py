@@ -166,7 +166,7 @@ class Registry:
 
     def _settle(self, queue: MessageQueue) -> None:
         """The queue may have jobs from now on, or no more."""
-        if not queue.unreadable:
+        if not queue.unreadable and not queue.deleted:  # an aside may tell of a queue that is gone
             self.traces.changed(queue)
             self._govern(queue)
 

@@ -111,6 +111,14 @@ class Routing:
         """The first queue that these names stand for."""
         return self._follow(names)[0]
 
+    def keeps(self, name: bytes, as_child: bool = False) -> bool:
+        """Whether this queue, which need not exist, has items itself: one that is fanout_only leaves them to its
+        children."""
+        queue = self._queues.get(name)
+        if as_child or (queue is not None and queue.is_child):
+            return True
+        return not (queue.options if queue is not None else self._registry.options(name)).fanout_only
+
     def existing(self, names: Iterable[bytes], as_child: bool = False) -> Iterable[MessageQueue]:
         """The queues that an item for these names goes into, if it can, as far as they exist."""
         return self._existing(self._follow(names), as_child)

@@ -33,7 +33,8 @@ log = logging.getLogger(NAME)
 
 START_BYTES = 40  # how much of a body an event has
 
-# What can happen. A plain get is a GET. If it waited, or its item is large, it is an OPEN and a CLOSE.
+# What can happen. A plain get is a GET. If it waited, or its item is large, it is an OPEN and a CLOSE. Jobs also have
+# `bury`, `kick`, and `dead`, when an item has left as a dead letter.
 PUT, GET, OPEN, CLOSE, ABORT, EXPIRE, DISCARD, FLUSH, CREATE, DELETE = (
     b"put", b"get", b"open", b"close", b"abort", b"expire", b"discard", b"flush", b"create", b"delete"
 )  # fmt: skip

@@ -40,7 +40,7 @@ class Transfer:
         self._chunk_bytes = chunk_bytes
         self._names = names
         self._size = size
-        self._as_child = as_child
+        self.as_child = as_child
         self._targets: list[Target] = []
         self.uploads: list[tuple[Target, Upload]] = []  # one for each queue
 
@@ -53,7 +53,7 @@ class Transfer:
         self._routing.abandon(self._targets)  # nor does this to queues that have been used
 
     def find_queues(self) -> int | None:
-        targets = self._routing.targets(self._names, self._size, self._as_child)
+        targets = self._routing.targets(self._names, self._size, self.as_child)
         if targets is None:
             return None
         self._targets = targets
@@ -93,7 +93,7 @@ class Transfer:
         self, flags: int, expires_at_ms: int, put_one: "Callable[[MessageQueue, Blob], None] | None" = None
     ) -> "list[MessageQueue] | None":
         return self._routing.put_large(
-            self._names, self.uploads, self._size, flags, expires_at_ms, self._as_child, put_one
+            self._names, self.uploads, self._size, flags, expires_at_ms, self.as_child, put_one
         )
 
     @property

@@ -16,10 +16,11 @@ from darner_core.config.options import Config
 from darner_core.engines.contract import Item, Read, Turn
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client, HangUp, now_or_later
+from darner_core.operations.job_put import JobPut
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import Failures, ManyReads
 from darner_core.operations.status import status_of
-from darner_core.operations.taking import Shown
+from darner_core.operations.taking import Settle, Shown
 from darner_core.protocols.contract import READS, WRITES, Command, Reply, Request, Require, Traits, told
 from darner_core.protocols.guard import as_admin, require_admin
 from darner_core.protocols.kestrel_text import reader
@@ -38,11 +39,18 @@ DONE = b"+0\n"
 
 # What `help` says of each verb.
 USAGE = {
-    b"put": "put <queue> [<expiry in ms>]: and then a line for each item, and an empty line",
-    b"get": "get <queue> [<ms>]",
+    b"put": "put <queue>[/delay=<ms>][/pri=<n>][/ttr=<ms>][/key=<text>] [<expiry in ms>]:"
+    " and then a line for each item, and an empty line",
+    b"add": "add <queue>/key=<text> [<expiry in ms>]: and then a line with the item, and an empty line",
+    b"get": "get <queue>[/ttr=<ms>] [<ms>]",
     b"peek": "peek <queue> [<ms>]",
-    b"monitor": "monitor <queue> <ms>",
+    b"monitor": "monitor <queue>[/ttr=<ms>] <ms> [<count>]",
     b"confirm": "confirm <queue> <count>",
+    b"abort": "abort <queue>[/delay=<ms>][/pri=<n>] <count>",
+    b"reject": "reject <queue> <count>",
+    b"touch": "touch <queue> <ms>",
+    b"kick": "kick <queue> <count>",
+    b"pause": "pause <queue> in, out, all or none [<ms>]",
     b"flush": "flush <queue>",
     b"delete": "delete <queue>",
     b"status": "status [up, writeavoid, readonly or quiescent]",
@@ -63,6 +71,8 @@ class TextCommands:
         self._stats = operations.stats
         self._taking = operations.taking
         self._monitoring = operations.monitoring
+        self._jobs = operations.jobs
+        self._holding = operations.holding
         self._config = config
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> TextReader:
@@ -80,10 +90,16 @@ class TextCommands:
         administering = self._operations.administering
         entries: dict[bytes, tuple[Any, Any, str, str]] = {
             b"put": (reader.parse_put, self.put, PUT, WRITES),
-            b"get": (reader.parse_reading, self.get, GET, READS),
+            b"add": (reader.parse_add, self.put, PUT, WRITES),
+            b"get": (reader.parse_get, self.get, GET, READS),
             b"peek": (reader.parse_reading, self.peek, GET, READS),
             b"monitor": (reader.parse_monitor, self.monitor, GET, READS),
             b"confirm": (reader.parse_confirm, self.confirm, GET, ""),
+            b"abort": (reader.parse_abort, self.abort, GET, ""),
+            b"reject": (reader.parse_confirm, self.reject, GET, ""),
+            b"touch": (reader.parse_touch, self.touch, GET, ""),
+            b"kick": (reader.parse_confirm, self.kick, ADMIN, WRITES),
+            b"pause": (reader.parse_pause, self.pause, ADMIN, ""),
             b"flush": (reader.parse_naming, _done(administering.flush), ADMIN, WRITES),
             b"delete": (reader.parse_naming, _done(administering.delete), ADMIN, WRITES),
             b"status": (reader.parse_status, self.status, FREE, ""),
@@ -115,35 +131,52 @@ class TextCommands:
 
     def put(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         items, as_child = request.items or (), request.parent != b""
+        if request.job is not None:
+            return self._put_jobs(request, session, JobPut(self._jobs, request.queue, request.job, as_child))
         stored = self._operations.putting.put_several(session, request.queue, items, request.expiry_ms, as_child)
         assert stored is not LATER  # the reader takes few items, none longer than a chunk
         return b"+%d\n" % stored
+
+    def _put_jobs(self, request: TextRequest, session: ManyReads, put_one: JobPut) -> Reply:
+        putting, as_child = self._operations.putting, request.parent != b""
+        asked = request.queue, request.items or (), request.expiry_ms, as_child, put_one
+
+        def answer(stored: int) -> bytes:
+            is_there = put_one.key_taken and request.verb == b"put"
+            return b"+1\n" if is_there else b"+%d\n" % stored
+
+        stored = putting.put_several(session, *asked)
+        return now_or_later(stored, answer, lambda client: putting.wait_put_several(client, *asked))
 
     def get(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
         _close_all(request, session)
         if request.parent:
             self._taking.make_child(request.queue)
+        if request.ttr_ms is not None:
+            self._jobs.require_room(request.queue)
         taking, names, until = self._taking, (request.queue,), time.monotonic() + request.wait_ms / 1000
         return now_or_later(
             taking.open(names, request.wait_ms),
-            lambda read: self._got(session, read),
+            lambda read: self._got(request, session, read),
             lambda client: taking.wait_open(client, names, until),
         )
 
-    def _got(self, session: ManyReads, read: Read | None) -> Reply:
+    def _got(self, request: TextRequest, session: ManyReads, read: Read | None) -> Reply:
         if read is None:
             self._stats.get_misses += 1
             return NONE
-        return self._answer(session, read)
+        return self._answer(request, session, read)
 
-    def _answer(self, session: Any, read: Read) -> Reply:
+    def _answer(self, request: TextRequest, session: Any, read: Read) -> Reply:
         """The reply with an item that has been opened, and that the session holds from now on."""
+        ttr_ms = request.ttr_ms
+        settle = session.hold if ttr_ms is None else self._holding.settle(session, ttr_ms, read)
         if read.blob:
-            return partial(self._wait_send, read)
-        return _line(self._taking.accept(read, session.hold))
+            return partial(self._wait_send, read, settle)
+        return _line(self._taking.accept(read, settle))
 
-    def _wait_send(self, read: Read, client: Client) -> bytes:
-        self._taking.wait_send(client, read, lambda item: b":", client.session.hold)
+    def _wait_send(self, read: Read, settle: Settle, client: Client) -> bytes:
+        self._taking.wait_send(client, read, lambda item: b":", settle)
         return b"\n"
 
     def peek(self, request: TextRequest, body: None, session: ManyReads) -> Any:
@@ -166,18 +199,40 @@ class TextCommands:
         return partial(self._wait_monitor, request)
 
     def _wait_monitor(self, request: TextRequest, client: Client) -> bytes:
-        answer: Any = partial(self._answer, client.session)
+        answer: Any = partial(self._answer, request, client.session)
         try:
-            self._monitoring.wait_monitor(client, request.queue, request.wait_ms, MAX_COUNT, answer, takes_all=True)
-        except StorageError as error:  # what comes before it is open and has been sent, line by line
+            most = request.count or MAX_COUNT
+            self._monitoring.wait_monitor(client, request.queue, request.wait_ms, most, answer, takes_all=True)
+        except (ServerError, StorageError) as error:  # what comes before it is open and has been sent, line by line
             return error_reply(told(error, client.session.origin))
         return NONE
 
+    # -- what is open
+
     def confirm(self, request: TextRequest, body: None, session: ManyReads) -> Any:
-        done, not_done = b"+%d\n" % request.count, error_reply("Not that many transactions open.")
         return self._monitoring.confirm_then(
-            session, request.queue, request.count, lambda is_done: done if is_done else not_done
+            session, request.queue, request.count, lambda done: _counted(request.count if done else None)
         )
+
+    def abort(self, request: TextRequest, body: None, session: ManyReads) -> Any:
+        return self._holding.abort_oldest_then(
+            session, request.queue, request.count, request.delay_ms, request.pri, _counted
+        )
+
+    def reject(self, request: TextRequest, body: None, session: ManyReads) -> Any:
+        return self._holding.reject_oldest_then(session, request.queue, request.count, _counted)
+
+    def touch(self, request: TextRequest, body: None, session: ManyReads) -> Any:
+        return self._holding.touch_all_then(session, request.queue, request.time_ms, _counted)
+
+    # -- looking after queues
+
+    def kick(self, request: TextRequest, body: None, session: ManyReads) -> Reply:
+        return lambda client: _counted(self._jobs.wait_kick(client, request.queue, request.count))
+
+    def pause(self, request: TextRequest, body: None, session: ManyReads) -> bytes:
+        self._jobs.pause(request.queue, request.pause, -(-request.time_ms // 1000))
+        return DONE
 
     # -- looking after the server
 
@@ -222,6 +277,10 @@ def _help(request: TextRequest, body: None, session: ManyReads) -> bytes:
 
 def _quit(request: TextRequest, body: None, session: ManyReads) -> NoReturn:
     raise HangUp
+
+
+def _counted(count: int | None) -> bytes:
+    return error_reply("Not that many transactions open.") if count is None else b"+%d\n" % count
 
 
 def _line(item: Item) -> bytes:

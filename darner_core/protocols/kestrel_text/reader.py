@@ -7,10 +7,12 @@ exist: the table comes in from `commands`, and each parser below reads one form 
             | verb *( SP word ) *SP ":" *SP [CR] LF *item [CR] LF    items up to an empty line
     item    = 1*( byte other than LF ) [CR] LF
 
+The first word is a queue's name. Some verbs take options behind it, each after a "/", as in the memcache protocol.
+
 Where a line ends does not depend on what it says, so the connection goes on after an error: a line that cannot be
 understood becomes a request that answers the error. Behind a line that ends with ":" come items, whatever is wrong with
-the line. A line or item that is too long ends the connection. So do a put without its ":", HTTP, and the first byte
-of another protocol: what follows may be items, or a stranger's lines, which must never be carried out.
+the line. A line or item that is too long ends the connection. So do a put or add without its ":", HTTP, and the first
+byte of another protocol: what follows may be items, or a stranger's lines, which must never be carried out.
 
 Source: section "text protocol" of Kestrel 2.4's guide.
 """
@@ -18,6 +20,7 @@ Source: section "text protocol" of Kestrel 2.4's guide.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from darner_core.engines.jobs import MAX_DELAY_MS, JobOptions, Pause
 from darner_core.errors import ClientError, MalformedRequest, RequestError
 from darner_core.nearest import did_you_mean
 from darner_core.protocols.contract import Command, Request, WholeReader, answered
@@ -29,6 +32,7 @@ from darner_core.protocols.grammar import (
     require_no_http,
     wrong_beginning,
 )
+from darner_core.protocols.options import Options, pause_of, put_options, split, value_of
 
 MAX_ITEMS = 1024  # in one put: Kestrel's
 # In one put. They are in memory until the empty line has come: a put is done as a whole or not at all.
@@ -36,6 +40,13 @@ MAX_PUT_BYTES = 4 << 20
 
 MAX_EXPIRY_MS = 2**53 - 1
 MAX_COUNT = 2**31 - 1
+
+PUT_OPTIONS = (b"delay", b"pri", b"ttr", b"key")
+READ_OPTIONS = (b"ttr",)
+ABORT_OPTIONS = (b"delay", b"pri")
+
+# Behind the lines of these verbs come items.
+TAKE_ITEMS = (b"put", b"add")
 
 # Entries of the table that clients cannot name.
 NOT_UNDERSTOOD = b""  # a request that cannot be understood
@@ -46,26 +57,42 @@ STATUS_TO = b"status to"  # to set the status, which needs another right than to
 class TextRequest(Request):
     items: tuple[bytes, ...] | None = None  # the lines behind one that ends with ":"
     expiry_ms: int | None = None  # from now
-    count: int = 0
+    count: int = 0  # of a monitor: 0 is as many as may be open
     word: bytes = b""
+    job: JobOptions | None = None  # what a put says of its job
+    ttr_ms: int | None = None  # how long what is got may stay open; 0: as the item says; None: no deadline
+    delay_ms: int | None = None  # when what is aborted comes again; None: as the queue says
+    pri: int | None = None  # its priority then; None: as before
+    time_ms: int = 0  # from now
+    pause: Pause = Pause.NONE
 
 
 def error_reply(error: RequestError | str) -> bytes:
     return b"-%b\n" % str(error).encode("utf-8", "backslashreplace")
 
 
-def _number(word: bytes, highest: int, what: str) -> int:
-    if word.isdigit() and len(word) <= 20 and int(word) <= highest:  # int() also takes "1_000" and other scripts
+def _number(word: bytes, highest: int, what: str, lowest: int = 0) -> int:
+    if word.isdigit() and len(word) <= 20 and lowest <= int(word) <= highest:  # int() also takes "1_000"
         return int(word)
-    raise MalformedRequest(f'Error parsing {what}. "{excerpt(word)}": a number from 0 to {highest}')
+    raise MalformedRequest(f'Error parsing {what}. "{excerpt(word)}": a number from {lowest} to {highest}')
 
 
-def _name(request: Request, words: list[bytes], missing: str = "Queue name required.", fewest: int = 1) -> None:
+def _name(
+    request: Request,
+    words: list[bytes],
+    missing: str = "Queue name required.",
+    fewest: int = 1,
+    allowed: tuple[bytes, ...] = (),
+) -> Options:
+    """The options behind the name, of those that are allowed."""
     if len(words) < fewest:
         raise MalformedRequest(missing)
-    require_name(words[0])
-    request.key = request.queue = words.pop(0)
+    request.key = words.pop(0)
+    name, *given = request.key.split(b"/") if allowed else (request.key,)
+    require_name(name)
+    request.queue = name
     read_child(request)
+    return split(given, allowed, request.verb, reads=allowed is READ_OPTIONS) if given else {}
 
 
 def _no_more(words: list[bytes]) -> None:
@@ -74,32 +101,81 @@ def _no_more(words: list[bytes]) -> None:
 
 
 def parse_put(request: TextRequest, words: list[bytes]) -> None:
-    """`put name [expiry_ms]:`"""
-    _name(request, words)
+    """`put name[/option]... [expiry_ms]:`"""
+    found = _name(request, words, allowed=PUT_OPTIONS)
     if words:
         request.expiry_ms = _number(words.pop(0), MAX_EXPIRY_MS, "expiration time")
     _no_more(words)
+    request.job = put_options(found)
+    if b"key" in found and len(request.items or ()) != 1:
+        raise MalformedRequest(f"a /key with {len(request.items or ())} items: it is that of one item")
+
+
+def parse_add(request: TextRequest, words: list[bytes]) -> None:
+    """As a put, with a key."""
+    parse_put(request, words)
+    if request.job is None or not request.job.key:
+        raise MalformedRequest("an add without /key=<text>: it puts an item unless the queue has one with this key")
 
 
 def parse_reading(request: TextRequest, words: list[bytes]) -> None:
-    """`get name [ms]`, `peek name [ms]`."""
-    _name(request, words)
+    """`peek name [ms]`."""
+    _wait(request, words, _name(request, words))
+
+
+def parse_get(request: TextRequest, words: list[bytes]) -> None:
+    """`get name[/ttr=ms] [ms]`."""
+    _wait(request, words, _name(request, words, allowed=READ_OPTIONS))
+
+
+def _wait(request: TextRequest, words: list[bytes], found: Options) -> None:
     if words:
         request.wait_ms = _number(words.pop(0), MAX_WAIT_MS, "timeout")
     _no_more(words)
+    request.ttr_ms = value_of(found, b"ttr")
 
 
 def parse_monitor(request: TextRequest, words: list[bytes]) -> None:
-    """`monitor name ms`."""
-    _name(request, words, "Queue name & timeout required.", fewest=2)
+    """`monitor name[/ttr=ms] ms [count]`."""
+    found = _name(request, words, "Queue name & timeout required.", fewest=2, allowed=READ_OPTIONS)
     request.wait_ms = _number(words.pop(0), MAX_WAIT_MS, "timeout")
+    if words:
+        request.count = _number(words.pop(0), MAX_COUNT, "count", 1)
     _no_more(words)
+    request.ttr_ms = value_of(found, b"ttr")
 
 
 def parse_confirm(request: TextRequest, words: list[bytes]) -> None:
-    """`confirm name count`."""
+    """`confirm name count`, `reject name count`, `kick name count`."""
     _name(request, words, "Queue name & count required.", fewest=2)
     request.count = _number(words.pop(0), MAX_COUNT, "count")
+    _no_more(words)
+
+
+def parse_abort(request: TextRequest, words: list[bytes]) -> None:
+    """`abort name[/delay=ms][/pri=n] count`."""
+    found = _name(request, words, "Queue name & count required.", fewest=2, allowed=ABORT_OPTIONS)
+    request.count = _number(words.pop(0), MAX_COUNT, "count")
+    _no_more(words)
+    request.delay_ms, request.pri = value_of(found, b"delay"), value_of(found, b"pri")
+
+
+def parse_touch(request: TextRequest, words: list[bytes]) -> None:
+    """`touch name ms`."""
+    _name(request, words, "Queue name & time required.", fewest=2)
+    request.time_ms = _number(words.pop(0), MAX_DELAY_MS, "time")
+    _no_more(words)
+
+
+def parse_pause(request: TextRequest, words: list[bytes]) -> None:
+    """`pause name in|out|all|none [ms]`."""
+    _name(request, words, "Queue name & what to pause required: in, out, all or none.", fewest=2)
+    request.told = b" ".join(words)
+    request.pause = pause_of(words.pop(0))
+    if words and request.pause is Pause.NONE:
+        raise MalformedRequest("a pause none with a time: it ends the pause at once")
+    if words:
+        request.time_ms = _number(words.pop(0), MAX_DELAY_MS, "time", 1)
     _no_more(words)
 
 
@@ -211,10 +287,10 @@ class TextReader(WholeReader):
         if len(line) > self._max_line:
             raise self._too_long()
         require_no_http(line)
-        if line.lower().split(None, 1)[:1] == [b"put"] and not line.rstrip().endswith(b":"):
-            raise MalformedRequest(
-                "a put is: put <queue> [<expiry in ms>]: and then a line for each item and an empty one"
-            )
+        verb = line.split(None, 1)[0].lower() if line.strip() else b""
+        if verb in TAKE_ITEMS and not line.rstrip().endswith(b":"):
+            a_put = "an add is: add <queue>/key=<text>" if verb == b"add" else "a put is: put <queue>"
+            raise MalformedRequest(f"{a_put} [<expiry in ms>]: and then a line for each item and an empty one")
 
     def _too_long(self) -> RequestError:
         if self._items is None:
@@ -242,7 +318,7 @@ class TextReader(WholeReader):
                 raise MalformedRequest(f"Unknown command: {excerpt(verb)}{near and '; '}{near}")
             request = TextRequest(command.run, verb, items=items)
             command.parse(request, words)
-            if items is not None and command.parse is not parse_put:
+            if items is not None and verb not in TAKE_ITEMS:
                 raise MalformedRequest(f"{excerpt(verb)} takes no items: its line must not end with a colon")
         except RequestError as error:
             return answered(error_reply(error), NOT_UNDERSTOOD)

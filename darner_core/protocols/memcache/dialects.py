@@ -82,6 +82,10 @@ class Dialect(Traits):
     receives_whole: bool = False
 
 
+# What they change is nothing that a cursor has: it reads past a pause, and sees the queue's line only.
+_OF_QUEUES_ALONE = (b"kick", b"pause")
+
+
 def _with_cursors(request: Request) -> None:
     """`a.b.c` is b.c, a durable cursor on a; `set a+b` puts into a and b."""
     if request.verb in (b"set", b"add"):
@@ -97,6 +101,8 @@ def _with_cursors(request: Request) -> None:
         return
     queue, dot, cursor = request.queue.partition(b".")
     if dot and queue and cursor:
+        if request.verb in _OF_QUEUES_ALONE:
+            raise ClientError(f"{request.verb.decode()} of a cursor: it is done to its queue, so name that")
         request.queue, request.cursor = queue, cursor
 
 

@@ -20,7 +20,6 @@ from darner_core.operations.taking import Settle, Shown
 from darner_core.protocols.arriving import ArrivingBody
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.memcache import replies
-from darner_core.protocols.memcache.options import MAX_READS
 from darner_core.protocols.memcache.reader import LineRequest, bad_terminator
 from darner_core.protocols.memcache.replies import (
     AFTER_BODY,
@@ -32,6 +31,7 @@ from darner_core.protocols.memcache.replies import (
     NOT_THAT_MANY_OPEN,
     STORED,
 )
+from darner_core.protocols.options import MAX_READS
 
 
 class Items:

@@ -1,15 +1,17 @@
 """The commands about jobs, and how their replies are written: puts and gets with options that say something of a job or
-of several items, gets of several queues, add, touch, kick and pause. A command is what `contract` says.
+of several items, gets of several queues, add, touch, history, kick and pause. A command is what `contract` says.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from darner_core import NAME
 from darner_core.config.options import Config
 from darner_core.engines.contract import Read
-from darner_core.errors import ServerError
+from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import Client, now_or_later
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import READS_AT_ONCE, ManyReads, Session
@@ -20,6 +22,9 @@ from darner_core.protocols.memcache.items import Items, close, is_satisfied
 from darner_core.protocols.memcache.options import ReadOptions
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.protocols.memcache.replies import END, NONE, NOT_FOUND, NOT_THAT_MANY_OPEN, NOT_THAT_OPEN, TOUCHED
+from darner_core.repeated import BY_TEXT
+
+log = logging.getLogger(NAME)
 
 _NOTHING = ReadOptions()
 
@@ -70,6 +75,8 @@ class JobItems:
                 if read is not None:
                     session.close_found(read)
                     break
+            if not request.opens:  # it may not open any more, see `refused`
+                return END
         else:
             session.require_none_open()
         return self._open(request, request.asked or _NOTHING, session)
@@ -148,7 +155,7 @@ class JobItems:
         name = request.queue
         most = min(options.most, READS_AT_ONCE, self._taking.most_open(name) - session.open_reads(name))
         if options.ttr_ms is not None:
-            most = min(most, self._jobs.room(name))
+            most = min(most, self._jobs.require_room(name))
         batch = Batch(self._taking, most, self._max_reply_bytes, self._max_item_bytes)
         until = time.monotonic() + request.wait_ms / 1000
         if batch.fill(name, request.wait_ms) or batch.reads:
@@ -168,6 +175,8 @@ class JobItems:
             return self._opened(request, options, session, read)
         blocks = []
         try:
+            if options.ttr_ms is not None:
+                batch.keep(self._jobs.require_room(request.queue))  # it may be less than before the wait
             found = batch.readable()
             for read, item in found:
                 self._settle(request, options, session, read)(read)
@@ -181,18 +190,31 @@ class JobItems:
 
     # -- what is open, and queues
 
+    def history(self, request: LineRequest, body: None, session: Session) -> bytes:
+        history = self._jobs.history(session, request.queue, _item_id(request))
+        return replies.history(history) if history else NOT_FOUND
+
     def touch(self, request: LineRequest, body: None, session: Session) -> bytes:
-        item_id = request.asked.item_id if request.asked is not None else 0
-        touched = self._jobs.touch(session, request.queue, item_id, request.expiry)
+        touched = self._jobs.touch(session, request.queue, _item_id(request), request.expiry)
         return NONE if request.noreply else TOUCHED if touched else NOT_FOUND
 
     def kick(self, request: LineRequest, body: None, session: Session) -> Reply:
         return partial(self._wait_kick, request)
 
     def _wait_kick(self, request: LineRequest, client: Client) -> bytes:
-        kicked = self._jobs.wait_kick(client, request.queue, request.most)
+        try:
+            kicked = self._jobs.wait_kick(client, request.queue, request.most)
+        except (ServerError, StorageError) as error:
+            if not request.noreply:
+                raise
+            log.error("kick: %s", error, extra=BY_TEXT)
+            return NONE
         return NONE if request.noreply else replies.line(f"KICKED {kicked}")
 
     def pause(self, request: LineRequest, body: None, session: Session) -> bytes:
         self._jobs.pause(request.queue, request.pause, request.expiry)
         return NONE if request.noreply else replies.line(f"PAUSED {request.pause.value}")
+
+
+def _item_id(request: LineRequest) -> int:
+    return request.asked.item_id if request.asked is not None else 0

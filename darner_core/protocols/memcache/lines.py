@@ -6,13 +6,12 @@ from collections.abc import Iterable
 
 from darner_core.engines.jobs import MAX_DELAY_MS, Pause
 from darner_core.errors import ClientError, MalformedRequest
-from darner_core.nearest import did_you_mean
 from darner_core.protocols.grammar import MAX_WAIT_MS, excerpt, require_name
 from darner_core.protocols.memcache import options
 from darner_core.protocols.memcache.dialects import EXCLUSIVE
-from darner_core.protocols.memcache.options import MAX_READS
-from darner_core.protocols.memcache.options import number as _number
 from darner_core.protocols.memcache.reader import LineRequest
+from darner_core.protocols.options import MAX_READS, Options, pause_of, put_options, split, value_of
+from darner_core.protocols.options import number as _number
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
 MAX_NAMES = 64  # in one get: a client that waits stands in the line of each queue
@@ -49,9 +48,9 @@ def parse_storing(request: LineRequest, words: list[bytes]) -> None:
     name, *given = words[0].split(b"/")
     _set_name(request, name)
     if given:
-        found = options.split(given, options.PUT_OPTIONS, verb)
+        found = split(given, options.PUT_OPTIONS, verb)
         request.sync = b"sync" in found
-        request.job = options.put_options(found)
+        request.job = put_options(found)
     if verb == b"add" and not (request.job and request.job.key):
         raise ClientError("an add without /key=<text>: it puts an item unless the queue has one with this key")
     request.key = words[0]
@@ -85,17 +84,17 @@ def parse_reading(
         raise ClientError(f"/n={request.asked.most}: a connection of this dialect can have one item open")
 
 
-def _read_key(request: LineRequest, word: bytes) -> options.Options:
+def _read_key(request: LineRequest, word: bytes) -> Options:
     request.key = word
     name, *given = word.split(b"/")
     _set_name(request, name)
-    return options.split(given, options.READ_OPTIONS, b"get") if given else {}
+    return split(given, options.READ_OPTIONS, b"get", reads=True) if given else {}
 
 
-def _apply(request: LineRequest, found: options.Options) -> None:
+def _apply(request: LineRequest, found: Options) -> None:
     request.opens, request.closes, request.peeks = b"open" in found, b"close" in found, b"peek" in found
     request.aborts = b"abort" in found or b"reject" in found
-    request.wait_ms = options.value_of(found, b"t") or 0
+    request.wait_ms = value_of(found, b"t") or 0
     request.with_cas = request.verb == b"gets"
     request.plain = not found and not request.with_cas
     request.asked = options.read_options(found) if found else None
@@ -106,15 +105,15 @@ _OF_SEVERAL = {b"open", b"close", b"t", b"ttr"}
 
 
 def _parse_several(request: LineRequest, words: list[bytes], exclusive: Iterable[tuple[bytes, bytes]]) -> None:
-    together: options.Options = {}
+    together: Options = {}
     ones: dict[bytes, LineRequest] = {}
     waits = []
     for word in words:
         one = LineRequest(request.run, request.verb)
         found = _read_key(one, word)
-        waits.append(options.value_of(found, b"t") or 0)
+        waits.append(value_of(found, b"t") or 0)
         ones.setdefault(one.queue, one)
-        together.update(found)
+        _add_options(together, found)
     for option in together:
         if option not in _OF_SEVERAL:
             raise ClientError(
@@ -126,7 +125,15 @@ def _parse_several(request: LineRequest, words: list[bytes], exclusive: Iterable
     _join(request, ones, together, max(waits))
 
 
-def _join(request: LineRequest, ones: dict[bytes, LineRequest], found: options.Options, wait_ms: int) -> None:
+def _add_options(together: Options, found: Options) -> None:
+    """Add those of one name. Raises ClientError if they say another deadline."""
+    ttr = found.get(b"ttr")
+    if ttr is not None and together.get(b"ttr", ttr) != ttr:
+        raise ClientError(f'"/ttr={excerpt(ttr)}" and another /ttr in a get of several queues: one counts for all')
+    together.update(found)
+
+
+def _join(request: LineRequest, ones: dict[bytes, LineRequest], found: Options, wait_ms: int) -> None:
     """Make it a get of all of these."""
     first, *others = ones.values()
     for one in (request, *ones.values()):
@@ -148,15 +155,15 @@ def parse_opening(request: LineRequest, words: list[bytes], wait_ms: int) -> Non
     if not 1 <= len(words) <= MAX_NAMES:
         raise MalformedRequest(f"a get is: get <queue>[/t=<ms>] ..., 1 to {MAX_NAMES} queues")
     ones: dict[bytes, LineRequest] = {}
-    together: options.Options = {}
+    together: Options = {}
     given_ms: list[int] = []
     for word in words:
         one = LineRequest(request.run, request.verb)
         found = _read_key(one, word)
         ones.setdefault(one.queue, one)
         if b"t" in found:
-            given_ms.append(options.value_of(found, b"t") or 0)
-        together.update(found)
+            given_ms.append(value_of(found, b"t") or 0)
+        _add_options(together, found)
     has_options = not together.keys().isdisjoint((b"open", b"close", b"abort", b"reject", b"peek"))
     if has_options or (b"n" in together and len(words) > 1):
         if len(words) > 1:
@@ -174,13 +181,25 @@ def parse_touching(request: LineRequest, words: list[bytes]) -> None:
         _take_noreply(request, words)
     if len(words) != 2:
         raise MalformedRequest("a touch is: touch <queue>[/id=<n>] <seconds> [noreply]")
-    request.key = words[0]
-    name, *given = words[0].split(b"/")
+    _read_open(request, words[0])
+    request.expiry = _number(words[1], "time in seconds", MAX_DELAY_MS // 1000)
+
+
+def _read_open(request: LineRequest, word: bytes) -> None:
+    """The key means an item that is open."""
+    request.key = word
+    name, *given = word.split(b"/")
     _set_name(request, name)
     if given:
-        found = options.split(given, (b"id",), b"touch")
-        request.asked = options.ReadOptions(item_id=options.value_of(found, b"id") or 0)
-    request.expiry = _number(words[1], "time in seconds", MAX_DELAY_MS // 1000)
+        found = split(given, (b"id",), request.verb)
+        request.asked = options.ReadOptions(item_id=value_of(found, b"id") or 0)
+
+
+def parse_history(request: LineRequest, words: list[bytes]) -> None:
+    """`history name[/id=n]`."""
+    if len(words) != 1:
+        raise MalformedRequest("a history is: history <queue>[/id=<n>]")
+    _read_open(request, words[0])
 
 
 def parse_kicking(request: LineRequest, words: list[bytes]) -> None:
@@ -190,6 +209,7 @@ def parse_kicking(request: LineRequest, words: list[bytes]) -> None:
     if len(words) != 2:
         raise MalformedRequest("a kick is: kick <queue> <most items> [noreply]")
     _set_key(request, words[0])
+    request.told = words[1]
     request.most = _number(words[1], "number of items", MAX_READS, 1)
 
 
@@ -200,16 +220,12 @@ def parse_pausing(request: LineRequest, words: list[bytes]) -> None:
     if not 2 <= len(words) <= 3:
         raise MalformedRequest("a pause is: pause <queue> in, out, all or none [<seconds>] [noreply]")
     _set_key(request, words[0])
-    states = [pause.value for pause in Pause]
-    state = words[1].lower().decode("latin-1")
-    if state not in states:
-        near = did_you_mean(state, states, "in, out, all or none")
-        raise MalformedRequest(f'bad pause "{excerpt(words[1])}": {near}')
-    request.pause = Pause(state)
+    request.told = b" ".join(words[1:])
+    request.pause = pause_of(words[1])
     if len(words) == 3:
         if request.pause is Pause.NONE:
             raise ClientError("a pause none with a time: it ends the pause at once")
-        request.expiry = _number(words[2], "time in seconds", MAX_DELAY_MS // 1000)
+        request.expiry = _number(words[2], "time in seconds", MAX_DELAY_MS // 1000, 1)
 
 
 def parse_monitor(request: LineRequest, words: list[bytes]) -> None:

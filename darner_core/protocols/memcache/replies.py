@@ -36,6 +36,10 @@ def line(text: str) -> bytes:
     return b"%b\r\n" % text.encode()
 
 
+def history(of_item: bytes) -> bytes:
+    return b"HISTORY %b\r\n" % of_item
+
+
 def version(text: str) -> bytes:
     return b"VERSION %b\r\n" % text.encode()
 

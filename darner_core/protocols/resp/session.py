@@ -10,13 +10,13 @@ from typing import Any
 
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError
-from darner_core.operations.session import Failures, ManyReads
+from darner_core.operations.session import Failures, ManyReadsById
 from darner_core.protocols.contract import Require
 from darner_core.protocols.resp.replies import NIL, NIL_3, NIL_ARRAY, NotAllowed
 from darner_core.protocols.resp.transactions import Transaction
 
 
-class RespSession(ManyReads):
+class RespSession(ManyReadsById):
     """The items that it has open are those of GETJOB BOUND: all others belong to whoever knows the job's id."""
 
     __slots__ = ("number", "since", "version", "name", "library", "transaction", "executes", "_require", "_ended")
@@ -73,7 +73,7 @@ class RespSession(ManyReads):
     def bound_room(self, queue: bytes, max_open_reads: int) -> int:
         """How many items more of `queue` it may have open."""
         if not self.has_room(queue, max_open_reads):
-            for read in list(self._reads.get(queue, ())):  # others may have acknowledged some by their ids
+            for read in self.all_open(queue):  # others may have acknowledged some by their ids
                 if not read.queue.holds(read):
                     self._forget(read)
         return max_open_reads - self.open_reads(queue)

@@ -15,9 +15,10 @@ from darner_core.engines.contract import Read
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
 from darner_core.operations.operations import Operations
+from darner_core.operations.putting import PutOne
 from darner_core.operations.session import Session
 from darner_core.operations.status import STATUSES
-from darner_core.operations.taking import Batch, Shown, wait_body
+from darner_core.operations.taking import Batch, Shown, give_back, wait_body
 from darner_core.protocols.thrift.messages import BODY, Idl, ThriftRequest
 from darner_core.protocols.thrift.reader import MAX_ITEM_BYTES
 
@@ -30,6 +31,9 @@ SCARCE_REPLY_BYTES = 4 << 10  # the limit while pipeline_memory_bytes are exceed
 # The IDL's statuses by ours.
 _STATUSES = {"UP": "UP", "WRITEAVOID": "UP", "READONLY": "READ_ONLY", "QUIESCENT": "QUIESCENT"}
 
+# How long what a client gets may be open; None: it is closed at once.
+LastsMs = Callable[[Read], int] | None
+
 
 class Calls:
     """The calls, bound to the operations."""
@@ -41,7 +45,7 @@ class Calls:
         self._administering = operations.administering
         self._putting = operations.putting
         self._taking = operations.taking
-        self._leases = operations.leases
+        self._lending = operations.lending
         self._pipeline_memory = operations.pipeline_memory
         self._host = operations.host
         self._idl = idl
@@ -50,18 +54,25 @@ class Calls:
     # -- putting and taking
 
     def put(self, request: ThriftRequest, session: Session) -> Any:
-        arguments = request.arguments
-        asked = request.queue, arguments.items, arguments.expiration_msec or None, request.parent != b""
+        return self.put_all(request, session, request.arguments.items)
+
+    def put_all(
+        self, request: ThriftRequest, session: Session, items: list[bytes], put_one: PutOne | None = None
+    ) -> Any:
+        """How many of these were put. `put_one`: what puts each of them, if they are jobs."""
+        asked = request.queue, items, request.arguments.expiration_msec or None, request.parent != b"", put_one
         stored = self._putting.put_several(session, *asked)
         return stored if stored is not LATER else lambda client: self._putting.wait_put_several(client, *asked)
 
     def get(self, request: ThriftRequest, session: Session) -> Any:
+        auto_abort_ms = request.arguments.auto_abort_msec
+        return self.take(request, session, (lambda read: auto_abort_ms) if auto_abort_ms > 0 else None)
+
+    def take(self, request: ThriftRequest, session: Session, lasts_ms: LastsMs) -> Any:
         arguments = request.arguments
         most_items = min(arguments.max_items, MAX_ITEMS)
-        if arguments.auto_abort_msec > 0:
-            opened = self._leases.opened_by(session, request.queue)
-            room = min(self._taking.most_open(request.queue) - opened, self._leases.room(request.queue))
-            most_items = min(most_items, room)
+        if lasts_ms is not None:
+            most_items = min(most_items, self._lending.room(session, request.queue))
         if most_items <= 0:
             return []
         if request.parent:
@@ -69,43 +80,50 @@ class Calls:
         most_bytes = SCARCE_REPLY_BYTES if self._pipeline_memory.scarce else MAX_REPLY_BYTES
         batch = Batch(self._taking, most_items, most_bytes, MAX_ITEM_BYTES)
         if not batch.fill(request.queue, arguments.timeout_msec):
-            return partial(self._wait_get, request, batch)
+            return partial(self._wait_get, request, lasts_ms, batch)
         if batch.is_large:
-            return partial(self._wait_send, request, batch.reads[0])
-        return self._hand_out(request, session, batch)
+            return partial(self._wait_send, request, lasts_ms, batch.reads[0])
+        return self._hand_out(request, session, lasts_ms, batch)
 
-    def _wait_get(self, request: ThriftRequest, batch: Batch, client: Client) -> Any:
+    def _wait_get(self, request: ThriftRequest, lasts_ms: LastsMs, batch: Batch, client: Client) -> Any:
         batch.wait_fill(client, request.queue, time.monotonic() + request.arguments.timeout_msec / 1000)
         if batch.is_large:
-            return self._wait_send(request, batch.reads[0], client)
-        return self._hand_out(request, client.session, batch)
+            return self._wait_send(request, lasts_ms, batch.reads[0], client)
+        return self._hand_out(request, client.session, lasts_ms, batch)
 
-    def _wait_send(self, request: ThriftRequest, read: Read, client: Client) -> Any:
+    def _wait_send(self, request: ThriftRequest, lasts_ms: LastsMs, read: Read, client: Client) -> Any:
         """Send the reply with a large item, chunk by chunk, so that it costs no more memory than a chunk."""
         if not read.queue.holds(read):  # flushed, deleted or undone meanwhile
             self._stats.get_misses += 1
             return []
-        (item_id,) = self._next_ids(request, 1)
+        if lasts_ms is not None and self._lending.room(client.session, request.queue) <= 0:
+            read.queue.give_back(read)
+            return []
+        (item_id,) = self._next_ids(lasts_ms, 1)
         frame: list[bytes] = []
 
         def head(item: object) -> bytes:
             frame[:] = self._idl.around(request, [self._structs.Item(data=BODY, id=item_id)], read.body_bytes)
             return frame[0]
 
-        self._taking.wait_send(client, read, head, partial(self._settle, request, client.session, item_id))
+        self._taking.wait_send(client, read, head, partial(self._settle, client.session, lasts_ms, item_id))
         return frame[1]
 
-    def _hand_out(self, request: ThriftRequest, session: Session, batch: Batch) -> Any:
+    def _hand_out(self, request: ThriftRequest, session: Session, lasts_ms: LastsMs, batch: Batch) -> Any:
         """The reply with what was taken, which from here on is gone, or open until it is decided."""
         try:
             found = batch.readable()
-            ids = self._next_ids(request, len(found))
+            if lasts_ms is not None:  # others may have taken the room while this client waited
+                room = max(0, self._lending.room(session, request.queue))
+                give_back(read for read, _ in found[room:])
+                del found[room:]
+            ids = self._next_ids(lasts_ms, len(found))
             items = [
                 self._structs.Item(data=item[0], id=item_id) for (_, item), item_id in zip(found, ids, strict=True)
             ]
             reply = self._idl.reply(request, items)
             for (read, _), item_id in zip(found, ids, strict=True):
-                self._settle(request, session, item_id, read)
+                self._settle(session, lasts_ms, item_id, read)
         except BaseException:
             batch.give_back()
             raise
@@ -113,40 +131,21 @@ class Calls:
         self._stats.get_misses += not found
         return reply
 
-    def _next_ids(self, request: ThriftRequest, count: int) -> Iterable[int]:
+    def _next_ids(self, lasts_ms: LastsMs, count: int) -> Iterable[int]:
         """Ids for items that the client has to decide on; 0 for each if they are closed at once."""
-        return self._leases.next_ids(count) if request.arguments.auto_abort_msec > 0 else [0] * count
+        return self._lending.next_ids(count) if lasts_ms is not None else [0] * count
 
-    def _settle(self, request: ThriftRequest, session: Session, item_id: int, read: Read) -> None:
-        if item_id:
-            client = str(session.origin).encode()
-            self._leases.hold(item_id, read, session, request.arguments.auto_abort_msec, client)
+    def _settle(self, session: Session, lasts_ms: LastsMs, item_id: int, read: Read) -> None:
+        if lasts_ms is not None:
+            self._lending.hold(session, item_id, lasts_ms(read), read)
         else:
             read.queue.close(read)
 
     def confirm(self, request: ThriftRequest, session: Session) -> Any:
-        return self._decide(request, self._leases.confirm, self._leases.at_once)
+        return self._lending.confirm(request.queue, request.arguments.ids)
 
     def abort(self, request: ThriftRequest, session: Session) -> Any:
-        return self._decide(request, self._leases.abort, self._leases.aborted_at_once)
-
-    def _decide(self, request: ThriftRequest, decide: Callable[[bytes, Iterable[int]], int], at_once: int) -> Any:
-        ids = list(request.arguments.ids)
-        if len(ids) > at_once:
-            return partial(self._wait_decide, request.queue, ids, decide, at_once)
-        return decide(request.queue, ids)
-
-    def _wait_decide(
-        self, queue: bytes, ids: list[int], decide: Callable[[bytes, Iterable[int]], int], at_once: int, client: Client
-    ) -> int:
-        """A part in each turn, the last in that of the reply."""
-        decided = 0
-        for start in range(0, len(ids), at_once):
-            if start:
-                client.wait_turn()
-                self._leases.require_decided(queue, ids[start - at_once : start])
-            decided += decide(queue, ids[start : start + at_once])
-        return decided
+        return self._lending.abort(request.queue, request.arguments.ids)
 
     # -- looking
 

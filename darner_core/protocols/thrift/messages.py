@@ -95,8 +95,8 @@ def error_reply(error: RequestError, method: bytes = b"", sequence: int = 0) -> 
     return exception(kind, str(error), method, sequence)
 
 
-# A reply to a get, as its frame begins behind the length: version and kind, the length of the name, the name.
-_GOT = b"\x80\x01\x00\x02\x00\x00\x00\x03get"
+# Replies with items, as their frames begin behind the length: version and kind, the length of the name, the name.
+_GOT = (b"\x80\x01\x00\x02\x00\x00\x00\x03get", b"\x80\x01\x00\x02\x00\x00\x00\x08get_jobs")
 
 
 def hands_over(reply: bytes) -> bool:

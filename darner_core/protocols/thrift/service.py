@@ -21,6 +21,7 @@ from darner_core.protocols.contract import READS, WRITES, Command, Reply, Reques
 from darner_core.protocols.grammar import excerpt, read_child, require_name
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.thrift.calls import Calls
+from darner_core.protocols.thrift.job_calls import JobCalls
 from darner_core.protocols.thrift.messages import (
     TRAITS,
     UNKNOWN_METHOD,
@@ -42,6 +43,7 @@ class ThriftService:
     def __init__(self, operations: Operations) -> None:
         self._idl = Idl()
         self._calls = Calls(operations, self._idl)
+        self._jobs = JobCalls(operations, self._idl, self._calls)
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> FrameReader:
         return FrameReader(partial(self.decode, table=table))
@@ -54,7 +56,7 @@ class ThriftService:
 
     def table(self) -> dict[bytes, Command]:
         """What decides on an open item is never refused."""
-        calls = self._calls
+        calls, jobs = self._calls, self._jobs
         entries: dict[str, tuple[Callable[..., Any], str, str]] = {
             "put": (calls.put, PUT, WRITES),
             "get": (calls.get, GET, READS),
@@ -67,6 +69,15 @@ class ThriftService:
             "current_status": (calls.current_status, FREE, ""),
             "set_status": (calls.set_status, ADMIN_ALL, ""),
             "get_version": (calls.get_version, FREE, ""),
+            "put_jobs": (jobs.put_jobs, PUT, WRITES),
+            "put_unique": (jobs.put_unique, PUT, WRITES),
+            "get_jobs": (jobs.get_jobs, GET, READS),
+            "touch": (jobs.touch, GET, ""),
+            "abort_later": (jobs.abort_later, GET, ""),
+            "reject": (jobs.reject, GET, ""),
+            "kick": (jobs.kick, ADMIN, WRITES),
+            "pause": (jobs.pause, ADMIN, ""),
+            "peek_jobs": (jobs.peek_jobs, GET, READS),
         }
         assert sorted(entries) == sorted(self._idl.service.thrift_services)
         table = {

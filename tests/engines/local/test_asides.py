@@ -16,6 +16,7 @@ from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY, ST
 from darner_core.storage.storage import Storage
 from tests.support.asides import refusing
 from tests.support.bench import Bench as QueueBench
+from tests.support.job_bench import JobBench
 
 OpenStorage = Callable[[], Storage]
 
@@ -93,6 +94,38 @@ def test_one_of_a_failed_turn_that_was_written_all_the_same_leaves_nothing(bench
     assert len(bench.numbers) == again
     assert bench.journal.storage.jobs.item(1000, FIRST_ASIDE_ID) is None
     assert not again or bench.asides.of(bench.queue()).take() == (b"stored", 0, 0, 1_000_000)
+
+
+def test_a_pause_that_was_refused_and_written_all_the_same_is_none(bench: Bench) -> None:
+    aside = bench.asides.of(bench.queue())
+    aside.put(b"x", 0, 0, 5, 2)
+    bench.end_turn()
+    bench.asides.change(bench.queue(), aside.record._replace(pause=NO_GETS, pri=7))
+    with refusing(bench.journal.storage, lands=True), pytest.raises(StorageError):
+        bench.journal.commit()
+    bench.journal.begin()
+    batch = bench.journal.storage.batch()
+    bench.asides.recheck(batch)
+    bench.journal.storage.write(batch)
+    bench.crash()
+    record = bench.asides.of(bench.queue()).record
+    assert (record.pause, record.pri) == (0, 1024)
+
+
+def test_nobody_looks_any_more_at_one_of_a_failed_turn(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage, m=replace(BUILT_IN, durable=False), timed=replace(BUILT_IN, max_age_s=5))
+    bench.put_job(b"timed", b"x", delay_ms=10**12)
+    assert bench.fails()
+    assert bench.registry.timed == {}
+    watcher: Any = bench.registry.asides._watcher
+    assert watcher._earliest == {}
+    bench.put(b"m", b"1")
+    bench.put_job(b"m", b"2", key=b"k")
+    bench.end_turn()
+    bench.put_job(b"m", b"refused", pri=5)
+    bench.put(b"q", b"x")
+    assert bench.fails()
+    assert not bench.registry.asides.by_queue[bench.queue(b"m")].log._doubtful
 
 
 def test_it_goes_with_its_queue(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from darner_core.engines.local import due as due_module
 from darner_core.engines.local.due import LONGEST_S, DueTimes
 from darner_core.storage.storage import Storage
 from tests.support.asides import Bench, refusing
+from tests.support.job_bench import JobBench
 
 OpenStorage = Callable[[], Storage]
 
@@ -189,6 +190,17 @@ def test_a_deleted_aside_is_forgotten(loop: Loop) -> None:
     loop.fire()
     assert not loop.turn()
     assert loop.live == []
+
+
+def test_an_aside_that_a_failed_turn_has_made_is_forgotten(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.put_job(b"q", b"x", delay_ms=60_000)
+    (timer,) = bench._timers
+    assert timer.call is not None
+    bench.fail_turn()
+    bench.pass_time(1)
+    bench.pass_time(20)
+    assert bench._timers == []
 
 
 def test_nothing_is_written_for_waiting(loop: Loop) -> None:

@@ -120,5 +120,44 @@ def test_a_line_of_which_only_gaps_are_left_takes_other_terms(open_storage: Open
     assert bench.take() == b"1"
     bench.put_job(b"q", b"3", pri=7)
     bench.end_turn()
-    assert bench.figures()["aside_items"] == 0
+    assert bench.figures()["set_aside"] == 0
     assert bench.drain() == [b"3"]
+
+
+def test_what_cannot_be_buried_is_held_as_before(open_storage: OpenStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = JobBench(open_storage)
+    bench.put(b"q", b"1")
+    items = bench.engine.items
+    items.hold(items.open(b"q", 1), 5000)
+    bench.end_turn()
+    with monkeypatch.context() as patch:
+        patch.setattr("darner_core.engines.local.queue_log.QueueLog.read_one", _refuse)
+        with pytest.raises(StorageError):
+            items.bury(items.held(b"q", 1))
+    bench.put(b"q", b"2")
+    bench.fail_turn()
+    assert items.left_ms(b"q", 1) == 5000
+    items.bury(items.held(b"q", 1))
+    assert items.held(b"q", 1) is None
+    assert bench.figures()["buried"] == 1
+
+
+def _refuse(*_: object) -> None:
+    raise StorageError("damaged")
+
+
+@pytest.mark.parametrize("how", ["bury", "postpone"])
+def test_a_turn_that_fails_does_not_open_what_had_come_back_before(open_storage: OpenStorage, how: str) -> None:
+    bench = JobBench(open_storage)
+    bench.put(b"q", b"1")
+    read = bench.opened()
+    read.queue.give_back(read)
+    bench.end_turn()
+    if how == "bury":
+        bench.engine.items.bury(read)
+    else:
+        bench.engine.items.postpone(read, 1)
+    bench.put(b"q", b"2")
+    bench.fail_turn()
+    assert not read.queue.holds(read)
+    assert bench.drain() == [b"1"]

@@ -31,6 +31,15 @@ def test_no_delay_is_too_long_for_a_record() -> None:
     assert JobRules(retry_delay_ms=1, retry_backoff=1000).delay_ms(MAX_COUNT) == MAX_DELAY_MS
 
 
+class NeverAsked(float):
+    def __rmul__(self, other: object) -> float:
+        raise AssertionError("there is no delay that could grow")
+
+
+def test_without_a_delay_a_backoff_costs_nothing_however_often_a_job_has_failed() -> None:
+    assert JobRules(retry_backoff=NeverAsked(2)).delay_ms(MAX_COUNT) == 0
+
+
 def test_the_last_failure_is_that_with_the_number_of_deliveries() -> None:
     assert [JobRules(max_deliveries=2).is_last(failures) for failures in (1, 2, 3)] == [False, True, True]
 
@@ -53,3 +62,9 @@ def test_the_history_of_a_dead_letter_is_short_whatever_the_names_are() -> None:
     long = history(b"q" * 250, 2**53, job, TIMEOUT, "c" * 500, 2**44)
     assert len(long) <= MAX_NOTE_BYTES
     assert b" failures=3 last=timeout client=ccc" in long
+
+
+def test_names_of_any_letters_are_cut_between_two_letters() -> None:
+    note = history("ä".encode() * 125, 7, Job(0, 5, 3), NACK, "🦉" * 60 + "@10.0.0.1:5", 1000)
+    assert len(note) <= MAX_NOTE_BYTES
+    assert "client=" + "🦉" * 15 + " put=1000" in note.decode()

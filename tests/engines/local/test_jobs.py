@@ -76,7 +76,7 @@ def test_a_put_without_options_has_the_neutral_priority_whatever_the_line_was_be
     bench.put(b"q", b"plain")  # the line is empty: it takes its own terms again
     bench.put_job(b"q", b"urgent", pri=7)
     bench.put_job(b"q", b"neutral", pri=1024)
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
     assert restarted(bench).drain() == [b"urgent", b"plain", b"neutral"]
 
 
@@ -117,10 +117,10 @@ def test_puts_with_the_same_options_use_the_line(start: Start) -> None:
     bench = start()
     for number in range(5):
         bench.put_job(b"q", b"%d" % number, pri=7, ttr_ms=60_000)
-    assert bench.figures()["aside_items"] == 0
+    assert bench.figures()["set_aside"] == 0
     assert bench.jobs.ttr_ms(bench.opened()) == 60_000
     bench.put_job(b"q", b"first", pri=6)
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
     assert restarted(bench).drain()[0] == b"first"
 
 
@@ -161,6 +161,21 @@ def test_an_alias_looks_the_key_up_in_its_first_queue(start: Start) -> None:
     assert bench.put_job(b"both", b"1", key=b"k") is Outcome.STORED
     assert bench.put_job(b"both", b"2", key=b"k") is Outcome.KEY_TAKEN
     assert (bench.drain(b"q"), bench.drain(b"r")) == ([b"1"], [b"1"])
+
+
+def test_a_key_for_a_queue_that_keeps_nothing_is_refused(start: Start) -> None:
+    bench = start({"p": QueueOptions(fanout_only=True)})
+    bench.routing.set_aliases({b"both": (b"p", b"q")})
+    bench.registry.child(b"p+a")
+    for name in (b"p", b"both"):
+        with pytest.raises(ServerError, match="queue p is fanout_only and has no items"):
+            bench.put_job(name, b"1", key=b"k")
+    with bench.routing.transfer((b"p",), 1000) as large, pytest.raises(ServerError, match="none can have a key"):
+        bench.jobs.put_large(large, 0, 0, JobOptions(key=b"k"))
+    assert bench.put_job(b"p", b"2", pri=5) is Outcome.STORED
+    assert bench.jobs.put((b"p+a",), b"3", 0, 0, JobOptions(key=b"k"), as_child=True).outcome is Outcome.STORED
+    assert bench.jobs.put((b"p+b",), b"4", 0, 0, JobOptions(key=b"k"), as_child=True).outcome is Outcome.STORED
+    assert (bench.drain(b"p+a"), bench.drain(b"p+b"), bench.drain(b"q")) == ([b"2", b"3"], [b"4"], [])
 
 
 def test_limits_count_what_lies_aside(start: Start) -> None:
@@ -345,6 +360,14 @@ def test_whoever_fails_may_say_when_and_how_urgently_it_comes_again(start: Start
     assert bench.drain() == [b"1"]
 
 
+def test_the_failure_that_buries_an_item_may_say_how_urgent_it_is(start: Start) -> None:
+    bench = start(max_deliveries=1)
+    bench.put(b"q", b"1", b"2")
+    assert bench.fail(pri=2000) == b"1"
+    assert restarted(bench).jobs.kick(b"q", 1) == 1
+    assert bench.drain() == [b"2", b"1"]
+
+
 def test_a_rejected_item_is_a_dead_letter_at_once(start: Start) -> None:
     bench = start({"dead": QueueOptions()}, dead_letter_queue=b"dead")
     bench.put(b"q", b"1")
@@ -525,6 +548,17 @@ def test_a_deleted_queue_takes_what_lies_aside_along(start: Start) -> None:
     assert bench.drain() == [b"2", b"3"]
 
 
+def test_a_queue_that_is_gone_is_not_looked_at_any_more(start: Start) -> None:
+    bench = start(max_age_s=1000)
+    bench.put_job(b"q", b"refused", delay_ms=60_000)
+    bench.put(b"on disk", b"refused")
+    bench.fail_turn()
+    bench.put_job(b"q", b"1", delay_ms=60_000)
+    bench.registry.delete(b"q")
+    bench.end_turn()
+    assert not bench.registry.timed
+
+
 def test_a_queue_with_something_aside_is_not_idle(start: Start) -> None:
     bench = start(max_queue_age_s=5)
     bench.put_job(b"q", b"1", delay_ms=60_000)
@@ -541,7 +575,7 @@ def test_a_queue_that_uses_none_of_it_has_no_figures(start: Start) -> None:
     bench.put_job(b"q", b"2", pri=1)
     assert bench.figures() == {
         "ready": 2, "urgent": 1, "delayed": 0, "buried": 0, "reserved": 0, "failures": 0, "dead_lettered": 0,
-        "aside_items": 1, "paused": 0,
+        "set_aside": 1, "paused": 0,
     }  # fmt: skip
 
 
@@ -651,10 +685,10 @@ def test_what_expires_while_it_is_open_stops_no_sweep_and_goes_when_it_comes_bac
         read.queue.give_back(read)
     bench.end_turn()
     bench.crash()  # which gives the others back
-    assert bench.figures()["aside_items"] == 5
+    assert bench.figures()["set_aside"] == 5
     bench.pass_time(70)
     bench.sweep()
-    assert bench.figures()["aside_items"] == 1
+    assert bench.figures()["set_aside"] == 1
 
 
 def test_a_queue_is_not_idle_while_it_is_paused_or_keeps_a_key(start: Start) -> None:

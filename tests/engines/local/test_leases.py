@@ -70,11 +70,11 @@ def leases(house: House, clock: Clock) -> Leases:
     return Leases(house.registry, house.journal, clock.run_after, lambda: clock.now)
 
 
-def open_one(house: House, leases: Leases, lasts_ms: int = 1000, owner: object = "client") -> int:
+def open_one(house: House, leases: Leases, lasts_ms: int = 1000, owner: object = "client", most_ms: int = 0) -> int:
     read = house.registry.queues[b"q"].open()
     assert isinstance(read, OpenRead)
     (item_id,) = leases.next_ids(1)
-    leases.hold(item_id, read, owner, lasts_ms)
+    leases.hold(item_id, read, owner, lasts_ms, most_ms=most_ms)
     return item_id
 
 
@@ -162,6 +162,95 @@ def test_a_confirm_after_a_delete_is_undone_with_it(
     clock.go_on(1.1)
     house.turn()
     assert (len(leases), house.waiting()) == (0, [b"a", b"b", b"c"])
+
+
+def test_who_needs_longer_gets_a_new_deadline_up_to_the_longest(house: House, leases: Leases, clock: Clock) -> None:
+    bounded, free = open_one(house, leases, 1000, most_ms=2500), open_one(house, leases, 1000)
+    house.turn()
+    for _ in range(2):
+        clock.go_on(0.9)
+        assert leases.touch_known(b"q", [bounded, free, 5]) == 2
+    assert leases.touch_known(b"other", [free]) == 0
+    clock.go_on(0.8)  # 2.6 s after it was handed out
+    assert house.waiting() == [b"a", b"c"]
+    assert leases.touch_known(b"q", [bounded, free], 5000) == 1
+    clock.go_on(4.9)
+    assert leases.touch_known(b"q", [free], 200) == 1  # and it can become shorter
+    clock.go_on(0.3)
+    assert (len(leases), house.waiting()) == (0, [b"a", b"b", b"c"])
+    assert clock.set_timers == 0
+
+
+def test_a_lease_that_is_longer_than_the_longest_is_cut(house: House, leases: Leases, clock: Clock) -> None:
+    open_one(house, leases, 9000, most_ms=2000)
+    clock.go_on(2.1)
+    assert house.waiting() == [b"a", b"b", b"c"]
+
+
+def test_whoever_hands_back_says_how_and_a_turn_that_fails_undoes_it(
+    house: House, leases: Leases, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = open_one(house, leases), open_one(house, leases)
+    house.turn()
+    given_back = []
+
+    def give_back(read: Any, client: bytes) -> None:
+        given_back.append(read.id)
+        read.queue.give_back(read)
+
+    for fails in (True, False):
+        house.put(b"x", queue=b"other")
+        assert leases.hand_back(b"q", [second, 7, first, second], give_back) == 2
+        assert len(leases) == 0
+        if fails:
+            fail_turn(house, monkeypatch)
+            assert (len(leases), house.waiting()) == (2, [b"c"])
+        else:
+            house.turn()
+    assert given_back == [1, 2, 1, 2]
+    assert leases.hand_back(b"q", [first], give_back) == 0
+    assert house.waiting() == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("by", ["abort", "hand_back"])
+def test_what_had_gone_back_before_a_turn_that_fails_goes_on_waiting(
+    house: House, leases: Leases, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    ids = [open_one(house, leases)]
+    house.turn()
+    house.give_back()  # its queue allows less time than its lease
+    house.turn()
+    house.put(b"x", queue=b"other")
+    if by == "abort":
+        assert leases.abort(b"q", ids) == 0
+    else:
+        assert leases.hand_back(b"q", ids, lambda read, client: read.queue.give_back(read)) == 0
+    fail_turn(house, monkeypatch)
+    assert house.waiting() == [b"a", b"b", b"c"]
+
+
+def test_what_cannot_be_handed_back_stays_open_and_those_before_it_are_counted(
+    house: House, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [open_one(house, leases) for _ in range(3)]
+    house.turn()
+
+    def give_back(read: Any, client: bytes) -> None:
+        if read.id == 2:
+            raise StorageError("cannot be read")
+        read.queue.give_back(read)
+
+    assert leases.hand_back(b"q", ids, give_back) == 1
+    with pytest.raises(StorageError, match="cannot be read"):
+        leases.hand_back(b"q", ids[1:], give_back)
+    house.put(b"x", queue=b"other")
+    fail_turn(house, monkeypatch)
+    assert (len(leases), house.waiting()) == (3, [])
+    assert leases.hand_back(b"q", ids, give_back) == 1
+    house.turn()
+    assert leases.confirm(b"q", ids) == 2
+    house.turn()
+    assert house.waiting() == [b"a"]
 
 
 def test_one_item_that_cannot_be_given_back_stops_neither_the_others_nor_the_timer(
@@ -622,3 +711,15 @@ def test_touches_leave_nothing_behind_for_long(house: House, leases: Leases, clo
         assert leases.touch(leased, 10**7)
         assert leases.touch(leased, 10**6 - int(clock.now * 1000) % 1000)
     assert len(leases._due) < 2000
+
+
+def test_leases_at_cursors_are_their_queues(open_storage: Callable[[], Storage]) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_leases=2))
+    bench.put(b"q", b"1", b"2")
+    leases, cursor = bench.engine.leases, bench.registry.cursors.of(bench.queue(), b"c")
+    read = cursor.open()
+    assert read is not None
+    leased = leases.bind(read, 1000)
+    assert leases.room(b"q") == 1
+    leased.queue.close(leased)
+    assert leases.room(b"q") == 2

@@ -80,7 +80,8 @@ def test_no_more_is_read_than_a_page_ahead(
     monkeypatch.setattr("darner_core.engines.local.queue_log.QueueLog.read", read)
     assert [item_id for item_id, _ in islice(forward(bench.queue(), 1500), 10)] == [*range(1500, 1510)]
     assert [item_id for item_id, _ in islice(backward(bench.queue(), 1500), 10)] == [*range(1499, 1489, -1)]
-    assert asked == [(1500, line_pages.PAGE_ITEMS)]
+    assert [item_id for item_id, _ in islice(forward(bench.queue(), 1500, 3), 4)] == [*range(1500, 1504)]
+    assert asked == [(1500, line_pages.PAGE_ITEMS), (1500, 3), (1503, line_pages.PAGE_ITEMS)]
 
 
 def test_damage_is_told(open_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from darner_core.engines.jobs import JobOptions, Pause
 from darner_core.errors import RequestError
 from darner_core.protocols.contract import Command
 from darner_core.protocols.kestrel_text.reader import (
@@ -13,21 +14,32 @@ from darner_core.protocols.kestrel_text.reader import (
     STATUS_TO,
     TextReader,
     TextRequest,
+    parse_abort,
+    parse_add,
     parse_bare,
     parse_confirm,
+    parse_get,
     parse_monitor,
     parse_naming,
+    parse_pause,
     parse_put,
     parse_reading,
     parse_status,
+    parse_touch,
 )
 
 PARSERS = {
     "put": parse_put,
-    "get": parse_reading,
+    "add": parse_add,
+    "get": parse_get,
     "peek": parse_reading,
     "monitor": parse_monitor,
     "confirm": parse_confirm,
+    "abort": parse_abort,
+    "reject": parse_confirm,
+    "touch": parse_touch,
+    "kick": parse_confirm,
+    "pause": parse_pause,
     "flush": parse_naming,
     "status": parse_status,
     "version": parse_bare,
@@ -82,6 +94,27 @@ UNDERSTOOD = {
     b"status up\n": (STATUS_TO, b"", None, None, 0, 0),
 }
 
+# What is said of jobs: the options behind a name, and more verbs.
+ABOUT_JOBS: dict[bytes, dict[str, object]] = {
+    b"put q/delay=5/pri=0/ttr=7 9:\na\nb\n\n": {"job": JobOptions(5, 0, 7), "expiry_ms": 9, "items": (b"a", b"b")},
+    b"put q/KEY=a:b:\na\n\n": {"job": JobOptions(key=b"a:b")},
+    b"put q+c/delay=0:\n\n": {"job": JobOptions(), "queue": b"q+c", "parent": b"q"},
+    b"add q/key=" + b"k" * 200 + b":\na\n\n": {"job": JobOptions(key=b"k" * 200)},
+    b"get q/ttr=5 250\n": {"ttr_ms": 5, "wait_ms": 250, "key": b"q/ttr=5"},
+    b"get q/ttr\n": {"ttr_ms": 0},
+    b"get q 5\n": {"ttr_ms": None},
+    b"monitor q/ttr=5 10 3\n": {"ttr_ms": 5, "wait_ms": 10, "count": 3},
+    b"abort q 2\n": {"count": 2, "delay_ms": None, "pri": None},
+    b"abort q/delay=0/pri=3 2\n": {"count": 2, "delay_ms": 0, "pri": 3},
+    b"reject q 1\n": {"count": 1},
+    b"touch q 0\n": {"time_ms": 0},
+    b"touch q 281474976710656\n": {"time_ms": 2**48},
+    b"kick q 9\n": {"count": 9},
+    b"pause q OUT\n": {"pause": Pause.OUT, "time_ms": 0},
+    b"pause q all 1500\n": {"pause": Pause.ALL, "time_ms": 1500},
+    b"pause q none\n": {"pause": Pause.NONE},
+}
+
 NO_COLON = "a put is: put <queue> [<expiry in ms>]: and then a line for each item and an empty one"
 
 # Answered, and the connection goes on.
@@ -99,7 +132,31 @@ NOT_UNDERSTOOD_LINES = {
     b"what q\n": b"-Unknown command: what\n",
     b"flus q\n": b'-Unknown command: flus; did you mean "flush"?\n',
     b"putt q:\nflush q\n\n": b'-Unknown command: putt; did you mean "put"?\n',
-    b"put a/b:\nflush q\n\n": b'-bad queue name "a/b": 1 to 250 bytes other than control characters, space and /\n',
+    b"put a/b:\nflush q\n\n": (b'-unknown option "/b" for put: /delay=<ms>, /pri=<n>, /ttr=<ms> and /key=<text>\n'),
+    b"put /pri=1:\nflush q\n\n": b'-bad queue name "": 1 to 250 bytes other than control characters, space and /\n',
+    b"put q/dealy=1:\nflush q\n\n": b'-unknown option "/dealy=1" for put: did you mean "/delay"?\n',
+    b"put q/pri:\nflush q\n\n": b'-bad option "/pri" for put: it is /pri=<n>\n',
+    b"put q/pri=4294967296:\nflush q\n\n": b'-bad /pri "4294967296": a number from 0 to 4294967295\n',
+    b"put q/delay=1/delay=2:\nflush q\n\n": b'-"/delay=2" and another /delay in one put: one is allowed\n',
+    b"put q/key=:\nflush q\n\n": b'-bad /key "" of 0 bytes: 1 to 200\n',
+    b"put q/key=k:\na\nb\n\n": b"-a /key with 2 items: it is that of one item\n",
+    b"add q/key=k:\n\n": b"-a /key with 0 items: it is that of one item\n",
+    b"add q:\na\n\n": b"-an add without /key=<text>: it puts an item unless the queue has one with this key\n",
+    b"get q/open\n": b'-unknown option "/open" for get: /ttr=<ms>\n',
+    b"get q/ttr=soon 5\n": b'-bad /ttr "soon": a number from 0 to 281474976710656\n',
+    b"monitor q 1 0\n": b'-Error parsing count. "0": a number from 1 to 2147483647\n',
+    b"peek q/ttr=5\n": b'-bad queue name "q/ttr=5": 1 to 250 bytes other than control characters, space and /\n',
+    b"abort q\n": b"-Queue name & count required.\n",
+    b"abort q/ttr=1 1\n": b'-unknown option "/ttr=1" for abort: /delay=<ms> and /pri=<n>\n',
+    b"touch q\n": b"-Queue name & time required.\n",
+    b"touch q 1e3\n": b'-Error parsing time. "1e3": a number from 0 to 281474976710656\n',
+    b"kick q all\n": b'-Error parsing count. "all": a number from 0 to 2147483647\n',
+    b"pause q\n": b"-Queue name & what to pause required: in, out, all or none.\n",
+    b"pause q of\n": b'-bad pause "of": in, out, all or none\n',
+    b"pause q in 0\n": b'-Error parsing time. "0": a number from 1 to 281474976710656\n',
+    b"put q/ttr:\nx\n\n": b'-bad option "/ttr" for put: it is /ttr=<ms>\n',
+    b"pause q none 5\n": b"-a pause none with a time: it ends the pause at once\n",
+    b"abort q 1:\na\n\n": b"-abort takes no items: its line must not end with a colon\n",
     b"put " + b"n" * 251 + b": \nflush q\n\n": b"-queue name of 251 bytes: at most 250\n",
     b"put q soon: \nflush q\n\n": b'-Error parsing expiration time. "soon": a number from 0 to 9007199254740991\n',
     b"put q 5 6 :\t \r\nflush q\n\n": b'-"6" is not expected here\n',
@@ -107,7 +164,8 @@ NOT_UNDERSTOOD_LINES = {
     b"get q 1 2\n": b'-"2" is not expected here\n',
     b"version 2\n": b'-"2" is not expected here\n',
     b"get q:\na\n\n": b"-get takes no items: its line must not end with a colon\n",
-    b"get a/b\n": b'-bad queue name "a/b": 1 to 250 bytes other than control characters, space and /\n',
+    b"get a/b\n": b'-unknown option "/b" for get: /ttr=<ms>\n',
+    b"flush a/b\n": b'-bad queue name "a/b": 1 to 250 bytes other than control characters, space and /\n',
     b"get " + b"n" * 251 + b"\n": b"-queue name of 251 bytes: at most 250\n",
 }
 
@@ -118,6 +176,16 @@ def test_what_is_understood(said: bytes) -> None:
     assert heard(said) == [expected]
     assert heard(*single_bytes(said)) == [expected]
     assert heard(said + b"version\n" + said) == [expected, UNDERSTOOD[b"version\n"], expected]
+
+
+@pytest.mark.parametrize("said", ABOUT_JOBS)
+def test_what_is_said_of_jobs_is_understood(said: bytes) -> None:
+    for pieces in ([said], single_bytes(said)):
+        reader = new_reader()
+        (request,) = [request for piece in pieces for request, _ in reader.requests(piece)]
+        assert request.verb == said.split()[0], request.run()
+        found: dict[str, object] = {"queue": b"q", **ABOUT_JOBS[said]}
+        assert {name: getattr(request, name) for name in found} == found
 
 
 @pytest.mark.parametrize("said", NOT_UNDERSTOOD_LINES)
@@ -141,6 +209,10 @@ def test_what_is_not_understood_is_answered_and_what_follows_is_read(said: bytes
         (
             b"PUT q: x\nflush q\n\n",
             NO_COLON,
+        ),
+        (
+            b"add q/key=k\nflush q\n\n",
+            "an add is: add <queue>/key=<text> [<expiry in ms>]: and then a line for each item and an empty one",
         ),
         (b"POST / HTTP/1.1\r\nflush q\n", "this is an HTTP request, but no web server"),
         (b"\x80\x01", "this is memcache's binary protocol: set the client to the text protocol"),
@@ -175,7 +247,7 @@ def test_what_is_held_is_told_and_can_be_dropped() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*UNDERSTOOD, *NOT_UNDERSTOOD_LINES]), max_size=5),
+    st.lists(st.sampled_from([*UNDERSTOOD, *ABOUT_JOBS, *NOT_UNDERSTOOD_LINES]), max_size=5),
     st.lists(st.integers(0, 400), max_size=6),
 )
 def test_any_split_is_the_same(said: list[bytes], cuts: list[int]) -> None:

@@ -96,7 +96,7 @@ def test_help_lists_the_commands_of_the_dialect(shared_server: Callable[..., Run
     verbs = [line.split()[0] for line in told[0].splitlines()]
     assert (b"monitor" in verbs) == (dialect == "kestrel")
     assert {b"set", b"get", b"stats", b"help", b"quit"} < set(verbs)
-    assert {b"add", b"touch", b"kick", b"pause"} < set(verbs)
+    assert {b"add", b"touch", b"history", b"kick", b"pause"} < set(verbs)
     assert not {b"incr", b"?"} & set(verbs)
     assert len(verbs) == len(set(verbs))
     assert told[0].startswith(b"set <queue>[/sync][/delay=<ms>]")

@@ -318,8 +318,9 @@ def test_unknown_methods_and_wrong_types_are_answered_to_the_call(server: Kestre
         call("get", field(11, 1, struct.pack(">i", 2**31 - 1)), sequence=9) + call("get_version", b"", sequence=10)
     )
     assert exception(raw) == (
-        b"steal", 7, 1, 'unknown method "steal": abort, confirm, current_status, delete_queue, flush_all_queues,'
-        " flush_queue, get, get_version, peek, put, set_status",
+        b"steal", 7, 1, 'unknown method "steal": abort, abort_later, confirm, current_status, delete_queue,'
+        " flush_all_queues, flush_queue, get, get_jobs, get_version, kick, pause, peek, peek_jobs, put, put_jobs,"
+        " put_unique, reject, set_status, touch",
     )  # fmt: skip
     assert exception(raw) == (b"put", 8, 7, "put: queue_name is of another type than kestrel.thrift says")
     assert exception(raw) == (b"get", 9, 7, "get: the message ends before it should")

@@ -4,6 +4,7 @@ import random
 import struct
 from collections.abc import Callable
 
+from darner_core.access.rights import ADMIN
 from darner_core.errors import MalformedRequest
 from darner_core.protocols.thrift.service import ThriftService
 from darner_core.storage.storage import Storage
@@ -11,6 +12,19 @@ from tests.operations.test_session import House
 from tests.protocols.thrift.test_calls import call, name
 from tests.protocols.thrift.test_reader import field, text
 from tests.support.operations_on import operations_on
+
+
+def test_each_call_needs_the_right_that_its_like_needs(open_storage: Callable[[], Storage]) -> None:
+    table = ThriftService(operations_on(House(open_storage))).table()
+    for like, names in {
+        b"put": (b"put_jobs", b"put_unique"),
+        b"get": (b"get_jobs", b"peek_jobs"),
+        b"abort": (b"touch", b"abort_later", b"reject"),
+        b"delete_queue": (b"kick",),
+    }.items():
+        for call_name in names:
+            assert (table[call_name].right, table[call_name].kind) == (table[like].right, table[like].kind)
+    assert (table[b"pause"].right, table[b"pause"].kind) == (ADMIN, "")
 
 
 def test_what_has_been_judged_sound_is_decoded_from_the_frame_alone(open_storage: Callable[[], Storage]) -> None:
