@@ -302,7 +302,7 @@ class Lists:
         return answer(read.queue.name, [value])
 
     def _wait_send(self, read: Read, answer: "_Answer", client: Client) -> bytes:
-        before, behind = answer(read.queue.name, [_GAP]).split(replies.bulk(_GAP))
+        before, behind = answer(read.queue.name, [_GAP]).rsplit(replies.bulk(_GAP), 1)
         self._taking.wait_send(client, read, lambda item: b"%b$%d\r\n" % (before, len(item[0])), _close)
         return b"\r\n" + behind
 
@@ -367,7 +367,7 @@ class Lists:
 # (the queue, values of it) -> the reply with them.
 _Answer = Callable[[bytes, list[bytes]], bytes]
 
-# Stands for a large value, which is sent piece by piece. No name of a queue holds such bytes.
+# Stands for a large value, which is sent piece by piece. It comes last, so a name in front of it may be the same.
 _GAP: Final = b"\0\r\n"
 
 

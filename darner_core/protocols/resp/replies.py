@@ -60,6 +60,8 @@ def error_reply(error: RequestError) -> bytes:
         word = "READONLY"
     elif isinstance(error, ClientError):
         word = "NOPERM"
+    elif not isinstance(error, ServerError):  # bytes of another protocol
+        word = "ERR"
     elif str(error).startswith(("too many ", "too much ")):
         word = "OOM"
     else:  # the disk: what Redis says when it can no longer save

@@ -229,6 +229,12 @@ def test_names_that_queues_cannot_have_are_escaped(server: RespServer) -> None:
     assert client.do("LPUSH", "/" * 100, "a").startswith("ERR queue name of 100 bytes")
 
 
+def test_a_large_value_of_a_list_with_any_name(client: RespClient) -> None:
+    for name in (b"\0\r\n", b"$3\r\n\0\r\n\r\n"):
+        client.do("LPUSH", name, "x" * 100_000)
+        assert client.do("BRPOP", name, 1) == [name, b"x" * 100_000]
+
+
 def test_pipelined_pushes_and_pops(connect: Callable[[], RespClient]) -> None:
     client = connect()
     assert client.do_all(*[("LPUSH", "k", number) for number in range(2000)]) == list(range(1, 2001))
