@@ -44,6 +44,10 @@ class Comebacks:
         with self._ended(read) as ended:
             self._jobs.fail(ended, Failure.ABORTED, _name(origin), delay_ms, pri, counted)
 
+    def fail(self, read: Read, why: Failure, origin: Origin, delay_ms: int | None) -> None:
+        with self._ended(read) as ended:
+            self._jobs.fail(ended, why, _name(origin), delay_ms, counted=True)
+
     def bury(self, read: Read, pri: int | None) -> None:
         with self._ended(read) as ended:
             self._items.bury(ended, pri)
@@ -172,11 +176,11 @@ class JobOperations:
     def fail_held(self, session: Session, held: Any, why: Failure, delay_ms: int | None) -> None:
         """What is held freely comes back, which counts. See `Jobs.fail`. Raises ServerError or StorageError, with
         nothing changed."""
-        self._jobs.fail(self._leases.end(held), why, _name(session.origin), delay_ms, None, True)
+        self._comebacks.fail(held, why, session.origin, delay_ms)
 
     def reject_held(self, session: Session, held: Any) -> None:
         """What is held freely is a dead letter. Raises ServerError or StorageError, with nothing changed."""
-        self._jobs.reject(self._leases.end(held), _name(session.origin))
+        self._comebacks.reject(held, session.origin)
 
     def touch(self, session: Session, queue: bytes, item_id: int, seconds: int) -> bool:
         """The client needs this many seconds more for what it has open of this queue, the oldest or the item with this

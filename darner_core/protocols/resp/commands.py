@@ -54,7 +54,7 @@ LEAVES: Final = (
 
 def _hands_over(reply: bytes) -> bool:
     """An item is a bulk, alone or in an array."""
-    return reply.startswith((b"$", b"*")) and reply not in (replies.NIL, replies.NIL_ARRAY, replies.EMPTY)
+    return (reply.startswith(b"$") and reply != replies.NIL) or (reply.startswith(b"*") and b"\r\n$" in reply)
 
 
 class Resp:

@@ -121,25 +121,38 @@ class RespReader(WholeReader):
             if count <= 0:
                 return [], at
             self._left = count
+        words, most, find = self._words, self._max_word, data.find
         while self._left:
-            end = _end_of_line(data, at, "too big bulk count string")
-            if end < 0:
+            # Written out, with no call but find, because a request has several words: 0.85 of the time.
+            end = find(_CRLF, at, at + MAX_LINE_BYTES)
+            digits = data[at + 1 : end]
+            if end < 0 or data[at] != 0x24 or not digits.isdigit() or end - at > 20:
+                self._require_size(data, at)
                 return None, at
-            if data[at] != 0x24:
-                raise ProtocolError(f"expected '$', got '{excerpt(data[at : at + 1])}'")
-            size = _number(data[at + 1 : end])
-            if size is None or not 0 <= size <= self._max_word:
+            size = int(digits)
+            if size > most:
                 raise ProtocolError("invalid bulk length")
             begin = end + 2
-            if length < begin + size + 2:
-                self._needed = begin + size + 2
+            end = begin + size
+            if length < end + 2:
+                self._needed = end + 2
                 return None, at
-            self._words.append(data[begin : begin + size])
+            words.append(data[begin:end])
             self._words_bytes += size
             self._left -= 1
-            at = begin + size + 2
-        words, self._words, self._words_bytes = self._words, [], 0
+            at = end + 2
+        self._words, self._words_bytes = [], 0
         return words, at
+
+    @staticmethod
+    def _require_size(data: bytes, at: int) -> None:
+        """Raises ProtocolError if no size of a word can begin there; else more has to come."""
+        end = _end_of_line(data, at, "too big bulk count string")
+        if end < 0:
+            return
+        if data[at] != 0x24:
+            raise ProtocolError(f"expected '$', got '{excerpt(data[at : at + 1])}'")
+        raise ProtocolError("invalid bulk length")
 
     def _request(self, words: list[bytes]) -> Request:
         verb = words[0].lower()

@@ -73,7 +73,7 @@ class RespSession(ManyReadsById):
     def bound_room(self, queue: bytes, max_open_reads: int) -> int:
         """How many items more of `queue` it may have open."""
         if not self.has_room(queue, max_open_reads):
-            for read in list(self._reads.get(queue, ())):  # others may have acknowledged some by their ids
+            for read in self.all_open(queue):  # others may have acknowledged some by their ids
                 if not read.queue.holds(read):
                     self._forget(read)
         return max_open_reads - self.open_reads(queue)

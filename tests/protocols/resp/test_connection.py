@@ -13,7 +13,8 @@ def test_ping_and_echo(client: RespClient) -> None:
 
 def test_there_is_one_database(client: RespClient) -> None:
     assert client.do("SELECT", 0) == "OK"
-    assert client.do("SELECT", 1) == client.do("SELECT", "x") == Failed("ERR DB index is out of range")
+    assert client.do("SELECT", 1) == Failed("ERR DB index is out of range")
+    assert client.do("SELECT", "x") == Failed("ERR value is not an integer or out of range")
 
 
 def test_the_time_is_told(client: RespClient) -> None:
