@@ -35,11 +35,13 @@ PRIS = (0, 1, 1, 1023, 1024, 1024, 5_000_000_000 // 2)
 class Side:
     """One of the two servers, as one conversation sees it."""
 
-    def __init__(self, server: TubeServer | RealBeanstalkd, tube: str) -> None:
+    def __init__(self, server: TubeServer | RealBeanstalkd, tubes: list[str]) -> None:
         self._server = server
         self.clients = [server.worker() for _ in range(CLIENTS)]
         for client in self.clients:
-            client.use(tube)
+            client.use(tubes[0])
+        self._watcher = server.worker()  # so all tubes exist: ours keeps those that are empty
+        self._watcher.use(*tubes)
         self.jobs: list[bytes] = []  # their numbers, in the order in which they were put
 
     def again(self, which: int, tube: str) -> None:
@@ -61,7 +63,7 @@ class Side:
         return b" ".join(words), body
 
     def close(self) -> None:
-        for client in self.clients:
+        for client in (*self.clients, self._watcher):
             client.close()
 
 
@@ -159,7 +161,7 @@ def run(ours: TubeServer, real: RealBeanstalkd, runs: int, seed: int, most_s: fl
     while tried < runs and time.monotonic() < until:
         dice = random.Random(seed)
         tubes = [f"{seed}-{name}" for name in "abc"]
-        sides = [Side(ours, tubes[0]), Side(real, tubes[0])]
+        sides = [Side(ours, tubes), Side(real, tubes)]
         conversation = Conversation(sides[0], sides[1], dice, tubes)
         try:
             for _ in range(STEPS):

@@ -32,7 +32,10 @@ class TubeServer(RunningServer):
         super().__init__(data, "-c", str(file))
 
     def worker(self) -> "Worker":
-        return Worker(self.tube_port)
+        """A new connection; closed when the server's test ends."""
+        worker = Worker(self.tube_port)
+        self.adopt(worker)
+        return worker
 
 
 class RealBeanstalkd:
@@ -43,6 +46,7 @@ class RealBeanstalkd:
         self.tube_port = free_port()
         data.mkdir(parents=True, exist_ok=True)
         self._command = [BEANSTALKD, "-l", "127.0.0.1", "-p", str(self.tube_port), "-b", str(data), *options]
+        self._workers: list[Worker] = []
         self.start()
 
     def start(self) -> None:
@@ -61,11 +65,14 @@ class RealBeanstalkd:
         self.process.wait(REPLY_S)
 
     def end(self) -> None:
+        for worker in self._workers:
+            worker.close()
         if self.process.poll() is None:
             self.kill()
 
     def worker(self) -> "Worker":
-        return Worker(self.tube_port)
+        self._workers.append(Worker(self.tube_port))
+        return self._workers[-1]
 
 
 class Worker(Client):
