@@ -177,7 +177,8 @@ class Resp:
         if transaction.spoiled:
             raise RespError("Transaction discarded because of previous errors.", "EXECABORT")
         found: list[bytes] = []
-        session.executes, self._executed_bytes = True, 0
+        session.execute()
+        self._executed_bytes = 0
         try:
             for run, one in transaction.commands:
                 found.append(self._answer(run, one, session))

@@ -187,7 +187,12 @@ class Lists:
         values: list[bytes] = []
         size = 0
         while found is not None and len(values) < min(most, AT_ONCE) and size < MAX_REPLY_BYTES:
-            item: Any = found.take()
+            try:
+                item: Any = found.take()
+            except StorageError:
+                if not values:
+                    raise
+                break  # what lies before the damage is served
             if item.__class__ is not tuple:
                 if values or (item is None and (not found.half_swept or session.executes)):
                     break

@@ -115,7 +115,10 @@ class Queues:
         queue, count = queue_of(name, session, GET), integer_of(request.arguments[1])
         found: list[bytes] = []
         size = 0
-        for seen in self._items.look(queue, most=min(abs(count), MOST_PEEKED), backwards=count < 0):
+        session.look()
+        looked_at = self._items.look(queue, most=min(abs(count), MOST_PEEKED), backwards=count < 0)
+        session.look(len(looked_at))
+        for seen in looked_at:
             item = self._items.item(queue, seen.id)
             if item is None or not isinstance(item[0], bytes):  # a large one is read by GETJOB
                 continue

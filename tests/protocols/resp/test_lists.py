@@ -240,3 +240,25 @@ def test_pipelined_pushes_and_pops(connect: Callable[[], RespClient]) -> None:
     assert client.do_all(*[("LPUSH", "k", number) for number in range(2000)]) == list(range(1, 2001))
     popped = client.do_all(*[("RPOP", "k") for _ in range(2001)])
     assert popped == [*(b"%d" % number for number in range(2000)), None]
+
+
+def test_values_before_one_that_cannot_be_read_are_popped_and_not_lost(tmp_path: Path) -> None:
+    server = RespServer(tmp_path / "data", fails=True)
+    try:
+        client = server.resp()
+        for begin in range(0, 1500, 500):
+            client.do("RPUSH", "k", *range(begin, begin + 500))
+        server.stop()
+        server.start()
+        client = server.resp()
+        assert client.do("LPOP", "k") == b"0"
+        fails = Path(f"{server.data}.fails")
+        fails.write_text("items item")
+        found = client.do("LPOP", "k", AT_ONCE)
+        assert found == [b"%d" % number for number in range(1, len(found) + 1)]
+        assert client.do("LPOP", "k", AT_ONCE).startswith("MISCONF queue k cannot be read")
+        fails.unlink()
+        assert client.do("LPOP", "k") == b"%d" % (len(found) + 1)
+        assert client.do("LLEN", "k") == 1500 - 2 - len(found)
+    finally:
+        server.end()
