@@ -23,7 +23,8 @@ from darner_core.showing import show
 KICKED_AT_ONCE = 200
 
 
-def _name(origin: Origin) -> bytes:
+def client_name(origin: Origin) -> bytes:
+    """What the history of a dead letter calls this client: its address, and its user if it has logged in."""
     return str(origin).encode("utf-8", "surrogateescape")
 
 
@@ -38,11 +39,11 @@ class Comebacks:
 
     def abort(self, read: Read, origin: Origin, delay_ms: int | None = None, pri: int | None = None) -> None:
         with self._ended(read) as ended:
-            self._jobs.fail(ended, Failure.ABORTED, _name(origin), delay_ms, pri)
+            self._jobs.fail(ended, Failure.ABORTED, client_name(origin), delay_ms, pri)
 
     def reject(self, read: Read, origin: Origin) -> None:
         with self._ended(read) as ended:
-            self._jobs.reject(ended, _name(origin))
+            self._jobs.reject(ended, client_name(origin))
 
     @contextmanager
     def _ended(self, read: Read) -> Iterator[Read]:
@@ -62,7 +63,7 @@ class Comebacks:
         if self._availability.stopping:
             read.queue.give_back(read)
         else:
-            self._leases.fail(self._leases.end(read), Failure.LOST, _name(origin))
+            self._leases.fail(self._leases.end(read), Failure.LOST, client_name(origin))
 
 
 class JobOperations:
@@ -139,7 +140,7 @@ class JobOperations:
         """Let the session hold this read for up to `ttr_ms`; 0: for as long as its item and queue say."""
         lasts_ms = ttr_ms or self._jobs.ttr_ms(read)
         if lasts_ms:
-            read = self._leases.bind(read, lasts_ms, self._jobs.most_hold_ms(read), _name(session.origin))
+            read = self._leases.bind(read, lasts_ms, self._jobs.most_hold_ms(read), client_name(session.origin))
         session.hold(read)
 
     def touch(self, session: Session, queue: bytes, item_id: int, seconds: int) -> bool:
