@@ -320,7 +320,7 @@ class Aside(OfItsQueue):
         return item if item is not None else self.reading(self.log.item, read.id)
 
     def close(self, read: OpenRead, holder: Holder | None = None, what: bytes = b"close") -> None:
-        """The item has been dealt with: it is gone. As a queue's. `what`: what watchers are told."""
+        """The item has been dealt with: it is gone. See `MessageQueue.close`. `what`: what watchers are told."""
         held = self.outstanding.get(read.id)
         if held is None or held.read is not read or self.deleted:
             if read.returned and not self.deleted:
