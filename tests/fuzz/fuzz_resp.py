@@ -19,7 +19,7 @@ from darner_core.protocols.resp.reader import RespReader, takes
 from tests.fuzz.fuzz_protocol import MOST_BYTES, mutations
 from tests.support.resp_clients import Failed, RespServer, said
 
-MAX_ITEM_BYTES = 100
+MAX_ITEM_BYTES = 2000
 
 
 def _run(*_: object) -> bytes:

@@ -30,6 +30,11 @@ MAX_WORD_BYTES: Final = 64 << 20
 WORD_BYTES: Final = 48  # what a word takes beside its bytes
 
 _CRLF: Final = b"\r\n"
+# Headers of short requests, and what they say.
+_COUNTS: Final = {b"*%d" % count: count for count in range(1, 17)}
+_SIZES: Final = {b"$%d" % size: size for size in range(1024)}
+SPLIT_BYTES: Final = 128 << 10  # more is never split: it may have many line ends
+
 _INLINE: Final = re.compile(
     rb"""[ \t]*(?:"((?:[^"\\]|\\.)*)"(?=[ \t]|$)|'((?:[^'\\]|\\.)*)'(?=[ \t]|$)|([^ \t"']\S*))""", re.S
 )
@@ -91,6 +96,19 @@ class RespReader(WholeReader):
             self._parts, self._parts_bytes = [], 0
         self._needed = 0
         at, length = 0, len(data)
+        if not self._left and length <= SPLIT_BYTES and data[:1] == b"*" and self._max_word >= len(_SIZES):
+            # What most data are, arrays of short words without line ends in them: 0.6 of the time.
+            parts, begin = data.split(_CRLF), 0
+            while (count := _COUNTS.get(parts[begin])) is not None:
+                end = begin + 1 + 2 * count
+                if end >= len(parts):
+                    break
+                whole = parts[begin + 2 : end : 2]
+                if list(map(_SIZES.get, parts[begin + 1 : end : 2])) != list(map(len, whole)):
+                    break
+                begin = end
+                yield self._request(whole), None
+            at = length - len(_CRLF.join(parts[begin:]))
         while at < length:
             try:
                 words, at = self._array(data, at) if self._left or data[at] == 0x2A else _inline(data, at)
