@@ -59,7 +59,8 @@ class Side:
         if words[0] in (b"INSERTED", b"RESERVED", b"FOUND"):
             words[1] = b"#%d" % self.jobs.index(words[1])
         if words[0] == b"OK":
-            words, body = words[:1], NOT_COMPARED.sub(b"", re.sub(rb"^---\nid: \d+\n", b"", body)).replace(b'"', b"")
+            words, body = words[:1], b"\n".join(sorted(body.split(b"\n"))) if b"\n- " in body else body
+            body = NOT_COMPARED.sub(b"", re.sub(rb"^---\nid: \d+\n", b"", body)).replace(b'"', b"")
         return b" ".join(words), body
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 servers answer alike stands in the other files here.
 """
 
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -29,6 +30,26 @@ def test_a_server_that_is_read_only_drains(ours: Serve) -> None:
     a.says("delete 1", "DELETED")
     server.client().ask(b"status up\r\n", b"END\r\n")
     a.put("after")
+
+
+def test_sigusr1_drains(ours: Serve) -> None:
+    server = ours()
+    a, memcache = server.worker(), server.client()
+    a.put("before")
+    for _ in range(2):
+        server.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: a.told("stats")["draining"] == "true")
+        a.says("put 0 0 100 1\r\nx", "DRAINING")
+    assert a.reserve() == "before"
+    memcache.ask(b"status up\r\n", b"END\r\n")
+    a.put("after")
+
+
+def test_sigusr1_loosens_nothing(ours: Serve) -> None:
+    server = ours('default_status = "quiescent"')
+    server.process.send_signal(signal.SIGUSR1)
+    time.sleep(0.2)
+    server.worker().says("reserve-with-timeout 0", "INTERNAL_ERROR")
 
 
 def test_a_server_that_is_quiescent_hands_nothing_out(ours: Serve) -> None:
