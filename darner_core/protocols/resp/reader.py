@@ -30,6 +30,9 @@ MAX_WORD_BYTES: Final = 64 << 20
 WORD_BYTES: Final = 48  # what a word takes beside its bytes
 
 _CRLF: Final = b"\r\n"
+# The lines that most requests have: to look one up takes a third of the time that it takes to read it.
+_COUNTS: Final = {b"*%d" % count: count for count in range(1, 32)}
+_SIZES: Final = {b"$%d" % size: size for size in range(1024)}
 _INLINE: Final = re.compile(
     rb"""[ \t]*(?:"((?:[^"\\]|\\.)*)"(?=[ \t]|$)|'((?:[^'\\]|\\.)*)'(?=[ \t]|$)|([^ \t"']\S*))""", re.S
 )
@@ -114,32 +117,46 @@ class RespReader(WholeReader):
             end = _end_of_line(data, at, "too big mbulk count string")
             if end < 0:
                 return None, at
-            count = _number(data[at + 1 : end])
+            line = data[at:end]
+            count = _COUNTS[line] if line in _COUNTS else _number(line[1:])
             if count is None or count > MAX_WORDS:
                 raise ProtocolError("invalid multibulk length")
             at = end + 2
             if count <= 0:
                 return [], at
             self._left = count
-        while self._left:
-            end = _end_of_line(data, at, "too big bulk count string")
-            if end < 0:
-                return None, at
-            if data[at] != 0x24:
-                raise ProtocolError(f"expected '$', got '{excerpt(data[at : at + 1])}'")
-            size = _number(data[at + 1 : end])
-            if size is None or not 0 <= size <= self._max_word:
-                raise ProtocolError("invalid bulk length")
+        find, sizes, words, left, most = data.find, _SIZES.get, self._words, self._left, self._max_word
+        while left:
+            end = find(_CRLF, at, at + MAX_LINE_BYTES)
+            size = sizes(data[at:end]) if end >= 0 else None
+            if size is None or size > most:
+                if end < 0:
+                    _end_of_line(data, at, "too big bulk count string")
+                    break
+                size = self._size(data, at, end)
             begin = end + 2
-            if length < begin + size + 2:
-                self._needed = begin + size + 2
-                return None, at
-            self._words.append(data[begin : begin + size])
+            end = begin + size
+            if length < end + 2:
+                self._needed = end + 2
+                break
+            words.append(data[begin:end])
             self._words_bytes += size
-            self._left -= 1
-            at = begin + size + 2
-        words, self._words, self._words_bytes = self._words, [], 0
+            left -= 1
+            at = end + 2
+        self._left = left
+        if left:
+            return None, at
+        self._words, self._words_bytes = [], 0
         return words, at
+
+    def _size(self, data: bytes, at: int, end: int) -> int:
+        """Of a word, from the line before it. Raises ProtocolError."""
+        if data[at] != 0x24:
+            raise ProtocolError(f"expected '$', got '{excerpt(data[at : at + 1])}'")
+        size = _number(data[at + 1 : end])
+        if size is None or not 0 <= size <= self._max_word:
+            raise ProtocolError("invalid bulk length")
+        return size
 
     def _request(self, words: list[bytes]) -> Request:
         verb = words[0].lower()
