@@ -74,8 +74,13 @@ class Lists:
     # -- pushing
 
     def push(self, end: str, if_there: bool, request: RespRequest, body: None, session: RespSession) -> Reply:
-        name, *values = request.arguments
+        _, name, *values = request.words
         queue = queue_of(name, session, PUT)
+        if len(values) == 1 and len(values[0]) <= self._chunk_bytes and not if_there:
+            # What follows comes to the same, and takes twice as long.
+            before = self._ends.length(queue)
+            self._put(session, queue, values[0], self._ends.push(queue, end))
+            return b":%d\r\n" % (before + 1)
         if if_there and not self._ends.length(queue):
             return replies.integer(0)
         if len(values) > AT_ONCE or any(len(value) > self._chunk_bytes for value in values):
@@ -143,10 +148,11 @@ class Lists:
     # -- popping
 
     def pop(self, end: str, request: RespRequest, body: None, session: RespSession) -> Reply:
-        queue = queue_of(request.arguments[0], session, GET)
+        words = request.words
+        queue = queue_of(words[1], session, GET)
         self._ends.pop(queue, end)
-        if len(request.arguments) == 2:
-            most = integer_of(request.arguments[1], "value is out of range, must be positive")
+        if len(words) == 3:
+            most = integer_of(words[2], "value is out of range, must be positive")
             if most < 0:
                 raise RespError("value is out of range, must be positive")
             if not most:
@@ -162,7 +168,8 @@ class Lists:
         if item.__class__ is not tuple:  # it is large
             return self._open(session, (queue,), end, _value)
         self._stats.get_hits += 1
-        return replies.bulk(item[0])
+        value = item[0]
+        return b"$%d\r\n%b\r\n" % (len(value), value)
 
     def _pop_several(self, session: RespSession, queue: bytes, end: str, most: int, answer: "_Answer") -> Reply:
         """Up to `most` values, as many as one turn can take. A large one goes alone."""
