@@ -29,6 +29,8 @@ MAX_LINE_BYTES: Final = 64 << 10  # of an inline request, or of the line with a 
 MAX_WORD_BYTES: Final = 64 << 20
 WORD_BYTES: Final = 48  # what a word takes beside its bytes
 
+MAX_ALIKE_BYTES: Final = 256  # of a request whose bytes are kept, to be compared with the next
+
 _CRLF: Final = b"\r\n"
 # The lines that most requests have: to look one up takes a third of the time that it takes to read it.
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 32)}
@@ -49,12 +51,24 @@ class RespRequest(Request):
         return self.words[1:]
 
 
+class _Alike(NamedTuple):
+    """What the next request may have in common with the last one."""
+
+    before: bytes  # all bytes before those of the last word
+    size: int  # of the last word
+    words: tuple[bytes, ...]  # all but the last
+    request: RespRequest
+
+
+_UNLIKE: Final = _Alike(b"\0", 0, (), RespRequest(lambda *_: b""))  # no request begins like this
+
+
 class RespReader(WholeReader):
     """Turns the bytes of one connection into requests. See `contract.Reader`."""
 
     __slots__ = (
         "_table", "_refuse", "_max_word", "_parts", "_parts_bytes", "_needed", "_words", "_words_bytes", "_left",
-        "error",
+        "_alike", "_alike_before", "error",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +84,7 @@ class RespReader(WholeReader):
         self._words: list[bytes] = []  # of an array, those that have come
         self._words_bytes = 0
         self._left = 0  # how many words of the array are still to come
+        self._alike = self._alike_before = _UNLIKE  # two, because many clients take turns at a push and a pop
         self.error: RequestError | None = None
 
     @property
@@ -95,6 +110,18 @@ class RespReader(WholeReader):
         self._needed = 0
         at, length = 0, len(data)
         while at < length:
+            alike = self._alike
+            if not data.startswith(alike.before, at):
+                alike, self._alike_before = self._alike_before, alike
+                self._alike = alike
+            if data.startswith(alike.before, at) and not self._left:
+                begin = at + len(alike.before)
+                end = begin + alike.size
+                if end + 2 <= length:
+                    at = end + 2
+                    yield self._again(alike, data[begin:end]), None
+                    continue
+            whole, begin = not self._left, at
             try:
                 words, at = self._array(data, at) if self._left or data[at] == 0x2A else _inline(data, at)
             except RequestError as error:
@@ -104,7 +131,10 @@ class RespReader(WholeReader):
             if words is None:
                 break
             if words:
-                yield self._request(words), None
+                request = self._request(words)
+                if whole and data[begin] == 0x2A:
+                    self._note(request, data[begin : min(at - len(words[-1]) - 2, begin + MAX_ALIKE_BYTES + 1)])
+                yield request, None
         if at < length:
             self._parts, self._parts_bytes = [data[at:]], length - at
             self._needed = max(0, self._needed - at)
@@ -158,7 +188,22 @@ class RespReader(WholeReader):
             raise ProtocolError("invalid bulk length")
         return size
 
-    def _request(self, words: list[bytes]) -> Request:
+    def _note(self, request: RespRequest, before: bytes) -> None:
+        """Clients send requests that differ in their last words, over and over. `before`: what came before that of this
+        one."""
+        words = request.words
+        if len(words) > 1 and request.verb and len(before) <= MAX_ALIKE_BYTES and len(words[-1]) <= MAX_ALIKE_BYTES:
+            self._alike = _Alike(before, len(words[-1]), words[:-1], request)
+
+    def _again(self, alike: "_Alike", last: bytes) -> RespRequest:
+        """The request that is as the one before, but for its last word."""
+        request = alike.request
+        run = self._table[request.verb].run
+        if request.words[-1] == last and request.run is run:
+            return request
+        return RespRequest(run, request.verb, words=(*alike.words, last))
+
+    def _request(self, words: list[bytes]) -> RespRequest:
         verb = words[0].lower()
         command = self._table.get(verb)
         try:

@@ -54,6 +54,25 @@ def test_a_line_is_a_request_as_people_type_it(line: bytes, words: list[bytes]) 
     assert heard(line + b"\r\n") == heard(line + b"\n") == [words]
 
 
+def test_requests_that_are_alike_are_told_apart() -> None:
+    asked = [
+        (b"set", b"k", b"1"), (b"set", b"k", b"2"), (b"ping", b"x"), (b"set", b"k", b"3"), (b"ping", b"y"),
+        (b"ping", b"y"), (b"set", b"l", b"3"), (b"ping",), (b"ping", b"z"), (b"set", b"k", b"22"),
+    ]  # fmt: skip
+    data = b"".join(array(*words) for words in asked)
+    assert heard(data) == list(map(list, asked))
+    for at in range(len(data)):
+        assert heard(data[:at], data[at:]) == list(map(list, asked))
+
+
+def test_a_command_that_is_refused_meanwhile_is_refused() -> None:
+    table = {b"set": Command(takes(2), lambda *_: "done")}
+    requests = RespReader(table, lambda error: lambda *_: str(error), MAX_WORD).requests(array(b"set", b"k", b"v") * 3)
+    assert next(requests)[0].run() == "done"
+    table[b"set"] = table[b"set"]._replace(run=lambda *_: "refused")
+    assert [request.run() for request, _ in requests] == ["refused", "refused"]
+
+
 @pytest.mark.parametrize("nothing", [b"\r\n", b"\n", b"*0\r\n", b"*-1\r\n"])
 def test_an_empty_request_is_passed_over(nothing: bytes) -> None:
     assert heard(nothing + array(b"ping")) == [[b"ping"]]
