@@ -240,13 +240,14 @@ class Server:
         if "Traceback" in self._log():
             raise LoadTestError(f"{self.kind.name} has had an accident: {self._log()[-2000:]}")
 
-    def wait_until_it_listens(self) -> None:
-        """Wait until it takes connections. Raises LoadTestError if it ends before, or never does."""
+    def wait_until_it_listens(self, port: int = 0) -> None:
+        """Wait until it takes connections, at its own port or another that its configuration names. Raises
+        LoadTestError if it ends before, or never does."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             self.check()
             try:
-                socket.create_connection((HOST, self.port), timeout=START_S).close()
+                socket.create_connection((HOST, port or self.port), timeout=START_S).close()
             except OSError:
                 time.sleep(LOOK_AGAIN_S)
             else:

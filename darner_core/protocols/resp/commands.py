@@ -118,7 +118,7 @@ class Resp:
         return table
 
     def _command(self, verb: bytes, entry: Entry) -> Command:
-        run = entry.run if verb in NOT_QUEUED else partial(self._run_or_queue, entry.run, entry.returns_items)
+        run = entry.run if verb in NOT_QUEUED else self._running_or_queueing(entry.run, entry.returns_items)
         # The commands ask for rights, because they know which queues they are about.
         return Command(takes(entry.least, entry.most), run, FREE, kind=entry.kind)
 
@@ -149,15 +149,18 @@ class Resp:
 
     # -- transactions
 
-    def _run_or_queue(
-        self, run: Callable[..., Any], returns_items: bool, request: RespRequest, body: None, session: RespSession
-    ) -> Reply:
-        transaction = session.transaction
-        if transaction is None:
-            reply: Reply = run(request, body, session)
-            return reply
-        transaction.queue(partial(self._run_if_room, run) if returns_items else run, request, request.words)
-        return QUEUED
+    def _running_or_queueing(self, run: Callable[..., Any], returns_items: bool) -> Callable[..., Any]:
+        in_transaction = partial(self._run_if_room, run) if returns_items else run
+
+        def run_or_queue(request: RespRequest, body: None, session: RespSession) -> Reply:
+            transaction = session.transaction
+            if transaction is None:
+                reply: Reply = run(request, body, session)
+                return reply
+            transaction.queue(in_transaction, request, request.words)
+            return QUEUED
+
+        return run_or_queue
 
     def multi(self, request: RespRequest, body: None, session: RespSession) -> bytes:
         if session.transaction is not None:

@@ -74,8 +74,13 @@ class Lists:
     # -- pushing
 
     def push(self, end: str, if_there: bool, request: RespRequest, body: None, session: RespSession) -> Reply:
-        name, *values = request.arguments
+        _, name, *values = request.words
         queue = queue_of(name, session, PUT)
+        if len(values) == 1 and len(values[0]) <= self._chunk_bytes and not if_there:
+            # What follows comes to the same, and takes twice as long.
+            before = self._ends.length(queue)
+            self._put(session, queue, values[0], self._ends.push(queue, end))
+            return b":%d\r\n" % (before + 1)
         if if_there and not self._ends.length(queue):
             return replies.integer(0)
         if len(values) > AT_ONCE or any(len(value) > self._chunk_bytes for value in values):
@@ -156,9 +161,10 @@ class Lists:
     # -- popping
 
     def pop(self, end: str, request: RespRequest, body: None, session: RespSession) -> Reply:
-        queue = queue_of(request.arguments[0], session, GET)
-        if len(request.arguments) == 2:
-            return self._pop_counted(session, queue, end, request.arguments[1])
+        words = request.words
+        queue = queue_of(words[1], session, GET)
+        if len(words) == 3:
+            return self._pop_counted(session, queue, end, words[2])
         self._ends.pop(queue, end)
         found = self._queues.get(queue)
         item: Any = found.take() if found is not None else None
@@ -170,7 +176,8 @@ class Lists:
         if item.__class__ is not tuple:  # it is large
             return self._open(session, (queue,), end, _value)
         self._stats.get_hits += 1
-        return replies.bulk(item[0])
+        value = item[0]
+        return b"$%d\r\n%b\r\n" % (len(value), value)
 
     def _pop_counted(self, session: RespSession, queue: bytes, end: str, count: bytes) -> Reply:
         most = integer_of(count, "value is out of range, must be positive")
