@@ -39,6 +39,7 @@ GOOD = {
     "reply_key": Good("request", '"request"', "request"),
     "max_item_bytes": Good("10 MiB", '"10 MiB"', 10 * MIB),
     "max_line_bytes": Good("2048", "2048", 2048),
+    "max_job_bytes": Good("1 MiB", '"1 MiB"', MIB),
     "chunk_bytes": Good("96KiB", '"96KiB"', 96 * KIB),
     "max_reply_bytes": Good("1 MiB", '"1 MiB"', MIB),
     "max_column_families": Good("8", "8", 8),
@@ -332,6 +333,7 @@ NUMBERS = {
 SIZES = {
     "max_item_bytes": (1, TIB),
     "max_line_bytes": (512, MIB),
+    "max_job_bytes": (1, TIB),
     "chunk_bytes": (KIB, 4 * MIB),
     "max_reply_bytes": (4 * KIB, GIB),
     "window_bytes": (MIB, TIB),

@@ -34,6 +34,7 @@ from darner_core.protocols.resp.login import read_login
 from darner_core.protocols.resp.queues import Queues
 from darner_core.protocols.resp.reader import Entry, RespReader, RespRequest, takes
 from darner_core.protocols.resp.replies import OK, QUEUED, RespError, error_reply
+from darner_core.protocols.resp.room import ReplyRoom
 from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.taken import TakenJobs
 from darner_core.protocols.resp.transactions import QueuedMemory, Transaction
@@ -88,6 +89,7 @@ class Resp:
             self._entries.update(group.entries())
         self._entries.update(self._own_entries())
         self._queued_memory = QueuedMemory()
+        self._room = ReplyRoom(operations.pipeline_memory)
         self._executed_bytes = 0  # of the reply to the EXEC that is going on
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, Any]) -> RespReader:
@@ -192,8 +194,8 @@ class Resp:
 
     def _run_if_room(self, run: Callable[..., Any], request: RespRequest, body: None, session: RespSession) -> Any:
         """In a transaction, a command whose reply has items."""
-        if self._executed_bytes > MAX_EXECUTED_BYTES:
-            raise RespError(f"the reply to this transaction has more than {MAX_EXECUTED_BYTES} bytes already", "OOM")
+        if self._executed_bytes > self._room.most(MAX_EXECUTED_BYTES):
+            raise RespError(f"the reply to this transaction has {self._executed_bytes} bytes: too many", "OOM")
         return run(request, body, session)
 
     @staticmethod

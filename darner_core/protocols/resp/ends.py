@@ -26,7 +26,7 @@ SPARE: Final = 1000
 
 
 class _Known(IntEnum):
-    GUESSED = 0  # by a push behind values that nobody has seen pushed, or that contradicts the push before it
+    GUESSED = 0  # by a push behind values that nobody has seen pushed
     SAID = 1  # by a push
     PROVEN = 2  # by a pop
 
@@ -57,16 +57,13 @@ class Ends:
             self._note(queue, end, _Known.SAID if length <= 1 else _Known.GUESSED)
             return True
         if length <= 1:
-            # While the list holds something, the two pushes contradict each other, and the first pop decides.
-            self._note(queue, end, _Known.GUESSED if length else _Known.SAID)
+            self._note(queue, end, _Known.SAID)
             return True
         return False
 
     def pop(self, queue: bytes, end: str) -> None:
         """Something is to be popped at this end, perhaps later. Raises RespError if it is where others push."""
         known = self._pushed.get(queue)
-        if known is not None and known[1] is _Known.PROVEN and known[0] != end:
-            return  # as always
         length = self.length(queue)
         if known is not None and known[0] == end and known[1] is not _Known.GUESSED and length > 1:
             raise RespError(f"queue {shown(queue)} is a FIFO: it is pushed at the {end} and popped at the {OTHER[end]}")

@@ -24,6 +24,7 @@ from darner_core.protocols.resp.ids import JobIds
 from darner_core.protocols.resp.naming import integer_of, queue_of, unknown_option
 from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
+from darner_core.protocols.resp.room import ReplyRoom
 from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.taken import TakenJobs
 
@@ -79,6 +80,7 @@ class Getting:
     """The command, bound to the queues."""
 
     def __init__(self, operations: Operations, ids: JobIds, taken: TakenJobs) -> None:
+        self._room = ReplyRoom(operations.pipeline_memory)
         self._stats = operations.stats
         self._taking = operations.taking
         self._jobs = operations.jobs
@@ -131,7 +133,7 @@ class Getting:
                     if read is None or read is LATER:
                         queues.remove(queue)
                         continue
-                    if opened and (read.blob or size + read.body_bytes > MAX_REPLY_BYTES):
+                    if opened and (read.blob or size + read.body_bytes > self._room.most(MAX_REPLY_BYTES)):
                         read.queue.give_back(read)
                         return opened
                     opened.append(read)

@@ -26,6 +26,7 @@ from darner_core.protocols.resp.ends import LEFT, RIGHT, Ends, shown
 from darner_core.protocols.resp.naming import integer_of, queue_of
 from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
+from darner_core.protocols.resp.room import ReplyRoom
 from darner_core.protocols.resp.session import RespSession
 
 # What one command pushes or pops in a turn at most: 5 ms.
@@ -40,6 +41,7 @@ class Lists:
     """The commands, bound to the queues."""
 
     def __init__(self, operations: Operations, config: Config, ends: Ends) -> None:
+        self._room = ReplyRoom(operations.pipeline_memory)
         self._stats = operations.stats
         self._queues = operations.queues
         self._putting = operations.putting
@@ -193,7 +195,7 @@ class Lists:
         found = self._queues.get(queue)
         values: list[bytes] = []
         size = 0
-        while found is not None and len(values) < min(most, AT_ONCE) and size < MAX_REPLY_BYTES:
+        while found is not None and len(values) < min(most, AT_ONCE) and size < self._room.most(MAX_REPLY_BYTES):
             try:
                 item: Any = found.take()
             except StorageError:

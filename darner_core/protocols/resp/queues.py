@@ -21,6 +21,7 @@ from darner_core.protocols.resp.ids import JobIds
 from darner_core.protocols.resp.naming import integer_of, queue_of
 from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
+from darner_core.protocols.resp.room import ReplyRoom
 from darner_core.protocols.resp.scans import NONE, Cursors, Names
 from darner_core.protocols.resp.session import RespSession
 from darner_core.protocols.resp.taken import TakenJob, TakenJobs
@@ -55,6 +56,7 @@ class Queues:
     """The commands, bound to the queues."""
 
     def __init__(self, operations: Operations, ids: JobIds, acting: Acting, taken: TakenJobs) -> None:
+        self._room = ReplyRoom(operations.pipeline_memory)
         self._queues = operations.queues
         self._statistics = operations.statistics
         self._jobs = operations.jobs
@@ -123,7 +125,7 @@ class Queues:
             if item is None or not isinstance(item[0], bytes):  # a large one is read by GETJOB
                 continue
             size += seen.body_bytes
-            if found and size > PEEKED_BYTES:
+            if found and size > self._room.most(PEEKED_BYTES):
                 break
             parts = (replies.bulk(name), replies.bulk(self.id_of(queue, seen)), replies.bulk(item[0]))
             found.append(replies.array(parts))
@@ -210,7 +212,7 @@ class Queues:
         _, deletes = self._names.place(0)  # until now: what is deleted later is among the names all the same
         names = [asked.queue] if asked.queue else list(self._queues)  # pointers alone: 100,000 in 1 ms
         looks = 0
-        while len(found) < most and size < PEEKED_BYTES and number < len(names):
+        while len(found) < most and size < self._room.most(PEEKED_BYTES) and number < len(names):
             name = names[number]
             if state >= len(asked.states) or not client.may(GET, name):
                 number, state, after = number + 1, 0, None

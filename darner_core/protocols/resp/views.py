@@ -22,6 +22,7 @@ from darner_core.protocols.resp.ends import LEFT, Ends
 from darner_core.protocols.resp.naming import integer_of, queue_of
 from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
+from darner_core.protocols.resp.room import ReplyRoom
 from darner_core.protocols.resp.session import RespSession
 
 MOST_VALUES: Final = 10_000
@@ -35,6 +36,7 @@ class Views:
     """The commands, bound to the queues."""
 
     def __init__(self, operations: Operations, ends: Ends) -> None:
+        self._room = ReplyRoom(operations.pipeline_memory)
         self._items = operations.items
         self._queues = operations.queues
         self._administering = operations.administering
@@ -64,25 +66,34 @@ class Views:
         backwards = from_left is not self._begins_at_head(queue)
         session: Any = client.session
         after, sum_bytes, left = None, 0, most
-        while left > 0:
-            session.look()
-            some = self._items.look(queue, after=after, most=min(left, LOOKED_AT_ONCE), backwards=backwards)
-            session.look(len(some))
-            for seen in some:
-                item = self._items.item(queue, seen.id)
-                if item is None:
-                    continue
-                sum_bytes += seen.body_bytes
-                if sum_bytes > MOST_BYTES:
-                    raise RespError(f"these values have more than {MOST_BYTES} bytes together: ask for fewer")
-                body = self._wait_body(queue, item, seen, client) if size in (None, seen.body_bytes) else item[0]
-                if body is not None:
-                    yield seen.id, body if isinstance(body, bytes) else b""
-            left -= len(some)
-            if len(some) < LOOKED_AT_ONCE:
-                return
-            after = some[-1].position
-            client.wait_turn()
+        try:
+            while left > 0:
+                session.look()
+                some = self._items.look(queue, after=after, most=min(left, LOOKED_AT_ONCE), backwards=backwards)
+                session.look(len(some))
+                for seen in some:
+                    item = self._items.item(queue, seen.id)
+                    if item is None:
+                        continue
+                    self._require_room(sum_bytes + seen.body_bytes)
+                    sum_bytes += seen.body_bytes
+                    self._room.memory.used_bytes += seen.body_bytes
+                    body = self._wait_body(queue, item, seen, client) if size in (None, seen.body_bytes) else item[0]
+                    if body is not None:
+                        yield seen.id, body if isinstance(body, bytes) else b""
+                left -= len(some)
+                if len(some) < LOOKED_AT_ONCE:
+                    return
+                after = some[-1].position
+                client.wait_turn()
+        finally:
+            self._room.memory.used_bytes -= sum_bytes
+
+    def _require_room(self, body_bytes: int) -> None:
+        """Raises RespError if values may not have so many bytes together."""
+        most_bytes = self._room.most(MOST_BYTES)
+        if body_bytes > most_bytes:
+            raise RespError(f"these values have more than {most_bytes} bytes together: ask for fewer")
 
     def _wait_body(self, queue: bytes, item: Item, seen: Seen, client: Client) -> Any:
         """None: it has been taken meanwhile."""
