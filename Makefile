@@ -47,6 +47,7 @@ fuzz: $(VENV)/all-installed ## random input to the parsers and to a whole server
 	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
 	$(BIN)/python -m tests.fuzz.fuzz_kestrel -runs=$(RUNS)
 	$(BIN)/python -m tests.fuzz.fuzz_server --runs $(RUNS)
+	if command -v beanstalkd >/dev/null; then $(BIN)/python -m tests.fuzz.fuzz_beanstalkd --runs $(RUNS); fi
 
 style: $(VENV)/all-installed ## check with ruff: lint and format
 	$(BIN)/ruff check .

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import fuzz_kestrel, fuzz_protocol, fuzz_server
+from tests.fuzz import fuzz_beanstalkd, fuzz_kestrel, fuzz_protocol, fuzz_server
+from tests.support.beanstalkd import BEANSTALKD, RealBeanstalkd, TubeServer
 from tests.support.harness import ROOT, RunningServer
 
 CORPUS = fuzz_protocol.seeds()
@@ -59,6 +60,16 @@ def test_each_client_hears_what_it_should_and_nothing_of_the_others(
 ) -> None:
     server = start_server(*fuzz_server.OPTIONS)
     assert fuzz_server.run(server, runs=12_000, seed=random.randrange(1 << 32)) >= 12_000
+
+
+@pytest.mark.skipif(BEANSTALKD is None, reason="beanstalkd is not installed")
+def test_random_conversations_are_answered_as_beanstalkd_does_it(tmp_path: Path) -> None:
+    ours, real = TubeServer(tmp_path / "ours"), RealBeanstalkd(tmp_path / "real")
+    try:
+        assert fuzz_beanstalkd.run(ours, real, runs=1000, seed=random.randrange(1 << 32)) >= 1000
+    finally:
+        ours.end()
+        real.end()
 
 
 def test_what_is_wrong_in_a_reply_is_seen() -> None:

@@ -25,7 +25,7 @@ from darner_core.operating_system import trim_heap
 from darner_core.operations.availability import Availability
 from darner_core.operations.operations import Operations
 from darner_core.operations.stats import Stats
-from darner_core.operations.status import ServerStatus
+from darner_core.operations.status import READONLY, ServerStatus
 from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import Repeated
 from darner_core.server.acceptor import Acceptor
@@ -217,6 +217,11 @@ class Server:
     @property
     def stopping(self) -> bool:
         return self.availability.stopping
+
+    def drain(self) -> None:
+        """Take no more items until an operator says `status up`, or the server ends. A stricter status stays."""
+        if self.status.shown.strictness < READONLY.strictness:
+            self.status.change(READONLY)
 
     def request_stop(self) -> None:
         """Begin to stop. Nothing happens if that has begun already."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from darner_core.access.rights import ADMIN, FREE, GET
+from darner_core.access.rights import FREE, GET
 from darner_core.config.listeners import BEANSTALKD
 from darner_core.config.options import Config
 from darner_core.engines.contract import Turn
@@ -15,13 +15,15 @@ from darner_core.operations.session import Failures
 from darner_core.protocols.beanstalkd import reader, replies
 from darner_core.protocols.beanstalkd.jobs import Jobs
 from darner_core.protocols.beanstalkd.reader import JobReader, TubeRequest
-from darner_core.protocols.beanstalkd.replies import NOT_FOUND, NOT_IGNORED, PAUSED, error_reply
+from darner_core.protocols.beanstalkd.replies import NOT_FOUND, NOT_IGNORED, PAUSED, NoRoom, error_reply
 from darner_core.protocols.beanstalkd.statistics import Statistics
 from darner_core.protocols.beanstalkd.tubes import DEFAULT, Tubes, TubeSession
 from darner_core.protocols.contract import READS, WRITES, Command, Reply, Require, Traits
-from darner_core.protocols.guard import require_admin
 
 _HANDS_OVER: Final = b"RESERVED "
+
+# The most tubes that a client watches. Each `reserve` looks at all of them, in one turn: 2 ms.
+MAX_WATCHED: Final = 1000
 
 
 class Beanstalkd:
@@ -95,7 +97,7 @@ class Beanstalkd:
         said = f"{verb.decode()} is refused: {why}"
 
         def refuse(request: TubeRequest, body: Any, session: TubeSession) -> bytes:
-            if verb == b"put":
+            if by_status and verb == b"put":
                 return replies.DRAINING
             raise ServerError(said)
 
@@ -109,6 +111,8 @@ class Beanstalkd:
 
     def watch(self, request: TubeRequest, body: None, session: TubeSession) -> bytes:
         session.require(GET, request.queue)
+        if len(session.watched) >= MAX_WATCHED and request.queue not in session.watched:
+            raise NoRoom(f"a client watches up to {MAX_WATCHED} tubes")
         return b"WATCHING %d\r\n" % session.watch(request.queue, request.tube)
 
     def ignore(self, request: TubeRequest, body: None, session: TubeSession) -> bytes:
@@ -116,8 +120,7 @@ class Beanstalkd:
         return b"WATCHING %d\r\n" % left if left else NOT_IGNORED
 
     def pause_tube(self, request: TubeRequest, body: None, session: TubeSession) -> Reply:
-        session.require(ADMIN, request.queue)
-        require_admin(request, session)
+        session.require_admin(request, request.queue)
         tube = self.tubes.find(request.queue)
         is_held = request.queue == DEFAULT or (tube is not None and tube.is_held)
         if not is_held and request.queue not in self._operations.queues:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from darner_core.access.rights import ADMIN, GET, PUT
+from darner_core.access.rights import GET, PUT
 from darner_core.config.options import Config
 from darner_core.engines.contract import Read
 from darner_core.engines.items import Seen, State
 from darner_core.engines.jobs import JobOptions, Outcome, Placed
-from darner_core.errors import ServerError
+from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
 from darner_core.operations.operations import Operations
 from darner_core.operations.taking import Shown
@@ -37,7 +37,6 @@ from darner_core.protocols.beanstalkd.replies import (
 )
 from darner_core.protocols.beanstalkd.tubes import SOON_S, Tubes, TubeSession
 from darner_core.protocols.contract import Reply
-from darner_core.protocols.guard import require_admin
 
 # How long a `reserve` waits: 24 days, and then again.
 FOR_EVER_S = 2**21 - 1
@@ -85,6 +84,9 @@ class Jobs:
         session: Any = client.session
         body = ArrivingBody(request.body_bytes, client, self._chunk_bytes)
         try:
+            if request.refused:
+                refusal: bytes = request.run(request, None, session)
+                return refusal
             if request.too_big:
                 return JOB_TOO_BIG
             self._begin_put(request, session)
@@ -129,7 +131,14 @@ class Jobs:
         watched = tuple(session.watched)
         if len(watched) == 1:
             return watched
-        ranks = {queue: rank for queue in watched if (rank := self._items.rank(queue)) is not None}
+        ranks: dict[bytes, tuple[int, int]] = {}
+        for queue in watched:
+            try:
+                rank = self._items.rank(queue)
+            except StorageError:  # told to the client if no other tube has a job
+                continue
+            if rank is not None:
+                ranks[queue] = rank
         return (*sorted(ranks, key=ranks.__getitem__), *(queue for queue in watched if queue not in ranks))
 
     @staticmethod
@@ -197,13 +206,13 @@ class Jobs:
 
     # -- jobs by their numbers
 
-    def _locate(self, request: TubeRequest, session: TubeSession, right: str = GET) -> tuple[bytes, int]:
+    def _locate(self, request: TubeRequest, session: TubeSession) -> tuple[bytes, int]:
         """(queue, id) of the job that is meant; the id is 0 if there never was one. Raises ClientError if the client
         has no right to its queue."""
         located = self._items.numbered(request.job)
         if located is None:
             return b"", 0
-        session.require(right, located[0])
+        session.require(GET, located[0])
         return located
 
     def delete(self, request: TubeRequest, body: None, session: TubeSession) -> bytes:
@@ -239,13 +248,13 @@ class Jobs:
         return TOUCHED if item_id and self._jobs.touch(session, queue, item_id, 0) else NOT_FOUND
 
     def kick_job(self, request: TubeRequest, body: None, session: TubeSession) -> bytes:
-        queue, item_id = self._locate(request, session, ADMIN)
-        require_admin(request, session)
+        queue, item_id = self._locate(request, session)
+        if item_id:
+            session.require_admin(request, queue)
         return KICKED if item_id and self._items.kick(queue, item_id) else NOT_FOUND
 
     def kick(self, request: TubeRequest, body: None, session: TubeSession) -> Reply:
-        session.require(ADMIN, session.used)
-        require_admin(request, session)
+        session.require_admin(request, session.used)
         return partial(self._wait_kick, session.used, request.most)
 
     def _wait_kick(self, queue: bytes, most: int, client: Client) -> bytes:

@@ -56,6 +56,7 @@ class TubeRequest(Request):
     ttr_s: int = 0
     most: int = 0
     too_big: bool = False  # the body is read and dropped
+    refused: bool = False  # at present: the body is read and dropped, and `run` says why
 
 
 def _number(words: bytes, at: int, highest: int = MAX_U32) -> tuple[int, int]:
@@ -307,7 +308,7 @@ class JobReader:
             verb = max(begun, key=len)
             command, words = self._table[verb], line[len(verb) :]
         assert command is not None
-        request = TubeRequest(command.run, verb)
+        request = TubeRequest(command.run, verb, refused=bool(command.refusal))
         try:
             command.parse(request, words)
         except BadFormat:

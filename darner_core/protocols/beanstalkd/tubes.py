@@ -9,16 +9,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from darner_core.access.rights import ADMIN
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError
 from darner_core.operations.session import FAILURES_AT_ONCE, READS_AT_ONCE, Failures, Session
 from darner_core.protocols.beanstalkd.replies import NotAllowed
-from darner_core.protocols.contract import Require
+from darner_core.protocols.contract import Request, Require
+from darner_core.protocols.guard import require_admin
 
 DEFAULT: Final = b"default"
 
 # A reservation that ends sooner than this is worth a warning.
 SOON_S: Final = 1.0
+
+# How many ends may stand beside those of the reservations that there are, of which each may have two.
+SPARE_ENDS: Final = 64
 
 # How many ends of reservations that are gone leave the heap with each further one that goes.
 DROPPED_AT_ONCE: Final = 4
@@ -122,6 +127,14 @@ class TubeSession(Session):
         except ClientError as error:
             raise NotAllowed(str(error)) from None
 
+    def require_admin(self, request: Request, queue: bytes) -> None:
+        """Raises NotAllowed if the client may not administer this queue, or not from where it is."""
+        self.require(ADMIN, queue)
+        try:
+            require_admin(request, self)
+        except ClientError as error:
+            raise NotAllowed(str(error)) from None
+
     # -- tubes
 
     def use(self, queue: bytes, name: bytes) -> None:
@@ -186,6 +199,10 @@ class TubeSession(Session):
         self._journal.undo.append((self._let_go, read))
         left_ms = self._left_ms(*key)
         if left_ms >= 0:
+            if len(self._ends) > 2 * len(self._reads) + SPARE_ENDS:  # one job stays, and others come and go behind it
+                latest = {one: ends for ends, one in sorted(self._ends) if one in self._reads}
+                self._ends = [(ends, one) for one, ends in latest.items()]
+                heapq.heapify(self._ends)
             heapq.heappush(self._ends, (time.monotonic() + left_ms / 1000, key))
 
     def _let_go(self, read: Read) -> None:

@@ -1,0 +1,75 @@
+"""Servers for conversations of beanstalkd's clients: each is held with this server, and with the real one where it is
+installed.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.beanstalkd import BEANSTALKD, RealBeanstalkd, TubeServer, Worker
+
+OURS, REAL = "darner", "beanstalkd"
+MAX_JOB_BYTES = 300_000  # more than one chunk
+
+Beans = TubeServer | RealBeanstalkd
+
+
+def _start(kind: str, data: Path) -> Beans:
+    if kind == OURS:
+        return TubeServer(data, f"max_job_bytes = {MAX_JOB_BYTES}")
+    if BEANSTALKD is None:
+        pytest.skip("beanstalkd is not installed")
+    return RealBeanstalkd(data, "-z", str(MAX_JOB_BYTES))
+
+
+@pytest.fixture(scope="package", params=[OURS, REAL])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beans]:
+    """One server for all conversations."""
+    server = _start(request.param, tmp_path_factory.mktemp("beans") / "data")
+    yield server
+    server.end()
+
+
+@pytest.fixture(params=[OURS, REAL])
+def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Beans]:
+    """A server of which nobody has asked anything yet."""
+    server = _start(request.param, tmp_path / "data")
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def tube() -> str:
+    """The name of a tube that no other conversation uses."""
+    return f"t{time.time_ns()}"
+
+
+@pytest.fixture
+def join(shared: Beans, tube: str) -> Iterator[Callable[[], Worker]]:
+    """Makes clients who use and watch `tube` alone."""
+    joined: list[Worker] = []
+
+    def join() -> Worker:
+        joined.append(shared.worker())
+        joined[-1].use(tube)
+        return joined[-1]
+
+    yield join
+    for worker in joined:
+        worker.close()
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Iterator[Callable[..., TubeServer]]:
+    """Starts servers of ours, with these lines in their file."""
+    servers: list[TubeServer] = []
+
+    def start(*lines: str, listener: tuple[str, ...] = ()) -> TubeServer:
+        servers.append(TubeServer(tmp_path / f"ours{len(servers)}", *lines, listener=listener))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()

@@ -1,0 +1,197 @@
+"""What a beanstalkd client is answered by a server with limits, statuses and other clients: ours alone. What the two
+servers answer alike stands in the other files here.
+"""
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from darner_core.protocols.beanstalkd.commands import MAX_WATCHED
+from tests.support.beanstalkd import TubeServer
+from tests.support.harness import REPLY_S, run_darner, wait_until
+
+Serve = Callable[..., TubeServer]
+
+BIG = 200_000  # more than a chunk
+
+
+def test_a_server_that_is_read_only_drains(ours: Serve) -> None:
+    server = ours("max_job_bytes = 1_000_000", "status_change_grace_period_s = 0")
+    a = server.worker()
+    a.put("before")
+    server.client().ask(b"status readonly\r\n", b"END\r\n")
+    a.says("put 0 0 100 1\r\nx", "DRAINING")
+    a.says(f"put 0 0 100 {BIG}\r\n" + "x" * BIG, "DRAINING")
+    a.says("put 0 0 100 1000001\r\n" + "x" * 1_000_001, "DRAINING")
+    assert a.told("stats")["draining"] == "true"
+    assert a.reserve() == "before"
+    a.says("delete 1", "DELETED")
+    server.client().ask(b"status up\r\n", b"END\r\n")
+    a.put("after")
+
+
+def test_sigusr1_drains(ours: Serve) -> None:
+    server = ours()
+    a, memcache = server.worker(), server.client()
+    a.put("before")
+    for _ in range(2):
+        server.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: a.told("stats")["draining"] == "true")
+        a.says("put 0 0 100 1\r\nx", "DRAINING")
+    assert a.reserve() == "before"
+    memcache.ask(b"status up\r\n", b"END\r\n")
+    a.put("after")
+
+
+def test_sigusr1_loosens_nothing(ours: Serve) -> None:
+    server = ours('default_status = "quiescent"')
+    server.process.send_signal(signal.SIGUSR1)
+    time.sleep(0.2)
+    server.worker().says("reserve-with-timeout 0", "INTERNAL_ERROR")
+
+
+def test_a_server_that_is_quiescent_hands_nothing_out(ours: Serve) -> None:
+    server = ours("status_change_grace_period_s = 0")
+    a, b = server.worker(), server.worker()
+    job = a.put("x")
+    assert a.reserve() == "x"
+    b.begin_reserve()
+    server.client().ask(b"status quiescent\r\n", b"END\r\n")
+    assert b.reply() == (b"TIMED_OUT", b"")
+    b.says("reserve", "INTERNAL_ERROR")
+    a.says(f"delete {job}", "DELETED")
+
+
+def test_memcache_clients_share_the_tubes(ours: Serve) -> None:
+    server = ours()
+    a, memcache = server.worker(), server.client()
+    a.use("mail/out")
+    a.put("from a tube", pri=5)
+    assert memcache.get("mail%2Fout") == b"from a tube"
+    memcache.set("mail%2Fout", b"from a queue")
+    line, body = a.command("reserve")
+    assert body == b"from a queue"
+    job = int(line.split()[1])
+    told = a.told(f"stats-job {job}")
+    assert (told["tube"], told["pri"], told["ttr"], told["time-left"]) == ("mail/out", "1024", "0", "0")
+    a.says(f"release {job} 0 0", "RELEASED")
+    assert memcache.get("mail%2Fout/open") == b"from a queue"
+    a.says(f"delete {job}", "NOT_FOUND")
+    memcache.ask(b"get mail%2Fout/close\r\n", b"END\r\n")
+    a.says(f"peek {job}", "NOT_FOUND")
+
+
+def test_a_queue_whose_name_no_tube_can_have(ours: Serve) -> None:
+    server = ours()
+    a, memcache = server.worker(), server.client()
+    memcache.set("caf\u00e9=1%", b"x")
+    assert "caf%C3%A9%3D1%25" in a.listed("list-tubes")
+    a.use("caf%C3%A9%3D1%25")
+    assert a.reserve() == "x"
+
+
+def test_a_full_queue(ours: Serve) -> None:
+    server = ours("[queues.small]", "max_items = 1")
+    a = server.worker()
+    a.use("small")
+    job = a.put("x")
+    a.says("put 0 0 100 1\r\ny", "OUT_OF_MEMORY")
+    a.says("put 0 1000 100 1\r\ny", "OUT_OF_MEMORY")
+    a.says(f"put 0 0 100 {50_000}\r\n" + "x" * 50_000, "OUT_OF_MEMORY")
+    a.says(f"delete {job}", "DELETED")
+    a.put("y")
+
+
+def test_as_many_jobs_are_reserved_as_max_leases_says(ours: Serve) -> None:
+    server = ours("max_leases = 2")
+    a, b = server.worker(), server.worker()
+    jobs = [a.put(str(number)) for number in range(3)]
+    assert [a.reserve(), b.reserve()] == ["0", "1"]
+    a.says("reserve", "OUT_OF_MEMORY")
+    a.says(f"reserve-job {jobs[2]}", "OUT_OF_MEMORY")
+    assert a.peek("peek-ready") == "2", "it is where it was"
+    b.says(f"delete {jobs[1]}", "DELETED")
+    assert a.reserve() == "2"
+
+
+def test_a_client_watches_so_many_tubes(ours: Serve) -> None:
+    server = ours()
+    a = server.worker()
+    for number in range(MAX_WATCHED - 1):
+        a.send(b"watch t%d\r\n" % number)
+    for number in range(MAX_WATCHED - 1):
+        a.expect(b"WATCHING %d\r\n" % (number + 2))
+    a.says("watch more", "OUT_OF_MEMORY")
+    a.says("watch t1", f"WATCHING {MAX_WATCHED}")
+    a.says("ignore t1", f"WATCHING {MAX_WATCHED - 1}")
+    a.says("watch more", f"WATCHING {MAX_WATCHED}")
+
+
+def test_it_has_no_login(ours: Serve, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text("")
+    file = tmp_path / "login.toml"
+    file.write_text(f'auth_file = "{users}"\n[[listener]]\ndialect = "beanstalkd"\nport = 0\n')
+    ended = run_darner("-c", str(file), "--port", "0", "--data", str(tmp_path / "d"))
+    assert ended.returncode != 0
+    assert "it has no login" in ended.stderr
+
+
+def test_an_operator_who_is_elsewhere_kicks_and_pauses_nothing(ours: Serve) -> None:
+    server = ours('admin_from = ["10.1.2.3"]')
+    a = server.worker()
+    job = a.put("x", delay=1000)
+    a.says("kick 1", "UNKNOWN_COMMAND")
+    a.says(f"kick-job {job}", "UNKNOWN_COMMAND")
+    a.says("pause-tube default 1", "UNKNOWN_COMMAND")
+    a.says(f"delete {job}", "DELETED")
+
+
+def test_a_client_that_says_nothing_is_hung_up_on(ours: Serve) -> None:
+    server = ours("idle_timeout_s = 1")
+    quiet, waits = server.worker(), server.worker()
+    waits.begin_reserve()
+    quiet.expect_hang_up()
+    waits_still = server.worker()
+    waits_still.put("x")
+    assert waits.reserved() == "x"
+
+
+def test_pipelined_requests_are_answered_in_order(ours: Serve) -> None:
+    server = ours()
+    a = server.worker()
+    many = 500
+    a.send(b"".join(b"put 0 0 100 3\r\n%03d\r\nreserve\r\ndelete %d\r\n" % (n, n + 1) for n in range(many)))
+    for number in range(many):
+        assert a.reply()[0] == b"INSERTED %d" % (number + 1)
+        assert a.reply() == (b"RESERVED %d 3" % (number + 1), b"%03d" % number)
+        assert a.reply()[0] == b"DELETED"
+
+
+def test_a_client_that_vanishes_while_a_large_job_is_sent_to_it(ours: Serve) -> None:
+    server = ours("max_job_bytes = 100_000_000")
+    a, b = server.worker(), server.worker()
+    body = "x" * 20_000_000
+    job = a.put(body)
+    a.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    a.send(b"reserve\r\n")
+    time.sleep(0.2)
+    a.reset()
+    wait_until(lambda: b.told(f"stats-job {job}")["state"] == "ready", REPLY_S)
+    assert b.reserve() == body
+
+
+def test_idle_connections_cost_little(ours: Serve) -> None:
+    server = ours()
+    first = [server.worker() for _ in range(200)]
+    for worker in first:
+        worker.says("use t", "USING t")
+    before = server.resident_bytes()
+    more = [server.worker() for _ in range(500)]
+    for worker in more:
+        worker.says("use t", "USING t")
+    assert (server.resident_bytes() - before) / len(more) < 20_000
+    for worker in (*first, *more):
+        worker.close()
