@@ -186,7 +186,7 @@ class Jobs:
         if read.blob:
             return partial(self._wait_send, read, number, settle)
         body: Any = self._taking.accept(read, settle)[0]
-        return b"%b%b\r\n" % (replies.job_head(RESERVED, number, len(body)), body)
+        return b"RESERVED %d %d\r\n%b\r\n" % (number, len(body), body)
 
     def _require_lease(self, queue: bytes) -> None:
         if not self._jobs.room(queue):

@@ -106,7 +106,7 @@ def parse_pausing(request: TubeRequest, words: bytes) -> None:
 
 def parse_job(request: TubeRequest, words: bytes) -> None:
     """`delete <id>`, `touch <id>`, `peek <id>`, `kick-job <id>`, `reserve-job <id>`, `stats-job <id>`"""
-    request.job = _last(words, 0, MAX_U64)
+    request.job = int(words) if words.isdigit() and len(words) < 19 else _last(words, 0, MAX_U64)
 
 
 def parse_release(request: TubeRequest, words: bytes) -> None:
@@ -149,6 +149,7 @@ BARE: Final = (
     b"peek-ready", b"peek-delayed", b"peek-buried", b"reserve", b"stats", b"list-tubes", b"list-tube-used",
     b"list-tubes-watched", b"quit", b"pause-tube",
 )  # fmt: skip
+_IS_BARE: Final = frozenset(BARE)
 # Lines that name a job are not kept: there are as many as there are jobs.
 _KEPT: Final = (parse_put, parse_naming, parse_bare, parse_waiting)
 
@@ -299,7 +300,7 @@ class JobReader:
             return _BAD_FORMAT
         verb, space, words = line.partition(b" ")
         command = self._table.get(verb)
-        if verb in BARE:
+        if verb in _IS_BARE:
             words = space + words
         elif command is None or not space:
             begun = [bare for bare in BARE if line.startswith(bare)]
