@@ -46,6 +46,7 @@ refused: $(VENV)/all-installed ## a disk that refuses writes now and then, ROUND
 fuzz: $(VENV)/all-installed ## random input to the parsers and to a whole server, RUNS=100000
 	$(BIN)/python -m tests.fuzz.fuzz_protocol -runs=$(RUNS)
 	$(BIN)/python -m tests.fuzz.fuzz_kestrel -runs=$(RUNS)
+	$(BIN)/python -m tests.fuzz.fuzz_resp -runs=$(RUNS)
 	$(BIN)/python -m tests.fuzz.fuzz_server --runs $(RUNS)
 	if command -v beanstalkd >/dev/null; then $(BIN)/python -m tests.fuzz.fuzz_beanstalkd --runs $(RUNS); fi
 

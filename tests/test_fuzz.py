@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import fuzz_beanstalkd, fuzz_kestrel, fuzz_protocol, fuzz_server
+from tests.fuzz import fuzz_beanstalkd, fuzz_kestrel, fuzz_protocol, fuzz_resp, fuzz_server
 from tests.support.beanstalkd import BEANSTALKD, RealBeanstalkd, TubeServer
 from tests.support.harness import ROOT, RunningServer
+from tests.support.resp_clients import RespServer
 
 CORPUS = fuzz_protocol.seeds()
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
@@ -43,6 +44,21 @@ def test_kestrels_other_protocols_bear_mutations_of_what_their_clients_say() -> 
     for seed in fuzz_kestrel.SEEDS:
         fuzz_kestrel.check(seed)
     assert fuzz_kestrel.run_random(runs=5_000, seed=random.randrange(1 << 32), most_s=60) == 5_000
+
+
+def test_resp_bears_mutations_of_what_its_clients_say() -> None:
+    for seed in fuzz_resp.SEEDS:
+        fuzz_resp.check(seed)
+    assert fuzz_resp.run_random(runs=5_000, seed=random.randrange(1 << 32), most_s=60) == 5_000
+
+
+def test_resp_answers_whatever_its_commands_are_told(tmp_path: Path) -> None:
+    server = RespServer(tmp_path / "data", "--chunk-bytes", "16 KiB")
+    seed = random.randrange(1 << 32)
+    try:
+        assert fuzz_resp.talk(server, runs=4_000, seed=seed) == 4_000, seed
+    finally:
+        server.end()
 
 
 def test_the_fuzzer_runs_with_what_is_installed(tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ class Event(NamedTuple):
     what: bytes
     time_ms: int
     id: int = 0  # of the item; 0: the event is about several items, or about the queue
-    body_bytes: int = 0
+    body_bytes: int = -1  # -1: not known here
     flags: int = -1  # -1: not known here
     start: bytes | None = None  # how the body begins
     items: int = -1  # how many items it is about; -1: one

@@ -7,7 +7,7 @@ from darner_core.engines.contract import Read
 
 
 class HeldById:
-    """Has what sessions use of a deque of reads.
+    """Stands in the place of a deque of reads: it has what sessions use of one.
 
     A client can hold two reads of one item: one whose time is over, and one with which it got the item again. The later
     is found first, because the other confirms nothing.

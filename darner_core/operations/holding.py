@@ -15,7 +15,7 @@ from darner_core.operations.jobs import JobOperations
 from darner_core.operations.session import FAILURES_AT_ONCE, READS_AT_ONCE, ManyReads, Session
 from darner_core.operations.taking import Settle
 
-# What is answered: how many items it was; None: fewer are open, and nothing has changed.
+# Makes the reply from the number of items that were given back; None: fewer are open, and nothing has changed.
 Answer = Callable[[int | None], Any]
 
 

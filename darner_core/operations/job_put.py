@@ -9,8 +9,8 @@ from darner_core.operations.session import Session
 
 
 class JobPut:
-    """Puts jobs into one queue: a `PutOne`. `key_taken`: the last was refused because the queue
-    has an item with its key."""
+    """Puts jobs into one queue: a `PutOne`. `key_taken`: the last was refused because the queue has an item with its
+    key."""
 
     def __init__(self, jobs: JobOperations, name: bytes, options: JobOptions, as_child: bool = False) -> None:
         self.key_taken = False

@@ -24,7 +24,8 @@ from darner_core.showing import show
 KICKED_AT_ONCE = 200
 
 
-def _name(origin: Origin) -> bytes:
+def client_name(origin: Origin) -> bytes:
+    """What the history of a dead letter calls this client: its address, and its user if it has logged in."""
     return str(origin).encode("utf-8", "surrogateescape")
 
 
@@ -42,7 +43,11 @@ class Comebacks:
         self, read: Read, origin: Origin, delay_ms: int | None = None, pri: int | None = None, counted: bool = False
     ) -> None:
         with self._ended(read) as ended:
-            self._jobs.fail(ended, Failure.ABORTED, _name(origin), delay_ms, pri, counted)
+            self._jobs.fail(ended, Failure.ABORTED, client_name(origin), delay_ms, pri, counted)
+
+    def fail(self, read: Read, why: Failure, origin: Origin, delay_ms: int | None) -> None:
+        with self._ended(read) as ended:
+            self._jobs.fail(ended, why, client_name(origin), delay_ms, counted=True)
 
     def bury(self, read: Read, pri: int | None) -> None:
         with self._ended(read) as ended:
@@ -50,7 +55,7 @@ class Comebacks:
 
     def reject(self, read: Read, origin: Origin) -> None:
         with self._ended(read) as ended:
-            self._jobs.reject(ended, _name(origin))
+            self._jobs.reject(ended, client_name(origin))
 
     @contextmanager
     def _ended(self, read: Read) -> Iterator[Read]:
@@ -70,7 +75,7 @@ class Comebacks:
         if self._availability.stopping:
             read.queue.give_back(read)
         else:
-            self._leases.fail(read, Failure.LOST, _name(origin))
+            self._leases.fail(read, Failure.LOST, client_name(origin))
 
 
 class JobOperations:
@@ -153,7 +158,9 @@ class JobOperations:
         its time is over is counted in any case."""
         lasts_ms = ttr_ms or self._jobs.ttr_ms(read)
         if lasts_ms:
-            read = self._leases.bind(read, lasts_ms, self._jobs.most_hold_ms(read), _name(session.origin), counted)
+            read = self._leases.bind(
+                read, lasts_ms, self._jobs.most_hold_ms(read), client_name(session.origin), counted
+            )
         session.hold(read)
 
     def lasts_ms(self, read: Read) -> int:
@@ -163,7 +170,7 @@ class JobOperations:
     def hold_freely(self, session: Session, read: Read, lasts_ms: int) -> None:
         """Let whoever knows the item's id hold this read for up to `lasts_ms`; that its time is over is counted. The
         session is told as the client that has it; it may end."""
-        self._items.hold(read, lasts_ms, _name(session.origin), self._jobs.most_hold_ms(read), counted=True)
+        self._items.hold(read, lasts_ms, client_name(session.origin), self._jobs.most_hold_ms(read), counted=True)
 
     def prolong(self, held: Any, lasts_ms: int) -> bool:
         """From now on the deadline of what is held freely is in `lasts_ms`. False: it is open no more."""
@@ -172,11 +179,11 @@ class JobOperations:
     def fail_held(self, session: Session, held: Any, why: Failure, delay_ms: int | None) -> None:
         """What is held freely comes back, which counts. See `Jobs.fail`. Raises ServerError or StorageError, with
         nothing changed."""
-        self._jobs.fail(self._leases.end(held), why, _name(session.origin), delay_ms, None, True)
+        self._comebacks.fail(held, why, session.origin, delay_ms)
 
     def reject_held(self, session: Session, held: Any) -> None:
         """What is held freely is a dead letter. Raises ServerError or StorageError, with nothing changed."""
-        self._jobs.reject(self._leases.end(held), _name(session.origin))
+        self._comebacks.reject(held, session.origin)
 
     def touch(self, session: Session, queue: bytes, item_id: int, seconds: int) -> bool:
         """The client needs this many seconds more for what it has open of this queue, the oldest or the item with this

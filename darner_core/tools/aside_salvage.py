@@ -29,6 +29,7 @@ from darner_core.storage.job_records import (
     Taken,
 )
 from darner_core.storage.records import Item
+from darner_core.tools.aside_owner import find_owners
 from darner_core.tools.salvage import Broken, Gap, IdGap, ListedQueue, Salvaged
 
 Say = Callable[[str], None]
@@ -80,7 +81,7 @@ def aside_of(directory: Salvaged, queue: bytes, tell: Say) -> AsideRecord | None
 
 def find_asides(directory: Salvaged, queues: list[ListedQueue], tell: Say) -> list[Aside]:
     """Every aside that is listed, and those of which only items are left: if there is but one queue to which such a one
-    can belong, it does, else it gets a name that no other has."""
+    can belong, it does, or if one has the chunks of its large items; else it gets a name that no other has."""
     if not directory.aside_tables:
         return []
     found, damaged = [], []
@@ -98,10 +99,15 @@ def find_asides(directory: Salvaged, queues: list[ListedQueue], tell: Say) -> li
     numbers = [n for n in directory.numbers(directory.aside_tables[opening.ASIDES]) if n not in listed]
     names = {aside.queue for aside in found}
     may_be = damaged or [queue.name for queue in queues if queue.name not in names]
+    owners = find_owners(directory, numbers, [queue for queue in queues if queue.name in may_be])
     for number in numbers:
         if len(numbers) == len(may_be) == 1:
             name, lost = may_be[0], False
             tell(f"aside number {number}: its record is lost; --repair gives it to queue {show(name)}")
+        elif number in owners:
+            name, lost = owners[number], False
+            whose = f"the chunks of its large items are those of queue {show(name)}"
+            tell(f"aside number {number}: its record is lost; {whose}, so --repair gives it to that")
         else:
             name, lost = unused_name(number, names | {queue.name for queue in queues}), True
             tell(f"aside number {number}: the name of its queue is lost; --repair calls it {show(name)}")

@@ -11,7 +11,7 @@ what comes from the line. So the line and the aside can be merged, and a delay o
 
 Any item may be open, whatever its state. That stands in memory only: after a crash the item is what it was. All other
 changes are written with the turn, through `aside_log`; `order` keeps a part of each order in memory. If a turn cannot
-be written, numbers go back and windows are read again.
+be written, numbers and windows go back to what they were.
 
 An aside knows its queue as `Parent`. It knows neither the line, nor clients, nor timers.
 
@@ -320,7 +320,7 @@ class Aside(OfItsQueue):
         return item if item is not None else self.reading(self.log.item, read.id)
 
     def close(self, read: OpenRead, holder: Holder | None = None, what: bytes = b"close") -> None:
-        """The item has been dealt with: it is gone. As a queue's. `what`: what watchers are told."""
+        """The item has been dealt with: it is gone. See `MessageQueue.close`. `what`: what watchers are told."""
         held = self.outstanding.get(read.id)
         if held is None or held.read is not read or self.deleted:
             if read.returned and not self.deleted:
@@ -361,7 +361,7 @@ class Aside(OfItsQueue):
         read.returned = False
         self.canceled_transactions -= read.counted
         self.outstanding[read.id] = held
-        self.orders[held.kind].hide(held.place)
+        self.orders[held.kind].hide_again(held.place)
         self.open_bytes += read.body_bytes
 
     def let_go(self, read: OpenRead, what: bytes = b"abort") -> Held | None:
@@ -396,7 +396,7 @@ class Aside(OfItsQueue):
             read.returned = True
             return
         self.outstanding[read.id] = held
-        self.orders[held.kind].hide(held.place)
+        self.orders[held.kind].hide_again(held.place)
         self.open_bytes += read.body_bytes
         holder.unclose(read)
 
@@ -414,12 +414,13 @@ class Aside(OfItsQueue):
         self._look_whether_empty()
 
     def undo_turn(self) -> None:
+        replaced = self.log.replaced_order
         self.log.undo_turn()
-        before = self._before
-        self.new_id, self.next_burying, self.stored_bytes = before[:3]
-        for order, front in zip(self.orders, before.fronts, strict=True):
-            order.undo(front)
-        self.ready.urgent = before.urgent
+        state = self._before
+        self.new_id, self.next_burying, self.stored_bytes = state[:3]
+        for order, front, before in zip(self.orders, state.fronts, replaced, strict=True):
+            order.undo(front.entries, before)
+        self.ready.urgent = state.urgent
         self._given_back.clear()
         self.account()
         for order in (self.delayed, self.key_windows):

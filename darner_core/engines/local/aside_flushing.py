@@ -28,7 +28,8 @@ log = logging.getLogger(NAME)
 # Items that a slice of a flush looks at, and removes: 2 to 4 ms.
 FLUSHED_AT_ONCE = 200
 
-# To find out whose chunks have to stay, a slice reads so many items, or this many bytes of their bodies.
+# To find out whose chunks have to stay, a slice reads FLUSHED_AT_ONCE items, or stops earlier after this many bytes of
+# bodies.
 READ_AT_ONCE_BYTES = 1 << 20
 
 # Ranges of chunks that a slice removes.

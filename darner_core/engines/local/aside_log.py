@@ -86,7 +86,8 @@ class AsideLog(QueueLog):
         return self.items[item_id] if item_id in self.items else self._stored_item(item_id)
 
     def stored_blobs(self, most_items: int, most_bytes: int) -> Iterator[set[int]]:
-        """The large items of what has been written. Each step reads up to so many items, or a few bytes more."""
+        """The numbers of the large items that have been written, a part with each step, which reads up to `most_items`
+        items, and stops when it has read `most_bytes` of bodies."""
         from_id: int | None = 0
         while from_id is not None:
             found, size, start, from_id = set[int](), 0, from_id, None
@@ -171,6 +172,11 @@ class AsideLog(QueueLog):
         """In this turn: the flush leaves this item."""
         tables, number = self.journal.storage.jobs, self.number
         self.journal.also.append(lambda batch: tables.spare(batch, number, part, (item_id,)))
+
+    @property
+    def replaced_order(self) -> tuple[dict[Place, bytes | None], ...]:
+        """By kind, the entries that this turn has changed, as they were; None: there was none."""
+        return self._replaced.order
 
     # -- the end of the turn
 

@@ -28,7 +28,7 @@ log = logging.getLogger(NAME)
 
 DUE_A_TURN = 200  # 2 to 4 ms
 
-# As how many moved ones a look at an aside counts, if nothing or less is moved there: 0.1 ms.
+# A look at an aside takes 0.1 ms even if nothing is moved there, so it counts as at least this many moved items.
 LOOK_WEIGHT = 10
 
 # The timer is not asked to be more exact, nor to wait longer.

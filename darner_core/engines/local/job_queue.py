@@ -196,6 +196,12 @@ class JobQueue(MessageQueue):
         return aside.items if aside is not None else 0
 
     @property
+    def delayed_items(self) -> int:  # type: ignore[override]
+        """Those that nobody has open."""
+        aside = self.aside
+        return aside.delayed.waiting if aside is not None else 0
+
+    @property
     def stored_items(self) -> int:
         return reads.stored_items(self) + self.aside_items
 

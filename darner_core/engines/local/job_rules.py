@@ -68,5 +68,5 @@ def history(queue: bytes, item_id: int, job: Job, how: str, client: str, added_a
 
 
 def _cut(text: str, most_bytes: int) -> bytes:
-    """As much of it as so many bytes hold, without half a letter."""
+    """The beginning of the text in UTF-8, of up to `most_bytes` bytes; no letter is cut in two."""
     return text.encode("utf-8", "backslashreplace")[:most_bytes].decode("utf-8", "ignore").encode()

@@ -65,7 +65,7 @@ class LocalJobs:
         if len(names) == 1:
             queue = self._registry.queues.get(names[0])
             if queue is not None and not queue.governed and (queue.is_child or not as_child):
-                # What follows comes to the same, in nearly twice the time: 17 µs of a whole put, not 10.
+                # The general way, which follows, does the same, but takes 17 µs of a whole put. This one takes 10.
                 if options.key and (taken := self._taken(queue.name, options.key)) is not None:
                     return taken
                 return Placed(Outcome.STORED, queue.name, self._put_into(queue, item, options))

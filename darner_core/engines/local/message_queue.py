@@ -52,6 +52,7 @@ class MessageQueue:
     # What a JobQueue has: failures that count, items aside of the line, a pause.
     counts_failures: ClassVar = False
     aside_items: ClassVar = 0
+    delayed_items: ClassVar = 0
     takes_nothing: ClassVar = False
 
     def __init__(

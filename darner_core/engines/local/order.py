@@ -13,6 +13,7 @@ No call here switches greenlets.
 """
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -110,12 +111,16 @@ class Order:
 
     def hide(self, place: Place) -> None:
         """Its item is open."""
+        self.hide_again(place)
+        if self.entries == len(self.hidden):
+            self.whole = True
+
+    def hide_again(self, place: Place) -> None:
+        """While a turn is undone: `entries` may not be what it was before yet."""
         self._take_out(place)
         if place not in self.hidden:
             self.hidden.add(place)
             self.urgent_hidden += place[0] < self._urgent_below
-        if self.entries == len(self.hidden):
-            self.whole = True
         heap = self._hidden_heap
         heappush(heap, place)
         if len(heap) > 2 * len(self.hidden) + MOST_STALE:
@@ -142,11 +147,16 @@ class Order:
     def front(self) -> Front:
         return Front(self.entries, self.lowest())
 
-    def undo(self, front: Front) -> None:
-        """The turn could not be written: this is what the disk says, but for what is hidden."""
-        self.entries, self.scan_from = front
-        self.window = []
-        self.whole = not self.waiting
+    def undo(self, entries: int, before: Mapping[Place, bytes | None]) -> None:
+        """The turn could not be written. `before`: what it has changed, as it was; None: there was nothing. The window
+        is kept, because a scan might have to pass over very many that are open."""
+        self.entries = entries
+        for place, value in before.items():
+            self._take_out(place)
+            if value is not None and place not in self.hidden:
+                self._show(place)
+        if not self.waiting:
+            self.whole = True
 
     def drop_window(self) -> None:
         if self.window:

@@ -41,7 +41,9 @@ PUT, GET, OPEN, CLOSE, ABORT, EXPIRE, DISCARD, FLUSH, CREATE, DELETE = (
 
 
 def _log_event(event: Event) -> None:
-    about = f" {event.id}, {event.body_bytes} bytes" if event.id else ""
+    about = f" {event.id}" if event.id else ""
+    if event.body_bytes >= 0:
+        about += f", {event.body_bytes} bytes"
     if event.items >= 0:
         about = f" of {event.items} items"
     log.info("trace %s: %s%s", show(event.queue), event.what.decode(), about)
@@ -182,9 +184,9 @@ class TracedQueue(MessageQueue):
         return discarded
 
     def flush(self) -> None:
-        items = self.waiting_items
+        items = self.waiting_items + self.delayed_items
         super().flush()
-        self.traces.note(self, FLUSH, 0, 0, -1, None, items)
+        self.traces.note(self, FLUSH, 0, -1, -1, None, items)
 
     def note_item(self, what: bytes, item_id: int, item: Item) -> None:
         body, flags, _, _ = item

@@ -150,7 +150,7 @@ class Jobs:
         """Wait for a job, up to the second before the first of the client's own reservations ends."""
         session: Any = client.session
         until = time.monotonic() + wait_s
-        waited = list(session.watched)
+        waited = [tube for queue in session.watched if (tube := self._tubes.find(queue)) is not None]
         self._tubes.count_waiting(waited)
         try:
             while True:

@@ -13,7 +13,7 @@ from darner_core.access.rights import ADMIN
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError
 from darner_core.operations.session import FAILURES_AT_ONCE, READS_AT_ONCE, Failures, Session
-from darner_core.protocols.beanstalkd.replies import NotAllowed
+from darner_core.protocols.beanstalkd.replies import NoRoom, NotAllowed
 from darner_core.protocols.contract import Request, Require
 from darner_core.protocols.guard import require_admin
 
@@ -24,6 +24,9 @@ SOON_S: Final = 1.0
 
 # How many ends may stand beside those of the reservations that there are, of which each may have two.
 SPARE_ENDS: Final = 64
+
+# How many tubes one connection watches: a reserve asks each of them, 10 ms.
+MAX_WATCHED: Final = 1000
 
 # How many ends of reservations that are gone leave the heap with each further one that goes.
 DROPPED_AT_ONCE: Final = 4
@@ -74,12 +77,11 @@ class Tubes:
         """The queues of the tubes that somebody uses or watches."""
         return (queue for queue, tube in self._tubes.items() if tube.is_held)
 
-    def count_waiting(self, queues: Iterable[bytes], more: int = 1) -> None:
-        """So many clients more wait at these queues."""
+    def count_waiting(self, tubes: Iterable[Tube], more: int = 1) -> None:
+        """So many clients more wait at these tubes."""
         self.waiting += more
-        for queue in queues:
-            if (tube := self._tubes.get(queue)) is not None:
-                tube.waiting += more
+        for tube in tubes:
+            tube.waiting += more
 
     def drop(self, queue: bytes) -> None:
         """Forget what was counted of a tube, if nobody uses or watches it: its queue is gone."""
@@ -159,8 +161,10 @@ class TubeSession(Session):
         self._let_go_of(before, "using")
 
     def watch(self, queue: bytes, name: bytes) -> int:
-        """How many tubes are watched now."""
+        """How many tubes are watched now. Raises NoRoom."""
         if queue not in self.watched:
+            if len(self.watched) >= MAX_WATCHED:
+                raise NoRoom(f"a connection can watch {MAX_WATCHED} tubes")
             self.watched[queue] = None
             self.tubes.of(queue, name).watching += 1
         return len(self.watched)

@@ -4,7 +4,6 @@ of several items, gets of several queues, add, touch, history, kick and pause. A
 
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import Client, now_or_later
 from darner_core.operations.operations import Operations
 from darner_core.operations.session import READS_AT_ONCE, ManyReads, Session
-from darner_core.operations.taking import Batch
+from darner_core.operations.taking import Batch, Settle
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.items import Items, close, is_satisfied
@@ -38,6 +37,7 @@ class JobItems:
         self._taking = operations.taking
         self._monitoring = operations.monitoring
         self._jobs = operations.jobs
+        self._holding = operations.holding
         self._items = items
         self._max_reply_bytes = config.max_reply_bytes
         self._max_item_bytes = config.max_item_bytes
@@ -133,21 +133,10 @@ class JobItems:
             return partial(self._items.wait_send, request, read, settle)
         return self._items.value(request, self._taking.accept(read, settle), read.id)
 
-    def _settle(
-        self, request: LineRequest, options: ReadOptions, session: Session, read: Read
-    ) -> Callable[[Read], object]:
+    def _settle(self, request: LineRequest, options: ReadOptions, session: Session, read: Read) -> Settle:
         """What becomes of an item that the client gets. Raises ServerError, and gives it back, if there are too many
         leases by now."""
-        if not request.opens:
-            return close
-        if options.ttr_ms is None:
-            return session.hold
-        try:
-            self._jobs.require_room(read.queue.name)
-        except ServerError:
-            read.queue.give_back(read)
-            raise
-        return partial(self._jobs.hold, session, options.ttr_ms)
+        return self._holding.settle(session, options.ttr_ms, read) if request.opens else close
 
     # -- several items of one queue
 

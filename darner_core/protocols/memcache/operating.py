@@ -262,7 +262,9 @@ def _event_line(event: "Event", with_body: bool) -> bytes:
     # Put together by hand: json.dumps takes three times as long.
     line = b'{"time_ms": %d, "what": "%b"' % (event.time_ms, event.what)
     if event.id:
-        line += b', "id": %d, "bytes": %d' % (event.id, event.body_bytes)
+        line += b', "id": %d' % event.id
+    if event.body_bytes >= 0:
+        line += b', "bytes": %d' % event.body_bytes
     if event.flags >= 0:
         line += b', "flags": %d' % event.flags
     if with_body and event.start is not None:

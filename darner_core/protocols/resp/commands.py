@@ -54,7 +54,7 @@ LEAVES: Final = (
 
 def _hands_over(reply: bytes) -> bool:
     """An item is a bulk, alone or in an array."""
-    return reply.startswith((b"$", b"*")) and reply not in (replies.NIL, replies.NIL_ARRAY, replies.EMPTY)
+    return (reply.startswith(b"$") and reply != replies.NIL) or (reply.startswith(b"*") and b"\r\n$" in reply)
 
 
 class Resp:
@@ -180,7 +180,8 @@ class Resp:
         if transaction.spoiled:
             raise RespError("Transaction discarded because of previous errors.", "EXECABORT")
         found: list[bytes] = []
-        session.executes, self._executed_bytes = True, 0
+        session.execute()
+        self._executed_bytes = 0
         try:
             for run, one in transaction.commands:
                 found.append(self._answer(run, one, session))

@@ -7,6 +7,7 @@ from darner_core.operations.client import Client, HangUp
 from darner_core.protocols.contract import Reply
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.cluster import Cluster
+from darner_core.protocols.resp.naming import integer_of
 from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
 from darner_core.protocols.resp.session import RespSession
@@ -50,7 +51,7 @@ class ConnectionCommands:
         return replies.bulk(request.arguments[0])
 
     def select(self, request: RespRequest, body: None, session: RespSession) -> bytes:
-        if request.arguments[0] != b"0":
+        if integer_of(request.arguments[0]) != 0:
             raise RespError("DB index is out of range")
         return OK
 

@@ -26,7 +26,7 @@ SPARE: Final = 1000
 
 
 class _Known(IntEnum):
-    GUESSED = 0  # by a push behind values that nobody has seen pushed
+    GUESSED = 0  # by a push behind values that nobody has seen pushed, or that contradicts the push before it
     SAID = 1  # by a push
     PROVEN = 2  # by a pop
 
@@ -57,7 +57,8 @@ class Ends:
             self._note(queue, end, _Known.SAID if length <= 1 else _Known.GUESSED)
             return True
         if length <= 1:
-            self._note(queue, end, _Known.SAID)
+            # While the list holds something, the two pushes contradict each other, and the first pop decides.
+            self._note(queue, end, _Known.GUESSED if length else _Known.SAID)
             return True
         return False
 

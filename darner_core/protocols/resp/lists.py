@@ -14,7 +14,7 @@ from darner_core.access.rights import GET, PUT
 from darner_core.config.options import Config
 from darner_core.engines.contract import Read
 from darner_core.engines.jobs import NEUTRAL, JobOptions, Outcome
-from darner_core.errors import ServerError
+from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
 from darner_core.operations.operations import Operations
 from darner_core.protocols.contract import READS, WRITES, Reply
@@ -96,8 +96,11 @@ class Lists:
 
     def _push(self, session: RespSession, queue: bytes, end: str, values: Sequence[bytes]) -> None:
         at_the_pushed_end = self._ends.push(queue, end)
-        for value in values:
-            self._put(session, queue, value, at_the_pushed_end)
+        for number, value in enumerate(values):
+            try:
+                self._put(session, queue, value, at_the_pushed_end)
+            except (ServerError, StorageError) as error:
+                raise _after(error, number, len(values)) from error
 
     def _put(self, session: RespSession, queue: bytes, value: bytes, last: bool = True) -> None:
         """`last`: behind all others, or before them. Raises RespError if there is no room."""
@@ -130,34 +133,39 @@ class Lists:
         before = self._ends.length(queue)
         for number, value in enumerate(values):
             if number and not number % AT_ONCE:
-                client.wait_turn()
+                try:
+                    client.wait_turn()
+                except (ServerError, StorageError) as error:  # the turn before was undone
+                    raise _after(error, number - AT_ONCE, len(values)) from error
+            try:
                 session.require(PUT, queue)
-            if len(value) <= self._chunk_bytes:
-                self._push(session, queue, end, (value,))
-                continue
-            last = self._ends.push(queue, end)
-            with self._putting.large((queue,), len(value), as_child=False) as item:
-                if not item.wait_begin(client):
-                    raise _full(queue)
-                wait_store(item, value, client)
-                options = JobOptions() if last else self._before_all(queue)
-                if self._jobs.put_large(session, (queue,), item, 0, 0, options).outcome is Outcome.FULL:
-                    raise _full(queue)
+                if len(value) <= self._chunk_bytes:
+                    self._push(session, queue, end, (value,))
+                else:
+                    self._wait_push_large(queue, end, value, client)
+            except (ServerError, StorageError) as error:
+                raise _after(error, number, len(values)) from error
         return replies.integer(before + len(values))
+
+    def _wait_push_large(self, queue: bytes, end: str, value: bytes, client: Client) -> None:
+        session: Any = client.session
+        last = self._ends.push(queue, end)
+        with self._putting.large((queue,), len(value), as_child=False) as item:
+            if not item.wait_begin(client):
+                raise _full(queue)
+            wait_store(item, value, client)
+            options = JobOptions() if last else self._before_all(queue)
+            if self._jobs.put_large(session, (queue,), item, 0, 0, options).outcome is Outcome.FULL:
+                raise _full(queue)
 
     # -- popping
 
     def pop(self, end: str, request: RespRequest, body: None, session: RespSession) -> Reply:
         words = request.words
         queue = queue_of(words[1], session, GET)
-        self._ends.pop(queue, end)
         if len(words) == 3:
-            most = integer_of(words[2], "value is out of range, must be positive")
-            if most < 0:
-                raise RespError("value is out of range, must be positive")
-            if not most:
-                return replies.EMPTY if self._ends.length(queue) else session.nil_array
-            return self._pop_several(session, queue, end, most, _values)
+            return self._pop_counted(session, queue, end, words[2])
+        self._ends.pop(queue, end)
         found = self._queues.get(queue)
         item: Any = found.take() if found is not None else None
         if item is None:
@@ -171,13 +179,27 @@ class Lists:
         value = item[0]
         return b"$%d\r\n%b\r\n" % (len(value), value)
 
+    def _pop_counted(self, session: RespSession, queue: bytes, end: str, count: bytes) -> Reply:
+        most = integer_of(count, "value is out of range, must be positive")
+        if most < 0:
+            raise RespError("value is out of range, must be positive")
+        self._ends.pop(queue, end)
+        if not most:
+            return replies.EMPTY if self._ends.length(queue) else session.nil_array
+        return self._pop_several(session, queue, end, most, _values)
+
     def _pop_several(self, session: RespSession, queue: bytes, end: str, most: int, answer: "_Answer") -> Reply:
         """Up to `most` values, as many as one turn can take. A large one goes alone."""
         found = self._queues.get(queue)
         values: list[bytes] = []
         size = 0
         while found is not None and len(values) < min(most, AT_ONCE) and size < MAX_REPLY_BYTES:
-            item: Any = found.take()
+            try:
+                item: Any = found.take()
+            except StorageError:
+                if not values:
+                    raise
+                break  # what lies before the damage is served
             if item.__class__ is not tuple:
                 if values or (item is None and (not found.half_swept or session.executes)):
                     break
@@ -292,7 +314,7 @@ class Lists:
         return answer(read.queue.name, [value])
 
     def _wait_send(self, read: Read, answer: "_Answer", client: Client) -> bytes:
-        before, behind = answer(read.queue.name, [_GAP]).split(replies.bulk(_GAP))
+        before, behind = answer(read.queue.name, [_GAP]).rsplit(replies.bulk(_GAP), 1)
         self._taking.wait_send(client, read, lambda item: b"%b$%d\r\n" % (before, len(item[0])), _close)
         return b"\r\n" + behind
 
@@ -357,7 +379,7 @@ class Lists:
 # (the queue, values of it) -> the reply with them.
 _Answer = Callable[[bytes, list[bytes]], bytes]
 
-# Stands for a large value, which is sent piece by piece. No name of a queue holds such bytes.
+# Stands for a large value, which is sent piece by piece. It comes last, so a name in front of it may be the same.
 _GAP: Final = b"\0\r\n"
 
 
@@ -379,6 +401,14 @@ def _key_and_values(queue: bytes, values: list[bytes]) -> bytes:
 
 def _close(read: Read) -> None:
     read.queue.close(read)
+
+
+def _after(error: ServerError | StorageError, pushed: int, values: int) -> ServerError | StorageError:
+    """`error`, which says how many values were pushed before it, if any."""
+    if not pushed:
+        return error
+    word = error.word if isinstance(error, RespError) else "MISCONF"
+    return RespError(f"only the first {pushed} of {values} values are pushed: {error}", word)
 
 
 def _full(queue: bytes) -> RespError:

@@ -115,7 +115,10 @@ class Queues:
         queue, count = queue_of(name, session, GET), integer_of(request.arguments[1])
         found: list[bytes] = []
         size = 0
-        for seen in self._items.look(queue, most=min(abs(count), MOST_PEEKED), backwards=count < 0):
+        session.look()
+        looked_at = self._items.look(queue, most=min(abs(count), MOST_PEEKED), backwards=count < 0)
+        session.look(len(looked_at))
+        for seen in looked_at:
             item = self._items.item(queue, seen.id)
             if item is None or not isinstance(item[0], bytes):  # a large one is read by GETJOB
                 continue
@@ -204,6 +207,7 @@ class Queues:
         most = MOST_SCANNED if asked.busy else min(asked.most, MOST_SCANNED)
         found, number, state, after = self._begin_scan(asked, most, place, client)
         size = sum(map(len, found))
+        _, deletes = self._names.place(0)  # until now: what is deleted later is among the names all the same
         names = [asked.queue] if asked.queue else list(self._queues)  # pointers alone: 100,000 in 1 ms
         looks = 0
         while len(found) < most and size < PEEKED_BYTES and number < len(names):
@@ -224,7 +228,7 @@ class Queues:
                 looks = 0
                 client.wait_turn()
         goes_on = number < len(names)
-        next_one = self._cursors.give((self._names.place(number), state, after)) if goes_on else NONE
+        next_one = self._cursors.give(((number, deletes), state, after)) if goes_on else NONE
         return replies.array((replies.bulk(next_one), replies.array(found)))
 
     def _begin_scan(

@@ -29,12 +29,12 @@ MAX_LINE_BYTES: Final = 64 << 10  # of an inline request, or of the line with a 
 MAX_WORD_BYTES: Final = 64 << 20
 WORD_BYTES: Final = 48  # what a word takes beside its bytes
 
-MAX_ALIKE_BYTES: Final = 256  # of a request whose bytes are kept, to be compared with the next
-
 _CRLF: Final = b"\r\n"
-# The lines that most requests have: to look one up takes a third of the time that it takes to read it.
-_COUNTS: Final = {b"*%d" % count: count for count in range(1, 32)}
+# Headers of short requests, and what they say.
+_COUNTS: Final = {b"*%d" % count: count for count in range(1, 17)}
 _SIZES: Final = {b"$%d" % size: size for size in range(1024)}
+SPLIT_BYTES: Final = 128 << 10  # more is never split: it may have many line ends
+
 _INLINE: Final = re.compile(
     rb"""[ \t]*(?:"((?:[^"\\]|\\.)*)"(?=[ \t]|$)|'((?:[^'\\]|\\.)*)'(?=[ \t]|$)|([^ \t"']\S*))""", re.S
 )
@@ -51,24 +51,12 @@ class RespRequest(Request):
         return self.words[1:]
 
 
-class _Alike(NamedTuple):
-    """What the next request may have in common with the last one."""
-
-    before: bytes  # all bytes before those of the last word
-    size: int  # of the last word
-    words: tuple[bytes, ...]  # all but the last
-    request: RespRequest
-
-
-_UNLIKE: Final = _Alike(b"\0", 0, (), RespRequest(lambda *_: b""))  # no request begins like this
-
-
 class RespReader(WholeReader):
     """Turns the bytes of one connection into requests. See `contract.Reader`."""
 
     __slots__ = (
         "_table", "_refuse", "_max_word", "_parts", "_parts_bytes", "_needed", "_words", "_words_bytes", "_left",
-        "_alike", "_alike_before", "error",
+        "error",
     )  # fmt: skip
 
     def __init__(
@@ -84,7 +72,6 @@ class RespReader(WholeReader):
         self._words: list[bytes] = []  # of an array, those that have come
         self._words_bytes = 0
         self._left = 0  # how many words of the array are still to come
-        self._alike = self._alike_before = _UNLIKE  # two, because many clients take turns at a push and a pop
         self.error: RequestError | None = None
 
     @property
@@ -109,19 +96,20 @@ class RespReader(WholeReader):
             self._parts, self._parts_bytes = [], 0
         self._needed = 0
         at, length = 0, len(data)
+        if not self._left and length <= SPLIT_BYTES and data[:1] == b"*" and self._max_word >= len(_SIZES):
+            # What most data are, arrays of short words without line ends in them: 0.6 of the time.
+            parts, begin = data.split(_CRLF), 0
+            while (count := _COUNTS.get(parts[begin])) is not None:
+                end = begin + 1 + 2 * count
+                if end >= len(parts):
+                    break
+                whole = parts[begin + 2 : end : 2]
+                if list(map(_SIZES.get, parts[begin + 1 : end : 2])) != list(map(len, whole)):
+                    break
+                begin = end
+                yield self._request(whole), None
+            at = length - len(_CRLF.join(parts[begin:]))
         while at < length:
-            alike = self._alike
-            if not data.startswith(alike.before, at):
-                alike, self._alike_before = self._alike_before, alike
-                self._alike = alike
-            if data.startswith(alike.before, at) and not self._left:
-                begin = at + len(alike.before)
-                end = begin + alike.size
-                if end + 2 <= length:
-                    at = end + 2
-                    yield self._again(alike, data[begin:end]), None
-                    continue
-            whole, begin = not self._left, at
             try:
                 words, at = self._array(data, at) if self._left or data[at] == 0x2A else _inline(data, at)
             except RequestError as error:
@@ -131,10 +119,7 @@ class RespReader(WholeReader):
             if words is None:
                 break
             if words:
-                request = self._request(words)
-                if whole and data[begin] == 0x2A:
-                    self._note(request, data[begin : min(at - len(words[-1]) - 2, begin + MAX_ALIKE_BYTES + 1)])
-                yield request, None
+                yield self._request(words), None
         if at < length:
             self._parts, self._parts_bytes = [data[at:]], length - at
             self._needed = max(0, self._needed - at)
@@ -147,63 +132,47 @@ class RespReader(WholeReader):
             end = _end_of_line(data, at, "too big mbulk count string")
             if end < 0:
                 return None, at
-            line = data[at:end]
-            count = _COUNTS[line] if line in _COUNTS else _number(line[1:])
+            count = _number(data[at + 1 : end])
             if count is None or count > MAX_WORDS:
                 raise ProtocolError("invalid multibulk length")
             at = end + 2
             if count <= 0:
                 return [], at
             self._left = count
-        find, sizes, words, left, most = data.find, _SIZES.get, self._words, self._left, self._max_word
-        while left:
+        words, most, find = self._words, self._max_word, data.find
+        while self._left:
+            # Written out, with no call but find, because a request has several words: 0.85 of the time.
             end = find(_CRLF, at, at + MAX_LINE_BYTES)
-            size = sizes(data[at:end]) if end >= 0 else None
-            if size is None or size > most:
-                if end < 0:
-                    _end_of_line(data, at, "too big bulk count string")
-                    break
-                size = self._size(data, at, end)
+            digits = data[at + 1 : end]
+            if end < 0 or data[at] != 0x24 or not digits.isdigit() or end - at > 20:
+                self._require_size(data, at)
+                return None, at
+            size = int(digits)
+            if size > most:
+                raise ProtocolError("invalid bulk length")
             begin = end + 2
             end = begin + size
             if length < end + 2:
                 self._needed = end + 2
-                break
+                return None, at
             words.append(data[begin:end])
             self._words_bytes += size
-            left -= 1
+            self._left -= 1
             at = end + 2
-        self._left = left
-        if left:
-            return None, at
         self._words, self._words_bytes = [], 0
         return words, at
 
-    def _size(self, data: bytes, at: int, end: int) -> int:
-        """Of a word, from the line before it. Raises ProtocolError."""
+    @staticmethod
+    def _require_size(data: bytes, at: int) -> None:
+        """Raises ProtocolError if no size of a word can begin there; else more has to come."""
+        end = _end_of_line(data, at, "too big bulk count string")
+        if end < 0:
+            return
         if data[at] != 0x24:
             raise ProtocolError(f"expected '$', got '{excerpt(data[at : at + 1])}'")
-        size = _number(data[at + 1 : end])
-        if size is None or not 0 <= size <= self._max_word:
-            raise ProtocolError("invalid bulk length")
-        return size
+        raise ProtocolError("invalid bulk length")
 
-    def _note(self, request: RespRequest, before: bytes) -> None:
-        """Clients send requests that differ in their last words, over and over. `before`: what came before that of this
-        one."""
-        words = request.words
-        if len(words) > 1 and request.verb and len(before) <= MAX_ALIKE_BYTES and len(words[-1]) <= MAX_ALIKE_BYTES:
-            self._alike = _Alike(before, len(words[-1]), words[:-1], request)
-
-    def _again(self, alike: "_Alike", last: bytes) -> RespRequest:
-        """The request that is as the one before, but for its last word."""
-        request = alike.request
-        run = self._table[request.verb].run
-        if request.words[-1] == last and request.run is run:
-            return request
-        return RespRequest(run, request.verb, words=(*alike.words, last))
-
-    def _request(self, words: list[bytes]) -> RespRequest:
+    def _request(self, words: list[bytes]) -> Request:
         verb = words[0].lower()
         command = self._table.get(verb)
         try:

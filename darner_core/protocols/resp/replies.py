@@ -43,20 +43,27 @@ class NotAllowed(RespError):
         super().__init__(message, "NOPERM")
 
 
-# What Redis says where the guard says this.
-_OF_LOGIN: Final = {
+# What Redis says where the server says this.
+_IN_OTHER_WORDS: Final = {
+    "too many connections": b"-ERR max number of clients reached\r\n",
     "authentication failure": b"-WRONGPASS invalid username-password pair or user is disabled.\r\n",
     "unauthenticated": b"-NOAUTH Authentication required.\r\n",
 }
 
 
 def error_reply(error: RequestError) -> bytes:
+    if str(error) in _IN_OTHER_WORDS:
+        return _IN_OTHER_WORDS[str(error)]
     if isinstance(error, RespError):
         word = error.word
     elif isinstance(error, Unavailable):
         word = "READONLY"
     elif isinstance(error, ClientError):
-        return _OF_LOGIN.get(str(error)) or f"-NOPERM {error}\r\n".encode("utf-8", "backslashreplace")
+        word = "NOPERM"
+    elif not isinstance(error, ServerError):  # bytes of another protocol
+        word = "ERR"
+    elif str(error).startswith(("too many ", "too much ")):
+        word = "OOM"
     else:  # the disk: what Redis says when it can no longer save
         word = "MISCONF"
     return f"-{word} {error}\r\n".encode("utf-8", "backslashreplace")

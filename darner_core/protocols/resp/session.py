@@ -11,15 +11,26 @@ from typing import Any
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError
 from darner_core.operations.session import Failures, ManyReadsById
-from darner_core.protocols.contract import Require
-from darner_core.protocols.resp.replies import NIL, NIL_3, NIL_ARRAY, NotAllowed
-from darner_core.protocols.resp.transactions import Transaction
+from darner_core.protocols.contract import Require, everything_allowed
+from darner_core.protocols.resp.replies import NIL, NIL_3, NIL_ARRAY, NotAllowed, RespError
+from darner_core.protocols.resp.transactions import MOST_LOOKED_AT, Transaction
 
 
 class RespSession(ManyReadsById):
     """The items that it has open are those of GETJOB BOUND: all others belong to whoever knows the job's id."""
 
-    __slots__ = ("number", "since", "version", "name", "library", "transaction", "executes", "_require", "_ended")
+    __slots__ = (
+        "number",
+        "since",
+        "version",
+        "name",
+        "library",
+        "transaction",
+        "executes",
+        "_looks_left",
+        "_require",
+        "_ended",
+    )
 
     def __init__(
         self,
@@ -40,9 +51,26 @@ class RespSession(ManyReadsById):
         self.library = {b"lib-name": b"", b"lib-ver": b""}
         self.transaction: Transaction | None = None  # since MULTI; None: there was none
         self.executes = False  # EXEC is going on: no command may wait
+        self._looks_left = 0
+
+    def execute(self) -> None:
+        """EXEC begins: from now on no command may wait, and all together can look at MOST_LOOKED_AT values."""
+        self.executes, self._looks_left = True, MOST_LOOKED_AT
+
+    def look(self, values: int = 0) -> None:
+        """A command has looked at so many values, or is going to look. Raises RespError if a transaction has looked at
+        too many."""
+        if self.executes:
+            self._looks_left -= values
+            if self._looks_left < 0:
+                raise RespError(
+                    f"the commands of a transaction can look at {MOST_LOOKED_AT} values together: ask without MULTI"
+                )
 
     def require(self, right: str, queue: bytes) -> None:
         """Raises NotAllowed."""
+        if self._require is everything_allowed:
+            return
         try:
             self._require(right, queue)
         except ClientError as error:
@@ -73,7 +101,7 @@ class RespSession(ManyReadsById):
     def bound_room(self, queue: bytes, max_open_reads: int) -> int:
         """How many items more of `queue` it may have open."""
         if not self.has_room(queue, max_open_reads):
-            for read in list(self._reads.get(queue, ())):  # others may have acknowledged some by their ids
+            for read in self.all_open(queue):  # others may have acknowledged some by their ids
                 if not read.queue.holds(read):
                     self._forget(read)
         return max_open_reads - self.open_reads(queue)

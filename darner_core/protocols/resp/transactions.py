@@ -12,7 +12,8 @@ from darner_core.protocols.contract import Request
 from darner_core.protocols.resp.replies import RespError
 
 MAX_QUEUED: Final = 1024  # commands
-MAX_WORDS: Final = 10_000  # of them all: what is pushed, named, or asked for by a count; 50 ms
+MAX_WORDS: Final = 4096  # of them all: what is pushed, named, or asked for by a count; 20 ms
+MOST_LOOKED_AT: Final = 2000  # values that its commands look at without taking them: 20 ms
 MAX_QUEUED_BYTES: Final = 64 << 20  # of all clients together
 
 # Commands with a number of items among their words.

@@ -27,7 +27,6 @@ from darner_core.protocols.resp.session import RespSession
 MOST_VALUES: Final = 10_000
 MOST_BYTES: Final = 8 << 20
 LOOKED_AT_ONCE: Final = 200  # in one turn: 2 ms
-IN_TRANSACTIONS: Final = 1000  # in one turn all the same
 
 _Value = tuple[int, bytes]  # the item's id, and its body
 
@@ -63,9 +62,12 @@ class Views:
         """Up to `most` values from one end on. `size`: of large ones, only those of so many bytes are read. Raises
         RespError if they are too many bytes."""
         backwards = from_left is not self._begins_at_head(queue)
+        session: Any = client.session
         after, sum_bytes, left = None, 0, most
         while left > 0:
+            session.look()
             some = self._items.look(queue, after=after, most=min(left, LOOKED_AT_ONCE), backwards=backwards)
+            session.look(len(some))
             for seen in some:
                 item = self._items.item(queue, seen.id)
                 if item is None:
@@ -217,9 +219,6 @@ class _OneTurn:
 
     def __init__(self, session: RespSession) -> None:
         self.session = session
-        self._looks = IN_TRANSACTIONS // LOOKED_AT_ONCE
 
     def wait_turn(self) -> None:
-        self._looks -= 1
-        if self._looks <= 0:
-            raise RespError(f"a command in a transaction can look at {IN_TRANSACTIONS} values: ask without MULTI")
+        """The turn goes on: `RespSession.look` sees to it that it does not take too long."""

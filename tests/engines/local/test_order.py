@@ -4,14 +4,22 @@ from collections.abc import Callable
 
 import pytest
 
-from darner_core.engines.local import aside_leaving
+from darner_core.engines.local import aside_failures, aside_leaving
 from darner_core.engines.local import order as order_module
+from darner_core.engines.local.aside_log import AsideLog
 from darner_core.engines.local.order import FILL_ENTRIES, MOST_ENTRIES, Order
+from darner_core.engines.local.reads import OpenRead
 from darner_core.storage.job_records import HIGHEST, LOWEST, Front, Place
 from darner_core.storage.storage import Storage
 from tests.support.asides import Bench, in_order
 
 OpenStorage = Callable[[], Storage]
+
+
+class Again:
+    """A holder whose close is undone."""
+
+    def unclose(self, read: OpenRead) -> None: ...
 
 
 @pytest.fixture
@@ -108,6 +116,63 @@ def test_very_many_that_are_open_are_passed_over_in_one_go(bench: Bench, monkeyp
     bench.fail_turn()
     assert in_order(bench.aside.ready) == ids[1 : FILL_ENTRIES + 50] + ids[FILL_ENTRIES + 50 :]
     assert bench.aside.ready.lowest()[2] == ids[0]
+
+
+@pytest.mark.parametrize("what", ["a put", "a take", "given back", "closed", "closed by nobody", "moved"])
+def test_after_a_turn_that_failed_they_are_not_passed_over_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(order_module, "FILL_ENTRIES", 8)
+    front = bench.put(b"front", pri=5)
+    ids = fill(bench, 60)
+    bench.opened()
+    reads = [bench.opened() for _ in range(50)]
+    bench.aside.give_back(bench.aside.outstanding[front].read)
+    bench.end_turn()
+    bench.put(b"refused", pri=4)
+    read, expected = reads[20], [front, *ids[50:]]
+    if what == "a take":
+        bench.aside.take()
+        bench.aside.take()
+        bench.aside.take()
+    elif what == "given back":  # by a client that is gone
+        bench.aside.give_back(read)
+        expected.insert(1, read.id)
+    elif what == "closed":
+        bench.aside.close(read, Again())
+    elif what == "closed by nobody":
+        bench.aside.close(read)
+        expected.insert(1, read.id)
+    elif what == "moved":
+        aside_failures.release(bench.aside, read, 0, 3)
+        bench.journal.undo.append((bench.aside.take_back, read))
+    bench.fail_turn()
+    scans: list[int] = []
+    whole = type(bench.aside.log).places
+
+    def watched(log: AsideLog, kind: int, begin: Place, most: int) -> list[Place]:
+        scans.append(kind)
+        return whole(log, kind, begin, most)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(bench.aside.log), "places", watched)
+        assert [bench.opened().id for _ in expected[:4]] == expected[:4]
+        assert scans.count(0) <= 1
+    bench.fail_turn()
+    assert in_order(bench.aside.ready) == expected
+    bench.crash()
+    assert in_order(bench.aside.ready) == [front, *ids]
+
+
+def test_what_is_open_again_after_a_failed_turn_hides_nothing_else(bench: Bench) -> None:
+    ids = fill(bench, 3)
+    first = bench.opened()
+    bench.opened()
+    bench.end_turn()
+    bench.aside.close(first, Again())
+    bench.aside.drop_window()
+    bench.fail_turn()
+    assert in_order(bench.aside.ready) == ids[2:]
 
 
 def test_so_does_the_first_after_a_drain(bench: Bench) -> None:

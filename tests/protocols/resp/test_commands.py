@@ -109,6 +109,22 @@ def test_none_of_it_has_happened_if_the_disk_refuses(tmp_path: Path) -> None:
         server.end()
 
 
+def test_what_is_perhaps_not_safe_is_told_but_items_are_handed_over(tmp_path: Path) -> None:
+    server = RespServer(tmp_path / "data", "--sync", "always", fails=True)
+    try:
+        client = server.resp()
+        client.do("LPUSH", "k", "a", "b")
+        job = client.do("ADDJOB", "q", "step 1", 0)
+        switch = tmp_path / "data.fails"
+        switch.write_text("once sync")
+        assert client.do("RPOP", "k") == b"a"  # it is in no list any more
+        switch.write_text("once sync")
+        client.do_all(("MULTI",), ("ACKJOB", job), ("ADDJOB", "q", "step 2", 0))
+        assert client.do("EXEC").startswith("MISCONF ")
+    finally:
+        server.end()
+
+
 def test_a_transaction_has_its_bounds(client: RespClient) -> None:
     client.do("MULTI")
     client.do_all(*[("PING",)] * MAX_QUEUED)

@@ -163,3 +163,9 @@ def test_lists_are_rediss_as_long_as_they_are_queues(server: RespServer) -> None
 
 def test_the_other_end_is_the_other() -> None:
     assert OTHER[OTHER[LEFT]] == LEFT
+
+
+def test_after_pushes_at_both_ends_the_first_pop_decides(client: RespClient) -> None:
+    client.do_all(("LPUSH", "k", "a"), ("RPUSH", "k", "b"), ("LPUSH", "k", "c"))
+    assert {client.do("RPOP", "k") for _ in range(3)} == {b"a", b"b", b"c"}
+    assert client.do("RPOP", "k") is None

@@ -171,6 +171,19 @@ def test_a_move_into_a_full_queue_leaves_the_value_where_it_was(tmp_path: Path) 
         server.end()
 
 
+def test_a_push_of_which_a_part_has_no_room_says_so(tmp_path: Path) -> None:
+    server = RespServer(tmp_path / "data", tables="[queues.k]\nmax_items = 2\n")
+    try:
+        client = server.resp()
+        assert client.do("LPUSH", "k", "a", "b", "c", "d") == Failed(
+            "OOM only the first 2 of 4 values are pushed: queue k is full, or takes nothing at present"
+        )
+        assert client.do("LPUSH", "k", "c", "d") == Failed("OOM queue k is full, or takes nothing at present")
+        assert client.do("RPOP", "k", 5) == [b"a", b"b"]
+    finally:
+        server.end()
+
+
 def test_many_and_large_values(server: RespServer) -> None:
     client = server.resp()
     large = bytes(range(256)) * 1000
@@ -216,8 +229,36 @@ def test_names_that_queues_cannot_have_are_escaped(server: RespServer) -> None:
     assert client.do("LPUSH", "/" * 100, "a").startswith("ERR queue name of 100 bytes")
 
 
+def test_a_large_value_of_a_list_with_any_name(client: RespClient) -> None:
+    for name in (b"\0\r\n", b"$3\r\n\0\r\n\r\n"):
+        client.do("LPUSH", name, "x" * 100_000)
+        assert client.do("BRPOP", name, 1) == [name, b"x" * 100_000]
+
+
 def test_pipelined_pushes_and_pops(connect: Callable[[], RespClient]) -> None:
     client = connect()
     assert client.do_all(*[("LPUSH", "k", number) for number in range(2000)]) == list(range(1, 2001))
     popped = client.do_all(*[("RPOP", "k") for _ in range(2001)])
     assert popped == [*(b"%d" % number for number in range(2000)), None]
+
+
+def test_values_before_one_that_cannot_be_read_are_popped_and_not_lost(tmp_path: Path) -> None:
+    server = RespServer(tmp_path / "data", fails=True)
+    try:
+        client = server.resp()
+        for begin in range(0, 1500, 500):
+            client.do("RPUSH", "k", *range(begin, begin + 500))
+        server.stop()
+        server.start()
+        client = server.resp()
+        assert client.do("LPOP", "k") == b"0"
+        fails = Path(f"{server.data}.fails")
+        fails.write_text("items item")
+        found = client.do("LPOP", "k", AT_ONCE)
+        assert found == [b"%d" % number for number in range(1, len(found) + 1)]
+        assert client.do("LPOP", "k", AT_ONCE).startswith("MISCONF queue k cannot be read")
+        fails.unlink()
+        assert client.do("LPOP", "k") == b"%d" % (len(found) + 1)
+        assert client.do("LLEN", "k") == 1500 - 2 - len(found)
+    finally:
+        server.end()

@@ -1,12 +1,13 @@
 """Who a client is, and what it may do."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from darner_core.protocols.contract import BadLogin, NoLogin, NotYet
 from darner_core.protocols.resp.login import MAX_LOGIN_BYTES, read_login
-from tests.support.identities import write_users
+from tests.support.identities import Authority, TlsClient, write_users
 from tests.support.resp_clients import Failed, RespClient, RespServer, said
 
 NOAUTH = Failed("NOAUTH Authentication required.")
@@ -123,6 +124,22 @@ def test_who_has_logged_in_stays_who_it_is(worker: RespClient) -> None:
     assert worker.do("AUTH", "admin", "word").startswith("ERR this connection is user worker")
     assert worker.do("HELLO", 3, "AUTH", "worker", "secret")[b"proto"] == 3
     assert worker.do("STEAL") == Failed("ERR unknown command 'STEAL'")
+
+
+def test_a_certificate_says_who_a_client_is(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    users = write_users(tmp_path / "users", worker="*")
+    tables = '[users.worker]\nput = ["mail"]\nget = ["mail"]\n\n'
+    options = (*authority.options(), "--tls-ca", str(authority.file), "--auth-file", str(users))
+    server = RespServer(tmp_path / "data", *options, tables=tables)
+    try:
+        client = server.adopt(TlsClient(server.resp_port, authority.context("worker")))
+        client.ask(said("LPUSH", "mail", "x" * 20_000), b":1\r\n")
+        client.ask(said("RPOP", "mail"), b"$20000\r\n%b\r\n" % (b"x" * 20_000))
+        client.ask(said("LPUSH", "other", "a"), b"-NOPERM user worker may not put into queue other\r\n")
+        client.ask(said("AUTH", "worker", "x"), b"-ERR this connection is user worker: connect again to be another\r\n")
+    finally:
+        server.end()
 
 
 def test_what_is_no_login() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from darner_core.errors import ClientError, RequestError, ServerError, Unavailable
+from darner_core.errors import ClientError, MalformedRequest, RequestError, ServerError, Unavailable
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.replies import NotAllowed, ProtocolError, RespError, error_reply
 
@@ -17,6 +17,9 @@ from darner_core.protocols.resp.replies import NotAllowed, ProtocolError, RespEr
         (ClientError("user a may not"), b"-NOPERM user a may not\r\n"),
         (ClientError("unauthenticated"), b"-NOAUTH Authentication required.\r\n"),
         (Unavailable("too many"), b"-READONLY too many\r\n"),
+        (MalformedRequest("this is HTTP"), b"-ERR this is HTTP\r\n"),
+        (ServerError("too many queues"), b"-OOM too many queues\r\n"),
+        (ServerError("too many connections"), b"-ERR max number of clients reached\r\n"),
         (ServerError("the disk"), b"-MISCONF the disk\r\n"),
         (ServerError("\udcff"), b"-MISCONF \\udcff\r\n"),
     ],

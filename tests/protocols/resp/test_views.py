@@ -2,7 +2,8 @@
 
 import pytest
 
-from darner_core.protocols.resp.views import IN_TRANSACTIONS, MOST_VALUES
+from darner_core.protocols.resp.transactions import MOST_LOOKED_AT
+from darner_core.protocols.resp.views import MOST_VALUES
 from tests.support.resp_clients import Failed, RespClient
 
 
@@ -75,14 +76,16 @@ def test_a_long_list_is_looked_at_from_both_ends_and_no_further(client: RespClie
     assert client.do("LINDEX", "k", 15_000).startswith("ERR the value is more than")
 
 
-def test_in_a_transaction_some_can_be_looked_at(client: RespClient) -> None:
-    client.do("RPUSH", "k", *range(IN_TRANSACTIONS + 500))
-    client.do_all(("MULTI",), ("LRANGE", "k", 0, 9), ("LINDEX", "k", -1), ("LREM", "k", 1, "5"), ("LPOS", "k", "6"))
-    found, last, error, place = client.do("EXEC")
-    assert (found, last) == ([b"%d" % number for number in range(10)], b"%d" % (IN_TRANSACTIONS + 499))
-    assert error == Failed(f"ERR a command in a transaction can look at {IN_TRANSACTIONS} values: ask without MULTI")
-    assert place == 6
-    assert client.do("LLEN", "k") == IN_TRANSACTIONS + 500
+def test_the_commands_of_a_transaction_can_look_at_some_values_together(client: RespClient) -> None:
+    client.do("RPUSH", "k", *range(MOST_LOOKED_AT))
+    said = Failed(f"ERR the commands of a transaction can look at {MOST_LOOKED_AT} values together: ask without MULTI")
+    client.do_all(("MULTI",), ("LRANGE", "k", 0, 9), ("LREM", "k", 1, "5"), ("LPOS", "k", "6"), ("QPEEK", "k", 1))
+    assert client.do("EXEC") == [[b"%d" % number for number in range(10)], said, said, said]
+    assert client.do("LLEN", "k") == MOST_LOOKED_AT
+    client.do("LTRIM", "k", 1, 0)
+    client.do("RPUSH", "k", *range(9))
+    client.do_all(("MULTI",), ("LREM", "k", 1, "5"), ("LINDEX", "k", -1), ("LPOS", "k", "6"))
+    assert client.do("EXEC") == [1, b"8", 5]
 
 
 def test_too_many_bytes_are_not_shown(client: RespClient) -> None:
