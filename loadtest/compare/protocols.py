@@ -37,7 +37,7 @@ from loadtest.servers import OURS, Kind, Server, ServerProcess, free_port, insta
 BEGIN, END = "<!-- protocols: begin -->", "<!-- protocols: end -->"
 ROUNDS = 3
 ITEMS = 30_000
-PIPELINED_TIMES = 4  # as many more items where requests are pipelined
+PIPELINED_TIMES = 10  # as many more items where requests are pipelined
 SMOKE_ITEMS = 500
 
 

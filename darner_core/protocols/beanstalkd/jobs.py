@@ -13,7 +13,7 @@ from darner_core.access.rights import GET, PUT
 from darner_core.config.options import Config
 from darner_core.engines.contract import Read
 from darner_core.engines.items import Seen, State
-from darner_core.engines.jobs import JobOptions, Outcome, Placed
+from darner_core.engines.jobs import Outcome, Placed
 from darner_core.errors import ServerError, StorageError
 from darner_core.operations.client import LATER, Client
 from darner_core.operations.operations import Operations
@@ -62,7 +62,7 @@ class Jobs:
 
     def put(self, request: TubeRequest, body: bytes, session: TubeSession) -> bytes:
         self._begin_put(request, session)
-        placed = self._jobs.put(session, (session.used,), body, 0, 0, _options(request))
+        placed = self._jobs.put(session, (session.used,), body, 0, 0, request.options)
         return self._inserted(placed)
 
     def _begin_put(self, request: TubeRequest, session: TubeSession) -> None:
@@ -96,7 +96,7 @@ class Jobs:
                     return replies.OUT_OF_MEMORY
                 if item.wanted_bytes and not body.wait_store(item):
                     return EXPECTED_CRLF
-                return self._inserted(self._jobs.put_large(session, names, item, 0, 0, _options(request)))
+                return self._inserted(self._jobs.put_large(session, names, item, 0, 0, request.options))
         finally:
             body.wait_skip()
 
@@ -186,7 +186,7 @@ class Jobs:
         if read.blob:
             return partial(self._wait_send, read, number, settle)
         body: Any = self._taking.accept(read, settle)[0]
-        return b"%b%b\r\n" % (replies.job_head(RESERVED, number, len(body)), body)
+        return b"RESERVED %d %d\r\n%b\r\n" % (number, len(body), body)
 
     def _require_lease(self, queue: bytes) -> None:
         if not self._jobs.room(queue):
@@ -294,7 +294,3 @@ class Jobs:
     def _wait_show(self, shown: Shown, head: bytes, client: Client) -> bytes:
         self._taking.wait_show(client, shown, head)
         return CRLF
-
-
-def _options(request: TubeRequest) -> JobOptions:
-    return JobOptions(request.seconds * 1000, request.pri, request.ttr_s * 1000)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from darner_core.engines.jobs import JobOptions
 from darner_core.errors import RequestError
 from darner_core.protocols.beanstalkd.replies import BAD_FORMAT, EXPECTED_CRLF, UNKNOWN_COMMAND, BadFormat
 from darner_core.protocols.contract import Command, Request, answered
@@ -41,6 +42,7 @@ TUBE: Final = re.compile(rb"(?!-)[A-Za-z0-9+/;.$_()%-]{1,200}")
 NOT_IN_TUBES: Final = re.compile(rb"[^A-Za-z0-9+/;.$_()-]|^-")
 
 _CRLF: Final = b"\r\n"
+_NO_OPTIONS: Final = JobOptions()
 _NUMBER: Final = re.compile(rb" *(\d+)")
 _ATOI: Final = re.compile(rb"[ \t]*([+-]?\d+)")
 
@@ -55,6 +57,7 @@ class TubeRequest(Request):
     seconds: int = 0  # a delay, a time to wait, or how long a tube is paused
     ttr_s: int = 0
     most: int = 0
+    options: JobOptions = _NO_OPTIONS  # of a put
     too_big: bool = False  # the body is read and dropped
     refused: bool = False  # at present: the body is read and dropped, and `run` says why
 
@@ -90,6 +93,7 @@ def parse_put(request: TubeRequest, words: bytes) -> None:
     request.ttr_s, at = _number(words, at)
     request.ttr_s = max(1, request.ttr_s)
     request.body_bytes = _last(words, at)
+    request.options = JobOptions(request.seconds * 1000, request.pri, request.ttr_s * 1000)
 
 
 def parse_naming(request: TubeRequest, words: bytes) -> None:
@@ -106,7 +110,7 @@ def parse_pausing(request: TubeRequest, words: bytes) -> None:
 
 def parse_job(request: TubeRequest, words: bytes) -> None:
     """`delete <id>`, `touch <id>`, `peek <id>`, `kick-job <id>`, `reserve-job <id>`, `stats-job <id>`"""
-    request.job = _last(words, 0, MAX_U64)
+    request.job = int(words) if words.isdigit() and len(words) < 19 else _last(words, 0, MAX_U64)
 
 
 def parse_release(request: TubeRequest, words: bytes) -> None:
@@ -149,6 +153,7 @@ BARE: Final = (
     b"peek-ready", b"peek-delayed", b"peek-buried", b"reserve", b"stats", b"list-tubes", b"list-tube-used",
     b"list-tubes-watched", b"quit", b"pause-tube",
 )  # fmt: skip
+_IS_BARE: Final = frozenset(BARE)
 # Lines that name a job are not kept: there are as many as there are jobs.
 _KEPT: Final = (parse_put, parse_naming, parse_bare, parse_waiting)
 
@@ -299,7 +304,7 @@ class JobReader:
             return _BAD_FORMAT
         verb, space, words = line.partition(b" ")
         command = self._table.get(verb)
-        if verb in BARE:
+        if verb in _IS_BARE:
             words = space + words
         elif command is None or not space:
             begun = [bare for bare in BARE if line.startswith(bare)]

@@ -12,7 +12,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -201,12 +200,15 @@ class Statistics:
 
     def counting(self, verb: bytes, run: Any) -> Any:
         """`run`, which counts how often it is asked."""
-        return partial(self._counted, verb, run)
+        commands = self.commands
+        commands[verb] += 0
 
-    def _counted(self, verb: bytes, run: Any, request: TubeRequest, body: Any, session: TubeSession) -> Reply:
-        self.commands[verb] += 1
-        reply: Reply = run(request, body, session)
-        return reply
+        def counted(request: TubeRequest, body: Any, session: TubeSession) -> Reply:
+            commands[verb] += 1
+            reply: Reply = run(request, body, session)
+            return reply
+
+        return counted
 
 
 def tube_name(queue: bytes) -> bytes:

@@ -31,6 +31,9 @@ MAX_WATCHED: Final = 1000
 # How many ends of reservations that are gone leave the heap with each further one that goes.
 DROPPED_AT_ONCE: Final = 4
 
+# Of so many reservations, the last ones, nobody has asked yet when they end.
+MOST_FRESH: Final = 8
+
 
 class Tube:
     """A tube that somebody uses or watches, or that was asked something."""
@@ -90,7 +93,19 @@ class Tubes:
 class TubeSession(Session):
     """Holds any number of jobs, each known by its queue and its id there."""
 
-    __slots__ = ("tubes", "used", "watched", "puts", "reserves", "_require", "_reads", "_ends", "_left_ms", "_exists")
+    __slots__ = (
+        "tubes",
+        "used",
+        "watched",
+        "puts",
+        "reserves",
+        "_require",
+        "_reads",
+        "_ends",
+        "_fresh",
+        "_left_ms",
+        "_exists",
+    )
 
     several_reads = True
 
@@ -113,6 +128,7 @@ class TubeSession(Session):
         # A heap of (when a reservation ends at the earliest, by the monotonic clock, its key). What was touched, or is
         # held no longer, is noticed when it comes first.
         self._ends: list[tuple[float, tuple[bytes, int]]] = []
+        self._fresh: dict[tuple[bytes, int], None] = {}  # the keys of the last few, which are not in the heap yet
         self.puts = False
         self.reserves = False
         self.used = DEFAULT  # a queue's name
@@ -201,6 +217,18 @@ class TubeSession(Session):
         self._reads[key] = read
         read.count()
         self._journal.undo.append((self._let_go, read))
+        self._note_end(key)
+
+    def _note_end(self, key: tuple[bytes, int]) -> None:
+        """This reservation ends some time. Most are deleted before anybody asks when."""
+        fresh = self._fresh
+        fresh[key] = None
+        if len(fresh) > MOST_FRESH:
+            oldest = next(iter(fresh))
+            del fresh[oldest]
+            self._enter_end(oldest)
+
+    def _enter_end(self, key: tuple[bytes, int]) -> None:
         left_ms = self._left_ms(*key)
         if left_ms >= 0:
             if len(self._ends) > 2 * len(self._reads) + SPARE_ENDS:  # one job stays, and others come and go behind it
@@ -219,6 +247,9 @@ class TubeSession(Session):
         if self._reads.get(key) is not read:
             return False
         del self._reads[key]
+        if key in self._fresh:
+            del self._fresh[key]
+            return True
         for _ in range(DROPPED_AT_ONCE):  # so those who delete in order leave nothing behind
             if not self._ends or self._ends[0][1] in self._reads:
                 break
@@ -233,16 +264,24 @@ class TubeSession(Session):
         if self.ended:
             read.queue.give_back(read, wake=False)
         else:
-            self._reads[read.queue.name, read.id] = read
+            self._hold_again(read)
+
+    def _hold_again(self, read: Read) -> None:
+        key = read.queue.name, read.id
+        self._reads[key] = read
+        self._note_end(key)
 
     def _unabort(self, read: Read, too_late: bool) -> None:
         if not self.ended:
-            self._reads[read.queue.name, read.id] = read
+            self._hold_again(read)
             if not too_late:
                 read.queue.take_back(read)
 
     def soonest_s(self) -> float | None:
         """How long until the first of the reservations ends; None: none does."""
+        fresh, self._fresh = self._fresh, {}
+        for key in fresh:
+            self._enter_end(key)
         now = time.monotonic()
         while self._ends:
             ends, key = self._ends[0]
@@ -269,7 +308,7 @@ class TubeSession(Session):
         for queue in self.watched:
             self._let_go_of(queue, "watching")
         reads, self._reads = list(self._reads.values()), {}
-        self._ends = []
+        self._ends, self._fresh = [], {}
         lost = self._lose_all(sorted(reads, key=lambda read: read.id))
         for _ in lost:
             self._journal.slices.append(lost)

@@ -212,6 +212,17 @@ def test_who_reserves_with_less_than_a_second_left_is_warned(join: Join) -> None
     a.says("reserve-with-timeout 0", "TIMED_OUT")
 
 
+@pytest.mark.parametrize("at", [0, 11])
+def test_of_many_reservations_the_first_to_end_is_warned_of(join: Join, at: int) -> None:
+    a = join()
+    jobs = [a.put("x", ttr=1 if number == at else 100) for number in range(12)]
+    for _ in jobs:
+        assert a.reserve() == "x"
+    a.says("reserve-with-timeout 0", "DEADLINE_SOON")
+    a.says(f"delete {jobs[at]}", "DELETED")
+    a.says("reserve-with-timeout 0", "TIMED_OUT")
+
+
 def test_who_waits_is_warned_when_the_last_second_begins(join: Join) -> None:
     a = join()
     job = a.put("x", ttr=2)
