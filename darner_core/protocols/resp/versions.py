@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from darner_core import VERSION
+from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.clients import checked_name
 from darner_core.protocols.resp.replies import RespError
@@ -38,7 +39,7 @@ def read_hello(words: Sequence[bytes]) -> Hello:
         elif option == b"setname" and rest:
             asked = asked._replace(name=rest.pop(0))
         else:
-            raise RespError(f"Syntax error in HELLO option '{option.decode('utf-8', 'backslashreplace')}'")
+            raise RespError(f"Syntax error in HELLO option '{excerpt(option)}'")
     return asked
 
 
