@@ -11,7 +11,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 WIDTH = 120
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-MEASURED = re.compile(r"<!-- (compare|jobs): begin -->.*?<!-- \1: end -->", re.DOTALL)  # written by loadtest/compare
+# Written by loadtest/compare.
+MEASURED = re.compile(r"<!-- (compare|jobs|protocols): begin -->.*?<!-- \1: end -->", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

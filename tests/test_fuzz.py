@@ -78,6 +78,7 @@ def test_each_client_hears_what_it_should_and_nothing_of_the_others(
     assert fuzz_server.run(server, runs=12_000, seed=random.randrange(1 << 32)) >= 12_000
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BEANSTALKD is None, reason="beanstalkd is not installed")
 def test_random_conversations_are_answered_as_beanstalkd_does_it(tmp_path: Path) -> None:
     ours, real = TubeServer(tmp_path / "ours"), RealBeanstalkd(tmp_path / "real")

@@ -11,6 +11,8 @@ import pytest
 from tests.support.beanstalkd import BEANSTALKD, RealBeanstalkd, TubeServer, Worker
 
 OURS, REAL = "darner", "beanstalkd"
+# What the real one says does not change with our code, so it is asked in the long tests.
+BOTH = [OURS, pytest.param(REAL, marks=pytest.mark.long)]
 MAX_JOB_BYTES = 300_000  # more than one chunk
 
 Beans = TubeServer | RealBeanstalkd
@@ -24,7 +26,7 @@ def _start(kind: str, data: Path) -> Beans:
     return RealBeanstalkd(data, "-z", str(MAX_JOB_BYTES))
 
 
-@pytest.fixture(scope="package", params=[OURS, REAL])
+@pytest.fixture(scope="package", params=BOTH)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beans]:
     """One server for all conversations."""
     server = _start(request.param, tmp_path_factory.mktemp("beans") / "data")
@@ -32,7 +34,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     server.end()
 
 
-@pytest.fixture(params=[OURS, REAL])
+@pytest.fixture(params=BOTH)
 def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Beans]:
     """A server of which nobody has asked anything yet."""
     server = _start(request.param, tmp_path / "data")

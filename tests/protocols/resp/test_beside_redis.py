@@ -84,6 +84,7 @@ def as_expected(ours: Any, theirs: Any) -> bool:
     return bool(ours == theirs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("style", STYLES)
 def test_lists_are_answered_as_by_redis(server: RespServer, redis_port: int, style: str, version: int) -> None:

@@ -150,6 +150,7 @@ def test_scans_of_jobs_filter_by_queue_and_state(client: RespClient) -> None:
 # -- 11: working
 
 
+@pytest.mark.long
 def test_who_says_that_it_works_keeps_the_job(server: RespServer) -> None:
     client, other = server.resp(), server.resp()
     job = client.do("ADDJOB", "myqueue", "myjob", 5000, "RETRY", 3)
