@@ -22,6 +22,7 @@ def compared(*words: str) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_moment_of_everything_loses_nothing() -> None:
     ended = compared("--smoke")
     assert ended.returncode == 0, ended

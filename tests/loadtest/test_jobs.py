@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.harness import ROOT
 
+pytestmark = pytest.mark.long
+
 ROUNDS = 6
 PATIENCE_S = 200.0  # it takes 12 s
 
