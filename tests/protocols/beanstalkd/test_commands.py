@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from darner_core.protocols.beanstalkd.commands import MAX_WATCHED
 from tests.support.beanstalkd import TubeServer
 from tests.support.harness import REPLY_S, run_darner, wait_until
@@ -195,3 +197,30 @@ def test_idle_connections_cost_little(ours: Serve) -> None:
     assert (server.resident_bytes() - before) / len(more) < 20_000
     for worker in (*first, *more):
         worker.close()
+
+
+def test_a_write_that_fails_changes_nothing(ours: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = ours(fails=True)
+    a = server.worker()
+    ready, reserved, delayed = a.put("r", 2), a.put("x", 1), a.put("d", delay=1000)
+    assert a.reserve() == "x"
+    switch = server.data.parent / f"{server.data.name}.fails"
+    switch.write_text("write put reopen")
+    for line in (
+        f"delete {ready}", f"delete {reserved}", f"release {reserved} 0 5", f"bury {reserved} 0",
+        f"kick-job {delayed}", "kick 1", "put 0 0 100 1\r\ny",
+    ):  # fmt: skip
+        reply, _ = a.command(line)
+        assert reply in (b"INTERNAL_ERROR", b"OUT_OF_MEMORY"), line
+    switch.unlink()
+    wait_until(lambda: "the disk takes writes again" in server.printed())
+    states = [a.told(f"stats-job {job}")["state"] for job in (ready, reserved, delayed)]
+    assert states == ["ready", "reserved", "delayed"]
+    a.says(f"bury {reserved} 0", "BURIED")
+    a.says(f"kick-job {delayed}", "KICKED")
+    assert [a.reserve(), a.reserve(), a.reserve()] == ["d", "r", None]
+    server.kill()
+    server.start()
+    b = server.worker()
+    assert [b.told(f"stats-job {job}")["state"] for job in (ready, reserved, delayed)] == ["ready", "buried", "ready"]
