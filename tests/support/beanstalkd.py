@@ -22,9 +22,11 @@ def free_port() -> int:
 
 
 class TubeServer(RunningServer):
-    """Ours. `port` is for memcache clients, `tube_port` for those of beanstalkd. `options`: lines of the file."""
+    """Ours. `port` is for memcache clients, `tube_port` for those of beanstalkd. `lines`: of the file. `listener`: more
+    lines about that of beanstalkd. `fails`: on the disk of tests/servers/failing_disk.py."""
 
-    def __init__(self, data: Path, *lines: str, listener: tuple[str, ...] = ()) -> None:
+    def __init__(self, data: Path, *lines: str, listener: tuple[str, ...] = (), fails: bool = False) -> None:
+        self.program = "tests/servers/failing_disk.py" if fails else "darner.py"
         self.tube_port = free_port()
         file = data.parent / f"{data.name}.toml"
         listening = ["[[listener]]", 'dialect = "beanstalkd"', f"port = {self.tube_port}", *listener]

@@ -68,8 +68,8 @@ def ours(tmp_path: Path) -> Iterator[Callable[..., TubeServer]]:
     """Starts servers of ours, with these lines in their file."""
     servers: list[TubeServer] = []
 
-    def start(*lines: str, listener: tuple[str, ...] = ()) -> TubeServer:
-        servers.append(TubeServer(tmp_path / f"ours{len(servers)}", *lines, listener=listener))
+    def start(*lines: str, listener: tuple[str, ...] = (), fails: bool = False) -> TubeServer:
+        servers.append(TubeServer(tmp_path / f"ours{len(servers)}", *lines, listener=listener, fails=fails))
         return servers[-1]
 
     yield start

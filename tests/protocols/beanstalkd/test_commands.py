@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from darner_core.protocols.beanstalkd.commands import MAX_WATCHED
-from tests.support.beanstalkd import TubeServer
+from tests.support.beanstalkd import TubeServer, Worker
 from tests.support.harness import REPLY_S, run_darner, wait_until
+from tests.support.identities import Authority, write_users
 
 Serve = Callable[..., TubeServer]
 
@@ -195,3 +198,64 @@ def test_idle_connections_cost_little(ours: Serve) -> None:
     assert (server.resident_bytes() - before) / len(more) < 20_000
     for worker in (*first, *more):
         worker.close()
+
+
+def test_a_write_that_fails_changes_nothing(ours: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARNER_TICK_S", "0.1")
+    server = ours(fails=True)
+    a = server.worker()
+    ready, reserved, delayed = a.put("r", 2), a.put("x", 1), a.put("d", delay=1000)
+    assert a.reserve() == "x"
+    switch = server.data.parent / f"{server.data.name}.fails"
+    switch.write_text("write put reopen")
+    for line in (
+        f"delete {ready}", f"delete {reserved}", f"release {reserved} 0 5", f"bury {reserved} 0",
+        f"kick-job {delayed}", "kick 1", "put 0 0 100 1\r\ny",
+    ):  # fmt: skip
+        reply, _ = a.command(line)
+        assert reply in (b"INTERNAL_ERROR", b"OUT_OF_MEMORY"), line
+    switch.unlink()
+    wait_until(lambda: "the disk takes writes again" in server.printed())
+    states = [a.told(f"stats-job {job}")["state"] for job in (ready, reserved, delayed)]
+    assert states == ["ready", "reserved", "delayed"]
+    a.says(f"bury {reserved} 0", "BURIED")
+    a.says(f"kick-job {delayed}", "KICKED")
+    assert [a.reserve(), a.reserve(), a.reserve()] == ["d", "r", None]
+    server.kill()
+    server.start()
+    b = server.worker()
+    assert [b.told(f"stats-job {job}")["state"] for job in (ready, reserved, delayed)] == ["ready", "buried", "ready"]
+
+
+def test_a_certificate_says_who_a_client_is_and_what_it_may(ours: Serve, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.server()
+    users = write_users(tmp_path / "users", sender="*", worker="*")
+    server = ours(
+        f'auth_file = "{users}"', f'tls_cert = "{cert}"', f'tls_key = "{key}"', f'tls_ca = "{authority.file}"',
+        "[users.sender]", 'put = ["mail"]', "[users.worker]", 'get = ["mail", "default"]',
+    )  # fmt: skip
+
+    def join(name: str) -> Worker:
+        worker = server.worker()
+        worker.socket = authority.context(name).wrap_socket(worker.socket, server_hostname="127.0.0.1")
+        return worker
+
+    sender, worker, stranger = join("sender"), join("worker"), join("nobody")
+    sender.says("use mail", "USING mail")
+    worker.says("use mail", "USING mail")
+    job = sender.put("x")
+    sender.says("use other", "USING other")
+    big = "x" * BIG
+    for line in ("put 0 0 1 1\r\nx", f"put 0 0 1 {len(big)}\r\n{big}", "reserve", f"delete {job}", "watch mail"):
+        sender.says(line, "UNKNOWN_COMMAND" if len(line) < BIG else "JOB_TOO_BIG")
+    assert "mail" in sender.listed("list-tubes")
+    worker.says("watch other", "UNKNOWN_COMMAND")
+    worker.says("watch mail", "WATCHING 2")
+    for line in ("put 0 0 1 1\r\nx", "kick 1", f"kick-job {job}", "pause-tube mail 1", "stats-tube other"):
+        worker.says(line, "UNKNOWN_COMMAND")
+    assert worker.reserve() == "x"
+    worker.says(f"delete {job}", "DELETED")
+    stranger.send(b"stats\r\n")
+    assert stranger.line() in (b"", b"UNKNOWN_COMMAND\r\n")
+    stranger.expect_hang_up()

@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
+from darner_core.protocols.beanstalkd.tubes import SPARE_ENDS, Tubes, TubeSession
 from tests.protocols.beanstalkd.conftest import Beans
 from tests.support.beanstalkd import Worker
 from tests.support.harness import wait_until
@@ -127,3 +130,36 @@ def test_a_tube_that_does_not_exist_is_not_paused(join: Join, tube: str) -> None
     a.says(f"pause-tube {tube}x 1", "NOT_FOUND")
     a.says(f"use {tube}x", f"USING {tube}x")
     a.says(f"pause-tube {tube}x 1", "PAUSED")
+
+
+# -- what a session keeps
+
+
+def read_of(job: int) -> Any:
+    queue = SimpleNamespace(name=b"q", holds=lambda read: True, close=lambda read, session: None)
+    return SimpleNamespace(queue=queue, id=job, count=lambda: None)
+
+
+def test_a_job_that_stays_does_not_make_the_session_grow_by_those_that_pass() -> None:
+    left_ms = {1: 60_000}
+    session = TubeSession(
+        SimpleNamespace(undo=[]),
+        SimpleNamespace(),
+        lambda right, queue: None,
+        Tubes(),
+        lambda queue, job: left_ms.get(job, 100_000),
+        lambda queue: True,
+    )
+    session.hold(read_of(1))
+    for job in range(2, 2000):
+        read = read_of(job)
+        session.hold(read)
+        session.close_found(read)
+    assert len(session._ends) <= SPARE_ENDS + 4
+    soonest_s = session.soonest_s()
+    assert soonest_s is not None
+    assert 59 < soonest_s <= 60
+    left_ms[1] = 90_000  # it was touched
+    soonest_s = session.soonest_s()
+    assert soonest_s is not None
+    assert 59 < soonest_s <= 90
