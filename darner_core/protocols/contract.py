@@ -143,6 +143,48 @@ class WholeReader:
     end_body = hand_over
 
 
+class PieceReader:
+    """What a Reader answers about bodies in pieces, if its protocol announces the size of a body in the line before."""
+
+    __slots__ = ("_rest", "_parts", "_missing", "_request", "large")
+
+    _rest: bytes  # an incomplete line, or, while `large` is set, the first bytes of its body
+    _parts: list[bytes]  # an incomplete body
+    _missing: int  # bytes that the incomplete body still lacks, its CR LF included; 0: in no body
+    _request: Any  # whose body that is
+    large: Any
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._parts = []
+        self._missing = 0
+        self._request = None
+        self.large = None
+
+    @property
+    def body_bytes(self) -> int:
+        return sum(map(len, self._parts))
+
+    @property
+    def body_missing(self) -> int:
+        return self._missing
+
+    def hand_over(self) -> None:
+        self.large, self._request = self._request, None
+        self._rest = b"".join(self._parts)
+        self._parts, self._missing = [], 0
+
+    def drop(self) -> None:
+        self._parts, self._missing, self._rest = [], 0, b""
+
+    def take_body(self, most_bytes: int) -> bytes:
+        taken, self._rest = self._rest[:most_bytes], self._rest[most_bytes:]
+        return taken
+
+    def end_body(self) -> None:
+        self.large = None
+
+
 def told(error: RequestError | StorageError, origin: Origin) -> RequestError:
     """What a client is told of `error`; the log is told as well. For protocols that answer errors themselves."""
     if isinstance(error, RequestError):

@@ -23,7 +23,7 @@ from typing import Final
 from darner_core.engines.jobs import JobOptions
 from darner_core.errors import RequestError
 from darner_core.protocols.beanstalkd.replies import BAD_FORMAT, EXPECTED_CRLF, UNKNOWN_COMMAND, BadFormat
-from darner_core.protocols.contract import Command, Request, answered
+from darner_core.protocols.contract import Command, PieceReader, Request, answered
 from darner_core.protocols.escaping import meant, queue_name
 
 MAX_LINE_BYTES: Final = 224  # with CR LF
@@ -158,15 +158,14 @@ _IS_BARE: Final = frozenset(BARE)
 _KEPT: Final = (parse_put, parse_naming, parse_bare, parse_waiting)
 
 
-class JobReader:
+class JobReader(PieceReader):
     """Turns the bytes of one connection into requests. See `contract.Reader`.
 
     What it holds is bounded: one incomplete line, or one incomplete body of at most `chunk_bytes`.
     """
 
     __slots__ = (
-        "_table", "_kept", "_chunk", "_most_body", "_rest", "_searched", "_skips", "_parts", "_missing", "_request",
-        "in_pieces", "large", "error",
+        "_table", "_kept", "_chunk", "_most_body", "_searched", "_skips", "in_pieces", "error",
     )  # fmt: skip
 
     def __init__(
@@ -176,18 +175,14 @@ class JobReader:
         max_job_bytes: int,
         chunk_bytes: int,
     ) -> None:
+        super().__init__()
         self._table = table
         self._kept = kept_lines
         self._most_body = max_job_bytes
         self._chunk = chunk_bytes
-        self._rest = b""  # an incomplete line, or, while `large` is set, the first bytes of its body
         self._searched = 0  # so far there is no end of a line in `_rest`
         self._skips = False  # the line is too long: it is dropped up to its end
-        self._parts: list[bytes] = []  # an incomplete body
-        self._missing = 0  # bytes that the incomplete body still lacks, its CR LF included; 0: in no body
-        self._request: TubeRequest | None = None  # whose body that is
         self.in_pieces = False
-        self.large: TubeRequest | None = None
         self.error: RequestError | None = None  # always None: the connection goes on behind every error
 
     def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
@@ -273,29 +268,6 @@ class JobReader:
         if not data.endswith(_CRLF):
             return _EXPECTED_CRLF, None
         return request, data[: -len(_CRLF)]
-
-    @property
-    def body_bytes(self) -> int:
-        return sum(map(len, self._parts))
-
-    @property
-    def body_missing(self) -> int:
-        return self._missing
-
-    def hand_over(self) -> None:
-        self.large, self._request = self._request, None
-        self._rest = b"".join(self._parts)
-        self._parts, self._missing = [], 0
-
-    def drop(self) -> None:
-        self._parts, self._missing, self._rest = [], 0, b""
-
-    def take_body(self, most_bytes: int) -> bytes:
-        taken, self._rest = self._rest[:most_bytes], self._rest[most_bytes:]
-        return taken
-
-    def end_body(self) -> None:
-        self.large = None
 
     # -- one line
 

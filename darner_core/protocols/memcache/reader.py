@@ -23,7 +23,7 @@ from darner_core.config.listeners import DARNER
 from darner_core.engines.jobs import JobOptions, Pause
 from darner_core.errors import ClientError, MalformedRequest, RequestError, Unavailable
 from darner_core.nearest import did_you_mean
-from darner_core.protocols.contract import Command, Request
+from darner_core.protocols.contract import Command, PieceReader, Request
 from darner_core.protocols.grammar import excerpt, require_no_http, wrong_beginning
 from darner_core.protocols.memcache.dialects import DIALECTS, Dialect, kestrel_expiry
 from darner_core.protocols.memcache.options import ReadOptions
@@ -65,7 +65,7 @@ class LineRequest(Request):
     head_bytes: int = -1
 
 
-class RequestReader:
+class RequestReader(PieceReader):
     """Turns the bytes of one connection into requests.
 
     All readers of a dialect share `kept_lines`. What the reader holds is bounded: one incomplete line, or one
@@ -74,8 +74,7 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_table", "_dialect", "_kept", "_max_line", "_chunk", "_rest", "_searched", "_parts",
-        "_missing", "_request", "in_pieces", "large", "error",
+        "_table", "_dialect", "_kept", "_max_line", "_chunk", "_searched", "in_pieces", "error",
     )  # fmt: skip
 
     def __init__(
@@ -86,18 +85,14 @@ class RequestReader:
         chunk_bytes: int,
         dialect: Dialect = DIALECTS[DARNER],
     ) -> None:
+        super().__init__()
         self._table = table
         self._dialect = dialect
         self._kept = kept_lines
         self._max_line = max_line_bytes
         self._chunk = chunk_bytes
-        self._rest = b""  # an incomplete line, or, while `large` is set, the first bytes of its body
         self._searched = 0  # so far there is no end of a line in `_rest`
-        self._parts: list[bytes] = []  # an incomplete body
-        self._missing = 0  # bytes that the incomplete body still lacks, its CR LF included; 0: in no body
-        self._request: LineRequest | None = None  # whose body that is
         self.in_pieces = False  # something incomplete is held
-        self.large: LineRequest | None = None  # its body is larger than a chunk and comes next
         self.error: RequestError | None = None  # what is wrong behind the last request returned
 
     def requests(self, data: bytes) -> Iterator[tuple[LineRequest, bytes | None]]:
@@ -188,31 +183,6 @@ class RequestReader:
             self._rest = data[position:] if position else data
             self._searched = length - position
             self.in_pieces = True
-
-    @property
-    def body_bytes(self) -> int:
-        """How much of an incomplete body is held."""
-        return sum(map(len, self._parts))
-
-    @property
-    def body_missing(self) -> int:
-        """How many bytes the incomplete body that is held still lacks, its CR LF included; 0: none is held."""
-        return self._missing
-
-    def hand_over(self) -> None:
-        self.large, self._request = self._request, None
-        self._rest = b"".join(self._parts)
-        self._parts, self._missing = [], 0
-
-    def drop(self) -> None:
-        self._parts, self._missing, self._rest = [], 0, b""
-
-    def take_body(self, most_bytes: int) -> bytes:
-        taken, self._rest = self._rest[:most_bytes], self._rest[most_bytes:]
-        return taken
-
-    def end_body(self) -> None:
-        self.large = None
 
     def _line_too_long(self) -> RequestError:
         return ClientError(f"line too long: at most {self._max_line} bytes")
