@@ -18,11 +18,12 @@ from darner_core.errors import DataDirError
 from darner_core.showing import show
 from darner_core.storage import opening, records
 from darner_core.storage.directory import read_format, require_readable_format
-from darner_core.storage.job_records import DELAYED, NEUTRAL_PRI, Job
+from darner_core.storage.job_records import DELAYED, DYING, NEUTRAL_PRI, Job
 from darner_core.storage.records import Blob, Item, QueueRecord
 from darner_core.tools import formatting
 from darner_core.tools.aside_salvage import AsideReader, LineJobs, aside_of
 from darner_core.tools.formatting import (
+    DEAD_LETTER,
     START_BYTES,
     TAKEN,
     WAITING,
@@ -156,7 +157,8 @@ def _aside_lines(
         if entry.item is None or isinstance(entry.item, Broken):
             found(f"item {entry.id}", "it cannot be read")
             continue
-        shown = _shown(directory, queue, entry.id, entry.item, STATES[kind], now_ms, tell)
+        state = DEAD_LETTER if job.state == DYING else STATES[kind]
+        shown = _shown(directory, queue, entry.id, entry.item, state, now_ms, tell)
         if is_first:
             yield from ("", aside_head())
             is_first = False

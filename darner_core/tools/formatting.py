@@ -25,6 +25,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 READY = "ready"
 DELAYED = "delayed"
 BURIED = "buried"
+DEAD_LETTER = "dead letter"  # a large one, on its way to where these go
 
 ASIDE_ID_LETTERS = 16  # ids begin at 2 ** 51
 

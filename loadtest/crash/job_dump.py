@@ -55,6 +55,10 @@ def _job(books: Books, line: Line, serial: int, item: dict[str, Any]) -> None:
     counts = rules.max_deliveries or rules.dead or rules.retry_delay_s
     if not (job.low if counts else 0) <= failures <= job.high:
         raise Violation(f"{job} has failed {failures} times: {item}")
+    if item["state"] == "dead letter":  # a large one that was on its way when the server was killed
+        if not job.may_be_given_up:
+            raise Violation(f"{job} is a dead letter, though it has not failed often enough: {item}")
+        return
     if rules.max_deliveries and rules.dead and failures >= rules.max_deliveries:
         raise Violation(f"{job} has failed {failures} times, and is no dead letter: {item}")
     if rules.max_deliveries and failures >= rules.max_deliveries and not rules.dead:

@@ -14,7 +14,7 @@ import pytest
 
 from darner_core.engines.local import aside_failures
 from darner_core.errors import DataDirError
-from darner_core.storage.job_records import Flush, Job
+from darner_core.storage.job_records import DYING, Flush, Job
 from darner_core.storage.opening import ASIDE_TABLES
 from darner_core.storage.storage import Storage
 from darner_core.tools.dump import DAMAGED, SHOWN, STATES, dump
@@ -253,6 +253,20 @@ def aside(tmp_path: Path) -> Path:
         engine.storage.jobs.put_jobs(batch, aside.record.number, {last[2]: told})
         engine.storage.write(batch)
     return tmp_path / "data"
+
+
+def test_a_large_dead_letter_on_its_way_is_not_shown_as_ready(tmp_path: Path) -> None:
+    with opened(tmp_path / "data") as engine:
+        aside = engine.asides.of(queue := engine.registry.create(b"work"))
+        item_id = aside.put(upload(engine.storage, queue, b"large " * 2000), 0, 0, 1024, 0)
+        engine.journal.commit()
+        batch = engine.storage.batch()
+        dying = aside.job(item_id)._replace(state=DYING, nacks=5)
+        engine.storage.jobs.put_jobs(batch, aside.record.number, {item_id: dying})
+        engine.storage.write(batch)
+    done = run(tmp_path / "data", "work", "--json")
+    assert json.loads(done.stdout)["state"] == "dead letter"
+    assert "  dead letter  " in run(tmp_path / "data", "work").stdout
 
 
 def test_a_person_sees_what_is_set_aside_behind_the_line(aside: Path) -> None:
