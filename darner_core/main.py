@@ -14,7 +14,7 @@ from typing import Any
 from darner_core import NAME, VERSION
 from darner_core.config import command_line
 from darner_core.config.command_line import Dump
-from darner_core.config.listeners import BEANSTALKD, DARNER
+from darner_core.config.listeners import DARNER
 from darner_core.config.options import Config
 from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
 from darner_core.server import server
@@ -113,10 +113,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     reload = partial(_reload_at_signal, queue_server)
     server.on_signals((signal.SIGHUP,), reload, reload)
     server.on_signals((signal.SIGTERM, signal.SIGINT), queue_server.request_stop, _end_at_once)
-    if any(listener.dialect == BEANSTALKD for listener in queue_server.acceptor.listeners):
-        server.on_signals(
-            (signal.SIGUSR1,), queue_server.drain, queue_server.drain
-        )  # as beanstalkd's operators know it
+    if queue_server.drained_by_signal:
+        server.on_signals((signal.SIGUSR1,), queue_server.drain, queue_server.drain)
     else:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # log rotation may send it; the log is standard output
     log.info(_recovered(queue_server))

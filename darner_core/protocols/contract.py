@@ -236,6 +236,7 @@ class Traits:
     # NotYet or BadLogin. Without such a function only a client's certificate says who it is.
     read_login: Callable[[bytes], "Login | None"] | None = None
     receives_whole: bool = True  # no request is received in pieces
+    drained_by_signal: bool = False  # its operators expect that SIGUSR1 makes the server take no more items
 
 
 class Protocol(Form):

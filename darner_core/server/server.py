@@ -218,6 +218,12 @@ class Server:
     def stopping(self) -> bool:
         return self.availability.stopping
 
+    @property
+    def drained_by_signal(self) -> bool:
+        """Whether operators of one of the protocols that are spoken drain servers by a signal."""
+        dialects = {listener.dialect for listener in self.acceptor.listeners}
+        return any(self.vocabularies.of(dialect).dialect.drained_by_signal for dialect in dialects)
+
     def drain(self) -> None:
         """Take no more items until an operator says `status up`, or the server ends. A stricter status stays."""
         if self.status.shown.strictness < READONLY.strictness:

@@ -15,15 +15,12 @@ from darner_core.operations.session import Failures
 from darner_core.protocols.beanstalkd import reader, replies
 from darner_core.protocols.beanstalkd.jobs import Jobs
 from darner_core.protocols.beanstalkd.reader import JobReader, TubeRequest
-from darner_core.protocols.beanstalkd.replies import NOT_FOUND, NOT_IGNORED, PAUSED, NoRoom, error_reply
+from darner_core.protocols.beanstalkd.replies import NOT_FOUND, NOT_IGNORED, PAUSED, error_reply
 from darner_core.protocols.beanstalkd.statistics import Statistics
 from darner_core.protocols.beanstalkd.tubes import DEFAULT, Tubes, TubeSession
 from darner_core.protocols.contract import READS, WRITES, Command, Reply, Require, Traits
 
 _HANDS_OVER: Final = b"RESERVED "
-
-# The most tubes that a client watches. Each `reserve` looks at all of them, in one turn: 2 ms.
-MAX_WATCHED: Final = 1000
 
 
 class Beanstalkd:
@@ -34,6 +31,7 @@ class Beanstalkd:
         error_reply=error_reply,
         hands_over=lambda reply: reply.startswith(_HANDS_OVER),
         receives_whole=False,
+        drained_by_signal=True,
     )
 
     def __init__(self, operations: Operations, config: Config) -> None:
@@ -111,8 +109,6 @@ class Beanstalkd:
 
     def watch(self, request: TubeRequest, body: None, session: TubeSession) -> bytes:
         session.require(GET, request.queue)
-        if len(session.watched) >= MAX_WATCHED and request.queue not in session.watched:
-            raise NoRoom(f"a client watches up to {MAX_WATCHED} tubes")
         return b"WATCHING %d\r\n" % session.watch(request.queue, request.tube)
 
     def ignore(self, request: TubeRequest, body: None, session: TubeSession) -> bytes:

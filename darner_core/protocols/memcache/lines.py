@@ -203,7 +203,7 @@ def parse_history(request: LineRequest, words: list[bytes]) -> None:
 
 
 def parse_kicking(request: LineRequest, words: list[bytes]) -> None:
-    """`kick name most [noreply]`. Source: beanstalkd's doc/protocol.txt, "kick"."""
+    """`kick name most [noreply]`"""
     if len(words) > 2:
         _take_noreply(request, words)
     if len(words) != 2:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.protocols.beanstalkd.commands import MAX_WATCHED
+from darner_core.protocols.beanstalkd.tubes import MAX_WATCHED
 from tests.support.beanstalkd import TubeServer, Worker
 from tests.support.harness import REPLY_S, run_darner, wait_until
 from tests.support.identities import Authority, write_users
