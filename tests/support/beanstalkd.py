@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tests.support.harness import REPLY_S, START_S, Client, RunningServer, wait_until
+from tests.support.identities import TlsClient, UnixClient
 
 # The real one, to play the same conversations; None where it is not installed.
 BEANSTALKD = shutil.which("beanstalkd")
@@ -157,3 +158,11 @@ class Worker(Client):
         for number, watched in enumerate((tube, *also_watched)):
             self.says(f"watch {watched}", f"WATCHING {number + 2}")
         self.says("ignore default", f"WATCHING {1 + len(also_watched)}")
+
+
+class UnixWorker(UnixClient, Worker):
+    """Over a Unix socket."""
+
+
+class TlsWorker(TlsClient, Worker):
+    """Over TLS."""

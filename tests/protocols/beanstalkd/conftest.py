@@ -18,18 +18,18 @@ MAX_JOB_BYTES = 300_000  # more than one chunk
 Beans = TubeServer | RealBeanstalkd
 
 
-def _start(kind: str, data: Path) -> Beans:
+def start(kind: str, data: Path, max_job_bytes: int = MAX_JOB_BYTES) -> Beans:
     if kind == OURS:
-        return TubeServer(data, f"max_job_bytes = {MAX_JOB_BYTES}")
+        return TubeServer(data, f"max_job_bytes = {max_job_bytes}")
     if BEANSTALKD is None:
         pytest.skip("beanstalkd is not installed")
-    return RealBeanstalkd(data, "-z", str(MAX_JOB_BYTES))
+    return RealBeanstalkd(data, "-z", str(max_job_bytes))
 
 
 @pytest.fixture(scope="package", params=BOTH)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beans]:
     """One server for all conversations."""
-    server = _start(request.param, tmp_path_factory.mktemp("beans") / "data")
+    server = start(request.param, tmp_path_factory.mktemp("beans") / "data")
     yield server
     server.end()
 
@@ -37,7 +37,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(params=BOTH)
 def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Beans]:
     """A server of which nobody has asked anything yet."""
-    server = _start(request.param, tmp_path / "data")
+    server = start(request.param, tmp_path / "data")
     yield server
     server.end()
 
@@ -68,10 +68,10 @@ def ours(tmp_path: Path) -> Iterator[Callable[..., TubeServer]]:
     """Starts servers of ours, with these lines in their file."""
     servers: list[TubeServer] = []
 
-    def start(*lines: str, listener: tuple[str, ...] = (), fails: bool = False) -> TubeServer:
+    def serve(*lines: str, listener: tuple[str, ...] = (), fails: bool = False) -> TubeServer:
         servers.append(TubeServer(tmp_path / f"ours{len(servers)}", *lines, listener=listener, fails=fails))
         return servers[-1]
 
-    yield start
+    yield serve
     for server in servers:
         server.end()
