@@ -1,7 +1,8 @@
-"""What Disque's own tests show, as far as one node can: the same conversations, in other words."""
+"""What Disque's own tests show (1.0-rc1, tests/cluster/tests), as far as one node can, in conversations of ours."""
 
 import random
 import time
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -20,7 +21,63 @@ def field(client: RespClient, job: str, name: bytes) -> Any:
     return told[told.index(name) + 1] if told else None
 
 
+# Its tests, and the conversation that shows the same: in this file, or in another one.
+OWN = {
+    "02 ADDJOB, single node": "test_a_node_says_that_it_alone_has_the_job",
+    "03 ADDJOB will initially queue the job": "test_a_node_says_that_it_alone_has_the_job",
+    "03 not consumed, no requeue happens": "test_a_job_that_nobody_gets_is_queued_once",
+    "03 consumed, but not acknowledged": "test_a_job_is_delivered_again_and_again_until_it_is_acknowledged",
+    "03 retry is set to 0": "test_a_job_with_retry_0_is_never_queued_again",
+    "03 FIFO": "test_jobs_are_delivered_in_order",
+    "03 MAXLEN": "test_maxlen_is_a_bound",
+    "04 Jobs TTL is honoured": "test_a_job_is_not_delivered_after_its_life",
+    "04 Jobs mass expire": "test_a_thousand_jobs_are_gone_when_their_life_is_over",
+    "05 Acks, single node": "test_an_acknowledged_job_is_forgotten",
+    "05 Fast ack to owner": "test_an_acknowledged_job_is_forgotten",
+    "07 Enable AOF": "test_the_log_is_there_from_the_start",
+    "07 delivered after a restart": "test_jobs_are_kept_over_a_restart_and_so_are_their_terms",
+    "07 Disable AOF": "test_the_log_is_there_from_the_start",
+    "08 QSCAN, iterator": "queues.test_qscan_comes_upon_every_queue",
+    "08 QSCAN, BUSYLOOP": "test_scans_of_queues_filter_by_length",
+    "08 QSCAN, MINLEN or MAXLEN": "test_scans_of_queues_filter_by_length",
+    "09 JSCAN, iterator": "queues.test_jscan_comes_upon_every_job",
+    "09 JSCAN, BUSYLOOP": "test_scans_of_jobs_filter_by_queue_and_state",
+    "09 JSCAN, QUEUE": "test_scans_of_jobs_filter_by_queue_and_state",
+    "09 JSCAN, STATE": "test_scans_of_jobs_filter_by_queue_and_state",
+    "09 JSCAN, REPLY all": "queues.test_jscan_can_tell_all_of_each_job",
+    "11 WORKING returns the retry time": "test_who_says_that_it_works_is_told_the_retry",
+    "11 WORKING can prevent the requeue": "test_who_says_that_it_works_keeps_the_job",
+    "12 NACK immediately re-enqueues": "test_a_job_that_is_given_back_is_delivered_again_at_once",
+    "12 WITHCOUNTERS, nacks": "test_a_job_that_is_given_back_is_delivered_again_at_once",
+    "12 WITHCOUNTERS, additional deliveries": "test_one_that_nobody_acknowledged_counts_otherwise",
+}
+
+
+def test_each_of_its_tests_that_fits_has_a_conversation_of_ours() -> None:
+    assert len(OWN) == 27
+    for ours in OWN.values():
+        module, _, test = ours.rpartition(".")
+        assert callable(getattr(import_module(f"tests.protocols.resp.test_{module or 'disque'}"), test, None)), ours
+
+
 # -- 02 to 04: adding and delivering
+
+
+def test_a_node_says_that_it_alone_has_the_job(client: RespClient) -> None:
+    job = client.do("ADDJOB", "myqueue", "myjob", 5000, "REPLICATE", 1)
+    assert field(client, job, b"state") == b"queued"
+    assert field(client, job, b"nodes-delivered") == [client.do("CLUSTER", "MYID")]
+    assert client.do("ADDJOB", "myqueue", "myjob", 5000, "REPLICATE", 3).startswith("NOREPL ")
+    assert client.do("ADDJOB", "myqueue", "myjob", 5000, "REPLICATE", 3, "ASYNC").startswith("NOREPL ")
+
+
+def test_a_job_that_nobody_gets_is_queued_once(client: RespClient) -> None:
+    job = client.do("ADDJOB", "myqueue", "myjob", 5000, "RETRY", 1)
+    time.sleep(1.2)
+    assert field(client, job, b"state") == b"queued"
+    assert client.do("QLEN", "myqueue") == 1
+    ((*_, again),) = client.do("GETJOB", "WITHCOUNTERS", "FROM", "myqueue")
+    assert again == 0
 
 
 def test_a_node_delivers_what_was_added(client: RespClient) -> None:
@@ -86,6 +143,12 @@ def test_an_acknowledged_job_is_forgotten(client: RespClient, verb: str) -> None
 # -- 07: a restart
 
 
+def test_the_log_is_there_from_the_start(client: RespClient) -> None:
+    assert client.do("CONFIG", "SET", "appendonly", "yes") == client.do("CONFIG", "REWRITE") == "OK"
+    assert b"aof_state:on\r\n" in client.do("INFO", "persistence")
+    assert client.do("CONFIG", "SET", "appendonly", "no").startswith("ERR ")
+
+
 def test_jobs_are_kept_over_a_restart_and_so_are_their_terms(server: RespServer) -> None:
     client = server.resp()
     jobs = [
@@ -104,7 +167,7 @@ def test_jobs_are_kept_over_a_restart_and_so_are_their_terms(server: RespServer)
     assert client.do("ACKJOB", *kept) == 50
 
 
-# -- 08: pausing
+# -- pausing, of which it has no tests
 
 
 def test_a_paused_queue_takes_no_jobs(client: RespClient) -> None:
@@ -133,7 +196,19 @@ def test_clients_that_wait_are_served_when_the_pause_ends(server: RespServer) ->
     assert body(waiting.reply()) == b"a"
 
 
-# -- 09: scanning
+# -- 08 and 09: scanning
+
+
+def test_scans_of_queues_filter_by_length(client: RespClient) -> None:
+    names = [b"queue%d" % number for number in range(64)]
+    for some in (names, names[:16], names[:8]):
+        client.do_all(*[("ADDJOB", name, "myjob", 5000, "RETRY", 0) for name in some])
+    for words, found in (
+        ((), names), (("MINLEN", 2), names[:16]), (("MINLEN", 3), names[:8]),
+        (("MINLEN", 2, "MAXLEN", 3), names[:16]), (("MAXLEN", 1), names[16:]),
+    ):  # fmt: skip
+        cursor, some = client.do("QSCAN", "BUSYLOOP", *words)
+        assert (cursor, sorted(some)) == (b"0", sorted(found))
 
 
 def test_scans_of_jobs_filter_by_queue_and_state(client: RespClient) -> None:
@@ -148,6 +223,11 @@ def test_scans_of_jobs_filter_by_queue_and_state(client: RespClient) -> None:
 
 
 # -- 11: working
+
+
+def test_who_says_that_it_works_is_told_the_retry(client: RespClient) -> None:
+    job = client.do("ADDJOB", "myqueue", "myjob", 5000, "RETRY", 123)
+    assert client.do("WORKING", job) == 123
 
 
 @pytest.mark.long
