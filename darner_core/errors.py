@@ -9,6 +9,7 @@
     +-- RequestError         answered to the client that caused it; knows its reply
         +-- MalformedRequest ERROR ...         not a request of this protocol; hangs up
         +-- ClientError      CLIENT_ERROR ...  a request that may not be made now; hangs up
+        |   +-- Incomplete   CLIENT_ERROR ...  the rest of a request did not come in time; hangs up
         |   +-- Unsupported  CLIENT_ERROR ...  known from memcached, but not here; the connection goes on
         +-- ServerError      SERVER_ERROR ...  the server cannot do it; the connection goes on
             +-- Unavailable  SERVER_ERROR ...  not done now, or not for this client; hangs up
@@ -59,6 +60,10 @@ class MalformedRequest(RequestError):
 
 class ClientError(RequestError):
     prefix = "CLIENT_ERROR"
+
+
+class Incomplete(ClientError):
+    pass
 
 
 class Unsupported(ClientError):

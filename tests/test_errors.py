@@ -10,6 +10,7 @@ from darner_core.errors import (
     ConfigError,
     DarnerError,
     DataDirError,
+    Incomplete,
     MalformedRequest,
     RequestError,
     ServerError,
@@ -24,6 +25,7 @@ from darner_core.errors import (
     [
         (MalformedRequest("what?"), b"ERROR what?\r\n", True),
         (ClientError("not now"), b"CLIENT_ERROR not now\r\n", True),
+        (Incomplete("the rest did not come"), b"CLIENT_ERROR the rest did not come\r\n", True),
         (Unsupported("no such thing"), b"CLIENT_ERROR no such thing\r\n", False),
         (ServerError("out of disk space"), b"SERVER_ERROR out of disk space\r\n", False),
     ],

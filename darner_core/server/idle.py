@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from darner_core.errors import ClientError
+from darner_core.errors import Incomplete
 from darner_core.operating_system import unsent_bytes
 from darner_core.server.careful import careful
 from darner_core.server.states import UNOCCUPIED, Ending, State
@@ -71,7 +71,7 @@ def end_stalled(client: "Connection", timeout_s: int) -> None:
     what = "request" if client.inbox.reads_whole else "line"
     if client.state is State.IN_BODY or client.inbox.reader.body_missing:
         what = "item"
-    client.refuse_rest(ClientError(f"the rest of the {what} did not come for {timeout_s} s"))
+    client.refuse_rest(Incomplete(f"the rest of the {what} did not come for {timeout_s} s"))
 
 
 @careful

@@ -6,7 +6,7 @@ Source: beanstalkd's doc/protocol.txt.
 from collections.abc import Iterable
 from typing import Final
 
-from darner_core.errors import ClientError, DarnerError, RequestError, ServerError
+from darner_core.errors import ClientError, DarnerError, Incomplete, RequestError, ServerError
 
 BAD_FORMAT: Final = b"BAD_FORMAT\r\n"
 UNKNOWN_COMMAND: Final = b"UNKNOWN_COMMAND\r\n"
@@ -44,6 +44,8 @@ def error_reply(error: RequestError) -> bytes:
     """The protocol's word for `error`. What exactly is wrong stands in the log."""
     if isinstance(error, NoRoom):
         return OUT_OF_MEMORY
+    if isinstance(error, Incomplete):
+        return BAD_FORMAT
     if isinstance(error, (NotAllowed, ClientError)):
         return UNKNOWN_COMMAND
     return INTERNAL_ERROR

@@ -9,7 +9,7 @@ Source: the specification of RESP, versions 2 and 3, on redis.io.
 from collections.abc import Iterable
 from typing import Final
 
-from darner_core.errors import ClientError, RequestError, ServerError, Unavailable
+from darner_core.errors import ClientError, Incomplete, RequestError, ServerError, Unavailable
 
 OK: Final = b"+OK\r\n"
 QUEUED: Final = b"+QUEUED\r\n"
@@ -58,9 +58,9 @@ def error_reply(error: RequestError) -> bytes:
         word = error.word
     elif isinstance(error, Unavailable):
         word = "READONLY"
-    elif isinstance(error, ClientError):
+    elif isinstance(error, ClientError) and not isinstance(error, Incomplete):
         word = "NOPERM"
-    elif not isinstance(error, ServerError):  # bytes of another protocol
+    elif not isinstance(error, ServerError):  # half a request, or bytes of another protocol
         word = "ERR"
     elif str(error).startswith(("too many ", "too much ")):
         word = "OOM"

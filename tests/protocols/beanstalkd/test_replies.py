@@ -2,7 +2,7 @@
 
 import pytest
 
-from darner_core.errors import ClientError, MalformedRequest, RequestError, ServerError
+from darner_core.errors import ClientError, Incomplete, MalformedRequest, RequestError, ServerError
 from darner_core.protocols.beanstalkd import replies
 
 
@@ -13,6 +13,7 @@ from darner_core.protocols.beanstalkd import replies
         (ServerError("the disk cannot be written"), b"INTERNAL_ERROR\r\n"),
         (ClientError("user bob may not put into queue q"), b"UNKNOWN_COMMAND\r\n"),
         (MalformedRequest("what"), b"INTERNAL_ERROR\r\n"),
+        (Incomplete("the rest of the line did not come for 60 s"), b"BAD_FORMAT\r\n"),
     ],
 )
 def test_each_error_has_a_word(error: RequestError, reply: bytes) -> None:

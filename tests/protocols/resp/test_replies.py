@@ -2,7 +2,7 @@
 
 import pytest
 
-from darner_core.errors import ClientError, MalformedRequest, RequestError, ServerError, Unavailable
+from darner_core.errors import ClientError, Incomplete, MalformedRequest, RequestError, ServerError, Unavailable
 from darner_core.protocols.resp import replies
 from darner_core.protocols.resp.replies import NotAllowed, ProtocolError, RespError, error_reply
 
@@ -15,6 +15,7 @@ from darner_core.protocols.resp.replies import NotAllowed, ProtocolError, RespEr
         (ProtocolError("no"), b"-ERR Protocol error: no\r\n"),
         (NotAllowed("no"), b"-NOPERM no\r\n"),
         (ClientError("user a may not"), b"-NOPERM user a may not\r\n"),
+        (Incomplete("the rest of the request did not come"), b"-ERR the rest of the request did not come\r\n"),
         (ClientError("unauthenticated"), b"-NOAUTH Authentication required.\r\n"),
         (Unavailable("too many"), b"-READONLY too many\r\n"),
         (MalformedRequest("this is HTTP"), b"-ERR this is HTTP\r\n"),
