@@ -55,6 +55,14 @@ def test_an_empty_tube_stays(join: Join, shared: Beans, tube: str) -> None:
     assert line.split()[0].decode() == answers(shared, "NOT_FOUND", "OK")
 
 
+def test_tubes_that_are_watched_keep_their_order(join: Join, shared: Beans, tube: str) -> None:
+    a = join()
+    for number, other in enumerate("xyz"):
+        a.says(f"watch {other}", f"WATCHING {number + 2}")
+    a.says("ignore x", "WATCHING 3")
+    assert a.listed("list-tubes-watched") == [tube, *answers(shared, "zy", "yz")]
+
+
 def test_default_is_the_first_of_the_tubes(alone: Beans) -> None:
     a = alone.worker()
     for tube in ("b", "a"):
