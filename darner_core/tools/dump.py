@@ -35,6 +35,7 @@ from darner_core.tools.formatting import (
     item_json,
     item_line,
 )
+from darner_core.tools.numbers import NumbersOf
 from darner_core.tools.salvage import Broken, Gap, IdGap, Salvaged, open_lenient
 from darner_core.tools.snapshot import snapshot
 
@@ -70,11 +71,12 @@ def dump(path: str, queue: bytes, as_json: bool, out: TextIO, say: Say) -> int:
             raise DataDirError(f"data directory {path}: cannot be read: {why}") from error
         with closing(directory):
             record = _find(path, directory, queue, say)
-            for line in _lines(directory, record, as_json, now_ms, tell):
+            numbers = NumbersOf(directory, record.number, tell)
+            for line in _lines(directory, record, numbers, as_json, now_ms, tell):
                 out.write(f"{line}\n")
             aside = aside_of(directory, queue, tell)
             if aside is not None:
-                for line in _aside_lines(directory, record, aside.number, as_json, now_ms, tell):
+                for line in _aside_lines(directory, record, aside.number, numbers, as_json, now_ms, tell):
                     out.write(f"{line}\n")
     return status
 
@@ -93,7 +95,9 @@ def _find(path: str, directory: Salvaged, queue: bytes, say: Say) -> QueueRecord
     raise DataDirError(f"data directory {path}: there is no queue {show(queue)}; its queues: {names}{more}")
 
 
-def _lines(directory: Salvaged, queue: QueueRecord, as_json: bool, now_ms: int, tell: Say) -> Iterator[str]:
+def _lines(
+    directory: Salvaged, queue: QueueRecord, numbers: NumbersOf, as_json: bool, now_ms: int, tell: Say
+) -> Iterator[str]:
     """The head, and a line for each item of the queue that can be read; `tell` hears of the others."""
     state = directory.state(queue)
     if isinstance(state, Broken):
@@ -101,7 +105,7 @@ def _lines(directory: Salvaged, queue: QueueRecord, as_json: bool, now_ms: int, 
         state = records.State()
     id_letters = max(8, len(str(state.tail + MORE_DIGITS)))
     if not as_json:
-        yield item_head(id_letters)
+        yield item_head(id_letters, bool(numbers))
     jobs = LineJobs(directory, queue.number)
     for entry in directory.items(queue, max(records.FIRST_ID, state.first), state.tail):
         if isinstance(entry, IdGap):
@@ -113,11 +117,12 @@ def _lines(directory: Salvaged, queue: QueueRecord, as_json: bool, now_ms: int, 
             continue
         item_id, item = entry
         shown = _shown(directory, queue, item_id, item, TAKEN if item_id < state.next else WAITING, now_ms, tell)
+        number = numbers.of(item_id)
         if as_json:
             job = jobs.of(item_id)
-            yield item_json(shown, _shown_job(job) if job is not None else None)
+            yield item_json(shown, number, _shown_job(job) if job is not None else None)
         else:
-            yield item_line(id_letters, shown)
+            yield item_line(id_letters, shown, number if numbers else None)
 
 
 def _shown(
@@ -137,7 +142,7 @@ def _shown_job(job: Job) -> ShownJob:
 
 
 def _aside_lines(
-    directory: Salvaged, queue: QueueRecord, number: int, as_json: bool, now_ms: int, tell: Say
+    directory: Salvaged, queue: QueueRecord, aside: int, numbers: NumbersOf, as_json: bool, now_ms: int, tell: Say
 ) -> Iterator[str]:
     """A line for each item that is set aside: first what is ready, then what is delayed, then what is buried, each in
     the order in which it goes out."""
@@ -148,7 +153,7 @@ def _aside_lines(
             told.add((where, what))
             tell(f"set aside: {where}: {what}")
 
-    reader = AsideReader(directory, number, found)
+    reader = AsideReader(directory, aside, found)
     is_first = not as_json
     for entry, kind in reader.in_order():
         job = entry.job if isinstance(entry.job, Job) else Job(kind, NEUTRAL_PRI, 0)
@@ -160,12 +165,13 @@ def _aside_lines(
         state = DEAD_LETTER if job.state == DYING else STATES[kind]
         shown = _shown(directory, queue, entry.id, entry.item, state, now_ms, tell)
         if is_first:
-            yield from ("", aside_head())
+            yield from ("", aside_head(bool(numbers)))
             is_first = False
+        number, shown_job = numbers.of(entry.id), _shown_job(job._replace(state=kind))
         if as_json:
-            yield item_json(shown, _shown_job(job._replace(state=kind)))
+            yield item_json(shown, number, shown_job)
         else:
-            yield from aside_lines(shown, _shown_job(job._replace(state=kind)))
+            yield from aside_lines(shown, shown_job, number if numbers else None)
 
 
 def _first_chunk(directory: Salvaged, queue: QueueRecord, item_id: int, blob: Blob, tell: Say) -> bytes:

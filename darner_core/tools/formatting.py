@@ -28,6 +28,7 @@ BURIED = "buried"
 DEAD_LETTER = "dead letter"  # a large one, on its way to where these go
 
 ASIDE_ID_LETTERS = 16  # ids begin at 2 ** 51
+NUMBER_LETTERS = 9  # of public numbers, which are shown if an item of the queue has one
 
 ITEM_HEAD = "AGE        EXPIRES            FLAGS        SIZE  STATE             BODY"
 ASIDE_HEAD = (
@@ -100,29 +101,40 @@ def show_start(start: bytes, body_bytes: int) -> str:
     return show(text) + ("..." if cut else "")
 
 
-def item_head(id_letters: int) -> str:
-    return f"{'ID':>{id_letters}}  {ITEM_HEAD}"
+def item_head(id_letters: int, with_numbers: bool = False) -> str:
+    return f"{'ID':>{id_letters}}  {_number_head(with_numbers)}{ITEM_HEAD}"
 
 
-def item_line(id_letters: int, item: ShownItem) -> str:
+def _number_head(with_numbers: bool) -> str:
+    return f"{'NUMBER':>{NUMBER_LETTERS}}  " if with_numbers else ""
+
+
+def _number(number: int | None) -> str:
+    return "" if number is None else f"{number or '-':>{NUMBER_LETTERS}}  "
+
+
+def item_line(id_letters: int, item: ShownItem, number: int | None = None) -> str:
+    """`number`: its public number, 0 if it has none; None: no column for it."""
     age, expiry = show_duration(item.now_ms - item.added_at_ms), show_expiry(item.expires_at_ms, item.now_ms)
     return (
-        f"{item.id:>{id_letters}}  {age:<9}  {expiry:<12}  {item.flags:>10}  {item.body_bytes:>10}  {item.state:<16}  "
+        f"{item.id:>{id_letters}}  {_number(number)}"
+        f"{age:<9}  {expiry:<12}  {item.flags:>10}  {item.body_bytes:>10}  {item.state:<16}  "
         f"{show_start(item.start, item.body_bytes)}"
     ).rstrip()
 
 
-def aside_head() -> str:
-    return f"{'ID':>{ASIDE_ID_LETTERS}}  {ASIDE_HEAD}"
+def aside_head(with_numbers: bool = False) -> str:
+    return f"{'ID':>{ASIDE_ID_LETTERS}}  {_number_head(with_numbers)}{ASIDE_HEAD}"
 
 
-def aside_lines(item: ShownItem, job: ShownJob) -> Iterator[str]:
+def aside_lines(item: ShownItem, job: ShownJob, number: int | None = None) -> Iterator[str]:
     """A line for an item that is set aside, and one for its history if it has one."""
     age, expiry = show_duration(item.now_ms - item.added_at_ms), show_expiry(item.expires_at_ms, item.now_ms)
     state = f"due {show_expiry(job.due_ms, item.now_ms)}" if item.state == DELAYED else item.state
     ttr = show_duration(job.ttr_ms) if job.ttr_ms else "-"
     yield (
-        f"{item.id:>{ASIDE_ID_LETTERS}}  {age:<9}  {expiry:<12}  {item.flags:>10}  {item.body_bytes:>10}  {state:<14}  "
+        f"{item.id:>{ASIDE_ID_LETTERS}}  {_number(number)}"
+        f"{age:<9}  {expiry:<12}  {item.flags:>10}  {item.body_bytes:>10}  {state:<14}  "
         f"{job.pri:>10}  {ttr:>9}  {job.failures:>8}  {show(job.key) or '-':<8}  "
         f"{show_start(item.start, item.body_bytes)}"
     ).rstrip()
@@ -130,8 +142,8 @@ def aside_lines(item: ShownItem, job: ShownJob) -> Iterator[str]:
         yield f"{'':{ASIDE_ID_LETTERS}}  {show(job.note)}"
 
 
-def item_json(item: ShownItem, job: ShownJob | None = None) -> str:
-    """`job`: None for an item of the line that has not failed."""
+def item_json(item: ShownItem, number: int = 0, job: ShownJob | None = None) -> str:
+    """`number`: its public number, 0 if it has none. `job`: None for an item of the line that has not failed."""
     about_job = (
         {}
         if job is None
@@ -152,6 +164,7 @@ def item_json(item: ShownItem, job: ShownJob | None = None) -> str:
     return json.dumps(
         {
             "id": item.id,
+            "number": number or None,
             "age_ms": item.now_ms - item.added_at_ms,
             "added_at_ms": item.added_at_ms,
             "expires_at_ms": item.expires_at_ms or None,

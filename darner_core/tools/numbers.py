@@ -1,10 +1,13 @@
-"""Public numbers of items, and a data directory's identity: what `check` says of them, and what `repair` keeps.
+"""Public numbers of items, and a data directory's identity: what `check` says of them, what `repair` keeps, and which
+numbers `dump` shows.
 
 A repair gives queues other numbers, and perhaps items other ids. So no item keeps its public number; but no number is
 given again, and the identity stays.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from struct import error as struct_error
 
 from darner_core.storage import number_records
@@ -13,6 +16,8 @@ from darner_core.storage.storage import Batch, Storage
 from darner_core.tools.salvage import Gap, Salvaged
 
 Say = Callable[[str], None]
+
+_first_id = attrgetter("first_id")
 
 
 def _read(directory: Salvaged) -> Iterator[int | Block | str]:
@@ -83,3 +88,29 @@ def copy_numbers(directory: Salvaged, storage: Storage, batch: Batch, say: Say) 
         say("the directory has another identity from now on")
     if identity is not None:
         storage.numbers.put_identity(batch, *identity)
+
+
+class NumbersOf:
+    """The public numbers of one queue's items. In memory is one block for up to a thousand items."""
+
+    def __init__(self, directory: Salvaged, queue: int, tell: Say) -> None:
+        """`queue`: its number. `tell` hears of what cannot be read."""
+        self._blocks: list[Block] = []
+        for found in _read(directory):
+            if isinstance(found, str):
+                tell(f"public numbers: {found}")
+            elif isinstance(found, Block) and found.number == queue:
+                self._blocks.append(found)
+        self._blocks.sort(key=_first_id)
+
+    def __bool__(self) -> bool:
+        """Whether any of its items have one."""
+        return bool(self._blocks)
+
+    def of(self, item_id: int) -> int:
+        """0: it has none."""
+        at = bisect_right(self._blocks, item_id, key=_first_id)
+        if not at:
+            return 0
+        _, _, first_id, size = block = self._blocks[at - 1]
+        return block.first + item_id - first_id if item_id < first_id + size else 0

@@ -20,6 +20,7 @@ from darner_core.storage.storage import Storage
 from darner_core.tools.dump import DAMAGED, SHOWN, STATES, dump
 from darner_core.tools.formatting import TAKEN, WAITING
 from tests.conftest import SMALL
+from tests.support.beanstalkd import TubeServer
 from tests.support.damaged import ITEMS, POPPED, bodies, body, copy_of, make_directory, turn_over
 from tests.support.damaged_asides import ITEMS as ASIDE_ITEMS
 from tests.support.damaged_asides import look, opened, table_of, upload
@@ -223,6 +224,19 @@ def test_it_reads_what_the_server_reads_of_a_damaged_log_and_of_format_1(tmp_pat
     assert [number for number, _ in bodies(storage, b"b")] == shown[: len(shown)]
     assert storage.damage
     storage.close()
+
+
+def test_numbers_that_clients_know_items_by_are_shown(tmp_path: Path) -> None:
+    server = TubeServer(tmp_path / "data")
+    server.client().set("mail", b"nobody has asked for its number")
+    worker = server.worker()
+    worker.says("use mail", "USING mail")
+    job, delayed = worker.put("asked"), worker.put("delayed", delay=1000)
+    server.end()
+    done = run(server.data, "mail")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[1] for line in lines if line] == ["NUMBER", "-", "NUMBER", str(job), str(delayed)]
+    assert [item["number"] for item in items(server.data, b"mail")] == [None, job, delayed]
 
 
 # -- what is set aside

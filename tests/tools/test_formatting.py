@@ -97,7 +97,7 @@ def test_the_columns_of_an_item_stand_below_their_heads() -> None:
 def test_an_item_as_json_has_all_in_units_of_the_wire() -> None:
     line = item_json(ShownItem(3, 7, 0, 1000, 4000, 100, WAITING, b"\xffa", True))
     assert json.loads(line) == {
-        "id": 3, "age_ms": 3000, "added_at_ms": 1000, "expires_at_ms": None, "flags": 7, "bytes": 100,
+        "id": 3, "number": None, "age_ms": 3000, "added_at_ms": 1000, "expires_at_ms": None, "flags": 7, "bytes": 100,
         "state": "waiting", "large": True, "first_bytes": "/2E=", "text": r"\xffa...",
     }  # fmt: skip
     assert "\n" not in line

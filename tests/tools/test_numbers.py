@@ -1,5 +1,6 @@
 """What the tools find and keep of public numbers."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from darner_core.storage.number_records import Block, block_key, pack_block, pack_mark
 from darner_core.storage.storage import Storage
 from darner_core.tools.check import WHOLE
+from darner_core.tools.numbers import NumbersOf
 from darner_core.tools.repair import repair
+from darner_core.tools.salvage import open_lenient
 from tests.conftest import SMALL
 from tests.support.damaged import make_directory
 from tests.tools.test_check import altered, findings
@@ -63,3 +66,14 @@ def test_a_lost_identity_is_told(directory: Path) -> None:
     said: list[str] = []
     assert repair(str(directory), 4, said.append, quiet.progress) == WHOLE
     assert "the directory has another identity from now on" in said
+
+
+def test_an_item_is_told_its_number(directory: Path, tmp_path: Path) -> None:
+    altered(directory, (None, block_key(17), pack_block(Block(17, 1, 2**51, 2))), (None, block_key(30), b"nonsense"))
+    said: list[str] = []
+    with closing(open_lenient(str(directory), str(tmp_path))[0]) as salvaged:
+        numbers, others, none = (NumbersOf(salvaged, queue, said.append) for queue in (1, 2, 3))
+    ids = (1, 4, 5, 8, 9, 2**51 - 1, 2**51 + 1, 2**51 + 2)
+    assert [numbers.of(item_id) for item_id in ids] == [1, 4, 13, 16, 0, 0, 18, 0]
+    assert (others.of(1), bool(others), none.of(1), bool(none)) == (5, True, 0, False)
+    assert said == ["public numbers: a record of them makes no sense"] * 3
