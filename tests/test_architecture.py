@@ -165,6 +165,13 @@ def test_what_deals_in_bytes_alone_imports_nothing_of_the_world(module: str) -> 
     assert outside(module) & WORLDLY == set()
 
 
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("protocols.")])
+def test_protocols_know_nothing_of_each_other(module: str) -> None:
+    own = module.split(".")[:2]
+    others = [other.split(".")[:2] for other in ours(module) if other.startswith("protocols.") and other.count(".") > 1]
+    assert [other for other in others if other != own] == []
+
+
 @pytest.mark.parametrize(("package", "words"), ALONE.items())
 def test_nothing_but_the_list_of_protocols_knows_of_a_protocol(package: str, words: str) -> None:
     says = {module for module in MODULES if re.search(words, path_of(module).read_text(), re.IGNORECASE)}
