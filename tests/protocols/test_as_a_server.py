@@ -14,8 +14,7 @@ import pytest
 
 from tests.support.harness import Client, RunningServer, wait_until
 from tests.support.identities import Authority, TlsClient, UnixClient, write_users
-
-Start = Callable[..., RunningServer]
+from tests.support.resp_clients import RespClient
 
 BIG = 300_000  # more than a chunk
 
@@ -27,6 +26,8 @@ class Door:
     dialect: str
     put: bytes
     put_reply: bytes
+    peek: bytes
+    peeked: bytes
     take: bytes
     taken: bytes
     nothing: bytes
@@ -49,6 +50,8 @@ DOORS = [
         "beanstalkd",
         put=b"put 0 0 100 5\r\nhello\r\n",
         put_reply=b"INSERTED 1\r\n",
+        peek=b"peek-ready\r\n",
+        peeked=b"FOUND 1 5\r\nhello\r\n",
         take=b"reserve-with-timeout 0\r\n",
         taken=b"RESERVED 1 5\r\nhello\r\n",
         nothing=b"TIMED_OUT\r\n",
@@ -66,6 +69,8 @@ DOORS = [
         "resp",
         put=b"*3\r\n$5\r\nLPUSH\r\n$7\r\ndefault\r\n$5\r\nhello\r\n",
         put_reply=b":1\r\n",
+        peek=b"LINDEX default 0\r\n",
+        peeked=b"$5\r\nhello\r\n",
         take=b"RPOP default\r\n",
         taken=b"$5\r\nhello\r\n",
         nothing=b"$-1\r\n",
@@ -300,9 +305,10 @@ def test_what_these_clients_do_is_counted_as_what_others_do(serve: Serve, door: 
         return [int(now[name]) - int(before[name]) for name in names]
 
     client.ask(door.put, door.put_reply)
+    client.ask(door.peek, door.peeked)
     client.ask(door.take, door.taken)
     client.ask(door.take, door.nothing)
-    assert counted("cmd_set", "cmd_get", "get_hits", "get_misses", "total_items") == [1, 2, 1, 1, 1]
+    assert counted("cmd_set", "cmd_peek", "cmd_get", "get_hits", "get_misses", "total_items") == [1, 1, 2, 1, 1, 1]
     assert int(memcache.stats()["curr_connections"]) == 2
     assert counted("bytes_read")[0] > len(door.put + 2 * door.take)
     client.send(door.wait)
@@ -310,3 +316,27 @@ def test_what_these_clients_do_is_counted_as_what_others_do(serve: Serve, door: 
     client.close()
     wait_until(lambda: memcache.stats()["queue_default_waiters"] == "0")
     assert memcache.stats()["queue_default_open_transactions"] == "0"
+
+
+def test_jobs_by_resp_are_watched_and_counted(serve: Serve) -> None:
+    server = serve(DOORS[1], tables="[queues.default]\nmax_deliveries = 3\n")
+    watcher, memcache, client = server.client(), server.client(), server.adopt(RespClient(server.door_port))
+    assert isinstance(client, RespClient)
+    watcher.send(b"watch default\r\n")
+    assert json.loads(watcher.line())["what"] == "watch"
+    job = client.do("ADDJOB", "default", "hello", 0)
+    client.do("QPEEK", "default", 1)
+    client.do("SHOW", job)
+    client.do("GETJOB", "FROM", "default")
+    client.do("NACK", job)
+    client.do("GETJOB", "FROM", "default")
+    client.do("REJECT", job)
+    client.do("KICK", "default", 1)
+    client.do("GETJOB", "FROM", "default")
+    client.do("ACKJOB", job)
+    client.do("GETJOB", "NOHANG", "FROM", "default")
+    wanted = ["put", "open", "abort", "open", "bury", "kick", "open", "close"]
+    assert [json.loads(watcher.line())["what"] for _ in wanted] == wanted
+    told = memcache.stats()
+    names = ("cmd_set", "cmd_peek", "get_hits", "get_misses", "total_items", "queue_default_failures")
+    assert [told[name] for name in names] == ["1", "2", "3", "1", "1", "1"]

@@ -264,6 +264,7 @@ class Jobs:
 
     def peek(self, request: TubeRequest, body: None, session: TubeSession) -> Reply:
         queue, item_id = self._locate(request, session)
+        self._stats.cmd_peek += 1
         return self._shown(queue, item_id) if item_id else NOT_FOUND
 
     def peek_ready(self, request: TubeRequest, body: None, session: TubeSession) -> Reply:
@@ -277,11 +278,11 @@ class Jobs:
 
     def _peek_first(self, session: TubeSession, state: State) -> Reply:
         session.require(GET, session.used)
+        self._stats.cmd_peek += 1
         found: list[Seen] = self._items.look(session.used, state, most=1)
         return self._shown(session.used, found[0].id) if found else NOT_FOUND
 
     def _shown(self, queue: bytes, item_id: int) -> Reply:
-        self._stats.cmd_peek += 1
         item = self._items.item(queue, item_id)
         if item is None:
             return NOT_FOUND

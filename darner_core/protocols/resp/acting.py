@@ -38,6 +38,7 @@ class Acting:
 
     def __init__(self, operations: Operations, ids: JobIds, taken: TakenJobs) -> None:
         self._jobs = operations.jobs
+        self._stats = operations.stats
         self._items = operations.items
         self._time_ms = operations.time_ms
         self._ids = ids
@@ -202,6 +203,7 @@ class Acting:
 
     def show(self, request: RespRequest, body: None, session: RespSession) -> bytes:
         job = locate(request.arguments[0], self._ids, self._items, session, GET)
+        self._stats.cmd_peek += 1
         taken = self._taken.find(job.queue_number, job.item_id, self._time_ms())
         if taken is not None:
             session.require(GET, taken.queue)

@@ -60,6 +60,7 @@ class Queues:
         self._queues = operations.queues
         self._statistics = operations.statistics
         self._jobs = operations.jobs
+        self._stats = operations.stats
         self._items = operations.items
         self._time_ms = operations.time_ms
         self._ids = ids
@@ -117,6 +118,7 @@ class Queues:
         queue, count = queue_of(name, session, GET), integer_of(request.arguments[1])
         found: list[bytes] = []
         size = 0
+        self._stats.cmd_peek += 1
         session.look()
         looked_at = self._items.look(queue, most=min(abs(count), MOST_PEEKED), backwards=count < 0)
         session.look(len(looked_at))

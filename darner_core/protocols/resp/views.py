@@ -37,6 +37,7 @@ class Views:
 
     def __init__(self, operations: Operations, ends: Ends) -> None:
         self._room = ReplyRoom(operations.pipeline_memory)
+        self._stats = operations.stats
         self._items = operations.items
         self._queues = operations.queues
         self._administering = operations.administering
@@ -109,6 +110,7 @@ class Views:
     def range(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         queue = queue_of(request.arguments[0], session, GET)
         start, stop = (integer_of(word) for word in request.arguments[1:])
+        self._stats.cmd_peek += 1
         return _in_turns(session, partial(self._wait_range, queue, start, stop))
 
     def _wait_range(self, queue: bytes, start: int, stop: int, client: Client) -> bytes:
@@ -127,6 +129,7 @@ class Views:
 
     def index(self, request: RespRequest, body: None, session: RespSession) -> Reply:
         queue, index = queue_of(request.arguments[0], session, GET), integer_of(request.arguments[1])
+        self._stats.cmd_peek += 1
         return _in_turns(session, partial(self._wait_index, queue, index))
 
     def _wait_index(self, queue: bytes, index: int, client: Client) -> bytes:
@@ -163,6 +166,7 @@ class Views:
             raise RespError("COUNT can't be negative")
         if asked[b"MAXLEN"] < 0:
             raise RespError("MAXLEN can't be negative")
+        self._stats.cmd_peek += 1
         wait = partial(
             self._wait_position, queue, value, asked[b"RANK"], asked[b"COUNT"], asked[b"MAXLEN"] or MOST_VALUES
         )
