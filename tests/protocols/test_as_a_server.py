@@ -4,6 +4,7 @@ timeouts, the status, `watch` and what is counted.
 
 import json
 import re
+import signal
 from binascii import a2b_base64
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,12 +94,12 @@ class Serving(RunningServer):
     """Memcache clients come by `port`, those of `dialect` by `door_port`, and by a Unix socket if there is a `path`."""
 
     def __init__(self, data: Path, dialect: str, *options: str, tables: str = "", path: Path | None = None) -> None:
-        file = data.parent / f"{data.name}.toml"
+        self.file = data.parent / f"{data.name}.toml"
         listeners = f'[[listener]]\ndialect = "{dialect}"\nport = 0\n'
         if path is not None:
             listeners += f'[[listener]]\ndialect = "{dialect}"\naddress = "unix:{path}"\n'
-        file.write_text(f"max_job_bytes = 1_000_000\n{tables}{listeners}")
-        super().__init__(data, "-c", str(file), *options)
+        self.file.write_text(f"max_job_bytes = 1_000_000\n{tables}{listeners}")
+        super().__init__(data, "-c", str(self.file), *options)
 
     @property
     def door_port(self) -> int:
@@ -176,6 +177,28 @@ def test_a_certificate_says_who_a_client_is(serve: Serve, door: Door, tmp_path: 
     stranger = server.adopt(TlsClient(server.door_port, authority.context("nobody")))
     stranger.send(door.put)
     assert stranger.line() in (b"UNKNOWN_COMMAND\r\n", b"-NOAUTH Authentication required.\r\n")
+
+
+@each_door
+def test_who_has_lost_a_right_while_it_waited_gets_nothing_and_loses_nothing(
+    serve: Serve, door: Door, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    users = write_users(tmp_path / "users", sender="*", worker="*", other="*")
+    rights = '[users.sender]\nput = ["default"]\n[users.worker]\nget = ["default"]\n[users.other]\nget = ["default"]\n'
+    options = (*authority.options(), "--tls-ca", str(authority.file), "--auth-file", str(users))
+    server = serve(door, *options, tables=rights)
+    sender, worker, other = (
+        server.adopt(TlsClient(server.door_port, authority.context(name))) for name in ("sender", "worker", "other")
+    )
+    worker.send(door.wait)
+    worker.expect_nothing()
+    server.file.write_text(server.file.read_text().replace('worker]\nget = ["default"]', "worker]"))
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "reloaded: users" in server.printed())
+    sender.ask(door.put, door.put_reply)
+    assert worker.line().startswith((b"UNKNOWN_COMMAND", b"-NOPERM "))
+    other.ask(door.take, door.taken)
 
 
 # -- limits and timeouts

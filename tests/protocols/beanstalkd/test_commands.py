@@ -186,6 +186,20 @@ def test_a_client_that_vanishes_while_a_large_job_is_sent_to_it(ours: Serve) -> 
     assert b.reserve() == body
 
 
+def test_bodies_that_come_in_part_while_memory_is_short_can_be_finished(ours: Serve) -> None:
+    server = ours('body_memory_bytes = "1MiB"')
+    stalled = [server.worker() for _ in range(60)]
+    bodies = [b"%060000d" % number for number in range(len(stalled))]
+    for worker, body in zip(stalled, bodies, strict=True):
+        worker.send(b"put 0 0 100 60000\r\n" + body[:50_000])
+    stalled[0].send(bodies[0][50_000:] + b"XX")
+    stalled[0].expect(b"EXPECTED_CRLF\r\n")
+    for worker, body in zip(stalled[1:], bodies[1:], strict=True):
+        worker.send(body[50_000:] + b"\r\n")
+        assert worker.line().startswith(b"INSERTED ")
+    assert [stalled[0].reserve() for _ in bodies] == [*(body.decode() for body in bodies[1:]), None]
+
+
 def test_idle_connections_cost_little(ours: Serve) -> None:
     server = ours()
     first = [server.worker() for _ in range(200)]
