@@ -158,6 +158,18 @@ def test_a_delayed_job_comes_when_it_is_time(join: Join) -> None:
     assert a.reserve(5) == "later"
 
 
+def test_who_waits_as_long_as_the_delay_gets_the_job(join: Join, shared: Beans, tube: str) -> None:
+    clients = [shared.worker() for _ in range(5)]
+    for number, client in enumerate(clients):
+        client.use(f"{tube}{number}")
+    for client in clients:
+        client.send(b"put 0 1 100 1\r\nx\r\nreserve-with-timeout 1\r\n")
+    for client in clients:
+        assert client.line().startswith(b"INSERTED ")
+        assert client.reserved() == "x"
+        client.close()
+
+
 def test_what_was_delayed_keeps_its_place(join: Join) -> None:
     a = join()
     first = a.put("first", delay=1000)
