@@ -121,9 +121,19 @@ class Beanstalkd:
         is_held = request.queue == DEFAULT or (tube is not None and tube.is_held)
         if not is_held and request.queue not in self._operations.queues:
             return NOT_FOUND
-        self._operations.jobs.pause(request.queue, Pause.OUT, request.seconds, make=True)
+        if request.seconds:
+            self._operations.jobs.pause(request.queue, Pause.OUT, request.seconds, make=True)
+        else:
+            self._resume(request.queue)
         self.tubes.of(request.queue, request.tube).pauses += 1
         return PAUSED
+
+    def _resume(self, queue: bytes) -> None:
+        """Hand jobs out again. A pause of puts, which clients of other protocols have begun, goes on."""
+        jobs = self._operations.jobs
+        pause, _ = jobs.paused(queue)
+        if pause in (Pause.OUT, Pause.ALL):
+            jobs.pause(queue, Pause.IN if pause is Pause.ALL else Pause.NONE, 0)
 
 
 def quit_(request: TubeRequest, body: None, session: TubeSession) -> bytes:

@@ -105,7 +105,7 @@ def parse_pausing(request: TubeRequest, words: bytes) -> None:
     """`pause-tube <tube> <seconds>`"""
     name, _, seconds = words.lstrip(b" ").partition(b" ")
     request.tube, request.queue = _tube(name)
-    request.seconds = max(1, _last(seconds))
+    request.seconds = _last(seconds)
 
 
 def parse_job(request: TubeRequest, words: bytes) -> None:

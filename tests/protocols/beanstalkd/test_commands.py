@@ -162,6 +162,19 @@ def test_a_client_that_says_nothing_is_hung_up_on(ours: Serve) -> None:
     assert waits.reserved() == "x"
 
 
+def test_a_pause_of_puts_does_not_end_with_that_of_a_tube(ours: Serve) -> None:
+    server = ours()
+    a, memcache = server.worker(), server.client()
+    a.put("x")
+    memcache.ask(b"pause default all\r\n", b"PAUSED all\r\n")
+    assert a.reserve() is None
+    a.says("pause-tube default 0", "PAUSED")
+    assert a.reserve() == "x"
+    assert a.command("put 0 0 100 1", b"y")[0] in (b"INTERNAL_ERROR", b"OUT_OF_MEMORY")
+    memcache.ask(b"pause default none\r\n", b"PAUSED none\r\n")
+    a.put("y")
+
+
 def test_pipelined_requests_are_answered_in_order(ours: Serve) -> None:
     server = ours()
     a = server.worker()

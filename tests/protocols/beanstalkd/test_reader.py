@@ -70,7 +70,7 @@ def take_large(job_reader: JobReader) -> bytes:
         (b"kick -1", b"kick 4294967295"),
         (b"use a/b;c.d$e_f(g)h+i-j", b"use a/b;c.d$e_f(g)h+i-j"),
         (b"use " + b"a" * 200, b"use " + b"a" * 200),
-        (b"pause-tube q 0", b"pause-tube 1 q"),
+        (b"pause-tube q 0", b"pause-tube q"),
         (b"pause-tubeq 3", b"pause-tube 3 q"),
         (b"quit x", b"quit"),
         (b"quitx", b"quit"),
