@@ -190,6 +190,10 @@ class Connection:
     def serve(self, data: bytes) -> None:
         """Serve what has been received, up to a request that has to wait: that goes to the greenlet."""
         self.share_ends = 0.0
+        single = self._reader.single(data)
+        if single is not None and not (self.inbox.reads_whole and serving.is_share_over(self)):
+            serving.serve_single(self, single)
+            return
         backlog = self._reader.requests(data)
         # A short pipeline that comes alone is served without a look at the clock.
         is_alone = not (self.turn.shares.crowded or self.inbox.reads_whole)
