@@ -123,8 +123,10 @@ class JobOperations:
         """`placed`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
         if placed.outcome is not Outcome.FULL and not session.needs_sync:
             queue = self._registry.queues.get(names[0])
-            if len(names) > 1 or queue is None or queue.governed:  # else no queue says so
-                session.needs_sync = any(map(self._syncs, names))
+            if (len(names) > 1 or queue is None or queue.governed) and any(
+                map(self._syncs, names)
+            ):  # else none says so
+                session.require_sync()
         return placed
 
     def _syncs(self, name: bytes) -> bool:

@@ -102,6 +102,7 @@ class Connection:
         self.kept_line: Callable[[bytes], Request | None] = vocabulary.kept_lines.get
         require = everything_allowed if guard is None else guard.require
         self.session: Session = vocabulary.protocol.new_session(host.journal, host.operations.comebacks, require)
+        self.session.replier = self
         self.replies: list[bytes] = self.outbox.replies
         self.special = False
         self.used_s = self.last_share_s = 0.0
@@ -123,6 +124,7 @@ class Connection:
         finally:
             self.state = State.GONE  # whatever still comes for it must not touch the next client's descriptor
             self.turn.forget(self.fd)
+            self.session.replier = None
             self.socket.close()
 
     # -- states

@@ -113,9 +113,6 @@ def serve_single(client: "Connection", request: Request) -> None:
         client.replies.append(reply)
         if len(reply) > SMALL_REPLY_BYTES:
             client.pipeline_memory.turn_bytes += len(reply)
-    if client.session.needs_sync or client.ending is not None:
-        client.be_special()
-    elif reply:
         client.turn.served.append(client)
 
 
