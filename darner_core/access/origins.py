@@ -63,7 +63,7 @@ class Settings(Protocol):
 class Origin:
     """The origin of one client. `user` is "" until the client has logged in. Texts are made when they are needed."""
 
-    __slots__ = ("user", "_accepted", "_place", "_settings")
+    __slots__ = ("user", "_accepted", "_place", "_settings", "_name", "_named_user")
 
     def __init__(self, accepted: object, place: Place, settings: Settings) -> None:
         """`accepted` is the address that accept() has returned."""
@@ -71,9 +71,18 @@ class Origin:
         self._accepted = accepted
         self._place = place
         self._settings = settings
+        self._name = b""  # as `name` was asked for last, and for which user
+        self._named_user = ""
 
     def __str__(self) -> str:
         return f"{self.user}@{self.address}" if self.user else self.address
+
+    @property
+    def name(self) -> bytes:
+        """As str(), for the history of a dead letter. Every hold asks for it, so it is kept."""
+        if not self._name or self._named_user != self.user:
+            self._name, self._named_user = str(self).encode("utf-8", "surrogateescape"), self.user
+        return self._name
 
     @property
     def address(self) -> str:

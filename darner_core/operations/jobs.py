@@ -24,11 +24,6 @@ from darner_core.showing import show
 KICKED_AT_ONCE = 200
 
 
-def client_name(origin: Origin) -> bytes:
-    """What the history of a dead letter calls this client: its address, and its user if it has logged in."""
-    return str(origin).encode("utf-8", "surrogateescape")
-
-
 class Comebacks:
     """How reads come back that count as failures: `session.Failures`. When the server stops, none counts."""
 
@@ -43,11 +38,11 @@ class Comebacks:
         self, read: Read, origin: Origin, delay_ms: int | None = None, pri: int | None = None, counted: bool = False
     ) -> None:
         with self._ended(read) as ended:
-            self._jobs.fail(ended, Failure.ABORTED, client_name(origin), delay_ms, pri, counted)
+            self._jobs.fail(ended, Failure.ABORTED, origin.name, delay_ms, pri, counted)
 
     def fail(self, read: Read, why: Failure, origin: Origin, delay_ms: int | None) -> None:
         with self._ended(read) as ended:
-            self._jobs.fail(ended, why, client_name(origin), delay_ms, counted=True)
+            self._jobs.fail(ended, why, origin.name, delay_ms, counted=True)
 
     def bury(self, read: Read, pri: int | None) -> None:
         with self._ended(read) as ended:
@@ -55,7 +50,7 @@ class Comebacks:
 
     def reject(self, read: Read, origin: Origin) -> None:
         with self._ended(read) as ended:
-            self._jobs.reject(ended, client_name(origin))
+            self._jobs.reject(ended, origin.name)
 
     @contextmanager
     def _ended(self, read: Read) -> Iterator[Read]:
@@ -75,7 +70,7 @@ class Comebacks:
         if self._availability.stopping:
             read.queue.give_back(read)
         else:
-            self._leases.fail(read, Failure.LOST, client_name(origin))
+            self._leases.fail(read, Failure.LOST, origin.name)
 
 
 class JobOperations:
@@ -128,8 +123,10 @@ class JobOperations:
         """`placed`. If one of the queues says so, the reply waits for the disk, also for an item that was there."""
         if placed.outcome is not Outcome.FULL and not session.needs_sync:
             queue = self._registry.queues.get(names[0])
-            if len(names) > 1 or queue is None or queue.governed:  # else no queue says so
-                session.needs_sync = any(map(self._syncs, names))
+            if (len(names) > 1 or queue is None or queue.governed) and any(
+                map(self._syncs, names)
+            ):  # else none says so
+                session.require_sync()
         return placed
 
     def _syncs(self, name: bytes) -> bool:
@@ -158,9 +155,7 @@ class JobOperations:
         its time is over is counted in any case."""
         lasts_ms = ttr_ms or self._jobs.ttr_ms(read)
         if lasts_ms:
-            read = self._leases.bind(
-                read, lasts_ms, self._jobs.most_hold_ms(read), client_name(session.origin), counted
-            )
+            read = self._leases.bind(read, lasts_ms, self._jobs.most_hold_ms(read), session.origin.name, counted)
         session.hold(read)
 
     def lasts_ms(self, read: Read) -> int:
@@ -170,7 +165,7 @@ class JobOperations:
     def hold_freely(self, session: Session, read: Read, lasts_ms: int) -> None:
         """Let whoever knows the item's id hold this read for up to `lasts_ms`; that its time is over is counted. The
         session is told as the client that has it; it may end."""
-        self._items.hold(read, lasts_ms, client_name(session.origin), self._jobs.most_hold_ms(read), counted=True)
+        self._items.hold(read, lasts_ms, session.origin.name, self._jobs.most_hold_ms(read), counted=True)
 
     def prolong(self, held: Any, lasts_ms: int) -> bool:
         """From now on the deadline of what is held freely is in `lasts_ms`. False: it is open no more."""

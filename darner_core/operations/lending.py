@@ -10,7 +10,6 @@ from functools import partial
 from darner_core.engines.contract import Engine, Read
 from darner_core.engines.jobs import Failure
 from darner_core.operations.client import Client
-from darner_core.operations.jobs import client_name
 from darner_core.operations.session import FAILURES_AT_ONCE, Session
 from darner_core.operations.taking import Taking
 
@@ -42,7 +41,7 @@ class Lending:
 
     def hold(self, session: Session, lease_id: int, lasts_ms: int, read: Read) -> None:
         """The client knows this read by `lease_id` from now on."""
-        client, most_ms = client_name(session.origin), self._jobs.most_hold_ms(read)
+        client, most_ms = session.origin.name, self._jobs.most_hold_ms(read)
         self._leases.hold(lease_id, read, session, lasts_ms, client, most_ms)
 
     # -- deciding

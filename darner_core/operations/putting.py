@@ -75,7 +75,7 @@ class Putting:
     @staticmethod
     def note_sync(session: Session, stored: Collection[Queue] | None) -> bool:
         if stored and any(queue.options.sync == SYNC_ALWAYS for queue in stored):
-            session.needs_sync = True
+            session.require_sync()
         return stored is not None
 
     # -- several

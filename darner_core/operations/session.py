@@ -37,11 +37,18 @@ class Failures(Protocol):
         """The client has gone."""
 
 
+class Replier(Protocol):
+    """Whoever sends the replies to the session's client."""
+
+    def be_special(self) -> None:
+        """There is more to do at the end of this turn than to send them."""
+
+
 class Session:
     """Holds one read at a time, of any queue. `needs_sync`: a reply has to wait for an fsync. `origin`: where the
     client comes from."""
 
-    __slots__ = ("_journal", "_failures", "open_read", "needs_sync", "ended", "origin")
+    __slots__ = ("_journal", "_failures", "open_read", "needs_sync", "ended", "origin", "replier")
 
     several_reads = False
 
@@ -52,6 +59,13 @@ class Session:
         self.needs_sync = False
         self.ended = False
         self.origin: Origin = INSIDE
+        self.replier: Replier | None = None
+
+    def require_sync(self) -> None:
+        """What this turn is going to reply has to wait for an fsync."""
+        self.needs_sync = True
+        if self.replier is not None:
+            self.replier.be_special()
 
     @property
     def holds_nothing(self) -> bool:

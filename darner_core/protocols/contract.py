@@ -109,6 +109,10 @@ class Reader(Form):
     def body_missing(self) -> int:
         """More than 0: the request that is incomplete can be handed over, and its body be received in pieces."""
 
+    def single(self, data: bytes) -> Request | None:
+        """The request that `data` is, if it is exactly one, in a common form and without a body; None: `requests` reads
+        it. Never fed both ways."""
+
     def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         """The requests that `data` completes, each with its body or None, one by one. They have to be gone through
         before anything else is fed: `error`, `large` and `in_pieces` hold at the end."""
@@ -133,6 +137,9 @@ class WholeReader:
 
     large = None
     body_missing = 0
+
+    def single(self, data: bytes) -> Request | None:
+        return None
 
     def hand_over(self) -> None:
         raise AssertionError("there is nothing to hand over")
@@ -160,6 +167,9 @@ class PieceReader:
         self._missing = 0
         self._request = None
         self.large = None
+
+    def single(self, data: bytes) -> Request | None:
+        return None
 
     @property
     def body_bytes(self) -> int:

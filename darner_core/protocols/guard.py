@@ -104,6 +104,9 @@ class Guard:
 
     # -- as the connection's reader
 
+    def single(self, data: bytes) -> Request | None:
+        return None if self.apart else self._reader.single(data)
+
     def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         if self.user:
             return self._judged(self._reader.requests(data))

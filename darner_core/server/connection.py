@@ -102,6 +102,7 @@ class Connection:
         self.kept_line: Callable[[bytes], Request | None] = vocabulary.kept_lines.get
         require = everything_allowed if guard is None else guard.require
         self.session: Session = vocabulary.protocol.new_session(host.journal, host.operations.comebacks, require)
+        self.session.replier = self
         self.replies: list[bytes] = self.outbox.replies
         self.special = False
         self.used_s = self.last_share_s = 0.0
@@ -123,6 +124,7 @@ class Connection:
         finally:
             self.state = State.GONE  # whatever still comes for it must not touch the next client's descriptor
             self.turn.forget(self.fd)
+            self.session.replier = None
             self.socket.close()
 
     # -- states
@@ -190,6 +192,10 @@ class Connection:
     def serve(self, data: bytes) -> None:
         """Serve what has been received, up to a request that has to wait: that goes to the greenlet."""
         self.share_ends = 0.0
+        single = self._reader.single(data)
+        if single is not None and not (self.inbox.reads_whole and serving.is_share_over(self)):
+            serving.serve_single(self, single)
+            return
         backlog = self._reader.requests(data)
         # A short pipeline that comes alone is served without a look at the clock.
         is_alone = not (self.turn.shares.crowded or self.inbox.reads_whole)

@@ -99,6 +99,23 @@ def serve_backlog(client: "Connection", backlog: Backlog) -> Task | None:
     return task
 
 
+def serve_single(client: "Connection", request: Request) -> None:
+    """Serve the only request that has come, as the turn serves one that is on a line."""
+    try:
+        reply = request.run(request, None, client.session)
+    except Exception as error:
+        client.failed(request, error)
+        return
+    if reply.__class__ is not bytes:
+        client.start_task(reply)
+        return
+    if reply:
+        client.replies.append(reply)
+        if len(reply) > SMALL_REPLY_BYTES:
+            client.pipeline_memory.turn_bytes += len(reply)
+        client.turn.served.append(client)
+
+
 def reply_limit(client: "Connection") -> int:
     """The client takes its replies before it causes more bytes than this."""
     return SCARCE_REPLY_BYTES if client.pipeline_memory.scarce else client.host.config.max_reply_bytes
@@ -117,12 +134,10 @@ def serve_in_shares(client: "Connection", backlog: Backlog) -> Task | None:
 
 def is_share_over(client: "Connection") -> bool:
     """Whether others are to be served first. A client that has waited for something has waited for them, too."""
-    if client.host.stopping:
-        return False
     shares = client.turn.shares
     if not client.share_ends:
         client.share_ends = shares.ends()
-    return shares.clock() >= client.share_ends
+    return shares.clock() >= client.share_ends and not client.host.stopping
 
 
 def wait_share(greenlet: "ClientGreenlet", asks_anew: bool = False) -> bytes:

@@ -38,6 +38,14 @@ def test_a_client_is_its_user_at_its_address() -> None:
     assert str(INSIDE) == "inside"
 
 
+def test_a_dead_letter_calls_it_what_it_is_called_by_then() -> None:
+    client = origin("10.0.0.7")
+    assert client.name == client.name == b"10.0.0.7:4711"
+    client.user = "b\xf6b"
+    assert client.name == "b\xf6b@10.0.0.7:4711".encode()
+    assert origin().name == rb"unix:/run/a\x9bb"
+
+
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
 def test_without_the_option_this_machine_may_do_everything(host: str) -> None:
     assert taken(b"flush_all", host)

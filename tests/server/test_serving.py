@@ -6,8 +6,11 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import gevent
+from gevent.socket import wait_read
 
 from darner_core.config.options import Config
+from darner_core.config.queues import QueueRules
+from darner_core.config.values import SYNC_ALWAYS
 from darner_core.server.server import Server
 from darner_core.server.serving import LOOK_EVERY
 from darner_core.server.shares import SHARE_S
@@ -113,3 +116,25 @@ def test_so_many_requests_are_served_between_two_looks_at_the_clock(open_storage
     server.wait_stopped()
     assert server.stats.get_misses == 5_000
     assert max(after - before for before, after in pairwise(served)) == LOOK_EVERY
+
+
+# -- an fsync
+
+
+def test_a_set_that_comes_alone_waits_for_the_fsync_that_its_queue_wants(
+    open_storage: Callable[[], Storage],
+) -> None:
+    storage = open_storage()
+    syncs: list[None] = []
+    storage.sync = lambda: syncs.append(None)
+    server = Server(Config(port=0, rules=QueueRules(queues={b"q": {"sync": SYNC_ALWAYS}})), storage, Config)
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.acceptor.listeners[0].port)) as client:
+        client.setblocking(False)
+        for asked in range(1, 4):
+            client.sendall(b"set q 0 0 1\r\nx\r\n")
+            wait_read(client.fileno(), timeout=10)
+            assert client.recv(100) == b"STORED\r\n"
+            assert len(syncs) == asked
+    server.request_stop()
+    server.wait_stopped()

@@ -209,6 +209,12 @@ class Aside(OfItsQueue):
         return first
 
     @property
+    def is_out_of_the_way(self) -> bool:
+        """Nothing here is ready, and nothing is paused: what is handed out comes from the line."""
+        ready = self.ready
+        return ready.whole and not (ready.window or self.damage or self.record.pause)
+
+    @property
     def head_id(self) -> int:
         """As `peek` would show it."""
         first = self.head()

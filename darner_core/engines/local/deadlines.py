@@ -33,6 +33,10 @@ class Deadlines:
         heappush(self._heap, (due, of))
         if not self._before and len(self._heap) > 2 * live + MOST_STALE:
             self._heap, self._before = [], self._heap
+        if self._before:
+            self._move_some()
+
+    def _move_some(self) -> None:
         for _ in range(min(MOVED_AT_ONCE, len(self._before))):
             entry = self._before.pop()  # the last: what is left is a heap still
             due_now = self._valid(entry)
@@ -41,7 +45,7 @@ class Deadlines:
 
     def first(self) -> _Entry | None:
         """Perhaps of no use any more."""
-        heap = self._first_heap()
+        heap = self._first_heap() if self._before else self._heap
         return heap[0] if heap else None
 
     def pop(self) -> _Entry:

@@ -116,7 +116,8 @@ class JobQueue(MessageQueue):
         return bool(self._first())
 
     def take(self) -> Item | Large | None:
-        return self._take_slowly()
+        aside = self.aside
+        return MessageQueue.take(self) if aside is None or aside.is_out_of_the_way else self._take_slowly()
 
     def _take_slowly(self) -> Item | Large | None:
         first = self._first()
@@ -126,7 +127,8 @@ class JobQueue(MessageQueue):
         return self.aside.take_found(*first)
 
     def open(self) -> OpenRead | None:
-        return self._open_slowly()
+        aside = self.aside
+        return MessageQueue.open(self) if aside is None or aside.is_out_of_the_way else self._open_slowly()
 
     def _open_slowly(self) -> OpenRead | None:
         first = self._first()

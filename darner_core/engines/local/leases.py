@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from darner_core import NAME
 from darner_core.engines.contract import Read
@@ -37,6 +37,7 @@ from darner_core.engines.local.asides import Asides
 from darner_core.engines.local.cursor import Cursor
 from darner_core.engines.local.deadlines import Deadlines
 from darner_core.engines.local.journal import Journal
+from darner_core.engines.local.lease_counts import LeaseCounts
 from darner_core.engines.local.leased import Lease, Leased
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
@@ -74,8 +75,6 @@ LOOKS_A_FAILURE = 20
 
 NOT_BEING_SENT = -1
 
-_Key = TypeVar("_Key")
-
 Lender: TypeAlias = MessageQueue | Cursor | Aside
 
 
@@ -104,9 +103,7 @@ class Leases:
         self._next_id = 1 + secrets.randbits(FIRST_ID_BITS)
         self._leases: dict[int, Lease] = {}
         self._by_read: dict[Read, Lease] = {}
-        self._counts: dict[tuple[object, bytes], int] = {}  # by owner and queue
-        # How many there are on items of each queue, those of its cursors and aside included, and of each cursor.
-        self._by_place: dict[MessageQueue | Cursor, int] = {}
+        self._counts = LeaseCounts()
         self._given_back = False  # items with a lease went back because of their queue's deadline
         # By deadlines and ids. What is decided stays there until its entry comes first. What is due earlier than before
         # gets another entry; what is due later goes to its new place when its entry comes first.
@@ -123,7 +120,7 @@ class Leases:
 
     def opened_by(self, owner: object, queue: bytes) -> int:
         """How many leases on items of `queue` the owner has."""
-        return self._counts.get((owner, queue), 0)
+        return self._counts.of_owner(owner, queue)
 
     def next_ids(self, count: int) -> range:
         """`count` new ids, for `hold`."""
@@ -150,24 +147,21 @@ class Leases:
         most = found.options.max_leases if found is not None else 0
         if not most or found is None:
             return max(0, room)
-        return max(0, min(room, most - self._by_place.get(found, 0)))
+        return max(0, min(room, most - self._counts.at(found)))
 
     def keep(self, lease: Lease) -> None:
         if lease.id in self._leases:
             return
         self._leases[lease.id] = self._by_read[lease.read] = lease
         self._enter(lease)
-        for place in _places_of(lease):
-            self._by_place[place] = self._by_place.get(place, 0) + 1
-        if lease.owner is not None:
-            key = lease.owner, lease.read.queue.name
-            self._counts[key] = self._counts.get(key, 0) + 1
+        self._counts.add(lease)
 
     def _enter(self, lease: Lease) -> None:
         """It has a deadline, or an earlier one than before."""
         lease.entered = lease.due
         self._due.add(lease.due, lease.id, len(self._leases))
-        self._set_timer()
+        if self._timer is None or lease.due < self._timer_due:
+            self._set_timer()
 
     def _valid(self, entry: tuple[float, int]) -> float | None:
         lease = self._leases.get(entry[1])
@@ -186,10 +180,7 @@ class Leases:
             if first is None or first[1] in self._leases:
                 break
             self._due.pop()
-        for place in _places_of(lease):
-            _count_down(self._by_place, place)
-        if lease.owner is not None:
-            _count_down(self._counts, (lease.owner, lease.read.queue.name))
+        self._counts.remove(lease)
 
     def _let_go(self, lease: Lease) -> None:
         if lease.id in self._leases:
@@ -204,7 +195,8 @@ class Leases:
         `most_ms`: the longest that `touch` may keep it; 0: for ever. `counted`: that is a failure in any queue."""
         since = self._clock()
         lasts_s = (min(lasts_ms, most_ms) if most_ms else lasts_ms) / 1000
-        lease = Lease(self, self.next_ids(1)[0], read, None, since + lasts_s, client)
+        self._next_id += 1
+        lease = Lease(self, self._next_id - 1, read, None, since + lasts_s, client)
         lease.counted = counted
         self.keep(lease)
         return Leased(self, lease, since, lasts_ms, most_ms)
@@ -439,7 +431,7 @@ class Leases:
     def _forget_ended(self) -> Iterator[None]:
         """The deadlines of these may be years away, and until then they would count for the limits."""
         ended, self._given_back = self._given_back, False
-        places = list(self._by_place)
+        places = self._counts.places()
         for start in range(0, len(places), LOOKS_A_TURN):
             if ended or any(place.deleted for place in places[start : start + LOOKS_A_TURN]):
                 break
@@ -474,20 +466,6 @@ class Leases:
         for read in still:
             self.end_of(read)
             self.fail(read, Failure.TIMED_OUT, b"")
-
-
-def _places_of(lease: Lease) -> tuple[Any, ...]:
-    """Where it counts: at its queue, whose max_leases it counts for, and at its cursor if it has one."""
-    place = lease.read.queue
-    if isinstance(place, Cursor):
-        return place.parent, place
-    return (place.parent if isinstance(place, Aside) else place,)
-
-
-def _count_down(counts: dict[_Key, int], key: _Key) -> None:
-    counts[key] -= 1
-    if not counts[key]:
-        del counts[key]
 
 
 def _tell_late_closes(queue: Lender) -> None:

@@ -185,6 +185,13 @@ class JobReader(PieceReader):
         self.in_pieces = False
         self.error: RequestError | None = None  # always None: the connection goes on behind every error
 
+    def single(self, data: bytes) -> Request | None:
+        end = data.find(_CRLF)
+        if self.in_pieces or end < 0 or end + len(_CRLF) != len(data):
+            return None
+        request = self._read_line(data[:-1])
+        return request if request.body_bytes < 0 else None
+
     def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         assert self.large is None, "a body has to be taken first"
         position = 0
@@ -223,15 +230,11 @@ class JobReader(PieceReader):
                 continue
             request = kept_line(line)
             if request is None:
-                parsed = self._parse(line[:-1])
+                parsed = self._read_line(line)
                 if not isinstance(parsed, TubeRequest):
                     yield parsed, None
                     continue
                 request = parsed
-                if self._table[request.verb].parse in _KEPT:
-                    if len(self._kept) >= MAX_KEPT_LINES:
-                        self._kept.clear()
-                    self._kept[line] = request
             size = request.body_bytes
             if size < 0:
                 yield request, None
@@ -270,6 +273,15 @@ class JobReader(PieceReader):
         return request, data[: -len(_CRLF)]
 
     # -- one line
+
+    def _read_line(self, line: bytes) -> Request:
+        """As `_parse`, of a line with its CR, which is kept if it may come again."""
+        request = self._parse(line[:-1])
+        if isinstance(request, TubeRequest) and self._table[request.verb].parse in _KEPT:
+            if len(self._kept) >= MAX_KEPT_LINES:
+                self._kept.clear()
+            self._kept[line] = request
+        return request
 
     def _parse(self, line: bytes) -> Request:
         if len(line) + len(_CRLF) > MAX_LINE_BYTES or b"\0" in line:

@@ -61,7 +61,7 @@ class Items:
             return self._set_with_care(request, body, session, (request.queue,))
         queue.put(body, request.flags, 0)
         if request.sync:
-            session.needs_sync = True
+            session.require_sync()
         return NONE if request.noreply else STORED
 
     def set_placed(self, request: LineRequest, body: bytes, session: Session) -> bytes:
@@ -81,7 +81,7 @@ class Items:
     @staticmethod
     def stored(request: LineRequest, session: Session, is_stored: bool) -> bytes:
         if request.sync:
-            session.needs_sync = True
+            session.require_sync()
         if request.noreply:
             return NONE
         return STORED if is_stored else NOT_STORED

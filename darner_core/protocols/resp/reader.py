@@ -55,8 +55,8 @@ class RespReader(WholeReader):
     """Turns the bytes of one connection into requests. See `contract.Reader`."""
 
     __slots__ = (
-        "_table", "_refuse", "_max_word", "_parts", "_parts_bytes", "_needed", "_words", "_words_bytes", "_left",
-        "error",
+        "_table", "_refuse", "_max_word", "_may_split", "_parts", "_parts_bytes", "_needed", "_words", "_words_bytes",
+        "_left", "error",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,7 @@ class RespReader(WholeReader):
         self._table = table
         self._refuse = refuse
         self._max_word = min(max_word_bytes, MAX_WORD_BYTES)
+        self._may_split = self._max_word >= len(_SIZES)
         self._parts: list[bytes] = []  # what has come and is not a whole word
         self._parts_bytes = 0
         self._needed = 0  # so much has to be there before it is worth a look
@@ -85,6 +86,18 @@ class RespReader(WholeReader):
     def drop(self) -> None:
         self._parts, self._parts_bytes, self._words, self._words_bytes, self._left = [], 0, [], 0, 0
 
+    def single(self, data: bytes) -> Request | None:
+        if self._parts or self._left or len(data) > SPLIT_BYTES or b"\r\n*" in data or not self._may_split:
+            return None
+        parts = data.split(_CRLF)
+        count = _COUNTS.get(parts[0])
+        if count is None or len(parts) != 2 * count + 2 or parts[-1]:
+            return None
+        words = parts[2::2]
+        if list(map(_SIZES.get, parts[1:-1:2])) != list(map(len, words)):
+            return None
+        return self._request(words)
+
     def requests(self, data: bytes) -> Iterator[tuple[Request, bytes | None]]:
         assert self.error is None, "nothing can be read behind an error"
         if self._parts:
@@ -96,7 +109,7 @@ class RespReader(WholeReader):
             self._parts, self._parts_bytes = [], 0
         self._needed = 0
         at, length = 0, len(data)
-        if not self._left and length <= SPLIT_BYTES and data[:1] == b"*" and self._max_word >= len(_SIZES):
+        if not self._left and length <= SPLIT_BYTES and data[:1] == b"*" and self._may_split:
             # What most data are, arrays of short words without line ends in them: 0.6 of the time.
             parts, begin = data.split(_CRLF), 0
             while (count := _COUNTS.get(parts[begin])) is not None:

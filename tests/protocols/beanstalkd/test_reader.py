@@ -24,15 +24,20 @@ PARSERS: dict[bytes, Any] = {
 }  # fmt: skip
 
 
-def heard(*pieces: bytes) -> list[bytes]:
-    """What is read of these bytes: verbs with what belongs to them, or answers."""
+def new_reader(kept: dict[bytes, TubeRequest]) -> JobReader:
     table = {
         verb: Command(parse, lambda request, body, session: shown(request, body)) for verb, parse in PARSERS.items()
     }
-    job_reader = JobReader(table, {}, MAX_JOB, CHUNK)
+    return JobReader(table, kept, MAX_JOB, CHUNK)
+
+
+def heard(*pieces: bytes) -> list[bytes]:
+    """What is read of these bytes: verbs with what belongs to them, or answers."""
+    job_reader = new_reader({})
     found: list[bytes] = []
     for piece in pieces:
-        for request, body in job_reader.requests(piece):
+        alone = job_reader.single(piece)
+        for request, body in job_reader.requests(piece) if alone is None else [(alone, None)]:
             found.append(request.run(request, body, None))
         while job_reader.large is not None:
             found.append(take_large(job_reader))
@@ -101,6 +106,24 @@ def test_a_verb_is_unknown(line: bytes) -> None:
 
 def test_a_line_that_is_too_long_is_dropped_up_to_its_end() -> None:
     assert heard(b"a" * 300, b"b" * 300 + b"\r", b"\nreserve\r\n") == [b"BAD_FORMAT\r\n", b"reserve"]
+
+
+def test_one_line_that_comes_alone_is_read_at_once_and_kept_if_it_may_come_again() -> None:
+    kept: dict[bytes, TubeRequest] = {}
+    delete, reserve, wrong = (new_reader(kept).single(line) for line in (b"delete 7\r\n", b"reserve\r\n", b"x\r\n"))
+    assert (delete.job, list(kept)) == (7, [b"reserve\r"])  # type: ignore[union-attr]
+    assert kept[b"reserve\r"] is reserve
+    assert wrong is not None
+    assert wrong.run(wrong, None, None) == b"UNKNOWN_COMMAND\r\n"
+    for other in (b"delete 7\r\ndelete 8\r\n", b"delete 7\r", b"put 0 0 1 1\r\n", b"put 0 0 1 1\r\nx\r\n"):
+        assert new_reader({}).single(other) is None
+
+
+def test_behind_a_part_of_a_line_or_a_body_comes_its_rest() -> None:
+    for begun in (b"dele", b"put 0 0 1 9\r\n"):
+        job_reader = new_reader({})
+        assert not list(job_reader.requests(begun))
+        assert job_reader.single(b"reserve\r\n") is None
 
 
 def test_a_line_feed_alone_ends_no_line() -> None:

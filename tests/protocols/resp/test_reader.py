@@ -13,18 +13,24 @@ from darner_core.protocols.resp.reader import MAX_WORDS, RespReader, RespRequest
 MAX_WORD = 2000
 
 
-def heard(*pieces: bytes) -> list[Any]:
-    """The words of each request; the text of an error."""
+def new_reader() -> RespReader:
     table = {
         b"ping": Command(takes(0, 1), lambda request, body, session: list(request.words)),
         b"set": Command(takes(2), lambda request, body, session: list(request.words)),
     }
-    reader = RespReader(table, lambda error: lambda *_: str(error), MAX_WORD)
+    return RespReader(table, lambda error: lambda *_: str(error), MAX_WORD)
+
+
+def heard(*pieces: bytes) -> list[Any]:
+    """The words of each request; the text of an error."""
+    reader = new_reader()
     found: list[Any] = []
     for piece in pieces:
         if reader.error is not None:
             break
-        found += [request.run(request, body, None) for request, body in reader.requests(piece)]
+        alone = reader.single(piece)
+        requests = reader.requests(piece) if alone is None else [(alone, None)]
+        found += [request.run(request, body, None) for request, body in requests]
     return [*found, str(reader.error)] if reader.error is not None else found
 
 
@@ -34,6 +40,29 @@ def array(*words: bytes) -> bytes:
 
 def test_an_array_of_words_is_a_request() -> None:
     assert heard(array(b"SET", b"k", b"a\r\nb")) == [[b"SET", b"k", b"a\r\nb"]]
+
+
+def test_one_short_request_that_comes_alone_is_read_at_once() -> None:
+    short = array(b"set", b"k", b"a" * 64)
+    request = new_reader().single(short)
+    assert request is not None
+    assert request.run(request, None, None) == [b"set", b"k", b"a" * 64]
+    others = (
+        short * 2,
+        short[:-1],
+        short + b"*",
+        b"ping\r\n",
+        b"*0\r\n",
+        array(b"set", b"k", b"a\r\nb"),
+        b"*1\r\n$5\r\nping\r\n",
+    )
+    assert [new_reader().single(other) for other in others] == [None] * len(others)
+
+
+def test_behind_a_part_of_a_request_comes_its_rest() -> None:
+    reader = new_reader()
+    assert not list(reader.requests(b"*3\r\n$3\r\nset\r\n$1\r\nk\r\n$%d\r\n" % len(array(b"ping"))))
+    assert reader.single(array(b"ping")) is None
 
 
 def test_requests_may_follow_one_another() -> None:
