@@ -189,12 +189,16 @@ def test_the_one_that_is_due_first_is_peeked_at(join: Join) -> None:
 # -- deadlines
 
 
-def test_a_reservation_ends_and_another_client_gets_the_job(join: Join) -> None:
-    a, b = join(), join()
+def test_a_reservation_ends_and_another_client_gets_the_job(alone: Beans) -> None:
+    a, b = alone.worker(), alone.worker()
     job = a.put("x", ttr=1)
     assert a.reserve() == "x"
-    # Now and then the real one wakes nobody that waits when a reservation ends; the next reserve gets the job.
-    assert (b.reserve(3) or b.reserve(3)) == "x"
+    body = b.reserve(3)
+    if body is None and not isinstance(alone, TubeServer):
+        # Now and then the real one does not see that a reservation has ended, until its client says something.
+        a.says("list-tube-used", "USING default")
+        body = b.reserve(3)
+    assert body == "x"
     assert b.told(f"stats-job {job}")["timeouts"] == "1"
     a.says(f"delete {job}", "NOT_FOUND")
     b.says(f"delete {job}", "DELETED")
