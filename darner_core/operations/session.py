@@ -170,20 +170,84 @@ class Session:
             self._lose(read)
 
 
-class ManyReads(Session):
-    """Several reads can be open at a time. Each is known by its queue's name; the oldest comes first."""
+class SeveralReads(Session):
+    """Several reads can be open at a time. In which order, and how they are found, is its subclasses' matter."""
 
     __slots__ = ("_reads",)
+
+    _reads: dict[Any, Any]
 
     several_reads = True
 
     def __init__(self, journal: Turn, failures: Failures | None = None) -> None:
         super().__init__(journal, failures)
-        self._reads: dict[bytes, deque[Read]] = {}
+        self._reads = {}
+
+    def _hold_first(self, read: Read) -> None:
+        """Hold it again, as the oldest of its queue."""
+        raise NotImplementedError
+
+    def _forget(self, read: Read) -> bool:
+        """Hold `read` no longer. False: it was not held."""
+        raise NotImplementedError
+
+    def _held(self) -> list[Read]:
+        """All of them, in the order in which they go to others when the session ends."""
+        raise NotImplementedError
 
     @property
     def holds_nothing(self) -> bool:
         return not self._reads
+
+    def require_none_open(self) -> None:
+        pass
+
+    def _let_go(self, read: Read) -> None:
+        if self._forget(read):
+            read.uncount()
+            read.queue.give_back(read, wake=False)
+
+    def close_found(self, read: Read) -> None:
+        read.queue.close(read, self)
+        self._forget(read)
+
+    def unclose(self, read: Read) -> None:
+        if self.ended:
+            read.queue.give_back(read, wake=False)
+        else:
+            self._hold_first(read)
+
+    def _unabort(self, read: Read, too_late: bool) -> None:
+        if not self.ended:
+            self._hold_first(read)
+            if not too_late:
+                read.queue.take_back(read)
+
+    def end(self) -> None:
+        self.ended = True
+        held = self._held()
+        self._reads = {}
+        given_back = self._lose_all(held)
+        for _ in given_back:
+            self._journal.slices.append(given_back)
+            break
+
+    def _lose_all(self, reads: list[Read]) -> Iterator[None]:
+        left = READS_AT_ONCE
+        for read in reads:
+            left -= READS_AT_ONCE // FAILURES_AT_ONCE if read.queue.counts_failures else 1
+            self._lose(read)
+            if left <= 0:
+                left = READS_AT_ONCE
+                yield
+
+
+class ManyReads(SeveralReads):
+    """Each read is known by its queue's name; the oldest comes first."""
+
+    __slots__ = ()
+
+    _reads: dict[bytes, deque[Read]]
 
     def open_reads(self, queue: bytes) -> int:
         return len(self._reads.get(queue, ()))
@@ -202,9 +266,6 @@ class ManyReads(Session):
                 " and max_open_reads allows no more"
             )
 
-    def require_none_open(self) -> None:
-        pass
-
     def find(self, queue: bytes, item_id: int = 0) -> Read | None:
         """The oldest open read of `queue`; with an id, that of this item."""
         if item_id:
@@ -219,13 +280,7 @@ class ManyReads(Session):
         read.count()
         self._journal.undo.append((self._let_go, read))
 
-    def _let_go(self, read: Read) -> None:
-        if self._forget(read):
-            read.uncount()
-            read.queue.give_back(read, wake=False)
-
     def _forget(self, read: Read) -> bool:
-        """Hold `read` no longer. False: it was not held."""
         reads = self._reads.get(read.queue.name)
         if not reads:
             return False
@@ -269,43 +324,12 @@ class ManyReads(Session):
                 raise StorageError("only some of the items are confirmed: a part could not be written")
             self.close_oldest(queue, min(READS_AT_ONCE, count - start))
 
-    def unclose(self, read: Read) -> None:
-        if self.ended:
-            read.queue.give_back(read, wake=False)
-        else:
-            self._hold_first(read)
-
     def _hold_first(self, read: Read) -> None:
-        """Hold it again, as the oldest of its queue."""
         self._reads.setdefault(read.queue.name, deque()).appendleft(read)
 
-    def close_found(self, read: Read) -> None:
-        read.queue.close(read, self)
-        self._forget(read)
-
-    def _unabort(self, read: Read, too_late: bool) -> None:
-        if not self.ended:
-            self._hold_first(read)
-            if not too_late:
-                read.queue.take_back(read)
-
-    def end(self) -> None:
-        self.ended = True
-        held, self._reads = self._reads, {}
-        # The oldest item of a queue goes to the client that has waited longest.
-        given_back = self._lose_all([read for reads in held.values() for read in sorted(reads, key=_id)])
-        for _ in given_back:
-            self._journal.slices.append(given_back)
-            break
-
-    def _lose_all(self, reads: list[Read]) -> Iterator[None]:
-        left = READS_AT_ONCE
-        for read in reads:
-            left -= READS_AT_ONCE // FAILURES_AT_ONCE if read.queue.counts_failures else 1
-            self._lose(read)
-            if left <= 0:
-                left = READS_AT_ONCE
-                yield
+    def _held(self) -> list[Read]:
+        """The oldest item of a queue goes to the client that has waited longest."""
+        return [read for reads in self._reads.values() for read in sorted(reads, key=by_id)]
 
 
 class ManyReadsById(ManyReads):
@@ -339,7 +363,7 @@ class ManyReadsById(ManyReads):
         return True
 
 
-_id = attrgetter("id")
+by_id = attrgetter("id")
 
 
 def _do_nothing() -> None:

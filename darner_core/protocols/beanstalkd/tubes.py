@@ -12,9 +12,9 @@ from typing import Final
 from darner_core.access.rights import ADMIN
 from darner_core.engines.contract import Read, Turn
 from darner_core.errors import ClientError
-from darner_core.operations.session import FAILURES_AT_ONCE, READS_AT_ONCE, Failures, Session
+from darner_core.operations.session import Failures, SeveralReads, by_id
 from darner_core.protocols.beanstalkd.replies import NoRoom, NotAllowed
-from darner_core.protocols.contract import Request, Require
+from darner_core.protocols.contract import Request, Require, everything_allowed
 from darner_core.protocols.guard import require_admin
 
 DEFAULT: Final = b"default"
@@ -90,7 +90,7 @@ class Tubes:
             del self._tubes[queue]
 
 
-class TubeSession(Session):
+class TubeSession(SeveralReads):
     """Holds any number of jobs, each known by its queue and its id there."""
 
     __slots__ = (
@@ -100,14 +100,13 @@ class TubeSession(Session):
         "puts",
         "reserves",
         "_require",
-        "_reads",
         "_ends",
         "_fresh",
         "_left_ms",
         "_exists",
     )
 
-    several_reads = True
+    _reads: dict[tuple[bytes, int], Read]
 
     def __init__(
         self,
@@ -124,7 +123,6 @@ class TubeSession(Session):
         self._require = require
         self._left_ms = left_ms
         self._exists = exists
-        self._reads: dict[tuple[bytes, int], Read] = {}
         # A heap of (when a reservation ends at the earliest, by the monotonic clock, its key). What was touched, or is
         # held no longer, is noticed when it comes first.
         self._ends: list[tuple[float, tuple[bytes, int]]] = []
@@ -140,6 +138,8 @@ class TubeSession(Session):
 
     def require(self, right: str, queue: bytes) -> None:
         """Raises NotAllowed if the client does not have this right to the queue."""
+        if self._require is everything_allowed:
+            return
         try:
             self._require(right, queue)
         except ClientError as error:
@@ -197,13 +197,6 @@ class TubeSession(Session):
 
     # -- reserved jobs
 
-    @property
-    def holds_nothing(self) -> bool:
-        return not self._reads
-
-    def require_none_open(self) -> None:
-        pass
-
     def find(self, queue: bytes, item_id: int = 0) -> Read | None:
         """The reservation of this item, if it has not ended."""
         read = self._reads.get((queue, item_id))
@@ -237,11 +230,6 @@ class TubeSession(Session):
                 heapq.heapify(self._ends)
             heapq.heappush(self._ends, (time.monotonic() + left_ms / 1000, key))
 
-    def _let_go(self, read: Read) -> None:
-        if self._forget(read):
-            read.uncount()
-            read.queue.give_back(read, wake=False)
-
     def _forget(self, read: Read) -> bool:
         key = read.queue.name, read.id
         if self._reads.get(key) is not read:
@@ -256,26 +244,13 @@ class TubeSession(Session):
             heapq.heappop(self._ends)
         return True
 
-    def close_found(self, read: Read) -> None:
-        read.queue.close(read, self)
-        self._forget(read)
-
-    def unclose(self, read: Read) -> None:
-        if self.ended:
-            read.queue.give_back(read, wake=False)
-        else:
-            self._hold_again(read)
-
-    def _hold_again(self, read: Read) -> None:
+    def _hold_first(self, read: Read) -> None:
         key = read.queue.name, read.id
         self._reads[key] = read
         self._note_end(key)
 
-    def _unabort(self, read: Read, too_late: bool) -> None:
-        if not self.ended:
-            self._hold_again(read)
-            if not too_late:
-                read.queue.take_back(read)
+    def _held(self) -> list[Read]:
+        return sorted(self._reads.values(), key=by_id)
 
     def soonest_s(self) -> float | None:
         """How long until the first of the reservations ends; None: none does."""
@@ -299,7 +274,6 @@ class TubeSession(Session):
     def end(self) -> None:
         if self.ended:
             return
-        self.ended = True
         tubes = self.tubes
         tubes.connections -= 1
         tubes.producers -= self.puts
@@ -307,18 +281,5 @@ class TubeSession(Session):
         self._let_go_of(self.used, "using")
         for queue in self.watched:
             self._let_go_of(queue, "watching")
-        reads, self._reads = list(self._reads.values()), {}
         self._ends, self._fresh = [], {}
-        lost = self._lose_all(sorted(reads, key=lambda read: read.id))
-        for _ in lost:
-            self._journal.slices.append(lost)
-            break
-
-    def _lose_all(self, reads: list[Read]) -> Iterator[None]:
-        left = READS_AT_ONCE
-        for read in reads:
-            left -= READS_AT_ONCE // FAILURES_AT_ONCE
-            self._lose(read)
-            if left <= 0:
-                left = READS_AT_ONCE
-                yield
+        super().end()
