@@ -88,8 +88,10 @@ class LocalJobs:
 
     def _put_into(self, queue: MessageQueue, item: Item, options: JobOptions, note: bytes = b"") -> int:
         """The id that the item has there."""
-        delay_ms, pri, ttr_ms, key = options
+        delay_ms, pri, ttr_ms, key, first = options
         body, flags, expires_at_ms, _ = item
+        if first:
+            return self._put_first(queue, item)
         put_id = queue.tail
         if not delay_ms and not key and not note:
             record = self._asides.record_of(queue)
@@ -107,6 +109,14 @@ class LocalJobs:
             queue.note_item(PUT, aside.new_id, item)
         delay_ms = min(delay_ms, MAX_DELAY_MS)
         return self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
+
+    def _put_first(self, queue: MessageQueue, item: Item) -> int:
+        """As `_put_into`, before all others."""
+        pri, place = self._asides.before_all(queue)
+        aside = self._asides.enter(queue)
+        if isinstance(queue, TracedQueue):
+            queue.note_item(PUT, aside.new_id, item)
+        return self._asides.put(queue, *item[:3], pri, place=place)
 
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
         answer = self.answer_of_key(transfer.names, options.key, transfer.as_child)

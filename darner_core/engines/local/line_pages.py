@@ -48,6 +48,9 @@ def forward(queue: "MessageQueue", begin: int = 0, wanted: int = PAGE_ITEMS) -> 
 def backward(queue: "MessageQueue", end: int = MAX_ID) -> Iterator[tuple[int, Item]]:
     """What waits, the last one first, from before the id `end` on."""
     log, window, end = queue.log, queue.window, min(end, queue.tail)
+    gap_begin, gap_end = queue.gap
+    if queue.missing and gap_begin < end <= gap_end:
+        end = max(gap_begin, queue.next_id)
     behind = queue.next_id + len(window)  # what is in memory
     gone = set(log.removed) if log.removed else ()
     for item_id in range(end - 1, max(log.written, behind) - 1, -1):

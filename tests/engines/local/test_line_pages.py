@@ -99,3 +99,26 @@ def test_damage_is_told(open_storage: Callable[[], Storage], monkeypatch: pytest
         list(forward(bench.queue()))
     with pytest.raises(StorageError):
         list(backward(bench.queue()))
+
+
+def test_a_line_that_is_removed_from_its_end_is_looked_at_without_passing_what_has_gone(bench: Bench) -> None:
+    bench.put(b"q", *(b"%d" % number for number in range(1, 201)))
+    bench.end_turn()
+    queue = bench.queue()
+    queue.drop_window()
+    for number in range(200, 50, -1):
+        item_id, item = next(backward(queue))
+        assert item_id == number
+        expiry.remove_unopened(queue, item_id, item)
+        if number % 7 == 0:
+            bench.end_turn()
+    bench.end_turn()
+    assert queue.gap == (51, 201)
+    bench.put(b"q", b"201")
+    bench.end_turn()
+    assert list(islice(bodies(backward(queue)), 2)) == [201, 50]
+    assert list(bodies(backward(queue, 150))) == list(range(50, 0, -1))
+    assert [item_id for item_id, _ in forward(queue)] == [*range(1, 51), 201]
+    if queue.log.durable:
+        bench.crash()
+        assert list(islice(bodies(backward(bench.queue())), 2)) == [201, 50]
