@@ -110,6 +110,11 @@ class LocalJobs:
         delay_ms = min(delay_ms, MAX_DELAY_MS)
         return self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
 
+    def put_again(self, queue: MessageQueue, body: bytes, options: JobOptions) -> None:
+        """Put what comes from this queue, which has room for it: its limits are not asked, and its children get
+        nothing."""
+        self._put_into(queue, (body, 0, 0, self._journal.time_ms()), options)
+
     def _put_first(self, queue: MessageQueue, item: Item) -> int:
         """As `_put_into`, before all others."""
         pri, place = self._asides.before_all(queue)

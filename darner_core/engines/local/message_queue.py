@@ -110,7 +110,7 @@ class MessageQueue:
 
     @property
     def is_child(self) -> bool:
-        return self.log.record.kind == records.CHILD
+        return bool(self.log.record.kind & records.CHILD)
 
     # -- putting
 
