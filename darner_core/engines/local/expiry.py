@@ -235,10 +235,6 @@ def leave_middle(queue: "MessageQueue", item_id: int) -> None:
         queue.gap = begin, end + 1
         if (end + 1 - begin) % GAP_IDS == 0:
             queue.log.remove_range(end + 1 - GAP_IDS, end + 1)
-    elif item_id + 1 == begin:
-        queue.gap = item_id, end
-        if (end - item_id) % GAP_IDS == 0:
-            queue.log.remove_range(item_id, item_id + GAP_IDS)
     elif end <= queue.next_id or end - begin < window.FILL_ITEMS:
         queue.gap = item_id, item_id + 1
     in_memory = item_id - queue.next_id

@@ -27,6 +27,10 @@ LEFT, RIGHT = "left", "right"
 OTHER: Final = {LEFT: RIGHT, RIGHT: LEFT}
 
 
+# How many values of the tail are looked at together, by a command that pops several: they are read whole.
+SEEN_AT_ONCE: Final = 16
+
+
 class Side(Enum):
     """Where a push goes."""
 
@@ -115,7 +119,7 @@ class Ends:
 
 
 class _Tail:
-    """The tail of a queue, used as a queue is whose head it would be."""
+    """The tail of a queue, for one command, which uses it as a queue whose head it would be."""
 
     half_swept = False
 
@@ -123,11 +127,16 @@ class _Tail:
         self._items = items
         self._name = name
         self._paused = paused
+        self._seen: list[int] = []  # ids, the last value's at the end
+        self._looks_at = 1
 
     def _last(self) -> int:
         """The id of the last value; 0: there is none."""
-        last = self._items.look(self._name, most=1, backwards=True) if not self._paused else ()
-        return last[0].id if last else 0
+        if not self._seen and not self._paused:
+            self._seen = [seen.id for seen in self._items.look(self._name, most=self._looks_at, backwards=True)]
+            self._seen.reverse()
+            self._looks_at = SEEN_AT_ONCE
+        return self._seen[-1] if self._seen else 0
 
     def take(self) -> Item | Large | None:
         item_id = self._last()
@@ -137,6 +146,7 @@ class _Tail:
         if item[0].__class__ is not bytes:
             return LARGE
         self._items.remove(self._name, item_id)
+        self._seen.pop()
         return item
 
     def open(self) -> Read | None:
