@@ -220,9 +220,7 @@ class Taking:
             raise
         self._stats.get_hits += 1
 
-    def wait_show(
-        self, client: Client, shown: Shown, head: bytes, is_there: Callable[[], bool] | None = None
-    ) -> None:
+    def wait_show(self, client: Client, shown: Shown, head: bytes, is_there: Callable[[], bool] | None = None) -> None:
         """Send a large item that is peeked at, behind its `head`. It holds nobody up: if another client takes the item,
         this one is hung up on. `is_there`: tells whether the item is there still; None: it is, if it is the head.
         Raises StorageError if nothing has been sent yet, else HangUp."""
