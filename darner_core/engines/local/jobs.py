@@ -74,7 +74,7 @@ class LocalJobs:
             return answer
         first = self._routing.first_of(names)
         if options != JobOptions():
-            self._require_asides(self._routing.existing(names, as_child))
+            self._require_asides(self._routing.existing(names, as_child), options.first)
         takers = self._routing.find_takers(names, len(body), as_child)
         if takers is None:
             return Placed(Outcome.FULL, first)
@@ -130,7 +130,7 @@ class LocalJobs:
         first = self._routing.first_of(transfer.names)
         put_ids: list[int] = []
         if options != JobOptions():
-            self._require_asides(target.queue for target, _ in transfer.uploads)
+            self._require_asides((target.queue for target, _ in transfer.uploads), options.first)
 
         def put_one(queue: MessageQueue, blob: Blob) -> None:
             item = blob, flags, expires_at_ms, self._journal.time_ms()
@@ -156,10 +156,13 @@ class LocalJobs:
             return Placed(Outcome.FULL, first)
         return taken
 
-    def _require_asides(self, queues: Iterable[MessageQueue]) -> None:
-        """Raises StorageError if something cannot be set aside in one of these: before anything is put into others."""
+    def _require_asides(self, queues: Iterable[MessageQueue], first: bool) -> None:
+        """Raises StorageError if something cannot be set aside in one of these, or ServerError if it cannot be the
+        `first` there: before anything is put into others."""
         for queue in queues:
             self._asides.require(queue)
+            if first:
+                self._asides.before_all(queue)
 
     def _taken(self, name: bytes, key: bytes) -> Placed | None:
         """By which item of this queue, which need not exist, the key is taken; None: it is free."""

@@ -94,6 +94,15 @@ def test_nothing_goes_before_what_has_priority_0(start: Start) -> None:
     assert bench.drain() == [b"a"]
 
 
+def test_neither_in_a_child_of_another_queue(start: Start) -> None:
+    bench = start({"q+a": QueueOptions()})
+    assert bench.registry.child(b"q+a") is not None
+    bench.put_job(b"q", b"a", pri=0)
+    with pytest.raises(ServerError, match="nothing can be put before the head"):
+        bench.put_job(b"q", b"b", first=True)
+    assert bench.drain(b"q+a") == bench.drain() == [b"a"]
+
+
 def test_a_more_urgent_item_goes_first_and_equals_go_in_the_order_of_arrival(start: Start) -> None:
     bench = start()
     bench.put(b"q", b"1", b"2")
