@@ -20,7 +20,7 @@ put than `Queue.put` promises, it sets `governed` on all of its queues.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from darner_core.config.queues import QueueOptions
@@ -257,6 +257,9 @@ class Routing(Protocol):
     ) -> Collection[Queue] | None:
         """Put an item everywhere or nowhere, making queues that do not exist; the queues that have it now. None: there
         was no room. Raises ServerError or StorageError, with nothing changed."""
+
+    def fit(self, names: tuple[bytes, ...], sizes: Sequence[int]) -> bool:
+        """Whether items of these sizes, put one after the other, find room. Nothing is made. Raises StorageError."""
 
     def transfer(self, names: tuple[bytes, ...], size: int, as_child: bool = False) -> Transfer:
         """A large item of this size for these queues. May decline."""

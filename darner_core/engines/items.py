@@ -87,6 +87,19 @@ class Items(Protocol):
     def postpone(self, read: Any, due_ms: int) -> None:
         """As `bury`, for what is to be delayed until then."""
 
+    def requeue(self, read: Any, body: bytes, first: bool) -> None:
+        """What is open, and has this body, becomes the last of its queue, or the `first`, under another id. No limit
+        refuses it, because the queue does not grow. Raises ServerError as a put does."""
+
+    # -- queues as lists
+
+    def head_at_left(self, name: bytes) -> bool | None:
+        """Whether the head of the queue is the left end of what clients see as a list, or else the right one; None:
+        nobody has said it, or there is no such queue."""
+
+    def set_head_at_left(self, name: bytes, at_left: bool) -> None:
+        """Say it. It is kept over restarts, and goes with the queue. Nothing happens if there is none."""
+
     # -- what clients hold without a connection
 
     def hold(self, read: Any, lasts_ms: int, client: bytes = b"", most_ms: int = 0, counted: bool = False) -> None:

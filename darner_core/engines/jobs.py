@@ -25,6 +25,7 @@ class JobOptions(NamedTuple):
     pri: int = NEUTRAL
     ttr_ms: int = 0  # how long a reader that asks for a deadline may keep it; 0: the queue's default_ttr_s
     key: bytes = b""  # unique in its queue while the item exists; b"": none
+    first: bool = False  # before all that the queue holds, whatever `pri` says, and without a delay or a key
 
 
 class Outcome(Enum):

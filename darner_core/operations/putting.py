@@ -59,6 +59,13 @@ class Putting:
         if self._availability.no_room:
             raise ServerError(self._availability.no_room)
 
+    def has_room(self, name: bytes, sizes: Sequence[int]) -> bool:
+        """Whether this queue has room for items of all these sizes. Raises ServerError if one of them is not taken at
+        present, or StorageError."""
+        self.require_taken(max(sizes, default=0))
+        queue = self._queues.get(name)
+        return (queue is not None and not queue.governed) or self._routing.fit((name,), sizes)
+
     def put(
         self,
         session: Session,

@@ -220,14 +220,15 @@ class Taking:
             raise
         self._stats.get_hits += 1
 
-    def wait_show(self, client: Client, shown: Shown, head: bytes) -> None:
+    def wait_show(self, client: Client, shown: Shown, head: bytes, is_there: Callable[[], bool] | None = None) -> None:
         """Send a large item that is peeked at, behind its `head`. It holds nobody up: if another client takes the item,
-        this one is hung up on. Raises StorageError if nothing has been sent yet, else HangUp."""
+        this one is hung up on. `is_there`: tells whether the item is there still; None: it is, if it is the head.
+        Raises StorageError if nothing has been sent yet, else HangUp."""
         queue = shown.queue
         try:
             self._wait_send_chunks(client, head, queue, shown.item, shown.id)
         except StorageError:
-            if queue.head_id != shown.id:
+            if not (is_there() if is_there is not None else queue.head_id == shown.id):
                 raise HangUp from None
             raise
 

@@ -3,6 +3,7 @@ they say together of a put. Pure: words in, values or a RequestError out.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from darner_core.engines.jobs import MAX_DELAY_MS, MAX_KEY_BYTES, MAX_PRI, JobOptions, Pause
 from darner_core.errors import ClientError, MalformedRequest
@@ -99,7 +100,9 @@ def put_options(options: Options) -> JobOptions | None:
     if key is not None and not 1 <= len(key) <= MAX_KEY_BYTES:
         raise ClientError(f'bad /key "{excerpt(key)}" of {len(key)} bytes: 1 to {MAX_KEY_BYTES}')
     given = {name: value_of(options, name) for name in (b"delay", b"pri", b"ttr")}
-    asked = {f"{name.decode()}{_UNITS[name]}": value for name, value in given.items() if value is not None}
+    asked: dict[str, Any] = {
+        f"{name.decode()}{_UNITS[name]}": value for name, value in given.items() if value is not None
+    }
     return JobOptions(**asked, key=key or b"")
 
 

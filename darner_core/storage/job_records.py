@@ -18,7 +18,8 @@ line: delayed, of another priority than the line's, with a unique key, or buried
             after the same time, so that these need no record of their own
     job     state u8, pri u32, place u64, at u64, ttr_ms u64, nacks u16, timeouts u16, losses u16, buries u16,
             kicks u16, key_bytes u16, key, note_bytes u8, note
-            place: where it stands in the order of arrival; at: when a delayed one is due, the number of a burying
+            place: where it stands in the order of arrival, or from 2**63 on, falling, what was put before all others;
+            at: when a delayed one is due, the number of a burying
     order   kind 0 ready:   pri, place
             kind 1 delayed: due_ms, place
             kind 2 buried:  number of the burying, 0
@@ -54,6 +55,9 @@ ASIDE_PREFIX = b"j"
 
 # The ids that an aside gives begin here; an item that comes from the line keeps its own. All fit 53 bits.
 FIRST_ASIDE_ID = 2**51
+
+# Places of what was put before all others, each before the last: they come with a priority of their own.
+FIRST_FRONT_PLACE, LAST_FRONT_PLACE = 2**63, 2**64 - 2
 
 # Kinds in `order`, which are the states of jobs, too.
 READY, DELAYED, BURIED, WINDOW = range(4)
@@ -161,7 +165,11 @@ class Flush(NamedTuple):
     def takes(self, place: Place) -> bool:
         """Whether what lies here, among the ready or the delayed, is gone."""
         _, arrival, item_id = place
-        if arrival > self.before or item_id in self.spared:
+        if item_id in self.spared:
+            return False
+        if arrival >= FIRST_FRONT_PLACE:
+            return item_id < self.end_id
+        if arrival > self.before:
             return False
         return arrival < self.before or FIRST_ASIDE_ID <= item_id < self.end_id
 

@@ -27,7 +27,8 @@ All numbers are big-endian and unsigned, so that the byte order of keys is the o
             reclaimed u64   every id below it has been range-deleted
             missing u64     how many ids in [next, tail) have expired and are gone; left out if it is 0
 
-A queue's kind is 0, or 1 for a fanout child; 0 is left out. An item that was put with an expiry has an expiry record.
+A queue's kind is 0, or 1 for a fanout child; and 2 or 4 more if clients use it as a list, which has its head at the
+left, or at the right. 0 is left out. An item that was put with an expiry has an expiry record.
 It is only a hint that the item is to be looked at at that time, which is later than the item's expiry if that was over
 when the item was put. It may outlive the item, and goes when its time has come, if not before.
 
@@ -82,6 +83,7 @@ MAX_ID = 2**64 - 1
 MAX_NUMBER = 2**32 - 2
 
 PLAIN, CHILD = 0, 1  # kinds of queues
+HEAD_LEFT, HEAD_RIGHT = 2, 4  # added to the kind: at which end of a list the head is, if anybody has said it
 
 WHOLE = 0  # the body follows the header
 CHUNKED = 1  # the body lies in chunks; the header is followed by their place

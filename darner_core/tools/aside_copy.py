@@ -13,6 +13,7 @@ from darner_core.storage.job_records import (
     BURIED,
     DELAYED,
     FIRST_ASIDE_ID,
+    FIRST_FRONT_PLACE,
     HIGHEST,
     KINDS,
     NEUTRAL_PRI,
@@ -136,10 +137,12 @@ class CopiedAside:
         """Nothing that is put later may be taken for this item, or come before it."""
         self._new_id = max(self._new_id, item_id + 1)
         moved = item_id + 1 if item_id < FIRST_ASIDE_ID else 0
-        self.line_tail = max(self.line_tail, moved, (job.place + 1) // 2)
+        self.line_tail = max(self.line_tail, moved)
+        if job.place < FIRST_FRONT_PLACE:
+            self.line_tail = max(self.line_tail, (job.place + 1) // 2)
         if job.state == BURIED:
             self._next_burying = max(self._next_burying, job.at + 1)
-        if item_id >= FIRST_ASIDE_ID:
+        if item_id >= FIRST_ASIDE_ID and job.place < FIRST_FRONT_PLACE:
             self._last_place = job.place
 
     def _owns(self, item_id: int, key: bytes) -> bool:

@@ -112,7 +112,7 @@ def shown(request: Any) -> str:
         return repr(answer)
     assert isinstance(request, TextRequest)
     if request.job is not None:
-        delay_ms, pri, ttr_ms, key = request.job
+        delay_ms, pri, ttr_ms, key = request.job[:4]
         assert (0 <= delay_ms <= MAX_DELAY_MS, 0 <= pri <= MAX_PRI, 0 <= ttr_ms <= MAX_DELAY_MS) == (True, True, True)
         assert len(key) <= MAX_KEY_BYTES
         assert not key or len(request.items or ()) == 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from darner_core import NAME
-from darner_core.engines.local import aside_flushing, job_rules, lines, window
+from darner_core.engines.local import aside_flushing, job_rules, lines, reads, window
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.aside_parts import Watcher
 from darner_core.engines.local.damaged_queue import why_damaged
@@ -20,10 +20,17 @@ from darner_core.engines.local.job_rules import JobRules
 from darner_core.engines.local.journal import Journal
 from darner_core.engines.local.message_queue import MessageQueue
 from darner_core.engines.local.reads import OpenRead
-from darner_core.errors import StorageError
+from darner_core.errors import ServerError, StorageError
 from darner_core.showing import show
 from darner_core.storage import job_records, records
-from darner_core.storage.job_records import NEUTRAL_PRI, AsideRecord, AsideState, Job
+from darner_core.storage.job_records import (
+    FIRST_FRONT_PLACE,
+    LAST_FRONT_PLACE,
+    NEUTRAL_PRI,
+    AsideRecord,
+    AsideState,
+    Job,
+)
 from darner_core.storage.records import Blob, Item
 from darner_core.storage.rocks import ASIDE_FAMILY, JOB_FAMILY, ORDER_FAMILY
 from darner_core.storage.storage import Batch
@@ -141,10 +148,32 @@ class Asides:
         ttr_ms: int = 0,
         key: bytes = b"",
         note: bytes = b"",
+        place: int = -1,
     ) -> int:
-        """Put an item into the aside of this queue, which has been entered; its id."""
+        """Put an item into the aside of this queue, which has been entered; its id. `place`: in the order of arrival,
+        if not behind all others."""
         self._journal.count(queue, "first_tail", -1)  # `total_items` counts from there
-        return self.by_queue[queue].put(body, flags, expires_at_ms, pri, 2 * queue.tail, delay_ms, ttr_ms, key, note)
+        if place < 0:
+            place = 2 * queue.tail
+        return self.by_queue[queue].put(body, flags, expires_at_ms, pri, place, delay_ms, ttr_ms, key, note)
+
+    def before_all(self, queue: MessageQueue) -> tuple[int, int]:
+        """(priority, place) before all that the queue holds, but for what is delayed or buried: what is open may come
+        back. The first such item gets the priority before that of the head, the next ones the places before it. Raises
+        StorageError, or ServerError if the head has priority 0."""
+        aside, record = self.by_queue.get(queue), self.record_of(queue)
+        lowest = []
+        if reads.stored_items(queue):
+            lowest.append((record.pri, 2 * queue.first_id() + 1))
+        if aside is not None and aside.ready.entries:
+            aside.reading(aside.ready.first)  # so that the lowest is known
+            lowest.append(aside.ready.lowest()[:2])
+        pri, place = min(lowest, default=(record.pri, 0))
+        if place > FIRST_FRONT_PLACE:
+            return pri, place - 1
+        if not pri:
+            raise ServerError(f"nothing can be put before the head of queue {show(queue.name)}: its priority is 0")
+        return pri - 1, LAST_FRONT_PLACE
 
     def change_terms(self, queue: MessageQueue, pri: int = NEUTRAL_PRI, ttr_ms: int = 0) -> None:
         """From now on all items of the line, which has none, have this priority and deadline."""

@@ -94,7 +94,7 @@ class DamagedQueue:
 
     @property
     def is_child(self) -> bool:
-        return self.log.record.kind == records.CHILD
+        return bool(self.log.record.kind & records.CHILD)
 
     def refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise DamagedError(self.damage)

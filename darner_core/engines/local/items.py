@@ -10,7 +10,7 @@ from typing import Any
 
 from darner_core.engines.contract import Item
 from darner_core.engines.items import Seen, State
-from darner_core.engines.jobs import MAX_DELAY_MS
+from darner_core.engines.jobs import MAX_DELAY_MS, JobOptions
 from darner_core.engines.local import aside_failures, aside_leaving, aside_moves, item_pages, line_items
 from darner_core.engines.local.aside import Aside
 from darner_core.engines.local.identity import Identity
@@ -25,6 +25,10 @@ from darner_core.engines.local.registry import Registry
 from darner_core.engines.local.tracing import CLOSE, OPEN, TracedQueue
 from darner_core.errors import ServerError, StorageError
 from darner_core.showing import show
+from darner_core.storage.records import HEAD_LEFT, HEAD_RIGHT
+
+_ENDS = HEAD_LEFT | HEAD_RIGHT
+_HEADS = {0: None, HEAD_LEFT: True, HEAD_RIGHT: False}
 
 
 class LocalItems:
@@ -172,6 +176,36 @@ class LocalItems:
         held = self._held_aside(read)
         if held is not None:
             aside_failures.release(held.queue, held, delay_ms)  # type: ignore[arg-type]
+
+    def requeue(self, read: Any, body: bytes, first: bool) -> None:
+        let_go = _read_of(read)
+        queue = self._queue(let_go.queue.name)
+        if queue is not None and let_go.queue.holds(let_go):
+            self._jobs.put_again(queue, body, JobOptions(first=first))
+            self._leases.end_of(let_go)
+            let_go.queue.close(let_go)
+
+    # -- queues as lists
+
+    def head_at_left(self, name: bytes) -> bool | None:
+        queue = self._registry.queues.get(name)
+        return _HEADS[queue.log.record.kind & _ENDS] if queue is not None else None
+
+    def set_head_at_left(self, name: bytes, at_left: bool) -> None:
+        queue = self._registry.queues.get(name)
+        if queue is None or queue.unreadable:
+            return
+        log = queue.log
+        if not log.touched:
+            queue.enter_turn()  # so that the record is put right if the turn fails and lands all the same
+        self._journal.undo.append((setattr, log, "record", log.record))
+        kind = log.record.kind & ~_ENDS | (HEAD_LEFT if at_left else HEAD_RIGHT)
+        record = log.record = log.record._replace(kind=kind)
+        if log.durable:
+            storage = self._journal.storage
+            self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))
+
+    # -- letting go
 
     def _held_aside(self, read: Any) -> OpenRead | None:
         """This read, which somebody lets go, as one of an aside, without a lease; None: it is not open, or a cursor's.

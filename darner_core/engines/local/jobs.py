@@ -74,7 +74,7 @@ class LocalJobs:
             return answer
         first = self._routing.first_of(names)
         if options != JobOptions():
-            self._require_asides(self._routing.existing(names, as_child))
+            self._require_asides(self._routing.existing(names, as_child), options.first)
         takers = self._routing.find_takers(names, len(body), as_child)
         if takers is None:
             return Placed(Outcome.FULL, first)
@@ -88,8 +88,10 @@ class LocalJobs:
 
     def _put_into(self, queue: MessageQueue, item: Item, options: JobOptions, note: bytes = b"") -> int:
         """The id that the item has there."""
-        delay_ms, pri, ttr_ms, key = options
+        delay_ms, pri, ttr_ms, key, first = options
         body, flags, expires_at_ms, _ = item
+        if first:
+            return self._put_first(queue, item)
         put_id = queue.tail
         if not delay_ms and not key and not note:
             record = self._asides.record_of(queue)
@@ -108,6 +110,19 @@ class LocalJobs:
         delay_ms = min(delay_ms, MAX_DELAY_MS)
         return self._asides.put(queue, body, flags, expires_at_ms, pri, delay_ms, ttr_ms, key, note)
 
+    def put_again(self, queue: MessageQueue, body: bytes, options: JobOptions) -> None:
+        """Put what comes from this queue, which has room for it: its limits are not asked, and its children get
+        nothing."""
+        self._put_into(queue, (body, 0, 0, self._journal.time_ms()), options)
+
+    def _put_first(self, queue: MessageQueue, item: Item) -> int:
+        """As `_put_into`, before all others."""
+        pri, place = self._asides.before_all(queue)
+        aside = self._asides.enter(queue)
+        if isinstance(queue, TracedQueue):
+            queue.note_item(PUT, aside.new_id, item)
+        return self._asides.put(queue, *item[:3], pri, place=place)
+
     def put_large(self, transfer: Any, flags: int, expires_at_ms: int, options: JobOptions) -> Placed:
         answer = self.answer_of_key(transfer.names, options.key, transfer.as_child)
         if answer is not None:
@@ -115,7 +130,7 @@ class LocalJobs:
         first = self._routing.first_of(transfer.names)
         put_ids: list[int] = []
         if options != JobOptions():
-            self._require_asides(target.queue for target, _ in transfer.uploads)
+            self._require_asides((target.queue for target, _ in transfer.uploads), options.first)
 
         def put_one(queue: MessageQueue, blob: Blob) -> None:
             item = blob, flags, expires_at_ms, self._journal.time_ms()
@@ -141,10 +156,13 @@ class LocalJobs:
             return Placed(Outcome.FULL, first)
         return taken
 
-    def _require_asides(self, queues: Iterable[MessageQueue]) -> None:
-        """Raises StorageError if something cannot be set aside in one of these: before anything is put into others."""
+    def _require_asides(self, queues: Iterable[MessageQueue], first: bool) -> None:
+        """Raises StorageError if something cannot be set aside in one of these, or ServerError if it cannot be the
+        `first` there: before anything is put into others."""
         for queue in queues:
             self._asides.require(queue)
+            if first:
+                self._asides.before_all(queue)
 
     def _taken(self, name: bytes, key: bytes) -> Placed | None:
         """By which item of this queue, which need not exist, the key is taken; None: it is free."""

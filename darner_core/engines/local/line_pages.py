@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PAGE_ITEMS = 100
 PAGE_BYTES = 256 << 10
+BACK_IDS = 200  # the first page that is read backward; the next ones double
 
 # Where this many or fewer were given back, they are looked for among those that were; else one id after the other.
 FEW = 1000
@@ -47,21 +48,43 @@ def forward(queue: "MessageQueue", begin: int = 0, wanted: int = PAGE_ITEMS) -> 
 
 def backward(queue: "MessageQueue", end: int = MAX_ID) -> Iterator[tuple[int, Item]]:
     """What waits, the last one first, from before the id `end` on."""
-    log, window, end = queue.log, queue.window, min(end, queue.tail)
-    behind = queue.next_id + len(window)  # what is in memory
-    gone = set(log.removed) if log.removed else ()
-    for item_id in range(end - 1, max(log.written, behind) - 1, -1):
-        if item_id not in gone:
-            yield item_id, queue.aged(log.appended[item_id - log.written])
-    stored_end = min(end, log.written)
-    if behind < stored_end:
-        for item_id, item in log.stored_back(behind, stored_end):
-            if item_id not in gone:
-                yield item_id, queue.aged(item)
-    for item_id in range(min(end, behind) - 1, queue.next_id - 1, -1):
-        yield item_id, window[item_id - queue.next_id]
+    from_tail = end >= queue.tail
+    for item_id, item in _never_handed_out(queue, min(end, queue.tail)):
+        if from_tail:  # else each look would pass over all that was removed at the end
+            queue.end_gap, from_tail = (item_id + 1, queue.tail), False
+        yield item_id, item
     for item_id in _given_back(queue, 0, end, backwards=True):
         yield item_id, _one(queue, item_id)
+
+
+def _never_handed_out(queue: "MessageQueue", end: int) -> Iterator[tuple[int, Item]]:
+    """As `backward`, of what stands behind `next_id`."""
+    if queue.missing == queue.tail - queue.next_id:
+        return
+    gap_begin, gap_end = queue.end_gap
+    if end > gap_end:
+        yield from _between(queue, gap_end, end)
+    yield from _between(queue, queue.next_id, min(end, gap_begin))
+
+
+def _between(queue: "MessageQueue", begin: int, end: int) -> Iterator[tuple[int, Item]]:
+    """What waits in [begin, end), the last one first. Nothing was given back there."""
+    log, window, begin = queue.log, queue.window, max(begin, queue.next_id)
+    behind = queue.next_id + len(window)  # what is in memory
+    gone = set(log.removed) if log.removed else ()
+    for item_id in range(end - 1, max(log.written, behind, begin) - 1, -1):
+        if item_id not in gone:
+            yield item_id, queue.aged(log.appended[item_id - log.written])
+    stored_begin, stored_end, ids = max(behind, begin), min(end, log.written), BACK_IDS
+    while stored_begin < stored_end:
+        # Not all at once: whoever goes backward first passes over what was removed at the beginning of the range.
+        first, ids = max(stored_begin, stored_end - ids), 2 * ids
+        for item_id, item in log.stored_back(first, stored_end):
+            if item_id not in gone:
+                yield item_id, queue.aged(item)
+        stored_end = first
+    for item_id in range(min(end, behind) - 1, begin - 1, -1):
+        yield item_id, window[item_id - queue.next_id]
 
 
 def _one(queue: "MessageQueue", item_id: int) -> Item:

@@ -44,7 +44,7 @@ class MessageQueue:
         "dead_first", "window", "window_bytes", "whole", "bytes_in", "bytes_out", "open_bytes", "max_age_ms", "deleted",
         "damage", "first_tail", "cursors", "line", "governed", "polled", "half_swept", "expire_to", "move_large",
         "expired_items", "lost_expired", "discarded", "total_flushes", "transactions", "canceled_transactions",
-        "late_closes", "before", "_large_items",
+        "late_closes", "before", "end_gap", "_large_items",
     )  # fmt: skip
 
     unreadable: ClassVar = False  # see `DamagedQueue`
@@ -71,6 +71,7 @@ class MessageQueue:
         self.next_id = self.tail = records.FIRST_ID
         self.missing = 0
         self.gap = (0, 0)  # [begin, end) of a run of missing ids, not always the longest
+        self.end_gap = (0, 0)  # of the run at the end of the line when the last item was looked for
         self.outstanding: dict[int, OpenRead] = {}
         self.returned: list[int] = []  # with `stale`: see `reads`
         self.stale = 0
@@ -110,7 +111,7 @@ class MessageQueue:
 
     @property
     def is_child(self) -> bool:
-        return self.log.record.kind == records.CHILD
+        return bool(self.log.record.kind & records.CHILD)
 
     # -- putting
 

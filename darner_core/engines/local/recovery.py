@@ -49,7 +49,7 @@ def recheck(queue: "MessageQueue", batch: Batch) -> None:
 def undo_turn(queue: "MessageQueue") -> None:
     """The turn could not be written: go back to the numbers that the queue had at its beginning."""
     next_id, queue.tail, queue.bytes_in, stored_bytes, queue.missing = queue.before
-    queue.gap = (0, 0)
+    queue.gap = queue.end_gap = (0, 0)
     queue.next_id = next_id
     queue.outstanding = {i: read for i, read in sorted(queue.outstanding.items()) if i < next_id}
     reads.find_returned(queue)

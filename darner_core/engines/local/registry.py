@@ -112,7 +112,7 @@ class Registry:
 
     def _read_back(self, name: bytes, record: QueueRecord) -> MessageQueue:
         """The queue, or a DamagedQueue if it cannot be read, so that all others can be served."""
-        options, journal = self.options(name, record.kind == CHILD), self._journal
+        options, journal = self.options(name, bool(record.kind & CHILD)), self._journal
         try:
             return MessageQueue(name, self._budget, options, journal, record, journal.storage.state(record))
         except StorageError as error:
@@ -236,8 +236,9 @@ class Registry:
                 return None
             return self.create(name, is_child=True)
         if not queue.is_child and not queue.unreadable:
-            self._set_kind(queue, CHILD)
-            self._journal.undo.append((self._set_kind, queue, PLAIN))
+            before = queue.log.record.kind
+            self._set_kind(queue, before | CHILD)
+            self._journal.undo.append((self._set_kind, queue, before))
             storage, record = self._journal.storage, queue.log.record
             if queue.log.durable:
                 self._journal.also.append(lambda batch: storage.add_queue(batch, name, record))

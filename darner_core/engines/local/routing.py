@@ -9,7 +9,7 @@ Source of the rules: Kestrel 2.4, "fanout queues", "aliases", "maxItems"; where 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from darner_core import NAME
@@ -42,6 +42,15 @@ class Target(NamedTuple):
     queue: MessageQueue
     decides: bool  # whether the item is refused if this queue has no room; a child without room just misses it
     made: bool = False  # whether the queue was made for this item
+
+
+def _fit(options: QueueOptions, items: int, size: int, sizes: Sequence[int]) -> bool:
+    """Whether so many items and bytes leave room for these."""
+    if options.discard_old_when_full:  # each makes room for itself
+        sizes = (max(sizes, default=0),)
+    if options.max_items and items + len(sizes) > options.max_items:
+        return False
+    return not (options.max_bytes and size + sum(sizes) > options.max_bytes)
 
 
 class AliasCounts:
@@ -106,6 +115,31 @@ class Routing:
         for queue in takers or ():
             queue.put_until(body, flags, expires_at_ms)
         return takers
+
+    def fit(self, names: tuple[bytes, ...], sizes: Sequence[int]) -> bool:
+        """Whether items of these sizes, put one after the other, find room. Nothing is made. Raises StorageError."""
+        queues = self._follow(names)
+        for queue in [queue for queue, decides in self._existing(queues, False).items() if decides]:
+            if queue.unreadable:
+                raise DamagedError(queue.damage)
+            if not self._fit_queue(queue, sizes):
+                queue.drop_expired(least=LEAST_EXPIRED)
+                if not self._fit_queue(queue, sizes):
+                    return False
+        for options in [self._registry.options(name) for name in queues if name not in self._queues]:
+            if any(self._is_too_large(options, size) for size in sizes) or not _fit(options, 0, 0, sizes):
+                return False
+        return True
+
+    def _fit_queue(self, queue: MessageQueue, sizes: Sequence[int]) -> bool:
+        options = queue.options
+        if queue.takes_nothing or any(self._is_too_large(options, size) for size in sizes):
+            return False
+        if options.discard_old_when_full:
+            items, size = queue.kept()
+        else:
+            items, size = queue.stored_items, queue.all_bytes()
+        return _fit(options, items, size, sizes)
 
     def first_of(self, names: tuple[bytes, ...]) -> bytes:
         """The first queue that these names stand for."""

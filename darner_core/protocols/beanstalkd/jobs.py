@@ -303,5 +303,6 @@ class Jobs:
         return partial(self._wait_show, Shown(self._queues[queue], item, item_id), head)
 
     def _wait_show(self, shown: Shown, head: bytes, client: Client) -> bytes:
-        self._taking.wait_show(client, shown, head)
+        name = shown.queue.name
+        self._taking.wait_show(client, shown, head, lambda: self._items.find(name, shown.id) is not None)
         return CRLF

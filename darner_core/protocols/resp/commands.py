@@ -31,6 +31,7 @@ from darner_core.protocols.resp.information import Information
 from darner_core.protocols.resp.keys import Keys
 from darner_core.protocols.resp.lists import Lists
 from darner_core.protocols.resp.login import read_login
+from darner_core.protocols.resp.pushes import Pushes
 from darner_core.protocols.resp.queues import Queues
 from darner_core.protocols.resp.reader import Entry, RespReader, RespRequest, takes
 from darner_core.protocols.resp.replies import OK, QUEUED, RespError, error_reply
@@ -68,6 +69,7 @@ class Resp:
         ids = JobIds(*operations.items.identity)
         taken = TakenJobs(config.window_bytes)
         acting, ends = Acting(operations, ids, taken), Ends(operations)
+        pushes = Pushes(operations, config, ends)
         cluster, keys = Cluster(operations, config, ids), Keys(operations, ends)
         self._clients = Clients()
         self._entries: dict[bytes, Entry] = {}
@@ -81,7 +83,8 @@ class Resp:
             Getting(operations, ids, taken),
             acting,
             Queues(operations, ids, acting, taken),
-            Lists(operations, config, ends),
+            pushes,
+            Lists(operations, ends, pushes.push_one),
             Views(operations, ends),
             keys,
         )

@@ -70,7 +70,6 @@ class Keys:
         for queue in queues:
             there += self._ends.length(queue) > 0
             self._administering.delete(queue)
-            self._ends.forget(queue)
         return there
 
     def _wait_delete(self, queues: Sequence[bytes], client: Client) -> bytes:

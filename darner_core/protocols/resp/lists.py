@@ -1,6 +1,4 @@
-"""Redis's lists as queues: pushes, pops, and moves from one list to another.
-
-A list here is a queue: it is pushed at one end and popped at the other, see `ends`.
+"""Values that are popped from Redis's lists, at either end, and moved from one list to another: see `ends`.
 
 What was popped is gone, as in Redis. Only a client that vanishes while it waits for a value loses none.
 """
@@ -8,29 +6,25 @@ What was popped is gone, as in Redis. Only a client that vanishes while it waits
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from darner_core.access.rights import GET, PUT
-from darner_core.config.options import Config
 from darner_core.engines.contract import Read
-from darner_core.engines.jobs import NEUTRAL, JobOptions, Outcome
-from darner_core.errors import ServerError, StorageError
-from darner_core.operations.client import LATER, Client
+from darner_core.errors import StorageError
+from darner_core.operations.client import LATER, Client, Later
 from darner_core.operations.operations import Operations
 from darner_core.protocols.contract import READS, WRITES, Reply
 from darner_core.protocols.escaping import name_elsewhere
 from darner_core.protocols.grammar import MAX_WAIT_MS
 from darner_core.protocols.resp import replies
-from darner_core.protocols.resp.adding import wait_store
-from darner_core.protocols.resp.ends import LEFT, RIGHT, Ends, shown
+from darner_core.protocols.resp.ends import LEFT, RIGHT, Ends, Side
 from darner_core.protocols.resp.naming import integer_of, queue_of
+from darner_core.protocols.resp.pushes import AT_ONCE
 from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import RespError
 from darner_core.protocols.resp.room import ReplyRoom
 from darner_core.protocols.resp.session import RespSession
 
-# What one command pushes or pops in a turn at most: 5 ms.
-AT_ONCE: Final = 1000
 MAX_REPLY_BYTES: Final = 1 << 20
 
 
@@ -40,23 +34,17 @@ _ENDS: Final = {b"left": LEFT, b"right": RIGHT}
 class Lists:
     """The commands, bound to the queues."""
 
-    def __init__(self, operations: Operations, config: Config, ends: Ends) -> None:
+    def __init__(self, operations: Operations, ends: Ends, push_one: Callable[..., None]) -> None:
+        """`push_one` is that of `pushes`."""
         self._room = ReplyRoom(operations.pipeline_memory)
         self._stats = operations.stats
-        self._queues = operations.queues
-        self._putting = operations.putting
         self._taking = operations.taking
-        self._jobs = operations.jobs
         self._items = operations.items
-        self._chunk_bytes = config.chunk_bytes
         self._ends = ends
+        self._push_one = push_one
 
     def entries(self) -> dict[bytes, Entry]:
         return {
-            b"lpush": Entry(partial(self.push, LEFT, False), 2, None, WRITES),
-            b"rpush": Entry(partial(self.push, RIGHT, False), 2, None, WRITES),
-            b"lpushx": Entry(partial(self.push, LEFT, True), 2, None, WRITES),
-            b"rpushx": Entry(partial(self.push, RIGHT, True), 2, None, WRITES),
             b"lpop": Entry(partial(self.pop, LEFT), 1, 2, READS, True),
             b"rpop": Entry(partial(self.pop, RIGHT), 1, 2, READS, True),
             b"lmpop": Entry(self.pop_of_several, 3, None, READS, True),
@@ -73,93 +61,6 @@ class Lists:
     def length(self, request: RespRequest, body: None, session: RespSession) -> bytes:
         return replies.integer(self._ends.length(queue_of(request.arguments[0], session, GET)))
 
-    # -- pushing
-
-    def push(self, end: str, if_there: bool, request: RespRequest, body: None, session: RespSession) -> Reply:
-        _, name, *values = request.words
-        queue = queue_of(name, session, PUT)
-        if len(values) == 1 and len(values[0]) <= self._chunk_bytes and not if_there:
-            # What follows comes to the same, and takes twice as long.
-            before = self._ends.length(queue)
-            self._put(session, queue, values[0], self._ends.push(queue, end))
-            return b":%d\r\n" % (before + 1)
-        if if_there and not self._ends.length(queue):
-            return replies.integer(0)
-        if len(values) > AT_ONCE or any(len(value) > self._chunk_bytes for value in values):
-            if session.executes:
-                raise RespError(
-                    f"a push of more than {AT_ONCE} values, or of one over {self._chunk_bytes} bytes, cannot be in a"
-                    " transaction"
-                )
-            return partial(self._wait_push, queue, end, values)
-        before = self._ends.length(queue)
-        self._push(session, queue, end, values)
-        return replies.integer(before + len(values))  # also if clients that wait have some of them by now
-
-    def _push(self, session: RespSession, queue: bytes, end: str, values: Sequence[bytes]) -> None:
-        at_the_pushed_end = self._ends.push(queue, end)
-        for number, value in enumerate(values):
-            try:
-                self._put(session, queue, value, at_the_pushed_end)
-            except (ServerError, StorageError) as error:
-                raise _after(error, number, len(values)) from error
-
-    def _put(self, session: RespSession, queue: bytes, value: bytes, last: bool = True) -> None:
-        """`last`: behind all others, or before them. Raises RespError if there is no room."""
-        self._stats.cmd_set += 1
-        try:
-            self._putting.require_taken(len(value))
-        except ServerError as error:
-            raise RespError(str(error), "OOM") from None
-        found = self._queues.get(queue)
-        if last and found is not None and not found.governed:
-            found.put(value, 0, 0)
-        elif last:
-            if not self._putting.put(session, (queue,), value):
-                raise _full(queue)
-        else:
-            placed = self._jobs.put(session, (queue,), value, 0, 0, self._before_all(queue))
-            if placed.outcome is Outcome.FULL:
-                raise _full(queue)
-
-    def _before_all(self, queue: bytes) -> JobOptions:
-        """What makes an item the first of its queue. Raises RespError if nothing can be before its head."""
-        rank = self._items.rank(queue)
-        pri = rank[0] if rank is not None else NEUTRAL
-        if not pri:
-            raise RespError(f"nothing goes before the head of queue {shown(queue)}, which has priority 0")
-        return JobOptions(pri=pri - 1)
-
-    def _wait_push(self, queue: bytes, end: str, values: Sequence[bytes], client: Client) -> bytes:
-        session: Any = client.session
-        before = self._ends.length(queue)
-        for number, value in enumerate(values):
-            if number and not number % AT_ONCE:
-                try:
-                    client.wait_turn()
-                except (ServerError, StorageError) as error:  # the turn before was undone
-                    raise _after(error, number - AT_ONCE, len(values)) from error
-            try:
-                session.require(PUT, queue)
-                if len(value) <= self._chunk_bytes:
-                    self._push(session, queue, end, (value,))
-                else:
-                    self._wait_push_large(queue, end, value, client)
-            except (ServerError, StorageError) as error:
-                raise _after(error, number, len(values)) from error
-        return replies.integer(before + len(values))
-
-    def _wait_push_large(self, queue: bytes, end: str, value: bytes, client: Client) -> None:
-        session: Any = client.session
-        last = self._ends.push(queue, end)
-        with self._putting.large((queue,), len(value), as_child=False) as item:
-            if not item.wait_begin(client):
-                raise _full(queue)
-            wait_store(item, value, client)
-            options = JobOptions() if last else self._before_all(queue)
-            if self._jobs.put_large(session, (queue,), item, 0, 0, options).outcome is Outcome.FULL:
-                raise _full(queue)
-
     # -- popping
 
     def pop(self, end: str, request: RespRequest, body: None, session: RespSession) -> Reply:
@@ -167,11 +68,10 @@ class Lists:
         queue = queue_of(words[1], session, GET)
         if len(words) == 3:
             return self._pop_counted(session, queue, end, words[2])
-        self._ends.pop(queue, end)
-        found = self._queues.get(queue)
-        item: Any = found.take() if found is not None else None
+        source = self._ends.source(queue, end)
+        item: Any = source.take() if source is not None else None
         if item is None:
-            if found is not None and found.half_swept and not session.executes:
+            if source is not None and source.half_swept and not session.executes:
                 return partial(self._wait_taken, (queue,), end, -1.0, _value)
             self._stats.get_misses += 1
             return session.nil
@@ -185,25 +85,24 @@ class Lists:
         most = integer_of(count, "value is out of range, must be positive")
         if most < 0:
             raise RespError("value is out of range, must be positive")
-        self._ends.pop(queue, end)
         if not most:
             return replies.EMPTY if self._ends.length(queue) else session.nil_array
         return self._pop_several(session, queue, end, most, _values)
 
     def _pop_several(self, session: RespSession, queue: bytes, end: str, most: int, answer: "_Answer") -> Reply:
         """Up to `most` values, as many as one turn can take. A large one goes alone."""
-        found = self._queues.get(queue)
+        source = self._ends.source(queue, end)
         values: list[bytes] = []
         size = 0
-        while found is not None and len(values) < min(most, AT_ONCE) and size < self._room.most(MAX_REPLY_BYTES):
+        while source is not None and len(values) < min(most, AT_ONCE) and size < self._room.most(MAX_REPLY_BYTES):
             try:
-                item: Any = found.take()
+                item: Any = source.take()
             except StorageError:
                 if not values:
                     raise
                 break  # what lies before the damage is served
             if item.__class__ is not tuple:
-                if values or (item is None and (not found.half_swept or session.executes)):
+                if values or (item is None and (not source.half_swept or session.executes)):
                     break
                 if session.executes:
                     raise RespError("a large value cannot be popped in a transaction")
@@ -229,7 +128,6 @@ class Lists:
         """The values of the first list that has any; None: none has."""
         for queue in queues:
             if self._ends.length(queue):
-                self._ends.pop(queue, end)
                 return self._pop_several(session, queue, end, most, _key_and_values)
         return None
 
@@ -257,8 +155,6 @@ class Lists:
         *keys, timeout = request.arguments
         wait_s = _timeout(timeout)
         queues = tuple(queue_of(key, session, GET) for key in keys)
-        for queue in queues:
-            self._ends.pop(queue, end)
         return self._open(session, queues, end, _key_and_value, wait_s)
 
     def wait_pop_of_several(self, request: RespRequest, body: None, session: RespSession) -> Reply:
@@ -269,16 +165,14 @@ class Lists:
             return found
         if session.executes:
             return session.nil_array
-        for queue in queues:
-            self._ends.pop(queue, end)
         return partial(self._wait_taken, queues, end, wait_s, _key_and_values)
 
     def _open(
         self, session: RespSession, queues: tuple[bytes, ...], end: str, answer: "_Answer", wait_s: float = -1.0
     ) -> Reply:
-        """The value at the head of the first of these that has one, which is gone then. `wait_s`: how long to wait for
+        """The value at this end of the first of these that has one, which is gone then. `wait_s`: how long to wait for
         one; below 0: not at all."""
-        read = self._taking.open(queues)
+        read = self._open_now(queues, end)
         if read is LATER or (read is None and wait_s >= 0):
             if session.executes:
                 return session.nil_array
@@ -288,16 +182,34 @@ class Lists:
             return session.nil
         return self._taken(session, read, answer)
 
+    def _open_now(self, queues: Sequence[bytes], end: str) -> Read | Literal[Later.LATER] | None:
+        """As `Taking.open`, at this end."""
+        for queue in queues:
+            source = self._ends.source(queue, end)
+            read: Read | None = source.open() if source is not None else None
+            if read is not None:
+                return read
+            if source is not None and source.half_swept:
+                return LATER
+        return None
+
+    def _wait_open(self, queues: tuple[bytes, ...], end: str, wait_s: float, client: Client) -> Read | None:
+        """As `Taking.wait_open`, at this end. What comes to an empty list is at both ends of it."""
+        read = self._open_now(queues, end)
+        if read is None or read is LATER:
+            with self._ends.waiting(queues, end):
+                return self._taking.wait_open(client, queues, time.monotonic() + wait_s)
+        return read
+
     def _wait_taken(
         self, queues: tuple[bytes, ...], end: str, wait_s: float, answer: "_Answer", client: Client
     ) -> bytes:
         session: Any = client.session
-        read = self._taking.wait_open(client, queues, time.monotonic() + wait_s)
+        read = self._wait_open(queues, end, wait_s, client)
         if read is None:
             self._stats.get_misses += 1
             nil: bytes = session.nil if answer is _value else session.nil_array
             return nil
-        self._ends.popped(read.queue.name, end)
         reply = self._taken(session, read, answer)
         return reply if isinstance(reply, bytes) else reply(client)
 
@@ -343,37 +255,40 @@ class Lists:
     ) -> Reply:
         """Pop at one list and push at another, in one turn. The reply is the value."""
         queue, onto = queue_of(source, session, GET), queue_of(target, session, PUT)
-        self._ends.pop(queue, popped)
-        read = self._taking.open((queue,))
+        read = self._open_now((queue,), popped)
         if (read is LATER or (read is None and wait_s >= 0)) and not session.executes:
             return partial(self._wait_moved, queue, popped, onto, pushed, max(0.0, wait_s))
         if read is None or read is LATER:
             self._stats.get_misses += 1
             return session.nil if wait_s < 0 else session.nil_array
-        return self._moved(session, read, onto, pushed)
+        return self._moved(session, read, popped, onto, pushed)
 
     def _wait_moved(self, queue: bytes, popped: str, onto: bytes, pushed: str, wait_s: float, client: Client) -> bytes:
         session: Any = client.session
-        read = self._taking.wait_open(client, (queue,), time.monotonic() + wait_s)
+        read = self._wait_open((queue,), popped, wait_s, client)
         if read is None:
             self._stats.get_misses += 1
             nil: bytes = session.nil_array
             return nil
-        self._ends.popped(queue, popped)
-        return self._moved(session, read, onto, pushed)
+        return self._moved(session, read, popped, onto, pushed)
 
-    def _moved(self, session: RespSession, read: Read, onto: bytes, pushed: str) -> bytes:
+    def _moved(self, session: RespSession, read: Read, popped: str, onto: bytes, pushed: str) -> bytes:
         try:
             session.require(GET, read.queue.name)
             session.require(PUT, onto)
             if read.blob:
                 raise RespError(f"a value of {read.body_bytes} bytes is too large to be moved: pop it, and push it")
             value: Any = read.queue.item_of(read)[0]
-            self._push(session, onto, pushed, (value,))
+            if read.queue.name != onto:
+                self._push_one(session, onto, pushed, value)
+                read.queue.close(read)
+            elif popped == pushed:
+                read.queue.give_back(read)
+            else:  # no limit refuses it, because the list does not grow
+                self._items.requeue(read, value, self._ends.push(onto, pushed) is Side.HEAD)
         except BaseException:
             read.queue.give_back(read)
             raise
-        read.queue.close(read)
         self._stats.get_hits += 1
         return replies.bulk(value)
 
@@ -403,18 +318,6 @@ def _key_and_values(queue: bytes, values: list[bytes]) -> bytes:
 
 def _close(read: Read) -> None:
     read.queue.close(read)
-
-
-def _after(error: ServerError | StorageError, pushed: int, values: int) -> ServerError | StorageError:
-    """`error`, which says how many values were pushed before it, if any."""
-    if not pushed:
-        return error
-    word = error.word if isinstance(error, RespError) else "MISCONF"
-    return RespError(f"only the first {pushed} of {values} values are pushed: {error}", word)
-
-
-def _full(queue: bytes) -> RespError:
-    return RespError(f"queue {shown(queue)} is full, or takes nothing at present", "OOM")
 
 
 def _timeout(word: bytes) -> float:

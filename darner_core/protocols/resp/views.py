@@ -18,7 +18,7 @@ from darner_core.operations.taking import Shown, wait_body
 from darner_core.protocols.contract import READS, WRITES, Reply
 from darner_core.protocols.guard import require_admin
 from darner_core.protocols.resp import replies
-from darner_core.protocols.resp.ends import LEFT, Ends
+from darner_core.protocols.resp.ends import Ends
 from darner_core.protocols.resp.naming import integer_of, queue_of
 from darner_core.protocols.resp.reader import Entry, RespRequest
 from darner_core.protocols.resp.replies import OK, RespError
@@ -54,17 +54,12 @@ class Views:
 
     # -- looking
 
-    def _begins_at_head(self, queue: bytes) -> bool:
-        """Whether the left of the list is the head of the queue: what is pushed at the left has its head at the
-        right."""
-        return self._ends.pushed(queue) != LEFT
-
     def _wait_values(
         self, queue: bytes, from_left: bool, most: int, client: Client, size: int | None = None
     ) -> Iterator[_Value]:
         """Up to `most` values from one end on. `size`: of large ones, only those of so many bytes are read. Raises
         RespError if they are too many bytes."""
-        backwards = from_left is not self._begins_at_head(queue)
+        backwards = from_left is not self._ends.begins_at_head(queue)
         session: Any = client.session
         after, sum_bytes, left = None, 0, most
         try:

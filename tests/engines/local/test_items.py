@@ -54,6 +54,64 @@ def test_a_key_is_taken_as_long_as_it_would_be_if_its_item_had_been_closed(open_
     assert bench.drain() == [b"3"]
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_at_which_end_a_list_has_its_head_is_kept_with_its_queue(open_storage: OpenStorage, durable: bool) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(durable=durable))
+    items = bench.engine.items
+    items.set_head_at_left(b"q", True)  # there is none
+    assert items.head_at_left(b"q") is None
+    bench.put(b"q", b"1")
+    assert items.head_at_left(b"q") is None
+    items.set_head_at_left(b"q", False)
+    bench.end_turn()
+    assert items.head_at_left(b"q") is False
+    items.set_head_at_left(b"q", True)
+    if durable:
+        bench.fail_turn()
+        assert items.head_at_left(b"q") is False
+        items.set_head_at_left(b"q", True)
+        bench.end_turn()
+        bench.crash()
+        items = bench.engine.items
+        assert bench.drain() == [b"1"]
+    assert items.head_at_left(b"q") is True
+    bench.registry.delete(b"q")
+    bench.put(b"q", b"2")
+    assert items.head_at_left(b"q") is None
+
+
+def test_a_list_may_be_a_fanout_child(open_storage: OpenStorage) -> None:
+    bench = JobBench(open_storage)
+    bench.put(b"q+a", b"1")
+    items = bench.engine.items
+    items.set_head_at_left(b"q+a", True)
+    bench.end_turn()
+    child = bench.registry.child(b"q+a")
+    assert child is not None
+    assert child.is_child
+    bench.end_turn()
+    bench.crash()
+    assert bench.queue(b"q+a").is_child
+    assert bench.engine.items.head_at_left(b"q+a") is True
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("aside", [False, True])
+def test_an_open_item_goes_to_an_end_of_its_full_queue(open_storage: OpenStorage, first: bool, aside: bool) -> None:
+    bench = JobBench(open_storage, q=QueueOptions(max_items=3))
+    bench.put(b"q", b"1", b"2", b"3")
+    items = bench.engine.items
+    read = items.open(b"q", bench.queue().head_id + aside)
+    assert read is not None
+    items.requeue(read, b"2" if aside else b"1", first)
+    items.requeue(read, b"x", first)  # it is not open any more
+    bench.end_turn()
+    bench.crash()
+    rest = [b"1", b"3"] if aside else [b"2", b"3"]
+    moved = b"2" if aside else b"1"
+    assert bench.drain() == ([moved, *rest] if first else [*rest, moved])
+
+
 def test_leases_of_nobody_count_for_the_limit(open_storage: OpenStorage) -> None:
     bench = JobBench(open_storage, q=QueueOptions(max_leases=2))
     bench.put(b"q", b"1", b"2", b"3")

@@ -47,6 +47,62 @@ def restarted(bench: JobBench) -> JobBench:
 # -- putting
 
 
+def test_what_is_put_first_goes_before_all_others_as_often_as_one_likes(start: Start) -> None:
+    bench = start()
+    bench.put_job(b"q", b"urgent", pri=1)
+    bench.put(b"q", b"a", b"b")
+    pushed = [b"%d" % number for number in range(3000)]
+    for body in pushed:
+        bench.put_job(b"q", body, first=True)
+        if len(body) == 3:
+            bench.end_turn()
+    bench = restarted(bench)
+    if bench.durable:  # type: ignore[attr-defined]
+        assert bench.drain() == [*reversed(pushed), b"urgent", b"a", b"b"]
+
+
+def test_it_goes_before_what_somebody_has_open_and_gives_back(start: Start) -> None:
+    bench = start()
+    bench.put(b"q", b"a", b"b")
+    queue = bench.queue()
+    read = queue.open()
+    assert read is not None
+    bench.put_job(b"q", b"c", first=True)
+    queue.give_back(read)
+    assert bench.drain() == [b"c", b"a", b"b"]
+
+
+def test_it_is_not_taken_by_a_flush_that_still_goes_on(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside_flushing, "FLUSHED_AT_ONCE", 5)
+    bench = start()
+    for number in range(20):
+        bench.put_job(b"q", b"%d" % number, pri=5)
+    bench.end_turn()
+    bench.queue().flush()
+    bench.put(b"q", b"a")
+    bench.put_job(b"q", b"b", first=True)
+    bench.put_job(b"q", b"c", first=True)
+    bench.end_turn()
+    assert bench.drain() == [b"c", b"b", b"a"]
+
+
+def test_nothing_goes_before_what_has_priority_0(start: Start) -> None:
+    bench = start()
+    bench.put_job(b"q", b"a", pri=0)
+    with pytest.raises(ServerError, match="nothing can be put before the head of queue q"):
+        bench.put_job(b"q", b"b", first=True)
+    assert bench.drain() == [b"a"]
+
+
+def test_neither_in_a_child_of_another_queue(start: Start) -> None:
+    bench = start({"q+a": QueueOptions()})
+    assert bench.registry.child(b"q+a") is not None
+    bench.put_job(b"q", b"a", pri=0)
+    with pytest.raises(ServerError, match="nothing can be put before the head"):
+        bench.put_job(b"q", b"b", first=True)
+    assert bench.drain(b"q+a") == bench.drain() == [b"a"]
+
+
 def test_a_more_urgent_item_goes_first_and_equals_go_in_the_order_of_arrival(start: Start) -> None:
     bench = start()
     bench.put(b"q", b"1", b"2")

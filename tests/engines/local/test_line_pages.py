@@ -9,6 +9,7 @@ import pytest
 from darner_core.config.queues import QueueOptions
 from darner_core.engines.local import expiry, line_pages
 from darner_core.engines.local.line_pages import backward, forward
+from darner_core.engines.local.queue_log import QueueLog
 from darner_core.errors import StorageError
 from darner_core.storage.records import Item
 from darner_core.storage.storage import Storage
@@ -99,3 +100,54 @@ def test_damage_is_told(open_storage: Callable[[], Storage], monkeypatch: pytest
         list(forward(bench.queue()))
     with pytest.raises(StorageError):
         list(backward(bench.queue()))
+
+
+def test_a_line_that_is_removed_from_its_end_is_looked_at_without_passing_what_has_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.put(b"q", *(b"%d" % number for number in range(1, 201)))
+    bench.end_turn()
+    queue = bench.queue()
+    queue.drop_window()
+    passed: list[tuple[int, int]] = []
+    stored_back = type(queue.log).stored_back
+
+    def noted(log: QueueLog, begin: int, end: int) -> Iterator[tuple[int, Item]]:
+        passed.append((begin, end))
+        return stored_back(log, begin, end)
+
+    monkeypatch.setattr(type(queue.log), "stored_back", noted)
+    monkeypatch.setattr(line_pages, "BACK_IDS", 5)
+    expected, steps = list(range(1, 201)), 0
+    for count in (100, 90, 160):
+        for _ in range(count):
+            passed.clear()
+            item_id, item = next(backward(queue))
+            assert item_id == expected.pop()
+            steps += sum(min(end, queue.tail) - max(begin, item_id) for begin, end in passed)
+            expiry.remove_unopened(queue, item_id, item)
+            if item_id % 7 == 0:
+                bench.end_turn()
+        bench.end_turn()
+        expected += range(queue.tail, queue.tail + 80)
+        bench.put(b"q", *(b"%d" % number for number in range(80)))
+        bench.end_turn()
+        assert [item_id for item_id, _ in backward(queue)] == expected[::-1]
+        assert [item_id for item_id, _ in forward(queue)] == expected
+        for middle in (50, 120, 200, 250):
+            before = [item_id for item_id in expected[::-1] if item_id < middle]
+            assert [item_id for item_id, _ in backward(queue, middle)] == before
+    assert steps < 2000  # 400 items, of which some were passed twice
+
+
+def test_what_a_failed_turn_has_removed_from_the_end_is_seen_again(open_storage: Callable[[], Storage]) -> None:
+    bench = Bench(open_storage)
+    bench.put(b"q", b"1", b"2", b"3")
+    bench.end_turn()
+    queue = bench.queue()
+    for _ in range(2):
+        item_id, item = next(backward(queue))
+        expiry.remove_unopened(queue, item_id, item)
+    assert list(bodies(backward(queue))) == [1]
+    bench.fail_turn()
+    assert list(bodies(backward(queue))) == [3, 2, 1]

@@ -795,3 +795,36 @@ def test_the_same_if_a_cursor_was_put_back_after_the_abort(open_storage: OpenSto
     assert cursor.holds(read)  # type: ignore[arg-type]
     session.end()
     assert [item[0] for item in (cursor.take(), cursor.take()) if isinstance(item, tuple)] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes", "fits"),
+    [
+        ({}, [1] * 9, True),
+        ({"max_items": 4}, [1, 1], True),
+        ({"max_items": 4}, [1, 1, 1], False),
+        ({"max_bytes": 10}, [4, 4], True),
+        ({"max_bytes": 10}, [4, 5], False),
+        ({"max_item_bytes": 4}, [1, 5], False),
+        ({"max_items": 4, "discard_old_when_full": True}, [1] * 9, True),
+        ({"max_bytes": 10, "discard_old_when_full": True}, [4] * 9, True),
+        ({"max_bytes": 10, "discard_old_when_full": True}, [11], False),
+    ],
+)
+def test_whether_several_items_fit(
+    open_storage: Callable[[], Storage], options: dict[str, Any], sizes: list[int], fits: bool
+) -> None:
+    bench = Bench(open_storage, q=QueueOptions(**options), new=QueueOptions(**options))
+    bench.put(b"q", b"1", b"2")
+    assert bench.routing.fit((b"q",), sizes) is fits
+    assert bench.routing.fit((b"new",), [1, 1, *sizes]) is fits
+    assert b"new" not in bench.registry.queues
+
+
+def test_what_has_expired_makes_room_for_several(open_storage: Callable[[], Storage]) -> None:
+    bench = Bench(open_storage, q=QueueOptions(max_items=2, max_age_s=5))
+    bench.put(b"q", b"1")
+    bench.end_turn()
+    assert not bench.routing.fit((b"q",), [1, 1])
+    bench.now_s += 6
+    assert bench.routing.fit((b"q",), [1, 1])

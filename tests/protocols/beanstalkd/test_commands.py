@@ -254,6 +254,21 @@ def test_a_write_that_fails_changes_nothing(ours: Serve, monkeypatch: pytest.Mon
     assert [b.told(f"stats-job {job}")["state"] for job in (ready, reserved, delayed)] == ["ready", "buried", "ready"]
 
 
+def test_a_large_job_that_cannot_be_read_is_told_wherever_it_lies(ours: Serve) -> None:
+    server = ours("chunk_bytes = 16384", fails=True)
+    a = server.worker()
+    body = "x" * 60_000
+    jobs = [*(a.put(body) for _ in range(3)), a.put(body, delay=1000)]
+    assert a.reserve() == body
+    a.says(f"bury {jobs[0]} 0", "BURIED")
+    switch = server.data.parent / f"{server.data.name}.fails"
+    switch.write_text("chunk")
+    for line in (*(f"peek {job}" for job in jobs), "peek-ready", "peek-delayed", "peek-buried"):
+        assert a.command(line)[0] == b"INTERNAL_ERROR", line
+    switch.unlink()
+    assert [a.peek(f"peek {job}") for job in jobs] == [body] * 4
+
+
 def test_a_certificate_says_who_a_client_is_and_what_it_may(ours: Serve, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     cert, key = authority.server()

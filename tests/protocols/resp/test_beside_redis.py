@@ -20,11 +20,12 @@ ROUNDS, STEPS = 20, 40
 STYLES: dict[str, tuple[list[str], list[str], tuple[str, str] | None]] = {
     "pushed at the left": (["LPUSH", "LPUSHX"], ["RPOP"], ("RIGHT", "LEFT")),
     "pushed at the right": (["RPUSH", "RPUSHX"], ["LPOP"], ("LEFT", "RIGHT")),
+    "as a stack": (["LPUSH", "LPUSHX"], ["LPOP"], ("LEFT", "LEFT")),
     "at both ends": (["LPUSH", "RPUSH", "LPUSHX", "RPUSHX"], ["LPOP", "RPOP"], None),
 }
 
 # Refused here, or in other words, on purpose.
-ON_PURPOSE = (" is a FIFO: ", "cannot be in a transaction")
+ON_PURPOSE = ("cannot be in a transaction",)
 
 
 @pytest.fixture(scope="module")

@@ -1,97 +1,130 @@
-"""Which end of a list is which: what clients do says it. The list is Redis's, as long as it is a queue."""
+"""Both ends of a list serve, in the order that LRANGE shows, whoever pushes and pops where: as Redis's lists do."""
 
 from collections import deque
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from darner_core.protocols.resp.ends import LEFT, OTHER, RIGHT, Ends
-from darner_core.protocols.resp.replies import RespError
+from darner_core.protocols.resp.ends import LEFT, OTHER, RIGHT
 from tests.support.resp_clients import Failed, RespClient, RespServer
 
-K = b"k"
+
+def drain(client: RespClient, pop: str, key: str = "k") -> list[bytes]:
+    return client.do(pop, key, 1000) or []
 
 
-class _Queue:
-    unreadable = False
-    waiting_items = 0
+@pytest.mark.parametrize(("push", "pop"), [("LPUSH", "LPOP"), ("RPUSH", "RPOP")])
+def test_a_list_can_be_a_stack(client: RespClient, push: str, pop: str) -> None:
+    client.do(push, "k", "a", "b")
+    client.do(push, "k", "c")
+    assert client.do(pop, "k") == b"c"
+    client.do(push, "k", "d", "e")
+    assert drain(client, pop) == [b"e", b"d", b"b", b"a"]
 
 
-class _Operations:
-    """One list, of which only the length is known."""
-
-    def __init__(self) -> None:
-        self.queue = _Queue()
-        self.queues: dict[bytes, Any] = {K: self.queue}
-
-
-class World:
-    def __init__(self) -> None:
-        operations: Any = _Operations()
-        self.queue = operations.queue
-        self.ends = Ends(operations)
-
-    def push(self, end: str) -> bool:
-        last = self.ends.push(K, end)
-        self.queue.waiting_items += 1
-        return last
-
-    def pop(self, end: str) -> None:
-        self.ends.pop(K, end)
-        self.queue.waiting_items = max(0, self.queue.waiting_items - 1)
+def test_a_list_that_was_pushed_at_both_ends_before_anybody_popped(client: RespClient) -> None:
+    client.do("LPUSH", "k", "a")
+    client.do("RPUSH", "k", "b")
+    client.do("LPUSH", "k", "c", "d", "e")
+    assert client.do("LRANGE", "k", 0, -1) == [b"e", b"d", b"c", b"a", b"b"]
+    assert client.do("BRPOP", "k", 0) == [b"k", b"b"]
+    assert client.do("BLPOP", "k", 0) == [b"k", b"e"]
+    assert drain(client, "RPOP") == [b"a", b"c", b"d"]
 
 
-def test_the_first_push_says_it() -> None:
-    world = World()
-    assert world.ends.pushed(K) == LEFT  # as most clients use lists
-    assert world.push(RIGHT)
-    assert world.push(RIGHT)
-    assert world.ends.pushed(K) == RIGHT
-    assert not world.push(LEFT)
-    with pytest.raises(RespError):
-        world.pop(RIGHT)
-    world.pop(LEFT)
+def test_what_other_protocols_put_is_taken_in_its_order_at_the_end_of_the_first_pop(server: RespServer) -> None:
+    client, memcache = server.resp(), server.client()
+    for pop in ("LPOP", "RPOP"):
+        for value in (b"a", b"b", b"c"):
+            memcache.set(pop, value)
+        assert client.do(pop, pop) == b"a"
+        assert drain(client, pop, pop) == [b"b", b"c"]
 
 
-def test_one_value_has_no_first_and_last() -> None:
-    world = World()
-    world.push(LEFT)
-    assert world.push(RIGHT)
-    world.pop(LEFT)
-    world.pop(LEFT)
-    world.push(RIGHT)
-    world.pop(RIGHT)  # it is the only one
+@pytest.mark.parametrize(("push", "pop"), [("LPUSH", "RPOP"), ("RPUSH", "LPOP"), ("LPUSH", "LPOP"), ("RPUSH", "RPOP")])
+def test_a_crash_does_not_turn_a_list_round(server: RespServer, push: str, pop: str) -> None:
+    client = server.resp()
+    client.do(push, "k", "a", "b", "c", "d")
+    before = client.do("LRANGE", "k", 0, -1)
+    server.kill()
+    server.start()
+    client = server.resp()
+    assert client.do("LRANGE", "k", 0, -1) == before
+    assert drain(client, pop) == (before if pop == "LPOP" else before[::-1])
 
 
-def test_who_pops_proves_it_also_for_an_empty_list() -> None:
-    world = World()
-    world.push(LEFT)
-    world.pop(RIGHT)
-    assert not world.push(RIGHT)
-    assert not world.push(RIGHT)
-    world.pop(RIGHT)
+def test_what_is_popped_from_the_tail_is_gone_after_a_crash(server: RespServer) -> None:
+    client = server.resp()
+    client.do("RPUSH", "k", *range(10), "x" * 100_000, "y" * 100_000)
+    assert client.do("RPOP", "k") == b"y" * 100_000
+    assert client.do("RPOP", "k", 5) == [b"x" * 100_000]
+    assert client.do("RPOP", "k", 3) == [b"9", b"8", b"7"]
+    assert client.do("BRPOP", "k", 0) == [b"k", b"6"]
+    assert client.do("LMOVE", "k", "m", "RIGHT", "LEFT") == b"5"
+    assert client.do("LMOVE", "k", "k", "RIGHT", "LEFT") == b"4"
+    server.kill()
+    server.start()
+    client = server.resp()
+    assert client.do("LRANGE", "k", 0, -1) == [b"4", b"0", b"1", b"2", b"3"]
+    assert client.do("LRANGE", "m", 0, -1) == [b"5"]
+    assert drain(client, "RPOP") == [b"3", b"2", b"1", b"0", b"4"]
 
 
-def test_behind_a_restart_the_first_pop_says_it_whatever_was_pushed() -> None:
-    world = World()
-    world.queue.waiting_items = 10
-    world.push(LEFT)
-    world.pop(LEFT)
-    assert world.ends.pushed(K) == RIGHT
+def test_a_long_list_is_popped_from_its_tail(client: RespClient) -> None:
+    values = [b"%d" % number for number in range(20_000)]
+    for start in range(0, len(values), 1000):
+        client.do("RPUSH", "k", *values[start : start + 1000])
+    found = []
+    for _ in range(20):
+        found += client.do("RPOP", "k", 1000)
+    assert found == values[::-1]
 
 
-def test_what_is_known_of_lists_that_are_gone_is_bounded() -> None:
-    world = World()
-    for number in range(5000):
-        world.ends.push(b"%d" % number, LEFT)
-    assert len(world.ends._pushed) < 2000
+@pytest.mark.parametrize(("push", "values"), [("LPUSH", [b"c", b"b"]), ("RPUSH", [b"a", b"b"])])
+def test_who_waits_at_an_end_gets_what_is_there_behind_the_whole_push(
+    server: RespServer, push: str, values: list[bytes]
+) -> None:
+    other, waiting = server.resp(), [server.resp(), server.resp()]
+    for each in waiting:
+        each.send(b"BLPOP k 0\r\n")
+        each.expect_nothing()
+    assert other.do(push, "k", "a", "b", "c") == 3
+    assert [each.reply() for each in waiting] == [[b"k", value] for value in values]
+    assert drain(other, "LPOP") == [b"abc"[i : i + 1] for i in range(3) if b"abc"[i : i + 1] not in values]
+
+
+def test_a_transaction_pops_at_both_ends(client: RespClient) -> None:
+    client.do("RPUSH", "k", *"abcdef")
+    client.do_all(
+        ("MULTI",), ("RPOP", "k"), ("LPOP", "k"), ("BRPOP", "k", 0), ("LPUSH", "k", "x"), ("RPUSH", "k", "y"),
+        ("LMOVE", "k", "k", "RIGHT", "LEFT"), ("LRANGE", "k", 0, -1), ("RPOP", "k", 2),
+    )  # fmt: skip
+    assert client.do("EXEC") == [
+        b"f", b"a", [b"k", b"e"], 4, 5, b"y", [b"y", b"x", b"b", b"c", b"d"], [b"d", b"c"],
+    ]  # fmt: skip
+
+
+def test_a_paused_list_serves_at_no_end(client: RespClient) -> None:
+    client.do("RPUSH", "k", *"abc")
+    client.do("PAUSE", "k", "out")
+    assert client.do("RPOP", "k") is client.do("LPOP", "k") is client.do("BRPOP", "k", 0.01) is None
+    client.do("PAUSE", "k", "none")
+    assert client.do("RPOP", "k") == b"c"
+
+
+def test_values_are_pushed_back_without_end(client: RespClient) -> None:
+    client.do("LPUSH", "k", "a")
+    for start in range(0, 3000, 1000):
+        client.do("RPUSH", "k", *range(start, start + 1000))
+    found = [value for _ in range(4) for value in drain(client, "RPOP")]
+    assert found == [*(b"%d" % number for number in reversed(range(3000))), b"a"]
 
 
 class Lists(RuleBasedStateMachine):
-    """Random pushes and pops, against a list as Redis has it. What is refused would make it a stack."""
+    """Random pushes and pops, against a list as Redis has it."""
 
     server: ClassVar[RespServer]
     number: ClassVar[int] = 0
@@ -115,29 +148,26 @@ class Lists(RuleBasedStateMachine):
         (self.model.extendleft if left else self.model.extend)(values)
         assert said == len(self.model)
 
-    @rule(left=st.booleans(), count=st.integers(0, 3))
-    def pop(self, left: bool, count: int) -> None:
-        said = self.client.do("LPOP" if left else "RPOP", self.name, *([count] if count else []))
-        if isinstance(said, Failed):
-            assert said.startswith("ERR queue")
-            assert len(self.model) > 1
-            return
+    @rule(left=st.booleans(), count=st.integers(0, 3), waits=st.booleans())
+    def pop(self, left: bool, count: int, waits: bool) -> None:
         end = self.model.popleft if left else self.model.pop
         expected = [end() for _ in range(min(count or 1, len(self.model)))]
+        if waits and not count:
+            said = self.client.do("BLPOP" if left else "BRPOP", self.name, 0.001)
+            assert said == ([self.name.encode(), *expected] if expected else None)
+            return
+        said = self.client.do("LPOP" if left else "RPOP", self.name, *([count] if count else []))
         assert said == ((expected or None) if count else (expected[0] if expected else None))
 
-    @rule(left=st.booleans())
-    def turn_round(self, left: bool) -> None:
-        ends = ("LEFT", "RIGHT") if left else ("RIGHT", "LEFT")
-        said = self.client.do("LMOVE", self.name, self.name, *ends)
-        if isinstance(said, Failed):
-            assert len(self.model) > 1
-            return
-        if not self.model:
-            assert said is None
-            return
-        self.model.rotate(-1 if left else 1)
-        assert said == (self.model[-1] if left else self.model[0])
+    @rule(popped=st.booleans(), pushed=st.booleans())
+    def turn_round(self, popped: bool, pushed: bool) -> None:
+        said = self.client.do(
+            "LMOVE", self.name, self.name, *("LEFT" if left else "RIGHT" for left in (popped, pushed))
+        )
+        value = (self.model.popleft if popped else self.model.pop)() if self.model else None
+        if value is not None:
+            (self.model.appendleft if pushed else self.model.append)(value)
+        assert said == value
 
     @rule(count=st.integers(-2, 2), value=st.integers(1, 20))
     def remove(self, count: int, value: int) -> None:
@@ -156,10 +186,19 @@ class Lists(RuleBasedStateMachine):
         self.client.close()
 
 
-def test_lists_are_rediss_as_long_as_they_are_queues(server: RespServer) -> None:
+def test_lists_are_rediss(server: RespServer) -> None:
     Lists.server = server
     run_state_machine_as_test(Lists, settings=settings(max_examples=60, stateful_step_count=25, deadline=None))
 
 
+def test_a_push_before_a_job_that_is_most_urgent_is_refused(client: RespClient) -> None:
+    client.do("LPUSH", "k", "a")
+    client.do("ADDJOB", "k", "job", 0, "PRI", 0)
+    assert client.do("RPUSH", "k", "b") == Failed(
+        "ERR nothing can be put before the head of queue k: its priority is 0"
+    )
+    assert drain(client, "RPOP") == [b"job", b"a"]
+
+
 def test_the_other_end_is_the_other() -> None:
-    assert OTHER[OTHER[LEFT]] == LEFT
+    assert OTHER[OTHER[LEFT]] == LEFT != RIGHT

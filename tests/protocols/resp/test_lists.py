@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.protocols.resp.lists import AT_ONCE
+from darner_core.protocols.resp.pushes import AT_ONCE
 from tests.support.harness import wait_until
 from tests.support.resp_clients import Failed, RespClient, RespServer
 
@@ -17,37 +17,6 @@ def test_what_is_pushed_first_is_popped_first(client: RespClient, push: str, pop
     assert client.do("LLEN", "k") == 3
     assert [client.do(pop, "k") for _ in range(4)] == [b"a", b"b", b"c", None]
     assert client.do("LLEN", "k") == 0
-
-
-def test_pushx_pushes_only_what_is_there_already(client: RespClient) -> None:
-    assert client.do("LPUSHX", "k", "a") == client.do("RPUSHX", "k", "a") == 0
-    client.do("LPUSH", "k", "a")
-    assert client.do("LPUSHX", "k", "b") == 2
-
-
-def test_a_pop_where_others_push_is_refused_and_told_what_to_do(client: RespClient) -> None:
-    client.do("LPUSH", "k", "a", "b")
-    said = Failed("ERR queue k is a FIFO: it is pushed at the left and popped at the right")
-    assert client.do("LPOP", "k") == client.do("BLPOP", "k", 1) == client.do("LMPOP", 1, "k", "LEFT") == said
-    assert client.do("LMOVE", "k", "m", "LEFT", "LEFT") == said
-    assert client.do("RPOP", "k") == b"a"
-
-
-def test_unfinished_work_that_is_pushed_back_comes_next(client: RespClient) -> None:
-    client.do("LPUSH", "k", "a", "b", "c")
-    job = client.do("RPOP", "k")
-    assert client.do("RPUSH", "k", job) == 3
-    client.do("LPUSH", "k", "d")
-    assert client.do("LRANGE", "k", 0, -1) == [b"d", b"c", b"b", b"a"]
-    assert [client.do("RPOP", "k") for _ in range(4)] == [b"a", b"b", b"c", b"d"]
-
-
-def test_also_if_the_list_is_empty_by_then(client: RespClient) -> None:
-    client.do("LPUSH", "k", "a", "b")
-    jobs = [client.do("RPOP", "k"), client.do("RPOP", "k")]
-    client.do("RPUSH", "k", *reversed(jobs))
-    client.do("LPUSH", "k", "c")
-    assert [client.do("RPOP", "k") for _ in range(3)] == [b"a", b"b", b"c"]
 
 
 def test_a_list_that_was_deleted_may_be_used_the_other_way(client: RespClient) -> None:
@@ -171,15 +140,21 @@ def test_a_move_into_a_full_queue_leaves_the_value_where_it_was(tmp_path: Path) 
         server.end()
 
 
-def test_a_push_of_which_a_part_has_no_room_says_so(tmp_path: Path) -> None:
-    server = RespServer(tmp_path / "data", tables="[queues.k]\nmax_items = 2\n")
+@pytest.mark.parametrize("push", ["LPUSH", "RPUSH"])
+@pytest.mark.parametrize("option", ["max_items = 3", "max_bytes = 3"])
+def test_a_full_list_can_be_turned_round(tmp_path: Path, option: str, push: str) -> None:
+    server = RespServer(tmp_path / "data", tables=f"[queues.k]\n{option}\n")
     try:
         client = server.resp()
-        assert client.do("LPUSH", "k", "a", "b", "c", "d") == Failed(
-            "OOM only the first 2 of 4 values are pushed: queue k is full, or takes nothing at present"
-        )
-        assert client.do("LPUSH", "k", "c", "d") == Failed("OOM queue k is full, or takes nothing at present")
-        assert client.do("RPOP", "k", 5) == [b"a", b"b"]
+        client.do(push, "k", "a", "b", "c")
+        before = client.do("LRANGE", "k", 0, -1)
+        assert [client.do("RPOPLPUSH", "k", "k") for _ in range(4)] == [before[at] for at in (2, 1, 0, 2)]
+        assert client.do("LMOVE", "k", "k", "LEFT", "RIGHT") == before[2]
+        assert client.do("BLMOVE", "k", "k", "LEFT", "LEFT", 0) == before[0]
+        assert client.do("LRANGE", "k", 0, -1) == before
+        server.kill()
+        server.start()
+        assert server.resp().do("LRANGE", "k", 0, -1) == before
     finally:
         server.end()
 
