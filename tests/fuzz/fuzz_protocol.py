@@ -147,7 +147,7 @@ def check(data: bytes) -> None:
 def within_limits(request: Any) -> None:
     """What is said of jobs is what the queues can bear, and goes together."""
     if request.job is not None:
-        delay_ms, pri, ttr_ms, key = request.job
+        delay_ms, pri, ttr_ms, key, _ = request.job
         assert 0 <= delay_ms <= jobs.MAX_DELAY_MS
         assert 0 <= pri <= jobs.MAX_PRI
         assert 0 <= ttr_ms <= jobs.MAX_DELAY_MS
