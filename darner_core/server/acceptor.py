@@ -9,6 +9,7 @@ Names that begin with wait_ may switch greenlets.
 import logging
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -69,11 +70,11 @@ class _SocketServer(StreamServer):
 class Acceptor:
     """Listens from the beginning, accepts from `start` until `close`. `connections` are those that are in."""
 
-    def __init__(self, host: Host, config: Config, access: Access) -> None:
-        """`host` is what each connection will work with. Raises StartError if an address cannot be listened on, or
-        there are too few file descriptors for a single client."""
+    def __init__(self, host: Host, config: Config, access: Access, handed_over: Iterable[socket.socket] = ()) -> None:
+        """`host` is what each connection will work with; `handed_over` are sockets that listen already. Raises
+        StartError if an address cannot be listened on, or there are too few file descriptors for a single client."""
         self.connections: set[Connection] = set()
-        self.listeners = open_listeners(config.endpoints, config.unix_mode)
+        self.listeners = open_listeners(config.endpoints, config.unix_mode, handed_over)
         self._host = host
         self._access = access
         self._max_connections = room_for_clients(config.max_connections, config.max_open_files)
