@@ -36,6 +36,7 @@ OUTSIDE = {
     "gevent": {"waiters", "server", "access"},
     "rocksdict": {"storage"},
     "thriftpy2": {"protocols"},
+    "falcon": {"protocols"},
     "google_crc32c": {"storage"},
 }
 
