@@ -16,6 +16,7 @@ from gevent.event import Event
 from darner_core import NAME
 from darner_core.access import access
 from darner_core.access.access import Access
+from darner_core.config.listeners import HTTP
 from darner_core.config.options import Config, differences
 from darner_core.config.queues import QUEUE_TABLES
 from darner_core.config.values import SYNC_ALWAYS
@@ -33,6 +34,7 @@ from darner_core.server.background import Background, SyncGroup, wait_attempt
 from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection
 from darner_core.server.disk import Disk
+from darner_core.server.http_connection import HttpConnection
 from darner_core.server.listeners import Listener
 from darner_core.server.poller import make_poller
 from darner_core.server.service_manager import ServiceManager
@@ -103,7 +105,8 @@ class Server:
         )  # fmt: skip
         self.acceptor = Acceptor(self, config, self.access, self._manager.take_sockets())
         for listener in self.acceptor.listeners:
-            self.vocabularies.of(listener.dialect)
+            if listener.dialect != HTTP:
+                self.vocabularies.of(listener.dialect)
         self.status = ServerStatus(config, self._forbid, self._run_after)
         self._tell_damage()
 
@@ -207,7 +210,7 @@ class Server:
     def _refuse_sets(self, why: str) -> None:
         self.availability.no_room = why
 
-    def _synced(self, connections: list[Connection], error: StorageError | None) -> None:
+    def _synced(self, connections: list[Connection | HttpConnection], error: StorageError | None) -> None:
         if error is not None:
             self.disk.sync_failed(error)
         for connection in connections:
