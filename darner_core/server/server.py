@@ -239,8 +239,7 @@ class Server:
     @property
     def drained_by_signal(self) -> bool:
         """Whether operators of one of the protocols that are spoken drain servers by a signal."""
-        dialects = {listener.dialect for listener in self.acceptor.listeners}
-        return any(self.vocabularies.of(dialect).dialect.drained_by_signal for dialect in dialects)
+        return any(traits.drained_by_signal for traits in self.vocabularies.spoken())
 
     def drain(self) -> None:
         """Take no more items until an operator says `status up`, or the server ends. A stricter status stays."""
