@@ -20,6 +20,7 @@ from darner_core.errors import ConfigError, DataDirError, StartError, StorageErr
 from darner_core.server import server
 from darner_core.server.listeners import Listener
 from darner_core.server.server import Server, level_of
+from darner_core.server.service_manager import ServiceManager
 from darner_core.showing import show
 from darner_core.storage import records
 from darner_core.storage.storage import Storage
@@ -104,7 +105,7 @@ def run(options: Config, arguments: Sequence[str]) -> None:
         say=log.info,
     )
     try:
-        queue_server = Server(options, storage, partial(command_line.parse, arguments))
+        queue_server = Server(options, storage, partial(command_line.parse, arguments), ServiceManager())
     except BaseException:
         storage.close()
         if not existed:

@@ -37,6 +37,7 @@ OUTSIDE = {
     "gevent": {"waiters", "server", "access"},
     "rocksdict": {"storage"},
     "thriftpy2": {"protocols"},
+    "falcon": {"protocols"},
     "google_crc32c": {"storage"},
 }
 

@@ -1,14 +1,17 @@
 """The programs in README.md and docs/, run as they stand there against a real server."""
 
 import re
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
+from loadtest.servers import free_port
 from tests.support.harness import REPLY_S, ROOT, Client, RunningServer
 
 README = (ROOT / "README.md").read_text()
@@ -170,3 +173,26 @@ def test_the_check_of_a_monitoring(start_server: Callable[..., RunningServer]) -
     said, status = check(program, server.port)
     assert said.startswith("no answer: ")
     assert status == 2
+
+
+# -- docs/README.md
+
+
+def test_the_first_page_leads_to_a_worker_that_works(
+    start_server: Callable[..., RunningServer], start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    first = (ROOT / "docs" / "README.md").read_text()
+    (program,) = PYTHON.findall(first)
+    found = re.search(r"^```toml\n(.*?)^```$", first, re.MULTILINE | re.DOTALL)
+    curl = re.search(r"^curl (.*)$", first, re.MULTILINE)
+    assert found
+    assert curl
+    beanstalkd, http = free_port(), free_port()
+    file = tmp_path / "darner.toml"
+    file.write_text(found[1].replace("11300", str(beanstalkd)))
+    start_server("--config", str(file), "--http", f"127.0.0.1:{http}")
+    worker = start_worker(beanstalkd, program.replace("11300", "22133"))
+    _, body, url = shlex.split(curl[1].replace("22180", str(http)))
+    with urlopen(Request(url, body.encode())) as answer:
+        assert answer.status == 201
+    worker.wait_prints("sending a mail to alice@example.com\n")

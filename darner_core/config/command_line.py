@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from darner_core import NAME, VERSION
 from darner_core.access.users import check_name, hash_password
+from darner_core.config.listeners import LISTENER_TABLE, http_listener
 from darner_core.config.options import BY_NAME, OPTIONS, Config, check_listeners, read_options
 from darner_core.config.queues import DEFAULT_TABLE, QUEUE_TABLES, QueueOptions
 from darner_core.config.toml_file import TomlFile
@@ -153,6 +154,11 @@ def _parser() -> argparse.ArgumentParser:
                 action="append" if several else "store",
                 help=f"{about} (default {' '.join(default or ('none',)) if several else default or 'none'})",
             )
+        if option.name == "port":
+            group.add_argument(
+                "--http", metavar="[ADDRESS:]PORT", action="append", help="serve the page, the HTTP API and the metrics"
+                " there as well, as a [[listener]] with the dialect http does; may be given several times"
+            )  # fmt: skip
     return parser
 
 
@@ -179,6 +185,7 @@ def parse_action(arguments: Sequence[str]) -> tuple[str | Dump, Config]:
     given = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
     action = _take_dump(given) or given.pop("action", "")
     path = given.pop("config", None)
+    http = given.pop("http", ())
     values: dict[str, Any] = {}
     levels: dict[str, str] = {}
     file = TomlFile(path) if path is not None else None
@@ -197,10 +204,18 @@ def parse_action(arguments: Sequence[str]) -> tuple[str | Dump, Config]:
         except ValueError as error:
             raise ConfigError(f"{COMMAND_LINE}: --{name.replace('_', '-')} = {value!r}: must be {error}") from None
         levels[name] = COMMAND_LINE
+    in_file = values.get("listeners", ())
+    try:
+        values["listeners"] = (*in_file, *map(http_listener, http))
+    except ValueError as error:
+        raise ConfigError(f"{COMMAND_LINE}: --http {' '.join(map(show, http))}: must be {error}") from None
     config = Config(**values, levels=levels)
-    if file is not None:
-        try:
-            check_listeners(config)
-        except BadOption as bad:
-            raise file.complaint(bad) from None
+    try:
+        check_listeners(config)
+    except BadOption as bad:
+        number = bad.keys[1] - len(in_file) if bad.keys[0] == LISTENER_TABLE and isinstance(bad.keys[1], int) else -1
+        if number >= 0 or file is None:
+            said = str(bad).partition(": ")[2]
+            raise ConfigError(f"{COMMAND_LINE}: --http {show(http[number])}: {said}") from None
+        raise file.complaint(bad) from None
     return action, config

@@ -25,8 +25,10 @@ DIALECT_NAMES = (DARNER, KESTREL, SIBERITE, KYOTO_TYCOON)
 TEXT, THRIFT = "text", "thrift"
 # beanstalkd's protocol, and that of Redis and Disque.
 BEANSTALKD, RESP = "beanstalkd", "resp"
+# The page, the API and the metrics.
+HTTP = "http"
 # Dialects that cannot be the server's, each needs a listener of its own; their replies have no key.
-OTHER_PROTOCOLS = (TEXT, THRIFT, BEANSTALKD, RESP)
+OTHER_PROTOCOLS = (TEXT, THRIFT, BEANSTALKD, RESP, HTTP)
 # Those of them in which a client cannot log in.
 WITHOUT_LOGIN = (TEXT, THRIFT, BEANSTALKD)
 
@@ -80,6 +82,22 @@ def read_listeners(tables: Mapping[str, Any]) -> tuple[ListenerOptions, ...]:
                 raise bad_value(keys, option, value, error) from None
         listeners.append(ListenerOptions(**values))
     return tuple(listeners)
+
+
+def http_listener(word: str) -> ListenerOptions:
+    """The listener that `[ADDRESS:]PORT` or `unix:/path` stands for. Raises ValueError saying what is allowed."""
+    if word.startswith(UNIX):
+        return ListenerOptions(hosts(word), None, HTTP)
+    address, _, port = word.rpartition(":")
+    address = address.removeprefix("[").removesuffix("]") if address.startswith("[") else address
+    try:
+        if ":" in address and not word.startswith("["):
+            raise ValueError
+        return ListenerOptions(hosts(address) if address else (), whole_number(0, 65535)(port), HTTP)
+    except ValueError:
+        raise ValueError(
+            "a port from 0 to 65535, perhaps with an address before it (127.0.0.1:22180, [::1]:22180), or unix:/path"
+        ) from None
 
 
 def endpoints(

@@ -324,6 +324,9 @@ class Registry(Protocol):
 
     # -- may decline
 
+    def create(self, name: bytes) -> Queue:
+        """Make the queue, which must not exist, nor be an alias. Raises ServerError if there may be no more."""
+
     def delete(self, name: bytes) -> None:
         """Remove the queue with all of its items. Nothing happens if it does not exist. Clients that wait go on waiting
         for the next queue of this name."""

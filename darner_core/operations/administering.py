@@ -11,7 +11,7 @@ from typing import Any
 from darner_core.config.options import OPTIONS, Config
 from darner_core.config.queues import parent_of
 from darner_core.engines.contract import Engine, Queue
-from darner_core.errors import DamagedError
+from darner_core.errors import DamagedError, ServerError
 from darner_core.operations.client import Client
 from darner_core.operations.stats import QUEUES_A_TURN, Statistics
 from darner_core.showing import show
@@ -28,6 +28,15 @@ class Administering:
         self._queues = engine.registry.queues
         self._sweeper = engine.sweeper
         self._statistics = statistics
+
+    def make(self, name: bytes) -> bool:
+        """Make a queue that nothing has been put into. False: there is one of that name. Raises ServerError."""
+        if name in self._registry.aliases:
+            raise ServerError(f"{show(name)} is an alias: puts go to other queues")
+        if name in self._queues:
+            return False
+        self._registry.create(name)
+        return True
 
     def delete(self, name: bytes, cursor: bytes = b"") -> None:
         """Remove a queue, or a cursor of it. Nothing happens if there is none. Raises StorageError."""

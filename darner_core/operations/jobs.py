@@ -52,6 +52,11 @@ class Comebacks:
         with self._ended(read) as ended:
             self._jobs.reject(ended, origin.name)
 
+    def let_go(self, read: Read) -> None:
+        """It waits again as if nobody had had it. Raises StorageError, with nothing changed."""
+        with self._ended(read) as ended:
+            ended.queue.give_back(ended)
+
     @contextmanager
     def _ended(self, read: Read) -> Iterator[Read]:
         """The read without its deadline, which it gets back if it cannot be given back."""

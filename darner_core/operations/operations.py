@@ -43,6 +43,7 @@ class Operations:
         registry = engine.registry
         self.queues = registry.queues
         self.cursors = registry.cursors
+        self.children_of = registry.children_of
         self.time_ms = engine.journal.time_ms
         self.stats = stats
         self.availability = availability

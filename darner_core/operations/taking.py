@@ -6,7 +6,8 @@ operation.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from darner_core.config.options import Config
@@ -213,7 +214,18 @@ class Taking:
         """
         try:
             item = read.queue.item_of(read)
-            self._wait_send_chunks(client, head(item), read.queue, item, read.id, read)
+            self._wait_send_chunks(client, head(item), self._chunks(read.queue, item, read.id, read))
+            settle(read)
+        except BaseException:
+            read.queue.give_back(read)
+            raise
+        self._stats.get_hits += 1
+
+    def pieces(self, read: Read, settle: Settle) -> Generator[bytes, None, None]:
+        """A large item, for a client that is sent one piece after the other; then `settle` it. It is open meanwhile,
+        and given back if the rest is not asked for. Raises StorageError before the first piece, later HangUp."""
+        try:
+            yield from self._chunks(read.queue, read.queue.item_of(read), read.id, read)
             settle(read)
         except BaseException:
             read.queue.give_back(read)
@@ -226,16 +238,29 @@ class Taking:
         Raises StorageError if nothing has been sent yet, else HangUp."""
         queue = shown.queue
         try:
-            self._wait_send_chunks(client, head, queue, shown.item, shown.id)
+            self._wait_send_chunks(client, head, self._chunks(queue, shown.item, shown.id))
         except StorageError:
             if not (is_there() if is_there is not None else queue.head_id == shown.id):
                 raise HangUp from None
             raise
 
-    def _wait_send_chunks(
-        self, client: Client, head: bytes, queue: Source, item: Item, item_id: int, read: Read | None = None
-    ) -> None:
-        """`read`: the item, opened; None: the client only peeks at it."""
+    @staticmethod
+    def _wait_send_chunks(client: Client, head: bytes, chunks: Generator[bytes, None, None]) -> None:
+        """The head goes with the first piece: before the reply has begun, the client can be told of an error, later it
+        can only be hung up on. No piece gets a name: it would be kept while the client takes it."""
+        try:
+            client.wait_sent(head + next(chunks))
+            with suppress(StopIteration):
+                while True:
+                    client.wait_sent(next(chunks))
+        finally:
+            chunks.close()
+
+    def _chunks(
+        self, queue: Source, item: Item, item_id: int, read: Read | None = None
+    ) -> Generator[bytes, None, None]:
+        """`read`: the item, opened; None: the client only peeks at it. Raises StorageError before the first piece,
+        later HangUp."""
         blob: Any = item[0]
         key = queue.large_items.number, blob.blob
         bad = self._unreadable.get(key)
@@ -247,14 +272,12 @@ class Taking:
             if bad is not None:
                 body.require(bad)
                 del self._unreadable[key]
-            # The head goes with the first piece: before the reply has begun, the client can be told of an error, later
-            # it can only be hung up on. The piece gets no name: it would be kept while the client takes it.
-            client.wait_sent(head + body.next(self._send_limit_bytes))
+            yield body.next(self._send_limit_bytes)
             begun = True
             while body.missing_bytes:
                 if queue.deleted or (read is not None and read.returned):  # the client stood still for too long
                     raise HangUp
-                client.wait_sent(body.next(self._send_limit_bytes))
+                yield body.next(self._send_limit_bytes)
             if read is not None and read.returned:
                 raise HangUp
         except StorageError as error:

@@ -6,6 +6,7 @@ were parsed before are forgotten, so it is refused from the next request on. A l
 still be finished. No call here switches greenlets.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
 
 from darner_core.config.listeners import (
@@ -22,7 +23,7 @@ from darner_core.config.listeners import (
 from darner_core.config.options import Config
 from darner_core.errors import StartError
 from darner_core.operations.operations import Operations
-from darner_core.protocols.contract import READS, WRITES, Command, Protocol, Vocabulary
+from darner_core.protocols.contract import READS, WRITES, Command, Protocol, Traits, Vocabulary
 
 # The module that speaks each dialect. It has a function `speak(operations, config, dialect, reply_key)`, which returns
 # a Protocol, and is imported when there is a listener that needs it.
@@ -71,6 +72,10 @@ class Vocabularies:
                 self._protocols[key[:2]] = protocol
             self._made[key] = Vocabulary(protocol, self._table(protocol, no_writes, no_reads))
         return self._made[key]
+
+    def spoken(self) -> Iterable[Traits]:
+        """What the server has to know of each protocol that it speaks."""
+        return (protocol.traits for protocol in self._protocols.values())
 
     def refuse(self) -> None:
         """Refuse what the status refuses from now on, and nothing else."""

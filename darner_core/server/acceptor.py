@@ -9,6 +9,7 @@ Names that begin with wait_ may switch greenlets.
 import logging
 import socket
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from gevent.server import StreamServer
 from darner_core import NAME
 from darner_core.access.access import Access
 from darner_core.access.origins import Origin
+from darner_core.config.listeners import HTTP
 from darner_core.config.options import Config
 from darner_core.errors import ClientError, ServerError
 from darner_core.operating_system import watch_host
@@ -27,6 +29,8 @@ from darner_core.protocols.guard import Guard
 from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection, Host
 from darner_core.server.descriptors import MAX_KNOCKING, MAX_TURNED_AWAY, room_for_clients
+from darner_core.server.http_connection import HttpConnection
+from darner_core.server.http_listener import HttpListeners
 from darner_core.server.idle import Timeouts
 from darner_core.server.listeners import Listener, open_listeners
 from darner_core.server.shares import RECV_BYTES
@@ -69,11 +73,13 @@ class _SocketServer(StreamServer):
 class Acceptor:
     """Listens from the beginning, accepts from `start` until `close`. `connections` are those that are in."""
 
-    def __init__(self, host: Host, config: Config, access: Access) -> None:
-        """`host` is what each connection will work with. Raises StartError if an address cannot be listened on, or
-        there are too few file descriptors for a single client."""
-        self.connections: set[Connection] = set()
-        self.listeners = open_listeners(config.endpoints, config.unix_mode)
+    def __init__(self, host: Host, config: Config, access: Access, handed_over: Iterable[socket.socket] = ()) -> None:
+        """`host` is what each connection will work with; `handed_over` are sockets that listen already. Raises
+        StartError if an address cannot be listened on, or there are too few file descriptors for a single client."""
+        self.connections: set[Connection | HttpConnection] = set()
+        self._plain: set[Connection] = set()  # those of them that do not speak HTTP
+        self.listeners = open_listeners(config.endpoints, config.unix_mode, handed_over)
+        self._http = HttpListeners(host, config, self.listeners)
         self._host = host
         self._access = access
         self._max_connections = room_for_clients(config.max_connections, config.max_open_files)
@@ -122,24 +128,29 @@ class Acceptor:
             log.debug("refused: %s: too many connections", origin)
             self._turn_away(client_socket, listener, tls is not None)
             return
-        vocabulary = self._vocabulary(listener)
-        guard = self._guard(listener, vocabulary, origin)
         if tls is not None:
             try:
                 client_socket = TlsSocket(client_socket, tls)
             except TlsError as error:
                 log.error("TLS with %s: %s", origin, error)
                 return
+        if listener.dialect == HTTP:
+            self._serve_http(client_socket, listener, origin)
+            return
+        vocabulary = self._vocabulary(listener)
+        guard = self._guard(listener, vocabulary, origin)
         stats = self._host.stats
         connection = Connection(self._host, client_socket, vocabulary, guard)
         connection.session.origin = origin
         self.connections.add(connection)
+        self._plain.add(connection)
         stats.curr_connections += 1
         stats.total_connections += 1
         log.debug("connected: %s", origin)
         login_timer = None
         try:
-            if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, guard, origin):
+            let_in = guard.let_in if guard is not None and self._access.names_by_certificate else None
+            if isinstance(client_socket, TlsSocket) and not self._wait_handshake(client_socket, let_in, origin):
                 return
             if guard is not None and guard.awaits_login:
                 login_timer = self._loop.timer(LOGIN_S, ref=False)
@@ -152,17 +163,40 @@ class Acceptor:
             if login_timer is not None:
                 login_timer.close()  # else it would keep the connection, and all that it has been sent
             self.connections.discard(connection)
+            self._plain.discard(connection)
             self._timeouts.forget(connection)
             stats.curr_connections -= 1
             log.debug("disconnected: %s", origin)
 
-    def _vocabulary(self, listener: Listener) -> Vocabulary:
-        """What a new client may ask, for as long as it is connected: less if there are many."""
+    def _serve_http(self, client_socket: socket.socket | TlsSocket, listener: Listener, origin: Origin) -> None:
+        stats = self._host.stats
+        connection = self._http.new_client(client_socket, origin, listener)
+        connection.no_writes, connection.no_reads = self._refused()
+        self.connections.add(connection)
+        stats.curr_connections += 1
+        stats.total_connections += 1
+        log.debug("connected: %s", origin)
+        try:
+            let_in = connection.let_in if self._access.names_by_certificate else None
+            if not isinstance(client_socket, TlsSocket) or self._wait_handshake(client_socket, let_in, origin):
+                self._http.serve(connection)
+        finally:
+            self.connections.discard(connection)
+            stats.curr_connections -= 1
+            log.debug("disconnected: %s", origin)
+
+    def _refused(self) -> tuple[str, str]:
+        """Why a new client may not put, and not get, for as long as it is connected: there are many."""
         count = len(self.connections) + 1
         no_writes, no_reads = (
             f"more than {limit} clients were connected when this one came" if 0 < limit < count else ""
             for limit in (self._config.connection_limit_refuse_writes, self._config.connection_limit_refuse_reads)
         )
+        return no_writes, no_reads
+
+    def _vocabulary(self, listener: Listener) -> Vocabulary:
+        """What a new client may ask, for as long as it is connected."""
+        no_writes, no_reads = self._refused()
         return self._host.vocabularies.of(listener.dialect, no_writes, no_reads, listener.reply_key)
 
     def _turn_away(self, client_socket: socket.socket, listener: Listener, is_tls: bool) -> None:
@@ -171,6 +205,9 @@ class Acceptor:
         self._host.stats.rejected_connections += 1
         if is_tls:  # it could be told only after a handshake, which costs more than being served
             client_socket.close()
+            return
+        if listener.dialect == HTTP:
+            self._say_and_close(client_socket, self._http.too_many(listener))
             return
         error = ServerError("too many connections")
         vocabulary = self._host.vocabularies.of(listener.dialect)
@@ -183,8 +220,13 @@ class Acceptor:
             finally:
                 self._turned_away -= 1
             return
+        self._say_and_close(client_socket, vocabulary.dialect.error_reply(error))
+
+    @staticmethod
+    def _say_and_close(client_socket: socket.socket, reply: bytes) -> None:
         with suppress(OSError):
-            client_socket.send(vocabulary.dialect.error_reply(error))
+            client_socket.send(reply)
+            client_socket.shutdown(socket.SHUT_WR)
             client_socket.recv(RECV_BYTES)  # closing with bytes unread would reset the connection
         client_socket.close()
 
@@ -197,15 +239,16 @@ class Acceptor:
             return None
         return Guard(access, vocabulary, origin)
 
-    def _wait_handshake(self, client: TlsSocket, guard: Guard | None, origin: Origin) -> bool:
-        """False: the handshake has failed, and the socket is closed."""
+    def _wait_handshake(self, client: TlsSocket, let_in: Callable[[str], None] | None, origin: Origin) -> bool:
+        """`let_in` is told the user whom the client's certificate names; None: that means nothing. False: the handshake
+        has failed, and the socket is closed."""
         self._handshakes.add(client)
         try:
             client.wait_handshake()
-            if guard is not None and self._access.names_by_certificate:
+            if let_in is not None:
                 user = self._access.user_of_certificate(client.certificate_name())
                 if user:
-                    guard.let_in(user)
+                    let_in(user)
                 elif self._access.users is None:
                     raise TlsError("the client's certificate has no common name that can be a user's")
         except TlsError as error:
@@ -238,4 +281,5 @@ class Acceptor:
 
     def wait_look_for_silent(self) -> None:
         """To be called about once a second. Switches."""
-        self._timeouts.wait_look(self.connections, self._host.turn.take_heard())
+        self._timeouts.wait_look(self._plain, self._host.turn.take_heard())
+        self._http.wait_look_for_silent()

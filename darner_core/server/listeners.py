@@ -2,6 +2,8 @@
 
 A Unix socket's file is made with its permissions, never wider for a moment. A file that a killed server has left is
 removed; one that a running server answers on, and any other file, is not.
+
+A service manager may have bound sockets already, and hands them over: each is used for the address that it has.
 """
 
 import errno
@@ -11,10 +13,12 @@ import socket
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from darner_core.config.listeners import Endpoint
 from darner_core.config.values import UNIX
 from darner_core.errors import StartError
+from darner_core.server.service_manager import address_of
 
 BACKLOG = 1024  # connections the kernel holds until they are accepted; capped by net.core.somaxconn
 
@@ -23,14 +27,17 @@ class Listener:
     """One bound socket, and its file if it is a Unix socket. `dialect` is what clients speak there, `reply_key` says
     which key replies to gets have there."""
 
-    def __init__(self, host: str, bound: socket.socket, dialect: str, reply_key: str) -> None:
+    def __init__(
+        self, host: str, bound: socket.socket, dialect: str, reply_key: str, is_handed_over: bool = False
+    ) -> None:
         self.host = host
         self.dialect = dialect
         self.reply_key = reply_key
         self.socket = bound
         self.is_unix = bound.family == socket.AF_UNIX
         self.port = 0 if self.is_unix else int(bound.getsockname()[1])
-        self._file = _identity(host.removeprefix(UNIX)) if self.is_unix else None
+        # The file of a socket that was handed over stays, for the next server.
+        self._file = _identity(host.removeprefix(UNIX)) if self.is_unix and not is_handed_over else None
 
     def __str__(self) -> str:
         return self.host if self.is_unix else f"{self.host} port {self.port}"
@@ -55,28 +62,56 @@ class Listener:
                 os.unlink(path)
 
 
-def open_listeners(endpoints: Iterable[Endpoint], unix_mode: str) -> list[Listener]:
-    """Bind and listen. Raises StartError naming the address; then nothing is left open."""
+def open_listeners(
+    endpoints: Iterable[Endpoint], unix_mode: str, handed_over: Iterable[socket.socket] = ()
+) -> list[Listener]:
+    """Bind and listen, where no socket was handed over that does. Raises StartError naming the address; then nothing
+    is left open."""
+    waiting = {bound.getsockname()[: 2 if bound.family != socket.AF_UNIX else None]: bound for bound in handed_over}
     opened: list[Listener] = []
     try:
         for host, port, dialect, reply_key in endpoints:
-            if host.startswith(UNIX):
+            given = waiting.pop(_name(host, port), None) if waiting else None
+            if given is not None:
+                bound = given
+                _listen(bound)
+            elif host.startswith(UNIX):
                 bound = _bind_unix(host.removeprefix(UNIX), int(unix_mode, 8))
             else:
                 bound = _bind_tcp(host, port)
-            opened.append(Listener(host, bound, dialect, reply_key))
+            opened.append(Listener(host, bound, dialect, reply_key, given is not None))
+        for bound in waiting.values():
+            raise StartError(f"the service manager hands over {address_of(bound)}, where the server is not to listen")
     except BaseException:
         for listener in opened:
             listener.close()
+        for bound in waiting.values():
+            bound.close()
         raise
     return opened
 
 
+def _name(host: str, port: int) -> Any:
+    """What getsockname() says of a socket at this address, without what IPv6 adds."""
+    if host.startswith(UNIX):
+        return host.removeprefix(UNIX)
+    try:
+        return _find(host, port)[3][:2]
+    except (OSError, UnicodeError):
+        return None
+
+
+def _find(host: str, port: int) -> tuple[int, int, int, Any]:
+    """Family, kind, protocol and address. Raises OSError or UnicodeError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A name such as localhost may have addresses of both kinds.
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, kind, protocol, address
+
+
 def _bind_tcp(host: str, port: int) -> socket.socket:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # A name such as localhost may have addresses of both kinds.
-        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        family, kind, protocol, address = _find(host, port)
         bound = socket.socket(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -16,6 +16,7 @@ from gevent.event import Event
 from darner_core import NAME
 from darner_core.access import access
 from darner_core.access.access import Access
+from darner_core.config.listeners import HTTP
 from darner_core.config.options import Config, differences
 from darner_core.config.queues import QUEUE_TABLES
 from darner_core.config.values import SYNC_ALWAYS
@@ -33,8 +34,10 @@ from darner_core.server.background import Background, SyncGroup, wait_attempt
 from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection
 from darner_core.server.disk import Disk
+from darner_core.server.http_connection import HttpConnection
 from darner_core.server.listeners import Listener
 from darner_core.server.poller import make_poller
+from darner_core.server.service_manager import ServiceManager
 from darner_core.server.tls import make_context
 from darner_core.server.turn import Turn
 from darner_core.shared_memory import WHOLE_BYTES, BodyMemory, PipelineMemory
@@ -47,6 +50,7 @@ log = logging.getLogger(NAME)
 # Stopping takes at most 5 s: this long for clients to be answered, the rest for the last fsync.
 STOP_S = 3.5
 TICK_S = 1.0
+SERVING = "serves clients"  # as `systemctl status` shows it
 # What `reload` takes over, by the names of Config's fields.
 RELOADED = {"debug", "admin_from", "auth_file", "tls_cert", "tls_key", "tls_ca", "users", "rules", "aliases"}
 
@@ -54,7 +58,13 @@ RELOADED = {"debug", "admin_from", "auth_file", "tls_cert", "tls_key", "tls_ca",
 class Server:
     """The server over an open data directory. `start`, then `wait_stopped`."""
 
-    def __init__(self, config: Config, storage: Storage, read_again: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        storage: Storage,
+        read_again: Callable[[], Config],
+        manager: ServiceManager | None = None,
+    ) -> None:
         """`read_again` reads the options again, for a reload; raises ConfigError.
 
         Raises StorageError if the queues cannot be read back, StartError if an address cannot be listened on, or a
@@ -72,6 +82,7 @@ class Server:
         self.operations = Operations(self._engine, self.stats, config, self.pipeline_memory, self.availability, self)
         self.sync_group = SyncGroup(storage.sync, self._synced)
         self._read_again = read_again
+        self._manager = manager or ServiceManager({})
         self._take_over_names(config)
         for _ in self._make_named():
             pass
@@ -92,9 +103,10 @@ class Server:
             syncs=config.sync == SYNC_ALWAYS,
             tells_heard=bool(config.idle_timeout_s or config.client_timeout_s),
         )  # fmt: skip
-        self.acceptor = Acceptor(self, config, self.access)
+        self.acceptor = Acceptor(self, config, self.access, self._manager.take_sockets())
         for listener in self.acceptor.listeners:
-            self.vocabularies.of(listener.dialect)
+            if listener.dialect != HTTP:
+                self.vocabularies.of(listener.dialect)
         self.status = ServerStatus(config, self._forbid, self._run_after)
         self._tell_damage()
 
@@ -115,6 +127,9 @@ class Server:
             every(TICK_S, "sweep", self._engine.sweeper.wait_moves)
         every(TICK_S, "timeouts of clients", self.acceptor.wait_look_for_silent)
         every(lambda: self._sync_ms / 1000 or TICK_S, "sync", self._wait_sync)
+        if self._manager.watchdog_s:
+            every(self._manager.watchdog_s / 3, "watchdog", self._manager.alive)
+        self._manager.ready(SERVING)
 
     def _tell_damage(self) -> None:
         for torn in self._storage.torn:
@@ -132,11 +147,14 @@ class Server:
 
     def wait_reload(self) -> None:
         """Read the files again. Raises ConfigError or StorageError, and tells the log; then nothing has changed."""
+        self._manager.reloading()
         try:
             self._wait_take_over(self._read_again())
         except (ConfigError, StorageError) as error:
             log.error("not reloaded: %s", error)
             raise
+        finally:
+            self._manager.ready(SERVING)
 
     def _wait_take_over(self, config: Config) -> None:
         """Take over who may come in, what they may do, and what queues are told to do. Connections stay. Raises
@@ -192,7 +210,7 @@ class Server:
     def _refuse_sets(self, why: str) -> None:
         self.availability.no_room = why
 
-    def _synced(self, connections: list[Connection], error: StorageError | None) -> None:
+    def _synced(self, connections: list[Connection | HttpConnection], error: StorageError | None) -> None:
         if error is not None:
             self.disk.sync_failed(error)
         for connection in connections:
@@ -221,8 +239,7 @@ class Server:
     @property
     def drained_by_signal(self) -> bool:
         """Whether operators of one of the protocols that are spoken drain servers by a signal."""
-        dialects = {listener.dialect for listener in self.acceptor.listeners}
-        return any(self.vocabularies.of(dialect).dialect.drained_by_signal for dialect in dialects)
+        return any(traits.drained_by_signal for traits in self.vocabularies.spoken())
 
     def drain(self) -> None:
         """Take no more items until an operator says `status up`, or the server ends. A stricter status stays."""
@@ -237,6 +254,7 @@ class Server:
 
     def _wait_stop(self) -> None:
         log.info("stopping")
+        self._manager.stopping()
         connections = self.acceptor.connections
         try:
             self.acceptor.close()

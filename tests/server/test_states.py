@@ -43,6 +43,7 @@ class House:
         self.sockets.append(end)
         until(lambda: len(self.server.acceptor.connections) > len(before))
         (connection,) = self.server.acceptor.connections - before
+        assert isinstance(connection, Connection)
         end.sendall(says)
         return end, connection
 

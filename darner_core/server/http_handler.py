@@ -1,0 +1,262 @@
+"""HTTP as gevent's pywsgi speaks it, with our limits, our log, and our way to end a connection.
+
+What pywsgi answers itself, because no request could be read, is a problem in JSON like all others. Nothing is written
+to stderr.
+
+Calls here switch greenlets while they read and send.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from http.client import HTTPException
+from typing import Any
+
+from gevent import pywsgi
+
+from darner_core import NAME
+from darner_core.errors import ClientError, RequestError
+from darner_core.operations.client import HangUp
+from darner_core.server.http_connection import HttpConnection, TimeOver
+from darner_core.showing import show
+
+log = logging.getLogger(NAME)
+
+# All header lines of a request together. Browsers send 2 KiB; 32 KiB is what many servers take.
+MAX_HEAD_BYTES = 32 << 10
+
+# What is left of the body of a request that is answered already: less than this is read and dropped, before more the
+# connection is closed.
+DROPPED_BYTES = 64 << 10
+
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+# (status, detail) -> the problem in JSON
+Problem = Callable[[int, str], bytes]
+
+
+class HeadTooLarge(ValueError):
+    pass
+
+
+class NotTaken(ValueError):
+    """The body is coded in a way that is not known here: nobody knows where it ends."""
+
+
+class HttpServer:
+    """What pywsgi's handler needs of a server: the application, and what all requests of a listener have in common."""
+
+    secure_environ_class = pywsgi.WSGISecureEnviron
+
+    def __init__(self, application: Application, problem: Problem, name: str, port: int, is_tls: bool) -> None:
+        self.application = application
+        self.problem = problem
+        self.environ: dict[str, Any] = {
+            **pywsgi.WSGIServer.base_env,
+            "SERVER_SOFTWARE": NAME,
+            "SERVER_NAME": name,
+            "SERVER_PORT": str(port),
+            "wsgi.url_scheme": "https" if is_tls else "http",
+            "wsgi.errors": _Log(),
+        }
+
+    def get_environ(self) -> dict[str, Any]:
+        return dict(self.environ)
+
+
+class _Log:
+    """What WSGI calls a file of errors."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            log.debug("http: %s", show(text.strip()))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Each line is in the log at once."""
+
+
+class Body(pywsgi.Input):
+    """The body of a request."""
+
+    __slots__ = ("unread",)
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.unread = False  # a part of it has not been read, and will not be: nothing can be read behind it
+
+    def read(self, length: int | None = None) -> bytes:
+        """Raises ClientError for chunks that are none, and OSError if the rest does not come."""
+        return self._read(super().read, length)
+
+    def readline(self, size: int | None = None) -> bytes:
+        """As `read`."""
+        return self._read(super().readline, size)
+
+    def _read(self, read: Callable[[int | None], bytes], most_bytes: int | None) -> bytes:
+        try:
+            return read(most_bytes)
+        except OSError as error:
+            self.unread = True
+            if self._chunked_input_error:
+                raise ClientError(f"the body has a chunk that is none: {error}") from None
+            raise
+        except BaseException:
+            self.unread = True
+            raise
+
+    def _discard(self) -> None:
+        """Read and drop the rest, if it is little."""
+        if self.unread:
+            return
+        left = (self.content_length or 0) - self.position
+        awaits_leave = self.socket is not None  # to send the body, which the client was not given
+        if self._chunked_input_error or left > DROPPED_BYTES or (awaits_leave and (left or self.chunked_input)):
+            self.unread = True
+            return
+        if self.chunked_input and self.chunk_length != 0:
+            self.read(DROPPED_BYTES)
+            self.unread = self.chunk_length != 0
+        elif left:
+            super()._discard()
+
+
+class Handler(pywsgi.WSGIHandler):
+    """The requests of one client, one after the other."""
+
+    def __init__(self, client: HttpConnection, server: HttpServer) -> None:
+        super().__init__(client, None, server)
+        self.client = client
+        self.lingers = False  # the client may still send what nobody reads
+
+    # -- reading
+
+    rfile: Any
+    wsgi_input: Any
+
+    def read_requestline(self) -> str:
+        self.client.between = True  # unless the request has come already, with the one before
+        try:
+            return str(super().read_requestline())
+        finally:
+            self.client.between = False
+
+    def read_request(self, raw_requestline: str) -> bool:
+        lines = _HeadLines(self.rfile)
+        rfile, self.rfile = self.rfile, lines
+        try:
+            read = bool(super().read_request(raw_requestline))
+        finally:
+            self.rfile = rfile
+        coding = self.headers.get("transfer-encoding", "")
+        if coding and coding.lower() != "chunked":
+            raise NotTaken(f"Transfer-Encoding: {coding}: only chunked is allowed")
+        return read
+
+    def get_environ(self) -> dict[str, Any]:
+        env: dict[str, Any] = super().get_environ()
+        given = self.wsgi_input
+        self.wsgi_input = env["wsgi.input"] = Body(
+            self.rfile, self.content_length, socket=given.socket, chunked_input=given.chunked_input
+        )
+        env["PATH_INFO"] = self.path.partition("?")[0]  # as it was sent: %2F is part of a name, / is not
+        env["darner.client"] = self.client
+        return env
+
+    def handle_one_request(self) -> Any:
+        result = super().handle_one_request()
+        self.lingers = self.lingers or isinstance(result, tuple)  # an error, behind which nothing is read
+        return result
+
+    # -- answering
+
+    def handle_one_response(self) -> None:
+        client = self.client
+        client.begin()
+        super().handle_one_response()
+        if self.wsgi_input.unread or client.closing:
+            self.close_connection = True
+        self.lingers = self.wsgi_input.unread
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if self.client.closing and not self.close_connection:
+            headers = [*headers, ("Connection", "close")]
+        return super().start_response(status, headers, exc_info)
+
+    def _write_with_headers(self, data: bytes) -> None:
+        self.client.cork()
+        super()._write_with_headers(data)
+        self.client.uncork()
+
+    # -- what goes wrong
+
+    def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes] | None:
+        """No request could be read: what is answered, before the connection is closed."""
+        if isinstance(ex, HangUp):
+            return None
+        status, detail = HTTPStatus.BAD_REQUEST, getattr(ex, "formatted_message", str(ex))
+        if isinstance(ex, (HeadTooLarge, HTTPException)):  # http.client's: too many lines
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        elif isinstance(ex, TimeOver):
+            status = HTTPStatus.REQUEST_TIMEOUT
+        elif isinstance(ex, NotTaken):
+            status = HTTPStatus.NOT_IMPLEMENTED
+        log.debug("refused: %s: %s", self.client.session.origin, show(detail))
+        return str(status.value), self._refusal(status, detail)
+
+    def _refusal(self, status: HTTPStatus, detail: str) -> bytes:
+        return response(status, self.server.problem(status.value, detail))
+
+    def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
+        """The application has raised something."""
+        self.close_connection = True
+        if isinstance(error, (HangUp, OSError)):
+            self.client.give_back_undelivered()
+            return
+        if isinstance(error, RequestError):  # in the middle of a response
+            log.debug("a response was broken off: %s", show(str(error)))
+            return
+        log.error("a request failed", exc_info=error)
+        if not self.headers_sent:
+            self.client.sendall(self._refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has failed; see its log"))
+
+    def log_error(self, msg: str, *args: Any) -> None:
+        log.debug("http: %s", show(msg % args if args else msg))
+
+    def log_request(self) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("http: %s: %s %s", self.client.session.origin, show(self.requestline or ""), self._orig_status)
+
+
+class _HeadLines:
+    """The lines of a request's head, of which all together may have MAX_HEAD_BYTES."""
+
+    closed = False
+
+    def __init__(self, lines: Any) -> None:
+        self._lines = lines
+        self._left = MAX_HEAD_BYTES
+
+    def readline(self, most_bytes: int = -1) -> bytes:
+        line: bytes = self._lines.readline(self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise HeadTooLarge(f"the header lines have more than {MAX_HEAD_BYTES} bytes together")
+        if not line:
+            raise HangUp
+        return line
+
+
+def response(status: HTTPStatus, problem: bytes, *more: str) -> bytes:
+    """A whole response with this problem, after which the connection ends."""
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        "Content-Type: application/problem+json",
+        f"Content-Length: {len(problem)}",
+        "Connection: close",
+        *more,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + problem

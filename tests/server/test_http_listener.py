@@ -1,0 +1,89 @@
+"""HTTP listeners: limits and timeouts of clients, TLS, Unix sockets, and the end of the server."""
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.harness import RunningServer, wait_until
+from tests.support.http import HTTP, Http, http_port, plainly
+
+Connect = Callable[..., Http]
+
+
+@pytest.fixture
+def connect_http() -> Iterator[Connect]:
+    clients: list[Http] = []
+
+    def connect(server: RunningServer, *about: Any, **more: Any) -> Http:
+        clients.append(Http(http_port(server), *about, **more))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+def test_one_client_too_many_is_told_so(start_server: Callable[..., RunningServer], connect_http: Connect) -> None:
+    server = start_server(*HTTP, "--max-connections", "1")
+    first = connect_http(server)
+    assert first.get("session").status == 200
+    said = connect_http(server).get("session")
+    assert (said.status, said.detail) == (503, "too many connections: max_connections allows no more")
+    first.close()
+    wait_until(lambda: connect_http(server).get("session").status == 200)
+
+
+def test_after_kill_9_what_was_answered_is_there(
+    start_server: Callable[..., RunningServer], connect_http: Connect
+) -> None:
+    server = start_server(*HTTP)
+    http = connect_http(server)
+    ids = [http.put("q", b"%d" % number) for number in range(20)]
+    http.take("q")
+    assert http.delete(f"queues/q/items/{ids[0]}").status == 204
+    server.kill()
+    server.start()
+    items = connect_http(server).take("q", "?n=100").json["items"]
+    assert [one["id"] for one in items] == ids[1:]
+
+
+def test_a_unix_socket_serves_http(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
+    path = tmp_path / "http.socket"
+    start_server("--http", f"unix:{path}")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert client.makefile("rb").read().endswith(b'{"status": "live"}')
+
+
+def test_a_body_that_stops_is_not_waited_for(start_server: Callable[..., RunningServer]) -> None:
+    server = start_server(*HTTP, "--body-timeout-s", "1")
+    head = b"POST /api/v1/queues/q/items HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf"
+    answer = plainly(http_port(server), head)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_idle_client_is_hung_up_on(start_server: Callable[..., RunningServer], connect_http: Connect) -> None:
+    server = start_server(*HTTP, "--idle-timeout-s", "1")
+    http = connect_http(server)
+    http.get("session")
+    assert http.connection.sock.recv(10) == b""
+
+
+def test_a_server_that_stops_answers_those_that_wait(
+    start_server: Callable[..., RunningServer], connect_http: Connect
+) -> None:
+    server = start_server(*HTTP)
+    http, idle, other = connect_http(server), connect_http(server), server.client()
+    idle.get("session")
+    http.connection.request("POST", "/api/v1/queues/q/take?wait=60000")
+    wait_until(lambda: other.stats().get("queues_awaited") == "1")
+    server.process.send_signal(signal.SIGTERM)
+    said = http.answer()
+    assert (said.status, said.headers["connection"]) == (204, "close")
+    assert idle.connection.sock.recv(10) == b""
+    assert server.process.wait(10) == 0
