@@ -64,7 +64,7 @@ class HttpConnection:
     __slots__ = (
         "fd", "socket", "session", "stats", "turn", "doing", "gone", "closing", "stalled", "listener", "user",
         "no_writes", "no_reads", "connected_at", "requests", "special", "replies",
-        "received_bytes", "_greenlet", "_waiter", "_failed", "_corked", "_sync_group", "_watcher", "number",
+        "received_bytes", "_greenlet", "waiter", "_failed", "_corked", "_sync_group", "_watcher", "number",
         "waits_for", "between", "sent_bytes", "asks_as", "asks_for_names", "undelivered", "_ahead", "_access", "_lane",
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ class HttpConnection:
         self.replies: list[bytes] = []  # none: the turn sends nothing here
         self.special = False
         self._greenlet = gevent.getcurrent()
-        self._waiter: Waiter | None = None
+        self.waiter: Waiter | None = None
         self._failed: ServerError | None = None
         self._corked: list[bytes] | None = None
         self._sync_group = host.sync_group
@@ -138,8 +138,8 @@ class HttpConnection:
         if self.gone:
             return
         self.gone = True
-        if self._waiter is not None:
-            self._waiter.cancel()  # or the client might be handed an item that it gives back
+        if self.waiter is not None:
+            self.waiter.cancel()  # or the client might be handed an item that it gives back
         self._wake_soon()
 
     def broken(self) -> None:
@@ -154,16 +154,16 @@ class HttpConnection:
     def stop(self) -> None:
         """The server stops: answer what has been received, end the wait, then hang up. Called in the hub."""
         self.closing = True
-        if self._waiter is not None:
-            self._waiter.cancel()
+        if self.waiter is not None:
+            self.waiter.cancel()
         if self.doing is Doing.BETWEEN and not unread_bytes(self.fd):
             self.hang_up()
 
     @careful
     def end_wait(self) -> None:
         """A client that waits in line for an item leaves the line, as if its time were over."""
-        if self._waiter is not None and self.waits_for:
-            self._waiter.cancel()
+        if self.waiter is not None and self.waits_for:
+            self.waiter.cancel()
 
     def rejudge(self) -> None:
         """Rights have changed. Each request is judged when it comes."""
@@ -243,8 +243,8 @@ class HttpConnection:
     def fail_turn(self, error: StorageError) -> None:
         """Nothing of the turn has happened. `end_turn` follows."""
         self._failed = ServerError(str(error))
-        if self._waiter is not None:
-            self._waiter.cancel()
+        if self.waiter is not None:
+            self.waiter.cancel()
 
     @careful
     def synced(self, error: StorageError | None) -> None:
@@ -259,7 +259,7 @@ class HttpConnection:
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         if self.gone:
             raise HangUp
-        self._waiter = waiter
+        self.waiter = waiter
         self.doing = Doing.IN_LINE
         self.turn.await_end(self.fd, self.hang_up)
         try:
@@ -267,7 +267,7 @@ class HttpConnection:
                 waiter.cancel()
             handed = waiter.wait_for(wait_ms)
         finally:
-            self._waiter = None
+            self.waiter = None
             self.turn.ignore(self.fd)
             self.doing = Doing.RUNS
         if self.gone:

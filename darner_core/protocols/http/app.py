@@ -22,9 +22,12 @@ from darner_core.operations.client import HangUp
 from darner_core.operations.operations import Operations
 from darner_core.protocols.http import parameters, problems
 from darner_core.protocols.http.acting import Acting
+from darner_core.protocols.http.administering import Administering
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import PROBLEM, READS, WRITES, Asked, Endpoint, Part, Problem
+from darner_core.protocols.http.dead import Dead
 from darner_core.protocols.http.health import Health
+from darner_core.protocols.http.looking import Looking
 from darner_core.protocols.http.names import queue_of
 from darner_core.protocols.http.openapi import OpenApi
 from darner_core.protocols.http.page_files import PageFiles
@@ -32,6 +35,7 @@ from darner_core.protocols.http.putting import Putting
 from darner_core.protocols.http.queues import Queues
 from darner_core.protocols.http.server import ServerPart
 from darner_core.protocols.http.taking import Taking
+from darner_core.protocols.http.watching import Watching
 from darner_core.repeated import BY_TEXT
 from darner_core.showing import show
 
@@ -50,12 +54,17 @@ class Application:
         """`host` is the server, see `server.Host`."""
         self._admission = admission = Admission(access)
         self._availability = operations.availability
+        looking = Looking(operations)
         parts: list[Part] = [
-            ServerPart(operations, config, admission, host),
-            Queues(operations, config, admission),
+            ServerPart(operations, admission, host),
+            Queues(operations, admission, lambda: host.overview),
             Putting(operations, config),
             Taking(operations, admission),
             Acting(operations, admission),
+            looking,
+            Dead(operations, admission, looking),
+            Administering(operations, admission),
+            Watching(operations, admission),
             Health(operations),
             PageFiles(),
         ]
