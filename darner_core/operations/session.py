@@ -71,6 +71,11 @@ class Session:
     def holds_nothing(self) -> bool:
         return self.open_read is None
 
+    @property
+    def open_count(self) -> int:
+        """How many reads it holds."""
+        return int(self.open_read is not None)
+
     def require_room(self, queue: bytes, max_open_reads: int) -> None:
         """Raises ClientError if no more reads of `queue` may be opened."""
 
@@ -198,6 +203,10 @@ class SeveralReads(Session):
     @property
     def holds_nothing(self) -> bool:
         return not self._reads
+
+    @property
+    def open_count(self) -> int:
+        return len(self._held())
 
     def require_none_open(self) -> None:
         pass

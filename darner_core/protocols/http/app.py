@@ -22,9 +22,12 @@ from darner_core.operations.client import HangUp
 from darner_core.operations.operations import Operations
 from darner_core.protocols.http import parameters, problems
 from darner_core.protocols.http.acting import Acting
+from darner_core.protocols.http.administering import Administering
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import PROBLEM, READS, WRITES, Asked, Endpoint, Part, Problem
+from darner_core.protocols.http.dead import Dead
 from darner_core.protocols.http.health import Health
+from darner_core.protocols.http.looking import Looking
 from darner_core.protocols.http.names import queue_of
 from darner_core.protocols.http.openapi import OpenApi
 from darner_core.protocols.http.page_files import PageFiles
@@ -32,6 +35,7 @@ from darner_core.protocols.http.putting import Putting
 from darner_core.protocols.http.queues import Queues
 from darner_core.protocols.http.server import ServerPart
 from darner_core.protocols.http.taking import Taking
+from darner_core.protocols.http.watching import Watching
 from darner_core.repeated import BY_TEXT
 from darner_core.showing import show
 
@@ -50,12 +54,17 @@ class Application:
         """`host` is the server, see `server.Host`."""
         self._admission = admission = Admission(access)
         self._availability = operations.availability
+        looking = Looking(operations)
         parts: list[Part] = [
-            ServerPart(operations, config, admission, host),
-            Queues(operations, config, admission),
+            ServerPart(operations, admission, host),
+            Queues(operations, admission, lambda: host.overview),
             Putting(operations, config),
             Taking(operations, admission),
             Acting(operations, admission),
+            looking,
+            Dead(operations, admission, looking),
+            Administering(operations, admission),
+            Watching(operations, admission),
             Health(operations),
             PageFiles(),
         ]
@@ -84,7 +93,7 @@ class Application:
             self._app.add_route(path, resource)
 
     def _responder(self, endpoint: Endpoint) -> Callable[..., None]:
-        def respond(req: falcon.Request, resp: falcon.Response, queue: str = "", id: str = "") -> None:  # noqa: A002
+        def respond(req: falcon.Request, response: falcon.Response, queue: str = "", id: str = "") -> None:  # noqa: A002
             env = req.env
             client = env["darner.client"]
             asked = Asked(client, env, queue_of(queue) if queue else b"", id)
@@ -94,20 +103,20 @@ class Application:
             answer = endpoint.run(asked)
             if not endpoint.looks:
                 client.wait_written()
-            resp.status = answer.status
-            headers = resp._headers
+            response.status = answer.status
+            headers = response._headers
             headers.update(_HEADERS)
             if answer.headers:
-                resp.set_headers(dict(answer.headers))
+                response.set_headers(dict(answer.headers))
             if answer.pieces is not None:
-                resp.stream = answer.pieces
+                response.stream = answer.pieces
                 if answer.length is not None:
-                    resp.content_length = answer.length
-                resp.content_type = answer.kind
+                    response.content_length = answer.length
+                response.content_type = answer.kind
             elif answer.body is not None:
                 body = answer.body
-                resp.data = body if body.__class__ is bytes else json.dumps(body).encode()
-                resp.content_type = answer.kind
+                response.data = body if body.__class__ is bytes else json.dumps(body).encode()
+                response.content_type = answer.kind
 
         return respond
 
@@ -127,7 +136,7 @@ class Application:
 
     # -- what goes wrong
 
-    def _on_error(self, req: falcon.Request, resp: falcon.Response, error: Exception, _: Any) -> None:
+    def _on_error(self, req: falcon.Request, response: falcon.Response, error: Exception, _: Any) -> None:
         if isinstance(error, (Problem, RequestError, StorageError)):
             if isinstance(error, StorageError) and not isinstance(error, DamagedError):
                 log.error("%s", error, extra=BY_TEXT)
@@ -136,9 +145,9 @@ class Application:
         else:
             log.error("a request failed", exc_info=error)
             problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has failed; see its log")
-        self._write(resp, problem, req.path)
+        self._write(response, problem, req.path)
 
-    def _on_falcon_error(self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _: Any) -> None:
+    def _on_falcon_error(self, req: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _: Any) -> None:
         status = int(falcon.http_status_to_code(error.status))
         detail = error.description or ""
         if status == HTTPStatus.NOT_FOUND:
@@ -146,15 +155,15 @@ class Application:
         headers = dict(error.headers or {})
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             detail = f"{req.method} is not allowed here: {headers.get('Allow', '')}"
-        self._write(resp, Problem(status, detail, headers), req.path)
+        self._write(response, Problem(status, detail, headers), req.path)
 
     @staticmethod
-    def _write(resp: falcon.Response, problem: Problem, path: str) -> None:
-        resp.status = problem.status
-        resp.content_type = PROBLEM
-        resp.set_headers({**_HEADERS, **problem.headers})
-        resp.stream = None
-        resp.data = problems.written(problem.status, problem.detail, path, **problem.more)
+    def _write(response: falcon.Response, problem: Problem, path: str) -> None:
+        response.status = problem.status
+        response.content_type = PROBLEM
+        response.set_headers({**_HEADERS, **problem.headers})
+        response.stream = None
+        response.data = problems.written(problem.status, problem.detail, path, **problem.more)
 
 
 class _Resource:
@@ -164,5 +173,5 @@ class _Resource:
     on_head: Any
 
 
-def _hang_up(req: falcon.Request, resp: falcon.Response, error: Exception, _: Any) -> None:
+def _hang_up(req: falcon.Request, response: falcon.Response, error: Exception, _: Any) -> None:
     raise error
