@@ -10,6 +10,7 @@ value is the same from both ends: whoever pops there says it anew. The engine ke
 No call here switches greenlets.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -47,7 +48,7 @@ class Ends:
         self._items = operations.items
         self._jobs = operations.jobs
         self._statistics = operations.statistics
-        self._waiting: dict[tuple[bytes, str], int] = {}  # how many clients wait at this end
+        self._waiting: dict[bytes, dict[object, str]] = {}  # by list: the ends at which clients wait, in their order
 
     def begins_at_head(self, queue: bytes) -> bool:
         """Whether the left of the list is the head of the queue. If nobody has said it, the right is, because LPUSH and
@@ -77,13 +78,17 @@ class Ends:
 
     def in_order(self, queue: bytes, end: str, values: Sequence[bytes]) -> Sequence[bytes]:
         """In which order to put values that are pushed at this end by one command. Clients that wait get values as
-        these are put, and those that wait here have to get what is outermost behind the whole of it."""
-        if len(values) < 2 or not self._waiting.get((queue, end)) or self._waiting.get((queue, OTHER[end])):
+        these are put, one each, and have to get what is at their ends behind the whole of it."""
+        if len(values) < 2 or queue not in self._waiting or self.length(queue):
             return values
-        if self.length(queue) or self._jobs.paused(queue)[0] in (Pause.OUT, Pause.ALL):
+        waiters, ends = self._statistics.waiters(queue), list(self._waiting[queue].values())
+        if waiters > len(ends) or self._jobs.paused(queue)[0] in (Pause.OUT, Pause.ALL):
             return values
-        kept = max(0, len(values) - self._statistics.waiters(queue))
-        return [*reversed(values[kept:]), *values[:kept]]
+        rest, first = deque(values), list[bytes]()
+        for waits_at in ends[len(ends) - waiters :]:  # those before have got something, and do not run yet
+            if rest:
+                first.append(rest.pop() if waits_at == end else rest.popleft())
+        return [*first, *rest]
 
     # -- popping
 
@@ -107,15 +112,16 @@ class Ends:
     @contextmanager
     def waiting(self, queues: Sequence[bytes], end: str) -> Iterator[None]:
         """A client waits for a value at this end of one of these lists."""
+        waiter = object()
         for queue in queues:
-            self._waiting[queue, end] = self._waiting.get((queue, end), 0) + 1
+            self._waiting.setdefault(queue, {})[waiter] = end
         try:
             yield
         finally:
-            for queue in queues:
-                self._waiting[queue, end] -= 1
-                if not self._waiting[queue, end]:
-                    del self._waiting[queue, end]
+            for queue in set(queues):
+                del self._waiting[queue][waiter]
+                if not self._waiting[queue]:
+                    del self._waiting[queue]
 
 
 class _Tail:

@@ -96,6 +96,16 @@ def test_who_waits_at_an_end_gets_what_is_there_behind_the_whole_push(
     assert drain(other, "LPOP") == [b"abc"[i : i + 1] for i in range(3) if b"abc"[i : i + 1] not in values]
 
 
+def test_clients_that_wait_at_both_ends_are_served_in_turn(server: RespServer) -> None:
+    other, waiting = server.resp(), [server.resp() for _ in range(4)]
+    for each, pop in zip(waiting, ("BLPOP", "BRPOP", "BLPOP", "BRPOP"), strict=True):
+        each.send(f"{pop} k 0\r\n".encode())
+        each.expect_nothing()
+    other.do("LPUSH", "k", *"abcdef")
+    assert [each.reply()[1] for each in waiting] == [b"f", b"a", b"e", b"b"]
+    assert drain(other, "LPOP") == [b"d", b"c"]
+
+
 def test_a_transaction_pops_at_both_ends(client: RespClient) -> None:
     client.do("RPUSH", "k", *"abcdef")
     client.do_all(
