@@ -26,6 +26,9 @@ log = logging.getLogger(NAME)
 # The first line of a request, with the path and the query.
 MAX_FIRST_BYTES = pywsgi.MAX_REQUEST_LINE
 
+# A body of which more than this is read at once is counted, as long as it has come in part.
+HELD_BYTES = 4 << 10
+
 # What is left of the body of a request that is answered already: less than this is read and dropped, before more the
 # connection is closed.
 DROPPED_BYTES = 64 << 10
@@ -83,10 +86,11 @@ class _Log:
 class Body(pywsgi.Input):
     """The body of a request."""
 
-    __slots__ = ("unread",)
+    __slots__ = ("unread", "_client")
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
+    def __init__(self, client: HttpConnection, **more: Any) -> None:
+        super().__init__(client.file, **more)
+        self._client = client
         self.unread = False  # a part of it has not been read, and will not be: nothing can be read behind it
 
     def read(self, length: int | None = None) -> bytes:
@@ -98,6 +102,8 @@ class Body(pywsgi.Input):
         return self._read(super().readline, size)
 
     def _read(self, read: Callable[[int | None], bytes], most_bytes: int | None) -> bytes:
+        if most_bytes is not None and most_bytes > HELD_BYTES:
+            self._client.hold(min(most_bytes, self.content_length or most_bytes))
         try:
             return read(most_bytes)
         except OSError as error:
@@ -108,6 +114,9 @@ class Body(pywsgi.Input):
         except BaseException:
             self.unread = True
             raise
+        finally:
+            if most_bytes is not None and most_bytes > HELD_BYTES:
+                self._client.hold(0)
 
     def _discard(self) -> None:
         """Read and drop the rest, if it is little."""
@@ -160,7 +169,10 @@ class Handler(pywsgi.WSGIHandler):
         env, head = self.request_env, self.head
         expects = env.get("HTTP_EXPECT", "").lower() == "100-continue" and head.version != "HTTP/1.0"
         self.wsgi_input = Body(
-            self.rfile, head.content_length, socket=self.socket if expects else None, chunked_input=head.chunked
+            self.client,
+            content_length=head.content_length,
+            socket=self.socket if expects else None,
+            chunked_input=head.chunked,
         )
         env["REQUEST_METHOD"] = head.method
         # As it was sent: %2F is part of a name, / is not.
