@@ -118,19 +118,20 @@ class Body(pywsgi.Input):
             if most_bytes is not None and most_bytes > HELD_BYTES:
                 self._client.hold(0)
 
+    @property
+    def ends_connection(self) -> bool:
+        """Whether a part of it has not been read, and is too much to be read only to be dropped: nothing can be read
+        behind it."""
+        if self.unread or (self.chunked_input and self.chunk_length != 0):
+            return True
+        left = (self.content_length or 0) - self.position
+        was_not_asked_for = self.socket is not None  # the client waits to be told to send it
+        return bool(left > (0 if was_not_asked_for else DROPPED_BYTES))
+
     def _discard(self) -> None:
         """Read and drop the rest, if it is little."""
-        if self.unread:
-            return
-        left = (self.content_length or 0) - self.position
-        awaits_leave = self.socket is not None  # to send the body, which the client was not given
-        if self._chunked_input_error or left > DROPPED_BYTES or (awaits_leave and (left or self.chunked_input)):
-            self.unread = True
-            return
-        if self.chunked_input and self.chunk_length != 0:
-            self.read(DROPPED_BYTES)
-            self.unread = self.chunk_length != 0
-        elif left:
+        self.unread = self.ends_connection
+        if not self.unread and not self.chunked_input:
             super()._discard()
 
 
@@ -196,10 +197,10 @@ class Handler(pywsgi.WSGIHandler):
         super().handle_one_response()
         if self.wsgi_input.unread or client.closing:
             self.close_connection = True
-        self.lingers = self.wsgi_input.unread
+        self.lingers = bool(self.wsgi_input.unread)
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        if self.client.closing and not self.close_connection:
+        if self.wsgi_input.ends_connection or (self.client.closing and not self.close_connection):
             headers = [*headers, ("Connection", "close")]
         write = super().start_response(status, headers, exc_info)
         self.response_headers.append((b"Date", self.server.date()))
