@@ -66,6 +66,7 @@ class HttpConnection:
         "no_writes", "no_reads", "connected_at", "requests", "special", "replies",
         "received_bytes", "_greenlet", "waiter", "_failed", "_corked", "_sync_group", "_watcher", "number",
         "waits_for", "between", "sent_bytes", "asks_as", "asks_for_names", "undelivered", "_ahead", "_access", "_lane",
+        "_spilled", "_whole_memory", "file",
     )  # fmt: skip
 
     def __init__(self, host: Any, client_socket: Any, origin: Origin, listener: Any, lane: Lane, number: int) -> None:
@@ -88,7 +89,8 @@ class HttpConnection:
         self.doing = Doing.RUNS
         self.gone = False  # the client has hung up, or has been hung up on
         self.closing = False  # it is hung up on when its request has been answered
-        self.stalled = False
+        self.stalled = self._spilled = False
+        self._whole_memory = host.whole_memory
         self.between = False  # what is read next is the first of a request
         self._ahead = b""
         self.replies: list[bytes] = []  # none: the turn sends nothing here
@@ -150,6 +152,15 @@ class HttpConnection:
         self.stalled = True
         self._wake_soon()
 
+    def hold(self, size: int) -> None:
+        """So many bytes of a body are, or soon will be, in memory."""
+        self._whole_memory.account(self, size)
+
+    def spill(self) -> None:
+        """Others need that memory, and this client has sent nothing for longest."""
+        self._spilled = True
+        self._wake_soon()
+
     @careful
     def stop(self) -> None:
         """The server stops: answer what has been received, end the wait, then hang up. Called in the hub."""
@@ -176,7 +187,7 @@ class HttpConnection:
 
     @careful
     def _wake(self, doing: Doing) -> None:
-        if self.doing is doing and (self.gone or self.stalled):
+        if self.doing is doing and (self.gone or self.stalled or self._spilled):
             self._greenlet.switch()
 
     # -- waiting
@@ -198,6 +209,7 @@ class HttpConnection:
     def begin(self) -> None:
         """A request has come: what is done from here on belongs to the turn."""
         self._failed = self.undelivered = None
+        self._spilled = False
         self.requests += 1
         self.be_special()
 
@@ -316,8 +328,9 @@ class HttpConnection:
 
     # -- as a socket
 
-    def makefile(self, mode: str, size: int = -1) -> io.BufferedReader:
-        return io.BufferedReader(_Bytes(self), RECV_BYTES)
+    def makefile(self, mode: str, size: int = -1) -> Any:
+        self.file = io.BufferedReader(_Bytes(self), RECV_BYTES)
+        return self.file
 
     def wait_receive(self, buffer: memoryview) -> int:
         """Fill `buffer` with what has come, or comes next; how much that is, 0: no more will come. Raises TimeOver."""
@@ -336,6 +349,10 @@ class HttpConnection:
                 self._wait_readable(Doing.IN_REQUEST)
                 if self.stalled:
                     raise TimeOver("the rest of the request did not come in time") from None
+                if self._spilled:
+                    raise ServerError(
+                        "too much memory is taken by requests that have come in part; try again"
+                    ) from None
                 continue
             except OSError:
                 return 0

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.harness import RunningServer, wait_until
 from tests.support.http import HTTP, Http, http_port, plainly
+from tests.support.identities import Authority, write_users
 
 Connect = Callable[..., Http]
 
@@ -87,3 +89,46 @@ def test_a_server_that_stops_answers_those_that_wait(
     assert (said.status, said.headers["connection"]) == (204, "close")
     assert idle.connection.sock.recv(10) == b""
     assert server.process.wait(10) == 0
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def test_tls_is_spoken_as_everywhere(
+    start_server: Callable[..., RunningServer], connect_http: Connect, authority: Authority
+) -> None:
+    server = start_server(*HTTP, *authority.options())
+    http = connect_http(server, tls=authority.context())
+    body = bytes(range(256)) * 4096  # 1 MiB, in many records
+    http.put("q", body)
+    assert http.take("q").body == body
+    assert http.get("session").json["user"] is None
+
+
+def test_a_certificate_names_the_user(
+    start_server: Callable[..., RunningServer], connect_http: Connect, authority: Authority, tmp_path: Path
+) -> None:
+    conf = tmp_path / "conf.toml"
+    conf.write_text('[users.mailer]\nput = ["mail"]\n')
+    server = start_server(*HTTP, "-c", str(conf), *authority.options(), "--tls-ca", str(authority.file))
+    http = connect_http(server, tls=authority.context("mailer"))
+    assert http.get("session").json["user"] == "mailer"
+    http.put("mail", b"x")
+    assert http.take("mail").detail == "user mailer may not get from queue mail"
+    with pytest.raises((OSError, HTTPException)):
+        connect_http(server, tls=authority.context()).get("session")
+
+
+def test_with_a_list_of_users_a_certificate_or_a_password_will_do(
+    start_server: Callable[..., RunningServer], connect_http: Connect, authority: Authority, tmp_path: Path
+) -> None:
+    users = write_users(tmp_path / "users", machine="*", bob="secret")
+    server = start_server(*HTTP, *authority.options(), "--tls-ca", str(authority.file), "--auth-file", str(users))
+    assert connect_http(server, tls=authority.context("machine")).get("session").json["user"] == "machine"
+    assert connect_http(server, "bob", "secret", tls=authority.context("x")).get("session").json["user"] == "bob"
+    assert connect_http(server, tls=authority.context("x")).get("session").status == 401
