@@ -25,6 +25,7 @@ from darner_core.protocols.http.acting import Acting
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import PROBLEM, READS, WRITES, Asked, Endpoint, Part, Problem
 from darner_core.protocols.http.health import Health
+from darner_core.protocols.http.metrics import Metrics
 from darner_core.protocols.http.names import queue_of
 from darner_core.protocols.http.openapi import OpenApi
 from darner_core.protocols.http.page_files import PageFiles
@@ -57,6 +58,7 @@ class Application:
             Taking(operations, admission),
             Acting(operations, admission),
             Health(operations),
+            Metrics(operations, config),
             PageFiles(),
         ]
         endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
