@@ -11,7 +11,7 @@ Names that begin with wait_ switch greenlets; nothing else here does. A line kno
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import gevent
@@ -84,6 +84,10 @@ class WaitingLine:
 
     def __len__(self) -> int:
         return len(self._waiters)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        """Those that wait now, first the one that has waited longest."""
+        return iter(list(self._waiters))
 
     def join(self, peeks: bool = False, waiter: Waiter | None = None) -> Waiter:
         """A new waiter at the end of the line; or `waiter`, which stands in other lines and has not been decided."""

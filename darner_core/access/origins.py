@@ -63,13 +63,14 @@ class Settings(Protocol):
 class Origin:
     """The origin of one client. `user` is "" until the client has logged in. Texts are made when they are needed."""
 
-    __slots__ = ("user", "_accepted", "_place", "_settings")
+    __slots__ = ("user", "place", "since_ms", "_accepted", "_settings")
 
-    def __init__(self, accepted: object, place: Place, settings: Settings) -> None:
-        """`accepted` is the address that accept() has returned."""
+    def __init__(self, accepted: object, place: Place, settings: Settings, since_ms: int = 0) -> None:
+        """`accepted` is the address that accept() has returned, `since_ms` when that was, in ms since 1970."""
         self.user = ""
         self._accepted = accepted
-        self._place = place
+        self.place = place
+        self.since_ms = since_ms
         self._settings = settings
 
     def __str__(self) -> str:
@@ -77,7 +78,7 @@ class Origin:
 
     @property
     def address(self) -> str:
-        return show(self._place.name_client(self._accepted))
+        return show(self.place.name_client(self._accepted))
 
     @property
     def host(self) -> str:

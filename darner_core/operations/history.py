@@ -48,6 +48,9 @@ class _Series:
         self.seen = seen  # by which it is told whether something has happened
 
 
+_NOTHING: Final = _Series(0, ())  # of a queue without a history. Never filled.
+
+
 class History:
     def __init__(
         self,
@@ -180,14 +183,12 @@ class History:
         rates = self.rates(name)
         return {"rate_in": rates.put, "rate_out": rates.gone, "spark": self.spark(name)}
 
-    def history(self, name: bytes, minutes: int = 60) -> dict[str, Any] | None:
+    def history(self, name: bytes, minutes: int = 60) -> dict[str, Any]:
         """A value for each step, the oldest first, with None where it is not known; `in` and `out` are what has come
-        and gone in the step. None: there is no history."""
-        series = self._series.get(name)
-        if series is None:
-            return None
+        and gone in the step."""
+        series = self._series.get(name, _NOTHING)
         steps = min(SAMPLES - 1, max(1, minutes * 60 // STEP_S))
-        last = self._last(series)
+        last = self._last(series) if series is not _NOTHING else self._number
         numbers = range(last - steps + 1, last + 1)
         told: dict[str, Any] = {
             "step_s": STEP_S,

@@ -19,7 +19,7 @@ LONG: Final = (
 
 # More verbs than all protocols have. What clients make up beyond these is one kind.
 MOST_VERBS: Final = 300
-LONGEST_VERB: Final = 40
+LONGEST_VERB: Final = 60
 OTHER: Final = "other"
 
 

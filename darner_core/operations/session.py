@@ -57,6 +57,11 @@ class Session:
     def holds_nothing(self) -> bool:
         return self.open_read is None
 
+    @property
+    def open_count(self) -> int:
+        """How many reads it holds."""
+        return int(self.open_read is not None)
+
     def require_room(self, queue: bytes, max_open_reads: int) -> None:
         """Raises ClientError if no more reads of `queue` may be opened."""
 
@@ -170,6 +175,10 @@ class ManyReads(Session):
     @property
     def holds_nothing(self) -> bool:
         return not self._reads
+
+    @property
+    def open_count(self) -> int:
+        return sum(map(len, self._reads.values()))
 
     def open_reads(self, queue: bytes) -> int:
         return len(self._reads.get(queue, ()))

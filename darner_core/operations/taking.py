@@ -232,6 +232,10 @@ class Taking:
             raise
         self._stats.get_hits += 1
 
+    def pieces_shown(self, shown: Shown) -> Generator[bytes, None, None]:
+        """A large item that is looked at, as `pieces`. If somebody takes it, the rest does not come: HangUp."""
+        return self._chunks(shown.queue, shown.item, shown.id)
+
     def wait_show(self, client: Client, shown: Shown, head: bytes) -> None:
         """Send a large item that is peeked at, behind its `head`. It holds nobody up: if another client takes the item,
         this one is hung up on. Raises StorageError if nothing has been sent yet, else HangUp."""

@@ -4,7 +4,7 @@ A watcher costs little memory: up to MOST_EVENTS events are kept for it, further
 to clients that may get them. A client that loses the right to administer the queue is hung up on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from darner_core.access.rights import ADMIN
@@ -67,19 +67,37 @@ class Watching:
         Raises HangUp."""
         watcher = Watcher()
         exists = self._traces.watch(queue, watcher)
-        line = WaitingLine()
         try:
             client.wait_sent(write(exists))
-            while not self._availability.stopping:
-                waiter = line.join()
-                try:
-                    client.wait_for(waiter, EVERY_MS)
-                finally:
-                    waiter.cancel()
-                if not client.may(ADMIN, queue):
-                    raise HangUp
-                events, missed = watcher.take(SCARCE_EVENTS if self._pipeline_memory.scarce else MOST_EVENTS)
-                if events or missed:
-                    client.wait_sent(write(Told(events, missed, client.may(MAY_GET, queue))))
+            for told in self._wait_each(client, (queue,), watcher):
+                if told.events or told.missed:
+                    client.wait_sent(write(told))
         finally:
             self._traces.unwatch(queue, watcher)
+
+    def wait_told(self, client: Client, queues: Sequence[bytes]) -> Iterator[Told]:
+        """What happens to these queues, told every EVERY_MS, nothing included, until the server stops. Raises
+        HangUp."""
+        watcher = Watcher()
+        watched: list[bytes] = []
+        try:
+            for queue in queues:
+                self._traces.watch(queue, watcher)
+                watched.append(queue)
+            yield from self._wait_each(client, queues, watcher)
+        finally:
+            for queue in watched:
+                self._traces.unwatch(queue, watcher)
+
+    def _wait_each(self, client: Client, queues: Sequence[bytes], watcher: Watcher) -> Iterator[Told]:
+        line = WaitingLine()
+        while not self._availability.stopping:
+            waiter = line.join()
+            try:
+                client.wait_for(waiter, EVERY_MS)
+            finally:
+                waiter.cancel()
+            if not all(client.may(ADMIN, queue) for queue in queues):
+                raise HangUp
+            events, missed = watcher.take(SCARCE_EVENTS if self._pipeline_memory.scarce else MOST_EVENTS)
+            yield Told(events, missed, all(client.may(MAY_GET, queue) for queue in queues))

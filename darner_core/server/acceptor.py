@@ -123,7 +123,7 @@ class Acceptor:
         if client_socket.family != socket.AF_UNIX:
             client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tls = None if listener.is_unix else self._access.tls
-        origin = Origin(address, listener, self._access)
+        origin = Origin(address, listener, self._access, int(time.time() * 1000))
         if len(self.connections) >= self._max_connections:
             log.debug("refused: %s: too many connections", origin)
             self._turn_away(client_socket, listener, tls is not None)

@@ -24,6 +24,7 @@ from darner_core.operating_system import unread_bytes, unsent_bytes
 from darner_core.operations.client import HangUp
 from darner_core.operations.session import Session
 from darner_core.server.careful import careful
+from darner_core.server.http_lane import Lane
 from darner_core.server.poller import WRITE
 from darner_core.waiters import Waiter, wait_round
 
@@ -46,7 +47,7 @@ class Doing(Enum):
     RUNS = "it runs, or waits for a thread or a round of the loop"
     BETWEEN = "it waits for the next request"
     IN_REQUEST = "it waits for more of a request"
-    IN_SHARES = "it waits for its share of the turn"
+    IN_LANE = "its next request has come, and waits to be served"
     IN_LINE = "it waits for an item or for a password to be checked"
     IN_TURN = "it waits until the turn has been written"
     IN_SYNC = "it waits for an fsync"
@@ -62,12 +63,12 @@ class HttpConnection:
 
     __slots__ = (
         "fd", "socket", "session", "stats", "turn", "doing", "gone", "closing", "stalled", "listener", "user",
-        "no_writes", "no_reads", "connected_at", "requests", "special", "used_s", "last_share_s", "replies",
-        "received_bytes", "_greenlet", "_waiter", "_failed", "_corked", "_sync_group", "_watcher", "number",
-        "waits_for", "between", "sent_bytes", "asks_as", "asks_for_names", "undelivered", "_ahead", "_access",
+        "no_writes", "no_reads", "connected_at", "requests", "special", "replies",
+        "received_bytes", "_greenlet", "waiter", "_failed", "_corked", "_sync_group", "_watcher", "number",
+        "waits_for", "between", "sent_bytes", "asks_as", "asks_for_names", "undelivered", "_ahead", "_access", "_lane",
     )  # fmt: skip
 
-    def __init__(self, host: Any, client_socket: Any, origin: Origin, listener: Any, number: int) -> None:
+    def __init__(self, host: Any, client_socket: Any, origin: Origin, listener: Any, lane: Lane, number: int) -> None:
         """To be made in the client's greenlet. `host` is the server, `listener` where the client has come to."""
         self.fd: int = client_socket.fileno()
         self.socket = client_socket
@@ -76,6 +77,7 @@ class HttpConnection:
         self.session = Session(host.journal, host.operations.comebacks)
         self.session.origin = origin
         self.listener = listener
+        self._lane = lane
         self.number = number  # its own as long as the server runs
         self.user = ""  # whom the client's certificate names
         self.no_writes = self.no_reads = ""  # why the client may not put, or get, as long as it is connected
@@ -91,9 +93,8 @@ class HttpConnection:
         self._ahead = b""
         self.replies: list[bytes] = []  # none: the turn sends nothing here
         self.special = False
-        self.used_s = self.last_share_s = 0.0
         self._greenlet = gevent.getcurrent()
-        self._waiter: Waiter | None = None
+        self.waiter: Waiter | None = None
         self._failed: ServerError | None = None
         self._corked: list[bytes] | None = None
         self._sync_group = host.sync_group
@@ -137,8 +138,8 @@ class HttpConnection:
         if self.gone:
             return
         self.gone = True
-        if self._waiter is not None:
-            self._waiter.cancel()  # or the client might be handed an item that it gives back
+        if self.waiter is not None:
+            self.waiter.cancel()  # or the client might be handed an item that it gives back
         self._wake_soon()
 
     def broken(self) -> None:
@@ -153,23 +154,23 @@ class HttpConnection:
     def stop(self) -> None:
         """The server stops: answer what has been received, end the wait, then hang up. Called in the hub."""
         self.closing = True
-        if self._waiter is not None:
-            self._waiter.cancel()
+        if self.waiter is not None:
+            self.waiter.cancel()
         if self.doing is Doing.BETWEEN and not unread_bytes(self.fd):
             self.hang_up()
 
     @careful
     def end_wait(self) -> None:
         """A client that waits in line for an item leaves the line, as if its time were over."""
-        if self._waiter is not None and self.waits_for:
-            self._waiter.cancel()
+        if self.waiter is not None and self.waits_for:
+            self.waiter.cancel()
 
     def rejudge(self) -> None:
         """Rights have changed. Each request is judged when it comes."""
 
     def _wake_soon(self) -> None:
         """End a wait for the client, or for its share, because the client has gone."""
-        if self.doing in (Doing.BETWEEN, Doing.IN_REQUEST, Doing.SENDING, Doing.IN_SHARES):
+        if self.doing in (Doing.BETWEEN, Doing.IN_REQUEST, Doing.SENDING, Doing.IN_LANE):
             gevent.get_hub().loop.run_callback(self._wake, self.doing)
         self.turn.stir()
 
@@ -242,8 +243,8 @@ class HttpConnection:
     def fail_turn(self, error: StorageError) -> None:
         """Nothing of the turn has happened. `end_turn` follows."""
         self._failed = ServerError(str(error))
-        if self._waiter is not None:
-            self._waiter.cancel()
+        if self.waiter is not None:
+            self.waiter.cancel()
 
     @careful
     def synced(self, error: StorageError | None) -> None:
@@ -258,7 +259,7 @@ class HttpConnection:
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         if self.gone:
             raise HangUp
-        self._waiter = waiter
+        self.waiter = waiter
         self.doing = Doing.IN_LINE
         self.turn.await_end(self.fd, self.hang_up)
         try:
@@ -266,7 +267,7 @@ class HttpConnection:
                 waiter.cancel()
             handed = waiter.wait_for(wait_ms)
         finally:
-            self._waiter = None
+            self.waiter = None
             self.turn.ignore(self.fd)
             self.doing = Doing.RUNS
         if self.gone:
@@ -298,21 +299,19 @@ class HttpConnection:
     def listener_name(self) -> str:
         return str(self.listener.host)
 
-    # -- its share of the turn
+    # -- when it is served
 
     @careful
     def _on_readable(self) -> None:
-        """There is something to read. A request that comes in a crowded turn waits for its share."""
-        shares = self.turn.shares
-        if self.doing is Doing.BETWEEN and shares.clock() >= shares.ends():
-            self.turn.ignore(self.fd)
-            self.doing = Doing.IN_SHARES
-            shares.join(self, asks_anew=True)
-            return
-        self._greenlet.switch()
+        """There is something to read."""
+        if self.doing is Doing.BETWEEN:
+            self.doing = Doing.IN_LANE
+            self._lane.join(self)
+        elif self.doing is Doing.IN_REQUEST:
+            self._greenlet.switch()
 
     def serve_share(self) -> None:
-        if self.doing is Doing.IN_SHARES and not self.gone:
+        if self.doing is Doing.IN_LANE and not self.gone:
             self._greenlet.switch()
 
     # -- as a socket

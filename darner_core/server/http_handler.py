@@ -7,9 +7,9 @@ Calls here switch greenlets while they read and send.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from http.client import HTTPException
 from typing import Any
 
 from gevent import pywsgi
@@ -18,12 +18,13 @@ from darner_core import NAME
 from darner_core.errors import ClientError, RequestError
 from darner_core.operations.client import HangUp
 from darner_core.server.http_connection import HttpConnection, TimeOver
+from darner_core.server.http_head import BadHead, Head, read_first, read_lines
 from darner_core.showing import show
 
 log = logging.getLogger(NAME)
 
-# All header lines of a request together. Browsers send 2 KiB; 32 KiB is what many servers take.
-MAX_HEAD_BYTES = 32 << 10
+# The first line of a request, with the path and the query.
+MAX_FIRST_BYTES = pywsgi.MAX_REQUEST_LINE
 
 # What is left of the body of a request that is answered already: less than this is read and dropped, before more the
 # connection is closed.
@@ -35,20 +36,13 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 Problem = Callable[[int, str], bytes]
 
 
-class HeadTooLarge(ValueError):
-    pass
-
-
-class NotTaken(ValueError):
-    """The body is coded in a way that is not known here: nobody knows where it ends."""
-
-
 class HttpServer:
     """What pywsgi's handler needs of a server: the application, and what all requests of a listener have in common."""
 
     secure_environ_class = pywsgi.WSGISecureEnviron
 
     def __init__(self, application: Application, problem: Problem, name: str, port: int, is_tls: bool) -> None:
+        self._date_of, self._date = 0, b""
         self.application = application
         self.problem = problem
         self.environ: dict[str, Any] = {
@@ -62,6 +56,13 @@ class HttpServer:
 
     def get_environ(self) -> dict[str, Any]:
         return dict(self.environ)
+
+    def date(self) -> bytes:
+        """Of a response. It is the same for a second."""
+        now = int(time.time())
+        if now != self._date_of:
+            self._date_of, self._date = now, pywsgi.format_date_time(now)
+        return self._date
 
 
 class _Log:
@@ -136,33 +137,37 @@ class Handler(pywsgi.WSGIHandler):
 
     rfile: Any
     wsgi_input: Any
+    head: Head
+    request_env: dict[str, Any]
 
     def read_requestline(self) -> str:
         self.client.between = True  # unless the request has come already, with the one before
         try:
-            return str(super().read_requestline())
+            return str(self.rfile.readline(MAX_FIRST_BYTES).decode("latin-1"))
         finally:
             self.client.between = False
 
     def read_request(self, raw_requestline: str) -> bool:
-        lines = _HeadLines(self.rfile)
-        rfile, self.rfile = self.rfile, lines
-        try:
-            read = bool(super().read_request(raw_requestline))
-        finally:
-            self.rfile = rfile
-        coding = self.headers.get("transfer-encoding", "")
-        if coding and coding.lower() != "chunked":
-            raise NotTaken(f"Transfer-Encoding: {coding}: only chunked is allowed")
-        return read
+        self.requestline = raw_requestline.rstrip()
+        self.head = head = read_first(raw_requestline.encode("latin-1"))
+        self.request_env = env = self.server.get_environ()
+        read_lines(head, self.rfile.readline, env)
+        self.command, self.path, self.request_version = head.method, head.target, head.version
+        self.content_length, self.close_connection = head.content_length, head.closes
+        return True
 
     def get_environ(self) -> dict[str, Any]:
-        env: dict[str, Any] = super().get_environ()
-        given = self.wsgi_input
-        self.wsgi_input = env["wsgi.input"] = Body(
-            self.rfile, self.content_length, socket=given.socket, chunked_input=given.chunked_input
+        env, head = self.request_env, self.head
+        expects = env.get("HTTP_EXPECT", "").lower() == "100-continue" and head.version != "HTTP/1.0"
+        self.wsgi_input = Body(
+            self.rfile, head.content_length, socket=self.socket if expects else None, chunked_input=head.chunked
         )
-        env["PATH_INFO"] = self.path.partition("?")[0]  # as it was sent: %2F is part of a name, / is not
+        env["REQUEST_METHOD"] = head.method
+        # As it was sent: %2F is part of a name, / is not.
+        env["PATH_INFO"], _, env["QUERY_STRING"] = head.target.partition("?")
+        env["SERVER_PROTOCOL"] = head.version
+        env["wsgi.input"] = self.wsgi_input
+        env["wsgi.input_terminated"] = True
         env["darner.client"] = self.client
         return env
 
@@ -184,7 +189,10 @@ class Handler(pywsgi.WSGIHandler):
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         if self.client.closing and not self.close_connection:
             headers = [*headers, ("Connection", "close")]
-        return super().start_response(status, headers, exc_info)
+        write = super().start_response(status, headers, exc_info)
+        self.response_headers.append((b"Date", self.server.date()))
+        self.provided_date = "told"
+        return write
 
     def _write_with_headers(self, data: bytes) -> None:
         self.client.cork()
@@ -195,15 +203,13 @@ class Handler(pywsgi.WSGIHandler):
 
     def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes] | None:
         """No request could be read: what is answered, before the connection is closed."""
-        if isinstance(ex, HangUp):
+        if isinstance(ex, (HangUp, EOFError)):
             return None
-        status, detail = HTTPStatus.BAD_REQUEST, getattr(ex, "formatted_message", str(ex))
-        if isinstance(ex, (HeadTooLarge, HTTPException)):  # http.client's: too many lines
-            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        status, detail = HTTPStatus.BAD_REQUEST, str(ex)
+        if isinstance(ex, BadHead):
+            status = ex.status
         elif isinstance(ex, TimeOver):
             status = HTTPStatus.REQUEST_TIMEOUT
-        elif isinstance(ex, NotTaken):
-            status = HTTPStatus.NOT_IMPLEMENTED
         log.debug("refused: %s: %s", self.client.session.origin, show(detail))
         return str(status.value), self._refusal(status, detail)
 
@@ -229,25 +235,6 @@ class Handler(pywsgi.WSGIHandler):
     def log_request(self) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("http: %s: %s %s", self.client.session.origin, show(self.requestline or ""), self._orig_status)
-
-
-class _HeadLines:
-    """The lines of a request's head, of which all together may have MAX_HEAD_BYTES."""
-
-    closed = False
-
-    def __init__(self, lines: Any) -> None:
-        self._lines = lines
-        self._left = MAX_HEAD_BYTES
-
-    def readline(self, most_bytes: int = -1) -> bytes:
-        line: bytes = self._lines.readline(self._left + 1)
-        self._left -= len(line)
-        if self._left < 0:
-            raise HeadTooLarge(f"the header lines have more than {MAX_HEAD_BYTES} bytes together")
-        if not line:
-            raise HangUp
-        return line
 
 
 def response(status: HTTPStatus, problem: bytes, *more: str) -> bytes:

@@ -21,6 +21,7 @@ from darner_core.config.options import Config
 from darner_core.errors import StartError
 from darner_core.server.http_connection import HttpConnection
 from darner_core.server.http_handler import Handler, HttpServer, response
+from darner_core.server.http_lane import Lane
 from darner_core.server.listeners import Listener
 from darner_core.waiters import wait_round
 
@@ -51,6 +52,7 @@ class HttpListeners:
         """`host` is the server. Raises StartError if there is such a listener, and a library is missing."""
         self._host = host
         self._numbers = count(1)
+        self._lane = Lane(host.turn, gevent.get_hub().loop, time.perf_counter)
         self._servers: dict[Listener, HttpServer] = {}
         self.connections: set[HttpConnection] = set()
         self._stalled = _Stillness(config.body_timeout_s)
@@ -64,7 +66,7 @@ class HttpListeners:
                 self._servers[listener] = HttpServer(application, application.problem, name, listener.port, is_tls)
 
     def new_client(self, client_socket: Any, origin: Origin, listener: Listener) -> HttpConnection:
-        return HttpConnection(self._host, client_socket, origin, listener, next(self._numbers))
+        return HttpConnection(self._host, client_socket, origin, listener, self._lane, next(self._numbers))
 
     def serve(self, client: HttpConnection) -> None:
         """Serve the client until one of the two hangs up. In its greenlet."""

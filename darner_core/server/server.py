@@ -40,6 +40,7 @@ from darner_core.server.disk import Disk
 from darner_core.server.http_connection import HttpConnection
 from darner_core.server.listeners import Listener
 from darner_core.server.measuring import MeasuredTurn, timed, wait_lag
+from darner_core.server.overview import Overview
 from darner_core.server.poller import make_poller
 from darner_core.server.tls import make_context
 from darner_core.server.turn import Turn
@@ -107,6 +108,7 @@ class Server:
         for listener in self.acceptor.listeners:
             if listener.dialect != HTTP:
                 self.vocabularies.of(listener.dialect)
+        self.overview = Overview(self.acceptor.connections, self.acceptor.listeners, RELOADED)
         self.status = ServerStatus(config, self._forbid, self._run_after)
         self._tell_damage()
 
@@ -115,6 +117,8 @@ class Server:
         self.turn.start()
         self.acceptor.start()
         log.addFilter(self._repeated)
+        if any(listener.dialect == HTTP for listener in self.acceptor.listeners):
+            self.overview.start()
         every = self._background.every
         every(TICK_S, "log", self._repeated.tell)
         every(TICK_S, "upkeep", self.disk.wait_upkeep)
@@ -282,6 +286,7 @@ class Server:
             wait_attempt("stopping", wait_step)
         self._repeated.tell(all_of_them=True)
         log.removeFilter(self._repeated)
+        self.overview.stop()
 
 
 def on_signals(signals: Iterable[int], first: Callable[[], None], again: Callable[[], None]) -> None:

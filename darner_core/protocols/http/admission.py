@@ -97,13 +97,17 @@ class Admission:
         log.warning("refused: %s %s", client.session.origin, what)
         raise Problem(HTTPStatus.FORBIDDEN, f"user {client.asks_as} {what}")
 
-    def require_admin(self, client: HttpClient, verb: str, queue: bytes = b"", told: str = "") -> None:
-        """Before an operator's command that changes something: raises Problem if such commands are not taken from where
-        the client is. The log says which client has changed what."""
+    def require_admin(
+        self, client: HttpClient, verb: str, queue: bytes = b"", told: str = "", looks: bool = False
+    ) -> None:
+        """Before an operator's command: raises Problem if such commands are not taken from where the client is. The log
+        says which client has changed what; `looks`: it changes nothing."""
         try:
             client.session.origin.require_admin(verb.encode())
         except ClientError as error:
             raise Problem(HTTPStatus.FORBIDDEN, str(error)) from None
+        if looks:
+            return
         log.info("admin: %s: %s", client.session.origin, " ".join(filter(None, (verb, show(queue), told))))
 
     # -- foreign pages

@@ -1,17 +1,17 @@
 """Queues: which there are, what each holds, and making and deleting one. Endpoints may switch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 from darner_core.access.rights import ADMIN, PUT
-from darner_core.config.options import Config
 from darner_core.operations.operations import Operations
 from darner_core.protocols.http import parameters
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import CREATED, WRITES, Answer, Asked, Endpoint, Parameter, Problem, done
 from darner_core.protocols.http.figures import FIELDS, QueueFigures
 from darner_core.protocols.http.names import path_of, shown
+from darner_core.protocols.http.server import plain
 from darner_core.slicing import slices
 
 # How many queues are looked at in one turn: 1 to 2 ms.
@@ -20,6 +20,9 @@ AGES_AT_ONCE: Final = 50
 
 MAX_LIMIT: Final = 1000
 MAX_OFFSET: Final = 10_000
+
+# How many of those that wait for an item are told.
+MAX_WAITING: Final = 100
 
 _SORTS: Final = {
     "name": "name", "items": "items", "bytes": "bytes", "waiting": "waiting", "open": "open", "delayed": "delayed",
@@ -43,11 +46,13 @@ def _fields(text: str) -> tuple[str, ...]:
 
 
 class Queues:
-    def __init__(self, operations: Operations, config: Config, admission: Admission) -> None:
+    def __init__(self, operations: Operations, admission: Admission, overview: Callable[[], Any]) -> None:
+        """`overview`: what tells which clients wait."""
         self._operations = operations
         self._queues = operations.queues
         self._figures = QueueFigures(operations)
         self._admission = admission
+        self._overview = overview
 
     def endpoints(self) -> Sequence[Endpoint]:
         page = {
@@ -118,7 +123,7 @@ class Queues:
         if found is None:
             raise Problem(HTTPStatus.NOT_FOUND, f"there is no queue {shown(queue)}")
         options = [
-            {"name": name, "value": value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value,
+            {"name": name, "value": plain(value),
              "source": source}
             for name, value, source in self._operations.in_effect.of_queue(queue)
         ]  # fmt: skip
@@ -131,7 +136,7 @@ class Queues:
             "children": [_named(one) for one in children],
             "cursors": [shown(name) for name in there.cursors or ()],
             "dead_letter_queue": dead or None,
-            "waiters_list": [],
+            "waiting_clients": list(self._overview().waiting(there.line or (), MAX_WAITING)),
         }
         return Answer({**found, **more})
 

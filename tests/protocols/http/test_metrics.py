@@ -114,6 +114,14 @@ def test_requests_are_timed_by_verb(start_server: Callable[..., RunningServer], 
         time.sleep(0.05)
 
 
+def test_requests_over_http_are_timed_each(http: Http, queue: str) -> None:
+    before = scraped(http).of("darner_request_seconds_count", dialect="http", verb="POST /queues/{queue}/items")
+    http.put(queue, b"x")
+    http.put(queue, b"y")
+    after = scraped(http).of("darner_request_seconds_count", dialect="http", verb="POST /queues/{queue}/items")
+    assert after - before == 2
+
+
 @pytest.mark.long
 def test_ten_thousand_queues_hold_nobody_up(start_server: Callable[..., RunningServer], connect_http: Connect) -> None:
     server = start_server(*HTTP, "--metrics-max-queues", "10000")
