@@ -38,6 +38,7 @@ OUTSIDE = {
     "rocksdict": {"storage"},
     "thriftpy2": {"protocols"},
     "falcon": {"protocols"},
+    "prometheus_client": {"protocols"},
     "google_crc32c": {"storage"},
 }
 

@@ -195,15 +195,22 @@ class Connection:
         single = self._reader.single(data)
         if single is not None and not (self.inbox.reads_whole and serving.is_share_over(self)):
             serving.serve_single(self, single)
-            return
-        backlog = self._reader.requests(data)
-        # A short pipeline that comes alone is served without a look at the clock.
-        is_alone = not (self.turn.shares.crowded or self.inbox.reads_whole)
-        task = serving.serve_backlog(self, backlog) if is_alone else serving.serve_in_shares(self, backlog)
+        else:
+            self.serve_several(data)
+
+    def serve_several(self, data: bytes) -> None:
+        """As `serve`, whatever has been received."""
+        task = self.serve_requests(self._reader.requests(data))
         if task is not None:
             self._greenlet.switch(task)
         elif self._reader.in_pieces and self.state is State.READ:
             self.resume()
+
+    def serve_requests(self, backlog: Backlog) -> Task | None:
+        """Serve these as far as they need not wait, within the client's share. What has to be done then, or None."""
+        # A short pipeline that comes alone is served without a look at the clock.
+        is_alone = not (self.turn.shares.crowded or self.inbox.reads_whole)
+        return serving.serve_backlog(self, backlog) if is_alone else serving.serve_in_shares(self, backlog)
 
     def start_task(self, task: Task) -> None:
         self.backlog = iter(())
