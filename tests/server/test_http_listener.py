@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from darner_core.config.options import Config
+from darner_core.errors import StartError
+from darner_core.server.http_listener import application_of
 from tests.support.harness import RunningServer, wait_until
 from tests.support.http import HTTP, Http, http_port, plainly
 from tests.support.identities import Authority, write_users
@@ -89,6 +93,14 @@ def test_a_server_that_stops_answers_those_that_wait(
     assert (said.status, said.headers["connection"]) == (204, "close")
     assert idle.connection.sock.recv(10) == b""
     assert server.process.wait(10) == 0
+
+
+def test_without_the_libraries_the_server_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "falcon", None)
+    monkeypatch.delitem(sys.modules, "darner_core.protocols.http.app", raising=False)
+    host: Any = None
+    with pytest.raises(StartError, match=r'needs the packages falcon and prometheus-client: .*"darner\[http\]"'):
+        application_of(host, Config())
 
 
 # -- TLS
