@@ -1,8 +1,9 @@
 """The turn of a server that measures: every so often a turn is picked, and what happens in it is timed.
 
-Measuring costs a picked turn about half as much again, and the others two comparisons, so in a busy server one turn
-in SAMPLED_ONE_IN is picked, by chance. Each stands for that many. While little happens every turn is picked: then there
-is time for it, and a few items an hour are seen.
+In a busy server one round of the loop in SAMPLED_ONE_IN is picked, by chance, and the turn that it begins stands for
+those of that many. While little happens every round is picked: then there is time for it, and a few items an hour are
+seen. What a picked turn is measured by stands in the places of attributes that Turn looks at in any case. So all that
+the others cost is to count the rounds.
 
 A request is timed from when the poller told of it until the replies of its turn were sent, or until they were synced if
 they wait for that. A request that waits for something else, such as an item or the rest of a large body, is not timed.
@@ -25,10 +26,11 @@ from darner_core.server.serving import SHARES, Backlog, Task, wait_taken
 from darner_core.server.turn import Turn
 from darner_core.waiters import wait_round
 
-SAMPLED_ONE_IN = 100
+SAMPLED_ONE_IN = 200
 
-# Little happens if a second has had no more turns than this, and clients have sent no more.
-FEW_TURNS = 50
+# Little happens if a second has had no more rounds than this in which something could be read, and clients have sent
+# no more.
+FEW_ROUNDS = 50
 FEW_BYTES = 16 << 10
 
 LAG_S = 0.25
@@ -37,12 +39,10 @@ LAG_S = 0.25
 class MeasuredTurn(Turn):
     """Nothing is measured before `measure` is called."""
 
-    _left = 0  # how many turns come before the next that is picked
+    sample: "_Requests | None" = None  # of the turn that is picked
+    _left = -1  # how many rounds of the loop come before the one that is picked; below 0: none is
     _one_in = SAMPLED_ONE_IN
-    _ended = 0  # turns, since `look` was last called
-    _bytes_before = 0
-    _picked = False
-    sample: "_Requests | None" = None  # of the turn that is picked, if it has any
+    _before = (0, 0)  # what `look` has last seen
 
     def measure(
         self,
@@ -51,105 +51,115 @@ class MeasuredTurn(Turn):
         sync_group: SyncGroup,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._measures = measures
-        self._sampling = sampling
-        self._sync_group = sync_group
-        self._clock = clock
-        self._timed = _TimedJournal(self._journal, clock)
+        self.measures = measures
+        self.sampling = sampling
+        self.sync_group = sync_group
+        self.clock = clock
+        self._rounds = 0  # up to the one that is picked next
         self._watched_class = type("WatchedConnection", (WatchedConnection,), {"__slots__": (), "measured": self})
-        self._left = 1
+        self._choose()
 
     def look(self) -> None:
-        """To be called once a second: decide how many turns are picked."""
-        received = self._stats.bytes_read - self._bytes_before
-        self._bytes_before += received
-        quiet = self._ended <= FEW_TURNS and received <= FEW_BYTES
-        self._ended = 0
-        one_in = 1 if quiet else SAMPLED_ONE_IN
+        """To be called once a second: decide how many rounds are picked."""
+        now = self._rounds - self._left, self._stats.bytes_read
+        rounds, received = now[0] - self._before[0], now[1] - self._before[1]
+        self._before = now
+        one_in = 1 if rounds <= FEW_ROUNDS and received <= FEW_BYTES else SAMPLED_ONE_IN
         if one_in != self._one_in:
             self._one_in = one_in
-            if not self._picked:
-                self._left = random.randrange(2 * one_in - 1)
+            self._rounds -= self._left
+            self._choose()
 
-    def _pick_next(self) -> None:
-        self._picked = True
-        self._weight = self._one_in
-        self._sampling.begin()
-        self._journal = self._timed
+    def _choose(self) -> None:
+        self._left = random.randrange(2 * self._one_in - 1)
+        self._rounds += self._left
 
-    def _serve(self, ready: list[tuple[int, int]]) -> None:
-        if not self._picked:
-            return Turn._serve(self, ready)
-        sample = self.sample = self.sample or _Requests(self._clock())
-        for fd, _ in ready:
-            sample.watch(self._clients.get(fd), self._watched_class)
-        try:
-            return Turn._serve(self, ready)
-        finally:
-            sample.leave_all()
-
-    def end(self) -> None:
-        self._ended += 1
-        if self._picked:
-            self._end_picked()
-        elif self._left:
-            self._left -= 1
-            Turn.end(self)
-        else:
-            Turn.end(self)
-            self._left = random.randrange(2 * self._one_in - 1)
-            self._pick_next()
-
-    def _end_picked(self) -> None:
-        self._picked = False
-        weight, sample, timed = self._weight, self.sample, self._timed
-        if self._ended > FEW_TURNS:
-            self._one_in = SAMPLED_ONE_IN  # what begins to be busy need not wait for the second to end
-        self.sample = None
-        self._sampling.end(weight)
-        timed.seconds = 0.0
-        Turn.end(self)
-        self._journal = timed.journal
-        if timed.wrote:
-            self._measures.commit.observe(timed.seconds, weight)
-        if sample is not None and sample.verbs:
-            told = _Told(sample, self._measures, self._clock, weight)
-            if timed.wrote and self._syncs:
-                self._sync_group.join(told)
-            else:
-                told.synced(None)
+    def _on_ready(self) -> None:
         if self._left:
             self._left -= 1
-        else:
-            self._left = random.randrange(2 * self._one_in - 1)
-            self._pick_next()
+        elif self.sample is None:
+            self._pick()
+        Turn._on_ready(self)
 
+    def _pick(self) -> None:
+        """The turn that begins is a sample."""
+        self.sample = _Requests(self, self._journal, self._one_in)
+        self._poll = self._poll_picked
+        self._journal = self.sample
+        self._rounds += 1
+        if self._rounds - self._before[0] > FEW_ROUNDS:
+            self._one_in = SAMPLED_ONE_IN  # what begins to be busy need not wait for the second to end
+        self._choose()
 
-class _TimedJournal:
-    """The journal, of which a picked turn knows how long its write took."""
+    def _poll_picked(self, wait_s: int, most: int) -> Any:
+        """In the place of the poller's `poll`, in the round that begins with the picked turn."""
+        ready = self._poller.poll(wait_s, most)
+        sample = self.sample
+        if sample is not None and not sample.began:
+            sample.began = self.clock()
+            for fd, _ in ready:
+                sample.watch(self._clients.get(fd), self._watched_class)
+        return ready
 
-    def __init__(self, journal: Any, clock: Callable[[], float]) -> None:
-        self.journal = journal
-        self.slices = journal.slices
-        self.wrote = False
-        self.seconds = 0.0
-        self._clock = clock
-
-    def commit(self) -> bool:
-        self.wrote = False
-        before = self._clock()
-        self.wrote = self.journal.commit()
-        self.seconds = self._clock() - before
-        return self.wrote
+    def written(self, journal: Any) -> None:
+        """The picked turn has been written, or could not be."""
+        self.sample = None
+        self._journal = journal
+        self._poll = self._poller.poll
 
 
 class _Requests:
-    """The requests of a picked turn, by dialect and verb."""
+    """The picked turn: its requests by dialect and verb. For the turn it is the journal until it has been written, and
+    then one of its clients, which is told when the replies have been sent."""
 
-    def __init__(self, began: float) -> None:
-        self.began = began
+    special = True
+
+    def __init__(self, turn: MeasuredTurn, journal: Any, weight: int) -> None:
+        self.slices = journal.slices
+        self.began = 0.0  # when the poller told of the requests
         self.verbs: dict[tuple[str, bytes], int] = {}
+        self._turn = turn
+        self._journal = journal
+        self._weight = weight
         self._kept: dict[Any, Any] = {}  # how the clients that are watched find lines otherwise
+        turn.sampling.begin()
+
+    # -- as the journal
+
+    def commit(self) -> bool:
+        turn = self._turn
+        self._leave_all()
+        turn.sampling.end(self._weight)
+        before = turn.clock()
+        try:
+            wrote: bool = self._journal.commit()
+        finally:
+            turn.written(self._journal)
+        if wrote:
+            turn.measures.commit.observe(turn.clock() - before, self._weight)
+        if self.verbs:
+            turn.special.append(self)  # type: ignore[arg-type]  # of which only `end_turn` and `fail_turn` are called
+        return wrote
+
+    # -- as a client
+
+    def end_turn(self, sync: bool) -> None:
+        if sync:
+            self._turn.sync_group.join(self)
+        else:
+            self.synced(None)
+
+    def fail_turn(self, error: StorageError) -> None:
+        """What has failed is not timed."""
+
+    def synced(self, error: StorageError | None) -> None:
+        """What could not be synced is timed as well."""
+        seconds = self._turn.clock() - self.began
+        for (dialect, verb), count in self.verbs.items():
+            shown = verb.decode("ascii", "replace").lower() or OTHER
+            self._turn.measures.request(dialect, shown, seconds, count * self._weight)
+
+    # -- its requests
 
     def watch(self, client: Any, watched: "type[WatchedConnection]") -> None:
         """Let the client serve what it has sent by the general way, in which each request is seen."""
@@ -158,7 +168,7 @@ class _Requests:
             client.kept_line = _no_line
             client.__class__ = watched
 
-    def leave_all(self) -> None:
+    def _leave_all(self) -> None:
         for client, kept_line in self._kept.items():
             client.__class__ = Connection
             client.kept_line = kept_line
@@ -204,23 +214,6 @@ class _Noting:
             if self.goes_on:
                 self.verbs.append(request[0].verb)
             yield request
-
-
-class _Told:
-    """What is told when the replies of a picked turn have gone, or have been synced."""
-
-    def __init__(self, sample: _Requests, measures: Measures, clock: Callable[[], float], weight: int) -> None:
-        self._sample = sample
-        self._measures = measures
-        self._clock = clock
-        self._weight = weight
-
-    def synced(self, error: StorageError | None) -> None:
-        """Those that fail are timed as well."""
-        seconds = self._clock() - self._sample.began
-        for (dialect, verb), count in self._sample.verbs.items():
-            shown = verb.decode("ascii", "replace").lower() or OTHER
-            self._measures.request(dialect, shown, seconds, count * self._weight)
 
 
 def _no_line(line: bytes) -> Request | None:

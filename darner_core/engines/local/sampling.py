@@ -31,7 +31,8 @@ _OPENINGS = {MessageQueue.give_back, Cursor.give_back, Cursor._unopen, Aside._le
 
 
 class Sampling:
-    """The samples of one engine. `begin` and `end` are called in the turn that is picked."""
+    """The samples of one engine. `begin` and `end` are called in the turn that is picked: what it does in between is
+    seen."""
 
     def __init__(
         self, journal: Journal, queued: Observe, held: Observe, clock: Callable[[], float] = time.perf_counter
@@ -48,12 +49,12 @@ class Sampling:
         self._class: type[SampledRead] = type("SampledRead", (SampledRead,), {"__slots__": (), "sampling": self})
 
     def begin(self) -> None:
-        """This turn, which has changed nothing yet, is a sample."""
+        """From here on this turn is a sample."""
         self._starts, self._opened = [], {}
         journal = self._journal
-        journal.touched = _Touched(self._starts)
-        journal.in_memory = _Touched(self._starts)
-        journal.undo = _Undo(self._opened)
+        journal.touched = _Touched(self._starts, journal.touched)
+        journal.in_memory = _Touched(self._starts, journal.in_memory)
+        journal.undo = _Undo(self._opened, journal.undo)
 
     def end(self, weight: int) -> None:
         """The turn is about to be written. It stands for `weight` turns."""
@@ -126,8 +127,8 @@ class _Start:
 class _Touched(list[Any]):
     """The logs that the turn changes. Each is added before its first change."""
 
-    def __init__(self, starts: list[_Start]) -> None:
-        super().__init__()
+    def __init__(self, starts: list[_Start], before: list[Any]) -> None:
+        super().__init__(before)
         self._starts = starts
 
     def append(self, log: Any) -> None:
@@ -139,8 +140,8 @@ class _Touched(list[Any]):
 class _Undo(list[Any]):
     """What undoes the turn."""
 
-    def __init__(self, opened: dict[OpenRead, None]) -> None:
-        super().__init__()
+    def __init__(self, opened: dict[OpenRead, None], before: list[Any]) -> None:
+        super().__init__(before)
         self._opened = opened
 
     def append(self, step: tuple[Any, ...]) -> None:
