@@ -24,21 +24,17 @@ status 1; the data directory is kept.
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import signal
-import sys
-import tempfile
 import time
 from dataclasses import replace
-from random import Random, randrange
+from random import Random
 
+from loadtest.crash.driving import read_options, rounds
 from loadtest.crash.job_books import LARGE_BYTES, Books, Job, Line, Rules
 from loadtest.crash.job_dump import look
 from loadtest.crash.job_workers import Worker, values
-from loadtest.errors import LoadTestError, RequestLost, Violation
+from loadtest.errors import RequestLost, Violation
 from loadtest.program import run
-from loadtest.progress import Bar
 from loadtest.servers import Server, our_server
 from loadtest.wire import Wire
 
@@ -280,40 +276,16 @@ def values_of(wire: Wire, queue: bytes) -> bool:
     return bool(values(wire))
 
 
-def rounds(python: str, program: str, seed: str, count: int, quiet: bool) -> str:
-    """Run `count` rounds on one data directory. Returns a line about them. Raises Violation, LoadTestError."""
-    bar = Bar("jobs", count, "rounds", quiet)
-    with Server(our_server(python, OPTIONS, program), config()) as server:
-        done = 0
-        try:
-            trial = Trial(server, seed)
-            for done in range(count):
-                bar.show(done)
-                trial.round(last=done == count - 1)
-        except LoadTestError as error:
-            bar.clear()
-            server.kill()
-            kept = tempfile.mkdtemp(prefix="jobs-kept-")
-            shutil.copytree(server.folder, kept, dirs_exist_ok=True)
-            raise Violation(f"round {done + 1} of {count}, seed {seed}: {error}; kept: {kept}") from error
-        finally:
-            bar.clear()
+def main() -> None:
+    """Raises Violation, LoadTestError."""
+    options = read_options(__doc__)
+    kind = our_server(options.python, OPTIONS, options.program)
+    trial = rounds("jobs", kind, config(), lambda server: Trial(server, options.seed), options)
     counts = trial.books.counts
     names = ("stored", "refused", "closed", "failed", "rejected", "timed out", "dead letters", "delayed")
     said = ", ".join(f"{counts[name]:,} {name}" for name in names)
-    return f"{count} rounds, nothing lost: {said}; {trial.looked:,} looked at on disk, {trial.kills} kills; seed {seed}"
-
-
-def main() -> None:
-    """Raises Violation, LoadTestError."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=20, help="default 20")
-    parser.add_argument("--seed", default=str(randrange(1 << 32)), help="default: another one each time")
-    parser.add_argument("--python", default=sys.executable, help="interpreter that runs the server")
-    parser.add_argument("--program", default="darner.py", help="the server to be killed, default darner.py")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args()
-    print(rounds(options.python, options.program, options.seed, options.rounds, options.quiet))
+    ends = f"{trial.looked:,} looked at on disk, {trial.kills} kills; seed {options.seed}"
+    print(f"{options.rounds} rounds, nothing lost: {said}; {ends}")
 
 
 if __name__ == "__main__":
