@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.harness import ROOT
 
 
+@pytest.mark.long
 def test_it_tells_how_much_longer_they_wait() -> None:
     words = ["--rounds-per-s", "40", "--clients", "3", "--seconds", "0.4", "--times", "1"]
     ended = subprocess.run(
