@@ -19,7 +19,7 @@ import gevent
 
 from darner_core import NAME
 from darner_core.access.origins import Origin
-from darner_core.errors import ServerError, StorageError
+from darner_core.errors import RequestError, ServerError, StorageError
 from darner_core.operating_system import unread_bytes, unsent_bytes
 from darner_core.operations.client import HangUp
 from darner_core.operations.session import Session
@@ -66,7 +66,7 @@ class HttpConnection:
         "no_writes", "no_reads", "connected_at", "requests", "special", "replies",
         "received_bytes", "_greenlet", "waiter", "_failed", "_corked", "_sync_group", "_watcher", "number",
         "waits_for", "between", "sent_bytes", "asks_as", "asks_for_names", "undelivered", "_ahead", "_access", "_lane",
-        "_spilled", "_whole_memory", "file",
+        "_spilled", "_whole_memory", "file", "waits", "turns",
     )  # fmt: skip
 
     def __init__(self, host: Any, client_socket: Any, origin: Origin, listener: Any, lane: Lane, number: int) -> None:
@@ -83,7 +83,7 @@ class HttpConnection:
         self.user = ""  # whom the client's certificate names
         self.no_writes = self.no_reads = ""  # why the client may not put, or get, as long as it is connected
         self.connected_at = time.time()
-        self.requests = 0
+        self.requests = self.waits = self.turns = 0
         self.waits_for: tuple[bytes, ...] = ()  # the queues that it waits for an item of
         self.received_bytes = self.sent_bytes = 0
         self.doing = Doing.RUNS
@@ -129,7 +129,11 @@ class HttpConnection:
         """The client has not had its answer: what it would have got goes to others."""
         undelivered, self.undelivered = self.undelivered, None
         if undelivered is not None:
-            undelivered()
+            self.be_special()
+            try:
+                undelivered()
+            except (RequestError, StorageError) as error:  # it comes back when its time is over
+                log.debug("what a client did not get could not be given back: %s", error)
 
     def let_in(self, user: str) -> None:
         """The client's certificate names this user."""
@@ -197,6 +201,7 @@ class HttpConnection:
         if self.gone:
             raise HangUp
         self.doing = doing
+        self.waits += 1
         try:
             gevent.get_hub().switch()
         finally:
@@ -239,6 +244,7 @@ class HttpConnection:
     @careful
     def end_turn(self, sync: bool) -> None:
         """The turn's changes are written. Called in the hub."""
+        self.turns += 1
         if sync:
             self.session.needs_sync = True
         if self.doing is not Doing.IN_TURN:
@@ -249,8 +255,7 @@ class HttpConnection:
             self._sync_group.join(self)
             self.turn.stir()
             return
-        self._greenlet.switch()
-        self.turn.stir()
+        self._resume()
 
     def fail_turn(self, error: StorageError) -> None:
         """Nothing of the turn has happened. `end_turn` follows."""
@@ -265,8 +270,13 @@ class HttpConnection:
             return
         if error is not None:
             self._failed = ServerError(str(error))
+        self._resume()
+
+    def _resume(self) -> None:
+        """Switch to the greenlet at the end of a turn. If it does something for the next one, that must come soon."""
         self._greenlet.switch()
-        self.turn.stir()
+        if self.turn.special:
+            self.turn.stir()
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         if self.gone:

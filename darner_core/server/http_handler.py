@@ -20,6 +20,7 @@ from darner_core.operations.client import HangUp
 from darner_core.server.http_connection import HttpConnection, TimeOver
 from darner_core.server.http_head import BadHead, Head, read_first, read_lines
 from darner_core.showing import show
+from darner_core.waiters import wait_round
 
 log = logging.getLogger(NAME)
 
@@ -141,6 +142,7 @@ class Handler(pywsgi.WSGIHandler):
     def __init__(self, client: HttpConnection, server: HttpServer) -> None:
         super().__init__(client, None, server)
         self.client = client
+        self.waits = 0  # how often the client had waited when its last request came
         self.lingers = False  # the client may still send what nobody reads
 
     # -- reading
@@ -151,11 +153,15 @@ class Handler(pywsgi.WSGIHandler):
     request_env: dict[str, Any]
 
     def read_requestline(self) -> str:
-        self.client.between = True  # unless the request has come already, with the one before
+        client = self.client
+        if client.waits == self.waits and client.requests:
+            wait_round()  # one who sends many requests ahead, which need not wait, would keep the others from theirs
+        self.waits = client.waits
+        client.between = True  # unless the request has come already, with the one before
         try:
             return str(self.rfile.readline(MAX_FIRST_BYTES).decode("latin-1"))
         finally:
-            self.client.between = False
+            client.between = False
 
     def read_request(self, raw_requestline: str) -> bool:
         self.requestline = raw_requestline.rstrip()
@@ -177,7 +183,8 @@ class Handler(pywsgi.WSGIHandler):
         )
         env["REQUEST_METHOD"] = head.method
         # As it was sent: %2F is part of a name, / is not.
-        env["PATH_INFO"], _, env["QUERY_STRING"] = head.target.partition("?")
+        path, _, env["QUERY_STRING"] = head.target.partition("?")
+        env["PATH_INFO"] = path if path.startswith("/") else _without_host(path)
         env["SERVER_PROTOCOL"] = head.version
         env["wsgi.input"] = self.wsgi_input
         env["wsgi.input_terminated"] = True
@@ -248,6 +255,12 @@ class Handler(pywsgi.WSGIHandler):
     def log_request(self) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("http: %s: %s %s", self.client.session.origin, show(self.requestline or ""), self._orig_status)
+
+
+def _without_host(path: str) -> str:
+    """The path of a whole URL, which clients of proxies send."""
+    _, slashes, rest = path.partition("://")
+    return f"/{rest.partition('/')[2]}" if slashes else path
 
 
 def response(status: HTTPStatus, problem: bytes, *more: str) -> bytes:

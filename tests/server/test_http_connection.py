@@ -180,3 +180,22 @@ def test_the_other_poller_does_as_well(start_server: Callable[..., RunningServer
         item = http.put("q", b"x")
         assert http.take("q").body == b"x"
         assert http.delete(f"queues/q/items/{item}").status == 204
+
+
+def test_lines_that_were_written_are_told_when_others_cannot_be(failing: FailingServer, connect_http: Connect) -> None:
+    http = connect_http(failing)
+    port = http_port(failing)
+    head = b"POST /api/v1/queues/q/items HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(head + b"Content-Length: 36\r\n\r\n" + b'{"body": "a"}\n')
+        wait_until(lambda: http.get("queues/q").status == 200)
+        failing.fails = True
+        client.sendall(b'{"body": "b"}\n')
+        wait_until(lambda: "cannot write" in failing.printed())
+        failing.fails = False
+        client.sendall(b"        ")
+        answer = client.recv(10000)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"put": 1, "ids": ["1"]' in answer
+    wait_until(lambda: "the disk takes writes again" in failing.printed())
+    assert [one["body"] for one in http.take("q", "?n=10").json["items"]] == ["a"]
