@@ -116,10 +116,7 @@ class Application:
             if measures is not None and answer.pieces is None and "wait" not in asked.told:
                 measures.request(HTTP, verb, time.perf_counter() - began)
             resp.status = answer.status
-            headers = resp._headers
-            headers.update(_HEADERS)
-            if answer.headers:
-                resp.set_headers(dict(answer.headers))
+            resp.set_headers({**_HEADERS, **answer.headers} if answer.headers else _HEADERS)
             if answer.pieces is not None:
                 resp.stream = answer.pieces
                 if answer.length is not None:
