@@ -1,9 +1,9 @@
-"""The turn of a server that measures: every so often a turn is picked, and what happens in it is timed.
+"""The turn of a server that measures: every so often a round of the loop is picked, and what happens in it is timed.
 
-In a busy server one round of the loop in SAMPLED_ONE_IN is picked, by chance, and the turn that it begins stands for
-those of that many. While little happens every round is picked: then there is time for it, and a few items an hour are
-seen. What a picked turn is measured by stands in the places of attributes that Turn looks at in any case. So all that
-the others cost is to count the rounds.
+In a busy server one round in SAMPLED_ONE_IN is picked, by chance, and its turns stand for those of that many. While
+little happens every round is picked: then there is time for it, and a few items an hour are seen. What measures stands
+in the places of attributes that Turn looks at in any case, and only in a round that is picked. So all that the others
+cost is to count them.
 
 A request is timed from when the poller told of it until the replies of its turn were sent, or until they were synced if
 they wait for that. A request that waits for something else, such as an item or the rest of a large body, is not timed.
@@ -26,7 +26,7 @@ from darner_core.server.serving import SHARES, Backlog, Task, wait_taken
 from darner_core.server.turn import Turn
 from darner_core.waiters import wait_round
 
-SAMPLED_ONE_IN = 200
+SAMPLED_ONE_IN = 400
 
 # Little happens if a second has had no more rounds than this in which something could be read, and clients have sent
 # no more.
@@ -39,10 +39,11 @@ LAG_S = 0.25
 class MeasuredTurn(Turn):
     """Nothing is measured before `measure` is called."""
 
-    sample: "_Requests | None" = None  # of the turn that is picked
+    sample: "_Requests | None" = None  # of the turn, if its round is picked
     _left = -1  # how many rounds of the loop come before the one that is picked; below 0: none is
     _one_in = SAMPLED_ONE_IN
     _before = (0, 0)  # what `look` has last seen
+    _in_round = False  # the one that is picked
 
     def measure(
         self,
@@ -55,6 +56,7 @@ class MeasuredTurn(Turn):
         self.sampling = sampling
         self.sync_group = sync_group
         self.clock = clock
+        self._plain_journal = self._journal
         self._rounds = 0  # up to the one that is picked next
         self._watched_class = type("WatchedConnection", (WatchedConnection,), {"__slots__": (), "measured": self})
         self._choose()
@@ -77,40 +79,53 @@ class MeasuredTurn(Turn):
     def _on_ready(self) -> None:
         if self._left:
             self._left -= 1
-        elif self.sample is None:
-            self._pick()
-        Turn._on_ready(self)
+            Turn._on_ready(self)
+        elif self.sample is not None:  # what the round before has left for the end of this one
+            Turn._on_ready(self)
+        else:
+            self._weight = self._one_in
+            self._in_round = True
+            self._poll = self._poll_picked
+            self._begin()
+            try:
+                Turn._on_ready(self)
+            finally:
+                self._in_round = False
+                self._poll = self._poller.poll
+                self._pick_next()
 
-    def _pick(self) -> None:
-        """The turn that begins is a sample."""
-        self.sample = _Requests(self, self._journal, self._one_in)
-        self._poll = self._poll_picked
-        self._journal = self.sample
+    def _pick_next(self) -> None:
         self._rounds += 1
         if self._rounds - self._before[0] > FEW_ROUNDS:
             self._one_in = SAMPLED_ONE_IN  # what begins to be busy need not wait for the second to end
         self._choose()
 
+    def _begin(self) -> None:
+        """A turn of the round that is picked begins."""
+        self.sample = _Requests(self, self._plain_journal, self._weight)
+        self._journal = self.sample
+
     def _poll_picked(self, wait_s: int, most: int) -> Any:
-        """In the place of the poller's `poll`, in the round that begins with the picked turn."""
+        """In the place of the poller's `poll` in the round that is picked."""
         ready = self._poller.poll(wait_s, most)
         sample = self.sample
-        if sample is not None and not sample.began:
-            sample.began = self.clock()
+        if sample is not None:
+            sample.began = sample.began or self.clock()
             for fd, _ in ready:
                 sample.watch(self._clients.get(fd), self._watched_class)
         return ready
 
-    def written(self, journal: Any) -> None:
-        """The picked turn has been written, or could not be."""
+    def written(self) -> None:
+        """The turn has been written, or could not be."""
         self.sample = None
-        self._journal = journal
-        self._poll = self._poller.poll
+        self._journal = self._plain_journal
+        if self._in_round:
+            self._begin()
 
 
 class _Requests:
-    """The picked turn: its requests by dialect and verb. For the turn it is the journal until it has been written, and
-    then one of its clients, which is told when the replies have been sent."""
+    """The requests of a turn that is measured, by dialect and verb. For the turn it is the journal until it has been
+    written, and then one of its clients, which is told when the replies have been sent."""
 
     special = True
 
@@ -134,7 +149,7 @@ class _Requests:
         try:
             wrote: bool = self._journal.commit()
         finally:
-            turn.written(self._journal)
+            turn.written()
         if wrote:
             turn.measures.commit.observe(turn.clock() - before, self._weight)
         if self.verbs:

@@ -1,5 +1,6 @@
 """The turn of a server that measures: what it counts, asked of real servers, and that serving stays what it is."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +121,33 @@ def test_what_clients_are_answered_is_the_same_while_all_turns_are_picked(watche
         time.sleep(0.02)
         client.ask(b"c\r\nget w\r\n", b"STORED\r\nVALUE w 0 3\r\nabc\r\nEND\r\n")
         time.sleep(0.04)
+
+
+@pytest.mark.long
+def test_what_is_sampled_stands_for_all(watched: Watched) -> None:
+    """Some 100 rounds are picked, of clients that send one request at a time and of those that send many. Their counts
+    are off by a tenth or so; what does not stand for the others would be off by half."""
+    server = watched.server
+    reply = b"STORED\r\n" + b"VALUE q 0 1\r\nx\r\nEND\r\n"
+
+    def ask(client: Client, times: int) -> None:
+        for _ in range(80_000 // times):
+            client.ask(b"set q 0 0 1\r\nx\r\n" * times + b"get q\r\n" * times, reply[:8] * times + reply[8:] * times)
+
+    threads = [threading.Thread(target=ask, args=(server.client(), times)) for times in (1, 1, 1, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = scraped(watched.http)
+    puts = told.of("darner_puts_total")
+    assert puts == 320_000
+    for estimate in (
+        told.of("darner_request_seconds_count", dialect="darner", verb="set"),
+        told.of("darner_request_seconds_count", dialect="darner", verb="get"),
+        told.of("darner_queue_time_seconds_count"),
+    ):
+        assert 0.6 < estimate / puts < 1.6
 
 
 def test_a_sync_that_fails_is_not_timed() -> None:
