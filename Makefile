@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PORT ?= 22133
+HTTP ?= 127.0.0.1:22180
 RUNS ?= 100000
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,8 +16,8 @@ help: ## this list
 	@echo
 	@echo 'PYTHON=python3.12 make test takes another Python; 3.11 or newer is needed.'
 
-run: $(VENV)/server-installed ## a server on port 22133 with its queues in ./data; PORT=22134, ARGS="--dialect kestrel"
-	$(BIN)/darner --port $(PORT) $(ARGS)
+run: $(VENV)/server-installed ## a server on port 22133, and HTTP on 22180, with its queues in ./data; PORT=22134, ARGS="--dialect kestrel"
+	$(BIN)/darner --port $(PORT) --http $(HTTP) $(ARGS)
 
 test: $(VENV)/all-installed ## the test suite, in less than five minutes
 	$(BIN)/python -m pytest
@@ -71,10 +72,10 @@ $(VENV)/made:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-# The server alone: gevent and rocksdict, in the versions that requirements.txt pins.
-$(VENV)/server-installed: $(VENV)/made requirements.txt pyproject.toml $(shell find darner_core -name "*.py")
+# The server with its extra for HTTP, in the versions that the requirements pin.
+$(VENV)/server-installed: $(VENV)/made requirements.txt requirements-dev.txt pyproject.toml $(shell find darner_core -name "*.py")
 	@echo "Installing the server into $(VENV); the first time this takes about 15 seconds."
-	$(PIP) --constraint requirements.txt .
+	$(PIP) --constraint requirements.txt --constraint requirements-dev.txt '.[http]'
 	@touch $@
 
 # Everything: the server, the tests, the load tests.

@@ -19,7 +19,7 @@ import gevent
 
 from darner_core import NAME
 from darner_core.access.origins import Origin
-from darner_core.errors import ServerError, StorageError
+from darner_core.errors import RequestError, ServerError, StorageError
 from darner_core.operating_system import unread_bytes, unsent_bytes
 from darner_core.operations.client import HangUp
 from darner_core.operations.session import Session
@@ -66,6 +66,7 @@ class HttpConnection:
         "no_writes", "no_reads", "connected_at", "requests", "special", "replies",
         "received_bytes", "_greenlet", "waiter", "_failed", "_corked", "_sync_group", "_watcher", "number",
         "waits_for", "between", "sent_bytes", "asks_as", "asks_for_names", "undelivered", "_ahead", "_access", "_lane",
+        "_spilled", "_whole_memory", "file", "waits", "turns",
     )  # fmt: skip
 
     def __init__(self, host: Any, client_socket: Any, origin: Origin, listener: Any, lane: Lane, number: int) -> None:
@@ -82,13 +83,14 @@ class HttpConnection:
         self.user = ""  # whom the client's certificate names
         self.no_writes = self.no_reads = ""  # why the client may not put, or get, as long as it is connected
         self.connected_at = time.time()
-        self.requests = 0
+        self.requests = self.waits = self.turns = 0
         self.waits_for: tuple[bytes, ...] = ()  # the queues that it waits for an item of
         self.received_bytes = self.sent_bytes = 0
         self.doing = Doing.RUNS
         self.gone = False  # the client has hung up, or has been hung up on
         self.closing = False  # it is hung up on when its request has been answered
-        self.stalled = False
+        self.stalled = self._spilled = False
+        self._whole_memory = host.whole_memory
         self.between = False  # what is read next is the first of a request
         self._ahead = b""
         self.replies: list[bytes] = []  # none: the turn sends nothing here
@@ -127,7 +129,10 @@ class HttpConnection:
         """The client has not had its answer: what it would have got goes to others."""
         undelivered, self.undelivered = self.undelivered, None
         if undelivered is not None:
-            undelivered()
+            try:
+                undelivered()
+            except (RequestError, StorageError) as error:  # it comes back when its time is over
+                log.debug("what a client did not get could not be given back: %s", error)
 
     def let_in(self, user: str) -> None:
         """The client's certificate names this user."""
@@ -148,6 +153,15 @@ class HttpConnection:
     def end_stalled(self) -> None:
         """The rest of what the client has begun to send does not come."""
         self.stalled = True
+        self._wake_soon()
+
+    def hold(self, size: int) -> None:
+        """So many bytes of a body are, or soon will be, in memory."""
+        self._whole_memory.account(self, size)
+
+    def spill(self) -> None:
+        """Others need that memory, and this client has sent nothing for longest."""
+        self._spilled = True
         self._wake_soon()
 
     @careful
@@ -176,7 +190,7 @@ class HttpConnection:
 
     @careful
     def _wake(self, doing: Doing) -> None:
-        if self.doing is doing and (self.gone or self.stalled):
+        if self.doing is doing and (self.gone or self.stalled or self._spilled):
             self._greenlet.switch()
 
     # -- waiting
@@ -186,6 +200,7 @@ class HttpConnection:
         if self.gone:
             raise HangUp
         self.doing = doing
+        self.waits += 1
         try:
             gevent.get_hub().switch()
         finally:
@@ -198,6 +213,7 @@ class HttpConnection:
     def begin(self) -> None:
         """A request has come: what is done from here on belongs to the turn."""
         self._failed = self.undelivered = None
+        self._spilled = False
         self.requests += 1
         self.be_special()
 
@@ -227,6 +243,7 @@ class HttpConnection:
     @careful
     def end_turn(self, sync: bool) -> None:
         """The turn's changes are written. Called in the hub."""
+        self.turns += 1
         if sync:
             self.session.needs_sync = True
         if self.doing is not Doing.IN_TURN:
@@ -316,8 +333,9 @@ class HttpConnection:
 
     # -- as a socket
 
-    def makefile(self, mode: str, size: int = -1) -> io.BufferedReader:
-        return io.BufferedReader(_Bytes(self), RECV_BYTES)
+    def makefile(self, mode: str, size: int = -1) -> Any:
+        self.file = io.BufferedReader(_Bytes(self), RECV_BYTES)
+        return self.file
 
     def wait_receive(self, buffer: memoryview) -> int:
         """Fill `buffer` with what has come, or comes next; how much that is, 0: no more will come. Raises TimeOver."""
@@ -336,6 +354,10 @@ class HttpConnection:
                 self._wait_readable(Doing.IN_REQUEST)
                 if self.stalled:
                     raise TimeOver("the rest of the request did not come in time") from None
+                if self._spilled:
+                    raise ServerError(
+                        "too much memory is taken by requests that have come in part; try again"
+                    ) from None
                 continue
             except OSError:
                 return 0

@@ -20,11 +20,15 @@ from darner_core.operations.client import HangUp
 from darner_core.server.http_connection import HttpConnection, TimeOver
 from darner_core.server.http_head import BadHead, Head, read_first, read_lines
 from darner_core.showing import show
+from darner_core.waiters import wait_round
 
 log = logging.getLogger(NAME)
 
 # The first line of a request, with the path and the query.
 MAX_FIRST_BYTES = pywsgi.MAX_REQUEST_LINE
+
+# A body of which more than this is read at once is counted, as long as it has come in part.
+HELD_BYTES = 4 << 10
 
 # What is left of the body of a request that is answered already: less than this is read and dropped, before more the
 # connection is closed.
@@ -83,10 +87,11 @@ class _Log:
 class Body(pywsgi.Input):
     """The body of a request."""
 
-    __slots__ = ("unread",)
+    __slots__ = ("unread", "_client")
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
+    def __init__(self, client: HttpConnection, **more: Any) -> None:
+        super().__init__(client.file, **more)
+        self._client = client
         self.unread = False  # a part of it has not been read, and will not be: nothing can be read behind it
 
     def read(self, length: int | None = None) -> bytes:
@@ -98,6 +103,8 @@ class Body(pywsgi.Input):
         return self._read(super().readline, size)
 
     def _read(self, read: Callable[[int | None], bytes], most_bytes: int | None) -> bytes:
+        if most_bytes is not None and most_bytes > HELD_BYTES:
+            self._client.hold(min(most_bytes, self.content_length or most_bytes))
         try:
             return read(most_bytes)
         except OSError as error:
@@ -108,20 +115,24 @@ class Body(pywsgi.Input):
         except BaseException:
             self.unread = True
             raise
+        finally:
+            if most_bytes is not None and most_bytes > HELD_BYTES:
+                self._client.hold(0)
+
+    @property
+    def ends_connection(self) -> bool:
+        """Whether a part of it has not been read, and is too much to be read only to be dropped: nothing can be read
+        behind it."""
+        if self.unread or (self.chunked_input and self.chunk_length != 0):
+            return True
+        left = (self.content_length or 0) - self.position
+        was_not_asked_for = self.socket is not None  # the client waits to be told to send it
+        return bool(left > (0 if was_not_asked_for else DROPPED_BYTES))
 
     def _discard(self) -> None:
         """Read and drop the rest, if it is little."""
-        if self.unread:
-            return
-        left = (self.content_length or 0) - self.position
-        awaits_leave = self.socket is not None  # to send the body, which the client was not given
-        if self._chunked_input_error or left > DROPPED_BYTES or (awaits_leave and (left or self.chunked_input)):
-            self.unread = True
-            return
-        if self.chunked_input and self.chunk_length != 0:
-            self.read(DROPPED_BYTES)
-            self.unread = self.chunk_length != 0
-        elif left:
+        self.unread = self.ends_connection
+        if not self.unread and not self.chunked_input:
             super()._discard()
 
 
@@ -131,6 +142,7 @@ class Handler(pywsgi.WSGIHandler):
     def __init__(self, client: HttpConnection, server: HttpServer) -> None:
         super().__init__(client, None, server)
         self.client = client
+        self.waits = 0  # how often the client had waited when its last request came
         self.lingers = False  # the client may still send what nobody reads
 
     # -- reading
@@ -141,11 +153,15 @@ class Handler(pywsgi.WSGIHandler):
     request_env: dict[str, Any]
 
     def read_requestline(self) -> str:
-        self.client.between = True  # unless the request has come already, with the one before
+        client = self.client
+        if client.waits == self.waits and client.requests:
+            wait_round()  # one who sends many requests ahead, which need not wait, would keep the others from theirs
+        self.waits = client.waits
+        client.between = True  # unless the request has come already, with the one before
         try:
             return str(self.rfile.readline(MAX_FIRST_BYTES).decode("latin-1"))
         finally:
-            self.client.between = False
+            client.between = False
 
     def read_request(self, raw_requestline: str) -> bool:
         self.requestline = raw_requestline.rstrip()
@@ -160,11 +176,15 @@ class Handler(pywsgi.WSGIHandler):
         env, head = self.request_env, self.head
         expects = env.get("HTTP_EXPECT", "").lower() == "100-continue" and head.version != "HTTP/1.0"
         self.wsgi_input = Body(
-            self.rfile, head.content_length, socket=self.socket if expects else None, chunked_input=head.chunked
+            self.client,
+            content_length=head.content_length,
+            socket=self.socket if expects else None,
+            chunked_input=head.chunked,
         )
         env["REQUEST_METHOD"] = head.method
         # As it was sent: %2F is part of a name, / is not.
-        env["PATH_INFO"], _, env["QUERY_STRING"] = head.target.partition("?")
+        path, _, env["QUERY_STRING"] = head.target.partition("?")
+        env["PATH_INFO"] = path if path.startswith("/") else _without_host(path)
         env["SERVER_PROTOCOL"] = head.version
         env["wsgi.input"] = self.wsgi_input
         env["wsgi.input_terminated"] = True
@@ -184,10 +204,10 @@ class Handler(pywsgi.WSGIHandler):
         super().handle_one_response()
         if self.wsgi_input.unread or client.closing:
             self.close_connection = True
-        self.lingers = self.wsgi_input.unread
+        self.lingers = bool(self.wsgi_input.unread)
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        if self.client.closing and not self.close_connection:
+        if self.wsgi_input.ends_connection or (self.client.closing and not self.close_connection):
             headers = [*headers, ("Connection", "close")]
         write = super().start_response(status, headers, exc_info)
         self.response_headers.append((b"Date", self.server.date()))
@@ -235,6 +255,12 @@ class Handler(pywsgi.WSGIHandler):
     def log_request(self) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("http: %s: %s %s", self.client.session.origin, show(self.requestline or ""), self._orig_status)
+
+
+def _without_host(path: str) -> str:
+    """The path of a whole URL, which clients of proxies send."""
+    _, slashes, rest = path.partition("://")
+    return f"/{rest.partition('/')[2]}" if slashes else path
 
 
 def response(status: HTTPStatus, problem: bytes, *more: str) -> bytes:

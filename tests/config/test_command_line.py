@@ -111,3 +111,45 @@ def test_help_says_of_every_option_of_a_queue_what_it_does() -> None:
         default = option.default.decode() if isinstance(option.default, bytes) else option.default
         about = f"{option.metadata['about']} (default {str(default).lower() or 'none'})"
         assert f" {option.name} {about}" in shown
+
+
+def test_http_is_a_listener_more() -> None:
+    listeners = parse(["--http", "22180", "--http", "[::1]:0", "--http", "unix:/tmp/darner"]).listeners
+    assert [(one.address, one.port, one.dialect) for one in listeners] == [
+        ((), 22180, "http"),
+        (("::1",), 0, "http"),
+        (("unix:/tmp/darner",), None, "http"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--http", "x"], "--http x: must be a port from 0 to 65535, perhaps with an address before it"),
+        (["--http", "::1:22180"], "must be a port"),
+        (["--http", "70000"], "must be a port"),
+        (["--http", ":80"], ""),
+        (["--http", "22133"], "--http 22133: 127.0.0.1 port 22133: must not be the address of another listener"),
+        (["--http", "1", "--http", "1"], "--http 1: 127.0.0.1 port 1: must not be"),
+        (["--host", "unix:/x", "--http", "1"], "--http 1: must have an address"),
+    ],
+)
+def test_an_address_of_http_that_cannot_be(words: list[str], why: str) -> None:
+    if not why:
+        assert parse(words).listeners[0].address == ()
+        return
+    with pytest.raises(ConfigError) as raised:
+        parse(words)
+    assert why in str(raised.value)
+
+
+def test_http_stands_beside_the_listeners_of_the_file(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.toml"
+    conf.write_text("[[listener]]\nport = 1\ndialect = 'resp'\n")
+    config = parse(["-c", str(conf), "--http", "2"])
+    assert [endpoint.dialect for endpoint in config.endpoints] == ["darner", "resp", "http"]
+    with pytest.raises(ConfigError, match=r"--http 1: 127\.0\.0\.1 port 1"):
+        parse(["-c", str(conf), "--http", "1"])
+    conf.write_text("[[listener]]\ndialect = 'resp'\n")
+    with pytest.raises(ConfigError, match=r"conf\.toml: line 1"):
+        parse(["-c", str(conf), "--http", "1"])

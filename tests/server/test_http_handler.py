@@ -1,5 +1,7 @@
 """Requests that are none, or have too much of something."""
 
+import socket
+
 import pytest
 
 from tests.support.harness import RunningServer
@@ -64,3 +66,18 @@ def test_the_rest_of_a_refused_body_is_dropped_and_the_client_goes_on(port: int)
 def test_chunks_that_are_none(port: int) -> None:
     head = b"POST /api/v1/queues/q/items HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert plainly(port, head + b"zz\r\n").startswith(b"HTTP/1.1 4")
+
+
+def test_one_who_sends_thousands_of_requests_ahead_holds_nobody_up(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), 10) as greedy:
+        greedy.sendall((GET + b"\r\n") * 3000)
+        begun = greedy.recv(1000)
+        assert plainly(port, GET + b"Connection: close\r\n\r\n").endswith(b'{"status": "live"}')
+        received = len(begun)
+        while received < 3000 * 100:
+            received += len(greedy.recv(1 << 20))
+
+
+def test_a_whole_url_is_answered_like_its_path(port: int) -> None:
+    answer = plainly(port, b"GET http://localhost/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert answer.endswith(b'{"status": "live"}')

@@ -2,14 +2,20 @@
 
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from darner_core.config.options import Config
+from darner_core.errors import StartError
+from darner_core.server.http_listener import application_of
 from tests.support.harness import RunningServer, wait_until
 from tests.support.http import HTTP, Http, http_port, plainly
+from tests.support.identities import Authority, write_users
 
 Connect = Callable[..., Http]
 
@@ -87,3 +93,54 @@ def test_a_server_that_stops_answers_those_that_wait(
     assert (said.status, said.headers["connection"]) == (204, "close")
     assert idle.connection.sock.recv(10) == b""
     assert server.process.wait(10) == 0
+
+
+def test_without_the_libraries_the_server_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "falcon", None)
+    monkeypatch.delitem(sys.modules, "darner_core.protocols.http.app", raising=False)
+    host: Any = None
+    with pytest.raises(StartError, match=r'needs the packages falcon and prometheus-client: .*"darner\[http\]"'):
+        application_of(host, Config())
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def test_tls_is_spoken_as_everywhere(
+    start_server: Callable[..., RunningServer], connect_http: Connect, authority: Authority
+) -> None:
+    server = start_server(*HTTP, *authority.options())
+    http = connect_http(server, tls=authority.context())
+    body = bytes(range(256)) * 4096  # 1 MiB, in many records
+    http.put("q", body)
+    assert http.take("q").body == body
+    assert http.get("session").json["user"] is None
+
+
+def test_a_certificate_names_the_user(
+    start_server: Callable[..., RunningServer], connect_http: Connect, authority: Authority, tmp_path: Path
+) -> None:
+    conf = tmp_path / "conf.toml"
+    conf.write_text('[users.mailer]\nput = ["mail"]\n')
+    server = start_server(*HTTP, "-c", str(conf), *authority.options(), "--tls-ca", str(authority.file))
+    http = connect_http(server, tls=authority.context("mailer"))
+    assert http.get("session").json["user"] == "mailer"
+    http.put("mail", b"x")
+    assert http.take("mail").detail == "user mailer may not get from queue mail"
+    with pytest.raises((OSError, HTTPException)):
+        connect_http(server, tls=authority.context()).get("session")
+
+
+def test_with_a_list_of_users_a_certificate_or_a_password_will_do(
+    start_server: Callable[..., RunningServer], connect_http: Connect, authority: Authority, tmp_path: Path
+) -> None:
+    users = write_users(tmp_path / "users", machine="*", bob="secret")
+    server = start_server(*HTTP, *authority.options(), "--tls-ca", str(authority.file), "--auth-file", str(users))
+    assert connect_http(server, tls=authority.context("machine")).get("session").json["user"] == "machine"
+    assert connect_http(server, "bob", "secret", tls=authority.context("x")).get("session").json["user"] == "bob"
+    assert connect_http(server, tls=authority.context("x")).get("session").status == 401

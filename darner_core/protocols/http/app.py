@@ -104,10 +104,7 @@ class Application:
             if not endpoint.looks:
                 client.wait_written()
             resp.status = answer.status
-            headers = resp._headers
-            headers.update(_HEADERS)
-            if answer.headers:
-                resp.set_headers(dict(answer.headers))
+            resp.set_headers({**_HEADERS, **answer.headers} if answer.headers else _HEADERS)
             if answer.pieces is not None:
                 resp.stream = answer.pieces
                 if answer.length is not None:

@@ -30,6 +30,7 @@ class HttpClient(Client, Protocol):
     no_reads: str
     waits_for: tuple[bytes, ...]  # the queues that it waits for an item of
     undelivered: Callable[[], None] | None  # to be called if the answer cannot be sent
+    turns: int  # how many turns have ended in which it has done something
 
     @property
     def asks_for_names(self) -> bool:
@@ -38,6 +39,10 @@ class HttpClient(Client, Protocol):
     @property
     def listener_name(self) -> str:
         """The address that it has come to, as it is configured, without the port."""
+
+    def go_on(self) -> None:
+        """After a body has been read, which may have waited: what is done from here on belongs to the turn that goes on
+        now. Raises ServerError if an earlier turn has failed, in which the request has done something."""
 
     def wait_written(self) -> None:
         """Wait until all that the request has changed is written, and synced if it has to be. Raises ServerError if it

@@ -9,6 +9,7 @@ from typing import Any, Final
 from darner_core.access.rights import PUT
 from darner_core.config.options import Config
 from darner_core.engines.jobs import JobOptions, Outcome, Pause, Placed
+from darner_core.errors import RequestError, StorageError
 from darner_core.operations.operations import Operations
 from darner_core.operations.putting import JOBS_A_TURN
 from darner_core.protocols.http import bodies, parameters
@@ -23,6 +24,7 @@ from darner_core.protocols.http.contract import (
     Parameter,
     Problem,
 )
+from darner_core.protocols.http.problems import problem_of
 
 _PARAMETERS: Final[Mapping[str, Parameter]] = {
     "delay": parameters.DELAY,
@@ -71,7 +73,7 @@ class Putting:
         size = bodies.size_of(asked.env)
         if size is not None and size > self._max_item_bytes:
             raise self._too_large(size)
-        self._require_taken(asked.queue)
+        self._require_taken()
         options = _options(told)
         if size is not None and size > self._chunk_bytes:
             placed = self._wait_put_large(asked, size, options, told.get("ttl"))
@@ -112,26 +114,36 @@ class Putting:
         if asked.told:
             said = f"parameter {next(iter(asked.told))}: with {NDJSON} each line says its own"
             raise Problem(HTTPStatus.BAD_REQUEST, said)
+        client = asked.client
         ids: list[str] = []
-        put = 0
+        written = 0  # how many lines have been dealt with, and written
+        turns = client.turns
         lines = bodies.wait_lines(asked.env, 2 * self._chunk_bytes + _LINE_OVERHEAD_BYTES)
+        stored: list[bool] = []
         try:
             for line in lines:
-                asked.client.go_on()
-                self._require_taken(asked.queue)
+                client.go_on()
+                if client.turns != turns:
+                    turns, written = client.turns, len(ids)
+                self._require_taken()
                 placed = self._put_line(asked, line)
                 if placed.outcome is Outcome.FULL:
                     raise self._full(asked.queue)
-                put += placed.outcome is Outcome.STORED
+                stored.append(placed.outcome is Outcome.STORED)
                 ids.append(self._id(placed))
                 if len(ids) % JOBS_A_TURN == 0:
-                    asked.client.wait_turn()
-        except Problem as problem:
-            asked.client.wait_written()
+                    client.wait_turn()
+            client.wait_written()
+        except (Problem, RequestError, StorageError) as error:
+            problem = problem_of(error)
+            if isinstance(error, Problem):  # else the turn of the last lines could not be written
+                client.wait_written()
+                written = len(ids)
             raise Problem(
-                problem.status, f"line {len(ids) + 1}: {problem.detail}", problem.headers, put=put, ids=ids
-            ) from None
-        return Answer({"put": put, "ids": ids}, CREATED)
+                problem.status, f"line {written + 1}: {problem.detail}", problem.headers,
+                put=sum(stored[:written]), ids=ids[:written],
+            ) from None  # fmt: skip
+        return Answer({"put": sum(stored), "ids": ids}, CREATED)
 
     def _put_line(self, asked: Asked, line: bytes) -> Placed:
         try:
@@ -163,7 +175,7 @@ class Putting:
     def _id(self, placed: Placed) -> str:
         return str(self._items.number(placed.queue, placed.id)) if placed.id else ""
 
-    def _require_taken(self, queue: bytes) -> None:
+    def _require_taken(self) -> None:
         no_room = self._availability.no_room
         if no_room:
             is_failing = no_room.startswith("cannot write")

@@ -20,6 +20,7 @@ AGES_AT_ONCE: Final = 50
 
 MAX_LIMIT: Final = 1000
 MAX_OFFSET: Final = 10_000
+MAX_MINUTES: Final = 60
 
 # How many of those that wait for an item are told.
 MAX_WAITING: Final = 100
@@ -69,6 +70,9 @@ class Queues:
                 answers={200: "The queues, and how many match in all."}),
             Endpoint("GET", _ONE, self.show, "A queue: its figures, options and relations.",
                 answers={200: "The queue.", 404: "There is no such queue."}),
+            Endpoint("GET", f"{_ONE}/history", self.history, "How a queue was over the last minutes.",
+                parameters={"minutes": parameters.number("How many; 60 without it.", 1, MAX_MINUTES)},
+                answers={200: "A number for each step; null where it is not known.", 404: "There is no such queue."}),
             Endpoint("PUT", _ONE, self.make, "Make a queue.", PUT, WRITES,
                 answers={201: "It is made.", 204: "It was there.", 507: "There may be no more queues."}, changes=True),
             Endpoint("DELETE", _ONE, self.delete, "Delete a queue with all that is in it.", ADMIN, WRITES,
@@ -145,6 +149,14 @@ class Queues:
         client = asked.client
         if client.asks_as is not None and not client.may_see(asked.queue):
             raise Problem(HTTPStatus.FORBIDDEN, f"user {client.asks_as} has no right to queue {shown(asked.queue)}")
+
+    def history(self, asked: Asked) -> Answer:
+        self._require_seen(asked)
+        if asked.queue not in self._queues:
+            raise Problem(HTTPStatus.NOT_FOUND, f"there is no queue {shown(asked.queue)}")
+        history: Any = getattr(self._operations, "history", None)
+        found = history.history(asked.queue, asked.told.get("minutes", 60)) if history is not None else None
+        return Answer(found if found is not None else b"null")
 
     def make(self, asked: Asked) -> Answer:
         return Answer(status=CREATED) if self._operations.administering.make(asked.queue) else done()

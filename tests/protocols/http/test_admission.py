@@ -8,22 +8,13 @@ import pytest
 from tests.protocols.http.conftest import Connect
 from tests.support.harness import RunningServer
 from tests.support.http import HTTP, Http
-
-# scrypt with N = 2: as weak as it is quick. The password is "secret".
-WEAK = "$scrypt$ln=1,r=8,p=1$c2FsdHNhbHRzYWx0$"
+from tests.support.identities import write_users
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory, shared_server: Callable[..., RunningServer]) -> RunningServer:
-    import base64
-    import hashlib
-
-    salt = b"saltsaltsalt"
-    key = hashlib.scrypt(b"secret", salt=salt, n=2, r=8, p=1, dklen=32)
-    text = base64.b64encode(key).decode().rstrip("=")
     folder = tmp_path_factory.mktemp("users")
-    users = folder / "users"
-    users.write_text("".join(f"{name}:{WEAK}{text}\n" for name in ("alice", "boss")))
+    users = write_users(folder / "users", alice="secret", boss="secret")
     conf = folder / "conf.toml"
     conf.write_text(
         f'auth_file = "{users}"\n[users.alice]\nput = ["mail.*"]\nget = ["mail.in"]\n'

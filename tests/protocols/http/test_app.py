@@ -60,7 +60,7 @@ def test_a_status_refuses_puts_and_then_gets(start_server: Callable[..., Running
     assert http.get("/health/live").status == 200
 
 
-def test_without_the_libraries_the_server_does_not_start(tmp_path: object) -> None:
+def test_an_address_that_is_none_is_named_at_the_start(tmp_path: object) -> None:
     said = run_darner("--port", "0", "--data", f"{tmp_path}/data", "--http", "not-a-port")
     assert said.returncode == 1
     assert "--http not-a-port: must be a port from 0 to 65535" in said.stderr

@@ -81,3 +81,9 @@ def test_there_may_be_no_more_queues(start_server: Callable[..., RunningServer],
     http.ask("PUT", "queues/one")
     assert http.ask("PUT", "queues/two").status == 507
     assert http.post("queues/two/items", b"x").status == 507
+
+
+def test_the_history_of_a_queue(http: Http, queue: str) -> None:
+    assert http.get(f"queues/{queue}/history").status == 404
+    http.put(queue, b"x")
+    assert http.get(f"queues/{queue}/history?minutes=5").status == 200
