@@ -110,7 +110,7 @@ export function deadLetters(app, base, signal, may) {
   return shown;
 }
 
-const REASONS = { timeout: "its time was over", gone: "its client went away", loss: "its client went away", rejected: "it was rejected" };
+const REASONS = { nack: "a client gave it back", timeout: "its time was over", loss: "its client went away", reject: "a client rejected it" };
 
 function historyOf(history, now) {
   const why = REASONS[history.reason] ?? visible(history.reason);
