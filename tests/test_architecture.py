@@ -37,6 +37,7 @@ OUTSIDE = {
     "rocksdict": {"storage"},
     "thriftpy2": {"protocols"},
     "falcon": {"protocols"},
+    "prometheus_client": {"protocols"},
     "google_crc32c": {"storage"},
 }
 

@@ -146,6 +146,8 @@ class Config:
         " hung up on")
     max_queues: int = _option(100_000, whole_number(1, 1 << 32), "queues that can exist; a set that would make one"
         " more is refused")
+    metrics_max_queues: int = _option(1000, whole_number(0, 100_000), "queues that /metrics tells one by one; of"
+        " others it tells how many they are")
     max_leases: int = _option(100_000, whole_number(1, 10_000_000), "items with a deadline of their own that all"
         " clients together can have open; a get that would open one more is refused")
     body_timeout_s: int = _option(60, whole_number(0, 86_400), "a client that stops in the middle of a request for"

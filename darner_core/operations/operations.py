@@ -6,9 +6,11 @@ from darner_core.config.options import Config
 from darner_core.engines.contract import Engine
 from darner_core.operations.administering import Administering, InEffect
 from darner_core.operations.availability import Availability
+from darner_core.operations.history import History
 from darner_core.operations.holding import Holding
 from darner_core.operations.jobs import Comebacks, JobOperations
 from darner_core.operations.lending import Lending
+from darner_core.operations.measures import Measures
 from darner_core.operations.monitoring import Monitoring
 from darner_core.operations.putting import Putting
 from darner_core.operations.stats import Statistics, Stats
@@ -45,6 +47,7 @@ class Operations:
         self.cursors = registry.cursors
         self.children_of = registry.children_of
         self.time_ms = engine.journal.time_ms
+        self.free_bytes = engine.free_bytes
         self.stats = stats
         self.availability = availability
         self.host = host
@@ -61,3 +64,11 @@ class Operations:
         self.administering = Administering(engine, self.statistics)
         self.in_effect = InEffect(config, registry.queues)
         self.watching = Watching(engine.traces, pipeline_memory, availability)
+        # What only those who look at the server need: see `observe`.
+        self.history: History | None = None
+        self.measures: Measures | None = None
+
+    def observe(self) -> None:
+        """Somebody can look at the server: keep what the queues have been like, and how long things take."""
+        self.history = History(self.queues, self.statistics, self.jobs)
+        self.measures = Measures()

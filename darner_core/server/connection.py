@@ -190,14 +190,17 @@ class Connection:
     def serve(self, data: bytes) -> None:
         """Serve what has been received, up to a request that has to wait: that goes to the greenlet."""
         self.share_ends = 0.0
-        backlog = self._reader.requests(data)
-        # A short pipeline that comes alone is served without a look at the clock.
-        is_alone = not (self.turn.shares.crowded or self.inbox.reads_whole)
-        task = serving.serve_backlog(self, backlog) if is_alone else serving.serve_in_shares(self, backlog)
+        task = self.serve_requests(self._reader.requests(data))
         if task is not None:
             self._greenlet.switch(task)
         elif self._reader.in_pieces and self.state is State.READ:
             self.resume()
+
+    def serve_requests(self, backlog: Backlog) -> Task | None:
+        """Serve these as far as they need not wait, within the client's share. What has to be done then, or None."""
+        # A short pipeline that comes alone is served without a look at the clock.
+        is_alone = not (self.turn.shares.crowded or self.inbox.reads_whole)
+        return serving.serve_backlog(self, backlog) if is_alone else serving.serve_in_shares(self, backlog)
 
     def start_task(self, task: Task) -> None:
         self.backlog = iter(())

@@ -33,11 +33,13 @@ class Disk:
         min_free_bytes: int,
         refuse_sets: Callable[[str], None],
         wait_make_named: Callable[[], None],
+        sync: Callable[[], None] | None = None,
     ) -> None:
         """`refuse_sets` is told why sets are refused now; "": they are not. `wait_make_named` makes the queues that the
-        configuration names, as far as they are missing."""
+        configuration names, as far as they are missing. `sync`: what to call for `storage.sync`."""
         self.look_at_bytes = 0  # how many bytes have been received in all when it is time for another look at the room
         self._storage = storage
+        self._sync = sync
         self._journal = journal
         self._registry = registry
         self._stats = stats
@@ -97,7 +99,7 @@ class Disk:
             return
         self._journal.unsynced = False
         try:
-            wait_in_thread(self._storage.sync)
+            wait_in_thread(self._sync or self._storage.sync)
         except Exception:
             self._journal.unsynced = self._has_failed = True
             raise

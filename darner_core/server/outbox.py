@@ -19,7 +19,7 @@ from darner_core.shared_memory import PipelineMemory
 
 class Outbox:
     __slots__ = (
-        "replies", "unsent", "held", "mid_reply", "_send", "_fd", "_stats", "_dialect", "_pipeline_memory", "_watcher",
+        "replies", "unsent", "held", "mid_reply", "dialect", "_send", "_fd", "_stats", "_pipeline_memory", "_watcher",
         "_held_replies", "_written_replies",
     )  # fmt: skip
 
@@ -33,7 +33,7 @@ class Outbox:
         self._send = send
         self._fd = fd
         self._stats = stats
-        self._dialect = dialect
+        self.dialect = dialect
         self._pipeline_memory = pipeline_memory
         self._watcher: Any = None  # of a client that is slow to take its replies
         self._held_replies = 0  # how many of `replies` the running fsync is for
@@ -110,7 +110,7 @@ class Outbox:
     # -- failing
 
     def refuse(self, error: RequestError) -> None:
-        self.replies.append(self._dialect.error_reply(error))
+        self.replies.append(self.dialect.error_reply(error))
 
     def fail_turn(self, error: StorageError) -> bool:
         """Say `error` instead of the replies of this turn: nothing of it has happened. False: it cannot be said,
@@ -126,9 +126,9 @@ class Outbox:
     def fail_sync(self, error: StorageError) -> None:
         """Say `error` instead of the replies that were held: what they tell of has been written, but perhaps does not
         survive a loss of power. A reply with an item stays, because that item is in no queue any more."""
-        refusal, hands_over = self._refusal(error), self._dialect.hands_over
+        refusal, hands_over = self._refusal(error), self.dialect.hands_over
         count = self._held_replies or len(self.replies)
         self.replies[:count] = [reply if hands_over(reply) else refusal for reply in self.replies[:count]]
 
     def _refusal(self, error: StorageError) -> bytes:
-        return self._dialect.error_reply(ServerError(str(error)))
+        return self.dialect.error_reply(ServerError(str(error)))

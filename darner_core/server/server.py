@@ -8,6 +8,7 @@ Names that begin with wait_ may switch greenlets; callbacks run in the hub and n
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -21,9 +22,11 @@ from darner_core.config.options import Config, differences
 from darner_core.config.queues import QUEUE_TABLES
 from darner_core.config.values import SYNC_ALWAYS
 from darner_core.engines.local.engine import LocalEngine
+from darner_core.engines.local.sampling import Sampling
 from darner_core.errors import ConfigError, ServerError, StorageError
 from darner_core.operating_system import trim_heap
 from darner_core.operations.availability import Availability
+from darner_core.operations.history import STEP_S, History
 from darner_core.operations.operations import Operations
 from darner_core.operations.stats import Stats
 from darner_core.operations.status import READONLY, ServerStatus
@@ -36,6 +39,7 @@ from darner_core.server.connection import Connection
 from darner_core.server.disk import Disk
 from darner_core.server.http_connection import HttpConnection
 from darner_core.server.listeners import Listener
+from darner_core.server.measuring import MeasuredTurn, timed, wait_lag
 from darner_core.server.overview import Overview
 from darner_core.server.poller import make_poller
 from darner_core.server.tls import make_context
@@ -73,7 +77,12 @@ class Server:
         self._engine = LocalEngine(config, storage, self.body_memory, self._run_after)
         self.journal, self.registry = self._engine.journal, self._engine.registry
         self.operations = Operations(self._engine, self.stats, config, self.pipeline_memory, self.availability, self)
-        self.sync_group = SyncGroup(storage.sync, self._synced)
+        sync = storage.sync
+        if any(listener.dialect == HTTP for listener in config.listeners):
+            self.operations.observe()
+        if self.operations.measures is not None:
+            sync = timed(sync, self.operations.measures)
+        self.sync_group = SyncGroup(sync, self._synced)
         self._read_again = read_again
         self._take_over_names(config)
         for _ in self._make_named():
@@ -83,13 +92,13 @@ class Server:
             storage.reopen()  # or the first compaction that meets it would stop all writes
         self.disk = Disk(
             storage, self.journal, self.registry, self.stats, config.min_free_bytes, self._refuse_sets,
-            self._wait_make_named,
+            self._wait_make_named, sync,
         )  # fmt: skip
         self.vocabularies = Vocabularies(self.operations, config)
         self._repeated = Repeated(log)
         self._background = Background()
         self._stopped = Event()
-        self.turn = Turn(
+        self.turn = (Turn if self.operations.measures is None else MeasuredTurn)(
             self._hub.loop, make_poller(config.poller, self._hub.loop), self.stats, self.journal, self.disk,
             self.pipeline_memory,
             syncs=config.sync == SYNC_ALWAYS,
@@ -122,6 +131,20 @@ class Server:
             every(TICK_S, "sweep", self._engine.sweeper.wait_moves)
         every(TICK_S, "timeouts of clients", self.acceptor.wait_look_for_silent)
         every(lambda: self._sync_ms / 1000 or TICK_S, "sync", self._wait_sync)
+        self._measure()
+
+    def _measure(self) -> None:
+        """Begin to take the samples that somebody may ask for."""
+        measures, history, turn, every = (
+            self.operations.measures, self.operations.history, self.turn, self._background.every,
+        )  # fmt: skip
+        if measures is None or history is None or not isinstance(turn, MeasuredTurn):
+            return
+        sampling = Sampling(self.journal, measures.queued.observe, measures.held.observe)
+        turn.measure(measures, sampling, self.sync_group)
+        every(TICK_S, "measuring", turn.look)
+        every(0.0, "loop lag", partial(wait_lag, measures))
+        every(STEP_S, "history", partial(_wait_sample, history))
 
     def _tell_damage(self) -> None:
         for torn in self._storage.torn:
@@ -276,6 +299,11 @@ def on_signals(signals: Iterable[int], first: Callable[[], None], again: Callabl
 
     for number in signals:
         gevent.signal_handler(number, handle)
+
+
+def _wait_sample(history: History) -> None:
+    for _ in history.sample():
+        wait_round()
 
 
 def level_of(config: Config) -> int:

@@ -8,6 +8,7 @@ Requests run in their clients' greenlets, and may switch.
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ import falcon
 
 from darner_core import NAME
 from darner_core.access.access import Access
+from darner_core.config.listeners import HTTP
 from darner_core.config.options import Config
 from darner_core.errors import DamagedError, RequestError, StorageError
 from darner_core.operations.client import HangUp
@@ -28,9 +30,11 @@ from darner_core.protocols.http.contract import PROBLEM, READS, WRITES, Asked, E
 from darner_core.protocols.http.dead import Dead
 from darner_core.protocols.http.health import Health
 from darner_core.protocols.http.looking import Looking
+from darner_core.protocols.http.metrics import Metrics
 from darner_core.protocols.http.names import queue_of
 from darner_core.protocols.http.openapi import OpenApi
 from darner_core.protocols.http.page_files import PageFiles
+from darner_core.protocols.http.past import PastOfQueues
 from darner_core.protocols.http.putting import Putting
 from darner_core.protocols.http.queues import Queues
 from darner_core.protocols.http.server import ServerPart
@@ -54,6 +58,7 @@ class Application:
         """`host` is the server, see `server.Host`."""
         self._admission = admission = Admission(access)
         self._availability = operations.availability
+        self._measures = operations.measures
         looking = Looking(operations)
         parts: list[Part] = [
             ServerPart(operations, admission, host),
@@ -66,6 +71,8 @@ class Application:
             Administering(operations, admission),
             Watching(operations, admission),
             Health(operations),
+            Metrics(operations, config),
+            PastOfQueues(operations),
             PageFiles(),
         ]
         endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
@@ -93,6 +100,8 @@ class Application:
             self._app.add_route(path, resource)
 
     def _responder(self, endpoint: Endpoint) -> Callable[..., None]:
+        measures, verb = self._measures, f"{endpoint.method} {endpoint.path.removeprefix(API)}"
+
         def respond(req: falcon.Request, resp: falcon.Response, queue: str = "", id: str = "") -> None:  # noqa: A002
             env = req.env
             client = env["darner.client"]
@@ -100,9 +109,12 @@ class Application:
             if not endpoint.looks:
                 self._wait_allowed(endpoint, asked)
             asked.told = parameters.read(env["QUERY_STRING"], endpoint.parameters) if env["QUERY_STRING"] else {}
+            began = time.perf_counter()
             answer = endpoint.run(asked)
             if not endpoint.looks:
                 client.wait_written()
+            if measures is not None and answer.pieces is None and "wait" not in asked.told:
+                measures.request(HTTP, verb, time.perf_counter() - began)
             resp.status = answer.status
             resp.set_headers({**_HEADERS, **answer.headers} if answer.headers else _HEADERS)
             if answer.pieces is not None:

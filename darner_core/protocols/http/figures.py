@@ -21,7 +21,7 @@ class QueueFigures:
         self._queues = operations.queues
         self._jobs = operations.jobs
         self._statistics = operations.statistics
-        self._history = getattr(operations, "history", None)
+        self._history = operations.history
 
     def of(self, name: bytes) -> dict[str, Any] | None:
         """None: there is no such queue."""
@@ -45,7 +45,7 @@ class QueueFigures:
             "age_ms": self._statistics.age_ms(queue),
             "waiters": self._statistics.waiters(name),
             "put_total": queue.total_items,
-            "taken_total": None,
+            "taken_total": self._history.gone(name) if self._history is not None else None,
             "dead_lettered": jobs.get(b"dead_lettered", 0),
             "paused": _PAUSED.get(jobs.get(b"paused", 0), "all"),
             **(self._history.figures(name) if self._history is not None else UNKNOWN),
