@@ -65,7 +65,7 @@ export function deadLetters(app, base, signal, may) {
 
     return {
       draw,
-      row: h("li", {}, about, became, pre, h("div", { class: "item-actions" }, cut, back, remove)),
+      row: h("li", {}, h("div", { class: "item-head" }, about, h("div", { class: "item-actions" }, back, remove)), became, pre, cut),
       update(one) {
         setText(about, `Item ${one.id} · ${size(one.size)} · dead since ${ago(one.put_at_ms, app.now())}`);
         setText(became, one.history ? historyOf(one.history, app.now()) : failuresOf(one.failures));
@@ -114,7 +114,8 @@ const REASONS = { nack: "a client gave it back", timeout: "its time was over", l
 
 function historyOf(history, now) {
   const why = REASONS[history.reason] ?? visible(history.reason);
-  return `${failuresOf(history.failures)}, the last time because ${why}, with client ${visible(history.client)}. First put ${ago(history.put_at_ms, now)}.`;
+  const failed = history.failures ? `${failuresOf(history.failures)}; the last time ${why}` : `Not failed before: ${why}`;
+  return `${failed} (${visible(history.client)}). First put ${ago(history.put_at_ms, now)}.`;
 }
 
 function failuresOf(failures) {

@@ -101,7 +101,7 @@ export function itemsOf(app, base, signal, may) {
 
     return {
       draw,
-      row: h("li", {}, about, pre, h("div", { class: "item-actions" }, cut, whole, load, kick, remove)),
+      row: h("li", {}, h("div", { class: "item-head" }, about, h("div", { class: "item-actions" }, whole, load, kick, remove)), pre, cut),
       update(one) {
         last = one;
         all = one.size;

@@ -31,10 +31,11 @@ export function optionsTable(caption, isOfServer) {
   const filter = h("input", { type: "search", id: `filter-${own}`, placeholder: "Filter options", autocomplete: "off", spellcheck: "false",
     input: () => draw() });
   const onlySet = h("input", { type: "checkbox", id: `set-${own}`, change: () => draw() });
+  onlySet.checked = !isOfServer;
   const made = table(caption, [{ title: "Option" }, { title: "Value" }, { title: "Set by" },
     ...(isOfServer ? [{ title: "A change takes effect" }] : [])], "options");
   const rows = new Rows(made.body, (one) => one.name, makeRow);
-  const none = h("p", { class: "none", hidden: true }, "No option is like that.");
+  const none = h("p", { class: "none", hidden: true }, "");
   const element = h("div", {},
     h("div", { class: "tools" },
       h("label", { class: "search", for: filter.id }, h("span", { class: "sr" }, "Filter options"), filter),
@@ -60,6 +61,7 @@ export function optionsTable(caption, isOfServer) {
     const found = all.filter((one) => one.name.toLowerCase().includes(word) && (!onlySet.checked || isSet(one)));
     rows.show(found);
     none.hidden = found.length > 0;
+    setText(none, word ? "No such option." : "None is set: all have the values that are built in.");
     made.table.hidden = found.length === 0;
   }
 

@@ -5,13 +5,13 @@ import { ask, attempt } from "./ask.js";
 import { Chart, tableOf } from "./chart.js";
 import { deadLetters } from "./dead.js";
 import { h, setChildren, setText } from "./dom.js";
-import { count, duration, rate, short, size, visible } from "./format.js";
+import { count, duration, rate, size, visible } from "./format.js";
 import { itemsOf } from "./items.js";
 import { optionsTable } from "./options.js";
 import { showNotes, tilesOf } from "./queues.js";
 
 const SLOW_MS = 10_000; // how often the last hour and the options are asked for
-const NAMES = ["Waiting", "Open", "Delayed", "Buried", "Failures", "Age of head", "In /s", "Out /s", "Waiting bytes", "Put so far"];
+const NAMES = ["Waiting", "Open", "Delayed", "Buried", "Failures", "Age of head", "In /s", "Out /s", "Size"];
 
 export function queue(app, { argument: path, signal }) {
   const base = `queues/${path}`;
@@ -77,6 +77,7 @@ export function queue(app, { argument: path, signal }) {
       items.refresh(shown),
       dead.refresh(shown),
     ]);
+    showRelations(relations, shown, dead.path);
     if (isSlow) options.show(shown.options);
   }
 
@@ -91,10 +92,9 @@ export function queue(app, { argument: path, signal }) {
     setText(kick, one.buried ? "Kick buried…" : "Kick delayed…");
     tiles.show([
       count(one.waiting), count(one.open), count(one.delayed), count(one.buried), count(one.failures),
-      one.age_ms ? duration(one.age_ms) : "–", rate(one.rate_in), rate(one.rate_out), size(one.bytes), short(one.put_total),
+      one.age_ms ? duration(one.age_ms) : "–", rate(one.rate_in), rate(one.rate_out), size(one.bytes),
     ]);
     showWaiters(waiters, one);
-    showRelations(relations, one, dead.path);
   }
 
   // -- what can be done

@@ -194,7 +194,7 @@ export function showNotes(place, one) {
 export function tilesOf(names) {
   const values = names.map(() => h("dd", {}, "–"));
   return {
-    element: h("dl", { class: "tiles" }, names.map((name, at) => h("div", {}, h("dt", {}, name), values[at]))),
+    element: h("dl", { class: `tiles of-${names.length}` }, names.map((name, at) => h("div", {}, h("dt", {}, name), values[at]))),
     show(texts) {
       texts.forEach((text, at) => setText(values[at], text));
     },
