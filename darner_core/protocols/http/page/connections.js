@@ -12,7 +12,7 @@ export function connections(app, { signal }) {
   let next = null;
 
   const made = table("Clients that are connected", ["Address", "User", "Dialect", "Listener", "State", "Open items", "Waits for", "Connected"]
-    .map((title) => ({ title, className: title === "Open items" ? "number" : "" })));
+    .map((title) => ({ title, className: title === "Open items" ? "number" : "" })), "clients");
   const rows = new Rows(made.body, (one) => `${one.id} ${one.connected_at_ms}`, makeRow);
   const many = h("p", { class: "soft", role: "status" });
   const back = h("button", { type: "button", click: () => {

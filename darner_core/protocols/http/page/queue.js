@@ -73,7 +73,7 @@ export function queue(app, { argument: path, signal }) {
     const isSlow = performance.now() - slowAt >= SLOW_MS || slowAt === 0;
     if (isSlow) slowAt = performance.now();
     await Promise.all([
-      isSlow ? get(`${base}/history?minutes=60`, signal).then(past.show) : null,
+      isSlow ? get(`${base}/history?minutes=60`, signal).then(past.show).then((isKnown) => (slowAt = isKnown ? slowAt : 0)) : null,
       items.refresh(shown),
       dead.refresh(shown),
     ]);
@@ -192,13 +192,14 @@ function pastOf() {
   const numbers = h("div", { class: "wide" });
   const known = h("div", {}, h("div", { class: "charts" }, items.element, rates.element),
     h("details", {}, h("summary", {}, "The same in numbers"), numbers));
-  const unknown = h("p", { class: "none", hidden: true }, "Nothing is known of it yet.");
+  const unknown = h("p", { class: "none", hidden: true }, "Nothing is known of it yet: the server looks every few seconds.");
   return {
     element: section("Last hour", known, unknown),
     show(found) {
-      known.hidden = found === null;
-      unknown.hidden = found !== null;
-      if (found === null) return;
+      const isKnown = Boolean(found?.items.some((value) => value !== null));
+      known.hidden = !isKnown;
+      unknown.hidden = isKnown;
+      if (!isKnown) return false;
       const step = found.step_s;
       const times = found.items.map((_, at) => found.from_ms + at * step * 1000);
       const per = (values) => values.map((value) => (value === null ? null : value / step));
@@ -209,6 +210,7 @@ function pastOf() {
         { name: "Items", values: found.items }, { name: "In /s", values: into }, { name: "Out /s", values: out },
         { name: "Open", values: found.open }, { name: "Failures", values: found.failures },
       ], times, Math.max(1, Math.round(300 / step)));
+      return true;
     },
   };
 }

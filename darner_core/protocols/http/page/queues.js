@@ -161,8 +161,9 @@ function makeRow({ path }) {
   const notes = h("span", { class: "notes" });
   const cells = FIGURES.map(([, title]) => cell(title, "number"));
   const spark = new Spark();
+  const sparks = cell("Last hour", "sparks", spark.element);
   return {
-    row: row(cell("Queue", "who", link, notes), ...cells, cell("Last hour", "sparks", spark.element)),
+    row: row(cell("Queue", "who", link, notes), ...cells, sparks),
     update(one) {
       setText(link, visible(one.name));
       showNotes(notes, one);
@@ -172,6 +173,7 @@ function makeRow({ path }) {
       });
       cells[3].classList.toggle("bad", one.buried > 0);
       spark.show(one.spark);
+      sparks.classList.toggle("unknown", !one.spark);
     },
   };
 }
