@@ -145,7 +145,8 @@ def test_prometheus_scrapes_a_server_and_the_board_finds_its_figures(
             client.ask(b"get q/open\r\n", b"VALUE q 0 1\r\nx\r\nEND\r\n")
             client.ask(b"get q/close\r\n", b"END\r\n")
             try:
-                return bool(ask("rate(darner_queue_gone_total[1m])") and ask("increase(darner_request_seconds_count[1m]) > 0"))
+                wanted = "rate(darner_queue_gone_total[1m])", "increase(darner_request_seconds_count[1m]) > 0"
+                return all(map(ask, wanted))
             except OSError:  # it does not listen yet
                 time.sleep(0.2)
                 return False

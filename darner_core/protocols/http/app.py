@@ -34,7 +34,6 @@ from darner_core.protocols.http.metrics import Metrics
 from darner_core.protocols.http.names import queue_of
 from darner_core.protocols.http.openapi import OpenApi
 from darner_core.protocols.http.page_files import PageFiles
-from darner_core.protocols.http.past import PastOfQueues
 from darner_core.protocols.http.putting import Putting
 from darner_core.protocols.http.queues import Queues
 from darner_core.protocols.http.server import ServerPart
@@ -72,7 +71,6 @@ class Application:
             Watching(operations, admission),
             Health(operations),
             Metrics(operations, config),
-            PastOfQueues(operations),
             PageFiles(),
         ]
         endpoints = [endpoint for part in parts for endpoint in part.endpoints()]

@@ -29,7 +29,7 @@ EOF: Final = b"# EOF\n"
 # How many samples are written in one turn, and how many queues are looked at: 1 to 2 ms each.
 WRITTEN_AT_ONCE: Final = 100
 LOOKED_AT_ONCE: Final = 50
-CHOSEN_AT_ONCE: Final = 500
+CHOSEN_AT_ONCE: Final = 300
 
 _SAMPLED: Final = " Sampled: counts and sums are estimates, see docs/metrics.md."
 
@@ -127,42 +127,40 @@ class Metrics:
 
     def metrics(self, asked: Asked) -> Answer:
         write, kind = choose_encoder(asked.env.get("HTTP_ACCEPT", ""))
-        body = b"".join(self._wait_written(asked.client, write))
-        return Answer(body + EOF if kind.startswith("application/openmetrics-text") else body, kind=kind)
+        written = list(self._wait_written(asked.client, write))
+        if kind.startswith("application/openmetrics-text"):
+            written.append(EOF)
+        return Answer(b"".join(written), kind=kind)
 
     def _wait_written(self, client: Any, write: Callable[[Collector], bytes]) -> Iterator[bytes]:
+        before = ""
         for family in self._wait_families(client):
-            is_first = True
-            for samples in slices(family.samples, WRITTEN_AT_ONCE):
-                part = Metric(family.name, family.documentation, family.type, family.unit)
-                part.samples = samples
-                text = write(_One(part)).removesuffix(EOF)
-                if not is_first:
-                    text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
-                    client.wait_turn()
-                is_first = False
-                yield text
+            text = write(_One(family)).removesuffix(EOF)
+            if family.name == before:
+                text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
+            before = family.name
+            yield text
 
     # -- what there is
 
     def _wait_families(self, client: Any) -> Iterator[Metric]:
+        """All families, long ones in parts of the same name."""
         yield from self._wait_of_server(client)
         yield from self._process.collect()
-        yield from self._histograms()
+        yield from self._wait_histograms(client)
         queues, left_out = self._wait_queues(client)
         about = "Queues that are not told one by one, because there are more than metrics_max_queues."
         yield GaugeMetricFamily("darner_queues_without_labels", about, value=left_out)
-        for number, figure in enumerate(OF_QUEUE):
-            if number:
+        for figure in OF_QUEUE:
+            for some in slices(queues, WRITTEN_AT_ONCE):
                 client.wait_turn()
-            family = _family(figure, ["queue"])
-            for at, queue in enumerate(queues):
-                if at and at % CHOSEN_AT_ONCE == 0:
-                    client.wait_turn()
-                value = figure.of(queue)
-                if value is not None:
-                    family.add_metric([queue.name], value)
-            yield family
+                family = _family(figure, ["queue"])
+                for queue in some:
+                    value = figure.of(queue)
+                    if value is not None:
+                        family.add_metric([queue.name], value)
+                if family.samples:
+                    yield family
 
     def _wait_of_server(self, client: Any) -> Iterator[Metric]:
         operations, available = self._operations, self._operations.availability
@@ -183,7 +181,7 @@ class Metrics:
                 family.add_metric([], value)
                 yield family
 
-    def _histograms(self) -> Iterator[Metric]:
+    def _wait_histograms(self, client: Any) -> Iterator[Metric]:
         measures = self._operations.measures
         if measures is None:
             return
@@ -197,10 +195,10 @@ class Metrics:
         ):  # fmt: skip
             yield _histogram(HistogramMetricFamily(name, about), [], histogram)
         about = "From a request's receipt until its reply is sent, where nothing has to be waited for." + _SAMPLED
-        family = HistogramMetricFamily("darner_request_seconds", about, labels=["dialect", "verb"])
-        for labels, histogram in measures.requests.items():
-            _histogram(family, labels, histogram)
-        yield family
+        for labels, histogram in list(measures.requests.items()):
+            client.wait_turn()
+            family = HistogramMetricFamily("darner_request_seconds", about, labels=["dialect", "verb"])
+            yield _histogram(family, labels, histogram)
 
     # -- queues
 
