@@ -286,6 +286,41 @@ def test_the_server_shows_its_clients_options_and_log(browser: Browser, server: 
     expect(page.locator("ol.log li").first).to_be_visible()
 
 
+def test_numbers_times_and_bytes_are_written_for_people(browser: Browser) -> None:
+    browser.open()
+    told = browser.page.evaluate("""async () => {
+      const form = await import("/page/format.js");
+      return [
+        [0, 999, 61_000, 90_061_000, 36_000_000].map(form.duration), [5, 1536, 5 * 2 ** 30].map(form.size),
+        [0, 9999, 12_345, 7e6, null].map(form.short), [0, 0.25, 1234.5].map(form.rate),
+        form.asText(Uint8Array.of(0x61, 0xc3, 0xa4, 0xc3, 0xff, 0x0a, 0x1b)), form.asHex(Uint8Array.of(0x61, 0, 0xff)),
+      ];
+    }""")
+    assert told == [
+        ["0 ms", "999 ms", "1 min 1 s", "1 d 1 h", "10 h"], ["5 B", "1.5 KiB", "5 GiB"],
+        ["0", "9,999", "12.3 k", "7 M", "–"], ["0", "0.3", "1,235"],
+        "aä\\xc3\\xff\n\\x1b", "000000  61 00 ff" + " " * 41 + "a··",
+    ]  # fmt: skip
+
+
+def test_a_breach_of_the_policy_would_be_noticed(server: RunningServer) -> None:
+    with browser_on(server) as browser:
+        browser.open()
+        assert browser.complaints == []
+        browser.page.evaluate("document.body.setAttribute('style', 'color: red')")
+        browser.page.wait_for_timeout(200)
+        assert "Content Security Policy" in browser.complaints[0]
+
+
+def test_whoever_gives_a_wrong_password_is_told_so(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
+    conf = tmp_path / "conf.toml"
+    conf.write_text(f'auth_file = "{write_users(tmp_path / "users", alice="secret")}"\n')
+    wrong = {"username": "alice", "password": "wrong"}
+    with browser_on(start_server(*HTTP, "-c", str(conf)), http_credentials=wrong) as browser:
+        browser.open()
+        expect(browser.page.get_by_role("alert")).to_contain_text("A name and a password are needed")
+
+
 def test_colours_are_chosen_and_kept(server: RunningServer) -> None:
     with browser_on(server, color_scheme="light") as browser:
         browser.open()

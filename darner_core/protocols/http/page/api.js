@@ -2,6 +2,9 @@
 
 const API = "/api/v1/";
 
+// A server that has not answered for so long is told to be away. What streams a large body begins within it, too.
+const PATIENCE_MS = 30_000;
+
 let token = "";
 
 /** An answer that is an error: `message` is what the server says of it. */
@@ -16,7 +19,8 @@ export class Refused extends Error {
 export class Unreachable extends Error {}
 
 export async function session(signal) {
-  const found = await get("session", signal);
+  // Without patience: somebody may be typing a password.
+  const found = await (await asked("GET", "session", { signal, patience: null })).json();
   token = found.token;
   return found;
 }
@@ -60,7 +64,7 @@ export async function change(method, path, body) {
   return response.status === 204 ? null : response.json();
 }
 
-async function asked(method, path, { body, signal, token: told, accept = "application/json" }) {
+async function asked(method, path, { body, signal, token: told, accept = "application/json", patience = AbortSignal.timeout(PATIENCE_MS) }) {
   const headers = { Accept: accept };
   if (told) headers["X-Darner-Token"] = told;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -69,7 +73,7 @@ async function asked(method, path, { body, signal, token: told, accept = "applic
     response = await fetch(API + path, {
       method,
       headers,
-      signal,
+      signal: AbortSignal.any([signal, patience].filter(Boolean)),
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
       credentials: "same-origin",

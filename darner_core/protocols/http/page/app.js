@@ -39,6 +39,7 @@ let view = null;
 let leaving = new AbortController();
 let timer = 0;
 let running = null;
+let isStopped = false; // the browser would ask for a name and a password again and again
 
 // -- what is shown
 
@@ -83,6 +84,7 @@ async function open() {
 /** Ask now, and again after a while. What is asked for while an answer is awaited is asked when it has come. */
 async function tick() {
   clearTimeout(timer);
+  if (isStopped) return;
   if (running) {
     running.again = true;
     return;
@@ -103,7 +105,7 @@ async function tick() {
   running = null;
   if (mine.again) {
     await tick();
-  } else if (app.isLive && !document.hidden) {
+  } else if (app.isLive && !isStopped && !document.hidden) {
     timer = setTimeout(tick, Math.max(wait, SHARE * (performance.now() - began)));
   }
 }
@@ -120,7 +122,7 @@ function failed(error) {
     app.session = null; // it may be another server when it is there again
     setText(trouble, "The server does not answer. The page asks again every few seconds; what it shows is old.");
   } else if (error instanceof Refused && error.status === 401) {
-    app.session = null;
+    isStopped = true;
     setText(trouble, "A name and a password are needed. Load the page again to give them.");
   } else if (error instanceof Refused) {
     setText(trouble, error.message);
@@ -152,7 +154,7 @@ function showState(found) {
 }
 
 setInterval(async () => {
-  if (!app.isLive || document.hidden || !app.session) return;
+  if (!app.isLive || isStopped || document.hidden || !app.session) return;
   try {
     showState(await get("session"));
   } catch {

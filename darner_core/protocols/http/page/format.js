@@ -14,7 +14,7 @@ export function count(number) {
 /** In so few characters that it fits into a narrow place. */
 export function short(number) {
   if (number === null || number === undefined) return NONE;
-  if (Math.abs(number) < 10_000) return FEW.format(number);
+  if (Math.abs(number) < 10_000) return (Number.isInteger(number) ? WHOLE : FEW).format(number);
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
     if (Math.abs(number) >= size) return `${FEW.format(number / size)} ${unit}`;
   }

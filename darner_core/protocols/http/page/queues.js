@@ -173,7 +173,8 @@ function makeRow({ path }) {
       });
       cells[3].classList.toggle("bad", one.buried > 0);
       spark.show(one.spark);
-      sparks.classList.toggle("unknown", !one.spark);
+      const known = (one.spark ?? []).filter((value) => value !== null);
+      sparks.classList.toggle("unknown", known.length < 2);
     },
   };
 }
