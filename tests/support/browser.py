@@ -22,6 +22,31 @@ UNNAMED = """() => [...document.querySelectorAll("a, button, input, select, [rol
     (one.matches("a, button") && one.textContent.trim())))
   .map((one) => one.outerHTML.slice(0, 120))"""
 
+# Text that is too faint on what is behind it: WCAG 2 asks for a ratio of 4.5.
+FAINT = """() => {
+  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => {
+    const [r, g, b] = channels(color).map((v) => v / 255)
+      .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (one) => {
+    for (; one; one = one.parentElement) {
+      const color = getComputedStyle(one).backgroundColor;
+      if ((channels(color)[3] ?? 1) > 0.9) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter((one) => one.checkVisibility() && !one.matches(":disabled, option"))
+    .filter((one) => [...one.childNodes].some((child) => child.nodeType === 3 && child.data.trim()))
+    .filter((one) => {
+      const [a, b] = [light(getComputedStyle(one).color), light(behind(one))].sort((x, y) => x - y);
+      return (b + 0.05) / (a + 0.05) < 4.5;
+    })
+    .map((one) => one.outerHTML.slice(0, 120));
+}"""
+
 
 class Browser:
     """One window on one server's page."""
@@ -60,6 +85,10 @@ class Browser:
     def unnamed(self) -> list[str]:
         """Controls that a screen reader has no name for."""
         return [str(one) for one in self.page.evaluate(UNNAMED)]
+
+    def faint(self) -> list[str]:
+        """Texts that are hard to read."""
+        return [str(one) for one in self.page.evaluate(FAINT)]
 
     def width(self) -> int:
         return int(self.page.evaluate("document.documentElement.scrollWidth"))

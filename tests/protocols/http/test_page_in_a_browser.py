@@ -215,7 +215,7 @@ def test_names_and_bodies_are_text(browser: Browser, api: Http) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_without_scrolling_sideways(server: RunningServer, api: Http, scheme: str) -> None:
+def test_a_phone_shows_all_legibly_without_scrolling_sideways(server: RunningServer, api: Http, scheme: str) -> None:
     api.put("a" * 200, b"x" * 300)
     with browser_on(server, viewport=PHONE, color_scheme=scheme) as browser:
         for view in ("queues", f"queue/{'a' * 200}", "connections", "options", "log"):
@@ -223,6 +223,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(server: RunningServer, api
             browser.page.wait_for_function("document.querySelector('#version').textContent !== ''")
             browser.page.wait_for_timeout(300)
             assert browser.width() <= PHONE["width"], view
+            assert browser.faint() == [], view
         assert browser.complaints == []
 
 

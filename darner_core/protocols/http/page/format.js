@@ -1,4 +1,4 @@
-// Numbers, times and bytes as people read them. Pure.
+// Numbers, times and bytes as people read them.
 
 const WHOLE = new Intl.NumberFormat("en");
 const FEW = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
@@ -114,8 +114,8 @@ function pieces(bytes) {
   return found;
 }
 
-/** A body as hexadecimal numbers, 16 in a line, with the place before and the characters behind. */
-export function asHex(bytes, inLine = 16) {
+/** A body as hexadecimal numbers, 16 in a line or 8 on a phone, with the place before and the characters behind. */
+export function asHex(bytes, inLine = globalThis.innerWidth < 600 ? 8 : 16) {
   const lines = [];
   for (let at = 0; at < bytes.length; at += inLine) {
     const some = Array.from(bytes.subarray(at, at + inLine));
