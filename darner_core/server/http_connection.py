@@ -129,6 +129,7 @@ class HttpConnection:
         """The client has not had its answer: what it would have got goes to others."""
         undelivered, self.undelivered = self.undelivered, None
         if undelivered is not None:
+            self.be_special()
             try:
                 undelivered()
             except (RequestError, StorageError) as error:  # it comes back when its time is over
@@ -254,8 +255,7 @@ class HttpConnection:
             self._sync_group.join(self)
             self.turn.stir()
             return
-        self._greenlet.switch()
-        self.turn.stir()
+        self._resume()
 
     def fail_turn(self, error: StorageError) -> None:
         """Nothing of the turn has happened. `end_turn` follows."""
@@ -270,8 +270,13 @@ class HttpConnection:
             return
         if error is not None:
             self._failed = ServerError(str(error))
+        self._resume()
+
+    def _resume(self) -> None:
+        """Switch to the greenlet at the end of a turn. If it does something for the next one, that must come soon."""
         self._greenlet.switch()
-        self.turn.stir()
+        if self.turn.special:
+            self.turn.stir()
 
     def wait_for(self, waiter: Waiter, wait_ms: int) -> object:
         if self.gone:

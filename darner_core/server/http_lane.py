@@ -47,12 +47,12 @@ class Lane:
         self._go_on.close()
 
     def join(self, client: Waiting) -> None:
-        """Have the client's `serve_share` called soon, in this turn or one of the next."""
+        """Have the client's `serve_share` called soon, in this turn or one of the next. Called while the loop tells of
+        what has come."""
         self._waiting.append(client)
         if not self._is_called:
             self._is_called = True
             self._loop.run_callback(self._serve)
-            self._turn.stir()
 
     def _serve(self) -> None:
         self._is_called = False

@@ -15,6 +15,7 @@ from darner_core.protocols.http import bodies, parameters
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import JSON, Answer, Asked, Endpoint, Problem, done
 from darner_core.protocols.http.names import number_of
+from darner_core.protocols.http.schemas import NUMBER, TEXT, as_json, list_of, object_of
 
 # How many items are dealt with in one turn: 2 ms.
 ACTED_AT_ONCE: Final = 200
@@ -55,7 +56,8 @@ class Acting:
                 "POST", "/api/v1/queues/{queue}/acknowledge", self.acknowledge, "Acknowledge many items.", GET,
                 takes={JSON: {"type": "object", "required": ["ids"], "additionalProperties": False, "properties": {
                     "ids": {"type": "array", "maxItems": MAX_IDS, "items": {"type": "string"}}}}},
-                answers={200: "How many were acknowledged, and which are not there."}, changes=True,
+                answers={200: "How many were acknowledged, and which are not there."},
+                shapes={200: as_json(object_of(done=NUMBER, missing=list_of(TEXT)))}, changes=True,
             ),
         )  # fmt: skip
 

@@ -9,8 +9,9 @@ from darner_core.engines.jobs import Pause
 from darner_core.operations.operations import Operations
 from darner_core.protocols.http import bodies, parameters
 from darner_core.protocols.http.admission import Admission
-from darner_core.protocols.http.contract import JSON, Answer, Asked, Endpoint, Problem
+from darner_core.protocols.http.contract import JSON, WRITES, Answer, Asked, Endpoint, Problem
 from darner_core.protocols.http.names import shown
+from darner_core.protocols.http.schemas import NUMBER, TEXT, as_json, maybe, object_of
 
 _ONE: Final = "/api/v1/queues/{queue}"
 MAX_KICKED: Final = 1_000_000
@@ -37,13 +38,16 @@ class Administering:
             },
         }
         return (
-            Endpoint("POST", f"{_ONE}/kick", self.kick, "Make buried items ready, or else delayed ones.", ADMIN,
+            Endpoint("POST", f"{_ONE}/kick", self.kick, "Make buried items ready, or else delayed ones.", ADMIN, WRITES,
                 parameters={"n": parameters.number("Up to so many; 1 without it.", 1, MAX_KICKED)},
-                answers={200: "How many are ready now."}, changes=True),
+                answers={200: "How many are ready now."},
+                shapes={200: as_json(object_of(kicked=NUMBER))}, changes=True),
             Endpoint("POST", f"{_ONE}/pause", self.pause, "Take no puts, hand nothing out, or both.", ADMIN,
-                takes={JSON: pause}, answers={200: "The state.", 404: "There is no such queue."}, changes=True),
-            Endpoint("POST", f"{_ONE}/flush", self.flush, "Remove all that waits or is delayed.", ADMIN,
-                answers={200: "About how many items that were."}, changes=True),
+                takes={JSON: pause}, answers={200: "The state.", 404: "There is no such queue."},
+                shapes={200: as_json(object_of(state=TEXT, left_ms=maybe(NUMBER)))}, changes=True),
+            Endpoint("POST", f"{_ONE}/flush", self.flush, "Remove all that waits or is delayed.", ADMIN, WRITES,
+                answers={200: "About how many items that were."},
+                shapes={200: as_json(object_of(removed=NUMBER))}, changes=True),
         )  # fmt: skip
 
     def kick(self, asked: Asked) -> Answer:

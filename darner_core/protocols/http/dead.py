@@ -11,11 +11,12 @@ from darner_core.access.rights import GET, PUT
 from darner_core.engines.items import Seen, State
 from darner_core.engines.jobs import JobOptions, Outcome
 from darner_core.operations.operations import Operations
-from darner_core.protocols.http import parameters
+from darner_core.protocols.http import parameters, schemas
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import WRITES, Answer, Asked, Endpoint, Problem, done
 from darner_core.protocols.http.looking import AFTER, LIMIT, Looking, history_of, next_of
 from darner_core.protocols.http.names import number_of, path_of
+from darner_core.protocols.http.schemas import as_json
 from darner_core.showing import show
 
 LOOKED_AT_ONCE: Final = 100  # in one turn: 2 ms
@@ -50,14 +51,16 @@ class Dead:
         answers = {204: "It is done.", 404: "There is no such dead letter.", 507: "The queue is full."}
         return (
             Endpoint("GET", _DEAD, self.list, "The dead letters of a queue, with their histories.", GET,
-                parameters={"limit": LIMIT, "after": AFTER}, answers={200: "Dead letters, and where the next begin."}),
+                parameters={"limit": LIMIT, "after": AFTER}, answers={200: "Dead letters, and where the next begin."},
+                shapes={200: as_json(schemas.DEAD)}),
             Endpoint("POST", f"{_DEAD}/{{id}}/put-back", self.put_back, "Put a dead letter back into its queue.", PUT,
                 WRITES, answers=answers, changes=True),
             Endpoint("DELETE", f"{_DEAD}/{{id}}", self.drop, "Remove a dead letter.", GET, answers=answers,
                 changes=True),
             Endpoint("POST", f"{_DEAD}/put-back", self.put_all_back, "Put dead letters back, the oldest first.", PUT,
                 WRITES, {"n": parameters.number("Up to so many; all without it.", 1, MAX_PUT_BACK)},
-                answers={200: "How many are back."}, changes=True),
+                answers={200: "How many are back."},
+                shapes={200: as_json(schemas.object_of(done=schemas.NUMBER))}, changes=True),
         )  # fmt: skip
 
     def _place(self, asked: Asked) -> _Place:

@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 from darner_core.operations.operations import Operations
 from darner_core.protocols.http.contract import Answer, Asked, Endpoint, Problem
+from darner_core.protocols.http.schemas import TEXT, as_json, object_of
 
 
 class Health:
@@ -13,10 +14,19 @@ class Health:
 
     def endpoints(self) -> Sequence[Endpoint]:
         answers = {200: "It does.", 503: "It does not; the detail says why."}
+        shapes = {200: as_json(object_of(status=TEXT))}
         about = "Whether it takes items, and gives them."
         return (
-            Endpoint("GET", "/health/live", self.live, "Whether it runs.", answers={200: "It does."}, looks=True),
-            Endpoint("GET", "/health/ready", self.ready, about, answers=answers, looks=True),
+            Endpoint(
+                "GET",
+                "/health/live",
+                self.live,
+                "Whether it runs.",
+                answers={200: "It does."},
+                shapes=shapes,
+                looks=True,
+            ),
+            Endpoint("GET", "/health/ready", self.ready, about, answers=answers, shapes=shapes, looks=True),
         )
 
     @staticmethod

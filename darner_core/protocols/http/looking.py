@@ -13,9 +13,10 @@ from darner_core.access.rights import GET
 from darner_core.engines.items import Seen, State
 from darner_core.operations.operations import Operations
 from darner_core.operations.taking import Shown
-from darner_core.protocols.http import parameters
-from darner_core.protocols.http.contract import BYTES, Answer, Asked, Endpoint, Parameter, Problem
+from darner_core.protocols.http import parameters, schemas
+from darner_core.protocols.http.contract import BYTES, READS, Answer, Asked, Endpoint, Parameter, Problem
 from darner_core.protocols.http.names import number_of, path_of
+from darner_core.protocols.http.schemas import as_json
 
 PREVIEW_BYTES: Final = 256
 MAX_LIMIT: Final = 500
@@ -55,12 +56,14 @@ class Looking:
         known = {"state": parameters.word("Ready without it.", *STATES), "limit": LIMIT, "after": AFTER}
         none = {404: "There is no such item."}
         return (
-            Endpoint("GET", "/api/v1/queues/{queue}/items", self.some, "Items of a state, with how they begin.", GET,
-                parameters=known, answers={200: "The items, and where the next begin."}),
-            Endpoint("GET", _ITEM, self.one, "An item as it is, which stays.", GET,
-                answers={200: "The item.", **none}),
-            Endpoint("GET", f"{_ITEM}/history", self.history, "What became of a dead letter.", GET,
-                answers={200: "Where it was put, how often it failed, why and with whom last.", **none}),
+            Endpoint("GET", "/api/v1/queues/{queue}/items", self.some, "Items of a state, with how they begin.", GET, READS,
+                parameters=known, answers={200: "The items, and where the next begin."},
+                shapes={200: as_json(schemas.LOOKED_AT)}),
+            Endpoint("GET", _ITEM, self.one, "An item as it is, which stays.", GET, READS,
+                answers={200: "The item.", **none}, shapes={200: schemas.AS_BYTES}),
+            Endpoint("GET", f"{_ITEM}/history", self.history, "What became of a dead letter.", GET, READS,
+                answers={200: "Where it was put, how often it failed, why and with whom last.", **none},
+                shapes={200: as_json(schemas.HISTORY)}),
         )  # fmt: skip
 
     def some(self, asked: Asked) -> Answer:

@@ -28,6 +28,7 @@ _ALWAYS: Final = {
     400: "What was asked is wrong; the detail says what is allowed.",
     401: "A name and a password are needed.",
     403: "Whoever asks may not do that.",
+    404: "It is not there.",
     405: "There is no such method here; Allow tells which there are.",
     421: "Without users only some hosts are answered.",
     429: "Too many log in at once, or too many items are open.",

@@ -12,7 +12,7 @@ from darner_core.engines.jobs import JobOptions, Outcome, Pause, Placed
 from darner_core.errors import RequestError, StorageError
 from darner_core.operations.operations import Operations
 from darner_core.operations.putting import JOBS_A_TURN
-from darner_core.protocols.http import bodies, parameters
+from darner_core.protocols.http import bodies, parameters, schemas
 from darner_core.protocols.http.contract import (
     BYTES,
     CREATED,
@@ -25,6 +25,7 @@ from darner_core.protocols.http.contract import (
     Problem,
 )
 from darner_core.protocols.http.problems import problem_of
+from darner_core.protocols.http.schemas import as_json
 
 _PARAMETERS: Final[Mapping[str, Parameter]] = {
     "delay": parameters.DELAY,
@@ -62,6 +63,10 @@ class Putting:
                  411: "A large body must say its size.", 413: "The item is too large.",
                  507: "There is no room."},
                 changes=True,
+                shapes={
+                    200: as_json(schemas.PUT_ONE),
+                    201: as_json({"anyOf": [schemas.PUT_ONE, schemas.PUT_MANY]}),
+                },
             ),
         )  # fmt: skip
 

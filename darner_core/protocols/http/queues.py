@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from darner_core.access.rights import ADMIN, GET, PUT
 from darner_core.operations.operations import Operations
-from darner_core.protocols.http import parameters
+from darner_core.protocols.http import parameters, schemas
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import CREATED, WRITES, Answer, Asked, Endpoint, Parameter, Problem, done
 from darner_core.protocols.http.figures import FIELDS, QueueFigures
 from darner_core.protocols.http.names import path_of, shown
+from darner_core.protocols.http.schemas import as_json
 from darner_core.protocols.http.server import plain
 from darner_core.slicing import slices
 
@@ -67,12 +68,13 @@ class Queues:
         }
         return (
             Endpoint("GET", "/api/v1/queues", self.list, "The queues, with their figures.", parameters=page,
-                answers={200: "The queues, and how many match in all."}),
+                answers={200: "The queues, and how many match in all."}, shapes={200: as_json(schemas.QUEUES)}),
             Endpoint("GET", _ONE, self.show, "A queue: its figures, options and relations.",
-                answers={200: "The queue.", 404: "There is no such queue."}),
+                answers={200: "The queue.", 404: "There is no such queue."}, shapes={200: as_json(schemas.QUEUE)}),
             Endpoint("GET", f"{_ONE}/history", self.history, "How a queue was over the last minutes.",
                 parameters={"minutes": parameters.number("How many; 60 without it.", 1, MAX_MINUTES)},
-                answers={200: "A number for each step; null where it is not known.", 404: "There is no such queue."}),
+                answers={200: "A number for each step; null where it is not known.", 404: "There is no such queue."},
+                shapes={200: as_json(schemas.ANY)}),
             Endpoint("PUT", _ONE, self.make, "Make a queue.", PUT, WRITES,
                 answers={201: "It is made.", 204: "It was there.", 507: "There may be no more queues."}, changes=True),
             Endpoint("DELETE", _ONE, self.delete, "Delete a queue with all that is in it.", ADMIN, WRITES,

@@ -15,10 +15,11 @@ from darner_core.config.queues import BUILT_IN_LEVEL
 from darner_core.errors import ConfigError
 from darner_core.operations.operations import Operations
 from darner_core.operations.status import STATUSES, status_of
-from darner_core.protocols.http import bodies, parameters
+from darner_core.protocols.http import bodies, parameters, schemas
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import JSON, Answer, Asked, Endpoint, Problem, done
 from darner_core.protocols.http.names import shown
+from darner_core.protocols.http.schemas import as_json, object_of
 from darner_core.slicing import slices
 
 MAX_LINES: Final = 500
@@ -52,19 +53,23 @@ class ServerPart:
         lines = {"lines": parameters.number("How many of the last lines.", 1, MAX_LINES)}
         return (
             Endpoint("GET", "/api/v1/session", self.session, "Who asks, and what a page needs to know to begin with.",
-                answers={200: "The user, the token that changes need, and the server's state."}),
+                answers={200: "The user, the token that changes need, and the server's state."},
+                shapes={200: as_json(schemas.SESSION)}),
             Endpoint("GET", "/api/v1/server", self.server, "All figures of the server.",
-                answers={200: "The figures, by the names that stats has for them."}),
+                answers={200: "The figures, by the names that stats has for them."},
+                shapes={200: as_json(schemas.SERVER)}),
             Endpoint("GET", "/api/v1/server/options", self.options, "The options, and where each was set.", ADMIN_ALL,
-                answers={200: "The options."}),
+                answers={200: "The options."}, shapes={200: as_json(schemas.OPTIONS)}),
             Endpoint("GET", "/api/v1/server/log", self.log, "The last lines of the log.", ADMIN_ALL, parameters=lines,
-                answers={200: "The lines, the last one last."}),
+                answers={200: "The lines, the last one last."}, shapes={200: as_json(schemas.LINES)}),
             Endpoint("POST", "/api/v1/server/status", self.status, "Change what is taken and given.", ADMIN_ALL,
-                takes={JSON: status}, answers={200: "The status that is shown now."}, changes=True),
+                takes={JSON: status}, answers={200: "The status that is shown now."},
+                shapes={200: as_json(object_of(status=schemas.TEXT))}, changes=True),
             Endpoint("POST", "/api/v1/server/reload", self.reload, "Read the files again.", ADMIN_ALL,
                 answers={204: "They are in effect.", 409: "They are wrong; nothing has changed."}, changes=True),
             Endpoint("GET", "/api/v1/connections", self.connections, "The clients.", ADMIN_ALL, parameters=page,
-                answers={200: "Clients, and what is to be given as `after` for the next."}),
+                answers={200: "Clients, and what is to be given as `after` for the next."},
+                shapes={200: as_json(schemas.CONNECTIONS)}),
         )  # fmt: skip
 
     # -- looking

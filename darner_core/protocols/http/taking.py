@@ -17,10 +17,11 @@ from darner_core.errors import StorageError
 from darner_core.operations.client import LATER
 from darner_core.operations.operations import Operations
 from darner_core.operations.taking import give_back
-from darner_core.protocols.http import parameters
+from darner_core.protocols.http import parameters, schemas
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import BYTES, NO_CONTENT, READS, Answer, Asked, Endpoint, Problem
 from darner_core.protocols.http.names import path_of, shown
+from darner_core.protocols.http.schemas import as_json
 
 # How long a client may keep what it has taken, if neither it, nor the item, nor the queue says so.
 DEFAULT_TTR_MS: Final = 60_000
@@ -52,14 +53,15 @@ class Taking:
             204: "There is none.",
             429: "Too many items are open.",
         }
+        shapes = {200: {**schemas.AS_BYTES, **as_json(schemas.TAKEN)}}
         return (
             Endpoint(
                 "POST", "/api/v1/queues/{queue}/take", self.take, "Take items from this queue.", GET, READS,
-                _PARAMETERS, answers=answers, changes=True,
+                _PARAMETERS, answers=answers, changes=True, shapes=shapes,
             ),
             Endpoint(
                 "POST", "/api/v1/take", self.take_of_several, "Take items from the first queue that has some.",
-                FREE, READS, {"q": parameters.QUEUES, **_PARAMETERS}, answers=answers, changes=True,
+                FREE, READS, {"q": parameters.QUEUES, **_PARAMETERS}, answers=answers, changes=True, shapes=shapes,
             ),
         )  # fmt: skip
 

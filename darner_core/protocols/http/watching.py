@@ -13,6 +13,7 @@ from darner_core.protocols.http import parameters
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import EVENTS, Answer, Asked, Endpoint, Problem
 from darner_core.protocols.http.names import path_of, shown
+from darner_core.protocols.http.schemas import AS_EVENTS
 from darner_core.protocols.http.taking import in_json
 
 # A comment goes out when nothing has happened for so long, so that nobody between takes the connection for dead.
@@ -28,11 +29,12 @@ class Watching:
 
     def endpoints(self) -> Sequence[Endpoint]:
         answers = {200: "Events without end: put, get, open, close, abort, expire, bury, dead, ..., each with JSON."}
+        shapes = {200: AS_EVENTS}
         return (
             Endpoint("GET", "/api/v1/queues/{queue}/watch", self.one, "What happens to a queue.", ADMIN,
-                answers=answers),
+                answers=answers, shapes=shapes),
             Endpoint("GET", "/api/v1/watch", self.several, "What happens to several queues.", FREE,
-                parameters={"q": parameters.QUEUES}, answers=answers),
+                parameters={"q": parameters.QUEUES}, answers=answers, shapes=shapes),
         )  # fmt: skip
 
     def one(self, asked: Asked) -> Answer:

@@ -52,10 +52,14 @@ def test_a_status_refuses_puts_and_then_gets(start_server: Callable[..., Running
     said = http.post("queues/q/items", b"y")
     assert (said.status, said.detail, said.headers["retry-after"]) == (503, "the server is READONLY", "1")
     assert http.ask("PUT", "queues/new").status == 503
+    assert http.post("queues/q/flush").status == 503
+    assert http.delete("queues/q").status == 503
     assert http.get("/health/ready").status == 503
     assert http.take("q").status == 200
     operator.ask(b"status quiescent\r\n", b"END\r\n")
     assert http.take("q").detail == "the server is QUIESCENT"
+    assert http.get("queues/q/items").status == 503
+    assert http.get("queues/q").status == 200
     assert http.get("session").json["status"] == "QUIESCENT"
     assert http.get("/health/live").status == 200
 
