@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from darner_core.access.rights import ADMIN, PUT
+from darner_core.access.rights import ADMIN, GET, PUT
 from darner_core.operations.operations import Operations
 from darner_core.protocols.http import parameters, schemas
 from darner_core.protocols.http.admission import Admission
@@ -138,6 +138,7 @@ class Queues:
         there: Any = self._queues[queue]
         dead = next((one["value"] for one in options if one["name"] == "dead_letter_queue"), "")
         more = {
+            "may": [right for right in (PUT, GET, ADMIN) if self._admission.may(asked.client, right, queue)],
             "options": options,
             "children": [_named(one) for one in children],
             "cursors": [shown(name) for name in there.cursors or ()],
