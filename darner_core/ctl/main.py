@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from darner_core.ctl import directory, items, operating, queues, watching
+from darner_core.ctl import directory, items, operating, queues, top, watching
 from darner_core.ctl.address import DEFAULT, Address, Tls
 from darner_core.ctl.context import DURATION, Context, ServerAddress
 from darner_core.ctl.errors import DONE, FAILED, INTERRUPTED, USAGE, CtlError
@@ -98,7 +98,14 @@ def ctl(
     )
 
 
-for command in (*queues.COMMANDS, *items.COMMANDS, *operating.COMMANDS, *watching.COMMANDS, *directory.COMMANDS):
+for command in (
+    *top.COMMANDS,
+    *queues.COMMANDS,
+    *items.COMMANDS,
+    *operating.COMMANDS,
+    *watching.COMMANDS,
+    *directory.COMMANDS,
+):
     ctl.add_command(command)
 
 
