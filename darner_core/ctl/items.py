@@ -15,7 +15,7 @@ from darner_core.ctl import names
 from darner_core.ctl.client import PIECE_BYTES, Arriving, Client, PutOptions
 from darner_core.ctl.context import DURATION, QUEUE, Context, figures_of
 from darner_core.ctl.errors import CtlError, NothingThere, Refused
-from darner_core.ctl.output import body_json, printable
+from darner_core.ctl.output import body_json, items, printable
 from darner_core.showing import show
 
 MAX_NUMBER: Final = 2**32 - 1
@@ -79,7 +79,7 @@ def put(
     if ctl.out.as_json:
         ctl.out.json({"queue": names.write(queue), "put": done})
     else:
-        ctl.out.say(f"{names.write(queue)}: {done} {'item' if done == 1 else 'items'} put")
+        ctl.out.say(f"{names.write(queue)}: {items(done)} put")
 
 
 def _put_all(client: Client, queue: bytes, bodies: "Iterator[bytes] | list[bytes]", options: PutOptions) -> int:
@@ -89,7 +89,7 @@ def _put_all(client: Client, queue: bytes, bodies: "Iterator[bytes] | list[bytes
             _require_stored(client.put(queue, one, options), queue, options)
         except CtlError as error:
             if done:
-                raise type(error)(f"{done} items were put; then {error}") from error
+                raise type(error)(f"{items(done)} put; then {error}") from error
             raise
         done += 1
     return done

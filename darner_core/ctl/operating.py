@@ -6,7 +6,7 @@ import click
 
 from darner_core.ctl import names
 from darner_core.ctl.context import DURATION, QUEUE, Context, figures_of
-from darner_core.ctl.output import count
+from darner_core.ctl.output import items
 
 STATUSES: Final = ("up", "writeavoid", "readonly", "quiescent")
 
@@ -22,13 +22,13 @@ def flush(ctl: Context, queue: bytes, yes: bool) -> None:
     with ctl.connect() as client:
         one = figures_of(client, queue)
         waiting = one.waiting + one.delayed + one.buried
-        ctl.sure(f"Drop the {count(waiting)} items of queue {names.write(queue)}?", yes)
+        ctl.sure(f"Drop {items(waiting)} of queue {names.write(queue)}?", yes)
     with ctl.connect() as client:  # the answer may have come late
         client.flush(queue)
     if ctl.out.as_json:
         ctl.out.json({"queue": names.write(queue), "flushed": waiting})
     else:
-        ctl.out.say(f"{names.write(queue)} is empty: {count(waiting)} items dropped")
+        ctl.out.say(f"{names.write(queue)} is empty: {items(waiting)} dropped")
 
 
 @click.command()
@@ -39,13 +39,13 @@ def delete(ctl: Context, queue: bytes, yes: bool) -> None:
     """Remove a queue, and all its items, the open ones too."""
     with ctl.connect() as client:
         one = figures_of(client, queue)
-        ctl.sure(f"Delete queue {names.write(queue)} with {count(one.held)} items?", yes)
+        ctl.sure(f"Delete queue {names.write(queue)} with {items(one.held)}?", yes)
     with ctl.connect() as client:
         client.delete(queue)
     if ctl.out.as_json:
         ctl.out.json({"queue": names.write(queue), "deleted": True, "items": one.held})
     else:
-        ctl.out.say(f"{names.write(queue)} is deleted, with {count(one.held)} items")
+        ctl.out.say(f"{names.write(queue)} is deleted, with {items(one.held)}")
 
 
 @click.command()
@@ -81,7 +81,7 @@ def kick(ctl: Context, queue: bytes, most: int | None) -> None:
     if ctl.out.as_json:
         ctl.out.json({"queue": names.write(queue), "kicked": kicked})
     else:
-        ctl.out.say(f"{names.write(queue)}: {count(kicked)} items are ready now")
+        ctl.out.say(f"{names.write(queue)}: {items(kicked)} made ready")
 
 
 @click.command()

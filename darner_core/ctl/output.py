@@ -106,6 +106,10 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def items(number: int) -> str:
+    return "1 item" if number == 1 else f"{number:,} items"
+
+
 def size(number: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1000:

@@ -1,10 +1,12 @@
 """The command line: what all commands share, and how they end."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+from darner_core.ctl.main import ctl
 from tests.support.ctl import Terminal, environment, run_ctl
 from tests.support.harness import ROOT, RunningServer
 
@@ -64,3 +66,9 @@ def test_the_server_imports_none_of_it() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment(), check=False
     )
     assert ended.stdout == "[]\n"
+
+
+def test_every_command_stands_in_the_docs() -> None:
+    page = (ROOT / "docs" / "ctl.md").read_text()
+    rows = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    assert set(ctl.commands) <= set(re.findall(r"`([a-z]+)", rows))
