@@ -1,12 +1,18 @@
 """Where a server is."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from darner_core.ctl.address import Address, Tls, read_address
 from darner_core.ctl.errors import CtlError, NoServer
+from tests.support.ctl import run_ctl
+from tests.support.harness import RunningServer
+from tests.support.identities import Authority
+
+StartServer = Callable[..., RunningServer]
 
 
 @pytest.mark.parametrize(
@@ -47,3 +53,37 @@ def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_certificates_that_cannot_be_read_are_named() -> None:
     with pytest.raises(CtlError, match="cannot use the certificates in /nowhere"):
         Tls("/nowhere").context()
+
+
+def test_over_a_unix_socket(start_server: StartServer, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    start_server("--host", f"unix:{path}")
+    assert run_ctl("--server", f"unix:{path}", "put", "q", "x").json() == {"queue": "q", "put": 1}
+
+
+def test_over_tls_the_certificate_is_looked_at(start_server: StartServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = start_server(*authority.options())
+    assert run_ctl("--tls-ca", str(authority.file), "put", "q", "x", port=server.port).status == 0
+    itself = str(authority.server()[0])
+    other = run_ctl("--tls-ca", itself, "queues", port=server.port)  # of the same name, but another one
+    assert (other.status, "shows a certificate that is not trusted" in other.complaint) == (3, True)
+    unknown = run_ctl("--tls", "queues", port=server.port)
+    assert (unknown.status, "--tls-ca FILE names who signed it" in unknown.complaint) == (3, True)
+
+
+def test_a_plain_server_is_not_taken_for_one_with_tls(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server()
+    ended = run_ctl("--tls", "queues", port=server.port)
+    assert (ended.status, "does not speak TLS" in ended.complaint) == (3, True)
+
+
+def test_a_certificate_says_who_asks(start_server: StartServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    file = tmp_path / "darner.toml"
+    file.write_text('[users.mailer]\nput = ["mail"]\n')
+    server = start_server("-c", str(file), *authority.options(), "--tls-ca", str(authority.file))
+    shows = ("--tls-ca", str(authority.file), "--tls-cert", str(authority.client("mailer")))
+    assert run_ctl(*shows, "put", "mail", "x", port=server.port).status == 0
+    refused = run_ctl(*shows, "take", "mail", port=server.port)
+    assert (refused.status, "user mailer may not get from queue mail" in refused.complaint) == (1, True)
