@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.support.ctl import Terminal, environment, run_ctl, words_of
 from tests.support.harness import RunningServer, wait_until
@@ -70,6 +73,18 @@ def test_what_cannot_be_written_out_is_not_lost(server: RunningServer) -> None:
     assert ended.returncode == 1
     assert b"No space left" in ended.stderr
     wait_until(lambda: server.client().get("q") == b"a" * 1000)
+
+
+@pytest.mark.parametrize("dialect", ["kestrel", "siberite", "kyototycoon"])
+def test_clients_of_every_dialect_may_be_on_this_port(dialect: str, start_server: Callable[..., RunningServer]) -> None:
+    server = start_server("--dialect", dialect, "--reply-key", "request")
+    for body in ("a", "b"):
+        assert run_ctl("put", "q", body, port=server.port).status == 0
+    assert run_ctl("peek", "q", port=server.port).json()["body"] == "a"
+    taken = run_ctl("take", "q", "--count", "0", port=server.port).jsons()
+    assert [(one["queue"], one["body"]) for one in taken] == [("q", "a"), ("q", "b")]
+    assert run_ctl("take", "q", "--wait", "10ms", port=server.port).status == 4
+    server.client().ask(b"get q/peek\r\n", b"END\r\n")
 
 
 def test_a_take_waits(server: RunningServer) -> None:

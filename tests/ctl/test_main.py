@@ -8,7 +8,7 @@ import pytest
 
 from darner_core.ctl.main import ctl
 from tests.support.ctl import Terminal, environment, run_ctl
-from tests.support.harness import ROOT, RunningServer
+from tests.support.harness import ROOT, RunningServer, run_darner
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,7 @@ def test_every_command_stands_in_the_docs() -> None:
     page = (ROOT / "docs" / "ctl.md").read_text()
     rows = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
     assert set(ctl.commands) <= set(re.findall(r"`([a-z]+)", rows))
+
+
+def test_the_servers_own_help_leads_here() -> None:
+    assert "`darner ctl --help`" in " ".join(run_darner("--help").stdout.split())
