@@ -14,11 +14,12 @@ PACKAGE = "darner_core"
 # What each room may import, beside FREE and its own modules. `engines` holds what all engines have in common; each of
 # them is a room of its own.
 MAY_IMPORT = {
-    "main": "server tools config storage",
+    "main": "server tools ctl config storage",
     "server": "protocols operations engines engines.local access config storage",
     "protocols": "operations engines access config",
     "operations": "engines access config",
     "engines.local": "engines storage config",
+    "ctl": "tools config",
     "tools": "storage config",
     "engines": "config",
     "storage": "",
@@ -40,6 +41,8 @@ OUTSIDE = {
     "falcon": {"protocols"},
     "prometheus_client": {"protocols"},
     "google_crc32c": {"storage"},
+    "click": {"ctl"},
+    "rich": {"ctl"},
 }
 
 # What knows neither sockets nor disks nor the time of day: bytes and numbers in, bytes and numbers out.

@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=NAME,
         usage=f"{NAME} [options]",
-        description=f"{NAME}: a durable message queue server",
+        description=f"{NAME}: a durable message queue server; `{NAME} ctl --help` tells how to look after it",
         allow_abbrev=False,
     )
     parser.add_argument("-v", "--version", action="version", version=f"{NAME} {VERSION}")

@@ -72,6 +72,13 @@ class Authority:
         made.private_key_pem.write_to_path(str(key))
         return cert, key
 
+    def client(self, name: str) -> Path:
+        """A file with a client's certificate, which has this name, and its key."""
+        made = self._ca.issue_cert("client@example.org", common_name=name, key_type=trustme.KeyType.ECDSA)
+        file = self._directory / f"{self._name}-{name}.pem"
+        made.private_key_and_cert_chain_pem.write_to_path(str(file))
+        return file
+
     def context(self, name: str | None = None, shown_by: "Authority | None" = None) -> ssl.SSLContext:
         """The TLS settings of a client that trusts this authority, and shows a certificate with this name; "": none."""
         context = ssl.create_default_context(cafile=str(self.file))
