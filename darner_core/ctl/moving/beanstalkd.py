@@ -85,10 +85,10 @@ class Beanstalkd:
         self._reserves = False
         for which in (b"peek-delayed", b"peek-buried") if self._takes_buried else (b"peek-delayed",):
             self._wire.send(which + b"\r\n")
-            job = self._job(self._wire.line(), b"FOUND", b"NOT_FOUND")
-            if job is not None:
-                self._ids.append(job.id)
-                yield _item(job, self._told([job.id])[job.id])
+            seen = self._job(self._wire.line(), b"FOUND", b"NOT_FOUND")
+            if seen is not None:
+                self._ids.append(seen.id)
+                yield _item(seen, self._told([seen.id])[seen.id])
                 return
 
     def _watch(self, tube: bytes) -> None:

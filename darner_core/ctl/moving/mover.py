@@ -61,7 +61,7 @@ class Mover:
             if refusals:
                 stored = [True] * len(items)
                 for refusal in refusals:
-                    stored[refusal.index] = False
+                    stored[refusal.place] = False
                 moved.twice += self.source.confirm_some(queue, stored)
                 moved.items += sum(stored)
                 moved.refused = refusals[0].why
@@ -89,10 +89,10 @@ class Mover:
         """Put what was refused again, until the patience is over. What was read in pieces cannot be put again."""
         deadline = time.monotonic() + self.patience_s
         while refusals and time.monotonic() < deadline and not self.stop():
-            if any(items[one.index].size > WHOLE_BYTES for one in refusals):
+            if any(items[one.place].size > WHOLE_BYTES for one in refusals):
                 break
             self.wait(RETRY_S)
             for one in refusals:
-                self.target.put(into, items[one.index])
-            refusals = [Refusal(refusals[one.index].index, one.why) for one in self.target.settle()]
+                self.target.put(into, items[one.place])
+            refusals = [Refusal(refusals[one.place].place, one.why) for one in self.target.settle()]
         return refusals

@@ -73,7 +73,7 @@ class Source(Protocol):
 
 
 class Refusal(NamedTuple):
-    index: int  # of the item in the batch
+    place: int  # of the item in the batch
     why: str
 
 

@@ -82,7 +82,7 @@ class RedisLists:
         return self._remove(queue, self._batch)
 
     def _remove(self, queue: bytes, bodies: Sequence[bytes]) -> int:
-        removed = self._all([("LREM", held(queue), -1, body) for body in bodies]) if bodies else []
+        removed: list[int] = self._all([("LREM", held(queue), -1, body) for body in bodies]) if bodies else []
         return len(removed) - sum(removed)  # another mover has had it
 
     def confirm_some(self, queue: bytes, stored: Sequence[bool]) -> int:

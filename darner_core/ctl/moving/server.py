@@ -40,13 +40,13 @@ class Server:
     def settle(self) -> list[Refusal]:
         self._send()
         refusals = []
-        for index in range(self._asked):
+        for place in range(self._asked):
             line = self._wire.line()
             if line == b"STORED":
                 continue
             if line != b"NOT_STORED" and not line.startswith(b"SERVER_ERROR"):
                 raise CtlError(f"{self._wire.server} refuses: {show(line)}")
-            refusals.append(Refusal(index, _why(line)))
+            refusals.append(Refusal(place, _why(line)))
         self._asked = 0
         return refusals
 

@@ -41,7 +41,7 @@ class Wire:
 
     def exactly(self, size: int) -> bytes:
         try:
-            data = self._file.read(size)
+            data: bytes = self._file.read(size)
         except OSError as error:
             raise self._gone(error) from error
         if len(data) < size:
