@@ -24,7 +24,6 @@ from darner_core.ctl.resuming import Progress
 from darner_core.showing import show
 
 RAW_HEAD: Final = b"darner items 1\n"
-MAX_LINE_BYTES: Final = 4 << 30
 
 _NUMBERS: Final = {"flags": 2**32, "pri": 2**32, "ttr": 2**48, "delay": 2**48, "expires_at": 2**48, "id": 2**63}
 
@@ -208,7 +207,10 @@ class ItemsOf:
             piece = self._file.read(min(PIECE_BYTES, size - start))
             self._line += piece.count(b"\n")
             yield piece
-        self._end()
+        try:
+            self._end()
+        except ValueError as error:
+            raise CtlError(f"{show(self.path)}: line {self._line}: {error}") from None
 
     def _end(self) -> None:
         if self._file.read(1) not in (b"\n", b""):
