@@ -17,7 +17,7 @@ def old() -> Iterator[int]:
         yield port
 
 
-def worker(port: int, tube: str) -> greenstalk.Client:
+def worker(port: int, tube: str) -> "greenstalk.Client[bytes]":
     return greenstalk.Client(("127.0.0.1", port), encoding=None, use=tube, watch=tube)
 
 
@@ -36,9 +36,8 @@ def test_jobs_keep_their_priority_their_time_and_their_delay(
     stats = new.client().stats()
     assert stats["queue_mail%2Fout_delayed"] == "1"
     assert drained(new, "mail%2Fout") == [b"first", b"later", b"last"]
-    with worker(old, "mail/out") as client:
-        with pytest.raises(greenstalk.NotFoundError):
-            client.peek_delayed()
+    with worker(old, "mail/out") as client, pytest.raises(greenstalk.NotFoundError):
+        client.peek_delayed()
 
 
 def test_buried_jobs_stay_and_are_named_unless_they_are_wanted(
