@@ -1,7 +1,8 @@
 """Items in files: as lines of JSON, or as they are, each behind a line that says its length.
 
 Lines of JSON have the words of the HTTP API: `body` or `body_base64`, `pri`, `ttr`, `delay`, `key`, times in
-milliseconds; and `queue`, `flags`, `expires_at` (seconds since 1970), `id`. Raw files begin with a line that says so:
+milliseconds; and `queue`, `flags`, `expires_at` (seconds since 1970). `id`, `failures` and `buried` are told, and mean
+nothing when a file is read: an item that was buried waits then. Raw files begin with a line that says so:
 
     darner items 1
     {"bytes": 5, "queue": "work"}
@@ -77,6 +78,7 @@ def _described(queue: bytes, item: Item) -> dict[str, Any]:
     options = {
         "id": item.id, "flags": item.flags, "ttr": item.ttr_ms, "delay": item.delay_ms, "expires_at": item.expires_at,
         "key": names.write(item.key) if item.key else "",
+        "buried": item.is_buried, "failures": item.failures,
     }  # fmt: skip
     pri = {} if item.pri is None else {"pri": item.pri}
     return {"queue": names.write(queue), **{name: value for name, value in options.items() if value}, **pri}
@@ -164,7 +166,7 @@ class ItemsOf:
     def _read(self) -> Iterator[tuple[bytes, Item]]:
         while line := self._file.readline():
             self._line += 1
-            offset = self._file.tell() - len(line)
+            number, offset = self._line, self._file.tell() - len(line)
             if not line.strip():
                 continue
             try:
@@ -173,7 +175,7 @@ class ItemsOf:
                     raise ValueError('a line must be an object, as in {"queue": "work", "body": "text"}')
                 yield self._item(found)
             except (ValueError, RecursionError) as error:
-                self._found.append(f"{show(self.path)}: line {self._line}, byte {offset}: {error}")
+                self._found.append(f"{show(self.path)}: line {number}, byte {offset}: {error}")
                 if self._raw:
                     return  # nobody knows where the next one begins
 

@@ -201,7 +201,8 @@ class KestrelJournal:
             raise CtlError(f"{show(folder)} has no journal of a queue {show(queue)}")
         self.items: Sequence[Stored] = self._replay()
         damage = [one for one in self.findings if not one.is_cut]
-        if damage and not takes_damaged:
+        self.is_refused = bool(damage) and not takes_damaged
+        if self.is_refused:
             self.items = ()
         if progress is not None:
             self._next = min(progress.begin(self._paths), len(self.items))

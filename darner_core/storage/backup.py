@@ -14,7 +14,6 @@ On the same file system tables are hard links, so that a backup takes no room un
 import errno
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import IO, NamedTuple
 
@@ -84,7 +83,7 @@ def _copy(path: str, moment: Moment, target: str) -> Copied | None:
         def open_file(name: str) -> IO[bytes]:
             return opened.enter_context(open(os.path.join(path, name), "rb"))
 
-        size = _write(open_file(moment.manifest), target, moment.manifest, moment.manifest_bytes)
+        size = write_copy(open_file(moment.manifest), target, moment.manifest, moment.manifest_bytes)
         files.write_atomically(os.path.join(target, manifest.CURRENT), f"{moment.manifest}\n".encode())
         found = manifest.read(target)
         if found.cut_at is not None:
@@ -96,14 +95,14 @@ def _copy(path: str, moment: Moment, target: str) -> Copied | None:
         tables = {table: open_file(table) for table in found.tables}
         for table, file in tables.items():
             if not _link(os.path.join(path, table), os.path.join(target, table)):
-                _write(file, target, table, None)
+                write_copy(file, target, table, None)
             size += found.tables[table]
         for log, file in logs.items():
-            size += _write(file, target, log, needed[log])
+            size += write_copy(file, target, log, needed[log])
         small = 0
         for name in (*_SMALL, *_newest_options(path)):
             with suppress(FileNotFoundError):
-                size += _write(open_file(name), target, name, None)
+                size += write_copy(open_file(name), target, name, None)
                 small += 1
     files.sync_folder(target)
     return Copied(2 + len(tables) + len(logs) + small, size)
@@ -124,7 +123,7 @@ def _link(path: str, target: str) -> bool:
     return True
 
 
-def _write(file: IO[bytes], folder: str, name: str, size: int | None) -> int:
+def write_copy(file: IO[bytes], folder: str, name: str, size: int | None) -> int:
     """Copy the first `size` bytes of a file, or all. Returns how many those are."""
     left = os.fstat(file.fileno()).st_size if size is None else size
     written = 0
@@ -136,36 +135,3 @@ def _write(file: IO[bytes], folder: str, name: str, size: int | None) -> int:
         out.flush()
         os.fsync(out.fileno())
     return written
-
-
-def restore(backup: str, path: str, progress: Callable[[int, int], None]) -> Copied:
-    """Make `path`, which must be empty or missing, a data directory with what is in a backup, which stays as it is.
-    `progress` hears of bytes that are copied, and of how many. Raises StorageError; then there is nothing in `path`."""
-    begun = False
-    try:
-        if not os.path.exists(os.path.join(backup, records.FORMAT_FILE)):
-            raise StorageError(f"{backup}: this is no backup: it has no file {records.FORMAT_FILE}")
-        if os.path.exists(os.path.join(backup, records.RUNNING_FILE)):
-            raise StorageError(f"{backup}: this is the data directory of a server, and no backup")
-        os.makedirs(path, 0o700, exist_ok=True)
-        if os.listdir(path):
-            raise StorageError(f"{path} is not empty: restore writes into an empty or a new directory only")
-        names = sorted(os.listdir(backup), key=lambda name: (name in (manifest.CURRENT, records.FORMAT_FILE), name))
-        total = sum(os.path.getsize(os.path.join(backup, name)) for name in names)
-        done, begun = 0, True
-        for name in names:  # what makes it a data directory comes last
-            with open(os.path.join(backup, name), "rb") as file:
-                done += _write(file, path, name, None)
-            progress(done, total)
-        files.sync_folder(path)
-    except OSError as error:
-        if begun:
-            _empty(path)
-        raise StorageError(f"{error.filename or path}: {error.strerror}") from error
-    return Copied(len(names), done)
-
-
-def _empty(path: str) -> None:
-    for name in os.listdir(path):
-        with suppress(OSError):
-            os.unlink(os.path.join(path, name))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from darner_core.storage import backup
+from darner_core.tools.restore import restore
 from tests.support.harness import Client, RunningServer, run_darner, wait_until
 
 LARGE = bytes(range(256)) * (12 << 10)  # 3 MiB: it is stored in chunks
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def restored(saved: Path, to: Path) -> Path:
-    backup.restore(str(saved), str(to), lambda done, total: None)
+    restore(str(saved), str(to), lambda done, total: None)
     checked = run_darner("--check", "--data", str(to))
     assert checked.returncode == 0, checked.stdout + checked.stderr
     return to
@@ -65,6 +65,7 @@ def test_all_that_was_answered_is_in_the_backup(
     assert sorted(os.listdir(folder)) == ["monday"]
 
 
+@pytest.mark.long
 def test_a_backup_stays_as_it_is_while_the_server_goes_on(
     start_server: Callable[..., RunningServer], folder: Path, tmp_path: Path
 ) -> None:
@@ -85,8 +86,10 @@ def test_a_backup_stays_as_it_is_while_the_server_goes_on(
     assert other.get("other") is None
 
 
-def test_what_is_refused(start_server: Callable[..., RunningServer], folder: Path) -> None:
-    client = start_server().client()
+def test_what_is_refused(
+    shared_server: Callable[..., RunningServer], start_server: Callable[..., RunningServer], folder: Path
+) -> None:
+    client = shared_server().client()
     client.ask(b"backup x\r\n", b"SERVER_ERROR no backup: the option backup_dir does not say where to\r\n")
     client = start_server("--backup-dir", str(folder)).client()
     saves(client, "x")
@@ -94,14 +97,6 @@ def test_what_is_refused(start_server: Callable[..., RunningServer], folder: Pat
     for wrong in (b"", b" ../x", b" .x", b" a b", b" " + b"x" * 101):
         client.send(b"backup%b\r\n" % wrong)
         assert client.line().startswith(b"ERROR a backup is: backup <name>"), wrong
-        client = at_again(client)
-
-
-def at_again(client: Client) -> Client:
-    """A new connection to the same server: the old one may have ended."""
-    port = client.socket.getpeername()[1]
-    client.close()
-    return Client(port)
 
 
 def test_where_nothing_can_be_written_nothing_is_left(
@@ -114,6 +109,7 @@ def test_where_nothing_can_be_written_nothing_is_left(
     client.set("work", b"goes on")
 
 
+@pytest.mark.long
 def test_killed_during_a_backup_under_load(
     start_server: Callable[..., RunningServer], folder: Path, tmp_path: Path
 ) -> None:

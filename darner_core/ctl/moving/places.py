@@ -30,6 +30,8 @@ class Item:
     delay_ms: int = 0
     expires_at: int = 0
     key: bytes = b""
+    is_buried: bool = False
+    failures: int = 0
 
     def pieces(self) -> Iterator[bytes]:
         if isinstance(self.body, bytes):

@@ -22,9 +22,9 @@ def worker(port: int, tube: str) -> "greenstalk.Client[bytes]":
 
 
 def test_jobs_keep_their_priority_their_time_and_their_delay(
-    old: int, start_server: Callable[..., RunningServer]
+    old: int, shared_server: Callable[..., RunningServer]
 ) -> None:
-    new = start_server()
+    new = shared_server()
     with worker(old, "mail/out") as client:
         client.put(b"later", priority=20, ttr=60)
         client.put(b"first", priority=10, ttr=90)
@@ -41,9 +41,9 @@ def test_jobs_keep_their_priority_their_time_and_their_delay(
 
 
 def test_buried_jobs_stay_and_are_named_unless_they_are_wanted(
-    old: int, start_server: Callable[..., RunningServer]
+    old: int, shared_server: Callable[..., RunningServer]
 ) -> None:
-    new = start_server()
+    new = shared_server()
     with worker(old, "work") as client:
         client.put(b"poison")
         client.bury(client.reserve(timeout=1))
@@ -59,8 +59,8 @@ def test_buried_jobs_stay_and_are_named_unless_they_are_wanted(
     assert drained(new, "work") == [b"good", b"poison"]
 
 
-def test_a_job_that_a_worker_has_reserved_is_left_to_it(old: int, start_server: Callable[..., RunningServer]) -> None:
-    new = start_server()
+def test_a_job_that_a_worker_has_reserved_is_left_to_it(old: int, shared_server: Callable[..., RunningServer]) -> None:
+    new = shared_server()
     with worker(old, "work") as client:
         client.put(b"mine")
         client.put(b"yours")
@@ -71,8 +71,8 @@ def test_a_job_that_a_worker_has_reserved_is_left_to_it(old: int, start_server: 
     assert drained(new, "work") == [b"yours"]
 
 
-def test_a_refused_job_goes_back_with_its_priority(old: int, start_server: Callable[..., RunningServer]) -> None:
-    new = start_server("--max-item-bytes", "10")
+def test_a_refused_job_goes_back_with_its_priority(old: int, shared_server: Callable[..., RunningServer]) -> None:
+    new = shared_server("--max-item-bytes", "10")
     with worker(old, "work") as client:
         client.put(b"x" * 100, priority=3)
         client.put(b"fits", priority=4)
@@ -84,8 +84,8 @@ def test_a_refused_job_goes_back_with_its_priority(old: int, start_server: Calla
     assert drained(new, "work") == [b"fits"]
 
 
-def test_with_keys_a_job_that_is_put_again_is_there_once(old: int, start_server: Callable[..., RunningServer]) -> None:
-    new = start_server()
+def test_with_keys_a_job_that_is_put_again_is_there_once(old: int, shared_server: Callable[..., RunningServer]) -> None:
+    new = shared_server()
     with worker(old, "work") as client:
         for number in range(5):
             client.put(b"%d" % number)

@@ -3,12 +3,13 @@
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from darner_core.ctl.moving.memcache import Lanes, Monitored
 from darner_core.ctl.moving.wire import Wire
-from tests.support.harness import RunningServer
+from tests.support.harness import RunningServer, run_darner
 from tests.support.moving import drained, move_all
 
 BODIES = [b"%d" % number for number in range(300)]
@@ -19,8 +20,8 @@ def url(kind: str, server: RunningServer) -> str:
 
 
 @pytest.mark.parametrize("dialect", ["kestrel", "darner", "siberite"])
-def test_all_items_come_over_in_their_order(dialect: str, start_server: Callable[..., RunningServer]) -> None:
-    old, new = start_server("--dialect", dialect), start_server()
+def test_all_items_come_over_in_their_order(dialect: str, shared_server: Callable[..., RunningServer]) -> None:
+    old, new = shared_server("--dialect", dialect), shared_server()
     client = old.client()
     for body in BODIES:
         client.set("work", body, flags=7)
@@ -37,22 +38,22 @@ def test_all_items_come_over_in_their_order(dialect: str, start_server: Callable
 
 
 @pytest.mark.parametrize("dialect", ["kestrel", "darner"])
-def test_what_other_clients_have_open_is_named(dialect: str, start_server: Callable[..., RunningServer]) -> None:
-    old, new = start_server("--dialect", dialect), start_server()
+def test_what_other_clients_have_open_is_named(dialect: str, shared_server: Callable[..., RunningServer]) -> None:
+    old, new = shared_server("--dialect", dialect), shared_server()
     worker = old.client()
     for body in (b"a", b"b"):
-        worker.set("work", body)
-    worker.ask(b"set work/delay=600000 0 0 1\r\nc\r\n", b"STORED\r\n")
-    assert worker.get("work/open") == b"a"
-    (moved,) = move_all(url(dialect, old), new)
+        worker.set("held", body)
+    worker.ask(b"set held/delay=600000 0 0 1\r\nc\r\n", b"STORED\r\n")
+    assert worker.get("held/open") == b"a"
+    moved = {one.name: one for one in move_all(url(dialect, old), new)}[b"held"]
+    worker.close()
     assert moved.items == 1
     assert moved.left == "1 open at other clients, 1 delayed"
-    assert drained(new, "work") == [b"b"]
+    assert drained(new, "held") == [b"b"]
 
 
-def test_a_user_logs_in(start_server: Callable[..., RunningServer], tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from tests.support.harness import run_darner
-
+@pytest.mark.long
+def test_a_user_logs_in(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
     hashed = run_darner("--hash-password", "mover", typed="a:b@c\na:b@c\n").stdout.splitlines()[-1]
     (tmp_path / "auth").write_text(hashed + "\n")
     old, new = start_server("--auth-file", str(tmp_path / "auth")), start_server()
@@ -63,18 +64,18 @@ def test_a_user_logs_in(start_server: Callable[..., RunningServer], tmp_path) ->
     assert [one.items for one in moved] == [1]
 
 
-def test_a_cursor_of_siberite_is_not_a_queue(start_server: Callable[..., RunningServer]) -> None:
-    old, new = start_server("--dialect", "siberite"), start_server()
+def test_a_cursor_of_siberite_is_not_a_queue(shared_server: Callable[..., RunningServer]) -> None:
+    old, new = shared_server("--dialect", "siberite"), shared_server()
     client = old.client()
-    client.set("work", b"a")
-    assert client.get("work.audit") == b"a"
+    client.set("watched", b"a")
+    assert client.get("watched.audit") == b"a"
     source = Lanes(lambda: Wire(socket.create_connection(("127.0.0.1", old.port), 10), "old"), has_cursors=True)
     listed = {one.name: one for one in source.queues()}
     source.close()
-    assert listed[b"work"].items == 1
+    assert listed[b"watched"].items == 1
     assert all(not one.items and one.note for name, one in listed.items() if b"." in name)
     move_all(url("siberite", old), new)
-    assert drained(new, "work") == [b"a"]
+    assert drained(new, "watched") == [b"a"]
 
 
 # -- servers that say less than ours

@@ -27,8 +27,8 @@ def url(old: Any) -> str:
     return f"redis://127.0.0.1:{old.connection_pool.connection_kwargs['port']}"
 
 
-def test_a_list_comes_over_in_the_order_of_its_workers(old: Any, start_server: Callable[..., RunningServer]) -> None:
-    new = start_server()
+def test_a_list_comes_over_in_the_order_of_its_workers(old: Any, shared_server: Callable[..., RunningServer]) -> None:
+    new = shared_server()
     old.lpush("jobs:high", *range(250))
     old.set("no list", b"x")
     old.rpush("other way", b"a", b"b")
@@ -39,15 +39,15 @@ def test_a_list_comes_over_in_the_order_of_its_workers(old: Any, start_server: C
     assert old.keys() == [b"no list"]
 
 
-def test_workers_may_take_at_the_left(old: Any, start_server: Callable[..., RunningServer]) -> None:
-    new = start_server()
+def test_workers_may_take_at_the_left(old: Any, shared_server: Callable[..., RunningServer]) -> None:
+    new = shared_server()
     old.rpush("jobs", *range(50))
     move_all(url(old), new, pops="left")
     assert drained(new, "jobs") == [b"%d" % number for number in range(50)]
 
 
-def test_what_a_killed_run_has_held_goes_first(old: Any, start_server: Callable[..., RunningServer]) -> None:
-    new = start_server()
+def test_what_a_killed_run_has_held_goes_first(old: Any, shared_server: Callable[..., RunningServer]) -> None:
+    new = shared_server()
     old.lpush("jobs", "a", "b", "c", "d")
     source = open_source(url(old))
     assert [item.body for item in source.batch(b"jobs", 2)] == [b"a", b"b"]
@@ -59,15 +59,15 @@ def test_what_a_killed_run_has_held_goes_first(old: Any, start_server: Callable[
     assert old.keys() == []
 
 
-def test_equal_items_are_counted(old: Any, start_server: Callable[..., RunningServer]) -> None:
-    new = start_server()
+def test_equal_items_are_counted(old: Any, shared_server: Callable[..., RunningServer]) -> None:
+    new = shared_server()
     old.lpush("jobs", *["same"] * 30)
     move_all(url(old), new)
     assert drained(new, "jobs") == [b"same"] * 30
 
 
-def test_what_is_refused_is_in_the_list_again(old: Any, start_server: Callable[..., RunningServer]) -> None:
-    new = start_server("--max-item-bytes", "10")
+def test_what_is_refused_is_in_the_list_again(old: Any, shared_server: Callable[..., RunningServer]) -> None:
+    new = shared_server("--max-item-bytes", "10")
     old.lpush("jobs", "a", "x" * 100, "y" * 100, "b")
     (moved,) = move_all(url(old), new, {"patience_s": 0.0})
     assert (moved.items, moved.left) == (2, "2 in the list jobs")
