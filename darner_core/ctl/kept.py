@@ -32,8 +32,8 @@ class Kept:
         delay_ms = max(0, one.due_ms - self._now_ms) if one.due_ms else 0
         pri = None if one.pri == NEUTRAL_PRI else one.pri
         return Item(
-            one.size, body, one.flags, one.id, pri, one.ttr_ms or None, delay_ms, -(-one.expires_at_ms // 1000), one.key,
-            one.is_buried, one.failures,
+            one.size, body, one.flags, one.id, pri, one.ttr_ms or None, delay_ms, -(-one.expires_at_ms // 1000),
+            one.key, one.is_buried, one.failures,
         )  # fmt: skip
 
     def confirm(self, queue: bytes) -> int:

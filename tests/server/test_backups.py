@@ -91,10 +91,12 @@ def test_what_is_refused(
 ) -> None:
     client = shared_server().client()
     client.ask(b"backup x\r\n", b"SERVER_ERROR no backup: the option backup_dir does not say where to\r\n")
-    client = start_server("--backup-dir", str(folder)).client()
+    server = start_server("--backup-dir", str(folder))
+    client = server.client()
     saves(client, "x")
     client.ask(b"backup x\r\n", b"SERVER_ERROR no backup: there is one of the name x\r\n")
     for wrong in (b"", b" ../x", b" .x", b" a b", b" " + b"x" * 101):
+        client = server.client()
         client.send(b"backup%b\r\n" % wrong)
         assert client.line().startswith(b"ERROR a backup is: backup <name>"), wrong
 
