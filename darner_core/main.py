@@ -40,6 +40,9 @@ GC_THRESHOLD = 50_000
 # ms are the time of ten fsyncs.
 SWITCH_INTERVAL_S = 0.0005
 
+CTL = "ctl"  # the word behind which another command line begins
+CTL_PACKAGES = ("click", "rich")  # which the server does not need
+
 INTERRUPTED = 130  # exit status after Ctrl-C, by the shells' convention
 
 
@@ -58,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit status."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
+        if given[:1] == [CTL]:
+            return _control(given[1:])
         action, options = command_line.parse_action(given)
         if isinstance(action, Dump):
             return _look_into(action, options)
@@ -71,6 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{NAME}: the data directory cannot be read: {error}; {records.REPAIR_ADVICE}", file=sys.stderr)
         return 1
     return 0
+
+
+def _control(arguments: Sequence[str]) -> int:
+    """Run `darner ctl`. Returns the exit status."""
+    try:
+        from darner_core.ctl import main as ctl
+    except ModuleNotFoundError as error:
+        if (package := (error.name or "").partition(".")[0]) not in CTL_PACKAGES:
+            raise
+        advice = "pip install 'darner[ctl]', or pip install click rich, installs what it needs"
+        print(f"{NAME} {CTL}: the Python package {package} is not installed: {advice}", file=sys.stderr)
+        return 1
+    return ctl.main(arguments)
 
 
 def command() -> None:

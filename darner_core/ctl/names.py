@@ -1,8 +1,8 @@
 """How the names of queues, which are any bytes, are written on a command line and in what is printed.
 
-Printable UTF-8 stands for itself, as in the server's log. A backslash is written twice, and every other byte as `\\xNN`.
-So each name is written in one way, and can be typed in as it was printed. The log's `\\n`, `\\t` and `\\r`, and `\\uNNNN`
-for a letter, are read, too.
+Printable UTF-8 stands for itself, as in the server's log. A backslash is written twice, and every other byte as
+`\\xNN`. So each name is written in one way, and can be typed in as it was printed. `\\n`, `\\t`, `\\r` and `\\uNNNN`,
+which stand in the log, are read, too.
 """
 
 import os
@@ -44,7 +44,7 @@ def _meant(found: "re.Match[bytes]") -> bytes:
     if what in _PLAIN:
         return _PLAIN[what]
     if not what:
-        raise ValueError(r'a backslash in a queue\'s name is written "\\", and a byte "\x00" to "\xff"')
+        raise ValueError(r"in a queue's name a backslash is written \\, and any other byte \xNN")
     number = int(what[1:], 16)
     if what[:1] == b"x":
         return bytes((number,))
