@@ -132,6 +132,8 @@ class Config:
     sync: str | int = _option(SYNC_NEVER, sync, "when what was written is made to survive the loss of power (fsync):"
         ' "never" leaves it to the operating system, a number is milliseconds between fsyncs, "always" answers only'
         " afterwards; kill -9 loses nothing in any case", shown="WHEN")
+    backup_dir: str = _option("", optional_text, 'directory that "backup" saves all queues below; without it there are'
+        " no backups of the running server", shown="DIR")
     min_free_bytes: int = _option(64 * MIB, size(0, 1 << 40), "sets are refused while the disk has less room than"
         " this; gets and closes need some of it", shown="SIZE")
     # -- What one client may ask for

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from darner_core.ctl import directory, items, operating, queues, top, watching
+from darner_core.ctl import directory, items, operating, queues, top, transfer, watching
 from darner_core.ctl.address import DEFAULT, Address, Tls
 from darner_core.ctl.context import DURATION, Context, ServerAddress
 from darner_core.ctl.errors import DONE, FAILED, INTERRUPTED, USAGE, CtlError
@@ -105,6 +105,7 @@ for command in (
     *operating.COMMANDS,
     *watching.COMMANDS,
     *directory.COMMANDS,
+    *transfer.COMMANDS,
 ):
     ctl.add_command(command)
 

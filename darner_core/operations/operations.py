@@ -29,6 +29,10 @@ class Host(Protocol):
     def wait_reload(self) -> None:
         """Read the files again. Raises ConfigError or StorageError; then nothing has changed. Switches greenlets."""
 
+    def wait_backup(self, name: str) -> tuple[int, int]:
+        """Save all queues as they are now, below the directory for backups; how many files and bytes those are. Raises
+        ServerError or StorageError; then nothing of it is left. Switches greenlets."""
+
     def request_stop(self) -> None: ...
 
 

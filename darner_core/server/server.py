@@ -34,6 +34,7 @@ from darner_core.protocols.vocabularies import Vocabularies
 from darner_core.repeated import Repeated
 from darner_core.server.acceptor import Acceptor
 from darner_core.server.background import Background, SyncGroup, wait_attempt
+from darner_core.server.backups import Backups
 from darner_core.server.careful import cut_off
 from darner_core.server.connection import Connection
 from darner_core.server.disk import Disk
@@ -99,6 +100,7 @@ class Server:
         self._storage = storage
         if storage.met_damage:
             storage.reopen()  # or the first compaction that meets it would stop all writes
+        self._backups = Backups(config.data, config.backup_dir)
         self.disk = Disk(
             storage, self.journal, self.registry, self.stats, config.min_free_bytes, self._refuse_sets,
             self._wait_make_named, sync,
@@ -171,6 +173,10 @@ class Server:
         timer = self._hub.loop.timer(seconds, ref=False)
         timer.start(call)
         return timer
+
+    def wait_backup(self, name: str) -> tuple[int, int]:
+        """Raises ServerError."""
+        return self._backups.wait_save(name)
 
     def wait_reload(self) -> None:
         """Read the files again. Raises ConfigError or StorageError, and tells the log; then nothing has changed."""

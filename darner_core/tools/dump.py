@@ -70,7 +70,7 @@ def dump(path: str, queue: bytes, as_json: bool, out: TextIO, say: Say) -> int:
             why = opening.file_named(error).replace(here, path)
             raise DataDirError(f"data directory {path}: cannot be read: {why}") from error
         with closing(directory):
-            record = _find(path, directory, queue, say)
+            record = find_queue(path, directory, queue, say)
             numbers = NumbersOf(directory, record.number, tell)
             for line in _lines(directory, record, numbers, as_json, now_ms, tell):
                 out.write(f"{line}\n")
@@ -81,7 +81,7 @@ def dump(path: str, queue: bytes, as_json: bool, out: TextIO, say: Say) -> int:
     return status
 
 
-def _find(path: str, directory: Salvaged, queue: bytes, say: Say) -> QueueRecord:
+def find_queue(path: str, directory: Salvaged, queue: bytes, say: Say) -> QueueRecord:
     others = []
     for entry in directory.queues():
         if isinstance(entry, (Gap, Broken)):

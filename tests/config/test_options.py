@@ -67,6 +67,7 @@ GOOD = {
     "get_timeout_ms": Good("0", "0", 0),
     "expiration_timer_s": Good("0", "0", 0),
     "default_status": Good("ReadOnly", '"READONLY"', "readonly"),
+    "backup_dir": Good("/var/backups", '"/var/backups"', "/var/backups"),
     "status_file": Good("/run/status", '"/run/status"', "/run/status"),
     "status_change_grace_period_s": Good("30", "30", 30),
     "connection_limit_refuse_writes": Good("100", "100", 100),
@@ -462,6 +463,7 @@ BAD_VALUES: list[tuple[str, str | None, str | None, str]] = [
     ("dialect", None, "[]", BAD_DIALECT),
     ("default_status", "down", '"down"', BAD_STATUS),
     ("default_status", None, "1", BAD_STATUS),
+    ("backup_dir", None, "true", 'must be a text; "" is none'),
     ("status_file", None, "true", 'must be a text; "" is none'),
 ]
 

@@ -75,6 +75,9 @@ class Inside:
     def close(self) -> None:
         """As a timer."""
 
+    def wait_backup(self, name: str) -> tuple[int, int]:
+        return 0, 0
+
     def request_stop(self) -> None: ...
 
     def wait_reload(self) -> None: ...

@@ -49,6 +49,7 @@ USAGE = {
     b"dump_config": "dump_config [<queue>]",
     b"status": "status [up, writeavoid, readonly or quiescent]",
     b"reload": "reload",
+    b"backup": "backup <name>",
     b"shutdown": "shutdown",
     b"watch": "watch <queue>",
     b"version": "version",
@@ -119,6 +120,7 @@ class Memcache:
             b"dump_config": Command(lines.parse_describing, operating.dump_config, ADMIN_ALL),
             b"status": Command(lines.parse_status, operating.status, ADMIN_ALL),  # to ask for it is free
             b"reload": Command(lines.parse_bare, operating.reload, ADMIN_ALL),
+            b"backup": Command(lines.parse_backup, operating.backup, ADMIN_ALL),
             b"shutdown": Command(lines.parse_bare, operating.shutdown, ADMIN_ALL),
             b"watch": Command(lines.parse_naming, operating.watch, ADMIN),
             b"version": Command(lines.parse_bare, version, FREE),

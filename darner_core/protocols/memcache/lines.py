@@ -2,6 +2,7 @@
 verb, or raises the RequestError that is answered. `commands` knows which verb has which form, `reader` has the grammar.
 """
 
+import re
 from collections.abc import Iterable
 
 from darner_core.engines.jobs import MAX_DELAY_MS, Pause
@@ -12,6 +13,9 @@ from darner_core.protocols.memcache.dialects import EXCLUSIVE
 from darner_core.protocols.memcache.reader import LineRequest
 from darner_core.protocols.options import MAX_READS, Options, pause_of, put_options, split, value_of
 from darner_core.protocols.options import number as _number
+
+# It is the name of a folder.
+BACKUP_NAME = re.compile(rb"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 MAX_FLAGS = 2**32 - 1  # memcached stores 32 bits
 MAX_NAMES = 64  # in one get: a client that waits stands in the line of each queue
@@ -276,6 +280,14 @@ def parse_status(request: LineRequest, words: list[bytes]) -> None:
         request.key = words[0]
     else:
         request.free = True
+
+
+def parse_backup(request: LineRequest, words: list[bytes]) -> None:
+    if len(words) != 1 or not BACKUP_NAME.fullmatch(words[0]):
+        raise MalformedRequest(
+            "a backup is: backup <name>, with up to 100 of the letters A-Z a-z 0-9 . _ -, no dot first"
+        )
+    request.key = words[0]
 
 
 def parse_describing(request: LineRequest, words: list[bytes]) -> None:

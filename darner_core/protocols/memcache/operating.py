@@ -215,6 +215,14 @@ class Operating:
             raise ServerError(f"not reloaded: {error}") from None
         return replies.RELOADED
 
+    def backup(self, request: LineRequest, body: None, session: Session) -> Reply:
+        name = request.key.decode("latin-1")
+
+        def wait_save(client: Client) -> bytes:
+            return replies.line("BACKUP {} {} {}".format(name, *self._host.wait_backup(name)))
+
+        return wait_save
+
     def shutdown(self, request: LineRequest, body: None, session: Session) -> NoReturn:
         self._host.request_stop()
         raise HangUp
