@@ -194,11 +194,18 @@ class Lists:
         return None
 
     def _wait_open(self, queues: tuple[bytes, ...], end: str, wait_s: float, client: Client) -> Read | None:
-        """As `Taking.wait_open`, at this end. What comes to an empty list is at both ends of it."""
+        """As `Taking.wait_open`, at this end. What comes to an empty list is at both ends of it. What a list has while
+        it is paused is not: who waits there is handed the head when the pause ends, and it may be the tail's turn."""
+        until = time.monotonic() + wait_s
         read = self._open_now(queues, end)
-        if read is None or read is LATER:
+        while read is None or read is LATER:
+            paused = [queue for queue in queues if self._ends.length(queue)]
             with self._ends.waiting(queues, end):
-                return self._taking.wait_open(client, queues, time.monotonic() + wait_s)
+                handed = self._taking.wait_open(client, queues, until)
+            if handed is None or handed.queue.name not in paused:
+                return handed
+            handed.queue.give_back(handed, wake=False)
+            read = self._open_now((handed.queue.name,), end)  # None: it is paused again
         return read
 
     def _wait_taken(

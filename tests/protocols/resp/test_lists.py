@@ -85,6 +85,19 @@ def test_who_waits_gets_the_next_value(server: RespServer, request_: bytes, repl
     assert other.do("LLEN", "done") == (reply == b"a")
 
 
+@pytest.mark.parametrize(("request_", "reply"), [(b"BLPOP k 0\r\n", b"c"), (b"BRPOP k 0\r\n", b"a")])
+def test_who_waits_on_a_paused_list_gets_the_value_at_the_right_end(
+    server: RespServer, request_: bytes, reply: bytes
+) -> None:
+    waiting, other = server.resp(), server.resp()
+    other.do_all(("LPUSH", "k", "a", "b", "c"), ("PAUSE", "k", "out"))
+    waiting.send(request_)
+    waiting.expect_nothing()
+    other.do("PAUSE", "k", "none")
+    assert waiting.reply() == [b"k", reply]
+    assert other.do("LRANGE", "k", 0, -1) == [value for value in (b"c", b"b", b"a") if value != reply]
+
+
 def test_clients_that_wait_are_served_in_turn_and_one_that_goes_loses_nothing(server: RespServer) -> None:
     waiting = [server.resp() for _ in range(3)]
     for each in waiting:
