@@ -38,6 +38,7 @@ soak: $(VENV)/all-installed
 	$(BIN)/python -m loadtest.crash.kill --rounds $(or $(ROUNDS),20)
 	$(BIN)/python -m loadtest.crash.together --rounds $(or $(ROUNDS),20)
 	$(BIN)/python -m loadtest.crash.jobs --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m loadtest.crash.doors --rounds $(or $(ROUNDS),20)
 endif
 
 refused: $(VENV)/all-installed ## a disk that refuses writes now and then, ROUNDS=20

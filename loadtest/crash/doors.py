@@ -75,6 +75,7 @@ class DoorTrial(Trial):
         super().__init__(
             server, seed, self.books, [name for names in QUEUES.values() for name in names], (beanstalkd, resp)
         )
+        self._wait_until_alone()  # and until it serves: before, SIGTERM ends it at once
         self.books.settled(restarted=True)
 
     def clients(self) -> Sequence[DoorWorker]:

@@ -16,5 +16,5 @@ def put_block(self: object, batch: Batch, block: Block) -> None:
 
 
 if __name__ == "__main__":
-    number_tables.NumberTables.put_block = put_block  # type: ignore[assignment]
+    number_tables.NumberTables.put_block = put_block  # type: ignore[method-assign]
     main.command()
