@@ -43,10 +43,11 @@ class DoorWorker(Client):
 
     def step(self) -> None:
         try:
-            getattr(self, self.rng.choices(self.names, self.weights)[0])()
+            self.doing = self.rng.choices(self.names, self.weights)[0]
+            getattr(self, self.doing)()
         except Refused as error:
             if self.books.alive:
-                raise Violation(f"{type(self).__name__}: {error}") from None
+                raise Violation(f"{type(self).__name__} ({self.doing}): {error}") from None
             raise RequestLost(str(error)) from None  # the server is about to stop
         time.sleep(self.rng.random() * PAUSE_S)
 

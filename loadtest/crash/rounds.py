@@ -29,6 +29,7 @@ STOP_SHARE = 0.15  # with SIGTERM
 START_SHARE = 0.2  # with a start that is killed, too
 START_S = 0.5  # within which such a start is killed
 HASTY_SHARE = 0.5
+GONE_S = 0.2  # within which a process has ended whose sockets are closed
 SETTLES_S = 20.0  # within which the server has noticed who hung up, and moved large dead letters
 
 
@@ -53,6 +54,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.number = number
         self.goes_on = True
+        self.doing = ""  # the step, for whoever reads what went wrong
         self.error: BaseException | None = None
         self._is_alive = alive
 
@@ -73,7 +75,8 @@ class Client(threading.Thread):
             self.drop()
         except RequestLost as error:
             if self._is_alive():
-                self.error = Violation(f"worker {self.number}: {error}, though the server runs")
+                doing = f" ({self.doing})" if self.doing else ""
+                self.error = Violation(f"worker {self.number}{doing}: {error}, though the server runs")
         except BaseException as error:
             self.error = error
 
@@ -149,7 +152,14 @@ class Trial:
     def _raise(self, clients: Sequence[Client]) -> None:
         for client in clients:
             if client.error is not None:
+                self._raise_if_it_ended()
                 raise client.error
+
+    def _raise_if_it_ended(self) -> None:
+        """That the server has ended by itself says more than that clients have lost it."""
+        if self.ends.alive:
+            time.sleep(GONE_S)
+            self.server.check()
 
     def _end(self, stops: bool) -> None:
         process = self.server.process
