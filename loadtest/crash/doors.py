@@ -1,15 +1,20 @@
-"""Kills the server with -9 while clients of beanstalkd, Disque, Redis lists and memcache share its queues.
+"""Kills the server with -9 while clients of beanstalkd, of Disque, of Redis lists and of memcache share its queues.
 
-    python -m loadtest.crash.doors --rounds 100
-    python -m loadtest.crash.doors --rounds 100 --seed 4711
+    python -m loadtest.crash.doors --rounds 60
+    python -m loadtest.crash.doors --rounds 60 --seed 4711
 
-Each round: some tenths of a second of load (door_workers.py), the end of the server (mostly by kill -9), a start, and
-then every id that was given is asked for, all queues are emptied, and what came out is compared with the books:
+What jobs.py checks of memcache's protocol, this does of the other ones. Each round: some tenths of a second of load
+(door_workers.py), the end of the server (mostly by kill -9), a start on the same data, and then:
 
-- what was put and answered is there once, unless its removal was asked for; what was removed never comes again;
-- an id is never given twice, and it finds its own job, also after a start;
-- of what MULTI and EXEC put together, all is there or nothing;
-- a list with one producer and one consumer keeps its order.
+- beanstalkd's numbers and Disque's ids reach their own items, also after the start, and what was removed by nobody;
+  they are never given twice;
+- what was put and answered is there once, by whichever protocol, unless its removal was asked for; what was removed
+  does not come again; a pop that was never answered has removed one item at most;
+- nobody gets what another client holds;
+- LMOVE leaves an item in one of its lists;
+- MULTI and EXEC happen whole or not at all: two lists that are only changed together hold the same items in the same
+  order, and of a job and the one that replaces it, one is there;
+- the one consumer of a queue gets the items of each producer in their order.
 
 The seed repeats the load's choices, though not the machine's timing. A promise that is broken is one line, and exit
 status 1; the data directory is kept.
@@ -17,218 +22,165 @@ status 1; the data directory is kept.
 
 from __future__ import annotations
 
-import signal
-import socket
-import time
-from dataclasses import replace
+from collections.abc import Sequence
 from random import Random
 
 from loadtest.crash.clients import kick_all, take_all
-from loadtest.crash.door_books import Books
+from loadtest.crash.door_books import LARGE_BYTES, NO, Books, Item
 from loadtest.crash.door_workers import (
-    APART,
-    Beanstalkd,
-    Client,
-    Consumer,
-    Disque,
-    Lists,
-    Memcache,
-    Ports,
-    Producer,
-    Resp,
-    Transactions,
+    BeanstalkdWorker,
+    DisqueWorker,
+    DoorWorker,
+    ListWorker,
+    MemcacheWorker,
+    check_shown,
 )
-from loadtest.crash.driving import read_options, rounds
+from loadtest.crash.resp_wire import RespWire
+from loadtest.crash.rounds import Trial, command, play
 from loadtest.errors import RequestLost, Violation
 from loadtest.program import run
-from loadtest.servers import HOST, Server, free_port, our_server
+from loadtest.servers import Server, free_port, our_server
 from loadtest.wire import Wire
 
-LARGE_BYTES = 4096
 OPTIONS = [
-    *(
-        "--chunk-bytes",
-        str(LARGE_BYTES),
-        "--max-column-families",
-        "3",
-        "--window-bytes",
-        "1MiB",
-        "--write-buffer-bytes",
-        "1MiB",
-    ),
-    *("--max-wal-bytes", "1MiB", "--block-cache-bytes", "1MiB", "--min-free-bytes", "1MiB"),
+    *("--dialect", "kestrel", "--chunk-bytes", str(LARGE_BYTES), "--max-column-families", "3"),
+    *("--window-bytes", "1MiB", "--write-buffer-bytes", "1MiB", "--max-wal-bytes", "1MiB"),
+    *("--block-cache-bytes", "1MiB", "--min-free-bytes", "1MiB"),
 ]
-CLIENTS = (Beanstalkd, Beanstalkd, Disque, Disque, Lists, Lists, Transactions, Memcache)
-QUEUES = (b"tube", b"jobs", b"disque", APART, b"list", b"held")
-LOAD_S = (0.05, 0.7)
-STOP_SHARE = 0.15  # of the rounds end with SIGTERM
-START_SHARE = 0.2  # with a start that is killed, too
-START_S = 0.5  # within which such a start is killed
-HASTY_SHARE = 0.5
-ASKED = 300  # ids, after a start
-LISTENS_S = 20.0
+KINDS: tuple[type[DoorWorker], ...] = (
+    *(BeanstalkdWorker, DisqueWorker, ListWorker, MemcacheWorker),
+    *(BeanstalkdWorker, DisqueWorker, ListWorker),
+    *(BeanstalkdWorker, DisqueWorker, ListWorker),
+)
+QUEUES = {  # by place
+    "mail": ["mail"],
+    "work": ["work"],
+    "steps": ["steps"],
+    "order": ["order"],
+    "list": ["list", *(f"busy.{number}" for number, kind in enumerate(KINDS) if kind is ListWorker)],
+    "pair": ["left", "right"],
+}
+DRAIN_SHARE = 0.6  # of the places that are emptied
+LOOKS = 60  # at items by their ids, after each start
+REMOVE_SHARE = 0.2  # of these are removed by them
 
 
-def config(ports: Ports) -> str:
-    """The file with the listeners."""
-    doors = {"beanstalkd": ports.beanstalkd, "resp": ports.resp}
-    return "".join(f'[[listener]]\ndialect = "{dialect}"\nport = {port}\n\n' for dialect, port in doors.items())
+class DoorTrial(Trial):
+    """With the listeners, and what is known of the items."""
 
-
-class Trial:
-    """One data directory, its server, and the books of what must be in it."""
-
-    def __init__(self, server: Server, ports: Ports, seed: str) -> None:
-        """server: it runs already."""
-        self.server = server
-        self.ports = ports
-        self.rng = Random(seed)
+    def __init__(self, server: Server, seed: str, beanstalkd: int, resp: int) -> None:
+        """server: it runs already. beanstalkd, resp: the ports of these listeners."""
         self.books = Books()
-        self.kills = self.asked = 0
-        self._sane = server.kind
-        program = ["loadtest/crash/hasty.py" if word == "darner.py" else word for word in self._sane.command]
-        self._hasty = replace(self._sane, command=tuple(program))
-        self._next = 0  # the first number of the list in order that nobody has put
+        self.beanstalkd, self.resp = beanstalkd, resp
+        super().__init__(
+            server, seed, self.books, [name for names in QUEUES.values() for name in names], (beanstalkd, resp)
+        )
+        self._wait_until_alone()  # and until it serves: before, SIGTERM ends it at once
+        self.books.settled(restarted=True)
 
-    def round(self, last: bool) -> None:
-        """Load, an end, a start and the check. Raises Violation, LoadTestError."""
-        rng, books = self.rng, self.books
-        books.alive = True
-        clients: list[Client] = [kind(books, self.ports, Random(rng.random())) for kind in CLIENTS]
-        producer = Producer(books, self.ports, Random(rng.random()), self._next)
-        consumer = Consumer(books, self.ports, Random(rng.random()), self._next)
-        clients += [producer, consumer]
-        for client in clients:
-            client.start()
-        time.sleep(rng.uniform(*LOAD_S))
-        self._end()
-        for client in clients:
-            client.join()
-            if client.error is not None:
-                raise client.error
-        self._start()
+    def clients(self) -> Sequence[DoorWorker]:
+        ports = {BeanstalkdWorker: self.beanstalkd, MemcacheWorker: self.server.port}
+        consumer = self.rng.randrange(len(KINDS))
+        return [
+            kind(self.books, ports.get(kind, self.resp), n, Random(f"{self.seed} {self.rng.random()}"), n == consumer)
+            for n, kind in enumerate(KINDS)
+        ]
+
+    def check(self, last: bool) -> None:
+        wire = Wire(self.server.port)
         try:
-            self._ask_ids()
-            self._check(producer, consumer)
+            self._look_by_ids()
+            for place, names in QUEUES.items():
+                if last or self.rng.random() < DRAIN_SHARE:
+                    self._drain(wire, place, names)
         except RequestLost as error:
             raise Violation(f"the queues are being emptied, and {error}") from None
+        wire.close()
         self.server.check()
 
-    def _end(self) -> None:
-        process = self.server.process
-        assert process is not None
-        with self.books.lock:
-            self.books.alive = False
-        if self.rng.random() < STOP_SHARE:
-            process.send_signal(signal.SIGTERM)
-            if (status := self.server.wait_stopped()) != 0:
-                raise Violation(f"the server ended with status {status} after SIGTERM")
-            return
-        self.server.kill()
-        self.kills += 1
-
-    def _start(self) -> None:
-        if self.rng.random() < START_SHARE:
-            self.server.launch()
-            time.sleep(self.rng.random() * START_S)
-            self.server.kill()
-            self.kills += 1
-        self.server.kind = self._hasty if self.rng.random() < HASTY_SHARE else self._sane
-        self.server.launch()
-        self.server.wait_until_it_listens()
-        for port in (self.ports.beanstalkd, self.ports.resp):
-            wait_until_it_listens(port)
-
-    # -- the check
-
-    def _ask_ids(self) -> None:
-        """Every id finds its own job, as long as that is there."""
-        beanstalkd, resp = Wire(self.ports.beanstalkd), Resp(self.ports.resp)
-        by_name = {body[:8]: body for body in self.books.values}
-        ids = list(self.books.ids.items())
-        there = [one for one in ids if one[1] in by_name]
-        for job_id, name in self.rng.sample(ids, min(ASKED, len(ids))) + there:
-            body = by_name.get(name, b"")
-            found = peek(beanstalkd, job_id.split()[1]) if job_id.startswith(b"beanstalkd ") else show(resp, job_id)
-            if found is None:
-                self.books.missing(body)
-            elif found or len(body) < LARGE_BYTES:  # SHOW has no bodies of large items
-                self.books.came(found, job_id)
-            self.asked += 1
+    def _look_by_ids(self) -> None:
+        """Look at some items that should be there, and at some that should not."""
+        beanstalkd, resp = Wire(self.beanstalkd), RespWire(self.resp)
+        for given, look in ((self.books.numbers, self._peek), (self.books.job_ids, self._show)):
+            items = list(given.values())
+            there = [item for item in items if item.gone == NO and item.place != "order"]
+            rng = self.rng
+            for item in (*rng.sample(there, min(LOOKS, len(there))), *rng.choices(items, k=LOOKS if items else 0)):
+                look(beanstalkd, resp, item)
         beanstalkd.close()
         resp.close()
 
-    def _check(self, producer: Producer, consumer: Consumer) -> None:
-        wire = Wire(self.server.port)
-        for queue in QUEUES:
-            kick_all(wire, queue)
-        left, right = (take_all(wire, queue) for queue in (b"left", b"right"))
-        if left != right:
-            raise Violation(f"of {len(left)} and {len(right)} values in two lists, not all were put into both")
-        found = [body for queue in QUEUES for body in take_all(wire, queue)]
-        self.books.judge([*left, *found])
-        line = take_all(wire, b"line")
-        if line and consumer.asks and int(line[0]) == consumer.next + 1:
-            consumer.next += 1  # it was taken for an answer that never came
-        for number in line:
-            consumer.came(number)
-        if not producer.answered - consumer.asks <= consumer.next <= producer.sent:
-            raise Violation(
-                f"a list ends before {consumer.next}; before {producer.answered} all was answered, "
-                f"before {producer.sent} all was sent"
-            )
-        self._next = producer.sent
-        wire.close()
+    def _peek(self, wire: Wire, _resp: RespWire, item: Item) -> None:
+        wire.send(b"peek %b\r\n" % item.number)
+        words = wire.line().split()
+        if words[0] == b"FOUND":
+            body = wire.read(int(words[2]) + 2)[:-2]
+            if words[1] != item.number or body != item.body():
+                raise Violation(f"number {item.number.decode()} is that of {item}, and reaches {body[:60]!r}")
+        elif words != [b"NOT_FOUND"]:
+            raise Violation(f"a peek is answered {words!r}")
+        self.books.looked(item, words[0] == b"FOUND")
+        if words[0] == b"FOUND" and self.rng.random() < REMOVE_SHARE:
+            self.books.removing(item)
+            wire.ask(b"delete %b\r\n" % item.number, b"DELETED")
+            self.books.removed(item, True)
+
+    def _show(self, _wire: Wire, resp: RespWire, item: Item) -> None:
+        is_there = check_shown(item, resp.several(b"SHOW", item.job_id))
+        self.books.looked(item, is_there)
+        if is_there and self.rng.random() < REMOVE_SHARE:
+            self.books.removing(item)
+            if (answer := resp.bulk(b"ACKJOB", item.job_id)) != b"1":
+                raise Violation(f"{item} is there, and ACKJOB is answered {answer!r}")
+            self.books.removed(item, True)
+
+    def _drain(self, wire: Wire, place: str, names: list[str]) -> None:
+        found = {}
+        for name in names:
+            kick_all(wire, name.encode())
+            found[name] = take_all(wire, name.encode())
+        if place == "pair":
+            left, right = found["left"], found.pop("right")
+            if left != right:
+                raise Violation(
+                    f"a MULTI was done in part: two lists that are changed together hold {len(left)} and {len(right)} "
+                    f"items, and from place {next_difference(left, right)} on they differ"
+                )
+        for bodies in found.values():
+            for body in bodies:
+                self.books.came(body, (place,), self.books.tick())
+        self.books.judge(place)
+        stats = wire.stats()
+        for name in names:
+            for what in ("items", "bytes", "open_transactions", "delayed", "buried", "set_aside", "reserved"):
+                if stats.get(f"queue_{name}_{what}", "0") != "0":
+                    raise Violation(f"queue {name} is empty, but the statistics say that it has {what}: {stats}")
 
 
-def peek(wire: Wire, job_id: bytes) -> bytes | None:
-    """The job of this id, asked of beanstalkd's protocol."""
-    wire.send(b"peek %b\r\n" % job_id)
-    words = wire.line().split()
-    if words[0] == b"NOT_FOUND":
-        return None
-    if words[:2] != [b"FOUND", job_id]:
-        raise Violation(f"peek {job_id.decode()} is answered {words}")
-    return wire.read(int(words[2]) + 2)[:-2]
+def next_difference(left: list[bytes], right: list[bytes]) -> int:
+    """The first place where two lists differ."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(left), len(right)))
 
 
-def show(wire: Resp, job_id: bytes) -> bytes | None:
-    """The job of this id, asked of Disque's protocol."""
-    shown = wire.do(b"SHOW", job_id)
-    if shown is None:
-        return None
-    body = dict(zip(shown[::2], shown[1::2], strict=True))[b"body"]
-    assert isinstance(body, bytes)
-    return body
-
-
-def wait_until_it_listens(port: int) -> None:
-    until = time.monotonic() + LISTENS_S
-    while True:
-        try:
-            socket.create_connection((HOST, port)).close()
-            return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
+def rounds(python: str, program: str, seed: str, count: int, quiet: bool) -> str:
+    """Run `count` rounds on one data directory. Returns a line about them. Raises Violation, LoadTestError."""
+    beanstalkd, resp = free_port(), free_port()
+    listeners = "".join(
+        f'[[listener]]\nport = {port}\ndialect = "{dialect}"\n'
+        for port, dialect in ((beanstalkd, "beanstalkd"), (resp, "resp"))
+    )
+    with Server(our_server(python, OPTIONS, program), listeners) as server:
+        trial = play("doors", server, lambda: DoorTrial(server, seed, beanstalkd, resp), seed, count, quiet)
+    counts = trial.books.counts
+    names = ("stored", "came", "removed", "given back", "timed out", "replaced", "looked at by id")
+    said = ", ".join(f"{counts[name]:,} {name}" for name in names)
+    return f"{count} rounds, nothing lost: {said}; {trial.kills} kills; seed {seed}"
 
 
 def main() -> None:
     """Raises Violation, LoadTestError."""
-    options = read_options(__doc__)
-    ports = Ports(free_port(), free_port(), free_port())
-    kind = our_server(options.python, [*OPTIONS, "--dialect", "kestrel"], options.program)
-
-    def trial(server: Server) -> Trial:
-        return Trial(server, replace(ports, memcache=server.port), options.seed)
-
-    done = rounds("doors", kind, config(ports), trial, options)
-    counts = done.books.counts
-    print(
-        f"{options.rounds} rounds, nothing lost: {counts['stored']:,} stored, {counts['removed']:,} removed, "
-        f"{done.asked:,} ids asked for, {done.kills} kills; seed {options.seed}"
-    )
+    command(__doc__ or "", rounds)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ One thread each. A worker that has asked and got no answer leaves it at that: th
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from random import Random
 
 from loadtest.crash.job_books import LARGE_BYTES, NEUTRAL, Books, Hold, Job, Line
-from loadtest.errors import RequestLost, Violation
+from loadtest.crash.rounds import Client
+from loadtest.errors import Violation
 from loadtest.wire import Wire
 
 SIZES = (8, 9, 64, 64, 64, 200, 1000, 3000)
@@ -44,35 +44,26 @@ def values(wire: Wire) -> Found:
     return found
 
 
-class Worker(threading.Thread):
+class Worker(Client):
     """One client after the other."""
 
     def __init__(self, books: Books, port: int, number: int, rng: Random) -> None:
-        super().__init__(daemon=True)
+        super().__init__(lambda: books.alive, number)
         self.books = books
         self.port = port
-        self.number = number
         self.rng = rng
         self.wire: Wire
-        self.goes_on = True
-        self.error: BaseException | None = None
         self.held: list[tuple[Job, Hold]] = []
         self.lines = rng.sample(books.lines, 3)
         self.actions: list[Callable[[], None]] = [getattr(self, name) for name, _ in ACTIONS]
         self.weights = [weight * rng.choice((0.3, 1, 1, 3)) for _, weight in ACTIONS]
 
-    def run(self) -> None:
-        try:
-            self.wire = Wire(self.port)
-            while self.goes_on:
-                self.rng.choices(self.actions, self.weights)[0]()
-                time.sleep(self.rng.random() * PAUSE_S)
-            self.drop()
-        except RequestLost as error:
-            if self.books.alive:
-                self.error = Violation(f"worker {self.number}: {error}, though the server runs")
-        except BaseException as error:
-            self.error = error
+    def connect(self) -> None:
+        self.wire = Wire(self.port)
+
+    def step(self) -> None:
+        self.rng.choices(self.actions, self.weights)[0]()
+        time.sleep(self.rng.random() * PAUSE_S)
 
     def drop(self) -> None:
         self.books.hung_up(self.held)

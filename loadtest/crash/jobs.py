@@ -24,15 +24,14 @@ status 1; the data directory is kept.
 
 from __future__ import annotations
 
-import signal
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from random import Random
 
-from loadtest.crash.driving import read_options, rounds
 from loadtest.crash.job_books import LARGE_BYTES, Books, Job, Line, Rules
 from loadtest.crash.job_dump import look
 from loadtest.crash.job_workers import Worker, values
+from loadtest.crash.rounds import SETTLES_S, Trial, command, play
 from loadtest.errors import RequestLost, Violation
 from loadtest.program import run
 from loadtest.servers import Server, our_server
@@ -52,17 +51,10 @@ QUEUES = {
     "plain": Rules(unique_s=1),
 }
 WORKERS = 10
-LOAD_S = (0.05, 0.7)
-CALM_SHARE = 0.15  # of the rounds end without a kill
-STOP_SHARE = 0.15  # with SIGTERM
-START_SHARE = 0.2  # with a start that is killed, too
-START_S = 0.5  # within which such a start is killed
 LOOK_SHARE = 0.3  # of the kills, before the start one queue is looked at on disk
 DRAIN_SHARE = 0.75  # of the queues that are emptied
 KICK_SHARE = 0.5  # of these, all that is delayed or buried is kicked first
-HASTY_SHARE = 0.5
 BATCH = 64
-SETTLES_S = 20.0  # within which the server has noticed who hung up, and moved large dead letters
 
 
 def config() -> str:
@@ -75,19 +67,14 @@ def config() -> str:
     return "\n".join(lines) + "\n"
 
 
-class Trial:
-    """One data directory, its server, and the books of what must be in it."""
+class JobTrial(Trial):
+    """With the queues, and what is known of their jobs."""
 
     def __init__(self, server: Server, seed: str) -> None:
         """server: it runs already."""
-        self.server = server
-        self.seed = seed
-        self.rng = Random(seed)
         self.books = Books(Line(name, rules) for name, rules in QUEUES.items())
-        self.sane = server.kind
-        program = ["loadtest/crash/hasty.py" if word == "darner.py" else word for word in self.sane.command]
-        self.hasty = replace(self.sane, command=tuple(program))
-        self.kills = self.looked = 0
+        super().__init__(server, seed, self.books, list(QUEUES))
+        self.looked = 0
         wire = Wire(server.port)
         for line in self.books.lines:
             wire.ask(b"set %b 0 0 5\r\nfirst\r\n" % line.queue, b"STORED")
@@ -95,93 +82,20 @@ class Trial:
         wire.close()
         self.books.settled(restarted=True)
 
-    def round(self, last: bool) -> None:
-        """Load, an end, a start and the check. Raises Violation, LoadTestError."""
-        rng = self.rng
-        chance = rng.random()
-        workers = [
-            Worker(self.books, self.server.port, n, Random(f"{self.seed} {rng.random()}")) for n in range(WORKERS)
+    def clients(self) -> Sequence[Worker]:
+        return [
+            Worker(self.books, self.server.port, n, Random(f"{self.seed} {self.rng.random()}")) for n in range(WORKERS)
         ]
-        for worker in workers:
-            worker.start()
-        self._wait(workers, time.monotonic() + rng.uniform(*LOAD_S))
-        if chance < CALM_SHARE:
-            for worker in workers:
-                worker.goes_on = False
-            self._join(workers)
-            self._wait_until_alone()
-            self.books.settled(restarted=False)
-        else:
-            self._end(stops=chance > 1 - STOP_SHARE)
-            self._join(workers)
-            if rng.random() < START_SHARE:
-                self.server.launch()
-                time.sleep(rng.random() * START_S)
-                self.server.kill()
-                self.kills += 1
-            self.books.settled(restarted=True)
-            if rng.random() < LOOK_SHARE:
-                self.looked += look(self.sane.command[0], self.server.data, self.books, rng.choice(self.books.lines))
-            self._start()
-        self._check(1.0 if last else DRAIN_SHARE)
 
-    def _wait(self, workers: list[Worker], until_s: float) -> None:
-        while time.monotonic() < until_s:
-            for worker in workers:
-                if worker.error is not None:
-                    raise worker.error
-            time.sleep(0.005)
-
-    def _join(self, workers: list[Worker]) -> None:
-        for worker in workers:
-            worker.join()
-        self._wait(workers, 0)
-        for worker in workers:
-            if worker.error is not None:
-                raise worker.error
-
-    def _end(self, stops: bool) -> None:
-        process = self.server.process
-        assert process is not None
-        with self.books.lock:
-            self.books.alive = False
-            self.books.stopping = stops
-        if stops:
-            process.send_signal(signal.SIGTERM)
-            if self.rng.random() < 0.5:
-                if (status := self.server.wait_stopped()) != 0:
-                    raise Violation(f"the server ended with status {status} after SIGTERM")
-                return
-            time.sleep(self.rng.random() * 0.1)
-        self.server.kill()
-        self.kills += 1
-
-    def _start(self) -> None:
-        kind = self.hasty if self.rng.random() < HASTY_SHARE else self.sane
-        words = ("--sync", self.rng.choice(("never", "never", "20", "always")))
-        self.server.kind = replace(kind, command=(*kind.command, *words))
-        self.server.launch()
-        self.server.wait_until_it_listens()
-        self._wait_until_alone()
-        self.books.settled(restarted=True)
-
-    def _wait_until_alone(self) -> None:
-        """Until the server has noticed that nobody is connected, and large dead letters are where they belong."""
-        wire = Wire(self.server.port)
-        names = [f"queue_{line.name}_open_transactions" for line in self.books.lines]
-        deadline = time.monotonic() + SETTLES_S
-        while True:
-            stats = wire.stats()
-            if stats["curr_connections"] == "1" and all(stats.get(name, "0") == "0" for name in names):
-                break
-            if time.monotonic() > deadline:
-                raise Violation(f"something is open, and nobody is connected: {stats}")
-            time.sleep(0.01)
-        wire.close()
+    def look(self) -> None:
+        if self.rng.random() < LOOK_SHARE:
+            line = self.rng.choice(self.books.lines)
+            self.looked += look(self.sane.command[0], self.server.data, self.books, line)
 
     # -- the check
 
-    def _check(self, drain_share: float) -> None:
+    def check(self, last: bool) -> None:
+        drain_share = 1.0 if last else DRAIN_SHARE
         wire = Wire(self.server.port)
         try:
             for line in self.books.lines:
@@ -276,16 +190,19 @@ def values_of(wire: Wire, queue: bytes) -> bool:
     return bool(values(wire))
 
 
-def main() -> None:
-    """Raises Violation, LoadTestError."""
-    options = read_options(__doc__)
-    kind = our_server(options.python, OPTIONS, options.program)
-    trial = rounds("jobs", kind, config(), lambda server: Trial(server, options.seed), options)
+def rounds(python: str, program: str, seed: str, count: int, quiet: bool) -> str:
+    """Run `count` rounds on one data directory. Returns a line about them. Raises Violation, LoadTestError."""
+    with Server(our_server(python, OPTIONS, program), config()) as server:
+        trial = play("jobs", server, lambda: JobTrial(server, seed), seed, count, quiet)
     counts = trial.books.counts
     names = ("stored", "refused", "closed", "failed", "rejected", "timed out", "dead letters", "delayed")
     said = ", ".join(f"{counts[name]:,} {name}" for name in names)
-    ends = f"{trial.looked:,} looked at on disk, {trial.kills} kills; seed {options.seed}"
-    print(f"{options.rounds} rounds, nothing lost: {said}; {ends}")
+    return f"{count} rounds, nothing lost: {said}; {trial.looked:,} looked at on disk, {trial.kills} kills; seed {seed}"
+
+
+def main() -> None:
+    """Raises Violation, LoadTestError."""
+    command(__doc__ or "", rounds)
 
 
 if __name__ == "__main__":
