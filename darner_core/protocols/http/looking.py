@@ -56,7 +56,7 @@ class Looking:
         known = {"state": parameters.word("Ready without it.", *STATES), "limit": LIMIT, "after": AFTER}
         none = {404: "There is no such item."}
         return (
-            Endpoint("GET", "/api/v1/queues/{queue}/items", self.some, "Items of a state, with how they begin.", GET, READS,
+            Endpoint("GET", "/api/v1/queues/{queue}/items", self.some, "Items of a state.", GET, READS,
                 parameters=known, answers={200: "The items, and where the next begin."},
                 shapes={200: as_json(schemas.LOOKED_AT)}),
             Endpoint("GET", _ITEM, self.one, "An item as it is, which stays.", GET, READS,
