@@ -53,6 +53,7 @@ NAMED: Final = object_of(name=TEXT, path=TEXT)
 QUEUES: Final = object_of(queues=list_of({"type": "object", "properties": _FIGURES}), total=NUMBER)
 QUEUE: Final = object_of(
     **_FIGURES,
+    may=list_of(TEXT),
     options=list_of(OPTION),
     children=list_of(NAMED),
     cursors=list_of(TEXT),

@@ -166,6 +166,20 @@ def test_items_are_looked_at_and_removed(browser: Browser, api: Http) -> None:
     assert api.get("queues/mail").json["items"] == 1
 
 
+def test_a_status_that_lets_nobody_read_is_told(browser: Browser, api: Http) -> None:
+    api.put("mail", b"hello")
+    browser.open("queue/mail")
+    page = browser.page
+    expect(page.locator(".items pre")).to_have_text("hello")
+    assert api.post("server/status", {"status": "quiescent"}).status == 200
+    expect(page.locator(".items pre")).to_have_count(0)
+    expect(page.get_by_text("They are not shown now").first).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.locator("#state")).to_have_text("quiescent")
+    assert all("503" in one for one in browser.complaints)
+    browser.complaints.clear()
+
+
 def test_nobody_sees_what_he_may_not_do(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
     users = write_users(tmp_path / "users", alice="secret", boss="secret")
     conf = tmp_path / "conf.toml"

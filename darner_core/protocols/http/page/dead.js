@@ -4,7 +4,7 @@ import { Refused, change, get } from "./api.js";
 import { ask, attempt } from "./ask.js";
 import { Rows, h, setText } from "./dom.js";
 import { ago, asHex, asText, count, fromBase64, size, visible } from "./format.js";
-import { choice } from "./items.js";
+import { choice, unlessClosed } from "./items.js";
 
 const AT_FIRST = 10;
 const MOST = 200;
@@ -92,7 +92,7 @@ export function deadLetters(app, base, signal, may) {
   async function refresh() {
     let found = null;
     try {
-      if (may().includes("get")) found = await get(`${base}/dead?limit=${limit}`, signal);
+      if (may().includes("get")) found = await unlessClosed(() => get(`${base}/dead?limit=${limit}`, signal));
     } catch (error) {
       if (!(error instanceof Refused) || error.status !== 403) throw error;
     }
@@ -102,6 +102,7 @@ export function deadLetters(app, base, signal, may) {
     mayPutBack = may().includes("put");
     rows.show(found.items);
     none.hidden = found.items.length > 0;
+    setText(none, found.why ?? "There are none.");
     all.hidden = !mayPutBack || found.items.length < 2;
     forms.hidden = found.items.length === 0;
     more.hidden = found.next === null || limit >= MOST;

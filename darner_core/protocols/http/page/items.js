@@ -1,6 +1,6 @@
 // What is in a queue, without taking it: the first items of a state, as text or in hexadecimal.
 
-import { bytes, change, get } from "./api.js";
+import { Refused, bytes, change, get } from "./api.js";
 import { ask, attempt } from "./ask.js";
 import { Rows, h, setText } from "./dom.js";
 import { ago, asHex, asText, count, fromBase64, size } from "./format.js";
@@ -122,15 +122,26 @@ export function itemsOf(app, base, signal, may) {
     const many = { ready: queue.waiting, open: queue.open, delayed: queue.delayed, buried: queue.buried };
     for (const [value] of STATES) setText(counts.get(value), count(many[value]));
     const asked = state;
-    const found = await get(`${base}/items?state=${asked}&limit=${limit}`, signal);
+    const found = await unlessClosed(() => get(`${base}/items?state=${asked}&limit=${limit}`, signal));
     if (asked !== state) return;
     rows.show(found.items);
     none.hidden = found.items.length > 0;
-    setText(none, NONE_OF[asked]);
+    setText(none, found.why ?? NONE_OF[asked]);
     more.hidden = found.next === null || limit >= MOST;
   }
 
   return { element, refresh };
+}
+
+/** A list of items; an empty one that says why, if the server's status lets nobody see them. The rest of the page goes
+ * on. */
+export async function unlessClosed(run) {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 503) throw error;
+    return { items: [], next: null, path: "", why: `They are not shown now: ${error.message}.` };
+  }
 }
 
 function aboutItem(one, now) {
