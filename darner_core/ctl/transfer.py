@@ -19,6 +19,7 @@ from darner_core.ctl.item_files import RAW_HEAD, ItemFile, ItemsOf
 from darner_core.ctl.kept import Kept
 from darner_core.ctl.moving import mover, redis_lists
 from darner_core.ctl.moving.addresses import open_source
+from darner_core.ctl.moving.beanstalkd import Beanstalkd
 from darner_core.ctl.moving.memcache import Lanes, log_in
 from darner_core.ctl.moving.mover import Moved, Mover
 from darner_core.ctl.moving.places import Listed, Source
@@ -170,7 +171,7 @@ def move(
                     for one in wanted:
                         if stop():
                             break
-                        prefix = _key_prefix(url, one.name) if keys else b""
+                        prefix = _key_prefix(url, one.name, source) if keys else b""
                         carrier = Mover(source, target, batch, patience / 1000, prefix, stop, bar.add)
                         well = _tell(ctl, carrier.move(one.name, into or b"")) and well
             stopped = stop()
@@ -179,10 +180,11 @@ def move(
     _ended(well, stopped, "the same command goes on")
 
 
-def _key_prefix(url: str, queue: bytes) -> bytes:
+def _key_prefix(url: str, queue: bytes, source: Source) -> bytes:
     """What makes the id of an item unique: its server and queue."""
     where = url.rpartition("@")[2].rpartition("//")[2].encode("utf-8", "surrogateescape") + b"\0" + queue
-    return b"moved-%08x-" % zlib.crc32(where)
+    instance = source.instance() if isinstance(source, Beanstalkd) else b""
+    return b"moved-%08x-" % zlib.crc32(where + b"\0" + instance)
 
 
 def _chosen(listed: Sequence[Listed], patterns: Sequence[str]) -> list[Listed]:

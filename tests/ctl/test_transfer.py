@@ -38,6 +38,7 @@ def told(done: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
 # -- move
 
 
+@pytest.mark.long
 def test_some_queues_are_moved_and_a_pattern_that_matches_none_is_said(
     shared_server: Callable[..., RunningServer],
 ) -> None:
@@ -55,6 +56,7 @@ def test_some_queues_are_moved_and_a_pattern_that_matches_none_is_said(
     assert "no queue matches nothing*; there are: " in none.stderr
 
 
+@pytest.mark.long
 def test_what_is_wrong_is_said_in_a_line(shared_server: Callable[..., RunningServer]) -> None:
     new = shared_server()
     port = old_servers.free_port()
@@ -92,6 +94,7 @@ def test_items_are_taken_out_and_put_back(shared_server: Callable[..., RunningSe
     assert ctl(server, "export", "taken", "-o", path).returncode == 1  # there is such a file
 
 
+@pytest.mark.long
 def test_a_kept_export_has_what_is_known_of_jobs(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
     server = start_server()
     client = server.client()
@@ -144,6 +147,7 @@ def test_a_queue_that_is_exported_to_a_full_disk_stays(shared_server: Callable[.
 # -- backup and restore
 
 
+@pytest.mark.long
 def test_a_backup_is_made_and_restored(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
     server = start_server("--backup-dir", str(tmp_path / "backups"))
     server.client().set("work", b"x")

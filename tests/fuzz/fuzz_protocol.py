@@ -54,6 +54,7 @@ TABLE = {
     b"history": protocol.Command(lines.parse_history, _no_command),
     b"kick": protocol.Command(lines.parse_kicking, _no_command),
     b"pause": protocol.Command(lines.parse_pausing, _no_command),
+    b"backup": protocol.Command(lines.parse_backup, _no_command),
     b"delete": protocol.Command(lines.parse_naming, _no_command),
     b"flush": protocol.Command(lines.parse_naming, _no_command),
     b"flush_all": protocol.Command(lines.parse_flush_all, _no_command),

@@ -43,6 +43,11 @@ class Beanstalkd:
             listed.append(Listed(name, wanted, note))
         return listed
 
+    def instance(self) -> bytes:
+        """A name for this process of the server: without a binlog, the next one gives the same ids to other jobs."""
+        self._wire.send(b"stats\r\n")
+        return _pairs(self._yaml() or []).get(b"id", b"")
+
     def _list(self) -> list[bytes]:
         self._wire.send(b"list-tubes\r\n")
         lines = self._yaml() or []

@@ -7,6 +7,7 @@ nothing is lost; a kill leaves at most one batch in both places.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
 from darner_core.ctl import names
@@ -80,7 +81,7 @@ class Mover:
             if self.key_prefix:
                 if not item.id:
                     raise CtlError(f"{names.write(queue)}: its server does not tell ids, so items can have no key")
-                item.key = b"%b%d" % (self.key_prefix, item.id)
+                item.key = b"%b%d%b" % (self.key_prefix, item.id, _mark(item))
             self.target.put(into, item)
             items.append(item)
         return items
@@ -96,3 +97,8 @@ class Mover:
                 self.target.put(into, items[one.place])
             refusals = [Refusal(refusals[one.place].place, one.why) for one in self.target.settle()]
         return refusals
+
+
+def _mark(item: Item) -> bytes:
+    """An old server that has lost its data may give an id to another item, which must not be taken for the first."""
+    return b"-" + sha256(item.body).hexdigest()[:16].encode() if isinstance(item.body, bytes) else b""

@@ -6,6 +6,7 @@ import greenstalk
 import pytest
 
 from darner_core.ctl.moving.addresses import open_source
+from darner_core.ctl.moving.beanstalkd import Beanstalkd
 from tests.support import old_servers
 from tests.support.harness import RunningServer
 from tests.support.moving import drained, move_all
@@ -109,3 +110,16 @@ def test_with_keys_a_job_that_is_put_again_is_there_once(old: int, shared_server
         target.close()
         move_all(f"beanstalkd://127.0.0.1:{old}", new, {"key_prefix": b"old:"})
     assert drained(new, "work") == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_each_process_of_the_server_has_a_name_of_its_own(old: int) -> None:
+    """Its ids begin anew: what was moved from the one before must not be taken for the same jobs."""
+    with old_servers.beanstalkd() as other:
+        names = []
+        for port in (old, old, other):
+            source = open_source(f"beanstalkd://127.0.0.1:{port}")
+            assert isinstance(source, Beanstalkd)
+            names.append(source.instance())
+            source.close()
+    assert names[0] == names[1] != names[2]
+    assert names[0]
