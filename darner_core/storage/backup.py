@@ -84,7 +84,9 @@ def _copy(path: str, moment: Moment, target: str) -> Copied | None:
             return opened.enter_context(open(os.path.join(path, name), "rb"))
 
         size = write_copy(open_file(moment.manifest), target, moment.manifest, moment.manifest_bytes)
-        files.write_atomically(os.path.join(target, manifest.CURRENT), f"{moment.manifest}\n".encode())
+        current = f"{moment.manifest}\n".encode()
+        files.write_atomically(os.path.join(target, manifest.CURRENT), current)
+        size += len(current)
         found = manifest.read(target)
         if found.cut_at is not None:
             return None
