@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from darner_core.ctl import directory, items, operating, queues, top, transfer, watching
+from darner_core.ctl import dead, directory, items, operating, queues, top, transfer, watching
 from darner_core.ctl.address import DEFAULT, Address, Tls
 from darner_core.ctl.context import DURATION, Context, ServerAddress
 from darner_core.ctl.errors import DONE, FAILED, INTERRUPTED, USAGE, CtlError
@@ -102,6 +102,7 @@ for command in (
     *top.COMMANDS,
     *queues.COMMANDS,
     *items.COMMANDS,
+    *dead.COMMANDS,
     *operating.COMMANDS,
     *watching.COMMANDS,
     *directory.COMMANDS,
