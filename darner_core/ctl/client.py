@@ -264,14 +264,23 @@ class Client:
 
     def watch(self, queue: bytes) -> Iterator[dict[str, Any]]:
         """First whether there is such a queue, then what happens to it, until the server stops."""
-        self._connection.send(b"watch %b\r\n" % queue)
+        return self._objects(b"watch %b\r\n" % queue)
+
+    def dead(self, queue: bytes, most: int) -> Iterator[dict[str, Any]]:
+        """Up to `most` dead letters of the queue, the oldest first."""
+        return self._objects(b"dead %b %d\r\n" % (queue, most))
+
+    def _objects(self, request: bytes) -> Iterator[dict[str, Any]]:
+        """A reply of lines of JSON. The next may be long in coming."""
+        self._connection.send(request)
         line = self._connection.reply()
         self._connection.wait_longer(None)
         while line != b"END":
-            event = json.loads(line)
-            assert isinstance(event, dict)
-            yield event
+            told = json.loads(line)
+            assert isinstance(told, dict)
+            yield told
             line = self._connection.reply()
+        self._connection.wait_longer(0)
 
     def version(self) -> str:
         return self._ask(b"version\r\n").removeprefix(b"VERSION ").decode("utf-8", "backslashreplace")
@@ -309,6 +318,25 @@ class Client:
         if word != b"KICKED" or not number.isdigit():
             raise self._unexpected(reply)
         return int(number)
+
+    def put_back(self, queue: bytes, item_id: int | None, most: int) -> int | None:
+        """Put the dead letter with this id back, or up to `most` of them if it is None; how many. None: there is no
+        dead letter with this id."""
+        return self._change_dead(b"put_back", b"PUT_BACK", queue, item_id, most)
+
+    def drop_dead(self, queue: bytes, item_id: int | None, most: int) -> int | None:
+        """As `put_back`, but they are gone."""
+        return self._change_dead(b"drop", b"DROPPED", queue, item_id, most)
+
+    def _change_dead(self, verb: bytes, answer: bytes, queue: bytes, item_id: int | None, most: int) -> int | None:
+        which = b"/id=%d" % item_id if item_id is not None else b" %d" % most
+        self._connection.wait_longer(None)  # there may be very many
+        reply = self._ask(b"%b %b%b\r\n" % (verb, queue, which))
+        self._connection.wait_longer(0)
+        word, _, number = reply.partition(b" ")
+        if reply != b"NOT_FOUND" and (word != answer or not number.isdigit()):
+            raise self._unexpected(reply)
+        return None if reply == b"NOT_FOUND" else int(number)
 
     # -- bytes
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
+import click.shell_completion
 
 from darner_core.ctl import names
 from darner_core.ctl.address import Address, Tls, read_address
 from darner_core.ctl.client import Client, Login, QueueFigures
 from darner_core.ctl.errors import CtlError, NothingThere
 from darner_core.ctl.output import Output
+
+COMPLETION_S = 1.0  # a shell's user waits for it
 
 
 @dataclass
@@ -84,6 +87,17 @@ class QueueName(click.ParamType[bytes]):
             return names.read(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list["click.shell_completion.CompletionItem"]:
+        """Asks the server, as far as the command line and the environment say where it is."""
+        try:
+            with Client(ctx.find_root().params["server"], timeout_s=COMPLETION_S) as client:
+                found = [names.write(one.name) for one in client.queues()]
+        except (CtlError, KeyError):  # nothing to offer
+            return []
+        return [click.shell_completion.CompletionItem(name) for name in found if name.startswith(incomplete)]
 
 
 QUEUE = QueueName()

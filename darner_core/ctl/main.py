@@ -1,12 +1,25 @@
 """The command line of `darner ctl`: the options that all commands share, the commands, and the exit status."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
 import click
 
-from darner_core.ctl import directory, items, operating, queues, top, transfer, watching
+from darner_core.ctl import (
+    bench,
+    completion,
+    dead,
+    directory,
+    doctor,
+    items,
+    operating,
+    queues,
+    top,
+    transfer,
+    watching,
+)
 from darner_core.ctl.address import DEFAULT, Address, Tls
 from darner_core.ctl.context import DURATION, Context, ServerAddress
 from darner_core.ctl.errors import DONE, FAILED, INTERRUPTED, USAGE, CtlError
@@ -98,22 +111,21 @@ def ctl(
     )
 
 
-for command in (
-    *top.COMMANDS,
-    *queues.COMMANDS,
-    *items.COMMANDS,
-    *operating.COMMANDS,
-    *watching.COMMANDS,
-    *directory.COMMANDS,
-    *transfer.COMMANDS,
-):
-    ctl.add_command(command)
+# A module for what belongs together; each says which commands it has.
+MODULES = (top, queues, items, dead, operating, watching, directory, transfer, doctor, bench, completion)
+
+for module in MODULES:
+    for command in module.COMMANDS:
+        ctl.add_command(command)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command; the exit status. `arguments`: what stands behind `darner ctl`."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open goes back, files are removed
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open goes back, files are removed
     try:
+        asks = os.environ.get(completion.VARIABLE)
+        if asks is not None and completion.answer(ctl, PROGRAM, asks):
+            return DONE
         status = ctl.main(list(arguments), PROGRAM, standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else DONE
@@ -131,6 +143,8 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever reads the output has enough
         _drop_output()
         return FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(line: str, status: int) -> int:
@@ -140,6 +154,4 @@ def _complain(line: str, status: int) -> int:
 
 def _drop_output() -> None:
     """What is still in the buffer must go nowhere when the process ends."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

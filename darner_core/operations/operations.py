@@ -6,6 +6,7 @@ from darner_core.config.options import Config
 from darner_core.engines.contract import Engine
 from darner_core.operations.administering import Administering, InEffect
 from darner_core.operations.availability import Availability
+from darner_core.operations.dead_letters import DeadLetters
 from darner_core.operations.history import History
 from darner_core.operations.holding import Holding
 from darner_core.operations.jobs import Comebacks, JobOperations
@@ -67,6 +68,7 @@ class Operations:
         self.statistics = Statistics(stats, engine)
         self.administering = Administering(engine, self.statistics)
         self.in_effect = InEffect(config, registry.queues)
+        self.dead_letters = DeadLetters(engine, self.jobs, self.putting, self.in_effect)
         self.watching = Watching(engine.traces, pipeline_memory, availability)
         # What only those who look at the server need: see `observe`.
         self.history: History | None = None

@@ -53,6 +53,9 @@ TABLE = {
     b"touch": protocol.Command(lines.parse_touching, _no_command),
     b"history": protocol.Command(lines.parse_history, _no_command),
     b"kick": protocol.Command(lines.parse_kicking, _no_command),
+    b"dead": protocol.Command(lines.parse_dead, _no_command),
+    b"put_back": protocol.Command(lines.parse_dead_change, _no_command),
+    b"drop": protocol.Command(lines.parse_dead_change, _no_command),
     b"pause": protocol.Command(lines.parse_pausing, _no_command),
     b"backup": protocol.Command(lines.parse_backup, _no_command),
     b"delete": protocol.Command(lines.parse_naming, _no_command),
@@ -154,7 +157,7 @@ def within_limits(request: Any) -> None:
         assert 0 <= ttr_ms <= jobs.MAX_DELAY_MS
         assert len(key) <= jobs.MAX_KEY_BYTES
     assert request.verb != b"add" or request.job.key
-    if request.asked is not None and request.verb not in (b"touch", b"history"):
+    if request.asked is not None and request.verb not in (b"touch", b"history", b"put_back", b"drop"):
         asked = request.asked
         assert asked.ttr_ms is None or (request.opens and 0 <= asked.ttr_ms <= jobs.MAX_DELAY_MS)
         assert not asked.most or request.opens != request.closes
@@ -165,7 +168,8 @@ def within_limits(request: Any) -> None:
 
 WORDS = [
     *b"monitor confirm flush_expired dump_config status watch a+b a+b+c a.c . + a..b put peek : 1 5".split(),
-    *b"add touch history kick pause in out none a/open b/ttr=5 /delay= /pri= /ttr= /ttr /key= /key=k /n= /n=2".split(),
+    *b"add touch history kick dead put_back drop pause in out none a/open b/ttr=5 /delay= /pri=".split(),
+    *b"/ttr= /ttr /key= /key=k /n= /n=2".split(),
     *b"/id= /id=7 /abort /reject /open/ttr=9 /close/n=2 /abort/delay=1 4294967296 281474976710657 60".split(),
     *b"set get delete flush_all noreply /open /close /t= /sync / 0 -1 100 101 99999999999999999999".split(),
     *(b"\r\n", b"\n", b"\r", b" ", b"\0", b"\xff", "\u0663".encode(), b"q" * 251),

@@ -13,8 +13,9 @@ from darner_core.config.options import Config
 from darner_core.operations import stats as stats_module
 from darner_core.operations.client import SCARCE_PIECE_BYTES
 from darner_core.operations.session import Session
-from darner_core.protocols.memcache.operating import ONE_PIECE_BYTES, Operating
+from darner_core.protocols.memcache.operating import Operating
 from darner_core.protocols.memcache.reader import LineRequest
+from darner_core.protocols.memcache.replies import ONE_PIECE_BYTES
 from darner_core.storage.storage import Storage
 from tests.operations.test_session import House
 from tests.support.bench import Bench

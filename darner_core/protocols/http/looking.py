@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from darner_core.access.rights import GET
 from darner_core.engines.items import Seen, State
+from darner_core.operations.dead_letters import history_of
 from darner_core.operations.operations import Operations
 from darner_core.operations.taking import Shown
 from darner_core.protocols.http import parameters, schemas
@@ -23,7 +24,6 @@ MAX_LIMIT: Final = 500
 LOOKED_AT_ONCE: Final = 50  # in one turn: 1 ms
 
 _PLACE: Final = re.compile(r"(\d{1,19}),(\d{1,19}),(\d{1,19})")
-_NOTE: Final = re.compile(rb"from=(.*) id=(\d+) failures=(\d+) last=(\w+) client=(.*) put=(\d+)", re.DOTALL)
 _ITEM: Final = "/api/v1/queues/{queue}/items/{id}"
 
 STATES: Final = {state.value: state for state in State}
@@ -142,22 +142,6 @@ class Looking:
         if found is None:
             raise Problem(HTTPStatus.NOT_FOUND, "the item is no dead letter")
         return Answer(found)
-
-
-def history_of(note: bytes) -> dict[str, Any] | None:
-    """What a dead letter's note says; None: it is none."""
-    found = _NOTE.fullmatch(note)
-    if found is None:
-        return None
-    queue, item_id, failures, why, client, put_at_ms = found.groups()
-    return {
-        "from": queue.decode("utf-8", "backslashreplace"),
-        "id": item_id.decode(),
-        "failures": int(failures),
-        "reason": why.decode(),
-        "client": client.decode("utf-8", "backslashreplace"),
-        "put_at_ms": int(put_at_ms),
-    }
 
 
 def _behind(first: bytes, rest: Any) -> Iterator[bytes]:

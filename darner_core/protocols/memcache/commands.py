@@ -20,6 +20,7 @@ from darner_core.operations.session import Failures, ManyReads, Session
 from darner_core.protocols.contract import READS, WRITES, Command, Require
 from darner_core.protocols.guard import as_admin
 from darner_core.protocols.memcache import lines
+from darner_core.protocols.memcache.dead import DeadItems
 from darner_core.protocols.memcache.dialects import DIALECTS, Dialect
 from darner_core.protocols.memcache.items import Items
 from darner_core.protocols.memcache.jobs import JobItems
@@ -36,6 +37,9 @@ USAGE = {
     b"touch": "touch <queue> <seconds>",
     b"history": "history <queue>[/id=<n>]",
     b"kick": "kick <queue> <most items>",
+    b"dead": "dead <queue> [<most items>]",
+    b"put_back": "put_back <queue>/id=<n>, or <queue> <most items>",
+    b"drop": "drop <queue>/id=<n>, or <queue> <most items>",
     b"pause": "pause <queue> in, out, all or none [<seconds>]",
     b"monitor": "monitor <queue> <seconds> [<most items>]",
     b"confirm": "confirm <queue> <number of items>",
@@ -58,7 +62,7 @@ USAGE = {
 }
 
 # These need the right `admin` and change nothing.
-LOOKS = (b"watch", b"dump_config")
+LOOKS = (b"watch", b"dead", b"dump_config")
 
 # Commands of memcached's that make no sense for a queue. No item follows a line of the first kind; one follows a line
 # of the second.
@@ -74,6 +78,7 @@ class Memcache:
         self._config = config
         self._items = Items(operations, config)
         self._jobs = JobItems(operations, config, self._items)
+        self._dead = DeadItems(operations)
         self._operating = Operating(operations, config)
 
     def new_reader(self, table: dict[bytes, Command], kept_lines: dict[bytes, LineRequest]) -> RequestReader:
@@ -90,7 +95,7 @@ class Memcache:
         """The commands of this dialect by their verbs. READONLY lets flush_all_expired pass, as in Kestrel. What closes
         a read is never refused: a confirm, a get's /close and /abort, and a delete that acknowledges."""
         dialect, items, operating = self.traits, self._items, self._operating
-        jobs = self._jobs
+        jobs, dead = self._jobs, self._dead
         parse_reading = partial(lines.parse_reading, exclusive=dialect.exclusive, several_reads=dialect.several_reads)
         get = Command(parse_reading, items.get, GET, items.get_placed, READS, job=jobs.get, several=jobs.get_several)
         delete = Command(lines.parse_naming, operating.delete_with(dialect.deleted), ADMIN, kind=WRITES)
@@ -109,6 +114,9 @@ class Memcache:
             b"touch": Command(lines.parse_touching, jobs.touch, GET),
             b"history": Command(lines.parse_history, jobs.history, GET, kind=READS),
             b"kick": Command(lines.parse_kicking, jobs.kick, ADMIN, kind=WRITES),
+            b"dead": Command(lines.parse_dead, dead.dead, ADMIN, kind=READS),
+            b"put_back": Command(lines.parse_dead_change, dead.put_back, ADMIN, kind=WRITES),
+            b"drop": Command(lines.parse_dead_change, dead.drop, ADMIN, kind=WRITES),
             b"pause": Command(lines.parse_pausing, jobs.pause, ADMIN),
             b"delete": delete,
             b"flush": Command(lines.parse_naming, operating.flush, ADMIN, kind=WRITES),

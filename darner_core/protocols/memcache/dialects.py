@@ -83,7 +83,7 @@ class Dialect(Traits):
 
 
 # What they change is nothing that a cursor has: it reads past a pause, and sees the queue's line only.
-_OF_QUEUES_ALONE = (b"kick", b"pause")
+_OF_QUEUES_ALONE = (b"kick", b"pause", b"dead", b"put_back", b"drop")
 
 
 def _with_cursors(request: Request) -> None:

@@ -217,6 +217,26 @@ def parse_kicking(request: LineRequest, words: list[bytes]) -> None:
     request.most = _number(words[1], "number of items", MAX_READS, 1)
 
 
+def parse_dead(request: LineRequest, words: list[bytes]) -> None:
+    """`dead name [most]`"""
+    if not 1 <= len(words) <= 2:
+        raise MalformedRequest("a dead is: dead <queue> [<most items>]")
+    _set_key(request, words[0])
+    request.most = _number(words[1], "number of items", MAX_READS, 1) if len(words) == 2 else 0
+
+
+def parse_dead_change(request: LineRequest, words: list[bytes]) -> None:
+    """`put_back name/id=n`, `put_back name most`, and `drop` in the same forms."""
+    verb = request.verb.decode()
+    if 1 <= len(words) <= 2:
+        _read_open(request, words[0])
+    if len(words) != (1 if request.asked is not None else 2):
+        raise MalformedRequest(f"a {verb} is: {verb} <queue>/id=<n>, or {verb} <queue> <most items>")
+    if request.asked is None:
+        request.told = words[1]
+        request.most = _number(words[1], "number of items", MAX_READS, 1)
+
+
 def parse_pausing(request: LineRequest, words: list[bytes]) -> None:
     """`pause name in|out|all|none [seconds] [noreply]`."""
     if len(words) > 2:

@@ -23,7 +23,7 @@ from darner_core.protocols.contract import Reply
 from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.memcache import replies
 from darner_core.protocols.memcache.reader import LineRequest
-from darner_core.protocols.memcache.replies import END, NONE
+from darner_core.protocols.memcache.replies import END, NONE, ONE_PIECE_BYTES
 from darner_core.repeated import BY_TEXT
 from darner_core.showing import show
 from darner_core.slicing import slices
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from darner_core.engines.contract import Event
 
 log = logging.getLogger(NAME)
-
-# A reply of up to 64 KiB goes out in one piece: npm's memcached loses the first of two pieces.
-ONE_PIECE_BYTES = 64 << 10
 
 # How many queues' options one turn of `dump_config` tells.
 DESCRIBED_A_TURN = 25

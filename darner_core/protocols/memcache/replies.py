@@ -13,6 +13,9 @@ FLUSHED_ALL = b"Flushed all queues.\r\n"
 RELOADED = b"Reloaded config.\r\n"
 CRLF = b"\r\n"
 
+# A reply of up to 64 KiB goes out in one piece: npm's memcached loses the first of two pieces.
+ONE_PIECE_BYTES = 64 << 10
+
 AFTER_BODY = b"\r\nEND\r\n"
 NONE = b""  # noreply, or a request whose reply is a hang-up
 

@@ -2,7 +2,6 @@
 
 from base64 import b64decode
 
-from darner_core.protocols.http.looking import history_of
 from tests.support.http import Http
 
 
@@ -65,10 +64,3 @@ def test_a_place_that_is_none(http: Http, queue: str) -> None:
 
 def test_a_queue_that_is_not_there_has_no_items(http: Http, queue: str) -> None:
     assert http.get(f"queues/{queue}/items").json == {"items": [], "next": None}
-
-
-def test_a_history_is_read() -> None:
-    assert history_of(b"from=a b id=7 failures=3 last=nack client=alice@1.2.3.4:5 put=99") == {
-        "from": "a b", "id": "7", "failures": 3, "reason": "nack", "client": "alice@1.2.3.4:5", "put_at_ms": 99,
-    }  # fmt: skip
-    assert history_of(b"") is None
