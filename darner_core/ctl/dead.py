@@ -55,7 +55,8 @@ def dead(
 def _show(ctl: Context, queue: bytes, most: int) -> None:
     with ctl.connect() as client:
         rows, told = [], 0
-        for told, one in enumerate(client.dead(queue, most), 1):
+        for one in client.dead(queue, most):
+            told += 1
             if ctl.out.as_json:
                 ctl.out.json(_as_json(one))
             else:
@@ -120,7 +121,7 @@ def _which(item_id: int | None, count: int | None) -> str:
     if item_id is not None:
         return f"dead letter {item_id}"
     if count is not None:
-        return f"the oldest {items(count)} of the dead letters"
+        return "the oldest dead letter" if count == 1 else f"the oldest {count:,} dead letters"
     return "all dead letters"
 
 
