@@ -121,7 +121,7 @@ def _which(item_id: int | None, count: int | None) -> str:
     if item_id is not None:
         return f"dead letter {item_id}"
     if count is not None:
-        return f"the oldest {items(count)} of the dead letters"
+        return "the oldest dead letter" if count == 1 else f"the oldest {count:,} dead letters"
     return "all dead letters"
 
 

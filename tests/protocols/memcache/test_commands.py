@@ -100,7 +100,7 @@ def test_help_lists_the_commands_of_the_dialect(shared_server: Callable[..., Run
     assert not {b"incr", b"?"} & set(verbs)
     assert len(verbs) == len(set(verbs))
     assert told[0].startswith(b"set <queue>[/sync][/delay=<ms>]")
-    assert len(told[0]) < 1800
+    assert len(told[0]) < 2000
 
 
 def test_a_verb_that_nobody_knows_ends_the_connection_because_an_item_may_follow(connect: Connect) -> None:
