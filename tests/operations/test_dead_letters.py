@@ -37,6 +37,7 @@ class Client:
 
     def wait_turn(self) -> None:
         self.turns += 1
+        assert self.turns < 100, "it does not end"
         self.bench.end_turn()
         self.meanwhile()
 
