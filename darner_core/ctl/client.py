@@ -259,7 +259,7 @@ class Client:
             kind, _, quoted = line.removesuffix(b" {").partition(b" ")
             lines = []
             while (inner := self._connection.line()) != b"}":
-                lines.append(inner.strip().decode("utf-8", "backslashreplace"))
+                lines.append(show(inner.strip()))
             yield quoted[1:-1] or kind, lines
 
     def watch(self, queue: bytes) -> Iterator[dict[str, Any]]:
@@ -283,10 +283,10 @@ class Client:
         self._connection.wait_longer(0)
 
     def version(self) -> str:
-        return self._ask(b"version\r\n").removeprefix(b"VERSION ").decode("utf-8", "backslashreplace")
+        return show(self._ask(b"version\r\n").removeprefix(b"VERSION "))
 
     def status(self) -> str:
-        return self._ask(b"status\r\n").decode("utf-8", "backslashreplace").lower()
+        return show(self._ask(b"status\r\n")).lower()
 
     # -- looking after
 

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from darner_core.showing import show
+
 PIPE_WIDTH: Final = 10_000
 SHOWN_BYTES: Final = 200  # of a body, on a terminal
 
@@ -97,9 +99,7 @@ def body_json(body: bytes) -> dict[str, str]:
 
 def printable(body: bytes, most: int = SHOWN_BYTES) -> str:
     """The beginning of a body on one line."""
-    text = body[:most].decode("utf-8", "backslashreplace")
-    text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-    return text + ("…" if len(body) > most else "")
+    return show(body[:most]) + ("…" if len(body) > most else "")
 
 
 def count(number: int) -> str:

@@ -177,10 +177,10 @@ def history_of(note: bytes) -> dict[str, Any] | None:
         return None
     queue, item_id, failures, why, client, put_at_ms = found.groups()
     return {
-        "from": queue.decode("utf-8", "backslashreplace"),
+        "from": show(queue),
         "id": item_id.decode(),
         "failures": int(failures),
         "reason": why.decode(),
-        "client": client.decode("utf-8", "backslashreplace"),
+        "client": show(client),
         "put_at_ms": int(put_at_ms),
     }

@@ -24,6 +24,7 @@ from darner_core.server.background import SyncGroup
 from darner_core.server.connection import Connection
 from darner_core.server.serving import SHARES, Backlog, Task, wait_taken
 from darner_core.server.turn import Turn
+from darner_core.showing import show
 from darner_core.waiters import wait_round
 
 SAMPLED_ONE_IN = 400
@@ -171,7 +172,7 @@ class _Requests:
         """What could not be synced is timed as well."""
         seconds = self._turn.clock() - self.began
         for (dialect, verb), count in self.verbs.items():
-            shown = verb.decode("ascii", "replace").lower() or OTHER
+            shown = show(verb).lower() or OTHER
             self._turn.measures.request(dialect, shown, seconds, count * self._weight)
 
     # -- its requests

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ctl import Terminal, environment, run_ctl, words_of
+from tests.support.ctl import Terminal, environment, run_ctl, run_process, words_of
 from tests.support.harness import RunningServer, wait_until
 
 
@@ -110,10 +110,10 @@ def test_a_command_that_fails_gives_the_item_back(server: RunningServer) -> None
     program = (
         f"{sys.executable} -c 'import os, sys; print(os.environ[\"DARNER_QUEUE\"], sys.stdin.read()); sys.exit(%d)'"
     )
-    failed = run_ctl("take", "q", "--exec", program % 5, port=server.port)
+    failed = run_process("take", "q", "--exec", program % 5, port=server.port)
     assert (failed.status, failed.out) == (1, "q hello\n")
     assert "ended with 5; item 1 is back in its queue" in failed.complaint
-    missing = run_ctl("take", "q", "--exec", "/nowhere/x", port=server.port)
+    missing = run_process("take", "q", "--exec", "/nowhere/x", port=server.port)
     assert "cannot run /nowhere/x: No such file or directory; the item is back" in missing.complaint
-    assert run_ctl("take", "q", "--exec", program % 0, port=server.port).status == 0
+    assert run_process("take", "q", "--exec", program % 0, port=server.port).status == 0
     assert client.get("q") is None

@@ -56,6 +56,8 @@ def undo_turn(queue: "MessageQueue") -> None:
     queue.open_bytes = sum(read.body_bytes for read in queue.outstanding.values() if not read.returned)
     queue.bytes_out = queue.bytes_in + queue.open_bytes - stored_bytes
     window.release(queue)
+    for cursor in (queue.cursors or {}).values():
+        window.release(cursor)  # it may have read ahead what is undone, without a change of its own
 
 
 def stored_ids(queue: "MessageQueue") -> range | None:

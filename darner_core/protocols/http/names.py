@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 from darner_core.protocols.escaping import name_elsewhere, queue_name
 from darner_core.protocols.grammar import excerpt
 from darner_core.protocols.http.contract import Problem
+from darner_core.showing import show
 
 
 def queue_of(segment: str) -> bytes:
@@ -32,7 +33,7 @@ def path_of(queue: bytes) -> str:
 
 def shown(queue: bytes) -> str:
     """The name in JSON, for people; bytes that are no text as \\xff."""
-    return name_elsewhere(queue).decode("utf-8", "backslashreplace")
+    return show(name_elsewhere(queue))
 
 
 def number_of(word: str) -> int:

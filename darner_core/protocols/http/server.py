@@ -20,6 +20,7 @@ from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import JSON, Answer, Asked, Endpoint, Problem, done
 from darner_core.protocols.http.names import shown
 from darner_core.protocols.http.schemas import as_json, object_of
+from darner_core.showing import show
 from darner_core.slicing import slices
 
 MAX_LINES: Final = 500
@@ -31,7 +32,7 @@ LOOKED_AT_ONCE: Final = 2000
 def plain(value: Any) -> Any:
     """The value of an option, as JSON has it."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
+        return show(value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -160,7 +161,7 @@ class ServerPart:
 
 def _number(value: Any) -> Any:
     if isinstance(value, bytes):
-        text = value.decode("utf-8", "backslashreplace")
+        text = show(value)
         try:
             return float(text)
         except ValueError:

@@ -290,6 +290,16 @@ def test_a_failed_turn_has_not_moved_a_cursor_nor_kept_anything(bench: Bench) ->
     assert bench.take_all() == [b"a", b"c", b"d"]
 
 
+def test_what_a_cursor_has_looked_at_in_a_turn_that_failed_never_comes(bench: Bench) -> None:
+    assert bench.cursor.peek() is None
+    bench.end_turn()
+    bench.queue.put(b"never stored", 0, 0)
+    assert bench.cursor.peek() == (b"never stored", 0, 0, 1_000_000)
+    bench.fail_turn()
+    bench.put(b"stored")
+    assert bench.cursor.take() == (b"stored", 0, 0, 1_000_000)
+
+
 def test_a_delete_that_failed_forgets_nothing_of_what_the_queue_removes_next(bench: Bench) -> None:
     bench.put(b"a", b"b", b"c")
     bench.open()
