@@ -259,6 +259,7 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
         worker.stdout.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("poller", ["auto", "gevent"])
 def test_a_file_comes_out_as_it_went_in_though_a_consumer_and_the_server_are_killed(
     tmp_path: Path, start_server: Callable[..., RunningServer], start_worker: StartWorker, poller: str

@@ -167,6 +167,7 @@ class Load:
 ONCE, A_WHILE = "once ", ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("modes", [(ONCE, A_WHILE), (A_WHILE, ONCE)])
 def test_whatever_fails_nothing_that_was_answered_is_gone(server: FailingServer, modes: tuple[str, str]) -> None:
     load = Load(server.client)

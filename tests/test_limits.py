@@ -227,6 +227,7 @@ def open_sockets(server: RunningServer) -> int:
     return count
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("descriptors")
 def test_ten_thousand_connections_come_and_go(server: RunningServer) -> None:
     client = warmed(server)

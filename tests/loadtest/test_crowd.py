@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.harness import ROOT
 
 
@@ -18,6 +20,7 @@ def crowd(*words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.long
 def test_it_tells_how_long_the_bystander_waits() -> None:
     ended = crowd("nobody", "text", "--clients", "3", "--seconds", "0.3")
     assert ended.returncode == 0, ended.stderr

@@ -27,6 +27,7 @@ def crash(*words: str, directory: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_promise_is_kept_however_often_the_server_is_killed(tmp_path: Path) -> None:
     ended = crash("--rounds", str(ROUNDS), "--json", str(tmp_path / "figures.json"), directory=tmp_path)

@@ -128,6 +128,7 @@ def test_a_run_shows_each_request_and_finds_nothing_lost(
     assert not any("locust" in name for name in server.client().stats())  # the run's queue is gone
 
 
+@pytest.mark.long
 def test_dead_letters_are_found_where_they_go(
     start_server: Callable[..., RunningServer], start_locust: StartLocust, log: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_dead_letters_are_found_where_they_go(
     server.client().ask(b"get work.dead\r\n", b"END\r\n")
 
 
+@pytest.mark.long
 def test_items_that_are_stolen_or_smuggled_in_are_named(
     server: RunningServer, start_locust: StartLocust, log: Callable[[], str]
 ) -> None:

@@ -27,6 +27,7 @@ def samples(resident_bytes: list[int]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_runs_restarts_the_server_and_reports(tmp_path: Path) -> None:
     json_path, plot = tmp_path / "soak.json", tmp_path / "soak.svg"

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.harness import ROOT
 
 ROUNDS = 5
@@ -24,6 +26,7 @@ def together(*words: str, directory: Path) -> "subprocess.CompletedProcess[str]"
     )
 
 
+@pytest.mark.long
 def test_what_belongs_together_stays_together_however_often_the_server_is_killed(tmp_path: Path) -> None:
     ended = together("--seed", "4", directory=tmp_path)  # with items that expire in one of the rounds
     assert ended.returncode == 0, ended.stderr

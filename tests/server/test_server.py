@@ -258,6 +258,7 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(server: RunningServer
 # -- many queues
 
 
+@pytest.mark.long
 def test_ten_thousand_queues_do_not_make_stats_or_flush_all_hold_up_others(server: RunningServer) -> None:
     client, other = server.client(), server.client()
     client.send(b"".join(b"set q%d 0 0 1 noreply\r\nx\r\n" % number for number in range(10_000)))

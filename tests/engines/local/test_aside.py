@@ -356,6 +356,7 @@ class MemoryAsides(Asides):
     durable: ClassVar = False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("machine", [Asides, MemoryAsides])
 def test_it_does_what_the_plain_model_does(machine: type[Asides], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order_module, "FILL_ENTRIES", 3)
