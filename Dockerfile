@@ -6,7 +6,7 @@ RUN python -m venv /opt/darner
 COPY pyproject.toml README.md LICENSE requirements.txt requirements-dev.txt ./
 COPY darner_core ./darner_core
 # The versions are those that the tests ran with.
-RUN /opt/darner/bin/pip install --no-cache-dir -c requirements.txt -c requirements-dev.txt '.[fast,http,thrift]'
+RUN /opt/darner/bin/pip install --no-cache-dir -c requirements.txt -c requirements-dev.txt '.[ctl,fast,http,thrift]'
 
 FROM python:3.13-slim-bookworm
 # hadolint ignore=DL3008

@@ -76,7 +76,7 @@ $(VENV)/made:
 # The server with its extra for HTTP, in the versions that the requirements pin.
 $(VENV)/server-installed: $(VENV)/made requirements.txt requirements-dev.txt pyproject.toml $(shell find darner_core -name "*.py")
 	@echo "Installing the server into $(VENV); the first time this takes about 15 seconds."
-	$(PIP) --constraint requirements.txt --constraint requirements-dev.txt '.[http]'
+	$(PIP) --constraint requirements.txt --constraint requirements-dev.txt '.[http,ctl]'
 	@touch $@
 
 # Everything: the server, the tests, the load tests.
