@@ -2,12 +2,14 @@
 
 import gc
 import io
+import json
 import logging
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from darner_core import NAME, VERSION
 from darner_core.config import command_line
 from darner_core.config.command_line import Dump
 from darner_core.config.listeners import DARNER
-from darner_core.config.options import Config
+from darner_core.config.options import LOG_JSON, Config
 from darner_core.errors import ConfigError, DataDirError, StartError, StorageError
 from darner_core.server import server
 from darner_core.server.listeners import Listener
@@ -55,6 +57,17 @@ class LogFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return "\n".join(map(show, super().formatException(ei).split("\n")))
+
+
+class JsonFormatter(logging.Formatter):
+    """Makes each message an object of JSON on one line: time (RFC 3339, UTC), level, message, perhaps a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname, "message": show(record.getMessage())}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +118,8 @@ def run(options: Config, arguments: Sequence[str]) -> None:
     """Serve with `options`, which were read from `arguments`, until SIGTERM or SIGINT. Raises StartError or
     StorageError if the server cannot start."""
     to_stdout = logging.StreamHandler(sys.stdout)
-    to_stdout.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
+    text = LogFormatter("%(asctime)s %(levelname)s %(message)s")
+    to_stdout.setFormatter(JsonFormatter() if options.log_format == LOG_JSON else text)
     logging.basicConfig(level=level_of(options), handlers=[to_stdout])
     logging.raiseExceptions = False  # no tracebacks when nobody reads the log any more, as in: darner | head
     log.info("%s: queue server", NAME)

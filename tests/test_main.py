@@ -1,6 +1,7 @@
 """The server as a user at a shell meets it: what it prints, how it ends, and what it does not touch."""
 
 import io
+import json
 import logging
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,17 @@ def test_connections_are_logged_only_where_that_is_asked_for(start_server: Start
         server.stop()
     assert "DEBUG connected: 127.0.0.1:" in talkative.log
     assert "connected" not in quiet.log
+
+
+def test_the_log_may_be_lines_of_json(start_server: StartServer) -> None:
+    server = start_server("--log-format", "json")
+    server.client().ask(b'delete a"\xff\r\n', b"DELETED\r\n")
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    assert all(list(line) == ["time", "level", "message"] for line in lines)
+    assert (lines[0]["level"], lines[0]["message"]) == ("INFO", "darner: queue server")
+    assert datetime.fromisoformat(lines[0]["time"]).utcoffset() == timedelta()
+    assert [line["message"] for line in lines if line["message"].endswith(r'delete a"\xff')]
 
 
 def test_options_come_from_a_file_and_the_command_line_wins(start_server: StartServer, tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ from darner_core.showing import show
 _USER_TABLES = "users"
 
 POLLERS = ("auto", "epoll", "gevent")
+# What the log's lines are: text for people, or an object of JSON each.
+LOG_TEXT, LOG_JSON = LOG_FORMATS = ("text", "json")
 
 
 def _read_users(tables: Mapping[str, Any]) -> dict[str, Rights] | None:
@@ -200,6 +202,8 @@ class Config:
         " there is", shown="WHICH")
     # -- Log
     debug: bool = _option(False, flag, "log every connection, and tracebacks")
+    log_format: str = _option("text", one_of(*LOG_FORMATS), "text: lines for people; json: an object a line",
+        shown="WHICH")
     # fmt: on
 
     # Tables of the file, which are no options.
