@@ -281,6 +281,7 @@ class SteppingClock(RunningServer):
         (self.data.parent / f"{self.data.name}.clock").write_text(str(off_s))
 
 
+@pytest.mark.long
 def test_a_clock_that_steps_disturbs_nothing(start_server: Callable[..., SteppingClock]) -> None:
     server = start_server("--body-timeout-s", "30", "--idle-timeout-s", "30", kind=SteppingClock)
     client, waiter, late, half = (server.client() for _ in range(4))

@@ -336,6 +336,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> list[Copy]:
         server.end()
 
 
+@pytest.mark.long
 def test_the_queues_are_whole_wherever_the_log_ends(copies: list[Copy], tmp_path: Path) -> None:
     rng = Random(1)
     lost, kinds = [], set()

@@ -217,6 +217,7 @@ def test_an_idle_client_is_hung_up_on_if_that_is_wanted(start_server: Start) -> 
     assert server.client().get("q") == b"x"
 
 
+@pytest.mark.long
 def test_a_silent_client_is_hung_up_on_if_that_is_wanted_and_what_it_holds_goes_to_others(start_server: Start) -> None:
     server = start_server("--client-timeout-s", "2", "--body-timeout-s", "0")
     holder, never_asked, half, half_large, busy, waiter = (server.client() for _ in range(6))
@@ -238,6 +239,7 @@ def test_a_silent_client_is_hung_up_on_if_that_is_wanted_and_what_it_holds_goes_
     waiter.expect_hang_up()
 
 
+@pytest.mark.long
 def test_who_takes_its_replies_is_not_silent_and_who_does_not_is(start_server: Start) -> None:
     server = start_server("--client-timeout-s", "2")
     deaf, slow = server.client(), server.client()

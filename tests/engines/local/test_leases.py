@@ -648,6 +648,7 @@ def test_a_client_that_stops_in_the_middle_of_a_large_item_is_cut_off_and_the_ne
         assert len(slow.read(len(body))) < len(body)
 
 
+@pytest.mark.long
 def test_a_client_that_takes_a_large_item_slowly_gets_all_of_it(
     brief: RunningServer, client: Client, queue: str
 ) -> None:
