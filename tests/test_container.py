@@ -57,6 +57,12 @@ def test_what_the_compose_file_mounts_is_there() -> None:
     assert [path for path in mounted if not (ROOT / path).exists()] == []
 
 
+def test_prometheus_asks_by_a_name_that_is_answered() -> None:
+    """Without users a server answers to names of its own machine."""
+    (target,) = re.findall(r'targets: \["(\S+):22180"\]', (ROOT / "conf" / "prometheus.yml").read_text())
+    assert f"    hostname: {target} " in COMPOSE
+
+
 def test_all_that_is_published_stays_on_this_machine() -> None:
     published = re.findall(r'- "(\S+:\d+:\d+)"', COMPOSE)
     assert published

@@ -206,6 +206,10 @@ class Handler(pywsgi.WSGIHandler):
             self.close_connection = True
         self.lingers = bool(self.wsgi_input.unread)
 
+    def run_application(self) -> None:
+        super().run_application()
+        self.client.undelivered = None  # all has been sent: what the answer handed over is the client's
+
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         if self.wsgi_input.ends_connection or (self.client.closing and not self.close_connection):
             headers = [*headers, ("Connection", "close")]

@@ -80,6 +80,17 @@ def test_an_idle_client_is_hung_up_on(start_server: Callable[..., RunningServer]
     assert http.connection.sock.recv(10) == b""
 
 
+def test_what_an_idle_client_was_handed_stays_with_it(
+    start_server: Callable[..., RunningServer], connect_http: Connect
+) -> None:
+    server = start_server(*HTTP, "--idle-timeout-s", "1")
+    http = connect_http(server)
+    http.put("q", b"job")
+    assert http.take("q", "?ttr=60000").body == b"job"
+    assert http.connection.sock.recv(10) == b""  # it is hung up on while it works
+    assert server.client().get("q") is None
+
+
 def test_a_server_that_stops_answers_those_that_wait(
     start_server: Callable[..., RunningServer], connect_http: Connect
 ) -> None:
