@@ -10,6 +10,7 @@ from darner_core.access.rights import PUT
 from darner_core.config.options import Config
 from darner_core.engines.jobs import JobOptions, Outcome, Pause, Placed
 from darner_core.errors import RequestError, StorageError
+from darner_core.operations.client import RIGHTS_GONE
 from darner_core.operations.operations import Operations
 from darner_core.operations.putting import JOBS_A_TURN
 from darner_core.protocols.http import bodies, parameters, schemas
@@ -78,12 +79,13 @@ class Putting:
         size = bodies.size_of(asked.env)
         if size is not None and size > self._max_item_bytes:
             raise self._too_large(size)
-        self._require_taken()
+        self._require_taken(asked)
         options = _options(told)
         if size is not None and size > self._chunk_bytes:
             placed = self._wait_put_large(asked, size, options, told.get("ttl"))
         else:
             body = bodies.wait_whole(asked.env, min(self._chunk_bytes, self._max_item_bytes), "an item")
+            self._require_taken(asked)
             placed = self._put(asked, body, options, told.get("ttl"))
         return self._told(asked, placed)
 
@@ -130,7 +132,7 @@ class Putting:
                 client.go_on()
                 if client.turns != turns:
                     turns, written = client.turns, len(ids)
-                self._require_taken()
+                self._require_taken(asked)
                 placed = self._put_line(asked, line)
                 if placed.outcome is Outcome.FULL:
                     raise self._full(asked.queue)
@@ -180,7 +182,13 @@ class Putting:
     def _id(self, placed: Placed) -> str:
         return str(self._items.number(placed.queue, placed.id)) if placed.id else ""
 
-    def _require_taken(self) -> None:
+    def _require_taken(self, asked: Asked) -> None:
+        """To be asked again when a body has come: the status, rights and the disk may have changed meanwhile."""
+        why = self._availability.no_writes or asked.client.no_writes
+        if why:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, why, {"Retry-After": "1"})
+        if not asked.client.may(PUT, asked.queue):
+            raise Problem(HTTPStatus.FORBIDDEN, RIGHTS_GONE)
         no_room = self._availability.no_room
         if no_room:
             is_failing = no_room.startswith("cannot write")

@@ -1,12 +1,13 @@
 """Putting items over HTTP."""
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.protocols.http.conftest import Connect
-from tests.support.harness import RunningServer
+from tests.support.harness import REPLY_S, RunningServer, wait_until
 from tests.support.http import HTTP, Http, http_port, plainly
 
 
@@ -122,6 +123,29 @@ def test_memory_stays_flat_while_a_large_item_passes(
         size += len(data)
     assert size == 96 << 20
     assert server.resident_bytes() - before < 64 << 20
+
+
+def test_a_status_that_takes_no_items_holds_for_bodies_that_are_half_come(
+    start_server: Callable[..., RunningServer],
+) -> None:
+    server = start_server(*HTTP)
+    head = b"POST /api/v1/queues/%b/items HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    line = b'{"body": "a"}\n'
+    with (
+        socket.create_connection(("127.0.0.1", http_port(server)), REPLY_S) as one,
+        socket.create_connection(("127.0.0.1", http_port(server)), REPLY_S) as several,
+    ):
+        one.sendall(head % (b"one", b"text/plain", 2) + b"x")
+        several.sendall(head % (b"several", b"application/x-ndjson", 2 * len(line)) + line)
+        client = server.client()
+        wait_until(lambda: client.stats().get("queue_several_items") == "1")
+        client.ask(b"status readonly\r\n", b"END\r\n")
+        one.sendall(b"y")
+        several.sendall(line)
+        assert one.recv(100).startswith(b"HTTP/1.1 503 ")
+        assert several.recv(100).startswith(b"HTTP/1.1 503 ")
+        stats = client.stats()
+        assert (stats.get("queue_one_items", "0"), stats["queue_several_items"]) == ("0", "1")
 
 
 def test_an_item_that_is_too_large_is_refused_before_it_is_sent(start_server: Callable[..., RunningServer]) -> None:
