@@ -85,6 +85,7 @@ class Putting:
             placed = self._wait_put_large(asked, size, options, told.get("ttl"))
         else:
             body = bodies.wait_whole(asked.env, min(self._chunk_bytes, self._max_item_bytes), "an item")
+            asked.client.go_on()  # a turn that failed meanwhile is told before anything is put, not after it
             self._require_taken(asked)
             placed = self._put(asked, body, options, told.get("ttl"))
         return self._told(asked, placed)
