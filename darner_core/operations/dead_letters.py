@@ -61,22 +61,33 @@ class DeadLetters:
         seen = self._items.find(place.queue, item_id)
         return seen is not None and place.has(seen)
 
-    def wait_each(
-        self, client: Client, place: Place, after: Any = None, most_passed_over: int | None = None
-    ) -> Iterator[Seen]:
-        """Those behind the position `after`, one by one. `most_passed_over`: how far to look for those of the queue
-        among those of others."""
-        passed_over = 0
+    def wait_each(self, client: Client, place: Place) -> Iterator[Seen]:
+        """All of them, one by one."""
+        after = None
         while some := self._items.look(place.queue, place.state, after, LOOKED_AT_ONCE):
-            for seen in some:
-                if place.has(seen):
-                    yield seen
-                else:
-                    passed_over += 1
-            if most_passed_over is not None and passed_over >= most_passed_over:
-                return
+            yield from filter(place.has, some)
             after = some[-1].position
             client.wait_turn()
+
+    def wait_page(
+        self, client: Client, place: Place, after: Any, most: int, most_looked_at: int
+    ) -> tuple[list[Seen], Any]:
+        """Up to `most` of those behind the position `after`, and the position behind which to go on; None: there are no
+        more. It may be none, if `most_looked_at` items are others' dead letters."""
+        found: list[Seen] = []
+        looked_at = 0
+        while some := self._items.look(place.queue, place.state, after, LOOKED_AT_ONCE):
+            for seen in some:
+                after = seen.position
+                if place.has(seen):
+                    found.append(seen)
+                    if len(found) == most:
+                        return found, after
+            looked_at += len(some)
+            if looked_at >= most_looked_at:
+                return found, after
+            client.wait_turn()
+        return found, None
 
     def first_bytes(self, place: Place, item_id: int, most: int) -> bytes:
         """The beginning of an item's body."""

@@ -93,6 +93,21 @@ def test_those_of_other_queues_are_passed_over(bench: JobBench, client: Any, dea
     assert not dead.drop(dead.place(b"r"), only)
 
 
+def test_a_page_says_where_to_go_on_though_all_it_has_seen_are_those_of_others(
+    bench: JobBench, client: Any, dead: DeadLetters
+) -> None:
+    fail(bench, b"r", *[b"%d" % number for number in range(2 * LOOKED_AT_ONCE)])
+    fail(bench, b"q", b"a", b"b")
+    place, after, found = dead.place(b"q"), None, []
+    for page in range(10):
+        some, after = dead.wait_page(client, place, after, 1, LOOKED_AT_ONCE)
+        found += [dead.first_bytes(place, seen.id, 10) for seen in some]
+        assert page or not some
+        if after is None:
+            break
+    assert found == [b"a", b"b"]
+
+
 def test_one_is_put_back_in_the_same_turn(bench: JobBench, client: Any, dead: DeadLetters) -> None:
     fail(bench, b"q", b"a", b"b")
     first, second = ids(dead, client, b"q")

@@ -3,23 +3,22 @@
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from darner_core.access.rights import GET, PUT
-from darner_core.engines.items import Seen
 from darner_core.operations.dead_letters import Place, history_of
 from darner_core.operations.operations import Operations
 from darner_core.protocols.http import parameters, schemas
 from darner_core.protocols.http.admission import Admission
 from darner_core.protocols.http.contract import WRITES, Answer, Asked, Endpoint, Problem, done
-from darner_core.protocols.http.looking import AFTER, LIMIT, Looking, next_of
+from darner_core.protocols.http.looking import AFTER, LIMIT, Looking, written
 from darner_core.protocols.http.names import number_of, path_of
 from darner_core.protocols.http.schemas import as_json
 
 MAX_PUT_BACK: Final = 1_000_000
 
 # How far one list looks for those of its queue among those of others.
-MOST_PASSED_OVER: Final = 10_000
+MOST_LOOKED_AT: Final = 10_000
 
 _FULL: Final = "the queue is full: one of its limits allows no more"
 
@@ -58,15 +57,12 @@ class Dead:
 
     def list(self, asked: Asked) -> Answer:
         place, limit = self._place(asked), asked.told.get("limit", 20)
-        found: list[dict[str, Any]] = []
-        several: list[Seen] = []
-        for seen in self._dead.wait_each(asked.client, place, asked.told.get("after"), MOST_PASSED_OVER):
-            several.append(seen)
-            found.append({**self._looking.told(place.queue, seen), "path": path_of(place.queue),
-                "history": history_of(seen.note)})  # fmt: skip
-            if len(found) == limit:
-                break
-        return Answer({"items": found, "next": next_of(several, limit), "path": path_of(place.queue)})
+        seen, behind = self._dead.wait_page(asked.client, place, asked.told.get("after"), limit, MOST_LOOKED_AT)
+        path = path_of(place.queue)
+        found = [
+            {**self._looking.told(place.queue, one), "path": path, "history": history_of(one.note)} for one in seen
+        ]
+        return Answer({"items": found, "next": written(behind), "path": path})
 
     # -- one
 

@@ -5,7 +5,7 @@ Endpoints may switch.
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -42,7 +42,12 @@ LIMIT: Final = parameters.number("How many to tell.", 1, MAX_LIMIT)
 
 def next_of(seen: Sequence[Seen], most: int) -> str | None:
     """What is to be given as `after` for those behind these."""
-    return ",".join(map(str, seen[-1].position)) if len(seen) == most else None
+    return written(seen[-1].position) if len(seen) == most else None
+
+
+def written(position: Iterable[int] | None) -> str | None:
+    """A position as `after` says it."""
+    return None if position is None else ",".join(map(str, position))
 
 
 class Looking:

@@ -102,7 +102,8 @@ export function deadLetters(app, base, signal, may) {
     mayPutBack = may().includes("put");
     rows.show(found.items);
     none.hidden = found.items.length > 0;
-    setText(none, found.why ?? "There are none.");
+    const unseen = found.next === null ? "There are none." : "None so far: others' dead letters lie before them.";
+    setText(none, found.why ?? unseen);
     all.hidden = !mayPutBack || found.items.length < 2;
     forms.hidden = found.items.length === 0;
     more.hidden = found.next === null || limit >= MOST;
