@@ -11,7 +11,7 @@ from darner_core.ctl.context import QUEUE, Context, figures_of
 from darner_core.ctl.errors import NothingThere, Refused
 from darner_core.ctl.output import Column, count, duration, size
 
-COLUMNS: Final = (
+STATES: Final = (
     Column("QUEUE", is_number=False, style="bold"),
     Column("WAITING"),
     Column("OPEN"),
@@ -19,6 +19,9 @@ COLUMNS: Final = (
     Column("BURIED"),
     Column("FAILURES"),
     Column("AGE"),
+)
+COLUMNS: Final = (
+    *STATES,
     Column("BYTES"),
     Column("WAITERS"),
     Column("PUT"),

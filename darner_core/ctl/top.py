@@ -20,17 +20,11 @@ from darner_core.ctl.client import QueueFigures
 from darner_core.ctl.context import DURATION, Context
 from darner_core.ctl.errors import CtlError
 from darner_core.ctl.output import Column, Output, count, duration, table_of
-from darner_core.ctl.queues import SORTED_BY, remark
+from darner_core.ctl.queues import SORTED_BY, STATES, remark
 from darner_core.ctl.rates import Rates, Sampler
 
 COLUMNS: Final = (
-    Column("QUEUE", is_number=False, style="bold"),
-    Column("WAITING"),
-    Column("OPEN"),
-    Column("DELAYED"),
-    Column("BURIED"),
-    Column("FAILURES"),
-    Column("AGE"),
+    *STATES,
     Column("IN/s"),
     Column("OUT/s"),
     Column("", is_number=False),

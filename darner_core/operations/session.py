@@ -8,6 +8,7 @@ Where failures count, a read that is aborted, or whose connection is lost, goes 
 No call here switches greenlets.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -175,7 +176,7 @@ class Session:
             self._lose(read)
 
 
-class SeveralReads(Session):
+class SeveralReads(Session, ABC):
     """Several reads can be open at a time. In which order, and how they are found, is its subclasses' matter."""
 
     __slots__ = ("_reads",)
@@ -188,17 +189,17 @@ class SeveralReads(Session):
         super().__init__(journal, failures)
         self._reads = {}
 
+    @abstractmethod
     def _hold_first(self, read: Read) -> None:
         """Hold it again, as the oldest of its queue."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _forget(self, read: Read) -> bool:
         """Hold `read` no longer. False: it was not held."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _held(self) -> list[Read]:
         """All of them, in the order in which they go to others when the session ends."""
-        raise NotImplementedError
 
     @property
     def holds_nothing(self) -> bool:

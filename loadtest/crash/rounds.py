@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -81,7 +82,7 @@ class Client(threading.Thread):
             self.error = error
 
 
-class Trial:
+class Trial(ABC):
     """One data directory, its server, and the books of what must be in it."""
 
     def __init__(self, server: Server, seed: str, books: KilledBooks, queues: Sequence[str], ports: Iterable[int] = ()):
@@ -99,16 +100,17 @@ class Trial:
 
     # -- what a harness has of its own
 
+    @abstractmethod
     def clients(self) -> Sequence[Client]:
         """Those of a round."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self, last: bool) -> None:
         """The server runs, and nobody is connected. last: all of it. Raises Violation, LoadTestError."""
-        raise NotImplementedError
 
     def look(self) -> None:
-        """The server has ended. Raises Violation."""
+        """The server has ended. By default there is nothing to look at. Raises Violation."""
+        return
 
     # -- a round
 
