@@ -16,7 +16,7 @@ help: ## this list
 	@echo
 	@echo 'PYTHON=python3.12 make test takes another Python; 3.11 or newer is needed.'
 
-run: $(VENV)/server-installed ## a server on port 22133, and HTTP on 22180, with its queues in ./data; PORT=22134, ARGS="--dialect kestrel"
+run: $(VENV)/server-installed ## a server on port 22133, HTTP on 22180, queues in ./data; PORT=22134, ARGS="--debug"
 	$(BIN)/darner --port $(PORT) --http $(HTTP) $(ARGS)
 
 test: $(VENV)/all-installed ## the test suite, in less than five minutes

@@ -9,6 +9,7 @@ import pytest
 
 from darner_core.storage.storage import Storage
 from tests.support.harness import Client, RunningServer
+from tests.support.http import Connect, Http, http_port
 
 SMALL: dict[str, Any] = {
     "max_column_families": 4,
@@ -35,6 +36,20 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     yield start
     for server in servers:
         server.end()
+
+
+@pytest.fixture
+def connect_http() -> Iterator[Connect]:
+    """Connects clients of HTTP to a server; they are closed when the test ends."""
+    clients: list[Http] = []
+
+    def connect(server: RunningServer, *about: Any, **more: Any) -> Http:
+        clients.append(Http(http_port(server), *about, **more))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_http_listener import Connect, connect_http
 from tests.server.test_server import FailingServer
 from tests.support.harness import RunningServer, wait_until
-from tests.support.http import HTTP, http_port, plainly
-
-__all__ = ["connect_http"]  # the fixture
+from tests.support.http import HTTP, Connect, http_port, plainly
 
 
 @pytest.fixture

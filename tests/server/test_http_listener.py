@@ -3,7 +3,7 @@
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,8 @@ from darner_core.config.options import Config
 from darner_core.errors import StartError
 from darner_core.server.http_listener import application_of
 from tests.support.harness import RunningServer, wait_until
-from tests.support.http import HTTP, Http, http_port, plainly
+from tests.support.http import HTTP, Connect, http_port, plainly
 from tests.support.identities import Authority, write_users
-
-Connect = Callable[..., Http]
-
-
-@pytest.fixture
-def connect_http() -> Iterator[Connect]:
-    clients: list[Http] = []
-
-    def connect(server: RunningServer, *about: Any, **more: Any) -> Http:
-        clients.append(Http(http_port(server), *about, **more))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
 
 
 def test_one_client_too_many_is_told_so(start_server: Callable[..., RunningServer], connect_http: Connect) -> None:

@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tests.support.harness import REPLY_S, RunningServer
@@ -95,3 +95,7 @@ def plainly(port: int, request: bytes) -> bytes:
         while data := client.recv(65536):
             answer += data
     return answer
+
+
+# Connects a client to a server: the fixture `connect_http`.
+Connect = Callable[..., Http]

@@ -1,28 +1,11 @@
 """A server with an HTTP listener, shared by the tests of a module, and clients of it."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.harness import RunningServer
-from tests.support.http import HTTP, Http, http_port
-
-Connect = Callable[..., Http]
-
-
-@pytest.fixture
-def connect_http() -> Iterator[Connect]:
-    """Connects clients to a server; they are closed when the test ends."""
-    clients: list[Http] = []
-
-    def connect(server: RunningServer, *about: Any, **more: Any) -> Http:
-        clients.append(Http(http_port(server), *about, **more))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
+from tests.support.http import HTTP, Connect, Http
 
 
 @pytest.fixture

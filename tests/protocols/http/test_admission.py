@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocols.http.conftest import Connect
 from tests.support.harness import RunningServer
-from tests.support.http import HTTP, Http
+from tests.support.http import HTTP, Connect, Http
 from tests.support.identities import write_users
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from tests.protocols.http.conftest import Connect
 from tests.support.harness import RunningServer, run_darner
-from tests.support.http import HTTP, Http
+from tests.support.http import HTTP, Connect, Http
 
 
 def test_what_is_not_there_is_a_problem(http: Http) -> None:

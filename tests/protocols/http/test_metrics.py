@@ -8,9 +8,8 @@ import pytest
 from prometheus_client import parser
 
 from darner_core.access.users import hash_password
-from tests.protocols.http.conftest import Connect
 from tests.support.harness import RunningServer
-from tests.support.http import HTTP, Http
+from tests.support.http import HTTP, Connect, Http
 from tests.support.scraping import OPENMETRICS, Scrape, families_of, scraped
 
 

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.protocols.http.conftest import Connect
 from tests.support.harness import REPLY_S, RunningServer, wait_until
-from tests.support.http import HTTP, Http, http_port, plainly
+from tests.support.http import HTTP, Connect, Http, http_port, plainly
 
 
 def test_an_item_is_put_and_taken_as_it_is(http: Http, queue: str) -> None:

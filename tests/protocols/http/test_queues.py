@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from tests.protocols.http.conftest import Connect
 from tests.support.harness import RunningServer
-from tests.support.http import HTTP, Http
+from tests.support.http import HTTP, Connect, Http
 
 
 def names(http: Http, query: str = "") -> list[str]:

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from darner_core import VERSION
-from tests.protocols.http.conftest import Connect
 from tests.support.harness import RunningServer, wait_until
-from tests.support.http import HTTP, Http
+from tests.support.http import HTTP, Connect, Http
 
 
 def test_a_session_tells_a_page_what_it_needs(http: Http) -> None:

@@ -2,9 +2,8 @@
 
 import time
 
-from tests.protocols.http.conftest import Connect
 from tests.support.harness import RunningServer, wait_until
-from tests.support.http import Http
+from tests.support.http import Connect, Http
 
 JSON = {"Accept": "application/json"}
 
